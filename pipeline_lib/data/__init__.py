@@ -1,0 +1,1 @@
+"""Data: read sources, check rows, split them, encode them to Parquet shards."""

@@ -1,0 +1,78 @@
+"""One source file -> one shard: clean, encoded rows as Parquet, and the list of rows that cannot be used."""
+
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.recipe import Data
+from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline_lib.objectives import Objective
+
+BATCH = 2048
+ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
+
+
+def refuse_missing_columns(data: Data, objective: "Objective", file: Path, split: str) -> None:
+    """Raise RecipeError if the first row of a file lacks a column, or if the file has no row."""
+    first = next((row for row in data.source.read(file) if isinstance(row, Row)), None)
+    if first is None:
+        raise RecipeError(f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind")
+    wanted = {f"data.columns.{role}": name for role, name in objective.columns(data.columns).items()}
+    if data.split.by:
+        wanted["data.split.by"] = data.split.by
+    for field, name in wanted.items():
+        if name not in first.values:
+            raise RecipeError(field, name, f"is no column of {file.name}", f"Choose among {', '.join(first.values)}")
+
+
+def write_shard(data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, folder: Path) -> None:
+    """Encode one file, 2,048 rows at a time, so that memory stays flat."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    unusable: list[Unusable] = []
+    schema = pa.schema([("line", pa.int64()), ("key", pa.uint64()), *objective.schema()])
+    with pq.ParquetWriter(folder / ROWS, schema, compression="zstd") as writer:
+        rows = _clean_rows(data, objective, file, unusable)
+        while batch := list(islice(rows, BATCH)):
+            writer.write_table(_encode(batch, objective, tokenizer, schema))
+    bad = pa.table({"line": [u.line for u in unusable], "reason": [u.reason for u in unusable]},
+                   schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]))
+    pq.write_table(bad, folder / UNUSABLE)
+
+
+def _clean_rows(data: Data, objective: "Objective", file: Path, unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
+    roles = objective.columns(data.columns)
+    for row in data.source.read(file):
+        if isinstance(row, Unusable):
+            unusable.append(row)
+            continue
+        try:
+            clean = objective.clean({role: row.values.get(column) for role, column in roles.items()})
+        except ValueError as error:
+            unusable.append(Unusable(row.line, str(error)))
+            continue
+        yield {"line": row.line, "key": _key(row.values, clean, data.split.by), **clean}
+
+
+def _key(values: Mapping[str, Any], clean: Mapping[str, Any], by: str | None) -> int:
+    """What a split goes by: equal texts (or equal values of the column `by`) get equal keys on every machine."""
+    what = str(values.get(by)) if by else "\0".join(str(v) for role, v in clean.items() if role != "label")
+    return int.from_bytes(blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def _encode(batch: list[dict[str, Any]], objective: "Objective", tokenizer: "PreTrainedTokenizerBase",
+            schema: "pyarrow.Schema") -> "pyarrow.Table":
+    import pyarrow as pa
+
+    columns = objective.encode(tokenizer, batch)
+    columns |= {name: [row.get(name) for row in batch] for name in schema.names if name not in columns}
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)

@@ -1,0 +1,26 @@
+"""Where data comes from: one small file for each kind of source.
+
+To add one, write a frozen class with `kind: Literal["..."]`, a docstring under every field (they are the form's
+help) and `read`, as in `text.py`, then add its name to `Source`. A source that reads no plain file needs `files`
+and `parts` too, as in `huggingface.py`. Heavy libraries are imported inside methods: forms and plans load this.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.conll import Conll
+from pipeline_lib.data.sources.csv import Csv, Tsv
+from pipeline_lib.data.sources.huggingface import HuggingFace
+from pipeline_lib.data.sources.json import Json, Jsonl
+from pipeline_lib.data.sources.parallel import Parallel
+from pipeline_lib.data.sources.parquet import Parquet
+from pipeline_lib.data.sources.squad import Squad
+from pipeline_lib.data.sources.text import Text
+
+Source = Annotated[
+    Csv | Tsv | Json | Jsonl | Parquet | HuggingFace | Conll | Squad | Parallel | Text, Field(discriminator="kind")
+]
+
+__all__ = ["Row", "Source", "Unusable"]

@@ -1,0 +1,97 @@
+"""The contract of a data source: which files a split has, and how a file becomes rows."""
+
+import glob
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, ClassVar, NamedTuple
+
+from pipeline_lib.schema import RecipeError, RecipePath, Section
+
+
+class Row(NamedTuple):
+    """One usable record; `line` is where it begins in its file, from 1."""
+
+    line: int
+    values: dict[str, Any]
+
+
+class Unusable(NamedTuple):
+    """One record that could not be read, and why."""
+
+    line: int
+    reason: str
+
+
+class FileSource(Section):
+    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain or gzip."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    train: RecipePath | tuple[RecipePath, ...]
+    """Training data: a file, glob or folder, or a list of them."""
+    validation: RecipePath | tuple[RecipePath, ...] | None = None
+    """Validation data; left out, a share of the training data is set aside (see `data.split`)."""
+    test: RecipePath | tuple[RecipePath, ...] | None = None
+    """Test data; left out, a share of the training data is set aside (see `data.split`)."""
+
+    def files(self, split: str) -> list[Path]:
+        """The files of a split in a stable order; raises RecipeError if a path matches nothing."""
+        given = getattr(self, split)
+        paths = [given] if isinstance(given, str) else list(given or ())
+        return [file for path in paths for file in self._expand(path, f"data.source.{split}")]
+
+    def parts(self, file: Path) -> list[Path]:
+        """All files whose bytes decide the rows of `file`: what a shard's fingerprint must see."""
+        return [file]
+
+    def _expand(self, path: str, field: str) -> list[Path]:
+        found = Path(path)
+        if found.is_dir():
+            files = sorted(f for f in found.rglob("*") if f.is_file() and self._is_mine(f))
+        elif found.is_file():
+            files = [found]
+        else:
+            files = sorted(Path(f) for f in glob.glob(path, recursive=True) if Path(f).is_file())
+        if not files:
+            mend = "Paths are relative to the recipe's folder; check the spelling"
+            raise RecipeError(field, path, "no such file", mend)
+        return files
+
+    def _is_mine(self, file: Path) -> bool:
+        return file.name.removesuffix(".gz").endswith(self.suffixes) and not file.name.startswith(".")
+
+    def read(self, file: Path) -> Iterator[Row | Unusable]:
+        """The records of one file, in order."""
+        raise NotImplementedError
+
+
+def open_text(file: Path) -> IO[str]:
+    """Open plain or gzip UTF-8 text, told apart by its first bytes; bytes that are no UTF-8 become surrogates."""
+    with file.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    opener: Any = gzip.open if zipped else open
+    # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
+    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+
+
+def text_lines(file: Path) -> Iterator[str]:
+    """The lines of a text file with their ends; a damaged gzip file is a RecipeError that names it."""
+    with open_text(file) as lines:
+        try:
+            yield from lines
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            mend = "Fetch or compress the file again"
+            raise RecipeError("data.source", str(file), f"damaged gzip ({error})", mend) from error
+
+
+def flaw(text: str) -> str | None:
+    """Why a text is unusable: a NUL, or a surrogate (from `open_text` or a JSON escape); None where it is sound."""
+    if "\0" in text:
+        return "a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "bytes that are no UTF-8"
+    return None

@@ -1,0 +1,108 @@
+"""Delimited text: CSV with the quotes of RFC 4180, and TSV, where a quote is a character like any other."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
+from pipeline_lib.schema import RecipeError
+
+LONGEST = 2**24  # characters in a field: beyond any text, and a bound on what an unclosed quote can swallow
+Record = tuple[int, list[str]]
+
+
+class _Delimited(FileSource):
+    names: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Column names, for files without a header line; left out, the first line of each file has them."""
+
+    @field_validator("names")
+    @classmethod
+    def _are_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names and (twice := _repeated(names)):
+            raise ValueError(f"the name {twice!r} stands more than once")
+        return names
+
+    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+        raise NotImplementedError
+
+    def read(self, file: Path) -> Iterator[Row | Unusable]:
+        """The records of one file; `line` is where a record begins, also after values of several lines."""
+        records = self._records(file)
+        names = self.names or _header(file, next(records, None))
+        whose = "`names` has" if self.names else "the header has"
+        for record in records:
+            yield record if isinstance(record, Unusable) else _row(record, names, whose)
+
+
+class Csv(_Delimited):
+    """Comma-separated values."""
+
+    suffixes: ClassVar = (".csv",)
+
+    kind: Literal["csv"]
+    """Comma-separated values; a value may be quoted, and then hold the delimiter and line ends."""
+    delimiter: str = Field(default=",", pattern=r'^[^"\r\n]$')
+    """The one character between two values."""
+
+    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+        csv.field_size_limit(LONGEST)
+        reader = csv.reader(text_lines(file), delimiter=self.delimiter, strict=True)
+        fields: list[str] | None = []
+        while fields is not None:
+            first = reader.line_num + 1
+            try:
+                if fields := next(reader, None):  # a blank line is an empty list
+                    yield first, fields
+            except csv.Error as error:
+                yield from _swallowed(first, reader.line_num, str(error))
+                fields = []
+
+
+class Tsv(_Delimited):
+    """Tab-separated values."""
+
+    suffixes: ClassVar = (".tsv",)
+
+    kind: Literal["tsv"]
+    """Tab-separated values, one record a line; quotes are ordinary characters."""
+
+    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+        for number, line in enumerate(text_lines(file), 1):
+            if values := line.rstrip("\r\n"):
+                yield number, values.split("\t")
+
+
+def _row(record: Record, names: Sequence[str], whose: str) -> Row | Unusable:
+    line, fields = record
+    if len(fields) != len(names):
+        return Unusable(line, f"{len(fields)} field{'s' * (len(fields) != 1)} where {whose} {len(names)}")
+    if problem := flaw("".join(fields)):
+        return Unusable(line, problem)
+    return Row(line, dict(zip(names, fields)))
+
+
+def _header(file: Path, record: Record | Unusable | None) -> list[str]:
+    mend = "Mend the first line, or give `names` for a file without a header"
+    if record is None:
+        raise RecipeError("data.source", str(file), "an empty file has no header", mend)
+    problem, names = (record.reason, []) if isinstance(record, Unusable) else (flaw("".join(record[1])), record[1])
+    if not problem and (twice := _repeated(names)) is not None:
+        problem = f"the column {twice!r} stands more than once"
+    if problem:
+        raise RecipeError("data.source", str(file), f"the header cannot be used: {problem}", mend)
+    return names
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
+
+
+def _swallowed(first: int, last: int, error: str) -> Iterator[Unusable]:
+    """One Unusable for each line of a broken record, so that a quote that eats half a file counts as half a file."""
+    problem = "a quote that is never closed" if error == "unexpected end of data" else error
+    where = f" in the record of lines {first} to {last}" if last > first else ""
+    for line in range(first, last + 1):
+        yield Unusable(line, problem + where)

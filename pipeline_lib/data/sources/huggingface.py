@@ -1,0 +1,107 @@
+"""Data sets of Hugging Face's `datasets`: a folder that `save_to_disk` wrote, or a data set of the hub."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ValidationInfo
+
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.schema import RecipeError, Section
+
+
+def _folder_or_id(path: str, info: ValidationInfo) -> str:
+    """A folder beside the recipe where there is one; else the text is left as it is, for the hub."""
+    folder = Path((info.context or {}).get("folder") or ".") / path
+    return str(folder) if folder.is_dir() or path.startswith(".") else path
+
+
+class HuggingFace(Section):
+    """A data set of Hugging Face's `datasets`."""
+
+    kind: Literal["huggingface"]
+    """A data set of Hugging Face's `datasets`; labels that it keeps as integers become their names."""
+    path: Annotated[str, AfterValidator(_folder_or_id)]
+    """A folder that `save_to_disk` wrote, relative to the recipe's own folder, or the data set's id on the hub."""
+    name: str | None = None
+    """The data set's configuration on the hub, where it has several."""
+    revision: str | None = None
+    """A branch, tag or commit on the hub; give a commit to have the same data always."""
+    train: str = "train"
+    """The name of the split to train on; a folder with one data set and no splits is the training data."""
+    validation: str | None = None
+    """The name of the validation split; left out, a share of the training data is set aside (see `data.split`)."""
+    test: str | None = None
+    """The name of the test split; left out, a share of the training data is set aside (see `data.split`)."""
+
+    def files(self, split: str) -> list[Path]:
+        """The Arrow files that hold a split's rows, downloaded first where the hub has them."""
+        if getattr(self, split) is None:
+            return []
+        return self._saved(split) if Path(self.path).is_dir() else self._downloaded(split)
+
+    def parts(self, file: Path) -> list[Path]:
+        """The file itself: its schema holds the names of its labels."""
+        return [file]
+
+    def read(self, file: Path) -> Iterator[Row | Unusable]:
+        """The rows of one Arrow file; `line` is the row's number in it, from 1."""
+        import pyarrow as pa
+        from datasets import Features
+
+        number = 0
+        try:
+            with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as stream:
+                features = Features.from_arrow_schema(stream.schema)
+                rows = chain.from_iterable(batch.to_pylist() for batch in stream)
+                for number, row in enumerate(rows, 1):
+                    yield Row(number, {key: _named(value, features[key]) for key, value in row.items()})
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            where = f"cannot be read as Arrow after row {number} ({error})"
+            raise RecipeError("data.source", str(file), where, "Save or download the data set again") from error
+
+    def _saved(self, split: str) -> list[Path]:
+        folder, name = Path(self.path), getattr(self, split)
+        if (folder / "dataset_dict.json").is_file():
+            self._check(split, json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"])
+            folder = folder / name
+        elif split != "train":
+            mend = "Leave it out, or save a DatasetDict that has this split"
+            raise RecipeError(f"data.source.{split}", name, f"{folder} has no splits", mend)
+        if not (folder / "state.json").is_file():
+            mend = "Write the folder with `save_to_disk`, or take `kind: parquet` for a folder of Parquet files"
+            raise RecipeError("data.source.path", str(folder), "no data set that `save_to_disk` wrote", mend)
+        state = json.loads((folder / "state.json").read_text("utf-8"))
+        if state.get("_indices_data_files"):  # written by datasets 1.x after select or shuffle; ignored by today's
+            mend = "Call `flatten_indices()` with the version that saved it, and save it again"
+            raise RecipeError("data.source.path", str(folder), "its rows are a selection kept beside the data", mend)
+        return [folder / data["filename"] for data in state["_data_files"]]
+
+    def _downloaded(self, split: str) -> list[Path]:
+        import datasets
+
+        try:
+            found = datasets.load_dataset(self.path, self.name, revision=self.revision)
+        except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
+            mend = "Check the id, `name`, `revision` and the network, or give a folder that `save_to_disk` wrote"
+            problem = f"no such folder, and not to be had from the hub ({error})"
+            raise RecipeError("data.source.path", self.path, problem, mend) from error
+        self._check(split, list(found))
+        return [Path(cached["filename"]) for cached in found[getattr(self, split)].cache_files]
+
+    def _check(self, split: str, there: list[str]) -> None:
+        if (name := getattr(self, split)) not in there:
+            raise RecipeError(f"data.source.{split}", name, "no such split", f"There are: {', '.join(there)}")
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """Integer labels as their names, alone or in lists; the -1 of a test set without labels is None."""
+    from datasets import ClassLabel, LargeList, List
+
+    if value is not None and isinstance(feature, ClassLabel):
+        return feature.names[value] if value >= 0 else None
+    if value is not None and isinstance(feature, (List, LargeList)):
+        return [_named(item, feature.feature) for item in value]
+    return value

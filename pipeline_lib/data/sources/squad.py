@@ -1,0 +1,51 @@
+"""Questions on paragraphs in the JSON of SQuAD 1.1 and 2.0."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw
+from pipeline_lib.data.sources.json import load_json
+from pipeline_lib.schema import RecipeError
+
+
+class Squad(FileSource):
+    """SQuAD JSON."""
+
+    suffixes: ClassVar = (".json",)
+
+    kind: Literal["squad"]
+    """SQuAD 1.1 or 2.0 JSON, read whole; rows have id, title, context, question, answers and is_impossible."""
+
+    def read(self, file: Path) -> Iterator[Row | Unusable]:
+        """One row a question; `line` is the question's number in the file, from 1."""
+        for number, (title, context, question) in enumerate(_questions(file), 1):
+            yield _row(number, title, context, question)
+
+
+def _questions(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    document = load_json(file)
+    try:
+        for article in document["data"]:
+            for paragraph in article["paragraphs"]:
+                for question in paragraph["qas"]:
+                    yield article.get("title", ""), paragraph["context"], question
+    except (KeyError, TypeError, AttributeError) as error:
+        mend = "The file must hold data, then paragraphs, then context and qas; else take `kind: json`"
+        raise RecipeError("data.source", str(file), f"no SQuAD JSON ({error!r})", mend) from error
+
+
+def _row(line: int, title: str, context: str, question: dict[str, Any]) -> Row | Unusable:
+    try:
+        texts = [answer["text"] for answer in question.get("answers", [])]
+        starts = [answer["answer_start"] for answer in question.get("answers", [])]
+        for text, start in zip(texts, starts):
+            if start < 0 or not context.startswith(text, start):
+                return Unusable(line, f"answer {text!r} does not stand at {start} of the context")
+        if problem := flaw(context + question["question"]):
+            return Unusable(line, problem)
+        answers = {"text": texts, "answer_start": starts}
+        values = {"id": question["id"], "title": title, "context": context, "question": question["question"]}
+        return Row(line, {**values, "answers": answers, "is_impossible": question.get("is_impossible", False)})
+    except (KeyError, TypeError, AttributeError) as error:
+        return Unusable(line, f"no SQuAD question: {error!r}")

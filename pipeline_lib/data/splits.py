@@ -1,0 +1,169 @@
+"""Which row of which shard is for training, validation and test; the labels; the data report."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.data.shards import ROWS, UNUSABLE
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store import Artifact
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+
+SPLITS = ("train", "validation", "test")
+
+
+class Shard(NamedTuple):
+    """The shard of one source file, and the split that the file was given for."""
+
+    split: str
+    file: str
+    artifact: Artifact
+
+
+def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
+    """Write splits.parquet (shard, row, split), shards.json, labels.json, report.json and unusable.parquet.
+
+    Raises RecipeError for too many unusable rows, an empty split, and a label that training never sees.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    unusable = _unusable(shards)
+    files = [_counts(recipe, shard, unusable) for shard in shards]
+    tables = [pq.read_table(shard.artifact.folder / ROWS, columns=["key", "line", "label"]) for shard in shards]
+    splits = _assign(recipe, shards, tables)
+    _refuse_empty(recipe, splits)
+    labels = _labels(recipe, shards, tables, splits)
+    owner = pa.table({"shard": pa.array(_repeat(range(len(tables)), tables), pa.int32()),
+                      "row": pa.array([row for table in tables for row in range(len(table))], pa.int64()),
+                      "split": pa.array([name for split in splits for name in split])})
+    pq.write_table(owner, folder / "splits.parquet")
+    pq.write_table(unusable, folder / UNUSABLE)
+    rows = {name: sum(int((split == name).sum()) for split in splits) for name in SPLITS}
+    _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
+    _write(folder / "labels.json", labels)
+    _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files})
+
+
+def _unusable(shards: list[Shard]) -> "pyarrow.Table":
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for shard in shards:
+        table = pq.read_table(shard.artifact.folder / UNUSABLE)
+        tables.append(table.add_column(0, "file", pa.array([shard.file] * len(table), pa.string())))
+    return pa.concat_tables(tables)
+
+
+def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str, Any]:
+    """Rows of one file; raises RecipeError past the share of unusable rows that the recipe allows."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(shard.artifact.folder / ROWS).num_rows
+    bad = unusable.filter(pc.equal(unusable["file"], shard.file)).to_pylist()
+    if len(bad) > recipe.data.max_unusable * (rows + len(bad)):
+        first = "; ".join(f"line {row['line']}: {row['reason']}" for row in bad[:3])
+        raise RecipeError("data.max_unusable", recipe.data.max_unusable,
+                          f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first})",
+                          "Mend the rows, or allow a larger share")
+    return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
+
+
+def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[numpy.ndarray]":
+    """The split of every row, by shard. Shares are drawn from the training files alone."""
+    import numpy as np
+
+    splits = [np.full(len(table), shard.split, dtype="<U10") for shard, table in zip(shards, tables, strict=True)]
+    given = {shard.split for shard in shards}
+    shares = {name: getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given}
+    train = [index for index, shard in enumerate(shards) if shard.split == "train"]
+    keys = np.concatenate([tables[index]["key"].to_numpy() for index in train])
+    strata = [str(label) for index in train for label in tables[index]["label"].to_pylist()]
+    drawn = draw(keys, shares, None if recipe.data.split.by else np.array(strata), recipe.seed)
+    begins = np.cumsum([0, *(len(tables[index]) for index in train)])
+    for index, begin, end in zip(train, begins[:-1], begins[1:], strict=True):
+        splits[index] = drawn[begin:end]
+    return splits
+
+
+def draw(keys: "numpy.ndarray", shares: dict[str, float], strata: "numpy.ndarray | None", seed: int) -> "numpy.ndarray":
+    """Split names [rows] by hash key: in each stratum the lowest keys go to the first share, the next to the second.
+
+    keys: [rows] uint64, equal for rows that must stay together. strata: [rows] labels, or None for one stratum;
+    where no label has enough rows for strata, as in regression, there is one.
+    """
+    import numpy as np
+
+    names = np.full(len(keys), "train", dtype="<U10")
+    mixed = keys * np.uint64(2 * seed + 1)  # an odd factor permutes the keys: another seed, another draw
+    groups = _groups(strata, len(keys))
+    for rows in groups:
+        ordered = np.sort(mixed[rows])
+        begin = 0
+        for name, share in shares.items():
+            end = begin + round(share * len(rows))
+            if end > begin:
+                low, high = ordered[begin], ordered[end - 1]
+                names[rows[(mixed[rows] >= low) & (mixed[rows] <= high) & (names[rows] == "train")]] = name
+            begin = end
+    return names
+
+
+def _groups(strata: "numpy.ndarray | None", rows: int) -> "list[numpy.ndarray]":
+    import numpy as np
+
+    if strata is None or len(np.unique(strata)) > rows / 5:
+        return [np.arange(rows)]
+    order = np.argsort(strata, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(np.unique(strata, return_inverse=True)[1][order])) + 1)
+
+
+def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
+    source, split = recipe.data.source, recipe.data.split
+    for name in SPLITS:
+        if any((part == name).any() for part in splits):
+            continue
+        if name == "train":
+            raise RecipeError("data.split", split.model_dump(), "leaves no row to train on", "Set aside smaller shares")
+        if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
+            raise RecipeError(f"data.split.{name}", getattr(split, name), f"leaves no row for {name}",
+                              f"Set aside a larger share, or name data.source.{name}")
+
+
+def _labels(recipe: Recipe, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]") -> list[str]:
+    """The labels of the training rows; raises RecipeError where another split has one more, or there is but one."""
+    import pyarrow as pa
+
+    objective = recipe.objective
+    training = [table["label"].filter(split == "train") for table, split in zip(tables, splits, strict=True)]
+    labels = objective.labels(pa.chunked_array([chunk for column in training for chunk in column.chunks]))
+    known = set(labels)
+    for shard, table in zip(shards, tables, strict=True):
+        for name in objective.labels(table["label"]):
+            if name not in known:
+                raise RecipeError("data.columns.label", name, f"stands in {_where(shard, table, name)} but in no row that "
+                                  "is trained on", "Add training rows with this label, or take those rows out")
+    if len(labels) == 1:
+        raise RecipeError("data.columns.label", recipe.data.columns.label, f"holds one label only ({labels[0]!r})",
+                          "Name the column that tells the rows apart")
+    return labels
+
+
+def _where(shard: Shard, table: Any, label: str) -> str:
+    line = next(row["line"] for row in table.to_pylist() if label == row["label"] or label in row["label"])
+    return f"{shard.file} (line {line})"
+
+
+def _repeat(values: Iterable[int], tables: list[Any]) -> list[int]:
+    return [value for value, table in zip(values, tables, strict=True) for _ in range(len(table))]
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")

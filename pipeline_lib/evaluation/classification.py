@@ -1,0 +1,167 @@
+"""Metrics of classification, for one label a row and for several.
+
+Precision, recall and F1 follow Manning, Raghavan & Schütze (2008), "Introduction to Information Retrieval",
+sections 8.3 and 13.6 (macro and micro averages). As in scikit-learn a ratio with nothing below the line is 0.
+Macro averages leave out a class that is in neither the gold labels nor the guesses: nothing is known of it.
+Where no class is left, and where there are no rows, a metric is nan.
+"""
+
+from collections.abc import Sequence
+from math import nan, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, Tally, calibration_bin
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if np.size(values) else nan
+
+
+def _precision(tally: Tally) -> np.ndarray:
+    return _ratio(tally.hits, tally.guess)
+
+
+def _recall(tally: Tally) -> np.ndarray:
+    return _ratio(tally.hits, tally.gold)
+
+
+def _f1(tally: Tally) -> np.ndarray:
+    return _ratio(2 * tally.hits, tally.gold + tally.guess)
+
+
+def _present(tally: Tally) -> np.ndarray:
+    return tally.gold + tally.guess > 0
+
+
+def _macro(by_class):
+    """The metric that averages a measure over the classes that are there, each counting the same."""
+    return lambda outcome: _mean(by_class(outcome.tally)[_present(outcome.tally)])
+
+
+def _micro(by_class):
+    """The metric that pools the decisions of all classes, as if they were one."""
+
+    def metric(outcome: Outcome) -> float:
+        pooled = Tally(*(counts.sum(keepdims=True) for counts in outcome.tally))
+        return _mean(by_class(pooled)[_present(pooled)])
+
+    return metric
+
+
+def _weighted_f1(outcome: Outcome) -> float:
+    tally = outcome.tally
+    return float(_f1(tally) @ tally.gold / len(outcome)) if len(outcome) else nan
+
+
+def accuracy(outcome: Outcome) -> float:
+    """Share of rows, in [0, 1], whose answer is right; of several labels, all must be."""
+    right = outcome.gold == outcome.guess
+    return _mean(right.all(axis=1) if outcome.multi_label else right)
+
+
+def matthews_correlation(outcome: Outcome) -> float:
+    """Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
+
+    R_K, from -1 to 1; 0 where all rows have one gold label or all one guess, as in scikit-learn.
+    """
+    gold, guess, hits = (counts.astype(float) for counts in outcome.tally)
+    rows = float(len(outcome))
+    spread = (rows**2 - gold @ gold) * (rows**2 - guess @ guess)
+    return float((hits.sum() * rows - gold @ guess) / sqrt(spread)) if spread else (0.0 if rows else nan)
+
+
+def expected_calibration_error(outcome: Outcome) -> float:
+    """Guo et al. (2017), "On Calibration of Modern Neural Networks", eq. 3, with 15 bins of equal width.
+
+    In [0, 1]. Of several labels a row, each label is a decision: its confidence is p where the label is given
+    and 1 - p where it is not.
+    """
+    decisions = outcome.gold.size  # |B_m| / n * |acc - conf| of a bin is the size of its summed gaps, over n
+    return float(np.abs(outcome.gaps.sum(axis=0)).sum() / decisions) if decisions else nan
+
+
+def log_loss(outcome: Outcome) -> float:
+    """Mean of -ln p(gold), in nats; Bishop (2006), "Pattern Recognition and Machine Learning", eq. 4.108.
+
+    As in scikit-learn p is kept at least one float epsilon from 0, so that one impossible row is not infinite.
+    """
+    chances = outcome.chances[np.arange(len(outcome)), outcome.gold]
+    return _mean(-np.log(np.clip(chances, np.finfo(chances.dtype).eps, 1)))
+
+
+def hamming_loss(outcome: Outcome) -> float:
+    """Share of all n * K label decisions, in [0, 1], that are wrong; Schapire & Singer (2000), "BoosTexter", sec. 4."""
+    gold, guess, hits = (int(counts.sum()) for counts in outcome.tally)
+    return (gold + guess - 2 * hits) / outcome.gold.size if outcome.gold.size else nan
+
+
+_SHARED = {
+    "macro_f1": Metric(_macro(_f1), True, "balance of precision and recall, each label counting the same"),
+    "micro_f1": Metric(_micro(_f1), True, "balance of precision and recall over all decisions together"),
+    "macro_precision": Metric(_macro(_precision), True, "share of guesses that are right, averaged over labels"),
+    "macro_recall": Metric(_macro(_recall), True, "share of each label's rows that are found, averaged over labels"),
+    "expected_calibration_error": Metric(
+        expected_calibration_error, False, "how far the model's certainty is from how often it is right"
+    ),
+}
+
+SINGLE_LABEL: dict[str, Metric] = {
+    "accuracy": Metric(accuracy, True, "share of rows whose label is right"),
+    **_SHARED,
+    "weighted_f1": Metric(_weighted_f1, True, "balance of precision and recall, labels counting by their rows"),
+    "matthews_correlation": Metric(
+        matthews_correlation, True, "correlation of guess and gold label: 1 perfect, 0 no better than chance"
+    ),
+    "log_loss": Metric(log_loss, False, "surprise at the right label, in nats: 0 where it was always certain"),
+}
+
+MULTI_LABEL: dict[str, Metric] = {
+    "subset_accuracy": Metric(accuracy, True, "share of rows whose labels are all right"),
+    **_SHARED,
+    "micro_precision": Metric(_micro(_precision), True, "share of all labels given that are right"),
+    "micro_recall": Metric(_micro(_recall), True, "share of all gold labels that are found"),
+    "hamming_loss": Metric(hamming_loss, False, "share of yes-or-no label decisions that are wrong"),
+}
+
+
+def per_class(outcome: Outcome, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One record a class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold rows).
+
+    The three measures are nan for a class in neither gold nor guess. Raises ValueError unless there are K labels.
+    """
+    tally, present = outcome.tally, _present(outcome.tally)
+    measures = (np.where(present, each(tally), nan).tolist() for each in (_precision, _recall, _f1))
+    columns = zip(labels, *measures, tally.gold.tolist(), strict=True)
+    return [dict(zip(("label", "precision", "recall", "f1", "support"), values, strict=True)) for values in columns]
+
+
+def confusion_matrix(outcome: Outcome) -> np.ndarray:
+    """Counts [K, K], int64: gold label by row, guess by column. Raises ValueError for several labels a row."""
+    if outcome.multi_label:
+        raise ValueError("rows with several labels have no one confusion matrix")
+    classes = outcome.chances.shape[1]
+    cells = outcome.gold.astype(np.int64) * classes + outcome.guess  # an index kept in 8 bits would overflow
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+class Calibration(NamedTuple):
+    """By bin of confidence, [BINS] each: decisions, their mean confidence, the share right; nan in empty bins."""
+
+    decisions: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def calibration(outcome: Outcome) -> Calibration:
+    """What a reliability diagram shows; Guo et al. (2017), section 2."""
+    confidence, right = outcome.confidence.ravel(), (outcome.gold == outcome.guess).ravel()
+    bins = calibration_bin(confidence)
+    count, sure, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (None, confidence, right))
+    means = (np.divide(sums, count, out=np.full(BINS, nan), where=count > 0) for sums in (sure, hits))
+    return Calibration(count, *means)

@@ -1,0 +1,68 @@
+"""The contract of an objective: what is learned, from the row to the score."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline_lib.schema import Section
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.evaluation.outcome import Metric, Outcome
+    from pipeline_lib.recipe import Columns, Recipe
+
+
+class ObjectiveSection(Section):
+    """What is learned. Each method is one stage on the way of a row through the pipeline."""
+
+    main_metric: ClassVar[str]
+
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """The metrics that this objective knows, by name."""
+        raise NotImplementedError
+
+    def columns(self, columns: "Columns") -> dict[str, str]:
+        """The source's columns that are read: role -> column name."""
+        raise NotImplementedError
+
+    def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
+        raise NotImplementedError
+
+    def schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+        """Arrow types of what `clean` and `encode` give."""
+        raise NotImplementedError
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Token ids of clean rows, column by column."""
+        raise NotImplementedError
+
+    def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
+        """The label names that stand in a label column, sorted; empty where there are none."""
+        return []
+
+    def model(self, base: str, labels: Sequence[str]) -> "PreTrainedModel":
+        """The pre-trained model from a local folder, with this objective's head."""
+        raise NotImplementedError
+
+    def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
+        """What the model is to put out, row by row."""
+        raise NotImplementedError
+
+    def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Sum of the rows' losses; the loop divides it by the number of rows in the whole step."""
+        raise NotImplementedError
+
+    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
+        """Predictions beside the truth, for the metrics."""
+        raise NotImplementedError
+
+    def refuse_unknown_metrics(self, recipe: "Recipe") -> None:
+        """Raise ValueError where the recipe asks for a metric that this objective has not."""
+        asked = [*recipe.evaluation.metrics, *(getattr(r, "metric", None) or "loss" for r in recipe.regularizers)]
+        for name in asked:
+            if name != "loss" and name not in self.metrics():
+                raise ValueError(f"metric {name!r} is unknown here. Choose among {', '.join(self.metrics())}")

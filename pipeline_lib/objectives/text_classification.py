@@ -1,0 +1,167 @@
+"""Classify a text or a pair of texts: one label, several labels, or a number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from pipeline_lib.objectives.base import ObjectiveSection
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.evaluation.outcome import Metric, Outcome
+    from pipeline_lib.recipe import Columns
+
+SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+
+
+class TextClassification(ObjectiveSection):
+    """A head on the pooled text (Devlin et al. 2019, section 4.1).
+
+    The loss is cross-entropy for one label, binary cross-entropy averaged over labels for several, squared error for
+    a number; the names of `problem_type` are those of transformers.
+    """
+
+    main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
+
+    kind: Literal["text_classification"]
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = SINGLE
+    """One label a row, several labels a row, or a number."""
+    label_separator: str = ","
+    """What stands between the labels of a row, where there are several and the column holds text."""
+    max_length: PositiveInt | None = None
+    """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
+
+    @property
+    def main_metric(self) -> str:  # type: ignore[override]
+        """The metric that picks the best checkpoint where the recipe names none."""
+        return self.main_metrics[self.problem_type]
+
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """Metrics by problem type."""
+        from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL
+        from pipeline_lib.evaluation.regression import REGRESSION as NUMBERS
+
+        return {SINGLE: SINGLE_LABEL, MULTI: MULTI_LABEL, REGRESSION: NUMBERS}[self.problem_type]
+
+    def columns(self, columns: "Columns") -> dict[str, str]:
+        """Text, label, and the second text where the recipe names one."""
+        pair = {"text_pair": columns.text_pair} if columns.text_pair else {}
+        return {"text": columns.text, **pair, "label": columns.label}
+
+    def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Texts as strings (a list of sentences is joined), the label in the type of its problem."""
+        texts = {role: _text(role, value) for role, value in row.items() if role != "label"}
+        return {**texts, "label": self._label(row["label"])}
+
+    def _label(self, value: Any) -> Any:
+        if value is None or value == "" or value != value:
+            raise ValueError("no label")
+        if self.problem_type == REGRESSION:
+            return _number(value)
+        if self.problem_type == SINGLE:
+            return _name(value)
+        parts = value.split(self.label_separator) if isinstance(value, str) else value
+        if not isinstance(parts, (list, tuple)):
+            raise ValueError(f"label {value!r} is no list")
+        return sorted({_name(part) for part in parts if _name(part)})
+
+    def schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+        """Texts, label, token ids."""
+        import pyarrow as pa
+
+        label = {SINGLE: pa.string(), MULTI: pa.list_(pa.string()), REGRESSION: pa.float64()}[self.problem_type]
+        return [("text", pa.string()), ("text_pair", pa.string()), ("label", label),
+                ("input_ids", pa.list_(pa.int32())), ("token_type_ids", pa.list_(pa.int8()))]
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Token ids with special tokens, cut to `max_length`; segment ids only for pairs."""
+        pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
+        limit = min(tokenizer.model_max_length, self.max_length or 512)
+        out = tokenizer([row["text"] for row in rows], pairs, truncation=True, max_length=limit,
+                        return_attention_mask=False, return_token_type_ids=bool(pairs), verbose=False)
+        return {name: out.get(name, [None] * len(rows)) for name in ("input_ids", "token_type_ids")}
+
+    def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
+        """Label names in the order of their ids: by number where all are numbers, else by alphabet."""
+        import pyarrow.compute as pc
+
+        if self.problem_type == REGRESSION:
+            return []
+        names = pc.unique(pc.list_flatten(column) if self.problem_type == MULTI else column).to_pylist()
+        return sorted(names, key=lambda n: (0, int(n), n) if n.isdigit() else (1, 0, n))
+
+    def model(self, base: str, labels: Sequence[str]) -> "PreTrainedModel":
+        """AutoModelForSequenceClassification with one output a label, or one for a number."""
+        from transformers import AutoModelForSequenceClassification
+
+        names = list(labels) or ["value"]
+        return AutoModelForSequenceClassification.from_pretrained(
+            base, problem_type=self.problem_type, num_labels=len(names), id2label=dict(enumerate(names)),
+            label2id={name: index for index, name in enumerate(names)}, ignore_mismatched_sizes=True)
+
+    def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
+        """[rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""
+        import numpy as np
+
+        if self.problem_type == REGRESSION:
+            return column.to_numpy().astype(np.float32)
+        place = {name: index for index, name in enumerate(labels)}
+        if self.problem_type == SINGLE:
+            return np.array([place[name] for name in column.to_pylist()], np.int64)
+        hot = np.zeros((len(column), len(labels)), np.float32)
+        for row, names in enumerate(column.to_pylist()):
+            hot[row, [place[name] for name in names]] = 1
+        return hot
+
+    def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
+        """Sum over the rows of logits [rows, outputs] against targets as `targets` gives them."""
+        from torch.nn import functional
+
+        logits = logits.float()
+        if self.problem_type == REGRESSION:
+            return functional.mse_loss(logits.squeeze(-1), targets, reduction="sum")
+        if self.problem_type == SINGLE:
+            return functional.cross_entropy(logits, targets, reduction="sum")
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[-1]
+
+    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
+        """The likeliest label, every label above one half, or the number itself."""
+        import numpy as np
+        from scipy.special import expit, softmax
+
+        from pipeline_lib.evaluation.outcome import Outcome
+
+        if self.problem_type == REGRESSION:
+            return Outcome(targets, logits[:, 0], None)
+        if self.problem_type == SINGLE:
+            return Outcome(targets, logits.argmax(-1), softmax(logits, axis=-1))
+        return Outcome(targets.astype(np.int64), (logits > 0).astype(np.int64), expit(logits))
+
+
+def _text(role: str, value: Any) -> str:
+    text = " ".join(value) if isinstance(value, (list, tuple)) else value
+    if text is None or text != text or not str(text).strip():
+        raise ValueError(f"empty {role}")
+    return str(text)
+
+
+def _name(value: Any) -> str:
+    """1.0 and 1 are one label: JSON, Parquet and CSV spell a whole number differently."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"label {value!r} is no number")
+    return number

@@ -1,0 +1,185 @@
+"""The recipe: one schema for the YAML file, the command line's overrides and the form in Prefect's UI."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
+
+from pipeline_lib.data.sources import Source
+from pipeline_lib.mistakes import explain
+from pipeline_lib.objectives import Objective
+from pipeline_lib.regularizers import Regularizer
+from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.strategies import Full, Strategy, refuse_senseless
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Columns(Section):
+    """Which column of the source plays which part."""
+
+    text: str = "text"
+    """The text to read."""
+    text_pair: str | None = None
+    """The second text, for tasks on pairs of texts such as entailment."""
+    label: str = "label"
+    """What is to be predicted."""
+
+
+class Split(Section):
+    """What is set aside from the training data where the source has no file for it.
+
+    Rows are drawn by a hash of their text, so equal texts never part and new files leave old rows where they were.
+    """
+
+    validation: Share = 0.1
+    """Share set aside to pick the best checkpoint; 0: no validation, the last checkpoint is kept."""
+    test: Share = 0.1
+    """Share set aside for the final evaluation, where the source names no test data."""
+    by: str | None = None
+    """Column whose equal values stay together, such as a document, a user or a thread."""
+
+
+class Data(Section):
+    """What the model learns from."""
+
+    source: Source
+    """Where the rows come from."""
+    columns: Columns = Columns()
+    """Which column is what."""
+    split: Split = Split()
+    """What is set aside for validation and test."""
+    max_unusable: Share = 0.01
+    """The run stops when more than this share of a file's rows cannot be used."""
+
+
+class Model(Section):
+    """The pre-trained model to start from."""
+
+    base: str
+    """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
+    revision: str | None = None
+    """Commit of the hub's repository; pin it to get the same bytes tomorrow."""
+
+    @field_validator("base")
+    @classmethod
+    def _beside_the_recipe(cls, base: str, info: ValidationInfo) -> str:
+        beside = Path((info.context or {}).get("folder", "")) / base
+        return str(beside) if beside.is_dir() or base.startswith(".") else base
+
+
+class Training(Section):
+    """How the model is trained."""
+
+    epochs: PositiveInt = 3
+    """Passes over the training data."""
+    learning_rate: PositiveFloat = 5e-5
+    """The peak rate of AdamW; strategies scale it per parameter."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
+    """How the rate moves after the warm-up."""
+    warmup: Share = 0.06
+    """Share of all steps in which the rate rises from zero."""
+    batch_size: PositiveInt = 32
+    """Rows per optimizer step, on average: steps hold rows of like length and about equally many tokens."""
+    batch_tokens: PositiveInt = 4096
+    """Most tokens, padding included, that go through the model at once; a larger step is accumulated."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm."""
+
+
+class Evaluation(Section):
+    """How the result is measured."""
+
+    metrics: tuple[str, ...] = ()
+    """Metrics to report; empty: all that the objective knows."""
+    intervals: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence level of the bootstrap intervals."""
+    baselines: tuple[Literal["majority", "bag_of_words"], ...] = ()
+    """Simple predictors to compare with, trained on the same rows."""
+
+
+class Execution(Section):
+    """Where and how a run is carried out; never part of what is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto: a GPU if there is one."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
+    store: str = "artifacts"
+    """Folder of the artifact store, relative to the working directory."""
+    tracking_uri: str | None = None
+    """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
+    experiment: str = "tunesmith"
+    """MLflow experiment that the runs belong to."""
+    checkpoint_seconds: PositiveFloat = 60
+    """A killed training loses at most this much work."""
+
+
+class Recipe(Section):
+    """One fine-tuning run from data to scores. Everything but `execution` decides the result."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
+    """Name of the run, as Prefect and MLflow show it."""
+    data: Data
+    model: Model
+    objective: Objective
+    """What is learned."""
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (Full(kind="full"),)
+    """What is trained, and how fast; applied in order."""
+    regularizers: tuple[Regularizer, ...] = ()
+    """What holds the model back from over-fitting."""
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    """Decides the new head's weights, the order of rows and the dropout."""
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Recipe":
+        refuse_senseless(self.strategies)
+        self.objective.refuse_unknown_metrics(self)
+        return self
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
+    document = _read(Path(path))
+    for override in overrides:
+        _apply(document, override)
+    return check(document, folder=Path(path).parent.absolute())
+
+
+def check(document: dict[str, Any], folder: Path | None = None) -> Recipe:
+    """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
+    try:
+        return Recipe.model_validate(document, context={"folder": folder} if folder else None)
+    except ValidationError as error:
+        raise explain(error, Recipe, document) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError("recipe", str(path), f"cannot be read ({error})", "Give the path of a YAML file") from None
+    except yaml.YAMLError as error:
+        raise RecipeError("recipe", str(path), f"is not YAML ({error})", "Mend the line that it names") from None
+    if not isinstance(document, dict):
+        raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
+    return document
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Set `a.b.0.c=value` in place; the value is read as YAML."""
+    path, given, value = override.partition("=")
+    if not given:
+        raise RecipeError("override", override, "has no '='", "Write path=value, for example training.epochs=5")
+    *parents, last = path.split(".")
+    place: Any = document
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
+    except (TypeError, AttributeError, ValueError, IndexError, yaml.YAMLError):
+        raise RecipeError("override", override, "leads to no field of this recipe", "Check the path") from None
