@@ -22,7 +22,7 @@ def bag_of_words(
 ) -> np.ndarray:
     """Logistic regression on tf-idf weighted uni- and bigrams.
 
-    Bigrams as in Wang & Manning (2012), "Baselines and Bigrams", section 3; logarithmic term counts as in Manning,
+    Bigrams as in Wang & Manning (2012), "Baselines and Bigrams"; logarithmic term counts as in Manning,
     Raghavan & Schütze (2008), "Introduction to Information Retrieval", section 6.4.1. The majority where there
     is nothing to tell apart: one class only, or no text.
     """

@@ -96,7 +96,7 @@ def log_loss(outcome: Outcome) -> float:
 
 
 def hamming_loss(outcome: Outcome) -> float:
-    """Share of all n * K label decisions, in [0, 1], that are wrong; Schapire & Singer (2000), "BoosTexter", sec. 4."""
+    """Share of all n * K label decisions, in [0, 1], that are wrong; Schapire & Singer (2000), "BoosTexter"."""
     gold, guess, hits = (int(counts.sum()) for counts in outcome.tally)
     return (gold + guess - 2 * hits) / outcome.gold.size if outcome.gold.size else nan
 

@@ -28,7 +28,7 @@ def bootstrap(
     """
     value = {name: metric.function(outcome) for name, metric in metrics.items()}
     drawn = [[metric.function(sample) for metric in metrics.values()] for sample in _samples(outcome, resamples, seed)]
-    columns = np.array(drawn, dtype=float).reshape(-1, len(metrics)).T
+    columns = np.array(drawn, dtype=float).reshape(len(drawn), len(metrics)).T
     return {name: Score(value[name], *_ends(column, level)) for name, column in zip(metrics, columns, strict=True)}
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 BINS = 15
-"""Equal-width bins of confidence, as in Guo et al. (2017), section 5."""
+"""Equal-width bins of confidence, as in Guo et al. (2017), table 1."""
 
 
 class Tally(NamedTuple):

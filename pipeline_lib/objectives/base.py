@@ -44,8 +44,9 @@ class ObjectiveSection(Section):
         """The label names that stand in a label column, sorted; empty where there are none."""
         return []
 
-    def model(self, base: str, labels: Sequence[str]) -> "PreTrainedModel":
-        """The pre-trained model from a local folder, with this objective's head."""
+    def model(self, base: str, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
+        """The pre-trained model from a local folder with this objective's head, and the names of the head's
+        parameters: those that the base does not have."""
         raise NotImplementedError
 
     def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":

@@ -96,14 +96,16 @@ class TextClassification(ObjectiveSection):
         names = pc.unique(pc.list_flatten(column) if self.problem_type == MULTI else column).to_pylist()
         return sorted(names, key=lambda n: (0, int(n), n) if n.isdigit() else (1, 0, n))
 
-    def model(self, base: str, labels: Sequence[str]) -> "PreTrainedModel":
+    def model(self, base: str, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number."""
         from transformers import AutoModelForSequenceClassification
 
         names = list(labels) or ["value"]
-        return AutoModelForSequenceClassification.from_pretrained(
+        model, told = AutoModelForSequenceClassification.from_pretrained(
             base, problem_type=self.problem_type, num_labels=len(names), id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)}, ignore_mismatched_sizes=True)
+            label2id={name: index for index, name in enumerate(names)}, ignore_mismatched_sizes=True,
+            output_loading_info=True, local_files_only=True)
+        return model, {*told["missing_keys"], *(key[0] for key in told["mismatched_keys"])}
 
     def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
         """[rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""

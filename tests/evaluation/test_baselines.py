@@ -8,11 +8,20 @@ import sys
 
 import numpy as np
 import pytest
+
 from pipeline_lib.evaluation.baselines import BASELINES, bag_of_words, majority
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-TEXTS = ["my card is lost", "lost card again", "I lost it", "what is the fee ?", "the fee is high", "a fee of 5 ?", "hello"]
+TEXTS = [
+    "my card is lost",
+    "lost card again",
+    "I lost it",
+    "what is the fee ?",
+    "the fee is high",
+    "a fee of 5 ?",
+    "hello",
+]
 GOLD = np.array([0, 0, 0, 2, 2, 2, 3])  # class 1 is not in the data, class 3 is there once
 
 
@@ -55,8 +64,9 @@ def test_every_baseline_gives_the_same_probabilities_twice(name):
 
 
 def test_importing_the_evaluation_is_cheap():
-    modules = "classification regression intervals figures baselines".split()
+    modules = ["classification", "regression", "intervals", "figures", "baselines"]
     imports = "; ".join(f"import pipeline_lib.evaluation.{module}" for module in modules)
-    code = f"import sys; {imports}; print(*({{'sklearn', 'scipy', 'matplotlib', 'pandas', 'torch'}} & set(sys.modules)))"
+    heavy = {"sklearn", "scipy", "matplotlib", "pandas", "torch"}
+    code = f"import sys; {imports}; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

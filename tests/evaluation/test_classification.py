@@ -7,6 +7,8 @@ from math import isnan, log, sqrt
 
 import numpy as np
 import pytest
+from sklearn import metrics as reference
+
 from pipeline_lib.evaluation.classification import (
     MULTI_LABEL,
     SINGLE_LABEL,
@@ -15,9 +17,8 @@ from pipeline_lib.evaluation.classification import (
     per_class,
 )
 from pipeline_lib.evaluation.outcome import Outcome
-from sklearn import metrics as reference
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore:A single label was found")  # the latter is scikit-learn's
 
 
 def single(rows: int, classes: int, seed: int, used: int | None = None) -> Outcome:

@@ -4,11 +4,13 @@ Run: python -m pytest tests/evaluation/test_figures.py
 """
 
 import io
+import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+
 from pipeline_lib.evaluation.classification import calibration
 from pipeline_lib.evaluation.figures import confusion, learning_curves, reliability, scatter
 from pipeline_lib.evaluation.outcome import Outcome
@@ -131,4 +133,14 @@ def test_scatter(rows):
 
 
 def test_nothing_global_is_touched():
-    assert "matplotlib.pyplot" not in sys.modules
+    code = """
+import sys, matplotlib, numpy
+from pipeline_lib.evaluation.figures import confusion
+def settings():  # merely asking for "backend" would import pyplot
+    return {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
+before = settings()
+confusion(numpy.eye(3, dtype=int), ["a", "b", "c"]).canvas.draw()
+print("matplotlib.pyplot" in sys.modules, before == settings())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

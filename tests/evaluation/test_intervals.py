@@ -7,11 +7,12 @@ from math import isnan, nan
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Metric, Outcome
 from pipeline_lib.evaluation.regression import REGRESSION
-from scipy import stats
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -55,17 +56,17 @@ def test_the_same_seed_gives_the_same_ends():
 
 
 def test_metrics_share_their_resamples():
-    both = bootstrap(coin(90, 0.7, 0), SINGLE_LABEL, resamples=50)
-    assert both["accuracy"] == both["micro_f1"]
-    assert both["accuracy"] == bootstrap(coin(90, 0.7, 0), {"accuracy": SINGLE_LABEL["accuracy"]}, resamples=50)["accuracy"]
+    together = bootstrap(coin(90, 0.7, 0), SINGLE_LABEL, resamples=50)
+    alone = bootstrap(coin(90, 0.7, 0), {"accuracy": SINGLE_LABEL["accuracy"]}, resamples=50)
+    assert together["accuracy"] == together["micro_f1"] == alone["accuracy"]
 
 
 def test_resamples_without_a_value_are_left_out():
     gold = np.array([0.0, 0.0, 1.0])  # a resample of the first two only has no correlation
     score = bootstrap(Outcome(gold, np.array([0.1, 0.2, 0.9])), {"pearson": REGRESSION["pearson"]})["pearson"]
     assert 0 < score.low <= score.high <= 1
-    never = bootstrap(Outcome(gold, gold), {"never": Metric(lambda outcome: nan, True, "nothing")}, resamples=5)["never"]
-    assert all(isnan(part) for part in never)
+    never = {"never": Metric(lambda outcome: nan, True, "nothing")}
+    assert all(isnan(part) for part in bootstrap(Outcome(gold, gold), never, resamples=5)["never"])
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from math import isnan, sqrt
 
 import numpy as np
 import pytest
-from pipeline_lib.evaluation.outcome import Outcome
-from pipeline_lib.evaluation.regression import REGRESSION
 from scipy import stats
 from sklearn import metrics as reference
+
+from pipeline_lib.evaluation.outcome import Outcome
+from pipeline_lib.evaluation.regression import REGRESSION
 
 pytestmark = pytest.mark.filterwarnings("error")
 

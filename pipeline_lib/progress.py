@@ -1,0 +1,54 @@
+"""How a run is told: a bar on a terminal, plain lines in a log."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger("tunesmith")
+EVERY = 30.0
+"""Seconds between plain lines."""
+
+
+class Bar:
+    """Progress through `total` units: a rich bar where stderr is a terminal, else a line every half minute."""
+
+    def __init__(self, what: str, total: int, done: int = 0):
+        self.what, self.total, self.done, self.said = what, total, done, time.monotonic()
+        self.rich = _rich_bar() if sys.stderr.isatty() else None
+        if self.rich:
+            self.rich.start()
+            self.task = self.rich.add_task(what, total=total, completed=done, note="")
+
+    def advance(self, note: str = "", by: int = 1) -> None:
+        """Go on by some units, with a short note on how it stands."""
+        self.done += by
+        if self.rich:
+            self.rich.update(self.task, completed=self.done, note=note)
+        elif time.monotonic() - self.said > EVERY:
+            self.said = time.monotonic()
+            log.info("%s %d/%d %s", self.what, self.done, self.total, note)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.rich:
+            self.rich.stop()
+
+
+@contextmanager
+def bar(what: str, total: int, done: int = 0) -> Iterator[Bar]:
+    """A progress bar that is closed whatever happens."""
+    shown = Bar(what, total, done)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def _rich_bar():
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                    TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)

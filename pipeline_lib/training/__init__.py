@@ -1,0 +1,1 @@
+"""Training: the one loop, its batches, its parameter groups, its checkpoints."""
