@@ -1,5 +1,6 @@
 """The recipe: one schema for the YAML file, the command line's overrides and the form in Prefect's UI."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -114,6 +115,11 @@ class Execution(Section):
     """MLflow experiment that the runs belong to."""
     checkpoint_seconds: PositiveFloat = 60
     """A killed training loses at most this much work."""
+
+
+def tracking_uri(execution: Execution) -> str:
+    """MLflow's address for an execution."""
+    return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
 
 
 class Recipe(Section):

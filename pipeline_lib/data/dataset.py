@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy
     import pyarrow
 
+    Lists = pyarrow.ChunkedArray | list[list[int] | None]
+
     from pipeline_lib.objectives import Objective
 
 
@@ -35,6 +37,12 @@ def read_labels(prepared: Path) -> list[str]:
     return json.loads((prepared / "labels.json").read_text(encoding="utf-8"))
 
 
+def read_encoded(prepared: Path, shards: Path, split: str, objective: "Objective") -> "Encoded":
+    """Token ids and targets of a split."""
+    table = read_split(prepared, shards, split)
+    return Encoded.of(table["input_ids"], table["token_type_ids"], objective.targets(table["label"], read_labels(prepared)))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Token ids of all rows end to end; row i is ids[offsets[i]:offsets[i + 1]]. `segments` is None without pairs."""
@@ -45,12 +53,11 @@ class Encoded:
     targets: "numpy.ndarray"
 
     @classmethod
-    def of(cls, table: "pyarrow.Table", objective: "Objective", labels: list[str]) -> "Encoded":
-        """From the rows of a split."""
-        ids = table["input_ids"].combine_chunks()
-        segments = table["token_type_ids"].combine_chunks()
-        return cls(ids.values.to_numpy()[ids.offsets[0].as_py():], segments.values.to_numpy() if len(segments.values) else None,
-                   ids.offsets.to_numpy() - ids.offsets[0].as_py(), objective.targets(table["label"], labels))
+    def of(cls, input_ids: "Lists", token_type_ids: "Lists", targets: "numpy.ndarray") -> "Encoded":
+        """From columns of lists, as they stand in a shard or come from an objective's `encode`."""
+        ids, segments = _flat(input_ids, "int32"), _flat(token_type_ids, "int8")
+        return cls(ids.flatten().to_numpy(), segments.flatten().to_numpy() if segments.null_count == 0 else None,
+                   ids.offsets.to_numpy() - ids.offsets[0].as_py(), targets)
 
     @property
     def lengths(self) -> "numpy.ndarray":
@@ -59,3 +66,9 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+
+def _flat(column: "Lists", kind: str) -> "pyarrow.ListArray":
+    import pyarrow as pa
+
+    return pa.array(column, pa.list_(pa.type_for_alias(kind))) if isinstance(column, list) else column.combine_chunks()

@@ -8,6 +8,7 @@ from pipeline_lib.schema import Section
 if TYPE_CHECKING:
     import numpy
     import pyarrow
+    from matplotlib.figure import Figure
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -60,6 +61,18 @@ class ObjectiveSection(Section):
     def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
         """Predictions beside the truth, for the metrics."""
         raise NotImplementedError
+
+    def answers(self, logits: "numpy.ndarray", labels: Sequence[str]) -> dict[str, list[Any]]:
+        """Predictions in the user's terms, column by column: what is served and what predictions.parquet holds."""
+        raise NotImplementedError
+
+    def figures(self, outcome: "Outcome", labels: Sequence[str]) -> "dict[str, Figure]":
+        """Figures of an evaluation, by name."""
+        return {}
+
+    def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Metrics of each label; empty where there are none."""
+        return []
 
     def refuse_unknown_metrics(self, recipe: "Recipe") -> None:
         """Raise ValueError where the recipe asks for a metric that this objective has not."""

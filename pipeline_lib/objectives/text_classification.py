@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from matplotlib.figure import Figure
+
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns
 
@@ -132,18 +134,49 @@ class TextClassification(ObjectiveSection):
             return functional.cross_entropy(logits, targets, reduction="sum")
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[-1]
 
-    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
-        """The likeliest label, every label above one half, or the number itself."""
+    def _decide(self, logits: "numpy.ndarray") -> "tuple[numpy.ndarray, numpy.ndarray | None]":
+        """Guesses and probabilities: the likeliest label, every label above one half, or the number itself."""
         import numpy as np
         from scipy.special import expit, softmax
 
+        if self.problem_type == REGRESSION:
+            return logits[:, 0], None
+        if self.problem_type == SINGLE:
+            return logits.argmax(-1), softmax(logits, axis=-1)
+        return (logits > 0).astype(np.int64), expit(logits)
+
+    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
+        """Decisions for logits [rows, outputs] beside targets as `targets` gives them."""
         from pipeline_lib.evaluation.outcome import Outcome
 
-        if self.problem_type == REGRESSION:
-            return Outcome(targets, logits[:, 0], None)
+        return Outcome(targets, *self._decide(logits))
+
+    def answers(self, logits: "numpy.ndarray", labels: Sequence[str]) -> dict[str, list[Any]]:
+        """`prediction`; for labels also the probabilities in the order of the labels, for one label its own."""
+        guess, chances = self._decide(logits)
+        if chances is None:
+            return {"prediction": [float(number) for number in guess]}
         if self.problem_type == SINGLE:
-            return Outcome(targets, logits.argmax(-1), softmax(logits, axis=-1))
-        return Outcome(targets.astype(np.int64), (logits > 0).astype(np.int64), expit(logits))
+            return {"prediction": [labels[index] for index in guess], "probability": chances.max(-1).tolist(),
+                    "probabilities": chances.tolist()}
+        picked = [[labels[index] for index in row.nonzero()[0]] for row in guess]
+        return {"prediction": picked, "probabilities": chances.tolist()}
+
+    def figures(self, outcome: "Outcome", labels: Sequence[str]) -> "dict[str, Figure]":
+        """What shows where a model is wrong, and how well it knows."""
+        from pipeline_lib.evaluation import figures
+        from pipeline_lib.evaluation.classification import confusion_matrix
+
+        if self.problem_type == REGRESSION:
+            return {"scatter": figures.scatter(outcome)}
+        confusion = {"confusion": figures.confusion(confusion_matrix(outcome), labels)}
+        return (confusion if self.problem_type == SINGLE else {}) | {"reliability": figures.reliability(outcome)}
+
+    def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Precision, recall, F1 and support of each label."""
+        from pipeline_lib.evaluation.classification import per_class
+
+        return per_class(outcome, labels) if labels else []
 
 
 def _text(role: str, value: Any) -> str:

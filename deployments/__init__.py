@@ -1,0 +1,1 @@
+"""Deployments: how flows are put to work, and recipes that run as they are."""

@@ -1,0 +1,18 @@
+"""Fine-tune one model: from a recipe to a scored model in MLflow."""
+
+from prefect import flow
+
+from pipeline_lib.run import RunOutcome
+from pipeline_lib.recipe import Recipe
+from tasks import steps
+
+
+@flow(name="finetune", flow_run_name="{recipe.name}", persist_result=False)
+def finetune(recipe: Recipe) -> RunOutcome:
+    """Prepare the data, initialise the model, fine-tune it, evaluate it, and publish the result."""
+    data = steps.prepare(recipe)
+    start = steps.initialise(recipe, data)
+    model = steps.finetune(recipe, data, start)
+    scores = steps.evaluate(recipe, data, model)
+    published = steps.publish(recipe, data, model, scores)
+    return RunOutcome(data, start, model, scores, published)

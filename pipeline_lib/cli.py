@@ -1,0 +1,65 @@
+"""The command line: `tunesmith run RECIPE [path=value ...]`."""
+
+import logging
+import os
+import sys
+import threading
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline_lib.schema import RecipeError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Fine-tune language models in a pipeline that people can trust with their production models.")
+
+
+@app.callback()
+def main() -> None:
+    """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
+    form = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"
+    logging.basicConfig(format=form, stream=sys.stderr)
+    logging.getLogger("tunesmith").setLevel(logging.INFO)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example training.epochs=5")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
+) -> None:
+    """Fine-tune and evaluate one model; steps that are in the store already are reused."""
+    from pipeline_lib import steps
+    from pipeline_lib.recipe import load
+    from pipeline_lib.run import run as run_plain
+    from pipeline_lib.summary import show
+
+    try:
+        loaded = load(recipe, overrides or [])
+        steps.check(loaded)
+        outcome = run_plain(loaded) if plain else _with_prefect()(loaded)
+    except RecipeError as error:
+        _fail(error)
+    show(loaded, outcome, recipe)
+
+
+def _with_prefect():
+    """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")
+    threading.Thread(target=_import_ahead, daemon=True).start()
+    (found,) = entry_points(group="tunesmith.runners", name="prefect")
+    return found.load()
+
+
+def _import_ahead() -> None:
+    import torch  # noqa: F401
+
+
+def _fail(error: RecipeError) -> None:
+    for line in (str(error), *getattr(error, "__notes__", ())):
+        typer.secho(line, err=True, fg="red")
+    raise typer.Exit(2)

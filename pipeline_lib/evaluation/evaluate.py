@@ -1,0 +1,94 @@
+"""The step `evaluate`: predictions of the test rows, scores with intervals, baselines, figures and the report."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.data.dataset import read_encoded, read_labels, read_split
+from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.intervals import bootstrap
+from pipeline_lib.evaluation.outcome import Metric, Outcome
+from pipeline_lib.evaluation.report import write_report
+from pipeline_lib.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from pipeline_lib.evaluation.intervals import Score
+
+
+def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
+    """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
+    labels, rows = read_labels(prepared), read_split(prepared, shards, "test")
+    encoded = read_encoded(prepared, shards, "test", recipe.objective)
+    logits = Answerer(finetuned / "model", base, recipe.execution).logits(encoded)
+    outcome, metrics = recipe.objective.outcome(logits, encoded.targets), _asked(recipe)
+    _write_predictions(rows, recipe.objective.answers(logits, labels), folder / "predictions.parquet")
+    baselines = _baselines(recipe, read_split(prepared, shards, "train"), rows, labels)
+    scores = {"level": recipe.evaluation.intervals, "rows": len(outcome), "metrics": _score(recipe, outcome, metrics),
+              "per_class": _plain(recipe.objective.per_class(outcome, labels)),
+              "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()}}
+    (folder / "metrics.json").write_text(json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    _write_figures(recipe, outcome, labels, finetuned, folder / "figures")
+    write_report(recipe, scores, prepared, finetuned, folder)
+
+
+def _asked(recipe: Recipe) -> dict[str, Metric]:
+    known = recipe.objective.metrics()
+    return {name: known[name] for name in recipe.evaluation.metrics or known}
+
+
+def _score(recipe: Recipe, outcome: Outcome, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    scores = bootstrap(outcome, metrics, recipe.evaluation.intervals, seed=recipe.seed)
+    return {name: _described(score, metrics[name]) for name, score in scores.items()}
+
+
+def _described(score: "Score", metric: Metric) -> dict[str, Any]:
+    return _plain(score._asdict()) | {"meaning": metric.meaning, "higher_is_better": metric.higher_is_better}
+
+
+def _plain(value: Any) -> Any:
+    """nan as null: JSON has no nan."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_predictions(rows: "pyarrow.Table", answers: Mapping[str, list[Any]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = rows.drop_columns(["key", "input_ids", "token_type_ids"])
+    for name, values in answers.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+
+
+def _baselines(recipe: Recipe, train: "pyarrow.Table", test: "pyarrow.Table", labels: list[str]) -> dict[str, Outcome]:
+    from pipeline_lib.evaluation.baselines import BASELINES
+
+    learned, gold = (recipe.objective.targets(table["label"], labels) for table in (train, test))
+    chances = {name: BASELINES[name](_texts(train), learned, _texts(test), len(labels)) for name in recipe.evaluation.baselines}
+    return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
+
+
+def _texts(table: "pyarrow.Table") -> list[str]:
+    return [" ".join(part for part in pair if part) for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(),
+                                                                   strict=True)]
+
+
+def _write_figures(recipe: Recipe, outcome: Outcome, labels: list[str], finetuned: Path, folder: Path) -> None:
+    import pandas as pd
+
+    from pipeline_lib.evaluation.figures import learning_curves
+
+    folder.mkdir()
+    history = pd.read_parquet(finetuned / "history.parquet")
+    watched = ["loss", "learning_rate", recipe.objective.main_metric]
+    curves = learning_curves(history[history["metric"].isin(watched)])
+    for name, figure in {"learning_curves": curves, **recipe.objective.figures(outcome, labels)}.items():
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})

@@ -1,0 +1,137 @@
+"""The steps of a run: what each reads of the recipe and of other steps, and what it writes.
+
+Steps hand each other references to artifacts. Heavy libraries are imported by what a step calls, and only when it
+has to be made: a step that is reused waits for none of them.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.data.shards import refuse_missing_columns, write_shard
+from pipeline_lib.data.splits import SPLITS, Shard, write_splits
+from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer, locate
+from pipeline_lib.models.build import copy_base, write_initial
+from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.store import Artifact, Step, Store, file_digest
+
+READING = ("pyarrow", "tokenizers", "transformers")
+COMPUTING = ("accelerate", "torch", "transformers")
+SCORING = ("matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
+
+LOCATION = {"train", "validation", "test", "path", "name", "revision"}
+"""Fields of a source that say where the bytes are, not how they are read."""
+
+
+def check(recipe: Recipe) -> None:
+    """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
+    locate(recipe.model)
+    for split in SPLITS:
+        for file in recipe.data.source.files(split):
+            refuse_missing_columns(recipe.data, recipe.objective, file, split)
+
+
+def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
+    """Rows of all splits, encoded; one shard for each source file, so that a new file is the only one encoded."""
+    check(recipe)
+    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
+    shards = [Shard(split, file.name, _shard(recipe, store, base.folder, file, by)) for split, file in files]
+    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
+    parts = _parts(recipe, "objective", "seed") | {"split": recipe.data.split.model_dump(mode="json"),
+                                                   "max_unusable": recipe.data.max_unusable}
+    inputs = {f"{index:05d} {shard.split}": shard.artifact.digest for index, shard in enumerate(shards)}
+    step = Step("prepare", 1, parts, inputs, ("numpy", "pyarrow"))
+    return store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by)
+
+
+def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
+    """The base model's own files, copied once, so that what was trained from them stays whole."""
+    folder = locate(recipe.model)
+    step = Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
+    return Store(recipe.execution.store).ensure(step, lambda into: copy_base(folder, into), by)
+
+
+def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> Artifact:
+    """The starting point: the base's config and tokenizer, the new head, the strategies' modules."""
+    base = fetch(recipe, by)
+    labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8"))
+    step = Step("initialise", 1, _parts(recipe, "objective", "strategies", "seed") | {"labels": labels},
+                {"base": base.digest}, COMPUTING)
+
+    def make(folder: Path) -> None:
+        write_initial(recipe.objective, recipe.strategies, base.folder, labels, recipe.seed, folder)
+
+    return Store(recipe.execution.store).ensure(step, make, by)
+
+
+def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
+    """The trained model; its curves can be watched in MLflow while it trains."""
+    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    step = Step("finetune", 1, _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"),
+                {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}, COMPUTING)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.tracking import LiveRun
+        from pipeline_lib.training.finetune import write_finetuned
+
+        with LiveRun(recipe, step.fingerprint, by) as watch:
+            write_finetuned(recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch,
+                            folder)
+
+    return store.ensure(step, make, by)
+
+
+def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
+    """Predictions, scores with intervals, figures and the report."""
+    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    step = Step("evaluate", 1, _parts(recipe, "objective", "evaluation", "seed"),
+                {"prepare": prepared.digest, "finetune": model.digest}, SCORING)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.evaluation.evaluate import write_evaluation
+
+        write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, folder)
+
+    return store.ensure(step, make, by)
+
+
+def publish(recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, by: str = "a plain call") -> dict[str, str]:
+    """Bring training, evaluation and model to MLflow, each once: {"training", "evaluation", "model"} with their addresses.
+
+    What was delivered is noted in the store, so that a run whose steps are all reused does not even ask MLflow.
+    """
+    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    receipt = store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
+    if receipt.exists():
+        return json.loads(receipt.read_text(encoding="utf-8"))
+    from pipeline_lib.tracking import deliver
+
+    told = deliver(recipe, prepared, model, scores, base.folder, by)
+    receipt.parent.mkdir(exist_ok=True)
+    receipt.write_text(json.dumps(told), encoding="utf-8")
+    return told
+
+
+def _where(recipe: Recipe) -> str:
+    """Which MLflow the recipe means: one store can deliver to several."""
+    where = f"{tracking_uri(recipe.execution)} {recipe.execution.experiment}"
+    return sha256(where.encode()).hexdigest()[:8]
+
+
+def _shard(recipe: Recipe, store: Store, base: Path, file: Path, by: str) -> Artifact:
+    source, objective = recipe.data.source, recipe.objective
+    parts = {"source": source.model_dump(mode="json", exclude=LOCATION), "by": recipe.data.split.by,
+             "columns": objective.columns(recipe.data.columns), "objective": objective.model_dump(mode="json")}
+    inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
+    step = Step("shard", 1, parts, inputs | digests(base, TOKENIZER), READING)
+    return store.ensure(step, lambda folder: write_shard(recipe.data, objective, load_tokenizer(base), file, folder), by)
+
+
+def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", include=set(names))
+
+
+def _shards(store: Store) -> Path:
+    return store.root / "steps" / "shard"

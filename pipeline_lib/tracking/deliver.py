@@ -1,0 +1,99 @@
+"""Bring what a run made to MLflow, each thing once."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pyarrow.parquet as pq
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+
+from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.models.build import TRAINED
+from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.store import Artifact, file_digest
+from pipeline_lib.tracking.runs import Tracker
+from pipeline_lib.tracking.served_model import log_model
+
+
+def deliver(recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, by: str) -> dict[str, str]:
+    """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses."""
+    tracker = Tracker(recipe, by)
+    training = tracker.run("training", model.fingerprint)
+    parent = training.data.tags["mlflow.parentRunId"]
+    if training.info.status != "FINISHED":
+        _log_training(tracker, training, prepared, model, base)
+    settled = tracker.client.get_run(parent).info.status == "FINISHED"
+    evaluation = tracker.run("evaluation", scores.fingerprint, None if settled else parent)
+    if evaluation.info.status != "FINISHED":
+        _log_evaluation(tracker, evaluation, training, scores)
+    tracker.finish(evaluation.data.tags["mlflow.parentRunId"])
+    tracker.finish(parent)
+    logged = tracker.client.get_run(training.info.run_id).data.tags["tunesmith.model"]
+    return {"training": _address(recipe, training), "evaluation": _address(recipe, evaluation), "model": logged}
+
+
+def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifact, base: Path) -> None:
+    client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
+    tracker.add_history(run, pq.read_table(model.folder / "history.parquet").to_pylist())
+    summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
+    facts = {**dict(flatten(recipe.model_dump(mode="json", exclude={"execution"}))), **summary}
+    params = [Param(name, str(value)[:6000]) for name, value in facts.items()]
+    for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
+        client.log_batch(run_id, params=params[begin:begin + 100])
+    client.log_inputs(run_id, list(_data_inputs(recipe)))
+    client.log_text(run_id, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "recipe.yaml")
+    for path in (model.folder / "parameters.parquet", prepared.folder / "report.json", prepared.folder / "unusable.parquet"):
+        client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
+    whole = not (model.folder / "model" / TRAINED).exists()
+    uri = log_model(tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective)
+    client.set_tag(run_id, "tunesmith.model", uri)
+    tracker.finish(run_id)
+
+
+def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact) -> None:
+    client, run_id = tracker.client, run.info.run_id
+    told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    named = dict(_named_scores(told))
+    client.log_batch(run_id, [Metric(name, value, 0, 0) for name, value in named.items()])
+    client.set_tag(run_id, "tunesmith.training_run", training.info.run_id)
+    client.log_artifacts(run_id, str(scores.folder))
+    mlflow.set_tracking_uri(tracking_uri(tracker.recipe.execution))
+    tracker.finish(run_id)
+
+
+def _named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """test/accuracy, test/accuracy/low, test/accuracy/high, baseline/majority/accuracy ..."""
+    for name, score in told["metrics"].items():
+        yield from ((f"test/{name}{end}", score[part]) for part, end in (("value", ""), ("low", "/low"), ("high", "/high"))
+                    if score[part] is not None)
+    for baseline, metrics in told["baselines"].items():
+        yield from ((f"baseline/{baseline}/{name}", score["value"]) for name, score in metrics.items()
+                    if score["value"] is not None)
+
+
+def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:
+    """The source's files as inputs, by the split that they were given for."""
+    source = recipe.data.source
+    for split in SPLITS:
+        for file in source.files(split):
+            digest = "".join(file_digest(part) for part in source.parts(file))[:32]
+            where = json.dumps({"uri": str(file)})
+            yield DatasetInput(Dataset(file.name, digest, source.kind, where), [InputTag("mlflow.data.context", split)])
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """training.epochs, strategies.0.kind ... with their values; empty lists and None are values too."""
+    if isinstance(value, (dict, list)) and value:
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from flatten(part, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def _address(recipe: Recipe, run: Run) -> str:
+    uri = tracking_uri(recipe.execution)
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    return uri.rstrip("/") + page if uri.startswith("http") else f"{run.info.run_id} in {uri}"

@@ -1,0 +1,59 @@
+"""Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
+
+from mlflow.entities import Metric, Run, RunTag
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.recipe import Recipe, tracking_uri
+
+FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
+BATCH = 1000
+"""Most metrics that MLflow takes in one call."""
+
+
+class Tracker:
+    """One experiment in one MLflow."""
+
+    def __init__(self, recipe: Recipe, by: str):
+        self.recipe, self.by = recipe, by
+        self.client = MlflowClient(tracking_uri(recipe.execution))
+        name = recipe.execution.experiment
+        found = self.client.get_experiment_by_name(name)
+        self.experiment = found.experiment_id if found else self.client.create_experiment(name)
+
+    def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
+        """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
+        found = self.client.search_runs([self.experiment], f"tags.`{FINGERPRINT}` = '{fingerprint}'", max_results=1)
+        return found[0] if found else self._start(kind, fingerprint, parent or self._parent())
+
+    def _parent(self) -> str:
+        return self.client.create_run(self.experiment, run_name=self.recipe.name, tags={"tunesmith.by": self.by}).info.run_id
+
+    def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
+        tags = {FINGERPRINT: fingerprint, "mlflow.parentRunId": parent, "tunesmith.by": self.by}
+        return self.client.create_run(self.experiment, run_name=f"{self.recipe.name} {kind}", tags=tags)
+
+    def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
+        """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
+        done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
+        for begin in range(done, len(records), BATCH):
+            part, now = records[begin:begin + BATCH], int(time.time() * 1000)
+            metrics = [Metric(f"{r['split']}/{r['metric']}", r["value"], now, r["step"]) for r in part]
+            self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
+
+    def reopen(self, run: Run) -> None:
+        """Go on in a run that a kill or an error ended, and in its parent."""
+        for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
+            if self.client.get_run(run_id).info.status != "RUNNING":
+                self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, run_id: str, status: str = "FINISHED") -> None:
+        """Settle a run, if it is not settled so already."""
+        if self.client.get_run(run_id).info.status != status:
+            self.client.set_terminated(run_id, status)

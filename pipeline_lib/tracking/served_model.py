@@ -1,0 +1,45 @@
+"""The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from pipeline_lib.objectives import Objective
+
+NEEDS = ("accelerate", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
+         "transformers")
+PACKAGE = Path(__file__).parents[1]
+
+
+class ServedModel(mlflow.pyfunc.PythonModel):
+    """Takes a frame with the objective's text columns, gives the answers that evaluation gives."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model once, onto a GPU where there is one."""
+        from pipeline_lib.evaluation.answer import Answerer
+
+        base = context.artifacts.get("base")
+        self.answerer = Answerer(Path(context.artifacts["model"]), Path(base) if base else None)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row of answers for each row of input."""
+        return pd.DataFrame(self.answerer.answer(model_input.to_dict("records")))
+
+
+def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: Objective) -> str:
+    """Log a model folder (and the base it needs) under a run; returns its models:/ address."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    mlflow.set_tracking_uri(uri)
+    inputs = Schema([ColSpec("string", "text"), ColSpec("string", "text_pair", required=False)])
+    artifacts = {"model": str(model)} | ({"base": str(base)} if base else {})
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(PACKAGE / "tracking" / "serve.py"), artifacts=artifacts,
+            code_paths=[str(PACKAGE)], signature=ModelSignature(inputs),
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS])
+    return f"models:/{logged.model_id}"
