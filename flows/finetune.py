@@ -2,8 +2,8 @@
 
 from prefect import flow
 
-from pipeline_lib.run import RunOutcome
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.run import RunOutcome
 from tasks import steps
 
 
@@ -14,5 +14,4 @@ def finetune(recipe: Recipe) -> RunOutcome:
     start = steps.initialise(recipe, data)
     model = steps.finetune(recipe, data, start)
     scores = steps.evaluate(recipe, data, model)
-    published = steps.publish(recipe, data, model, scores)
-    return RunOutcome(data, start, model, scores, published)
+    return steps.publish(recipe, data, start, model, scores)

@@ -12,8 +12,12 @@ import typer
 
 from pipeline_lib.schema import RecipeError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Fine-tune language models in a pipeline that people can trust with their production models.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune language models in a pipeline that people can trust with their production models.",
+)
 
 
 @app.callback()
@@ -49,7 +53,8 @@ def _with_prefect():
     """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
     threading.Thread(target=_import_ahead, daemon=True).start()
     (found,) = entry_points(group="tunesmith.runners", name="prefect")
     return found.load()

@@ -10,21 +10,21 @@ from pipeline_lib.schema import RecipeError
 
 def explain(error: ValidationError, model: type[BaseModel], document: Any) -> RecipeError:
     """The first mistake as an error, the others as its notes."""
-    first, *others = dict.fromkeys(_mistake(detail, model, document) for detail in error.errors())
+    first, *others = [_mistake(detail, model, document) for detail in error.errors()]
     explained = RecipeError(*first)
     for other in others:
         explained.add_note(str(RecipeError(*other)))
     return explained
 
 
-def _mistake(detail: Any, model: type[BaseModel], document: Any) -> tuple[str, str, str, str]:
+def _mistake(detail: Any, model: type[BaseModel], document: Any) -> tuple[str, Any, str, str]:
     path = _path(detail["loc"], document)
     field, kind, context = ".".join(map(str, path)) or "recipe", detail["type"], detail.get("ctx", {})
     value = _shown(detail["input"])
     if kind == "extra_forbidden":
         return field, value, "there is no such field", _nearest(str(path[-1]), _fields(model, path[:-1], document))
     if kind == "missing":
-        return field, "(nothing)", "is required", f"Add it: {_description(model, path, document)}"
+        return field, None, "is required", f"Add it: {_description(model, path, document)}"
     if kind == "union_tag_not_found":
         return field, value, "has no kind", f"Add kind: one of {', '.join(_kinds(_annotation(model, path, document)))}"
     if kind == "union_tag_invalid":
@@ -53,9 +53,9 @@ def _is_field(part: int | str) -> bool:
     return isinstance(part, str) and "[" not in part
 
 
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _shown(value: Any) -> Any:
+    """The value as it was written, cut where it is long."""
+    return value if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -83,7 +83,9 @@ def _annotation(model: type[BaseModel], path: list[int | str], document: Any) ->
             annotation = next((a for a in get_args(_bare(annotation)) if a is not Ellipsis), None)
             continue
         section = _section(annotation, _value(document, path[:depth]))
-        annotation = section.model_fields[part].rebuild_annotation() if section and part in section.model_fields else None
+        annotation = (
+            section.model_fields[part].rebuild_annotation() if section and part in section.model_fields else None
+        )
     return annotation
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline_lib.data.sources import Source
 from pipeline_lib.mistakes import explain
@@ -119,7 +127,9 @@ class Execution(Section):
 
 def tracking_uri(execution: Execution) -> str:
     """MLflow's address for an execution."""
-    return execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    return (
+        execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
+    )
 
 
 class Recipe(Section):

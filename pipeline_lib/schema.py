@@ -14,7 +14,7 @@ class RecipeError(Exception):
 
     def __init__(self, field: str, value: object, problem: str, mend: str):
         self.field, self.value, self.problem, self.mend = field, value, problem, mend
-        super().__init__(f"{field} = {value!r}: {problem}. {mend}.")
+        super().__init__(f"{field} = {value!r}: {problem}. {mend}{'' if mend.endswith(('?', ')')) else '.'}")
 
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
         return type(self), (self.field, self.value, self.problem, self.mend)

@@ -5,6 +5,7 @@ has to be made: a step that is reused waits for none of them.
 """
 
 import json
+import logging
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline_lib.models.build import copy_base, write_initial
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.store import Artifact, Step, Store, file_digest
 
+log = logging.getLogger("tunesmith")
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "torch", "transformers")
 SCORING = ("matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
@@ -39,11 +41,13 @@ def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
     files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
     shards = [Shard(split, file.name, _shard(recipe, store, base.folder, file, by)) for split, file in files]
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
-    parts = _parts(recipe, "objective", "seed") | {"split": recipe.data.split.model_dump(mode="json"),
-                                                   "max_unusable": recipe.data.max_unusable}
+    parts = _parts(recipe, "objective", "seed") | {
+        "split": recipe.data.split.model_dump(mode="json"),
+        "max_unusable": recipe.data.max_unusable,
+    }
     inputs = {f"{index:05d} {shard.split}": shard.artifact.digest for index, shard in enumerate(shards)}
     step = Step("prepare", 1, parts, inputs, ("numpy", "pyarrow"))
-    return store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by)
+    return _told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
 
 
 def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
@@ -57,47 +61,65 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
     """The starting point: the base's config and tokenizer, the new head, the strategies' modules."""
     base = fetch(recipe, by)
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8"))
-    step = Step("initialise", 1, _parts(recipe, "objective", "strategies", "seed") | {"labels": labels},
-                {"base": base.digest}, COMPUTING)
+    step = Step(
+        "initialise",
+        1,
+        _parts(recipe, "objective", "strategies", "seed") | {"labels": labels},
+        {"base": base.digest},
+        COMPUTING,
+    )
 
     def make(folder: Path) -> None:
         write_initial(recipe.objective, recipe.strategies, base.folder, labels, recipe.seed, folder)
 
-    return Store(recipe.execution.store).ensure(step, make, by)
+    return _told(Store(recipe.execution.store).ensure(step, make, by))
 
 
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
     store, base = Store(recipe.execution.store), fetch(recipe, by)
-    step = Step("finetune", 1, _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"),
-                {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}, COMPUTING)
+    step = Step(
+        "finetune",
+        1,
+        _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"),
+        {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest},
+        COMPUTING,
+    )
 
     def make(folder: Path) -> None:
-        from pipeline_lib.tracking import LiveRun
+        from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
 
         with LiveRun(recipe, step.fingerprint, by) as watch:
-            write_finetuned(recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch,
-                            folder)
+            write_finetuned(
+                recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder
+            )
 
-    return store.ensure(step, make, by)
+    return _told(store.ensure(step, make, by))
 
 
 def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
     store, base = Store(recipe.execution.store), fetch(recipe, by)
-    step = Step("evaluate", 1, _parts(recipe, "objective", "evaluation", "seed"),
-                {"prepare": prepared.digest, "finetune": model.digest}, SCORING)
+    step = Step(
+        "evaluate",
+        1,
+        _parts(recipe, "objective", "evaluation", "seed"),
+        {"prepare": prepared.digest, "finetune": model.digest},
+        SCORING,
+    )
 
     def make(folder: Path) -> None:
         from pipeline_lib.evaluation.evaluate import write_evaluation
 
         write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, folder)
 
-    return store.ensure(step, make, by)
+    return _told(store.ensure(step, make, by))
 
 
-def publish(recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, by: str = "a plain call") -> dict[str, str]:
+def publish(
+    recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, by: str = "a plain call"
+) -> dict[str, str]:
     """Bring training, evaluation and model to MLflow, each once: {"training", "evaluation", "model"} with their addresses.
 
     What was delivered is noted in the store, so that a run whose steps are all reused does not even ask MLflow.
@@ -106,12 +128,19 @@ def publish(recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifac
     receipt = store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
     if receipt.exists():
         return json.loads(receipt.read_text(encoding="utf-8"))
-    from pipeline_lib.tracking import deliver
+    from pipeline_lib.tracking.deliver import deliver
 
     told = deliver(recipe, prepared, model, scores, base.folder, by)
     receipt.parent.mkdir(exist_ok=True)
     receipt.write_text(json.dumps(told), encoding="utf-8")
     return told
+
+
+def _told(artifact: Artifact) -> Artifact:
+    """Say that a step was reused; the store says what it made."""
+    if artifact.reused:
+        log.info("%-11s %s", artifact.step, artifact.message)
+    return artifact
 
 
 def _where(recipe: Recipe) -> str:
@@ -122,11 +151,17 @@ def _where(recipe: Recipe) -> str:
 
 def _shard(recipe: Recipe, store: Store, base: Path, file: Path, by: str) -> Artifact:
     source, objective = recipe.data.source, recipe.objective
-    parts = {"source": source.model_dump(mode="json", exclude=LOCATION), "by": recipe.data.split.by,
-             "columns": objective.columns(recipe.data.columns), "objective": objective.model_dump(mode="json")}
+    parts = {
+        "source": source.model_dump(mode="json", exclude=LOCATION),
+        "by": recipe.data.split.by,
+        "columns": objective.columns(recipe.data.columns),
+        "objective": objective.model_dump(mode="json"),
+    }
     inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
     step = Step("shard", 1, parts, inputs | digests(base, TOKENIZER), READING)
-    return store.ensure(step, lambda folder: write_shard(recipe.data, objective, load_tokenizer(base), file, folder), by)
+    return store.ensure(
+        step, lambda folder: write_shard(recipe.data, objective, load_tokenizer(base), file, folder), by
+    )
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The one cache: a step's fingerprint names a directory, published whole, verified on every read.
 
-    ROOT/steps/NAME/FINGERPRINT/   an artifact: its files and manifest.json
-    ROOT/work/FINGERPRINT/         what an unfinished step keeps to go on from (checkpoints)
-    ROOT/locks, ROOT/partial       held locks; files being written
-    ROOT/damaged/                  artifacts whose bytes no longer match
+ROOT/steps/NAME/FINGERPRINT/   an artifact: its files and manifest.json
+ROOT/work/FINGERPRINT/         what an unfinished step keeps to go on from (checkpoints)
+ROOT/locks, ROOT/partial       held locks; files being written
+ROOT/damaged/                  artifacts whose bytes no longer match
 """
 
 import hashlib
@@ -48,8 +48,13 @@ class Step:
     def identity(self) -> dict[str, Any]:
         """The hashed facts, as they stand in the manifest."""
         versions = {library: version(library) for library in self.libraries}
-        return {"step": self.name, "version": self.version, "recipe": dict(self.recipe), "inputs": dict(self.inputs),
-                "libraries": versions}
+        return {
+            "step": self.name,
+            "version": self.version,
+            "recipe": dict(self.recipe),
+            "inputs": dict(self.inputs),
+            "libraries": versions,
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,12 +91,16 @@ class Store:
 
     def __init__(self, root: str | Path):
         if "://" in str(root):
-            raise RecipeError("execution.store", str(root), "is no folder", "This version keeps its store on a local disk")
+            raise RecipeError(
+                "execution.store", str(root), "is no folder", "This version keeps its store on a local disk"
+            )
         self.root = Path(root).absolute()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RecipeError("execution.store", str(root), f"cannot be made ({error})", "Name a writable folder") from None
+            raise RecipeError(
+                "execution.store", str(root), f"cannot be made ({error})", "Name a writable folder"
+            ) from None
 
     def ensure(self, step: Step, make: Callable[[Path], None], by: str = "a plain call") -> Artifact:
         """The artifact of a step: reused if it is there and sound, else made by `make(empty_folder)` and published.
@@ -99,8 +108,9 @@ class Store:
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
         with self._lock(step):
-            found = self.find(step)
-            return found or self._make(step, make, by)
+            artifact = self.find(step) or self._make(step, make, by)
+        log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
+        return artifact
 
     def find(self, step: Step) -> Artifact | None:
         """The sound artifact of a step, or None; a damaged one is set aside."""
@@ -128,8 +138,11 @@ class Store:
             raise ValueError("its manifest tells of another step")
         files = describe(folder)
         if files != manifest["files"]:
-            changed = sorted(name for name in files.keys() | manifest["files"].keys()
-                             if files.get(name) != manifest["files"].get(name))
+            changed = sorted(
+                name
+                for name in files.keys() | manifest["files"].keys()
+                if files.get(name) != manifest["files"].get(name)
+            )
             raise ValueError(f"{', '.join(changed)} changed since it was made")
         return Artifact(step.name, step.fingerprint, _digest(files), folder, manifest["made"], reused=True)
 
@@ -139,8 +152,12 @@ class Store:
         began = time.perf_counter()
         try:
             make(partial)
-            made = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": time.perf_counter() - began,
-                    "by": by, "host": platform.node()}
+            made = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": time.perf_counter() - began,
+                "by": by,
+                "host": platform.node(),
+            }
             return self._publish(step, partial, made)
         except OSError as error:
             if error.errno == 28:

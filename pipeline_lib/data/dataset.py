@@ -3,15 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.shards import ROWS
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow
-
-    Lists = pyarrow.ChunkedArray | list[list[int] | None]
 
     from pipeline_lib.objectives import Objective
 
@@ -40,7 +38,9 @@ def read_labels(prepared: Path) -> list[str]:
 def read_encoded(prepared: Path, shards: Path, split: str, objective: "Objective") -> "Encoded":
     """Token ids and targets of a split."""
     table = read_split(prepared, shards, split)
-    return Encoded.of(table["input_ids"], table["token_type_ids"], objective.targets(table["label"], read_labels(prepared)))
+    return Encoded.of(
+        table["input_ids"], table["token_type_ids"], objective.targets(table["label"], read_labels(prepared))
+    )
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,15 @@ class Encoded:
     targets: "numpy.ndarray"
 
     @classmethod
-    def of(cls, input_ids: "Lists", token_type_ids: "Lists", targets: "numpy.ndarray") -> "Encoded":
+    def of(cls, input_ids: Any, token_type_ids: Any, targets: "numpy.ndarray") -> "Encoded":
         """From columns of lists, as they stand in a shard or come from an objective's `encode`."""
         ids, segments = _flat(input_ids, "int32"), _flat(token_type_ids, "int8")
-        return cls(ids.flatten().to_numpy(), segments.flatten().to_numpy() if segments.null_count == 0 else None,
-                   ids.offsets.to_numpy() - ids.offsets[0].as_py(), targets)
+        return cls(
+            ids.flatten().to_numpy(),
+            segments.flatten().to_numpy() if segments.null_count == 0 else None,
+            ids.offsets.to_numpy() - ids.offsets[0].as_py(),
+            targets,
+        )
 
     @property
     def lengths(self) -> "numpy.ndarray":
@@ -68,7 +72,7 @@ class Encoded:
         return len(self.offsets) - 1
 
 
-def _flat(column: "Lists", kind: str) -> "pyarrow.ListArray":
+def _flat(column: "pyarrow.ChunkedArray | list[Any]", kind: str) -> "pyarrow.ListArray":
     import pyarrow as pa
 
     return pa.array(column, pa.list_(pa.type_for_alias(kind))) if isinstance(column, list) else column.combine_chunks()

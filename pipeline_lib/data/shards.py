@@ -24,7 +24,9 @@ def refuse_missing_columns(data: Data, objective: "Objective", file: Path, split
     """Raise RecipeError if the first row of a file lacks a column, or if the file has no row."""
     first = next((row for row in data.source.read(file) if isinstance(row, Row)), None)
     if first is None:
-        raise RecipeError(f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind")
+        raise RecipeError(
+            f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind"
+        )
     wanted = {f"data.columns.{role}": name for role, name in objective.columns(data.columns).items()}
     if data.split.by:
         wanted["data.split.by"] = data.split.by
@@ -33,19 +35,23 @@ def refuse_missing_columns(data: Data, objective: "Objective", file: Path, split
             raise RecipeError(field, name, f"is no column of {file.name}", f"Choose among {', '.join(first.values)}")
 
 
-def write_shard(data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, folder: Path) -> None:
+def write_shard(
+    data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, folder: Path
+) -> None:
     """Encode one file, 2,048 rows at a time, so that memory stays flat."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     unusable: list[Unusable] = []
-    schema = pa.schema([("line", pa.int64()), ("key", pa.uint64()), *objective.schema()])
+    schema = pa.schema([("line", pa.int64()), ("key", pa.uint64()), *objective.arrow_schema()])
     with pq.ParquetWriter(folder / ROWS, schema, compression="zstd") as writer:
         rows = _clean_rows(data, objective, file, unusable)
         while batch := list(islice(rows, BATCH)):
             writer.write_table(_encode(batch, objective, tokenizer, schema))
-    bad = pa.table({"line": [u.line for u in unusable], "reason": [u.reason for u in unusable]},
-                   schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]))
+    bad = pa.table(
+        {"line": [u.line for u in unusable], "reason": [u.reason for u in unusable]},
+        schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]),
+    )
     pq.write_table(bad, folder / UNUSABLE)
 
 
@@ -69,8 +75,9 @@ def _key(values: Mapping[str, Any], clean: Mapping[str, Any], by: str | None) ->
     return int.from_bytes(blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
-def _encode(batch: list[dict[str, Any]], objective: "Objective", tokenizer: "PreTrainedTokenizerBase",
-            schema: "pyarrow.Schema") -> "pyarrow.Table":
+def _encode(
+    batch: list[dict[str, Any]], objective: "Objective", tokenizer: "PreTrainedTokenizerBase", schema: "pyarrow.Schema"
+) -> "pyarrow.Table":
     import pyarrow as pa
 
     columns = objective.encode(tokenizer, batch)

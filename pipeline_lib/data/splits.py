@@ -39,9 +39,13 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     splits = _assign(recipe, shards, tables)
     _refuse_empty(recipe, splits)
     labels = _labels(recipe, shards, tables, splits)
-    owner = pa.table({"shard": pa.array(_repeat(range(len(tables)), tables), pa.int32()),
-                      "row": pa.array([row for table in tables for row in range(len(table))], pa.int64()),
-                      "split": pa.array([name for split in splits for name in split])})
+    owner = pa.table(
+        {
+            "shard": pa.array(_repeat(range(len(tables)), tables), pa.int32()),
+            "row": pa.array([row for table in tables for row in range(len(table))], pa.int64()),
+            "split": pa.array([name for split in splits for name in split]),
+        }
+    )
     pq.write_table(owner, folder / "splits.parquet")
     pq.write_table(unusable, folder / UNUSABLE)
     rows = {name: sum(int((split == name).sum()) for split in splits) for name in SPLITS}
@@ -70,9 +74,12 @@ def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str
     bad = unusable.filter(pc.equal(unusable["file"], shard.file)).to_pylist()
     if len(bad) > recipe.data.max_unusable * (rows + len(bad)):
         first = "; ".join(f"line {row['line']}: {row['reason']}" for row in bad[:3])
-        raise RecipeError("data.max_unusable", recipe.data.max_unusable,
-                          f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first})",
-                          "Mend the rows, or allow a larger share")
+        raise RecipeError(
+            "data.max_unusable",
+            recipe.data.max_unusable,
+            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first})",
+            "Mend the rows, or allow a larger share",
+        )
     return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
 
 
@@ -133,8 +140,12 @@ def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
         if name == "train":
             raise RecipeError("data.split", split.model_dump(), "leaves no row to train on", "Set aside smaller shares")
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
-            raise RecipeError(f"data.split.{name}", getattr(split, name), f"leaves no row for {name}",
-                              f"Set aside a larger share, or name data.source.{name}")
+            raise RecipeError(
+                f"data.split.{name}",
+                getattr(split, name),
+                f"leaves no row for {name}",
+                f"Set aside a larger share, or name data.source.{name}",
+            )
 
 
 def _labels(recipe: Recipe, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]") -> list[str]:
@@ -148,11 +159,19 @@ def _labels(recipe: Recipe, shards: list[Shard], tables: list[Any], splits: "lis
     for shard, table in zip(shards, tables, strict=True):
         for name in objective.labels(table["label"]):
             if name not in known:
-                raise RecipeError("data.columns.label", name, f"stands in {_where(shard, table, name)} but in no row that "
-                                  "is trained on", "Add training rows with this label, or take those rows out")
+                raise RecipeError(
+                    "data.columns.label",
+                    name,
+                    f"stands in {_where(shard, table, name)} but in no row that is trained on",
+                    "Add training rows with this label, or take those rows out",
+                )
     if len(labels) == 1:
-        raise RecipeError("data.columns.label", recipe.data.columns.label, f"holds one label only ({labels[0]!r})",
-                          "Name the column that tells the rows apart")
+        raise RecipeError(
+            "data.columns.label",
+            recipe.data.columns.label,
+            f"holds one label only ({labels[0]!r})",
+            "Name the column that tells the rows apart",
+        )
     return labels
 
 

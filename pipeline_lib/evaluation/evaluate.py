@@ -27,10 +27,16 @@ def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, f
     outcome, metrics = recipe.objective.outcome(logits, encoded.targets), _asked(recipe)
     _write_predictions(rows, recipe.objective.answers(logits, labels), folder / "predictions.parquet")
     baselines = _baselines(recipe, read_split(prepared, shards, "train"), rows, labels)
-    scores = {"level": recipe.evaluation.intervals, "rows": len(outcome), "metrics": _score(recipe, outcome, metrics),
-              "per_class": _plain(recipe.objective.per_class(outcome, labels)),
-              "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()}}
-    (folder / "metrics.json").write_text(json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    scores = {
+        "level": recipe.evaluation.intervals,
+        "rows": len(outcome),
+        "metrics": _score(recipe, outcome, metrics),
+        "per_class": _plain(recipe.objective.per_class(outcome, labels)),
+        "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
+    }
+    (folder / "metrics.json").write_text(
+        json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+    )
     _write_figures(recipe, outcome, labels, finetuned, folder / "figures")
     write_report(recipe, scores, prepared, finetuned, folder)
 
@@ -72,13 +78,17 @@ def _baselines(recipe: Recipe, train: "pyarrow.Table", test: "pyarrow.Table", la
     from pipeline_lib.evaluation.baselines import BASELINES
 
     learned, gold = (recipe.objective.targets(table["label"], labels) for table in (train, test))
-    chances = {name: BASELINES[name](_texts(train), learned, _texts(test), len(labels)) for name in recipe.evaluation.baselines}
+    chances = {
+        name: BASELINES[name](_texts(train), learned, _texts(test), len(labels)) for name in recipe.evaluation.baselines
+    }
     return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
 
 def _texts(table: "pyarrow.Table") -> list[str]:
-    return [" ".join(part for part in pair if part) for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(),
-                                                                   strict=True)]
+    return [
+        " ".join(part for part in pair if part)
+        for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(), strict=True)
+    ]
 
 
 def _write_figures(recipe: Recipe, outcome: Outcome, labels: list[str], finetuned: Path, folder: Path) -> None:

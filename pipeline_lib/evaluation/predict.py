@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pipeline_lib.data.dataset import Encoded
 
 
-def predict(model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator") -> np.ndarray:
+def predict(
+    model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator"
+) -> np.ndarray:
     """Logits [rows, outputs] float32 in the order of the rows; the model computes them sorted by length."""
     import torch
 

@@ -49,7 +49,7 @@ def spearman(outcome: Outcome) -> float:
 
 
 def r2(outcome: Outcome) -> float:
-    """Coefficient of determination, at most 1: 1 - sum (gold - guess)^2 / sum (gold - mean)^2; nan for constant gold."""
+    """Coefficient of determination, 1 - sum (gold - guess)^2 / sum (gold - mean)^2; nan for constant gold."""
     gold, guess = _numbers(outcome)
     return float(1 - np.sum((gold - guess) ** 2) / np.sum((gold - gold.mean()) ** 2)) if _varies(gold) else nan
 

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from pipeline_lib.recipe import Recipe
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;text-align:left;
-vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;
+text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
 .muted{color:#667}"""
 
 
@@ -22,9 +22,18 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
     data = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     summary = json.loads((finetuned / "summary.json").read_text(encoding="utf-8"))
     title = recipe.objective.kind.replace("_", " ").capitalize()
-    parts = [f"<h1>{html.escape(title)}</h1>", _scores(scores), _figures(folder / "figures"), _per_class(scores["per_class"]),
-             _mistakes(folder / "predictions.parquet"), _data(data, prepared), _training(summary),
-             "<h2>Recipe</h2><pre>", html.escape(recipe.model_dump_json(indent=1, exclude={"execution", "name"})), "</pre>"]
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        _scores(scores),
+        _figures(folder / "figures"),
+        _per_class(scores["per_class"]),
+        _mistakes(folder / "predictions.parquet"),
+        _data(data, prepared),
+        _training(summary),
+        "<h2>Recipe</h2><pre>",
+        html.escape(recipe.model_dump_json(indent=1, exclude={"execution", "name"})),
+        "</pre>",
+    ]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     (folder / "report.html").write_text(page + "\n".join(parts), encoding="utf-8")
 
@@ -36,28 +45,47 @@ def number(value: float | None) -> str:
 
 def _scores(scores: dict[str, Any]) -> str:
     head = ["metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means"]
-    rows = [[name, number(s["value"]), f"{number(s['low'])} to {number(s['high'])}",
-             *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
-             s["meaning"] + ("" if s["higher_is_better"] else " (lower is better)")] for name, s in scores["metrics"].items()]
+    rows = [
+        [
+            name,
+            number(s["value"]),
+            f"{number(s['low'])} to {number(s['high'])}",
+            *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
+            s["meaning"] + ("" if s["higher_is_better"] else " (lower is better)"),
+        ]
+        for name, s in scores["metrics"].items()
+    ]
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
     return "<h2>Scores</h2>" + note + _table(head, rows)
 
 
 def _figures(folder: Path) -> str:
-    images = [(path.stem.replace("_", " "), base64.b64encode(path.read_bytes()).decode()) for path in sorted(folder.glob("*.png"))]
-    return "".join(f"<h2>{name.capitalize()}</h2><img alt='{name}' src='data:image/png;base64,{data}'>" for name, data in images)
+    images = [
+        (path.stem.replace("_", " "), base64.b64encode(path.read_bytes()).decode())
+        for path in sorted(folder.glob("*.png"))
+    ]
+    return "".join(
+        f"<h2>{name.capitalize()}</h2><img alt='{name}' src='data:image/png;base64,{data}'>" for name, data in images
+    )
 
 
 def _per_class(rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return ""
     ordered = sorted(rows, key=lambda row: row["f1"] or 0)
-    cells = [[row["label"], *(number(row[name]) for name in ("precision", "recall", "f1")), row["support"]] for row in ordered]
+    cells = [
+        [row["label"], *(number(row[name]) for name in ("precision", "recall", "f1")), row["support"]]
+        for row in ordered
+    ]
     return "<h2>By label, hardest first</h2>" + _table(["label", "precision", "recall", "F1", "rows"], cells)
 
 
 def _mistakes(predictions: Path) -> str:
-    rows = [row for row in pq.read_table(predictions).to_pylist() if row["prediction"] != row["label"] and "probability" in row]
+    rows = [
+        row
+        for row in pq.read_table(predictions).to_pylist()
+        if row["prediction"] != row["label"] and "probability" in row
+    ]
     if not rows:
         return ""
     worst = sorted(rows, key=lambda row: -row["probability"])[:20]
@@ -66,8 +94,10 @@ def _mistakes(predictions: Path) -> str:
 
 
 def _data(data: dict[str, Any], prepared: Path) -> str:
-    files = _table(["split", "file", "rows", "unusable"],
-                   [[f["split"], f["file"], f"{f['rows']:,}", f"{f['unusable']:,}"] for f in data["files"]])
+    files = _table(
+        ["split", "file", "rows", "unusable"],
+        [[f["split"], f["file"], f"{f['rows']:,}", f"{f['unusable']:,}"] for f in data["files"]],
+    )
     used = ", ".join(f"{rows:,} {split}" for split, rows in data["rows"].items())
     bad = pq.read_table(prepared / "unusable.parquet").slice(0, 100).to_pylist()
     listed = _table(["file", "line", "reason"], [list(row.values()) for row in bad]) if bad else ""
@@ -75,7 +105,9 @@ def _data(data: dict[str, Any], prepared: Path) -> str:
 
 
 def _training(summary: dict[str, Any]) -> str:
-    return "<h2>Training</h2>" + _table(["what", "value"], [[name.replace("_", " "), value] for name, value in summary.items()])
+    return "<h2>Training</h2>" + _table(
+        ["what", "value"], [[name.replace("_", " "), value] for name, value in summary.items()]
+    )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

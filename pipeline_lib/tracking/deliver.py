@@ -18,7 +18,9 @@ from pipeline_lib.tracking.runs import Tracker
 from pipeline_lib.tracking.served_model import log_model
 
 
-def deliver(recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, by: str) -> dict[str, str]:
+def deliver(
+    recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, by: str
+) -> dict[str, str]:
     """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses."""
     tracker = Tracker(recipe, by)
     training = tracker.run("training", model.fingerprint)
@@ -42,13 +44,21 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     facts = {**dict(flatten(recipe.model_dump(mode="json", exclude={"execution"}))), **summary}
     params = [Param(name, str(value)[:6000]) for name, value in facts.items()]
     for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
-        client.log_batch(run_id, params=params[begin:begin + 100])
+        client.log_batch(run_id, params=params[begin : begin + 100])
     client.log_inputs(run_id, list(_data_inputs(recipe)))
-    client.log_text(run_id, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "recipe.yaml")
-    for path in (model.folder / "parameters.parquet", prepared.folder / "report.json", prepared.folder / "unusable.parquet"):
+    client.log_text(
+        run_id, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "recipe.yaml"
+    )
+    for path in (
+        model.folder / "parameters.parquet",
+        prepared.folder / "report.json",
+        prepared.folder / "unusable.parquet",
+    ):
         client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
     whole = not (model.folder / "model" / TRAINED).exists()
-    uri = log_model(tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective)
+    uri = log_model(
+        tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective
+    )
     client.set_tag(run_id, "tunesmith.model", uri)
     tracker.finish(run_id)
 
@@ -67,11 +77,17 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact)
 def _named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """test/accuracy, test/accuracy/low, test/accuracy/high, baseline/majority/accuracy ..."""
     for name, score in told["metrics"].items():
-        yield from ((f"test/{name}{end}", score[part]) for part, end in (("value", ""), ("low", "/low"), ("high", "/high"))
-                    if score[part] is not None)
+        yield from (
+            (f"test/{name}{end}", score[part])
+            for part, end in (("value", ""), ("low", "/low"), ("high", "/high"))
+            if score[part] is not None
+        )
     for baseline, metrics in told["baselines"].items():
-        yield from ((f"baseline/{baseline}/{name}", score["value"]) for name, score in metrics.items()
-                    if score["value"] is not None)
+        yield from (
+            (f"baseline/{baseline}/{name}", score["value"])
+            for name, score in metrics.items()
+            if score["value"] is not None
+        )
 
 
 def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:

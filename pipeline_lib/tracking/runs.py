@@ -33,7 +33,9 @@ class Tracker:
         return found[0] if found else self._start(kind, fingerprint, parent or self._parent())
 
     def _parent(self) -> str:
-        return self.client.create_run(self.experiment, run_name=self.recipe.name, tags={"tunesmith.by": self.by}).info.run_id
+        return self.client.create_run(
+            self.experiment, run_name=self.recipe.name, tags={"tunesmith.by": self.by}
+        ).info.run_id
 
     def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
         tags = {FINGERPRINT: fingerprint, "mlflow.parentRunId": parent, "tunesmith.by": self.by}
@@ -43,7 +45,7 @@ class Tracker:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
-            part, now = records[begin:begin + BATCH], int(time.time() * 1000)
+            part, now = records[begin : begin + BATCH], int(time.time() * 1000)
             metrics = [Metric(f"{r['split']}/{r['metric']}", r["value"], now, r["step"]) for r in part]
             self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
 

@@ -1,20 +1,35 @@
 """The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
 
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PythonModel
 
 from pipeline_lib.objectives import Objective
 
-NEEDS = ("accelerate", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "safetensors", "scipy", "torch",
-         "transformers")
+NEEDS = (
+    "accelerate",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+)
 PACKAGE = Path(__file__).parents[1]
 
 
-class ServedModel(mlflow.pyfunc.PythonModel):
+class ServedModel(PythonModel):
     """Takes a frame with the objective's text columns, gives the answers that evaluation gives."""
 
     def load_context(self, context: Any) -> None:
@@ -26,7 +41,11 @@ class ServedModel(mlflow.pyfunc.PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row of answers for each row of input."""
-        return pd.DataFrame(self.answerer.answer(model_input.to_dict("records")))
+        return pd.DataFrame(self.answerer.answer(_records(model_input)))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: Objective) -> str:
@@ -39,7 +58,11 @@ def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: 
     artifacts = {"model": str(model)} | ({"base": str(base)} if base else {})
     with mlflow.start_run(run_id=run_id):
         logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(PACKAGE / "tracking" / "serve.py"), artifacts=artifacts,
-            code_paths=[str(PACKAGE)], signature=ModelSignature(inputs),
-            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS])
+            name="model",
+            python_model=str(PACKAGE / "tracking" / "serve.py"),
+            artifacts=artifacts,
+            code_paths=[str(PACKAGE)],
+            signature=ModelSignature(inputs),
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
+        )
     return f"models:/{logged.model_id}"

@@ -24,7 +24,9 @@ def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
     pools = np.array_split(order, max(1, round(len(order) / (POOL * batch_size))))
-    steps = [step for pool in pools for step in _cut(pool[np.argsort(lengths[pool], kind="stable")], lengths, batch_size)]
+    steps = [
+        step for pool in pools for step in _cut(pool[np.argsort(lengths[pool], kind="stable")], lengths, batch_size)
+    ]
     return [steps[index] for index in random.permutation(len(steps))]
 
 

@@ -104,8 +104,11 @@ def _trained(model: "nn.Module") -> "dict[str, Tensor]":
 
 
 def _moments(model: "nn.Module", optimizer: "AdamW") -> "dict[str, Tensor]":
-    return {f"{name}|{part}": value for name, parameter in _trained(model).items()
-            for part, value in optimizer.state.get(parameter, {}).items()}
+    return {
+        f"{name}|{part}": value
+        for name, parameter in _trained(model).items()
+        for part, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
 def _refill(model: "nn.Module", optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:

@@ -59,7 +59,9 @@ class Loop:
     def plans(self) -> list[list[np.ndarray]]:
         """The rows of every step of every epoch."""
         training = self.recipe.training
-        return [plan(self.train.lengths, training.batch_size, self.recipe.seed, epoch) for epoch in range(training.epochs)]
+        return [
+            plan(self.train.lengths, training.batch_size, self.recipe.seed, epoch) for epoch in range(training.epochs)
+        ]
 
     @cached_property
     def stopper(self) -> EarlyStopping | None:
@@ -67,7 +69,7 @@ class Loop:
         return next((r for r in self.recipe.regularizers if isinstance(r, EarlyStopping)), None)
 
     def _epoch(self, shown: Bar) -> None:
-        for rows in self.plans[self.state.epoch][self.state.position:]:
+        for rows in self.plans[self.state.epoch][self.state.position :]:
             record = self._step(rows)
             self.state.step += 1
             self.state.position += 1
@@ -92,12 +94,15 @@ class Loop:
             group["lr"] = group["peak"] * now
         self.model.train()
         total = sum(self._backward(part, len(rows)) for part in within(rows, self.train.lengths, training.batch_tokens))
-        norm = self.accelerator.clip_grad_norm_([p for p in self.model.parameters() if p.requires_grad],
-                                                training.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(
+            [p for p in self.model.parameters() if p.requires_grad], training.max_grad_norm
+        )
         loss = float(total)
         if not np.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss} at step {self.state.step + 1}: lower training.learning_rate "
-                                     "or set execution.precision to fp32")
+            raise FloatingPointError(
+                f"the loss is {loss} at step {self.state.step + 1}: lower training.learning_rate "
+                "or set execution.precision to fp32"
+            )
         self.optimizer.step()
         self.optimizer.zero_grad()
         return {"loss": loss, "learning_rate": training.learning_rate * now, "grad_norm": float(norm)}
@@ -143,8 +148,10 @@ class Loop:
 
     def _tell(self, split: str, scores: dict[str, float]) -> None:
         epoch = self.state.epoch + (1 if split == "train" else 0)
-        records = [{"step": self.state.step, "epoch": epoch, "split": split, "metric": name, "value": value}
-                   for name, value in scores.items()]
+        records = [
+            {"step": self.state.step, "epoch": epoch, "split": split, "metric": name, "value": value}
+            for name, value in scores.items()
+        ]
         self.state.history.extend(records)
         self.watch(records)
 

@@ -25,8 +25,9 @@ class ParameterRow:
     weight_decay: float
 
 
-def thaw(model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float,
-         weight_decay: float) -> list[ParameterRow]:
+def thaw(
+    model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
+) -> list[ParameterRow]:
     """Freeze all but the head and what a strategy trains, and return the table. Biases and norms do not decay."""
     where = places(model, head)
     table = []
@@ -51,8 +52,13 @@ def optimizer(model: "nn.Module", table: Sequence[ParameterRow]) -> "AdamW":
     for row in table:
         if row.trained:
             groups.setdefault((row.learning_rate, row.weight_decay), []).append(parameters[row.name])
-    return AdamW([{"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
-                  for (rate, decay), members in groups.items()], fused=True)
+    return AdamW(
+        [
+            {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
+            for (rate, decay), members in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def write_table(table: Sequence[ParameterRow], path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every real data set of ../shared/data is read by the fitting source, to the row; none of them has an unusable row.
 
-    python -m pytest tests/data/test_real_sources.py
+python -m pytest tests/data/test_real_sources.py
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Each source on tiny files: right rows, right line numbers, and a reason for what cannot be used.
 
-    python -m pytest tests/data/test_sources.py
+python -m pytest tests/data/test_sources.py
 """
 
 import gzip
@@ -122,7 +122,7 @@ def test_tsv_takes_quotes_as_they_are(tmp_path):
     file = written(tmp_path, "a.tsv", 'text\tlabel\n"open\tx\na "b" \'c\ty\n\r\n \t\n')
     assert read(file, "tsv") == [
         Row(2, {"text": '"open', "label": "x"}),
-        Row(3, {"text": "a \"b\" 'c", "label": "y"}),
+        Row(3, {"text": 'a "b" \'c', "label": "y"}),
         Row(5, {"text": " ", "label": ""}),
     ]
 
