@@ -6,6 +6,7 @@ has to be made: a step that is reused waits for none of them.
 
 import json
 import logging
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -120,19 +121,21 @@ def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a p
 def publish(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, by: str = "a plain call"
 ) -> dict[str, str]:
-    """Bring training, evaluation and model to MLflow, each once: {"training", "evaluation", "model"} with their addresses.
+    """Bring training, evaluation and model to MLflow, each once; their addresses by these names.
 
     What was delivered is noted in the store, so that a run whose steps are all reused does not even ask MLflow.
     """
     store, base = Store(recipe.execution.store), fetch(recipe, by)
     receipt = store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
-    if receipt.exists():
+    if receipt.exists() and not _lost(recipe):
         return json.loads(receipt.read_text(encoding="utf-8"))
     from pipeline_lib.tracking.deliver import deliver
 
     told = deliver(recipe, prepared, model, scores, base.folder, by)
     receipt.parent.mkdir(exist_ok=True)
-    receipt.write_text(json.dumps(told), encoding="utf-8")
+    aside = receipt.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(told), encoding="utf-8")
+    os.replace(aside, receipt)
     return told
 
 
@@ -141,6 +144,12 @@ def _told(artifact: Artifact) -> Artifact:
     if artifact.reused:
         log.info("%-11s %s", artifact.step, artifact.message)
     return artifact
+
+
+def _lost(recipe: Recipe) -> bool:
+    """Whether MLflow's own SQLite file is gone, and with it what the receipt speaks of."""
+    path = tracking_uri(recipe.execution).removeprefix("sqlite:///")
+    return path != tracking_uri(recipe.execution) and not Path(path).exists()
 
 
 def _where(recipe: Recipe) -> str:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
 from pipeline_lib.objectives import Objective
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.store import MANIFEST
 from pipeline_lib.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def write_initial(
     known = {name for name, _ in model.named_parameters()} - head
     _inject(strategies, model)
     save_tensors({n: p for n, p in model.named_parameters() if n not in known}, folder / NEW)
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     load_tokenizer(base).save_pretrained(folder)
     card = {
@@ -58,7 +60,7 @@ def load_initial(base: Path, initial: Path) -> "tuple[PreTrainedModel, set[str]]
 
 def write_trained(model: "PreTrainedModel", initial: Path, folder: Path) -> None:
     """Write the model's folder: whole where every parameter was trained, else what was trained and what is new."""
-    shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW))
+    shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, MANIFEST))
     if all(parameter.requires_grad for parameter in model.parameters()):
         model.save_pretrained(folder)
     else:

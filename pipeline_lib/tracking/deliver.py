@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pyarrow.parquet as pq
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
@@ -56,9 +55,7 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     ):
         client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
     whole = not (model.folder / "model" / TRAINED).exists()
-    uri = log_model(
-        tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective
-    )
+    uri = log_model(tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base)
     client.set_tag(run_id, "tunesmith.model", uri)
     tracker.finish(run_id)
 
@@ -70,7 +67,6 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact)
     client.log_batch(run_id, [Metric(name, value, 0, 0) for name, value in named.items()])
     client.set_tag(run_id, "tunesmith.training_run", training.info.run_id)
     client.log_artifacts(run_id, str(scores.folder))
-    mlflow.set_tracking_uri(tracking_uri(tracker.recipe.execution))
     tracker.finish(run_id)
 
 

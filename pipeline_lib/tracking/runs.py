@@ -1,5 +1,6 @@
 """Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline_lib.recipe import Recipe, tracking_uri
 
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
 FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""

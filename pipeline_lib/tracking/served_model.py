@@ -1,6 +1,7 @@
 """The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
 
 import os
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
-
-from pipeline_lib.objectives import Objective
 
 NEEDS = (
     "accelerate",
@@ -48,7 +47,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: Objective) -> str:
+def log_model(uri: str, run_id: str, model: Path, base: Path | None) -> str:
     """Log a model folder (and the base it needs) under a run; returns its models:/ address."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -56,7 +55,8 @@ def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: 
     mlflow.set_tracking_uri(uri)
     inputs = Schema([ColSpec("string", "text"), ColSpec("string", "text_pair", required=False)])
     artifacts = {"model": str(model)} | ({"base": str(base)} if base else {})
-    with mlflow.start_run(run_id=run_id):
+    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for an input example, which it would load the model to try
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(PACKAGE / "tracking" / "serve.py"),

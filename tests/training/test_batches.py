@@ -1,0 +1,70 @@
+"""Steps of an epoch, parts of a step, padding. `pytest tests/training/test_batches.py`."""
+
+import numpy as np
+import pytest
+
+from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.training.batches import collate, plan, within
+
+LENGTHS = np.random.default_rng(0).integers(3, 200, size=5000)
+
+
+def test_every_row_stands_in_an_epoch_once():
+    assert sorted(np.concatenate(plan(LENGTHS, 32, seed=7, epoch=0))) == list(range(5000))
+
+
+def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
+    def drawn(seed, epoch):
+        return np.concatenate(plan(LENGTHS, 32, seed, epoch)).tolist()
+
+    assert drawn(7, 0) == drawn(7, 0)
+    assert drawn(7, 0) != drawn(7, 1)
+    assert drawn(7, 0) != drawn(8, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 32])
+def test_steps_have_batch_size_rows_on_average_and_about_equal_tokens(batch_size):
+    steps = plan(LENGTHS, batch_size, seed=7, epoch=0)
+    assert len(steps) == pytest.approx(5000 / batch_size, rel=0.03)
+    tokens = np.array([LENGTHS[rows].sum() for rows in steps])
+    if batch_size > 1:
+        assert tokens.max() < 2 * tokens.mean()
+
+
+def test_next_to_nothing_is_padding():
+    steps = plan(LENGTHS, 32, seed=7, epoch=0)
+    padded = sum(len(rows) * LENGTHS[rows].max() for rows in steps)
+    assert padded / LENGTHS.sum() < 1.02
+
+
+def test_steps_of_like_length_do_not_follow_one_another():
+    means = np.array([LENGTHS[rows].mean() for rows in plan(LENGTHS, 32, seed=7, epoch=0)])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.25
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_few_rows_make_few_steps(rows):
+    steps = plan(LENGTHS[:rows], 32, seed=7, epoch=0)
+    assert [len(step) for step in steps] == [rows]
+
+
+def test_parts_hold_at_most_the_tokens_that_fit_and_every_row_once():
+    parts = within(np.arange(100), LENGTHS, batch_tokens=1000)
+    assert sorted(np.concatenate(parts)) == list(range(100))
+    assert all(len(part) * LENGTHS[part].max() <= 1000 for part in parts)
+
+
+def test_a_row_that_is_longer_than_the_budget_stands_alone():
+    assert [part.tolist() for part in within(np.array([0, 1]), np.array([50, 5]), batch_tokens=10)] == [[0], [1]]
+
+
+def test_rows_are_padded_on_the_right_and_masked():
+    encoded = Encoded.of([[5, 6, 7], [8], [9, 9]], [[0, 0, 1], [0], [0, 1]], np.zeros(3))
+    batch = collate(encoded, [1, 0], pad=3)
+    assert batch["input_ids"].tolist() == [[8, 3, 3], [5, 6, 7]]
+    assert batch["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert batch["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 1]]
+
+
+def test_single_texts_have_no_segments():
+    assert "token_type_ids" not in collate(Encoded.of([[5, 6]], [None], np.zeros(1)), [0], pad=0)

@@ -1,0 +1,185 @@
+"""What training promises: exact accumulation, the best checkpoint, the same bytes after a kill.
+
+`pytest tests/training/test_loop.py`
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline_lib import steps
+from pipeline_lib.data.dataset import Encoded, read_encoded
+from pipeline_lib.models.build import load_initial
+from pipeline_lib.recipe import check
+from pipeline_lib.store import Store
+from pipeline_lib.training.checkpoint import Checkpoints, State
+from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.loop import Loop
+from pipeline_lib.training.parameters import optimizer, thaw
+
+
+def loop_of(recipe, folder):
+    """A loop over the recipe's prepared data, ready for its first step."""
+    prepared = steps.prepare(recipe)
+    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
+    shards = Store(recipe.execution.store).root / "steps" / "shard"
+    train, validation = (
+        read_encoded(prepared.folder, shards, split, recipe.objective) for split in ("train", "validation")
+    )
+    model, head = load_initial(base.folder, initial.folder)
+    decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
+    table = thaw(model, head, recipe.strategies, recipe.training.learning_rate, decay)
+    folder.mkdir(exist_ok=True)
+    return Loop(recipe, model, table, train, validation, 0, accelerator(recipe.execution), Checkpoints(folder))
+
+
+def one_step(recipe, folder):
+    """Record and gradients of a single step on eight rows, without dropout."""
+    loop = loop_of(recipe, folder)
+    for module in loop.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    loop.optimizer, loop.state = loop.accelerator.prepare_optimizer(optimizer(loop.model, loop.table)), State()
+    gradients = {}
+    loop.optimizer.step = lambda: gradients.update({n: p.grad.clone() for n, p in loop.model.named_parameters()})
+    return loop._step(np.arange(8)), gradients
+
+
+def test_accumulation_equals_the_full_batch(document, tmp_path):
+    document["training"]["max_grad_norm"] = 1e9
+    whole, gradients = one_step(check(document), tmp_path / "a")
+    document["training"]["batch_tokens"] = 17  # two rows at a time, the last part holds fewer
+    parts, others = one_step(check(document), tmp_path / "b")
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_the_loss_falls_and_frozen_weights_keep_their_bytes(document, tmp_path):
+    document["strategies"] = [{"kind": "partial", "last_layers": 1}]
+    loop = loop_of(check(document), tmp_path / "work")
+    before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
+    state = loop.run()
+    losses = [r["value"] for r in state.history if r["split"] == "train" and r["metric"] == "loss"]
+    assert np.mean(losses[-9:]) < np.mean(losses[:9])
+    for row in loop.table:
+        now = dict(loop.model.named_parameters())[row.name]
+        assert torch.equal(now, before[row.name]) != row.trained, row.name
+
+
+def test_the_best_weights_are_kept(document, tmp_path):
+    document["training"] |= {"learning_rate": 0.02, "epochs": 6}  # a rate that wanders
+    loop = loop_of(check(document), tmp_path / "work")
+    state = loop.run()
+    scores = [
+        (r["value"], r["step"]) for r in state.history if r["split"] == "validation" and r["metric"] == "accuracy"
+    ]
+    assert state.best == max(score for score, _ in scores)
+    assert state.best_step == next(step for score, step in scores if score == state.best)  # the first of equals
+    assert loop._scores()["accuracy"] == state.best
+
+
+def test_early_stopping_ends_after_its_patience(document, tmp_path):
+    document["regularizers"] = [{"kind": "early_stopping", "metric": "accuracy", "patience": 2}]
+    document["training"] |= {"epochs": 30, "learning_rate": 1e-12}  # nothing is learned
+    state = loop_of(check(document), tmp_path / "work").run()
+    assert (state.epoch, state.epochs_without_gain) == (3, 2)
+
+
+def test_without_validation_the_last_weights_are_kept(document, tmp_path):
+    document["data"]["split"]["validation"] = 0
+    state = loop_of(check(document), tmp_path / "work").run()
+    assert state.best_step is None
+    assert {r["split"] for r in state.history} == {"train"}
+
+
+def test_a_loss_that_is_no_number_stops_the_training(document, tmp_path):
+    loop = loop_of(check(document), tmp_path / "work")
+    with torch.no_grad():
+        loop.model.classifier.bias.fill_(float("inf"))
+    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+        loop.run()
+
+
+def test_biases_and_norms_do_not_decay(document, tmp_path):
+    document["regularizers"] = [{"kind": "weight_decay", "value": 0.1}]
+    loop = loop_of(check(document), tmp_path / "work")
+    assert {row.weight_decay for row in loop.table if "LayerNorm" in row.name or row.name.endswith("bias")} == {0.0}
+    assert {row.weight_decay for row in loop.table if row.name.endswith("dense.weight")} == {0.1}
+
+
+def test_bf16_trains(document, tmp_path):
+    document["execution"]["precision"] = "bf16"
+    loop = loop_of(check(document), tmp_path / "work")
+    state = loop.run()
+    assert loop.accelerator.mixed_precision == "bf16"
+    assert state.best > 0.5
+
+
+@pytest.mark.parametrize("killed_after", [0.0, 0.4, 1.2])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(document, tmp_path, killed_after):
+    document["training"] |= {"epochs": 12}
+    document["regularizers"] = [{"kind": "early_stopping", "patience": 12}]
+    document["execution"] |= {"checkpoint_seconds": 0.05}
+    straight = document | {"execution": document["execution"] | {"store": str(tmp_path / "straight")}}
+    recipe_file, reference = tmp_path / "killed.json", tmp_path / "straight.json"
+    recipe_file.write_text(json.dumps(document))
+    reference.write_text(json.dumps(straight))
+    _train(reference).communicate()
+    process = _train(recipe_file)
+    _wait_for(tmp_path / "store" / "work", process)
+    time.sleep(killed_after)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = _train(recipe_file)
+    assert b"Traceback" not in again.communicate()[1]
+    first, second = (_files(tmp_path / store / "steps" / "finetune") for store in ("straight", "store"))
+    assert first.keys() == second.keys()
+    assert all(first[name] == second[name] for name in first), [name for name in first if first[name] != second[name]]
+    assert not any((tmp_path / "store" / "work").iterdir())
+
+
+def _train(recipe_file):
+    code = (
+        "import json, sys; from pipeline_lib import steps; from pipeline_lib.recipe import check\n"
+        "recipe = check(json.load(open(sys.argv[1]))); data = steps.prepare(recipe)\n"
+        "steps.finetune(recipe, data, steps.initialise(recipe, data))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(recipe_file)], stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def _wait_for(work: Path, process) -> None:
+    """Until the first checkpoint stands."""
+    while process.poll() is None and not list(work.glob("*/step-*")):
+        time.sleep(0.01)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != "manifest.json"}
+
+
+def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
+    loop = loop_of(check(document), tmp_path / "work")
+    loop.run()
+    (place,) = (tmp_path / "work").glob("step-*")
+    weights = place / "weights.safetensors"
+    assert load_file(weights)
+    flipped = bytearray(weights.read_bytes())
+    flipped[-1] ^= 1
+    weights.write_bytes(flipped)
+    assert Checkpoints(tmp_path / "work").restore(loop.model, loop.optimizer.optimizer) is None
+
+
+def test_encoded_rows_have_lengths():
+    assert Encoded.of([[1, 2], [3]], [None, None], np.zeros(2)).lengths.tolist() == [2, 1]
