@@ -1,61 +1,99 @@
 """Turns pydantic's validation errors into errors that name the field, the value and the mend."""
 
 import difflib
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pipeline_lib.schema import RecipeError
 
+NOUNS = {
+    "bool": "true or false",
+    "finite": "a finite number",
+    "float": "a number",
+    "int": "a whole number",
+    "model": "a section",
+    "string": "a text",
+    "tuple": "a list",
+}
+"""What a field takes, by the first word of pydantic's error type."""
+
+Path = tuple[int | str, ...]
+Mistake = tuple[str, Any, str, str]
+
 
 def explain(error: ValidationError, model: type[BaseModel], document: Any) -> RecipeError:
     """The first mistake as an error, the others as its notes."""
-    first, *others = [_mistake(detail, model, document) for detail in error.errors()]
-    explained = RecipeError(*first)
+    found: dict[Path, list[Any]] = {}
+    for detail in error.errors():
+        found.setdefault(_path(detail["loc"], model, document), []).append(detail)
+    parts = [path for path in found if not any(_is_part(other, path) for other in found)]  # no whole for its parts
+    first, *others = [RecipeError(*_mistake(path, found[path], model, document)) for path in parts]
     for other in others:
-        explained.add_note(str(RecipeError(*other)))
-    return explained
+        first.add_note(str(other))
+    return first
 
 
-def _mistake(detail: Any, model: type[BaseModel], document: Any) -> tuple[str, Any, str, str]:
-    path = _path(detail["loc"], document)
-    field, kind, context = ".".join(map(str, path)) or "recipe", detail["type"], detail.get("ctx", {})
-    value = _shown(detail["input"])
-    if kind == "extra_forbidden":
-        return field, value, "there is no such field", _nearest(str(path[-1]), _fields(model, path[:-1], document))
-    if kind == "missing":
-        return field, None, "is required", f"Add it: {_description(model, path, document)}"
-    if kind == "union_tag_not_found":
-        return field, value, "has no kind", f"Add kind: one of {', '.join(_kinds(_annotation(model, path, document)))}"
-    if kind == "union_tag_invalid":
-        return f"{field}.kind", context["tag"], "is no known kind", f"Choose one of {context['expected_tags']}"
+def _is_part(path: Path, whole: Path) -> bool:
+    return len(path) > len(whole) and path[: len(whole)] == whole
+
+
+def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: Any) -> Mistake:
+    """Field, value, problem and mend. A field of several types has a detail for each of them."""
+    field, value, kind = ".".join(map(str, path)) or "recipe", _value(document, path), details[0]["type"]
+    annotation, whole = _annotation(model, path, document), _annotation(model, path[:-1], document)
+    if kind in ("extra_forbidden", "invalid_key"):
+        known = _fields(_section(whole, _value(document, path[:-1])))
+        return field, value, "there is no such field", _nearest(str(path[-1]), known)
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return _wrong_kind(f"{field}.kind", _value(value, ("kind",)), _kinds(annotation))
+    if path[-1:] == ("kind",):
+        return _wrong_kind(field, value, _kinds(whole))
     if kind == "literal_error":
-        return field, value, "is not among the choices", f"Choose one of {context['expected']}"
-    problem = detail["msg"].removeprefix("Value error, ")
-    problem, _, mend = problem.partition(". ")
-    return field, value, problem, mend.rstrip(".") or f"Expected: {_description(model, path, document)}"
+        return field, value, "is not among the choices", f"Choose one of {details[0]['ctx']['expected']}"
+    if kind == "value_error":
+        return field, value, *_own_words(details[0], annotation, model, path, document)
+    problem, mend = ("is required", "Add it") if kind == "missing" else _refused(details, value)
+    if kind.startswith("model_"):
+        known = _fields(_section(annotation, value)) or [f"kind: {kind}" for kind in _kinds(annotation)]
+        return field, value, problem, f"Write its fields below it, such as {known[0]}"
+    return field, value, problem, _with(_meaning(model, path, document), mend)
 
 
-def _path(location: tuple[int | str, ...], document: Any) -> list[int | str]:
-    """pydantic's location without the union members that it passed through."""
-    path: list[int | str] = []
-    for part in location:
-        if isinstance(document, dict) and (part in document or part == location[-1]) and _is_field(part):
-            path.append(part)
-            document = document.get(part)
-        elif isinstance(document, (list, tuple)) and isinstance(part, int):
-            path.append(part)
-            document = document[part] if part < len(document) else None
-    return path
+def _wrong_kind(field: str, value: Any, kinds: list[str]) -> Mistake:
+    problem = "is required" if value is None else "is no known kind"
+    return field, value, problem, f"Choose one of {', '.join(kinds)}"
 
 
-def _is_field(part: int | str) -> bool:
-    return isinstance(part, str) and "[" not in part
+def _own_words(detail: Any, annotation: Any, model: type[BaseModel], path: Path, document: Any) -> tuple[str, str]:
+    """What a validator of ours says: the problem, and often the mend behind a full stop."""
+    problem, _, mend = detail["msg"].removeprefix("Value error, ").partition(". ")
+    if not mend and _section(annotation, _value(document, path)):
+        mend = "Change one of its fields"
+    return problem, mend.rstrip(".") or _with(_meaning(model, path, document), "Give another value")
 
 
-def _shown(value: Any) -> Any:
-    """The value as it was written, cut where it is long."""
-    return value if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+def _refused(details: list[Any], value: Any) -> tuple[str, str]:
+    """What is wrong with a value of its own, and what to give in its place."""
+    kind, message = details[0]["type"], details[0]["msg"]
+    if kind == "string_pattern_mismatch":
+        return "does not have the right form", "Give another"
+    if " should have " in message:  # "Tuple should have at least 1 item after validation, not 0"
+        size = message.partition(" should have ")[2].partition(" after")[0]
+        return f"is too {'long' if 'at most' in size else 'short'}", f"Give {size}"
+    if kind.startswith(("greater_", "less_")):
+        bound = message.removeprefix("Input should be ")
+        return f"is not {bound}", f"Give a number {bound}"
+    nouns = " or ".join(NOUNS.get(detail["type"].partition("_")[0], "such a value") for detail in details)
+    return "has no value" if value is None else f"is not {nouns}", f"Give {nouns}"
+
+
+def _with(meaning: str, mend: str) -> str:
+    """A mend that tells what the field is for."""
+    first = meaning.partition(" ")[0]
+    text = meaning[:1].lower() + meaning[1:] if first.istitle() else meaning  # but "MLflow" stays
+    return f"{mend}: {text}" if text else f"{mend}, as in deployments/recipes"
 
 
 def _nearest(name: str, known: list[str]) -> str:
@@ -63,30 +101,43 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}"
 
 
-def _fields(model: type[BaseModel], path: list[int | str], document: Any) -> list[str]:
-    section = _section(_annotation(model, path, document), _value(document, path))
-    return sorted(section.model_fields) if section else []
-
-
-def _description(model: type[BaseModel], path: list[int | str], document: Any) -> str:
-    section = _section(_annotation(model, path[:-1], document), _value(document, path[:-1]))
-    field = section.model_fields.get(str(path[-1])) if section and path else None
-    text = (field.description if field else None) or "see deployments/recipes for an example"
+def _meaning(model: type[BaseModel], path: Path, document: Any) -> str:
+    """The field's own description, else its section's."""
+    whole = _section(_annotation(model, path[:-1], document), _value(document, path[:-1]))
+    field = whole.model_fields.get(str(path[-1])) if whole and path else None
+    section = _section(field.rebuild_annotation(), None) if field else None
+    text = (field.description if field else None) or (section.__doc__ if section else None) or ""
     return " ".join(text.split()).rstrip(".")
 
 
-def _annotation(model: type[BaseModel], path: list[int | str], document: Any) -> Any:
-    """The type that the schema gives to the place at `path`, list items included."""
+def _path(location: Path, model: type[BaseModel], document: Any) -> Path:
+    """pydantic's location without the names of the union members that it passed through."""
+    path: Path = ()
+    at_union = False
+    for part in location:
+        at_union = not at_union and len(_members(_annotation(model, path, document))) > 1
+        if not at_union:
+            path = (*path, part)
+    return path
+
+
+def _annotation(model: type[BaseModel], path: Path, document: Any) -> Any:
+    """The type that the schema gives to the place at `path`, list items included; None where it knows none."""
     annotation: Any = model
     for depth, part in enumerate(path):
         if isinstance(part, int):
-            annotation = next((a for a in get_args(_bare(annotation)) if a is not Ellipsis), None)
+            annotation = _item(annotation)
             continue
         section = _section(annotation, _value(document, path[:depth]))
-        annotation = (
-            section.model_fields[part].rebuild_annotation() if section and part in section.model_fields else None
-        )
+        known = section is not None and part in section.model_fields
+        annotation = section.model_fields[part].rebuild_annotation() if section and known else None
     return annotation
+
+
+def _item(annotation: Any) -> Any:
+    """The type of a list's items; of a union, of the list in it."""
+    lists = [member for member in _members(annotation) or [_bare(annotation)] if get_origin(member) is tuple]
+    return get_args(lists[0])[0] if lists else None
 
 
 def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
@@ -94,23 +145,34 @@ def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
     annotation = _bare(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    kind = value.get("kind") if isinstance(value, dict) else None
-    members = [_bare(member) for member in get_args(annotation)]
-    return next((m for m in members if isinstance(m, type) and issubclass(m, BaseModel) and kind in _kinds(m)), None)
+    kind = _value(value, ("kind",))
+    return next((_section(m, value) for m in _members(annotation) if kind in _kinds(m)), None)
+
+
+def _fields(section: type[BaseModel] | None) -> list[str]:
+    return sorted(section.model_fields) if section else []
 
 
 def _kinds(annotation: Any) -> list[str]:
+    """The kinds that a section, or the members of a union, can have."""
     annotation = _bare(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(get_args(annotation.model_fields["kind"].annotation)) if "kind" in annotation.model_fields else []
-    return [kind for member in get_args(annotation) for kind in _kinds(member)]
+    return [kind for member in _members(annotation) for kind in _kinds(member)]
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The types of a union but None; empty where it is none."""
+    annotation = _bare(annotation)
+    union = get_origin(annotation) in (Union, UnionType)
+    return [_bare(member) for member in get_args(annotation) if member is not NoneType] if union else []
 
 
 def _bare(annotation: Any) -> Any:
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
-def _value(document: Any, path: list[int | str]) -> Any:
+def _value(document: Any, path: Path) -> Any:
     for part in path:
         try:
             document = document[part]

@@ -66,7 +66,7 @@ class Data(Section):
 class Model(Section):
     """The pre-trained model to start from."""
 
-    base: str
+    base: Annotated[str, Field(min_length=1)]
     """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
     revision: str | None = None
     """Commit of the hub's repository; pin it to get the same bytes tomorrow."""
@@ -136,7 +136,7 @@ class Recipe(Section):
     """One fine-tuning run from data to scores. Everything but `execution` decides the result."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
-    """Name of the run, as Prefect and MLflow show it."""
+    """Name of the run, as Prefect and MLflow show it; letters, digits, dots, dashes and underscores."""
     data: Data
     model: Model
     objective: Objective
@@ -151,11 +151,42 @@ class Recipe(Section):
     """Decides the new head's weights, the order of rows and the dropout."""
     execution: Execution = Execution()
 
+    @field_validator("strategies")
+    @classmethod
+    def _go_together(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+        refuse_senseless(strategies)
+        return strategies
+
+    @field_validator("regularizers")
+    @classmethod
+    def _are_distinct(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
+        kinds = [regularizer.kind for regularizer in regularizers]
+        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+            raise ValueError(f"regularizer {twice!r} stands {kinds.count(twice)} times. Keep one of them")
+        return regularizers
+
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
-        refuse_senseless(self.strategies)
+        self._refuse_empty_splits()
+        if self.execution.precision == "fp16" and self.execution.device == "cpu":
+            problem = "needs a GPU, and execution.device is cpu"
+            raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
         self.objective.refuse_unknown_metrics(self)
+        self.objective.refuse_unfit_baselines(self)
         return self
+
+    def _refuse_empty_splits(self) -> None:
+        """What the shares leave empty whatever the data: raises RecipeError before any row is read."""
+        source, split = self.data.source, self.data.split
+        drawn = {name: getattr(split, name) for name in ("validation", "test") if getattr(source, name) is None}
+        if sum(drawn.values()) >= 1:
+            raise RecipeError("data.split", drawn, "leaves no row to train on", "Set aside smaller shares")
+        if drawn.get("test") == 0:
+            mend = "Set aside a share, or name data.source.test"
+            raise RecipeError("data.split.test", 0.0, "leaves no row for test", mend)
+        if drawn.get("validation") == 0 and any(r.kind == "early_stopping" for r in self.regularizers):
+            mend = "Set aside a share, name data.source.validation, or remove early_stopping"
+            raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", mend)
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -176,26 +207,51 @@ def check(document: dict[str, Any], folder: Path | None = None) -> Recipe:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("recipe", str(path), f"cannot be read ({error})", "Give the path of a YAML file") from None
+        why = getattr(error, "strerror", None) or error
+        raise RecipeError("recipe", str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
     except yaml.YAMLError as error:
-        raise RecipeError("recipe", str(path), f"is not YAML ({error})", "Mend the line that it names") from None
+        raise RecipeError("recipe", str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
         raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
     return document
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice: of two sections the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; raises ConstructorError at a key's second place."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _flaw(error: yaml.YAMLError) -> str:
+    """What is wrong in a YAML file, and in which line of it."""
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
+
+
 def _apply(document: dict[str, Any], override: str) -> None:
     """Set `a.b.0.c=value` in place; the value is read as YAML."""
     path, given, value = override.partition("=")
-    if not given:
-        raise RecipeError("override", override, "has no '='", "Write path=value, for example training.epochs=5")
+    if not given or not all(path.split(".")):
+        raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
     *parents, last = path.split(".")
     place: Any = document
     try:
+        parsed = yaml.load(value, _Loader)
         for name in parents:
             place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-        place[int(last) if isinstance(place, list) else last] = yaml.safe_load(value)
-    except (TypeError, AttributeError, ValueError, IndexError, yaml.YAMLError):
+        place[int(last) if isinstance(place, list) else last] = parsed
+    except yaml.YAMLError as error:
+        why = f"its value is not sound YAML ({_flaw(error)})"
+        raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
+    except (TypeError, AttributeError, ValueError, IndexError):
         raise RecipeError("override", override, "leads to no field of this recipe", "Check the path") from None

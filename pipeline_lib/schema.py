@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 
 class RecipeError(Exception):
@@ -14,16 +14,24 @@ class RecipeError(Exception):
 
     def __init__(self, field: str, value: object, problem: str, mend: str):
         self.field, self.value, self.problem, self.mend = field, value, problem, mend
-        super().__init__(f"{field} = {value!r}: {problem}. {mend}{'' if mend.endswith(('?', ')')) else '.'}")
+        end = "" if mend.endswith(("?", ")")) else "."
+        super().__init__(f"{field}{_shown(value)}: {problem}. {mend}{end}")
 
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
         return type(self), (self.field, self.value, self.problem, self.mend)
 
 
+def _shown(value: object) -> str:
+    """` = value`, cut where a section or list is long; nothing where there is no value."""
+    text = repr(value)
+    long = len(text) > 80 and not isinstance(value, str)
+    return "" if value is None else f" = {text[:77]}..." if long else f" = {text}"
+
+
 class Section(BaseModel):
     """A part of a recipe: immutable, and refusing keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
@@ -32,5 +40,5 @@ def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     return path if folder is None else str(Path(folder) / path)
 
 
-RecipePath = Annotated[str, AfterValidator(_beside_the_recipe)]
+RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe)]
 """A file, glob or folder, relative to the recipe's own folder."""

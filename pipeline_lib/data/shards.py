@@ -17,22 +17,27 @@ if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective
 
 BATCH = 2048
+FIRST = 100
+"""Rows in which a column must show up: JSON leaves out what has no value."""
 ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
 
 
 def refuse_missing_columns(data: Data, objective: "Objective", file: Path, split: str) -> None:
-    """Raise RecipeError if the first row of a file lacks a column, or if the file has no row."""
-    first = next((row for row in data.source.read(file) if isinstance(row, Row)), None)
-    if first is None:
-        raise RecipeError(
-            f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind"
-        )
+    """Raise RecipeError if the first rows of a file lack a column, or if the file has no row."""
     wanted = {f"data.columns.{role}": name for role, name in objective.columns(data.columns).items()}
     if data.split.by:
         wanted["data.split.by"] = data.split.by
-    for field, name in wanted.items():
-        if name not in first.values:
-            raise RecipeError(field, name, f"is no column of {file.name}", f"Choose among {', '.join(first.values)}")
+    found: dict[str, None] = {}
+    for row in islice((row for row in data.source.read(file) if isinstance(row, Row)), FIRST):
+        found |= dict.fromkeys(row.values)
+        if found.keys() >= set(wanted.values()):
+            return
+    if not found:
+        raise RecipeError(
+            f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind"
+        )
+    field, name = next((field, name) for field, name in wanted.items() if name not in found)
+    raise RecipeError(field, name, f"is no column of {file.name}", f"Choose one of {', '.join(found)}")
 
 
 def write_shard(

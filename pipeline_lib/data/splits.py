@@ -33,8 +33,8 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    unusable = _unusable(shards)
-    files = [_counts(recipe, shard, unusable) for shard in shards]
+    unusable = [_unusable(shard) for shard in shards]
+    files = [_counts(recipe, shard, bad) for shard, bad in zip(shards, unusable, strict=True)]
     tables = [pq.read_table(shard.artifact.folder / ROWS, columns=["key", "line", "label"]) for shard in shards]
     splits = _assign(recipe, shards, tables)
     _refuse_empty(recipe, splits)
@@ -47,31 +47,26 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
         }
     )
     pq.write_table(owner, folder / "splits.parquet")
-    pq.write_table(unusable, folder / UNUSABLE)
+    pq.write_table(pa.concat_tables(unusable), folder / UNUSABLE)
     rows = {name: sum(int((split == name).sum()) for split in splits) for name in SPLITS}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
     _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files})
 
 
-def _unusable(shards: list[Shard]) -> "pyarrow.Table":
+def _unusable(shard: Shard) -> "pyarrow.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = []
-    for shard in shards:
-        table = pq.read_table(shard.artifact.folder / UNUSABLE)
-        tables.append(table.add_column(0, "file", pa.array([shard.file] * len(table), pa.string())))
-    return pa.concat_tables(tables)
+    table = pq.read_table(shard.artifact.folder / UNUSABLE)
+    return table.add_column(0, "file", pa.array([shard.file] * len(table), pa.string()))
 
 
 def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str, Any]:
     """Rows of one file; raises RecipeError past the share of unusable rows that the recipe allows."""
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    rows = pq.read_metadata(shard.artifact.folder / ROWS).num_rows
-    bad = unusable.filter(pc.equal(unusable["file"], shard.file)).to_pylist()
+    rows, bad = pq.read_metadata(shard.artifact.folder / ROWS).num_rows, unusable.to_pylist()
     if len(bad) > recipe.data.max_unusable * (rows + len(bad)):
         first = "; ".join(f"line {row['line']}: {row['reason']}" for row in bad[:3])
         raise RecipeError(
@@ -104,23 +99,48 @@ def draw(keys: "numpy.ndarray", shares: dict[str, float], strata: "numpy.ndarray
     """Split names [rows] by hash key: in each stratum the lowest keys go to the first share, the next to the second.
 
     keys: [rows] uint64, equal for rows that must stay together. strata: [rows] labels, or None for one stratum;
-    where no label has enough rows for strata, as in regression, there is one.
+    where no label has enough rows for strata, as in regression, there is one. Rows of one key that differ in their
+    label are all of the stratum of the first label, so that they stay together too.
     """
     import numpy as np
 
     names = np.full(len(keys), "train", dtype="<U10")
-    mixed = keys * np.uint64(2 * seed + 1)  # an odd factor permutes the keys: another seed, another draw
-    groups = _groups(strata, len(keys))
+    mixed = _mixed(keys, seed)
+    groups = _groups(None if strata is None else _of_key(keys, strata), len(keys))
     for rows in groups:
         ordered = np.sort(mixed[rows])
         begin = 0
         for name, share in shares.items():
-            end = begin + round(share * len(rows))
+            end = min(begin + round(share * len(rows)), len(rows))
             if end > begin:
                 low, high = ordered[begin], ordered[end - 1]
                 names[rows[(mixed[rows] >= low) & (mixed[rows] <= high) & (names[rows] == "train")]] = name
             begin = end
     return names
+
+
+def _mixed(keys: "numpy.ndarray", seed: int) -> "numpy.ndarray":
+    """The keys permuted, another way for every seed, so that draws have no more in common than chance has.
+
+    SplitMix64's step and finalizer (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+    """
+    import numpy as np
+
+    mixed = keys + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _of_key(keys: "numpy.ndarray", strata: "numpy.ndarray") -> "numpy.ndarray":
+    """[rows] the first label, by alphabet, of all rows that share the row's key."""
+    import numpy as np
+
+    order = np.lexsort((strata, keys))
+    _, first, key = np.unique(keys[order], return_index=True, return_inverse=True)
+    labels = np.empty_like(strata)
+    labels[order] = strata[order][first][key]
+    return labels
 
 
 def _groups(strata: "numpy.ndarray | None", rows: int) -> "list[numpy.ndarray]":
@@ -138,7 +158,8 @@ def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
         if any((part == name).any() for part in splits):
             continue
         if name == "train":
-            raise RecipeError("data.split", split.model_dump(), "leaves no row to train on", "Set aside smaller shares")
+            mend = "Split by a column with more different values" if split.by else "Set aside smaller shares"
+            raise RecipeError("data.split", split.model_dump(), "leaves no row to train on", mend)
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
             raise RecipeError(
                 f"data.split.{name}",
@@ -165,18 +186,19 @@ def _labels(recipe: Recipe, shards: list[Shard], tables: list[Any], splits: "lis
                     f"stands in {_where(shard, table, name)} but in no row that is trained on",
                     "Add training rows with this label, or take those rows out",
                 )
-    if len(labels) == 1:
+    if len(labels) == 1 or (not labels and pa.types.is_list(tables[0]["label"].type)):
         raise RecipeError(
             "data.columns.label",
             recipe.data.columns.label,
-            f"holds one label only ({labels[0]!r})",
+            f"holds one label only ({labels[0]!r})" if labels else "holds no label",
             "Name the column that tells the rows apart",
         )
     return labels
 
 
 def _where(shard: Shard, table: Any, label: str) -> str:
-    line = next(row["line"] for row in table.to_pylist() if label == row["label"] or label in row["label"])
+    rows = zip(table["line"].to_pylist(), table["label"].to_pylist(), strict=True)
+    line = next(line for line, has in rows if label in (has if isinstance(has, list) else [has]))
     return f"{shard.file} (line {line})"
 
 

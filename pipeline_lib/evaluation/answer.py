@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,13 +17,16 @@ BATCH_TOKENS = 4096
 
 
 class Answerer:
-    """A loaded model with its tokenizer and its labels. Raises RecipeError where `base` is not the model's own."""
+    """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in.
 
-    def __init__(self, folder: Path, base: Path | None = None, execution: Execution = Execution()):
+    Raises RecipeError where `base` is not the model's own.
+    """
+
+    def __init__(self, folder: Path, base: Path | None = None, device: Literal["auto", "cpu", "cuda"] = "auto"):
         card = read_card(folder)
         self.objective, self.labels = card["objective"], card["labels"]
         self.tokenizer = load_tokenizer(folder)
-        self.accelerator = accelerator(execution)
+        self.accelerator = accelerator(Execution(device=device, precision=card["precision"]))
         self.model = load_trained(folder, base).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -23,7 +23,7 @@ def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, f
     """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
     labels, rows = read_labels(prepared), read_split(prepared, shards, "test")
     encoded = read_encoded(prepared, shards, "test", recipe.objective)
-    logits = Answerer(finetuned / "model", base, recipe.execution).logits(encoded)
+    logits = Answerer(finetuned / "model", base, recipe.execution.device).logits(encoded)
     outcome, metrics = recipe.objective.outcome(logits, encoded.targets), _asked(recipe)
     _write_predictions(rows, recipe.objective.answers(logits, labels), folder / "predictions.parquet")
     baselines = _baselines(recipe, read_split(prepared, shards, "train"), rows, labels)

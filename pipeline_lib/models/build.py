@@ -46,7 +46,7 @@ def write_initial(
         "head": sorted(head),
         "base": digests(base, WEIGHTS),
     }
-    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
+    _write_card(card, folder)
 
 
 def load_initial(base: Path, initial: Path) -> "tuple[PreTrainedModel, set[str]]":
@@ -58,9 +58,11 @@ def load_initial(base: Path, initial: Path) -> "tuple[PreTrainedModel, set[str]]
     return model, set(card["head"])
 
 
-def write_trained(model: "PreTrainedModel", initial: Path, folder: Path) -> None:
+def write_trained(model: "PreTrainedModel", initial: Path, precision: str, folder: Path) -> None:
     """Write the model's folder: whole where every parameter was trained, else what was trained and what is new."""
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, MANIFEST))
+    card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {"precision": precision}
+    _write_card(card, folder)
     if all(parameter.requires_grad for parameter in model.parameters()):
         model.save_pretrained(folder)
     else:
@@ -95,6 +97,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         "objective": TypeAdapter(Objective).validate_python(card["objective"]),
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
+
+
+def _write_card(card: dict[str, Any], folder: Path) -> None:
+    (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:

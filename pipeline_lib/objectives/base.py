@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline_lib.schema import Section
+from pipeline_lib.schema import RecipeError, Section
 
 if TYPE_CHECKING:
     import numpy
@@ -75,8 +75,17 @@ class ObjectiveSection(Section):
         return []
 
     def refuse_unknown_metrics(self, recipe: "Recipe") -> None:
-        """Raise ValueError where the recipe asks for a metric that this objective has not."""
-        asked = [*recipe.evaluation.metrics, *(getattr(r, "metric", None) or "loss" for r in recipe.regularizers)]
-        for name in asked:
-            if name != "loss" and name not in self.metrics():
-                raise ValueError(f"metric {name!r} is unknown here. Choose among {', '.join(self.metrics())}")
+        """Raise RecipeError where the recipe asks for a metric that this objective has not."""
+        for index, name in enumerate(recipe.evaluation.metrics):
+            self._refuse_unknown_metric(f"evaluation.metrics.{index}", name, [])
+        for index, regularizer in enumerate(recipe.regularizers):
+            watched: str | None = getattr(regularizer, "metric", None)
+            if watched:
+                self._refuse_unknown_metric(f"regularizers.{index}.metric", watched, ["loss"])
+
+    def _refuse_unknown_metric(self, field: str, name: str, more: list[str]) -> None:
+        if name not in (known := [*self.metrics(), *more]):
+            raise RecipeError(field, name, "is no metric of this objective", f"Choose one of {', '.join(known)}")
+
+    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
+        """Raise RecipeError where a baseline of the recipe cannot guess what this objective learns."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection
+from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import numpy
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.evaluation.outcome import Metric, Outcome
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.recipe import Columns, Recipe
 
 SINGLE: Final = "single_label_classification"
 MULTI: Final = "multi_label_classification"
@@ -51,6 +52,12 @@ class TextClassification(ObjectiveSection):
         from pipeline_lib.evaluation.regression import REGRESSION as NUMBERS
 
         return {SINGLE: SINGLE_LABEL, MULTI: MULTI_LABEL, REGRESSION: NUMBERS}[self.problem_type]
+
+    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
+        """The baselines guess one label a row."""
+        if recipe.evaluation.baselines and self.problem_type != SINGLE:
+            problem = f"need one label a row, and objective.problem_type is {self.problem_type}"
+            raise RecipeError("evaluation.baselines", list(recipe.evaluation.baselines), problem, "Remove them")
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Text, label, and the second text where the recipe names one."""
@@ -89,7 +96,8 @@ class TextClassification(ObjectiveSection):
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids with special tokens, cut to `max_length`; segment ids only for pairs."""
-        pairs = [row["text_pair"] for row in rows] if rows and "text_pair" in rows[0] else None
+        paired = any(row.get("text_pair") for row in rows)
+        pairs = [row["text_pair"] for row in rows] if paired else None
         limit = min(tokenizer.model_max_length, self.max_length or 512)
         out = tokenizer(
             [row["text"] for row in rows],
@@ -97,7 +105,7 @@ class TextClassification(ObjectiveSection):
             truncation=True,
             max_length=limit,
             return_attention_mask=False,
-            return_token_type_ids=bool(pairs),
+            return_token_type_ids=paired and "token_type_ids" in tokenizer.model_input_names,
             verbose=False,
         )
         return {name: out.get(name, [None] * len(rows)) for name in ("input_ids", "token_type_ids")}
@@ -191,8 +199,10 @@ class TextClassification(ObjectiveSection):
 
         if self.problem_type == REGRESSION:
             return {"scatter": figures.scatter(outcome)}
-        confusion = {"confusion": figures.confusion(confusion_matrix(outcome), labels)}
-        return (confusion if self.problem_type == SINGLE else {}) | {"reliability": figures.reliability(outcome)}
+        shown = {"reliability": figures.reliability(outcome)}
+        if self.problem_type == SINGLE:
+            shown["confusion"] = figures.confusion(confusion_matrix(outcome), labels)
+        return shown
 
     def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each label."""

@@ -1,6 +1,6 @@
 """Where to compute, and in which number format."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.recipe import Execution
 from pipeline_lib.schema import RecipeError
@@ -22,6 +22,11 @@ def accelerator(execution: Execution) -> "Accelerator":
         raise RecipeError("execution.precision", "fp16", "needs a GPU", "Choose bf16, fp32 or auto")
     AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes, each its own way
     return Accelerator(mixed_precision=_precision(execution.precision, gpu), cpu=not gpu)
+
+
+def precision_of(accelerator: "Accelerator") -> Literal["fp32", "bf16", "fp16"]:
+    """What a recipe calls the precision that an accelerator computes in."""
+    return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
 
 
 def _precision(asked: str, gpu: bool) -> str:

@@ -8,7 +8,7 @@ from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import load_initial, write_trained
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.device import accelerator, precision_of
 from pipeline_lib.training.loop import Loop, Watch
 from pipeline_lib.training.parameters import ParameterRow, thaw, write_table
 
@@ -25,7 +25,7 @@ def write_finetuned(
         recipe, model, table, train, validation, _pad(initial), accelerator(recipe.execution), Checkpoints(work), watch
     )
     loop.run()
-    write_trained(model, initial, folder / "model")
+    write_trained(model, initial, precision_of(loop.accelerator), folder / "model")
     write_table(table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
     (folder / "summary.json").write_text(json.dumps(_summary(loop, table), indent=1), encoding="utf-8")
@@ -61,5 +61,5 @@ def _summary(loop: Loop, table: list[ParameterRow]) -> dict[str, object]:
         "parameters": sum(counts.values()),
         "trained_parameters": sum(counts[row.name] for row in table if row.trained),
         "device": str(loop.accelerator.device.type),
-        "precision": loop.accelerator.mixed_precision.replace("no", "fp32"),
+        "precision": precision_of(loop.accelerator),
     }

@@ -1,0 +1,60 @@
+"""The flow in Prefect's own test server: what its tasks tell, and a retry. `pytest tests/flows`."""
+
+import asyncio
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.finetune import finetune
+from pipeline_lib import steps
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def task_states():
+    """Name -> (state's name, message) of the tasks of the last flow run."""
+
+    async def read():
+        async with get_client() as client:
+            flow_runs = await client.read_flow_runs()
+            last = max(flow_runs, key=lambda run: run.expected_start_time)
+            found = await client.read_task_runs()
+            return last, [run for run in found if run.flow_run_id == last.id]
+
+    last, found = asyncio.run(read())
+    return last, {run.task_key.split(".")[-1].split("-")[0]: (run.state.name, run.state.message) for run in found}
+
+
+def test_the_tasks_say_what_was_made_and_what_was_reused(recipe):
+    made = finetune(recipe)
+    flow_run, told = task_states()
+    assert flow_run.name == "moods"
+    assert told.keys() == {"prepare", "initialise", "finetune", "evaluate", "publish"}
+    assert {state for state, _ in told.values()} == {"Completed"}
+    again = finetune(recipe)
+    _, told = task_states()
+    for name in ("prepare", "initialise", "finetune", "evaluate"):
+        assert told[name][0] == "Reused"
+        assert f"by flow run moods ({flow_run.id})" in told[name][1]
+    assert again.published == made.published
+    assert again.scores.digest == made.scores.digest
+
+
+def test_a_failed_step_fails_the_flow_and_a_rerun_reuses_what_was_done(recipe, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(steps, "evaluate", fail)
+    with pytest.raises(RuntimeError, match="planted"):
+        finetune(recipe)
+    monkeypatch.undo()
+    finetune(recipe)
+    _, told = task_states()
+    assert [told[name][0] for name in ("prepare", "initialise", "finetune", "evaluate")] == ["Reused"] * 3 + [
+        "Completed"
+    ]

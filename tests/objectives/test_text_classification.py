@@ -1,0 +1,141 @@
+"""Every kind of text classification as a whole run: pairs, several labels, numbers. `pytest tests/objectives`."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.models.build import load_trained
+from pipeline_lib.objectives import TextClassification
+from pipeline_lib.recipe import check
+from pipeline_lib.run import run
+from pipeline_lib.schema import RecipeError
+
+PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
+WORDS = ["day", "tea", "sun", "song", "rain", "game", "soup", "wait"]
+
+
+def with_rows(document, path, rows):
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    document["data"]["source"] = {"kind": "jsonl", "train": str(path)}
+    return document
+
+
+def scores(outcome):
+    return {
+        name: score["value"]
+        for name, score in json.loads((outcome.scores.folder / "metrics.json").read_text())["metrics"].items()
+    }
+
+
+def grid(label):
+    """384 rows: every two words at six places; `label(one, two)` is what is to be learned."""
+    return [
+        {"text": f"{one} {place}", "more": f"{two} {place}", "mood": label(one, two)}
+        for one in WORDS
+        for two in WORDS
+        for place in PLACES
+    ]
+
+
+def trained(document, path, label, **objective):
+    """The outcome of a run over the grid, with both texts."""
+    with_rows(document, path, grid(label))["objective"] |= objective
+    document["data"]["columns"] |= {"text_pair": "more"}
+    document["training"] |= {"epochs": 10, "batch_size": 8, "learning_rate": 2e-3}
+    return run(check(document))
+
+
+def test_pairs(document, tmp_path):
+    outcome = trained(document, tmp_path / "pairs.jsonl", lambda one, two: WORDS.index(two) // 4)
+    names = pq.read_schema(outcome.scores.folder / "predictions.parquet").names
+    assert {"text", "text_pair", "label", "prediction"} <= set(names)
+    assert scores(outcome)["accuracy"] > 0.75  # chance is 0.5, and only the second text can tell
+
+
+def test_several_labels(document, tmp_path):
+    outcome = trained(
+        document,
+        tmp_path / "several.jsonl",
+        lambda one, two: sorted({one, two} & {"tea", "sun"}),
+        problem_type="multi_label_classification",
+    )
+    assert scores(outcome)["micro_f1"] > 0.9
+    row = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()[0]
+    assert set(row["prediction"]) <= {"sun", "tea"}
+    assert len(row["probabilities"]) == 2
+
+
+def test_numbers(document, tmp_path):
+    outcome = trained(
+        document, tmp_path / "numbers.jsonl", lambda one, two: WORDS.index(two) / 7 - 0.5, problem_type="regression"
+    )
+    told = scores(outcome)
+    assert {"rmse", "pearson", "spearman"} <= told.keys()
+    assert told["pearson"] > 0.5
+    rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    assert told["rmse"] == pytest.approx(math.sqrt(np.mean([(row["prediction"] - row["label"]) ** 2 for row in rows])))
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "logits", "targets", "expected"),
+    [
+        ("single_label_classification", [[0.0, 0.0], [0.0, math.log(3)]], [0, 1], math.log(2) + math.log(4 / 3)),
+        ("multi_label_classification", [[0.0, math.log(3)]], [[1.0, 0.0]], (math.log(2) + math.log(4)) / 2),
+        ("regression", [[1.0], [3.0]], [0.0, 1.0], 5.0),
+    ],
+)
+def test_the_loss_by_hand(problem_type, logits, targets, expected):
+    objective = TextClassification(kind="text_classification", problem_type=problem_type)
+    assert objective.loss(torch.tensor(logits), torch.tensor(targets)).item() == pytest.approx(expected)
+
+
+def test_whole_and_partial_models_load_and_answer_as_evaluated(document):
+    for strategies in ([{"kind": "full"}], [{"kind": "partial", "last_layers": 1}]):
+        document["strategies"] = strategies
+        outcome = run(check(document))
+        model = outcome.model.folder / "model"
+        assert (model / "model.safetensors").exists() == (strategies[0]["kind"] == "full")
+        rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+        (base,) = (outcome.model.folder.parents[1] / "base").iterdir()
+        answers = Answerer(model, base).answer(rows)
+        assert answers["prediction"] == [row["prediction"] for row in rows]
+
+
+def test_a_part_refuses_another_base(document, tmp_path):
+    document["strategies"] = [{"kind": "partial"}]
+    outcome = run(check(document))
+    (base,) = (outcome.model.folder.parents[1] / "base").iterdir()
+    (tmp_path / "other").mkdir()
+    for file in base.iterdir():
+        (tmp_path / "other" / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((base / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "other" / "model.safetensors").write_bytes(weights)
+    with pytest.raises(RecipeError, match="is not the base that this model was trained from"):
+        load_trained(outcome.model.folder / "model", tmp_path / "other")
+
+
+def test_a_part_is_small_and_a_whole_model_is_plain_transformers(document):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    document["strategies"] = [{"kind": "partial"}]
+    part = run(check(document)).model.folder / "model" / "trained.safetensors"
+    assert part.stat().st_size < 2000
+    document["strategies"] = [{"kind": "full"}]
+    outcome = run(check(document))
+    folder = outcome.model.folder / "model"
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    row = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()[0]
+    with torch.inference_mode():
+        logits = model(**tokenizer(row["text"], return_tensors="pt")).logits
+    assert model.config.id2label[int(logits.argmax())] == row["prediction"]
+
+
+@pytest.mark.parametrize(("value", "name"), [(1, "1"), (1.0, "1"), ("1", "1"), (" spam ", "spam"), (True, "True")])
+def test_a_label_has_one_spelling_whatever_the_format(value, name):
+    assert TextClassification(kind="text_classification").clean({"text": "x", "label": value})["label"] == name

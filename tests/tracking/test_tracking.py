@@ -1,0 +1,127 @@
+"""What MLflow is told: all of it, once, in runs that end as they should. `pytest tests/tracking`."""
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline_lib import steps
+from pipeline_lib.recipe import check
+from pipeline_lib.run import run
+from pipeline_lib.training import loop as training_loop
+
+
+@pytest.fixture
+def client(tracking_uri):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(tracking_uri)
+
+
+def runs(client, recipe):
+    """The experiment's runs by name."""
+    experiment = client.get_experiment_by_name(recipe.execution.experiment)
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_run_has_a_training_and_an_evaluation_inside(recipe, client):
+    outcome = run(recipe)
+    told = runs(client, recipe)
+    assert told.keys() == {"moods", "moods training", "moods evaluation"}
+    assert {run.info.status for run in told.values()} == {"FINISHED"}
+    parent = told["moods"].info.run_id
+    for name in ("moods training", "moods evaluation"):
+        assert told[name].data.tags["mlflow.parentRunId"] == parent
+    assert told["moods training"].info.run_id in outcome.published["training"]
+
+
+def test_parameters_curves_data_and_model_are_there(recipe, client):
+    outcome = run(recipe)
+    training = runs(client, recipe)["moods training"]
+    assert training.data.params["training.epochs"] == "6"
+    assert training.data.params["strategies.0.kind"] == "full"
+    history = pq.read_table(outcome.model.folder / "history.parquet").to_pandas()
+    curve = client.get_metric_history(training.info.run_id, "train/loss")
+    steps_and_values = history[(history["split"] == "train") & (history["metric"] == "loss")][["step", "value"]]
+    assert [(m.step, m.value) for m in sorted(curve, key=lambda m: m.step)] == list(
+        steps_and_values.itertuples(False, None)
+    )
+    (data,) = training.inputs.dataset_inputs
+    assert (data.dataset.name, data.tags[0].value) == ("moods.csv", "train")
+    assert len(data.dataset.digest) == 32
+    assert {"recipe.yaml", "parameters.parquet", "data"} <= {
+        f.path for f in client.list_artifacts(training.info.run_id)
+    }
+
+
+def test_scores_figures_and_predictions_are_there(recipe, client):
+    run(recipe)
+    evaluation = runs(client, recipe)["moods evaluation"]
+    metrics = evaluation.data.metrics
+    assert metrics["test/accuracy/low"] <= metrics["test/accuracy"] <= metrics["test/accuracy/high"]
+    files = {file.path for file in client.list_artifacts(evaluation.info.run_id)}
+    assert {"report.html", "predictions.parquet", "figures"} <= files
+
+
+def test_nothing_is_logged_twice(recipe, client):
+    run(recipe)
+    before = runs(client, recipe)
+    run(recipe)
+    after = runs(client, recipe)
+    assert {name: r.to_dictionary() for name, r in before.items()} == {
+        name: r.to_dictionary() for name, r in after.items()
+    }
+
+
+def test_a_new_evaluation_of_an_old_training_is_a_run_of_its_own(document, client):
+    run(check(document))
+    document["evaluation"] = {"metrics": ["macro_f1"]}
+    run(check(document))
+    experiment = client.get_experiment_by_name(document["execution"]["experiment"])
+    names = sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id]))
+    assert names == ["moods", "moods", "moods evaluation", "moods evaluation", "moods training"]
+
+
+def test_a_training_that_raised_is_failed_and_a_rerun_goes_on_in_it(recipe, client, monkeypatch):
+    def fail(self):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(training_loop.Loop, "_validate", fail)
+    with pytest.raises(RuntimeError, match="planted"):
+        run(recipe)
+    failed = runs(client, recipe)
+    assert {run.info.status for run in failed.values()} == {"FAILED"}
+    monkeypatch.undo()
+    run(recipe)
+    told = runs(client, recipe)
+    assert told["moods training"].info.run_id == failed["moods training"].info.run_id
+    assert {run.info.status for run in told.values()} == {"FINISHED"}
+    curve = client.get_metric_history(told["moods training"].info.run_id, "train/loss")
+    assert len({metric.step for metric in curve}) == len(curve)
+
+
+def test_training_goes_on_without_mlflow_and_all_is_delivered_later(document, client, tmp_path, monkeypatch, caplog):
+    away = document | {"execution": document["execution"] | {"tracking_uri": "http://127.0.0.1:9"}}
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    recipe = check(away)
+    data = steps.prepare(recipe)
+    steps.finetune(recipe, data, steps.initialise(recipe, data))
+    assert "training goes on" in caplog.text
+    outcome = run(check(document))
+    assert outcome.model.reused
+    training = runs(client, check(document))["moods training"]
+    records = pq.read_metadata(outcome.model.folder / "history.parquet").num_rows
+    assert training.data.tags["tunesmith.delivered_records"] == str(records)
+
+
+@pytest.mark.parametrize("strategy", [{"kind": "full"}, {"kind": "partial"}])
+def test_the_logged_model_answers_as_the_evaluation_did(document, tracking_uri, strategy):
+    import mlflow
+
+    document["strategies"] = [strategy]
+    outcome = run(check(document))
+    mlflow.set_tracking_uri(tracking_uri)
+    model = mlflow.pyfunc.load_model(outcome.published["model"])
+    rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pandas()
+    answers = model.predict(pd.DataFrame({"text": rows["text"]}))
+    assert answers["prediction"].tolist() == rows["prediction"].tolist()
+    assert answers["probability"].tolist() == pytest.approx(rows["probability"].tolist(), abs=1e-5)
