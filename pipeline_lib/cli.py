@@ -4,13 +4,18 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    from pipeline_lib.recipe import Recipe
+    from pipeline_lib.run import RunOutcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,9 +54,9 @@ def run(
     show(loaded, outcome, recipe)
 
 
-def _with_prefect():
+def _with_prefect() -> "Callable[[Recipe], RunOutcome]":
     """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
@@ -64,7 +69,7 @@ def _import_ahead() -> None:
     import torch  # noqa: F401
 
 
-def _fail(error: RecipeError) -> None:
+def _fail(error: RecipeError) -> NoReturn:
     for line in (str(error), *getattr(error, "__notes__", ())):
         typer.secho(line, err=True, fg="red")
     raise typer.Exit(2)

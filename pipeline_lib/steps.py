@@ -15,6 +15,7 @@ from pipeline_lib.data.shards import refuse_missing_columns, write_shard
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer, locate
 from pipeline_lib.models.build import copy_base, write_initial
+from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.store import Artifact, Step, Store, file_digest
 
@@ -40,7 +41,11 @@ def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
     check(recipe)
     store, base = Store(recipe.execution.store), fetch(recipe, by)
     files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
-    shards = [Shard(split, file.name, _shard(recipe, store, base.folder, file, by)) for split, file in files]
+    shards = []
+    with bar("encoding files", len(files)) as shown:
+        for split, file in files:
+            shards.append(Shard(split, file.name, _shard(recipe, store, base.folder, file, by)))
+            shown.advance(file.name)
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
     parts = _parts(recipe, "objective", "seed") | {
         "split": recipe.data.split.model_dump(mode="json"),

@@ -75,13 +75,12 @@ class Loop:
             self.state.position += 1
             self._tell("train", record)
             shown.advance(f"epoch {self.state.epoch + 1}/{self.recipe.training.epochs} loss {record['loss']:.4f}")
-            if time.monotonic() - self.saved > self.recipe.execution.checkpoint_seconds:
-                self._save()
+            self._save_if_due()
         self.state.epoch += 1
         self.state.position = 0
         if len(self.validation):
             self._validate()
-            self._save()
+        self._save_if_due()
 
     def _step(self, rows: np.ndarray) -> dict[str, float]:
         """One optimizer step. The loss is the mean over its rows, however many passes they take."""
@@ -155,7 +154,9 @@ class Loop:
         self.state.history.extend(records)
         self.watch(records)
 
-    def _save(self) -> None:
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self.saved < self.recipe.execution.checkpoint_seconds:
+            return
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
         self.checkpoints.save(self.state, self.model, self.optimizer.optimizer)

@@ -170,6 +170,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
+    document["execution"]["checkpoint_seconds"] = 1e-6
     loop = loop_of(check(document), tmp_path / "work")
     loop.run()
     (place,) = (tmp_path / "work").glob("step-*")

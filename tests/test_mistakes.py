@@ -1,0 +1,500 @@
+"""Every mistake that a user can make, and the words that the command line finds for it.
+
+The table below is meant to be read: each message must name the field, the value and the mend in plain English.
+
+pytest tests/test_mistakes.py
+"""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline_lib.cli import app
+from pipeline_lib.objectives import TextClassification
+
+SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, seed, strategies, training"
+SOURCES = "csv, tsv, json, jsonl, parquet, huggingface, conll, squad, parallel, text"
+STOP = "kind: early_stopping"
+
+# What the user writes behind `tunesmith run` (the recipe is recipe.yaml where no other is named) and what is told:
+# "…" stands for any words, and ~ for the recipe's folder.
+MISTAKES = {
+    # Fields and their types
+    "unknown section": (
+        ["epochs=3"],
+        f"epochs = 3: there is no such field. Known here: {SECTIONS}.",
+    ),
+    "unknown section, nearly right": (
+        ["strategy=[]"],
+        "strategy = []: there is no such field. Did you mean 'strategies'?",
+    ),
+    "unknown key in a section": (
+        ["training.epoch=3"],
+        "training.epoch = 3: there is no such field. Did you mean 'epochs'?",
+    ),
+    "unknown key in a strategy": (
+        ["strategies=[{kind: partial, last_layer: 2}]"],
+        "strategies.0.last_layer = 2: there is no such field. Did you mean 'last_layers'?",
+    ),
+    "unknown key in a source": (
+        ["data.source.delimeter=;"],
+        "data.source.delimeter = ';': there is no such field. Did you mean 'delimiter'?",
+    ),
+    "key that is a number": (
+        ["numbers.yaml"],
+        f"1 = 'one': there is no such field. Known here: {SECTIONS}.",
+    ),
+    "no whole number": (
+        ["training.epochs=many"],
+        "training.epochs = 'many': is not a whole number. Give a whole number: passes over the training data.",
+    ),
+    "no number": (
+        ["training.warmup=[1]"],
+        "training.warmup = [1]: is not a number. Give a number: share of all steps in which the rate rises from zero.",
+    ),
+    "no text": (
+        ["data.columns.label=3"],
+        "data.columns.label = 3: is not a text. Give a text: what is to be predicted.",
+    ),
+    "no list": (
+        ["evaluation.metrics=accuracy"],
+        "evaluation.metrics = 'accuracy': is not a list. Give a list: metrics to report; empty: all that the "
+        "objective knows.",
+    ),
+    "neither a text nor a list": (
+        ["data.source.train=3"],
+        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, glob or "
+        "folder, or a list of them.",
+    ),
+    "list with a wrong item": (
+        ["data.source.train=[moods.csv, 3]"],
+        "data.source.train.1 = 3: is not a text. Give a text…",
+    ),
+    "true for a flag that is none": (
+        ["strategies=[{kind: partial, biases: some}]"],
+        "strategies.0.biases = 'some': is not true or false. Give true or false: train all bias terms.",
+    ),
+    "no section": (
+        ["model=bert"],
+        "model = 'bert': is not a section. Write its fields below it, such as base.",
+    ),
+    "no section, where there are kinds": (
+        ["strategies=[full]"],
+        "strategies.0 = 'full': is not a section. Write its fields below it, such as kind: full.",
+    ),
+    "section left empty": (
+        ["training="],
+        "training: has no value. Write its fields below it, such as batch_size.",
+    ),
+    "value left empty": (
+        ["training.epochs="],
+        "training.epochs: has no value. Give a whole number: passes over the training data.",
+    ),
+    "number too small": (
+        ["training.epochs=0"],
+        "training.epochs = 0: is not greater than 0. Give a number greater than 0: passes over the training data.",
+    ),
+    "number too large": (
+        ["data.max_unusable=1.5"],
+        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: the run stops when more than this "
+        "share of a file's rows cannot be used.",
+    ),
+    "number without end": (
+        ["training.learning_rate=.inf"],
+        "training.learning_rate = inf: is not a finite number. Give a finite number: the peak rate of AdamW; "
+        "strategies scale it per parameter.",
+    ),
+    "name with a space": (
+        ["name=my run"],
+        "name = 'my run': does not have the right form. Give another: name of the run, as Prefect and MLflow show "
+        "it; letters, digits, dots, dashes and underscores.",
+    ),
+    "name too long": (
+        ["name=" + "x" * 101],
+        f"name = '{'x' * 101}': is too long. Give at most 100 characters…",
+    ),
+    "empty text": (
+        ["model.base=''"],
+        "model.base = '': is too short. Give at least 1 character…",
+    ),
+    "empty list": (
+        ["strategies=[]"],
+        "strategies = []: is too short. Give at least 1 item: what is trained, and how fast; applied in order.",
+    ),
+    "long value": (
+        [f"seed=[{'1, ' * 50}]"],
+        "seed = [1, 1, 1…...: is not a whole number…",
+    ),
+    "unknown kind of strategy": (
+        ["strategies=[{kind: ful}]"],
+        "strategies.0.kind = 'ful': is no known kind. Choose one of full, partial.",
+    ),
+    "unknown kind of regularizer": (
+        ["regularizers=[{kind: dropout}]"],
+        "regularizers.0.kind = 'dropout': is no known kind. Choose one of early_stopping, weight_decay.",
+    ),
+    "unknown kind of objective": (
+        ["objective.kind=classification"],
+        "objective.kind = 'classification': is no known kind. Choose one of text_classification.",
+    ),
+    "unknown kind of source": (
+        ["data.source.kind=excel"],
+        f"data.source.kind = 'excel': is no known kind. Choose one of {SOURCES}.",
+    ),
+    "strategy without a kind": (
+        ["strategies=[{last_layers: 2}]"],
+        "strategies.0.kind: is required. Choose one of full, partial.",
+    ),
+    "objective without a kind": (
+        ["objective={}"],
+        "objective.kind: is required. Choose one of text_classification.",
+    ),
+    "source without a kind": (
+        ["data.source={train: moods.csv}"],
+        f"data.source.kind: is required. Choose one of {SOURCES}.",
+    ),
+    "missing field": (
+        ["model={}"],
+        "model.base: is required. Add it: a folder, a hub id such as `org/name`, or `package:NAME/folder` for a model "
+        "inside a Python package.",
+    ),
+    "missing field of a source": (
+        ["data.source={kind: csv}"],
+        "data.source.train: is required. Add it: training data: a file, glob or folder, or a list of them.",
+    ),
+    "unknown choice": (
+        ["execution.precision=fp64"],
+        "execution.precision = 'fp64': is not among the choices. Choose one of 'auto', 'fp32', 'bf16' or 'fp16'.",
+    ),
+    "unknown baseline": (
+        ["evaluation.baselines=[magic]"],
+        "evaluation.baselines.0 = 'magic': is not among the choices. Choose one of 'majority' or 'bag_of_words'.",
+    ),
+    "source's own rule broken": (
+        ["data.source.names=[a, a]"],
+        "data.source.names = ['a', 'a']: the name 'a' stands more than once. Give another value: column names…",
+    ),
+    "source's own rule broken, by two fields": (
+        ["data.source={kind: parallel, train: a.en, source_language: en, target_language: en}"],
+        "data.source = {…...: source_language and target_language are the same… Change one of its fields.",
+    ),
+    # The recipe's file
+    "recipe file missing": (
+        ["nowhere.yaml"],
+        "recipe = 'nowhere.yaml': cannot be read (No such file or directory). Give the path of a YAML file.",
+    ),
+    "no YAML": (
+        ["broken.yaml"],
+        "recipe = 'broken.yaml': is not sound YAML (line 2: expected ',' or ']', but got '<stream end>'). "
+        "Mend the file there.",
+    ),
+    "no text at all": (
+        ["binary.yaml"],
+        "recipe = 'binary.yaml': cannot be read ('utf-8' codec can't decode byte…). Give the path of a YAML file.",
+    ),
+    "YAML with a control character": (
+        ["control.yaml"],
+        "recipe = 'control.yaml': is not sound YAML (…special characters are not allowed). Mend the file there.",
+    ),
+    "YAML that is no mapping": (
+        ["list.yaml"],
+        "recipe = 'list.yaml': holds no fields. Start from one in deployments/recipes.",
+    ),
+    "empty recipe": (
+        ["empty.yaml"],
+        "recipe = 'empty.yaml': holds no fields. Start from one in deployments/recipes.",
+    ),
+    "section that stands twice": (
+        ["twice.yaml"],
+        "recipe = 'twice.yaml': is not sound YAML (line 3: 'training' stands twice). Mend the file there.",
+    ),
+    # Overrides
+    "override without =": (
+        ["training.epochs"],
+        "override = 'training.epochs': is not path=value. Write, for example, training.epochs=5.",
+    ),
+    "override without a path": (
+        ["=5"],
+        "override = '=5': is not path=value. Write, for example, training.epochs=5.",
+    ),
+    "override with a gap in its path": (
+        ["training..epochs=5"],
+        "override = 'training..epochs=5': is not path=value. Write, for example, training.epochs=5.",
+    ),
+    "override that is no YAML": (
+        ["evaluation.metrics=[accuracy"],
+        "override = 'evaluation.metrics=[accuracy': its value is not sound YAML (line 1: expected ',' or ']', but got "
+        "'<stream end>'). Check its brackets, quotes and colons.",
+    ),
+    "override to an unknown path": (
+        ["nothing.at.all=3"],
+        f"nothing = {{'at': {{'all': 3}}}}: there is no such field. Known here: {SECTIONS}.",
+    ),
+    "override below a value": (
+        ["data.columns.text.size=3"],
+        "override = 'data.columns.text.size=3': leads to no field of this recipe. Check the path.",
+    ),
+    "override past the end of a list": (
+        ["strategies=[{kind: full}]", "strategies.1.kind=full"],
+        "override = 'strategies.1.kind=full': leads to no field of this recipe. Check the path.",
+    ),
+    # What does not go together
+    "full and partial": (
+        ["strategies=[{kind: full}, {kind: partial}]"],
+        "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains all that 'partial' picks. "
+        "Remove one of them.",
+    ),
+    "strategy that stands twice": (
+        ["strategies=[{kind: full}, {kind: full}]"],
+        "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' stands 2 times. Keep one of them.",
+    ),
+    "regularizer that stands twice": (
+        [f"regularizers=[{{{STOP}}}, {{{STOP}}}]"],
+        "regularizers = [{'kind': 'early_stopping'}, {'kind': 'early_stopping'}]: regularizer 'early_stopping' stands "
+        "2 times. Keep one of them.",
+    ),
+    "unknown metric": (
+        ["evaluation.metrics=[accuracy, f1]"],
+        "evaluation.metrics.1 = 'f1': is no metric of this objective. Choose one of accuracy, macro_f1,…",
+    ),
+    "loss as a metric to report": (
+        ["evaluation.metrics=[loss]"],
+        "evaluation.metrics.0 = 'loss': is no metric of this objective. Choose one of accuracy, macro_f1,…",
+    ),
+    "metric of another problem": (
+        ["objective.problem_type=regression", "evaluation.metrics=[accuracy]"],
+        "evaluation.metrics.0 = 'accuracy': is no metric of this objective. Choose one of …rmse…",
+    ),
+    "unknown metric to watch": (
+        [f"regularizers=[{{kind: weight_decay}}, {{{STOP}, metric: f1}}]"],
+        "regularizers.1.metric = 'f1': is no metric of this objective. Choose one of accuracy, macro_f1,…, loss.",
+    ),
+    "baselines for numbers": (
+        ["objective.problem_type=regression", "evaluation.baselines=[majority]"],
+        "evaluation.baselines = ['majority']: need one label a row, and objective.problem_type is regression. "
+        "Remove them.",
+    ),
+    "baselines for several labels": (
+        ["objective.problem_type=multi_label_classification", "evaluation.baselines=[bag_of_words]"],
+        "evaluation.baselines = ['bag_of_words']: need one label a row, and objective.problem_type is "
+        "multi_label_classification. Remove them.",
+    ),
+    "nothing to watch": (
+        [f"regularizers=[{{{STOP}}}]", "data.split.validation=0"],
+        "data.split.validation = 0.0: leaves early_stopping nothing to watch. Set aside a share, name "
+        "data.source.validation, or remove early_stopping.",
+    ),
+    "no share for test": (
+        ["data.split.test=0"],
+        "data.split.test = 0.0: leaves no row for test. Set aside a share, or name data.source.test.",
+    ),
+    "shares that take everything": (
+        ["data.split={validation: 0.5, test: 0.6}"],
+        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no row to train on. Set aside smaller shares.",
+    ),
+    "fp16 on a CPU": (
+        ["execution.precision=fp16"],
+        "execution.precision = 'fp16': needs a GPU, and execution.device is cpu. Choose bf16, fp32 or auto.",
+    ),
+    # The base model
+    "base that is no folder": (
+        ["model.base=no/such/folder"],
+        "model.base = 'no/such/folder': no such folder. Name a folder, a hub id or package:NAME/folder.",
+    ),
+    "base out of the hub's reach": (
+        ["model.base=some-org/some-model"],
+        "model.base = 'some-org/some-model': is no folder, and the hub does not give it (…). Check the spelling and "
+        "the network, or name a folder.",
+    ),
+    "base in a package that is not installed": (
+        ["model.base=package:no_such_package/model"],
+        "model.base = 'package:no_such_package/model': no Python package 'no_such_package' is installed. Install it "
+        "with pip (…)",
+    ),
+    "base without a config": (
+        ["model.base=bare"],
+        "model.base = '~/bare': holds no config.json. Name the folder of a transformers model.",
+    ),
+    "base with pickled weights": (
+        ["model.base=pickled"],
+        "model.base = '~/pickled': holds no *.safetensors weights. Convert them first: pickled weights are never "
+        "loaded.",
+    ),
+    # Files and columns
+    "file missing": (
+        ["data.source.test=none.csv"],
+        "data.source.test = '~/none.csv': no such file. Paths are relative to the recipe's folder; check the spelling.",
+    ),
+    "glob that matches nothing": (
+        ["data.source.train=none-*.csv"],
+        "data.source.train = '~/none-*.csv': no such file. Paths are relative to the recipe's folder; check the "
+        "spelling.",
+    ),
+    "empty file": (
+        ["data.source.train=empty.csv"],
+        "data.source = '~/empty.csv': an empty file has no header. Mend the first line, or give `names` for a file "
+        "without a header.",
+    ),
+    "file with a header alone": (
+        ["data.source.validation=header.csv"],
+        "data.source.validation = '~/header.csv': holds no usable row. Check the file and the source's kind.",
+    ),
+    "file of another kind": (
+        ["data.source={kind: jsonl, train: moods.csv}"],
+        "data.source.train = '~/moods.csv': holds no usable row. Check the file and the source's kind.",
+    ),
+    "no such text column": (
+        ["data.columns.text=body"],
+        "data.columns.text = 'body': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    "no such label column": (
+        ["data.columns.label=label"],
+        "data.columns.label = 'label': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    "no such column for the second text": (
+        ["data.columns.text_pair=reply"],
+        "data.columns.text_pair = 'reply': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    "no such column to split by": (
+        ["data.split.by=user"],
+        "data.split.by = 'user': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    # Rows and labels
+    "label in the test data alone": (
+        ["data.source.test=angry.csv"],
+        "data.columns.label = 'a': stands in angry.csv (line 3) but in no row that is trained on. Add training rows "
+        "with this label, or take those rows out.",
+    ),
+    "one label only": (
+        ["data.source.train=glad.csv"],
+        "data.columns.label = 'mood': holds one label only ('glad'). Name the column that tells the rows apart.",
+    ),
+    "no label in any row": (
+        ["data.source={kind: jsonl, train: unlabelled.jsonl}", "objective.problem_type=multi_label_classification"],
+        "data.columns.label = 'mood': holds no label. Name the column that tells the rows apart.",
+    ),
+    "empty validation": (
+        ["data.split.validation=0.001"],
+        "data.split.validation = 0.001: leaves no row for validation. Set aside a larger share, or name "
+        "data.source.validation.",
+    ),
+    "empty test": (
+        ["data.split.test=0.001"],
+        "data.split.test = 0.001: leaves no row for test. Set aside a larger share, or name data.source.test.",
+    ),
+    "empty train": (
+        ["data.source.train=glad.csv", "data.split.by=mood"],
+        "data.split = {'validation': 0.2, 'test': 0.2, 'by': 'mood'}: leaves no row to train on. Split by a column "
+        "with more different values.",
+    ),
+    "too many unusable rows": (
+        ["data.source.train=bad.csv"],
+        "data.max_unusable = 0.01: 2 of 12 rows of bad.csv cannot be used (line 12: no label; line 13: 1 field where "
+        "the header has 2). Mend the rows, or allow a larger share.",
+    ),
+    "labels that are no numbers": (
+        ["objective.problem_type=regression"],
+        "data.max_unusable = 0.01: 60 of 60 rows of moods.csv cannot be used (line 2: label 'glad' is no number; "
+        "line 3: …; line 4: …). Mend the rows, or allow a larger share.",
+    ),
+    # The store
+    "store that is a URL": (
+        ["execution.store=s3://bucket/artifacts"],
+        "execution.store = 's3://bucket/artifacts': is no folder. This version keeps its store on a local disk.",
+    ),
+    "store that is a file": (
+        ["execution.store=moods.csv"],
+        "execution.store = 'moods.csv': cannot be made (…File exists…). Name a writable folder.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_is_told_in_one_clear_line_and_no_model_is_loaded(
+    arguments, message, folder, no_model_may_load, tmp_path
+):
+    (told,) = tell(*arguments)
+    assert re.fullmatch(pattern(message), told.replace(str(tmp_path), "~")), told
+    own_words = re.sub(r"'[^']*'|\.\.\.", "…", told)
+    assert not re.search(r"[.,:;!?] ?[.,:;!?]", own_words), told
+
+
+def test_two_mistakes_are_both_told(folder, no_model_may_load):
+    first, second = tell("training.epochs=0", "strategies=[{kind: ful}]")
+    assert {first.split(" = ")[0], second.split(" = ")[0]} == {"training.epochs", "strategies.0.kind"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("execution.device=cuda", "execution.device = 'cuda': there is no GPU that torch can use. Choose cpu or auto."),
+        ("execution.precision=fp16", "execution.precision = 'fp16': needs a GPU. Choose bf16, fp32 or auto."),
+    ],
+)
+def test_what_the_machine_has_not_got_is_told_before_training(override, message, folder, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert tell("execution.device=auto", override) == [message]
+
+
+@pytest.mark.parametrize("override", ["training.epochs=0", "data.columns.text=body", "evaluation.metrics=[f1]"])
+def test_a_mistake_is_told_before_anything_heavy_is_imported(override, folder):
+    code = f"""if True:
+        import sys
+        from typer.testing import CliRunner
+        from pipeline_lib.cli import app
+        assert CliRunner().invoke(app, ["run", "recipe.yaml", {override!r}, "--plain"]).exit_code == 2
+        print([name for name in ("torch", "transformers", "mlflow", "prefect", "pandas") if name in sys.modules])
+    """
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.fixture
+def folder(document, tmp_path):
+    """A folder with a good recipe, and all that a mistake needs; it is the working directory."""
+    for name, text in {
+        "recipe.yaml": yaml.safe_dump(document),
+        "numbers.yaml": "1: one\n" + yaml.safe_dump(document),
+        "broken.yaml": "name: broken\ndata: [1",
+        "control.yaml": "name: \0",
+        "list.yaml": "- name: list",
+        "empty.yaml": "",
+        "twice.yaml": "training: {epochs: 3}\nname: twice\ntraining: {epochs: 4}\n",
+        "empty.csv": "",
+        "header.csv": "text,mood\n",
+        "angry.csv": "text,mood\ni am happy,glad\ni am angry,a\n",  # "a" stands in "glad" and is not that label
+        "glad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(20)),
+        "bad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(10)) + "day 10,\nday 11\n",
+        "unlabelled.jsonl": "".join(f'{{"text": "day {day}", "mood": []}}\n' for day in range(20)),
+        "bare/weights.txt": "",
+        "pickled/config.json": "{}",
+        "pickled/pytorch_model.bin": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    return tmp_path
+
+
+@pytest.fixture
+def no_model_may_load(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(TextClassification, "model", refuse)
+
+
+def tell(*arguments):
+    """The lines on stderr of a run that must end with status 2 and without a traceback."""
+    recipe, *overrides = arguments if arguments[0].endswith(".yaml") else ["recipe.yaml", *arguments]
+    result = CliRunner().invoke(app, ["run", recipe, *overrides, "--plain"])
+    assert result.exit_code == 2, result.exception
+    assert "Traceback" not in result.output
+    return result.stderr.splitlines()
+
+
+def pattern(message):
+    return re.escape(message).replace("…", ".*")
