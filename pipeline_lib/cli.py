@@ -28,9 +28,11 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
-    form = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"
-    logging.basicConfig(format=form, stream=sys.stderr)
-    logging.getLogger("tunesmith").setLevel(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
+    log = logging.getLogger("tunesmith")
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     tracker.add_history(run, pq.read_table(model.folder / "history.parquet").to_pylist())
     summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
     facts = {**dict(flatten(recipe.model_dump(mode="json", exclude={"execution"}))), **summary}
-    params = [Param(name, str(value)[:6000]) for name, value in facts.items()]
+    known = run.data.params  # a delivery that broke off may have logged some, and MLflow lets none be logged anew
+    params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
     for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
         client.log_batch(run_id, params=params[begin : begin + 100])
     client.log_inputs(run_id, list(_data_inputs(recipe)))
@@ -63,8 +65,8 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
 def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact) -> None:
     client, run_id = tracker.client, run.info.run_id
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
-    named = dict(_named_scores(told))
-    client.log_batch(run_id, [Metric(name, value, 0, 0) for name, value in named.items()])
+    made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
+    client.log_batch(run_id, [Metric(name, value, made, 0) for name, value in _named_scores(told)])
     client.set_tag(run_id, "tunesmith.training_run", training.info.run_id)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
