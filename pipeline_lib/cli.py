@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from pipeline_lib.recipe import Recipe
     from pipeline_lib.run import RunOutcome
 
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at the moment: a progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
+HANDLER = _ToStderr()
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -28,11 +38,10 @@ app = typer.Typer(
 @app.callback()
 def main() -> None:
     """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
+    HANDLER.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
     log = logging.getLogger("tunesmith")
     log.setLevel(logging.INFO)
-    log.addHandler(handler)
+    log.addHandler(HANDLER)  # a second command in one process adds nothing
 
 
 @app.command()
