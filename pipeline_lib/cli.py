@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Fine-tune and evaluate one model; steps that are in the store already are reused."""
     from pipeline_lib import steps
-    from pipeline_lib.recipe import load
+    from pipeline_lib.recipe_file import load
     from pipeline_lib.run import run as run_plain
     from pipeline_lib.summary import show
 

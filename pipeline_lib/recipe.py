@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     Field,
     PositiveFloat,
@@ -189,69 +188,9 @@ class Recipe(Section):
             raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", mend)
 
 
-def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
-    document = _read(Path(path))
-    for override in overrides:
-        _apply(document, override)
-    return check(document, folder=Path(path).parent.absolute())
-
-
 def check(document: dict[str, Any], folder: Path | None = None) -> Recipe:
     """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
     try:
         return Recipe.model_validate(document, context={"folder": folder} if folder else None)
     except ValidationError as error:
         raise explain(error, Recipe, document) from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise RecipeError("recipe", str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError("recipe", str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
-    if not isinstance(document, dict):
-        raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
-    return document
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice: of two sections the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping; raises ConstructorError at a key's second place."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _flaw(error: yaml.YAMLError) -> str:
-    """What is wrong in a YAML file, and in which line of it."""
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set `a.b.0.c=value` in place; the value is read as YAML."""
-    path, given, value = override.partition("=")
-    if not given or not all(path.split(".")):
-        raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
-    *parents, last = path.split(".")
-    place: Any = document
-    try:
-        parsed = yaml.load(value, _Loader)
-        for name in parents:
-            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-        place[int(last) if isinstance(place, list) else last] = parsed
-    except yaml.YAMLError as error:
-        why = f"its value is not sound YAML ({_flaw(error)})"
-        raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
-    except (TypeError, AttributeError, ValueError, IndexError):
-        raise RecipeError("override", override, "leads to no field of this recipe", "Check the path") from None

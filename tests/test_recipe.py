@@ -12,7 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline_lib.recipe import Recipe, check, load, tracking_uri
+from pipeline_lib.recipe import Recipe, check, tracking_uri
+from pipeline_lib.recipe_file import load
 
 RECIPES = sorted((Path(__file__).parents[1] / "deployments" / "recipes").glob("*.yaml"))
 HEAVY = ("torch", "transformers", "mlflow", "prefect", "pandas", "sklearn", "datasets")
@@ -155,7 +156,7 @@ def test_a_recipe_survives_being_written_and_read(recipe):
 def test_a_recipe_is_loaded_without_anything_heavy(path):
     code = f"""if True:
         import sys
-        from pipeline_lib.recipe import load
+        from pipeline_lib.recipe_file import load
         load({str(path)!r}, ["evaluation.metrics=[accuracy]", "evaluation.baselines=[majority]"])
         print([name for name in {HEAVY} if name in sys.modules])
     """
