@@ -123,8 +123,8 @@ def report(name: str, pairs: list[tuple[tuple[float, float], tuple[float, float]
         [statistics.median(side[index] for side in sides) for index in (0, 1)] for sides in zip(*pairs, strict=True)
     )
     print(
-        f"{name}: Trainer {trainer[0]:.4f} in {trainer[1]:.0f} s; Tunesmith {tunesmith[0]:.4f} in {tunesmith[1]:.0f} s; "
-        f"wall time {ratio:.2f} of the Trainer's",
+        f"{name}: Trainer {trainer[0]:.4f} in {trainer[1]:.0f} s; "
+        f"Tunesmith {tunesmith[0]:.4f} in {tunesmith[1]:.0f} s; wall time {ratio:.2f} of the Trainer's",
         flush=True,
     )
 
