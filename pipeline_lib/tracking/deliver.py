@@ -1,6 +1,7 @@
 """Bring what a run made to MLflow, each thing once."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import Artifact, file_digest
 from pipeline_lib.tracking.runs import Tracker
 from pipeline_lib.tracking.served_model import log_model
@@ -21,8 +24,20 @@ from pipeline_lib.tracking.served_model import log_model
 def deliver(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, by: str
 ) -> dict[str, str]:
-    """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses."""
-    tracker = Tracker(recipe, by)
+    """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses.
+
+    Raises RecipeError where MLflow does not take them.
+    """
+    try:
+        return _deliver(Tracker(recipe, by), prepared, model, scores, base)
+    except MlflowException as error:
+        where = re.sub("//[^/@]*@", "//", tracking_uri(recipe.execution))  # a password must not be shown
+        problem = f"MLflow does not take the run ({str(error).splitlines()[0][:200]})"
+        mend = "Nothing is lost: run the same command again when it answers"
+        raise RecipeError("execution.tracking_uri", where, problem, mend) from error
+
+
+def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Artifact, base: Path) -> dict[str, str]:
     training = tracker.run("training", model.fingerprint)
     parent = training.data.tags["mlflow.parentRunId"]
     if training.info.status != "FINISHED":
@@ -34,7 +49,8 @@ def deliver(
     tracker.finish(evaluation.data.tags["mlflow.parentRunId"])
     tracker.finish(parent)
     logged = tracker.client.get_run(training.info.run_id).data.tags["tunesmith.model"]
-    return {"training": _address(recipe, training), "evaluation": _address(recipe, evaluation), "model": logged}
+    places = {name: _address(tracker.recipe, run) for name, run in (("training", training), ("evaluation", evaluation))}
+    return places | {"model": logged}
 
 
 def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifact, base: Path) -> None:

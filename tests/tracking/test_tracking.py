@@ -7,6 +7,7 @@ import pytest
 from pipeline_lib import steps
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
+from pipeline_lib.schema import RecipeError
 from pipeline_lib.training import loop as training_loop
 
 
@@ -106,6 +107,8 @@ def test_training_goes_on_without_mlflow_and_all_is_delivered_later(document, cl
     data = steps.prepare(recipe)
     steps.finetune(recipe, data, steps.initialise(recipe, data))
     assert "training goes on" in caplog.text
+    with pytest.raises(RecipeError, match="Nothing is lost: run the same command again"):
+        run(recipe)
     outcome = run(check(document))
     assert outcome.model.reused
     training = runs(client, check(document))["moods training"]
