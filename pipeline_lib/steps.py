@@ -31,6 +31,10 @@ LOCATION = {"train", "validation", "test", "path", "name", "revision"}
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
     locate(recipe.model)
+    if recipe.execution.device == "cuda" or recipe.execution.precision == "fp16":
+        from pipeline_lib.training.device import accelerator  # only these need torch to be asked
+
+        accelerator(recipe.execution)
     for split in SPLITS:
         for file in recipe.data.source.files(split):
             refuse_missing_columns(recipe.data, recipe.objective, file, split)

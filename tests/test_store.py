@@ -2,17 +2,19 @@
 
 import errno
 import json
-import multiprocessing
 import os
-import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import Step, Store
 
+ROOT = Path(__file__).parents[1]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
 
 
@@ -117,41 +119,40 @@ def test_a_full_disk_is_a_clear_error_and_the_store_stays_sound(tmp_path):
     assert not store.ensure(STEP, write).reused
 
 
-def _slow(folder, log):
-    with open(log, "a") as file:
-        file.write("made\n")
-    time.sleep(0.5)
-    write(folder)
+MAKING = """
+import sys, time
+from pathlib import Path
+from pipeline_lib.store import Step, Store
+
+def make(folder):
+    with open(sys.argv[2], "a") as log:
+        log.write("made\\n")
+    time.sleep(float(sys.argv[3]))
+    (folder / "rows.txt").write_text("one")
+
+step = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
+Store(sys.argv[1]).ensure(step, make)
+"""
 
 
-def _ensure(root, log):
-    Store(root).ensure(STEP, lambda folder: _slow(folder, log))
+def making(root, log, seconds):
+    """Another process that makes STEP, and takes its time."""
+    return subprocess.Popen([sys.executable, "-c", MAKING, str(root), str(log), str(seconds)], cwd=ROOT)
 
 
 def test_eight_processes_make_it_once(tmp_path):
-    processes = [multiprocessing.Process(target=_ensure, args=(tmp_path / "s", tmp_path / "log")) for _ in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 8
+    processes = [making(tmp_path / "store", tmp_path / "log", 0.5) for _ in range(8)]
+    assert [process.wait() for process in processes] == [0] * 8
     assert (tmp_path / "log").read_text() == "made\n"
 
 
-def _hang(root):
-    Store(root).ensure(STEP, lambda folder: time.sleep(60))
-
-
 def test_a_killed_holder_frees_its_lock(tmp_path):
-    process = multiprocessing.Process(target=_hang, args=(tmp_path,))
-    process.start()
-    while not list(tmp_path.glob("partial/*")):
+    process = making(tmp_path / "store", tmp_path / "log", 60)
+    while not (tmp_path / "log").exists():
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    began = time.monotonic()
-    assert not Store(tmp_path).ensure(STEP, write).reused
-    assert time.monotonic() - began < 5
+    process.kill()
+    process.wait()
+    assert not Store(tmp_path / "store").ensure(STEP, write).reused
 
 
 def test_work_is_kept_until_the_step_is_published(tmp_path):

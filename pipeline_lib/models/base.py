@@ -44,6 +44,8 @@ def locate(model: Model) -> Path:
             "holds no *.safetensors weights",
             "Convert them first: pickled weights are never loaded",
         )
+    if not digests(folder, TOKENIZER):
+        raise RecipeError("model.base", model.base, "holds no tokenizer", "Save the tokenizer beside the weights")
     return folder
 
 

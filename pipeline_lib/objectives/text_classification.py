@@ -1,10 +1,11 @@
 """Classify a text or a pair of texts: one label, several labels, or a number."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection
 from pipeline_lib.schema import RecipeError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SINGLE: Final = "single_label_classification"
 MULTI: Final = "multi_label_classification"
 REGRESSION: Final = "regression"
+WHOLE = re.compile("-?[0-9]+")
 
 
 class TextClassification(ObjectiveSection):
@@ -36,7 +38,7 @@ class TextClassification(ObjectiveSection):
     kind: Literal["text_classification"]
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = SINGLE
     """One label a row, several labels a row, or a number."""
-    label_separator: str = ","
+    label_separator: Annotated[str, Field(min_length=1)] = ","
     """What stands between the labels of a row, where there are several and the column holds text."""
     max_length: PositiveInt | None = None
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
@@ -117,7 +119,7 @@ class TextClassification(ObjectiveSection):
         if self.problem_type == REGRESSION:
             return []
         names = pc.unique(pc.list_flatten(column) if self.problem_type == MULTI else column).to_pylist()
-        return sorted(names, key=lambda n: (0, int(n), n) if n.isdigit() else (1, 0, n))
+        return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
 
     def model(self, base: str, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number."""
@@ -211,8 +213,12 @@ class TextClassification(ObjectiveSection):
         return per_class(outcome, labels) if labels else []
 
 
+def _whole(name: str) -> tuple[int, str]:
+    return int(name), name
+
+
 def _text(role: str, value: Any) -> str:
-    text = " ".join(value) if isinstance(value, (list, tuple)) else value
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
     if text is None or text != text or not str(text).strip():
         raise ValueError(f"empty {role}")
     return str(text)
@@ -220,6 +226,8 @@ def _text(role: str, value: Any) -> str:
 
 def _name(value: Any) -> str:
     """1.0 and 1 are one label: JSON, Parquet and CSV spell a whole number differently."""
+    if value is None or isinstance(value, (list, tuple, dict)):
+        raise ValueError(f"label {value!r} is no name")
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value) if whole else value).strip()
 

@@ -17,13 +17,12 @@ def write_finetuned(
     recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch, folder: Path
 ) -> None:
     """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints."""
+    here = accelerator(recipe.execution)
     train, validation = (read_encoded(prepared, shards, split, recipe.objective) for split in ("train", "validation"))
     model, head = load_initial(base, initial)
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
     table = thaw(model, head, recipe.strategies, recipe.training.learning_rate, decay)
-    loop = Loop(
-        recipe, model, table, train, validation, _pad(initial), accelerator(recipe.execution), Checkpoints(work), watch
-    )
+    loop = Loop(recipe, model, table, train, validation, _pad(initial), here, Checkpoints(work), watch)
     loop.run()
     write_trained(model, initial, precision_of(loop.accelerator), folder / "model")
     write_table(table, folder / "parameters.parquet")

@@ -66,6 +66,7 @@ def test_accumulation_equals_the_full_batch(document, tmp_path):
 
 def test_the_loss_falls_and_frozen_weights_keep_their_bytes(document, tmp_path):
     document["strategies"] = [{"kind": "partial", "last_layers": 1}]
+    document["training"]["learning_rate"] = 1e-2
     loop = loop_of(check(document), tmp_path / "work")
     before = {name: p.detach().clone() for name, p in loop.model.named_parameters()}
     state = loop.run()

@@ -5,7 +5,9 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, ClassVar, NamedTuple
+from typing import IO, Annotated, Any, ClassVar, NamedTuple
+
+from pydantic import Field
 
 from pipeline_lib.schema import RecipeError, RecipePath, Section
 
@@ -24,16 +26,19 @@ class Unusable(NamedTuple):
     reason: str
 
 
+Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
+
+
 class FileSource(Section):
     """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain or gzip."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
-    train: RecipePath | tuple[RecipePath, ...]
+    train: Paths
     """Training data: a file, glob or folder, or a list of them."""
-    validation: RecipePath | tuple[RecipePath, ...] | None = None
+    validation: Paths | None = None
     """Validation data; left out, a share of the training data is set aside (see `data.split`)."""
-    test: RecipePath | tuple[RecipePath, ...] | None = None
+    test: Paths | None = None
     """Test data; left out, a share of the training data is set aside (see `data.split`)."""
 
     def files(self, split: str) -> list[Path]:
