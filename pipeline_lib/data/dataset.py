@@ -37,10 +37,7 @@ def read_labels(prepared: Path) -> list[str]:
 
 def read_encoded(prepared: Path, shards: Path, split: str, objective: "Objective") -> "Encoded":
     """Token ids and targets of a split."""
-    table = read_split(prepared, shards, split)
-    return Encoded.of(
-        table["input_ids"], table["token_type_ids"], objective.targets(table["label"], read_labels(prepared))
-    )
+    return Encoded.of_rows(read_split(prepared, shards, split), read_labels(prepared), objective)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ class Encoded:
             ids.offsets.to_numpy() - ids.offsets[0].as_py(),
             targets,
         )
+
+    @classmethod
+    def of_rows(cls, rows: "pyarrow.Table", labels: list[str], objective: "Objective") -> "Encoded":
+        """From rows as `read_split` gives them."""
+        return cls.of(rows["input_ids"], rows["token_type_ids"], objective.targets(rows["label"], labels))
 
     @property
     def lengths(self) -> "numpy.ndarray":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.data.dataset import read_encoded, read_labels, read_split
+from pipeline_lib.data.dataset import Encoded, read_labels, read_split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Metric, Outcome
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
     """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
     labels, rows = read_labels(prepared), read_split(prepared, shards, "test")
-    encoded = read_encoded(prepared, shards, "test", recipe.objective)
+    encoded = Encoded.of_rows(rows, labels, recipe.objective)
     logits = Answerer(finetuned / "model", base, recipe.execution.device).logits(encoded)
     outcome, metrics = recipe.objective.outcome(logits, encoded.targets), _asked(recipe)
     _write_predictions(rows, recipe.objective.answers(logits, labels), folder / "predictions.parquet")
-    baselines = _baselines(recipe, read_split(prepared, shards, "train"), rows, labels)
+    baselines = _baselines(recipe, prepared, shards, rows, labels)
     scores = {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
@@ -74,9 +74,14 @@ def _write_predictions(rows: "pyarrow.Table", answers: Mapping[str, list[Any]], 
     pq.write_table(table, path)
 
 
-def _baselines(recipe: Recipe, train: "pyarrow.Table", test: "pyarrow.Table", labels: list[str]) -> dict[str, Outcome]:
+def _baselines(
+    recipe: Recipe, prepared: Path, shards: Path, test: "pyarrow.Table", labels: list[str]
+) -> dict[str, Outcome]:
+    if not recipe.evaluation.baselines:
+        return {}  # and the training rows need not be read
     from pipeline_lib.evaluation.baselines import BASELINES
 
+    train = read_split(prepared, shards, "train")
     learned, gold = (recipe.objective.targets(table["label"], labels) for table in (train, test))
     chances = {
         name: BASELINES[name](_texts(train), learned, _texts(test), len(labels)) for name in recipe.evaluation.baselines

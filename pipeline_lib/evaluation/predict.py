@@ -23,12 +23,8 @@ def predict(
     parts = within(rows, encoded.lengths, batch_tokens)
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
-        logits = [model(**_on(collate(encoded, part, pad), accelerator)).logits.float().cpu() for part in parts]
+        logits = [model(**collate(encoded, part, pad, accelerator.device)).logits.float().cpu() for part in parts]
     ordered = torch.cat(logits).numpy()
     answers = np.empty_like(ordered)
     answers[np.concatenate(parts)] = ordered
     return answers
-
-
-def _on(batch, accelerator):
-    return {name: tensor.to(accelerator.device) for name, tensor in batch.items()}

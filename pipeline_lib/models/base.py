@@ -44,7 +44,7 @@ def locate(model: Model) -> Path:
             "holds no *.safetensors weights",
             "Convert them first: pickled weights are never loaded",
         )
-    if not digests(folder, TOKENIZER):
+    if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "holds no tokenizer", "Save the tokenizer beside the weights")
     return folder
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from pipeline_lib.data.dataset import Encoded
@@ -49,7 +50,9 @@ def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.
     return parts
 
 
-def collate(encoded: "Encoded", rows: Sequence[int] | np.ndarray, pad: int) -> "dict[str, Tensor]":
+def collate(
+    encoded: "Encoded", rows: Sequence[int] | np.ndarray, pad: int, device: "torch.device | str" = "cpu"
+) -> "dict[str, Tensor]":
     """Right-padded int64 tensors [rows, longest] for the model: input_ids, attention_mask, token_type_ids for pairs."""
     import torch
 
@@ -62,4 +65,4 @@ def collate(encoded: "Encoded", rows: Sequence[int] | np.ndarray, pad: int) -> "
     if encoded.segments is not None:
         batch["token_type_ids"] = np.zeros(mask.shape, np.int64)
         batch["token_type_ids"][mask] = encoded.segments[where]
-    return {name: torch.from_numpy(array) for name, array in batch.items()}
+    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}

@@ -49,7 +49,7 @@ class Loop:
         self._restore_scaler()
         self.saved = time.monotonic()
         self.watch(self.state.history)
-        with bar("training", sum(len(steps) for steps in self.plans), self.state.step) as shown:
+        with bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.model)
@@ -62,6 +62,11 @@ class Loop:
         return [
             plan(self.train.lengths, training.batch_size, self.recipe.seed, epoch) for epoch in range(training.epochs)
         ]
+
+    @cached_property
+    def steps(self) -> int:
+        """How many steps all epochs have; early stopping may take fewer."""
+        return sum(len(steps) for steps in self.plans)
 
     @cached_property
     def stopper(self) -> EarlyStopping | None:
@@ -88,7 +93,7 @@ class Loop:
 
         training = self.recipe.training
         torch.manual_seed(_mix(self.recipe.seed, self.state.step))
-        now = rate(training.schedule, training.warmup, self.state.step, sum(len(steps) for steps in self.plans))
+        now = rate(training.schedule, training.warmup, self.state.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * now
         self.model.train()
@@ -107,7 +112,7 @@ class Loop:
         return {"loss": loss, "learning_rate": training.learning_rate * now, "grad_norm": float(norm)}
 
     def _backward(self, rows: np.ndarray, in_step: int) -> "Tensor":
-        batch = {name: t.to(self.accelerator.device) for name, t in collate(self.train, rows, self.pad).items()}
+        batch = collate(self.train, rows, self.pad, self.accelerator.device)
         with self.accelerator.autocast():
             logits = self.model(**batch).logits
         loss = self.recipe.objective.loss(logits, self._targets(rows)) / in_step
