@@ -88,7 +88,7 @@ class Training(Section):
     """How the rate moves after the warm-up."""
     warmup: Share = 0.06
     """Share of all steps in which the rate rises from zero."""
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 16
     """Rows per optimizer step, on average: steps hold rows of like length and about equally many tokens."""
     batch_tokens: PositiveInt = 4096
     """Most tokens, padding included, that go through the model at once; a larger step is accumulated."""

@@ -1,17 +1,24 @@
-"""Read what was prepared: the rows of a split, and token ids as flat arrays."""
+"""Read what was prepared: the rows of a split, and what the model is fed with as flat arrays."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from pipeline_lib.data.shards import ROWS
 
 if TYPE_CHECKING:
-    import numpy
     import pyarrow
 
     from pipeline_lib.objectives import Objective
+
+IGNORED = -100
+"""The target of a token that is not learned; transformers' and PyTorch's own mark."""
+VIRTUAL = -1000
+"""The id of a learned prompt's first virtual token; the next ones lie below it."""
 
 
 def read_split(prepared: Path, shards: Path, split: str) -> "pyarrow.Table":
@@ -35,46 +42,115 @@ def read_labels(prepared: Path) -> list[str]:
     return json.loads((prepared / "labels.json").read_text(encoding="utf-8"))
 
 
-def read_encoded(prepared: Path, shards: Path, split: str, objective: "Objective") -> "Encoded":
-    """Token ids and targets of a split."""
-    return Encoded.of_rows(read_split(prepared, shards, split), read_labels(prepared), objective)
+class Split(NamedTuple):
+    """The rows of a split, the names of all labels, and what the model is fed with."""
+
+    rows: "pyarrow.Table"
+    labels: list[str]
+    encoded: "Encoded"
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of all rows end to end; row i is ids[offsets[i]:offsets[i + 1]]. `segments` is None without pairs."""
+def encoded_split(prepared: Path, shards: Path, split: str, objective: "Objective") -> Split:
+    """A split, ready to train on or to predict."""
+    rows, labels = read_split(prepared, shards, split), read_labels(prepared)
+    return Split(rows, labels, objective.features(rows, labels))
 
-    ids: "numpy.ndarray"
-    segments: "numpy.ndarray | None"
-    offsets: "numpy.ndarray"
-    targets: "numpy.ndarray"
 
-    @classmethod
-    def of(cls, input_ids: Any, token_type_ids: Any, targets: "numpy.ndarray") -> "Encoded":
-        """From columns of lists, as they stand in a shard or come from an objective's `encode`."""
-        ids, segments = _flat(input_ids, "int32"), _flat(token_type_ids, "int8")
-        return cls(
-            ids.flatten().to_numpy(),
-            segments.flatten().to_numpy() if segments.null_count == 0 else None,
-            ids.offsets.to_numpy() - ids.offsets[0].as_py(),
-            targets,
-        )
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Lists of integers end to end; list i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: np.ndarray
+    offsets: np.ndarray
 
     @classmethod
-    def of_rows(cls, rows: "pyarrow.Table", labels: list[str], objective: "Objective") -> "Encoded":
-        """From rows as `read_split` gives them."""
-        return cls.of(rows["input_ids"], rows["token_type_ids"], objective.targets(rows["label"], labels))
+    def of(cls, lists: "pyarrow.ChunkedArray | Sequence[Any]", kind: str = "int32") -> "Ragged":
+        """From a column of lists, as it stands in a shard or comes from an objective's `encode`."""
+        import pyarrow as pa
+
+        if isinstance(lists, pa.ChunkedArray):
+            column = lists.combine_chunks()
+        else:
+            column = pa.array(lists, pa.list_(pa.type_for_alias(kind)))
+        return cls(column.flatten().to_numpy(), column.offsets.to_numpy() - column.offsets[0].as_py())
 
     @property
-    def lengths(self) -> "numpy.ndarray":
-        """[rows] tokens of each row."""
+    def lengths(self) -> np.ndarray:
+        """[lists] how long each is."""
         return self.offsets[1:] - self.offsets[:-1]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-def _flat(column: "pyarrow.ChunkedArray | list[Any]", kind: str) -> "pyarrow.ListArray":
-    import pyarrow as pa
+    def padded(self, rows: Sequence[int] | np.ndarray, fill: int) -> np.ndarray:
+        """[rows, longest] int64, filled on the right."""
+        lengths = self.lengths[rows]
+        there = np.arange(lengths.max(initial=1)) < lengths[:, None]
+        out = np.full(there.shape, fill, np.int64)
+        out[there] = np.concatenate([self[row] for row in rows]) if len(rows) else []
+        return out
 
-    return pa.array(column, pa.list_(pa.type_for_alias(kind))) if isinstance(column, list) else column.combine_chunks()
+    def insert(self, at: np.ndarray, values: Sequence[int]) -> "Ragged":
+        """The same values put into every list, into list i before its place at[i]."""
+        where = np.repeat(self.offsets[:-1] + at, len(values))
+        filled = np.insert(self.values, where, np.tile(np.asarray(values, self.values.dtype), len(self)))
+        return Ragged(filled, self.offsets + len(values) * np.arange(len(self.offsets)))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the model is fed with: n inputs of token ids, and what it is to put out for each.
+
+    `targets` is [n, ...] with one target an input, or Ragged with one a token: of the input where `aligned`, else of
+    an output text of its own. `rows` [n] is the row that an input comes from: a long text may give several.
+    `segments` is None without pairs.
+    """
+
+    ids: Ragged
+    targets: np.ndarray | Ragged
+    segments: Ragged | None = None
+    aligned: bool = False
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[n] tokens that go through the model for each input, those of an output text too."""
+        apart = isinstance(self.targets, Ragged) and not self.aligned
+        return self.ids.lengths + (self.targets.lengths if apart else 0)  # type: ignore[union-attr]
+
+    @property
+    def units(self) -> np.ndarray:
+        """[n] how many losses each input gives: one, or one for each target token that is learned."""
+        if not isinstance(self.targets, Ragged):
+            return np.ones(len(self), np.int64)
+        learned = np.concatenate([[0], np.cumsum(self.targets.values >= 0)])
+        return learned[self.targets.offsets[1:]] - learned[self.targets.offsets[:-1]]
+
+    def prompted(self, before: int, after: int, deep: bool, *, first: int | None, last: int | None) -> "Encoded":
+        """With virtual tokens put before and after the text, inside the special tokens `first` and `last`.
+
+        A strategy's module gives their ids their embeddings (`pipeline_lib.strategies.prompt`). Where they are deep,
+        an output text of its own gets those before it too.
+        """
+        begins, ends = self.ids.values[self.ids.offsets[:-1]], self.ids.values[self.ids.offsets[1:] - 1]
+        head = np.zeros(len(self), np.int64) if first is None else (begins == first).astype(np.int64)
+        tail = self.ids.lengths - (0 if last is None else (ends == last))
+        tokens = [VIRTUAL - index for index in range(before + after)]
+
+        def put(what: Ragged, values: Sequence[int]) -> Ragged:
+            return what.insert(tail, values[before:]).insert(head, values[:before])
+
+        targets, segments = self.targets, self.segments
+        if isinstance(targets, Ragged) and self.aligned:
+            targets = put(targets, [IGNORED] * (before + after))
+        elif isinstance(targets, Ragged) and deep:
+            targets = targets.insert(np.zeros(len(self), np.int64), tokens)
+        if segments is not None:
+            segments = put(segments, [0] * before + [1] * after)
+        return replace(self, ids=put(self.ids, tokens), targets=targets, segments=segments)

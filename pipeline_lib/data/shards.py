@@ -1,6 +1,6 @@
 """One source file -> one shard: clean, encoded rows as Parquet, and the list of rows that cannot be used."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -71,12 +71,12 @@ def _clean_rows(data: Data, objective: "Objective", file: Path, unusable: list[U
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        yield {"line": row.line, "key": _key(row.values, clean, data.split.by), **clean}
+        same = [row.values.get(data.split.by)] if data.split.by else [clean[r] for r in objective.same_if if r in clean]
+        yield {"line": row.line, "key": _key("\0".join(map(str, same))), **clean}
 
 
-def _key(values: Mapping[str, Any], clean: Mapping[str, Any], by: str | None) -> int:
+def _key(what: str) -> int:
     """What a split goes by: equal texts (or equal values of the column `by`) get equal keys on every machine."""
-    what = str(values.get(by)) if by else "\0".join(str(v) for role, v in clean.items() if role != "label")
     return int.from_bytes(blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 

@@ -35,10 +35,12 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
 
     unusable = [_unusable(shard) for shard in shards]
     files = [_counts(recipe, shard, bad) for shard, bad in zip(shards, unusable, strict=True)]
-    tables = [pq.read_table(shard.artifact.folder / ROWS, columns=["key", "line", "label"]) for shard in shards]
+    role = recipe.objective.label_role
+    columns = ["key", "line", *([role] if role else [])]
+    tables = [pq.read_table(shard.artifact.folder / ROWS, columns=columns) for shard in shards]
     splits = _assign(recipe, shards, tables)
     _refuse_empty(recipe, splits)
-    labels = _labels(recipe, shards, tables, splits)
+    labels = _labels(recipe, role, shards, tables, splits) if role else []
     owner = pa.table(
         {
             "shard": pa.array(_repeat(range(len(tables)), tables), pa.int32()),
@@ -87,12 +89,21 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
     shares = {name: getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given}
     train = [index for index, shard in enumerate(shards) if shard.split == "train"]
     keys = np.concatenate([tables[index]["key"].to_numpy() for index in train])
-    strata = [str(label) for index in train for label in tables[index]["label"].to_pylist()]
-    drawn = draw(keys, shares, None if recipe.data.split.by else np.array(strata), recipe.seed)
+    drawn = draw(keys, shares, _strata(recipe, [tables[index] for index in train]), recipe.seed)
     begins = np.cumsum([0, *(len(tables[index]) for index in train)])
     for index, begin, end in zip(train, begins[:-1], begins[1:], strict=True):
         splits[index] = drawn[begin:end]
     return splits
+
+
+def _strata(recipe: Recipe, tables: list[Any]) -> "numpy.ndarray | None":
+    """The rows' labels, of which every split is to have its share; None where there is not one label a row."""
+    import numpy as np
+
+    role = recipe.objective.label_role
+    if recipe.data.split.by or role != "label":
+        return None
+    return np.array([str(label) for table in tables for label in table[role].to_pylist()])
 
 
 def draw(keys: "numpy.ndarray", shares: dict[str, float], strata: "numpy.ndarray | None", seed: int) -> "numpy.ndarray":
@@ -169,35 +180,37 @@ def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
             )
 
 
-def _labels(recipe: Recipe, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]") -> list[str]:
+def _labels(
+    recipe: Recipe, role: str, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]"
+) -> list[str]:
     """The labels of the training rows; raises RecipeError where another split has one more, or there is but one."""
     import pyarrow as pa
 
     objective = recipe.objective
-    training = [table["label"].filter(split == "train") for table, split in zip(tables, splits, strict=True)]
+    training = [table[role].filter(split == "train") for table, split in zip(tables, splits, strict=True)]
     labels = objective.labels(pa.chunked_array([chunk for column in training for chunk in column.chunks]))
     known = set(labels)
     for shard, table in zip(shards, tables, strict=True):
-        for name in objective.labels(table["label"]):
+        for name in objective.labels(table[role]):
             if name not in known:
                 raise RecipeError(
-                    "data.columns.label",
+                    f"data.columns.{role}",
                     name,
-                    f"stands in {_where(shard, table, name)} but in no row that is trained on",
+                    f"stands in {_where(shard, table, role, name)} but in no row that is trained on",
                     "Add training rows with this label, or take those rows out",
                 )
-    if len(labels) == 1 or (not labels and pa.types.is_list(tables[0]["label"].type)):
+    if len(labels) == 1 or (not labels and pa.types.is_list(tables[0][role].type)):
         raise RecipeError(
-            "data.columns.label",
-            recipe.data.columns.label,
+            f"data.columns.{role}",
+            getattr(recipe.data.columns, role),
             f"holds one label only ({labels[0]!r})" if labels else "holds no label",
             "Name the column that tells the rows apart",
         )
     return labels
 
 
-def _where(shard: Shard, table: Any, label: str) -> str:
-    rows = zip(table["line"].to_pylist(), table["label"].to_pylist(), strict=True)
+def _where(shard: Shard, table: Any, role: str, label: str) -> str:
+    rows = zip(table["line"].to_pylist(), table[role].to_pylist(), strict=True)
     line = next(line for line, has in rows if label in (has if isinstance(has, list) else [has]))
     return f"{shard.file} (line {line})"
 

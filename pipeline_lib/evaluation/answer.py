@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from pipeline_lib.data.dataset import Encoded
-from pipeline_lib.evaluation.predict import predict
+from pipeline_lib.data.dataset import Encoded, Split
+from pipeline_lib.evaluation.predict import Read, predict
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import load_trained, read_card
+from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Execution
 from pipeline_lib.training.device import accelerator
 
@@ -24,16 +23,39 @@ class Answerer:
 
     def __init__(self, folder: Path, base: Path | None = None, device: Literal["auto", "cpu", "cuda"] = "auto"):
         card = read_card(folder)
-        self.objective, self.labels = card["objective"], card["labels"]
+        self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
         self.tokenizer = load_tokenizer(folder)
         self.accelerator = accelerator(Execution(device=device, precision=card["precision"]))
         self.model = load_trained(folder, base).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Predictions column by column; rows hold `text` and, for pairs, `text_pair`."""
-        encoded = Encoded.of(**self.objective.encode(self.tokenizer, rows), targets=np.empty(len(rows)))
-        return self.objective.answers(self.logits(encoded), self.labels)
+        """Predictions column by column; rows hold the objective's columns by role, without the answers."""
+        split = self._split(rows)
+        return self.objective.answers(*self.read(split))
 
-    def logits(self, encoded: Encoded) -> np.ndarray:
-        """[rows, outputs] of encoded rows."""
-        return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator)
+    def read(self, split: Split) -> tuple[list[Any], Split, list[str] | None]:
+        """What the objective keeps of the model's output for each input, the split, and the text that it wrote."""
+        encoded = prompted(split.encoded, self.strategies, self.tokenizer)
+        kept = self._predict(encoded, lambda b, t: self.objective.read(self.objective.forward(self.model, b, t), t))
+        return kept, split, self._written(encoded)
+
+    def _written(self, encoded: Encoded) -> list[str] | None:
+        if not self.objective.writes:
+            return None
+        return self._predict(
+            self.objective.questions(encoded),
+            lambda batch, targets: self.objective.generate(self.model, self.tokenizer, batch, targets),
+        )
+
+    def _predict(self, encoded: Encoded, read: Read) -> list[Any]:
+        return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator, read)
+
+    def _split(self, rows: Sequence[Mapping[str, Any]]) -> Split:
+        """Rows as a split: encoded, with nulls where the answers would stand."""
+        import pyarrow as pa
+
+        columns = self.objective.encode(self.tokenizer, rows)
+        schema = pa.schema(self.objective.arrow_schema())
+        columns |= {name: [row.get(name) for row in rows] for name in schema.names if name not in columns}
+        table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        return Split(table, self.labels, self.objective.features(table, self.labels))

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.data.dataset import Encoded, read_labels, read_split
+import numpy as np
+
+from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
-from pipeline_lib.evaluation.outcome import Metric, Outcome
+from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.evaluation.report import write_report
+from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,23 +24,22 @@ if TYPE_CHECKING:
 
 def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
     """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
-    labels, rows = read_labels(prepared), read_split(prepared, shards, "test")
-    encoded = Encoded.of_rows(rows, labels, recipe.objective)
-    logits = Answerer(finetuned / "model", base, recipe.execution.device).logits(encoded)
-    outcome, metrics = recipe.objective.outcome(logits, encoded.targets), _asked(recipe)
-    _write_predictions(rows, recipe.objective.answers(logits, labels), folder / "predictions.parquet")
-    baselines = _baselines(recipe, prepared, shards, rows, labels)
+    objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
+    answered = Answerer(finetuned / "model", base, recipe.execution.device).read(split)
+    outcome, metrics = objective.outcome(*answered), _asked(recipe)
+    _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
+    baselines = _baselines(recipe, prepared, shards, split)
     scores = {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
         "metrics": _score(recipe, outcome, metrics),
-        "per_class": _plain(recipe.objective.per_class(outcome, labels)),
+        "per_class": _plain(objective.per_class(outcome, split.labels)),
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }
     (folder / "metrics.json").write_text(
         json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
     )
-    _write_figures(recipe, outcome, labels, finetuned, folder / "figures")
+    _write_figures(recipe, outcome, split.labels, finetuned, folder / "figures")
     write_report(recipe, scores, prepared, finetuned, folder)
 
 
@@ -46,7 +48,7 @@ def _asked(recipe: Recipe) -> dict[str, Metric]:
     return {name: known[name] for name in recipe.evaluation.metrics or known}
 
 
-def _score(recipe: Recipe, outcome: Outcome, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+def _score(recipe: Recipe, outcome: Outcome | Sums, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
     scores = bootstrap(outcome, metrics, recipe.evaluation.intervals, seed=recipe.seed)
     return {name: _described(score, metrics[name]) for name, score in scores.items()}
 
@@ -64,27 +66,28 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_predictions(rows: "pyarrow.Table", answers: Mapping[str, list[Any]], path: Path) -> None:
+def _write_predictions(
+    objective: Objective, rows: "pyarrow.Table", answers: Mapping[str, list[Any]], path: Path
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = rows.drop_columns(["key", "input_ids", "token_type_ids"])
+    table = rows.drop_columns(["key", *objective.hidden])
     for name, values in answers.items():
         table = table.append_column(name, pa.array(values))
     pq.write_table(table, path)
 
 
-def _baselines(
-    recipe: Recipe, prepared: Path, shards: Path, test: "pyarrow.Table", labels: list[str]
-) -> dict[str, Outcome]:
+def _baselines(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome]:
     if not recipe.evaluation.baselines:
         return {}  # and the training rows need not be read
     from pipeline_lib.evaluation.baselines import BASELINES
 
-    train = read_split(prepared, shards, "train")
-    learned, gold = (recipe.objective.targets(table["label"], labels) for table in (train, test))
+    train = encoded_split(prepared, shards, "train", recipe.objective)
+    learned, gold = (np.asarray(split.encoded.targets) for split in (train, test))
     chances = {
-        name: BASELINES[name](_texts(train), learned, _texts(test), len(labels)) for name in recipe.evaluation.baselines
+        name: BASELINES[name](_texts(train.rows), learned, _texts(test.rows), len(test.labels))
+        for name in recipe.evaluation.baselines
     }
     return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
@@ -96,7 +99,7 @@ def _texts(table: "pyarrow.Table") -> list[str]:
     ]
 
 
-def _write_figures(recipe: Recipe, outcome: Outcome, labels: list[str], finetuned: Path, folder: Path) -> None:
+def _write_figures(recipe: Recipe, outcome: Any, labels: list[str], finetuned: Path, folder: Path) -> None:
     import pandas as pd
 
     from pipeline_lib.evaluation.figures import learning_curves

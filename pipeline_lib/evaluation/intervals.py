@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Outcome
+from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 
 
 class Score(NamedTuple):
@@ -18,7 +18,7 @@ class Score(NamedTuple):
 
 
 def bootstrap(
-    outcome: Outcome, metrics: Mapping[str, Metric], level: float = 0.95, resamples: int = 1000, seed: int = 0
+    outcome: Outcome | Sums, metrics: Mapping[str, Metric], level: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Score]:
     """Percentile bootstrap over rows: Efron & Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3.
 
@@ -32,7 +32,7 @@ def bootstrap(
     return {name: Score(value[name], *_ends(column, level)) for name, column in zip(metrics, columns, strict=True)}
 
 
-def _samples(outcome: Outcome, resamples: int, seed: int) -> Iterator[Outcome]:
+def _samples(outcome: Outcome | Sums, resamples: int, seed: int) -> Iterator[Outcome | Sums]:
     rows, random = len(outcome), np.random.default_rng(seed)
     for _ in range(resamples if rows > 1 else 0):
         yield outcome.take(random.integers(0, rows, size=rows))

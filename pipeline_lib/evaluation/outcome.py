@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from math import nan
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,11 +98,36 @@ def calibration_bin(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Counts by row, [n] or [n, k] each by name, of which every metric needs nothing but the sums over rows."""
+
+    counts: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.counts.values())))
+
+    def take(self, rows: np.ndarray) -> Sums:
+        """The rows at these indices, in this order and as often as they are named."""
+        return Sums({name: values[rows] for name, values in self.counts.items()})
+
+    def total(self, name: str) -> np.ndarray:
+        """The sum over rows, a number or [k]."""
+        return self.counts[name].sum(axis=0)
+
+    def mean(self, name: str) -> float:
+        """The mean over rows of counts [n]; nan where there are none."""
+        return float(self.counts[name].mean()) if len(self) else nan
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that says how good an outcome is; nan where the rows do not define it."""
 
-    function: Callable[[Outcome], float]
+    function: Callable[[Any], float]
+    """Of an Outcome or of Sums, whichever the objective makes."""
     higher_is_better: bool
     meaning: str
     """One short sentence for whoever reads the number."""
+    of_text: bool = False
+    """Whether it is taken of text that the model writes, so that validation in between does not know it."""

@@ -1,6 +1,7 @@
 """Run a model over encoded rows."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,23 +9,25 @@ from pipeline_lib.training.batches import collate, within
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import nn
+    from torch import Tensor, nn
 
     from pipeline_lib.data.dataset import Encoded
 
+Read = Callable[["dict[str, Tensor]", "Tensor"], Sequence[Any]]
+"""From a batch and its targets to what is kept of each of its inputs."""
+
 
 def predict(
-    model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator"
-) -> np.ndarray:
-    """Logits [rows, outputs] float32 in the order of the rows; the model computes them sorted by length."""
+    model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
+) -> list[Any]:
+    """What `read` keeps of every input, in their order; the model computes them sorted by length."""
     import torch
 
-    rows = np.arange(len(encoded))
-    parts = within(rows, encoded.lengths, batch_tokens)
+    parts = within(np.arange(len(encoded)), encoded.lengths, batch_tokens)
+    kept: list[Any] = [None] * len(encoded)
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
-        logits = [model(**collate(encoded, part, pad, accelerator.device)).logits.float().cpu() for part in parts]
-    ordered = torch.cat(logits).numpy()
-    answers = np.empty_like(ordered)
-    answers[np.concatenate(parts)] = ordered
-    return answers
+        for part in parts:
+            for index, value in zip(part, read(*collate(encoded, part, pad, accelerator.device)), strict=True):
+                kept[index] = value
+    return kept

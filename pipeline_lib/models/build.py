@@ -6,7 +6,7 @@ A model's folder holds config.json, the tokenizer and tunesmith.json, and its we
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,14 @@ from pydantic import TypeAdapter
 
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
 from pipeline_lib.objectives import Objective
+from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import MANIFEST
 from pipeline_lib.strategies import Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
 
@@ -32,41 +33,53 @@ def write_initial(
     import torch
 
     torch.manual_seed(seed)
-    model, head = _load(objective, base, labels)
+    tokenizer = load_tokenizer(base)
+    model, head = objective.model(str(base), labels)
     known = {name for name, _ in model.named_parameters()} - head
-    _inject(strategies, model)
-    save_tensors({n: p for n, p in model.named_parameters() if n not in known}, folder / NEW)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
-    load_tokenizer(base).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _inject(strategies, model, tokenizer)
+    new = {name: tensor for name, tensor in model.named_parameters() if _plain(name) not in known}
+    save_tensors(new, folder / NEW)
     card = {
         "objective": objective.model_dump(mode="json"),
         "strategies": [s.model_dump(mode="json") for s in strategies],
         "labels": list(labels),
         "head": sorted(head),
+        "injected": any(_plain(name) not in head for name in new),
         "base": digests(base, WEIGHTS),
     }
     _write_card(card, folder)
 
 
-def load_initial(base: Path, initial: Path) -> "tuple[PreTrainedModel, set[str]]":
-    """The model of a starting point, and the names of its head's parameters."""
-    card = read_card(initial)
-    model, _ = _load(card["objective"], base, card["labels"])
-    _inject(card["strategies"], model)
-    load_tensors(model, initial / NEW)
-    return model, set(card["head"])
+def load_initial(
+    base: Path, initial: Path, regularizers: Sequence[Regularizer] = ()
+) -> "tuple[PreTrainedModel, set[str]]":
+    """The model of a starting point with the regularizers' configuration, and the names of its head's parameters."""
+    from transformers import AutoConfig
+
+    card, known = read_card(initial), AutoConfig.from_pretrained(initial, local_files_only=True)
+    config = {name: value for regularizer in regularizers for name, value in regularizer.configure(known).items()}
+    model, _ = card["objective"].model(str(base), card["labels"], **config)
+    _inject(card["strategies"], model, load_tokenizer(initial))
+    load_tensors(dict(model.named_parameters()), initial / NEW)
+    return model, {name for name, _ in model.named_parameters() if _plain(name) in card["head"]}
 
 
-def write_trained(model: "PreTrainedModel", initial: Path, precision: str, folder: Path) -> None:
-    """Write the model's folder: whole where every parameter was trained, else what was trained and what is new."""
+def write_trained(
+    model: "PreTrainedModel", trained: Collection[str], initial: Path, precision: str, folder: Path
+) -> None:
+    """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained."""
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {"precision": precision}
     _write_card(card, folder)
-    if all(parameter.requires_grad for parameter in model.parameters()):
+    parameters = dict(model.named_parameters())
+    if len(trained) == len(parameters) and not card["injected"]:
         model.save_pretrained(folder)
+        shutil.copyfile(initial / "config.json", folder / "config.json")  # without what regularizers set for training
     else:
-        save_tensors({n: p for n, p in model.named_parameters() if p.requires_grad}, folder / TRAINED)
+        save_tensors({name: parameters[name] for name in trained}, folder / TRAINED)
 
 
 def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
@@ -83,10 +96,12 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
             "is not the base that this model was trained from",
             f"Give the one whose files have the SHA-256 that {folder / CARD} names",
         )
-    model, _ = _load(card["objective"], folder if whole or base is None else base, card["labels"])
-    _inject(card["strategies"], model)
+    model, _ = card["objective"].model(str(folder if whole or base is None else base), card["labels"])
+    _inject(card["strategies"], model, load_tokenizer(folder))
     if not whole:
-        load_tensors(model, folder / TRAINED)
+        load_tensors(dict(model.named_parameters()), folder / TRAINED)
+    for strategy in card["strategies"]:
+        strategy.merge(model)
     return model.eval()
 
 
@@ -103,19 +118,18 @@ def _write_card(card: dict[str, Any], folder: Path) -> None:
     (folder / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
-def save_tensors(tensors: "dict[str, Tensor]", path: Path) -> None:
+def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     """Write tensors as safetensors, from whatever device."""
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
-def load_tensors(model: "nn.Module", path: Path) -> None:
-    """Copy the tensors of a file into the model's parameters of the same names."""
+def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:
+    """Copy the tensors of a file into the parameters of the same names."""
     import torch
     from safetensors.torch import load_file
 
-    parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in load_file(path).items():
             parameters[name].copy_(tensor)
@@ -127,14 +141,11 @@ def copy_base(base: Path, folder: Path) -> None:
         shutil.copyfile(base / name, folder / name)
 
 
-def _load(objective: Objective, base: Path, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()  # it warns of the new head, which is as it should be
-    transformers.utils.logging.disable_progress_bar()
-    return objective.model(str(base), labels)
-
-
-def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel") -> None:
+def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     for strategy in strategies:
-        strategy.inject(model)
+        strategy.inject(model, tokenizer)
+
+
+def _plain(name: str) -> str:
+    """A parameter's name as it was before a strategy wrapped its module."""
+    return name.replace(".base_layer.", ".")

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline_lib.schema import RecipeError, Section
 
 if TYPE_CHECKING:
-    import numpy
     import pyarrow
     from matplotlib.figure import Figure
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.evaluation.outcome import Metric, Outcome
+    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
     from pipeline_lib.recipe import Columns, Recipe
 
 
@@ -20,10 +20,15 @@ class ObjectiveSection(Section):
     """What is learned. Each method is one stage on the way of a row through the pipeline."""
 
     main_metric: ClassVar[str]
-
-    def metrics(self) -> Mapping[str, "Metric"]:
-        """The metrics that this objective knows, by name."""
-        raise NotImplementedError
+    """The metric that picks the best checkpoint where the recipe names none."""
+    same_if: ClassVar[tuple[str, ...]]
+    """The roles whose values make two rows one for the split: such rows never part."""
+    label_role: ClassVar[str | None] = None
+    """The role that holds label names, all of which must be in the training rows."""
+    writes: ClassVar[bool] = False
+    """Whether an evaluation has the model write text."""
+    hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
+    """Columns of an encoded row that are the model's and not the user's."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """The source's columns that are read: role -> column name."""
@@ -45,47 +50,86 @@ class ObjectiveSection(Section):
         """The label names that stand in a label column, sorted; empty where there are none."""
         return []
 
-    def model(self, base: str, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+        """What the model is fed with for encoded rows. Rows to be served lack their answers: then targets are empty."""
+        raise NotImplementedError
+
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """The pre-trained model from a local folder with this objective's head, and the names of the head's
-        parameters: those that the base does not have."""
+        parameters: those that the base does not have. `config` overrides values of the model's configuration."""
         raise NotImplementedError
 
-    def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
-        """What the model is to put out, row by row."""
+    def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
+        return model(**batch).logits
+
+    def scored(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+        """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""
+        there = targets >= 0
+        return logits[there].float(), targets[there]
+
+    def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+        """Sum of the cross-entropies of all units; the loop divides it by the number of units in the whole step."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(*self.scored(logits, targets), reduction="sum", label_smoothing=smoothing)
+
+    def read(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
+        """What is kept of a batch's logits, input by input, as arrays."""
+        return list(logits.float().cpu().numpy())
+
+    def questions(self, encoded: "Encoded") -> "Encoded":
+        """What the model is given to write an answer to: inputs without any part of the answer."""
+        return encoded
+
+    def generate(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        batch: "dict[str, Tensor]",
+        targets: "Tensor",
+    ) -> list[str]:
+        """The text that the model writes for each input; asked only where the objective `writes`."""
         raise NotImplementedError
 
-    def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
-        """Sum of the rows' losses; the loop divides it by the number of rows in the whole step."""
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """The metrics that this objective knows, by name."""
         raise NotImplementedError
 
-    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
-        """Predictions beside the truth, for the metrics."""
+    def outcome(self, read: Sequence[Any], split: "Split", texts: Sequence[str] | None = None) -> "Outcome | Sums":
+        """What the metrics are taken from; without `texts` those of written text are not known."""
         raise NotImplementedError
 
-    def answers(self, logits: "numpy.ndarray", labels: Sequence[str]) -> dict[str, list[Any]]:
+    def answers(self, read: Sequence[Any], split: "Split", texts: Sequence[str] | None = None) -> dict[str, list[Any]]:
         """Predictions in the user's terms, column by column: what is served and what predictions.parquet holds."""
         raise NotImplementedError
 
-    def figures(self, outcome: "Outcome", labels: Sequence[str]) -> "dict[str, Figure]":
+    def figures(self, outcome: Any, labels: Sequence[str]) -> "dict[str, Figure]":
         """Figures of an evaluation, by name."""
         return {}
 
-    def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
+    def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Metrics of each label; empty where there are none."""
         return []
 
     def refuse_unknown_metrics(self, recipe: "Recipe") -> None:
         """Raise RecipeError where the recipe asks for a metric that this objective has not."""
         for index, name in enumerate(recipe.evaluation.metrics):
-            self._refuse_unknown_metric(f"evaluation.metrics.{index}", name, [])
+            self._refuse_unknown_metric(f"evaluation.metrics.{index}", name, [*self.metrics()])
+        watchable = [name for name, metric in self.metrics().items() if not metric.of_text]
         for index, regularizer in enumerate(recipe.regularizers):
             watched: str | None = getattr(regularizer, "metric", None)
             if watched:
-                self._refuse_unknown_metric(f"regularizers.{index}.metric", watched, ["loss"])
+                self._refuse_unknown_metric(f"regularizers.{index}.metric", watched, [*watchable, "loss"])
 
-    def _refuse_unknown_metric(self, field: str, name: str, more: list[str]) -> None:
-        if name not in (known := [*self.metrics(), *more]):
-            raise RecipeError(field, name, "is no metric of this objective", f"Choose one of {', '.join(known)}")
+    def _refuse_unknown_metric(self, field: str, name: str, known: list[str]) -> None:
+        if name not in known:
+            late = name in self.metrics()
+            problem = "is taken of written text, at the end" if late else "is no metric of this objective"
+            raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
-        """Raise RecipeError where a baseline of the recipe cannot guess what this objective learns."""
+        """Raise RecipeError where the recipe asks for baselines: they guess one label a row, as few objectives do."""
+        if recipe.evaluation.baselines:
+            problem = "guess one label a row, which this objective does not"
+            raise RecipeError("evaluation.baselines", list(recipe.evaluation.baselines), problem, "Remove them")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pipeline_lib.data.dataset import Encoded, Split
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns, Recipe
 
@@ -34,6 +35,8 @@ class TextClassification(ObjectiveSection):
     """
 
     main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
+    same_if: ClassVar = ("text", "text_pair")
+    label_role: ClassVar = "label"
 
     kind: Literal["text_classification"]
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = SINGLE
@@ -121,27 +124,31 @@ class TextClassification(ObjectiveSection):
         names = pc.unique(pc.list_flatten(column) if self.problem_type == MULTI else column).to_pylist()
         return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
 
-    def model(self, base: str, labels: Sequence[str]) -> "tuple[PreTrainedModel, set[str]]":
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number."""
         from transformers import AutoModelForSequenceClassification
 
-        names = list(labels) or ["value"]
-        model, told = AutoModelForSequenceClassification.from_pretrained(
-            base,
-            problem_type=self.problem_type,
-            num_labels=len(names),
-            id2label=dict(enumerate(names)),
-            label2id={name: index for index, name in enumerate(names)},
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            local_files_only=True,
-        )
-        return model, {*told["missing_keys"], *(key[0] for key in told["mismatched_keys"])}
+        from pipeline_lib.models.heads import pretrained
 
-    def targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
-        """[rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""
+        names = list(labels) or ["value"]
+        return pretrained(AutoModelForSequenceClassification, base, names, problem_type=self.problem_type, **config)
+
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+        """One input a row; targets [rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""
+        from pipeline_lib.data.dataset import Encoded, Ragged
+
+        segments = rows["token_type_ids"]
+        return Encoded(
+            Ragged.of(rows["input_ids"]),
+            self._targets(rows["label"], labels),
+            Ragged.of(segments) if len(rows) and not segments.null_count else None,
+        )
+
+    def _targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
         import numpy as np
 
+        if column.null_count:  # rows to be served
+            return np.full(len(column), -1)
         if self.problem_type == REGRESSION:
             return column.to_numpy().astype(np.float32)
         place = {name: index for index, name in enumerate(labels)}
@@ -152,16 +159,17 @@ class TextClassification(ObjectiveSection):
             hot[row, [place[name] for name in names]] = 1
         return hot
 
-    def loss(self, logits: "Tensor", targets: "Tensor") -> "Tensor":
-        """Sum over the rows of logits [rows, outputs] against targets as `targets` gives them."""
+    def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+        """Sum over the rows of logits [rows, outputs] against targets as `features` gives them."""
         from torch.nn import functional
 
-        logits = logits.float()
-        if self.problem_type == REGRESSION:
-            return functional.mse_loss(logits.squeeze(-1), targets, reduction="sum")
         if self.problem_type == SINGLE:
-            return functional.cross_entropy(logits, targets, reduction="sum")
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / logits.shape[-1]
+            return super().loss(logits, targets, smoothing)
+        if self.problem_type == REGRESSION:
+            return functional.mse_loss(logits.float().squeeze(-1), targets, reduction="sum")
+        spread = targets * (1 - smoothing) + smoothing / 2  # each label is a choice of two classes
+        total = functional.binary_cross_entropy_with_logits(logits.float(), spread, reduction="sum")
+        return total / logits.shape[-1]
 
     def _decide(self, logits: "numpy.ndarray") -> "tuple[numpy.ndarray, numpy.ndarray | None]":
         """Guesses and probabilities: the likeliest label, every label above one half, or the number itself."""
@@ -174,15 +182,22 @@ class TextClassification(ObjectiveSection):
             return logits.argmax(-1), softmax(logits, axis=-1)
         return (logits > 0).astype(np.int64), expit(logits)
 
-    def outcome(self, logits: "numpy.ndarray", targets: "numpy.ndarray") -> "Outcome":
-        """Decisions for logits [rows, outputs] beside targets as `targets` gives them."""
+    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Outcome":
+        """Decisions beside the rows' targets."""
+        import numpy as np
+
         from pipeline_lib.evaluation.outcome import Outcome
 
-        return Outcome(targets, *self._decide(logits))
+        return Outcome(np.asarray(split.encoded.targets), *self._decide(np.stack(read)))
 
-    def answers(self, logits: "numpy.ndarray", labels: Sequence[str]) -> dict[str, list[Any]]:
+    def answers(
+        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    ) -> dict[str, list[Any]]:
         """`prediction`; for labels also the probabilities in the order of the labels, for one label its own."""
-        guess, chances = self._decide(logits)
+        import numpy as np
+
+        labels = split.labels
+        guess, chances = self._decide(np.stack(read))
         if chances is None:
             return {"prediction": [float(number) for number in guess]}
         if self.problem_type == SINGLE:

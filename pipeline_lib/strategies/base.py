@@ -1,11 +1,13 @@
-"""The three hooks of a strategy, all optional, and where a parameter stands in a model."""
+"""The hooks of a strategy, all optional, and where a parameter stands in a model."""
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import NonNegativeInt
 
 from pipeline_lib.schema import Section
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Place(NamedTuple):
@@ -17,6 +19,14 @@ class Place(NamedTuple):
     is_head: bool = False
 
 
+class Prompt(NamedTuple):
+    """Virtual tokens around the input; `deep` ones stand before a decoder's text too."""
+
+    before: int
+    after: int
+    deep: bool
+
+
 class StrategySection(Section):
     """What is trained and how fast. A recipe's strategies are applied in order:
 
@@ -24,8 +34,11 @@ class StrategySection(Section):
     the rates' scales are multiplied. A combination is therefore a list and never a special case.
     """
 
-    def inject(self, model: "PreTrainedModel") -> None:
-        """Add modules to the model."""
+    start_epoch: NonNegativeInt = 0
+    """Epoch, from 0, before which the strategy's parameters stay as they are: with `full` and 1, head first then all."""
+
+    def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Add modules to the model. Names of parameters that the model had may gain `.base_layer`, nothing else."""
 
     def trains(self, place: Place) -> bool:
         """Whether the strategy owns this parameter."""
@@ -34,3 +47,14 @@ class StrategySection(Section):
     def lr_scale(self, place: Place) -> float:
         """The parameter's learning rate, relative to the recipe's."""
         return 1.0
+
+    def thawed(self, place: Place, epoch: int) -> bool:
+        """Whether a parameter that the strategy owns is trained in this epoch, from 0."""
+        return epoch >= self.start_epoch
+
+    def prompt(self) -> Prompt | None:
+        """Virtual tokens that the strategy's modules understand."""
+        return None
+
+    def merge(self, model: "PreTrainedModel") -> None:
+        """Fold injected modules into the base's weights where that changes no output; called on trained models."""

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from pipeline_lib.data.dataset import Encoded
 
 POOL = 128
 """Steps whose rows are sorted by length together: enough to leave next to no padding, few enough to stay random."""
@@ -51,18 +51,20 @@ def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.
 
 
 def collate(
-    encoded: "Encoded", rows: Sequence[int] | np.ndarray, pad: int, device: "torch.device | str" = "cpu"
-) -> "dict[str, Tensor]":
-    """Right-padded int64 tensors [rows, longest] for the model: input_ids, attention_mask, token_type_ids for pairs."""
+    encoded: Encoded, rows: Sequence[int] | np.ndarray, pad: int, device: "torch.device | str" = "cpu"
+) -> "tuple[dict[str, Tensor], Tensor]":
+    """Right-padded int64 tensors [rows, longest] for the model (input_ids, attention_mask, token_type_ids for pairs),
+    and the targets of these rows."""
     import torch
 
-    lengths = encoded.lengths[rows]
-    mask = np.arange(lengths.max(initial=1)) < lengths[:, None]
-    where = np.concatenate([np.arange(encoded.offsets[row], encoded.offsets[row + 1]) for row in rows])
-    ids = np.full(mask.shape, pad, np.int64)
-    ids[mask] = encoded.ids[where]
-    batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+    lengths = encoded.ids.lengths[rows]
+    batch = {
+        "input_ids": encoded.ids.padded(rows, pad),
+        "attention_mask": (np.arange(lengths.max(initial=1)) < lengths[:, None]).astype(np.int64),
+    }
     if encoded.segments is not None:
-        batch["token_type_ids"] = np.zeros(mask.shape, np.int64)
-        batch["token_type_ids"][mask] = encoded.segments[where]
-    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+        batch["token_type_ids"] = encoded.segments.padded(rows, 0)
+    wanted = encoded.targets
+    targets = wanted.padded(rows, IGNORED) if isinstance(wanted, Ragged) else wanted[rows]
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+    return tensors, torch.from_numpy(targets).to(device)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch.optim import AdamW
 
 log = logging.getLogger("tunesmith")
+Weights = Mapping[str, "nn.Parameter"]
 
 
 @dataclass
@@ -44,13 +46,13 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, state: State, model: "nn.Module", optimizer: "AdamW") -> None:
+    def save(self, state: State, weights: Weights, optimizer: "AdamW") -> None:
         """Publish a checkpoint with one rename, then drop what it replaces."""
         aside, place = self.folder / "partial", self.folder / f"step-{state.step:09d}-{state.epoch}"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        save_tensors(_trained(model), aside / "weights.safetensors")
-        save_tensors(_moments(model, optimizer), aside / "moments.safetensors")
+        save_tensors(weights, aside / "weights.safetensors")
+        save_tensors(_moments(weights, optimizer), aside / "moments.safetensors")
         (aside / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
         (aside / "manifest.json").write_text(json.dumps(describe(aside)), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)
@@ -62,8 +64,8 @@ class Checkpoints:
             if old != self.best(state):
                 old.unlink()
 
-    def restore(self, model: "nn.Module", optimizer: "AdamW") -> State | None:
-        """Put model and optimizer where the last sound checkpoint left them; None if there is none."""
+    def restore(self, weights: Weights, optimizer: "AdamW") -> State | None:
+        """Put weights and optimizer where the last sound checkpoint left them; None if there is none."""
         from safetensors.torch import load_file
 
         for place in sorted(self.folder.glob("step-*"), reverse=True):
@@ -71,21 +73,21 @@ class Checkpoints:
                 log.warning("checkpoint %s is damaged: passed over", place.name)
                 continue
             state = State(**json.loads((place / "state.json").read_text(encoding="utf-8")))
-            load_tensors(model, place / "weights.safetensors")
-            _refill(model, optimizer, load_file(place / "moments.safetensors"))
+            load_tensors(weights, place / "weights.safetensors")
+            _refill(weights, optimizer, load_file(place / "moments.safetensors"))
             return state
         return None
 
-    def save_best(self, state: State, model: "nn.Module") -> None:
+    def save_best(self, state: State, weights: Weights) -> None:
         """Keep the weights of `state.best_step`, written aside and renamed."""
         aside = self.folder / "best.partial"
-        save_tensors(_trained(model), aside)
+        save_tensors(weights, aside)
         os.rename(aside, self.best(state))
 
-    def restore_best(self, state: State, model: "nn.Module") -> None:
+    def restore_best(self, state: State, weights: Weights) -> None:
         """Put the best weights back into the model; without validation it has them."""
         if state.best_step is not None and state.best_step != state.step:
-            load_tensors(model, self.best(state))
+            load_tensors(weights, self.best(state))
 
     def best(self, state: State) -> Path:
         """The file of the best weights so far."""
@@ -99,20 +101,15 @@ class Checkpoints:
             return False
 
 
-def _trained(model: "nn.Module") -> "dict[str, Tensor]":
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _moments(model: "nn.Module", optimizer: "AdamW") -> "dict[str, Tensor]":
+def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
     return {
         f"{name}|{part}": value
-        for name, parameter in _trained(model).items()
-        for part, value in optimizer.state.get(parameter, {}).items()
+        for name, weight in weights.items()
+        for part, value in optimizer.state.get(weight, {}).items()
     }
 
 
-def _refill(model: "nn.Module", optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:
-    parameters = dict(model.named_parameters())
+def _refill(weights: Weights, optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:
     for key, value in moments.items():
         name, _, part = key.rpartition("|")
-        optimizer.state[parameters[name]][part] = value.to(parameters[name].device)
+        optimizer.state[weights[name]][part] = value.to(weights[name].device)

@@ -2,36 +2,53 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline_lib.data.dataset import read_encoded
+from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import load_initial, write_trained
+from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import accelerator, precision_of
 from pipeline_lib.training.loop import Loop, Watch
-from pipeline_lib.training.parameters import ParameterRow, thaw, write_table
+from pipeline_lib.training.parameters import thaw, write_table
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def write_finetuned(
     recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch, folder: Path
 ) -> None:
     """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints."""
-    here = accelerator(recipe.execution)
-    train, validation = (read_encoded(prepared, shards, split, recipe.objective) for split in ("train", "validation"))
-    model, head = load_initial(base, initial)
+    loop = build_loop(recipe, prepared, shards, base, initial, work, watch)
+    loop.run()
+    trained = [row.name for row in loop.table if row.trained]
+    write_trained(loop.model, trained, initial, precision_of(loop.accelerator), folder / "model")
+    write_table(loop.table, folder / "parameters.parquet")
+    _write_history(loop, folder / "history.parquet")
+    (folder / "summary.json").write_text(json.dumps(_summary(loop), indent=1), encoding="utf-8")
+
+
+def build_loop(
+    recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch = lambda _: None
+) -> Loop:
+    """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
+    model, head = load_initial(base, initial, recipe.regularizers)
+    tokenizer = load_tokenizer(initial)
+    train, validation = (
+        _ready(recipe, tokenizer, encoded_split(prepared, shards, split, recipe.objective))
+        for split in ("train", "validation")
+    )
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
     table = thaw(model, head, recipe.strategies, recipe.training.learning_rate, decay)
-    loop = Loop(recipe, model, table, train, validation, _pad(initial), here, Checkpoints(work), watch)
-    loop.run()
-    write_trained(model, initial, precision_of(loop.accelerator), folder / "model")
-    write_table(table, folder / "parameters.parquet")
-    _write_history(loop, folder / "history.parquet")
-    (folder / "summary.json").write_text(json.dumps(_summary(loop, table), indent=1), encoding="utf-8")
+    pad, here = tokenizer.pad_token_id, accelerator(recipe.execution)
+    return Loop(recipe, model, head, table, train.encoded, validation, pad, here, Checkpoints(work), watch)
 
 
-def _pad(initial: Path) -> int:
-    return load_tokenizer(initial).pad_token_id
+def _ready(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split) -> Split:
+    return split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer))
 
 
 def _write_history(loop: Loop, path: Path) -> None:
@@ -50,7 +67,7 @@ def _write_history(loop: Loop, path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(loop.state.history, schema), path)
 
 
-def _summary(loop: Loop, table: list[ParameterRow]) -> dict[str, object]:
+def _summary(loop: Loop) -> dict[str, object]:
     counts = {parameter: tensor.numel() for parameter, tensor in loop.model.named_parameters()}
     return {
         "steps": loop.state.step,
@@ -58,7 +75,7 @@ def _summary(loop: Loop, table: list[ParameterRow]) -> dict[str, object]:
         "best_step": loop.state.best_step,
         "best": loop.state.best,
         "parameters": sum(counts.values()),
-        "trained_parameters": sum(counts[row.name] for row in table if row.trained),
+        "trained_parameters": sum(counts[row.name] for row in loop.table if row.trained),
         "device": str(loop.accelerator.device.type),
         "precision": precision_of(loop.accelerator),
     }

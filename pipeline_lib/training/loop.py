@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import predict
+from pipeline_lib.models.places import places
 from pipeline_lib.progress import Bar, bar
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.regularizers import EarlyStopping
-from pipeline_lib.training.batches import collate, plan, within
+from pipeline_lib.strategies.base import Place
+from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.schedule import rate
+from pipeline_lib.training.step import Stepper
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
 Watch = Callable[[Sequence[dict[str, Any]]], None]
@@ -33,9 +36,10 @@ class Loop:
 
     recipe: Recipe
     model: "PreTrainedModel"
+    head: set[str]
     table: Sequence[ParameterRow]
     train: Encoded
-    validation: Encoded
+    validation: Split
     pad: int
     accelerator: "Accelerator"
     checkpoints: Checkpoints
@@ -43,17 +47,45 @@ class Loop:
 
     def run(self) -> State:
         """Train to the end, from the last checkpoint where there is one; the model is left with the best weights."""
-        self.model.to(self.accelerator.device)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
-        self.state = self.checkpoints.restore(self.model, self.optimizer.optimizer) or State()
-        self._restore_scaler()
-        self.saved = time.monotonic()
+        self.begin()
         self.watch(self.state.history)
         with bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 self._epoch(shown)
-        self.checkpoints.restore_best(self.state, self.model)
+        self.checkpoints.restore_best(self.state, self.stepper.weights)
         return self.state
+
+    def begin(self) -> None:
+        """Make all ready for the next step: the first one, or the one after the last checkpoint."""
+        self.model.to(self.accelerator.device)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
+        weights = self._weights()
+        self.stepper = Stepper(
+            self.recipe, self.model, weights, self.head, self.train, self.pad, self.accelerator, self.optimizer
+        )
+        for regularizer in self.recipe.regularizers:
+            regularizer.prepare(self.model)
+        self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
+        self._restore_scaler()
+        self.saved = time.monotonic()
+
+    def _weights(self) -> "dict[str, nn.Parameter]":
+        """The parameters that are trained at some time, by name."""
+        trained = {row.name for row in self.table if row.trained}
+        return {name: parameter for name, parameter in self.model.named_parameters() if name in trained}
+
+    def _thaw(self) -> None:
+        """Freeze what the strategies do not train in this epoch."""
+        for name, weight in self.stepper.weights.items():
+            owners = [strategy for strategy in self.recipe.strategies if strategy.trains(self.places[name])]
+            weight.requires_grad_(
+                self.places[name].is_head or any(s.thawed(self.places[name], self.state.epoch) for s in owners)
+            )
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each parameter stands."""
+        return places(self.model, self.head)
 
     @cached_property
     def plans(self) -> list[list[np.ndarray]]:
@@ -74,8 +106,9 @@ class Loop:
         return next((r for r in self.recipe.regularizers if isinstance(r, EarlyStopping)), None)
 
     def _epoch(self, shown: Bar) -> None:
+        self._thaw()
         for rows in self.plans[self.state.epoch][self.state.position :]:
-            record = self._step(rows)
+            record = self.stepper.step(rows, self.state.step, self._rate())
             self.state.step += 1
             self.state.position += 1
             self._tell("train", record)
@@ -83,46 +116,13 @@ class Loop:
             self._save_if_due()
         self.state.epoch += 1
         self.state.position = 0
-        if len(self.validation):
+        if len(self.validation.encoded):
             self._validate()
         self._save_if_due()
 
-    def _step(self, rows: np.ndarray) -> dict[str, float]:
-        """One optimizer step. The loss is the mean over its rows, however many passes they take."""
-        import torch
-
+    def _rate(self) -> float:
         training = self.recipe.training
-        torch.manual_seed(_mix(self.recipe.seed, self.state.step))
-        now = rate(training.schedule, training.warmup, self.state.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * now
-        self.model.train()
-        total = sum(self._backward(part, len(rows)) for part in within(rows, self.train.lengths, training.batch_tokens))
-        norm = self.accelerator.clip_grad_norm_(
-            [p for p in self.model.parameters() if p.requires_grad], training.max_grad_norm
-        )
-        loss = float(total)
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {self.state.step + 1}: lower training.learning_rate "
-                "or set execution.precision to fp32"
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return {"loss": loss, "learning_rate": training.learning_rate * now, "grad_norm": float(norm)}
-
-    def _backward(self, rows: np.ndarray, in_step: int) -> "Tensor":
-        batch = collate(self.train, rows, self.pad, self.accelerator.device)
-        with self.accelerator.autocast():
-            logits = self.model(**batch).logits
-        loss = self.recipe.objective.loss(logits, self._targets(rows)) / in_step
-        self.accelerator.backward(loss)
-        return loss.detach()
-
-    def _targets(self, rows: np.ndarray) -> "Tensor":
-        import torch
-
-        return torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
+        return rate(training.schedule, training.warmup, self.state.step, self.steps)
 
     def _validate(self) -> None:
         """Score the validation rows, and remember the weights if they are the best so far."""
@@ -134,18 +134,24 @@ class Loop:
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = scores[metric], self.state.step
             self.state.epochs_without_gain = 0
-            self.checkpoints.save_best(self.state, self.model)
+            self.checkpoints.save_best(self.state, self.stepper.weights)
         else:
             self.state.epochs_without_gain += 1
 
     def _scores(self) -> dict[str, float]:
-        import torch
+        objective, split = self.recipe.objective, self.validation
+        losses = []
 
-        objective, valid = self.recipe.objective, self.validation
-        logits = predict(self.model, valid, self.pad, self.recipe.training.batch_tokens, self.accelerator)
-        loss = objective.loss(torch.from_numpy(logits), torch.from_numpy(valid.targets)) / len(valid)
-        outcome = objective.outcome(logits, valid.targets)
-        return {"loss": float(loss)} | {name: m.function(outcome) for name, m in objective.metrics().items()}
+        def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
+            logits = objective.forward(self.model, batch, targets)
+            losses.append(float(objective.loss(logits, targets)))
+            return objective.read(logits, targets)
+
+        budget = self.recipe.training.batch_tokens
+        kept = predict(self.model, split.encoded, self.pad, budget, self.accelerator, read)
+        outcome = objective.outcome(kept, split)
+        known = {name: metric.function(outcome) for name, metric in objective.metrics().items() if not metric.of_text}
+        return {"loss": sum(losses) / max(1, int(split.encoded.units.sum()))} | known
 
     def _stopped(self) -> bool:
         return self.stopper is not None and self.state.epochs_without_gain >= self.stopper.patience
@@ -164,14 +170,9 @@ class Loop:
             return
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
-        self.checkpoints.save(self.state, self.model, self.optimizer.optimizer)
+        self.checkpoints.save(self.state, self.stepper.weights, self.optimizer.optimizer)
         self.saved = time.monotonic()
 
     def _restore_scaler(self) -> None:
         if self.accelerator.scaler is not None and self.state.scaler:
             self.accelerator.scaler.load_state_dict(self.state.scaler)
-
-
-def _mix(seed: int, step: int) -> int:
-    """One 63-bit seed for the random numbers of a step."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

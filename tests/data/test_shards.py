@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline_lib import steps
-from pipeline_lib.data.dataset import Encoded, read_encoded, read_split
+from pipeline_lib.data.dataset import Ragged, encoded_split, read_split
 from pipeline_lib.data.shards import ROWS, UNUSABLE, refuse_missing_columns, write_shard
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.objectives import TextClassification
@@ -211,12 +211,11 @@ def test_encoded_rows_are_those_of_the_table(large, tokenizer):
     recipe, prepared, shards = large
     for split in ("train", "validation", "test"):
         table = read_split(prepared, shards, split).to_pylist()
-        encoded = read_encoded(prepared, shards, split, recipe.objective)
+        encoded = encoded_split(prepared, shards, split, recipe.objective).encoded
         assert len(encoded) == len(table) == len(encoded.targets)
         assert encoded.segments is None
         for index in range(0, len(table), 37):
-            ids = encoded.ids[encoded.offsets[index] : encoded.offsets[index + 1]]
-            assert ids.tolist() == tokenizer(table[index]["text"])["input_ids"]
+            assert encoded.ids[index].tolist() == tokenizer(table[index]["text"])["input_ids"]
             assert ["calm", "glad", "sad"][encoded.targets[index]] == table[index]["label"]
         np.testing.assert_array_equal(encoded.lengths, [len(row["input_ids"]) for row in table])
 
@@ -226,7 +225,7 @@ def test_a_split_without_rows_is_read_as_none(document, tmp_path):
     recipe = check(document)
     prepared, shards = steps.prepare(recipe).folder, tmp_path / "store" / "steps" / "shard"
     assert len(read_split(prepared, shards, "validation")) == 0
-    encoded = read_encoded(prepared, shards, "validation", recipe.objective)
+    encoded = encoded_split(prepared, shards, "validation", recipe.objective).encoded
     assert (len(encoded), len(encoded.ids), len(encoded.targets), len(encoded.lengths)) == (0, 0, 0, 0)
 
 
@@ -242,12 +241,12 @@ def test_pairs_are_read_with_their_segments(document, tmp_path, tiny_bert):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_input_names": WITH_SEGMENTS}))
     recipe = check(document)
     prepared, shards = steps.prepare(recipe).folder, tmp_path / "store" / "steps" / "shard"
-    encoded = read_encoded(prepared, shards, "train", recipe.objective)
+    encoded = encoded_split(prepared, shards, "train", recipe.objective).encoded
     table = read_split(prepared, shards, "train")
-    assert encoded.segments.tolist() == [one for row in table["token_type_ids"].to_pylist() for one in row]
-    assert len(encoded.segments) == len(encoded.ids)
+    assert encoded.segments.values.tolist() == [one for row in table["token_type_ids"].to_pylist() for one in row]
+    assert len(encoded.segments.values) == len(encoded.ids.values)
 
 
 def test_plain_lists_are_encoded_like_columns():
-    encoded = Encoded.of([[2, 5, 3], [2, 3]], [None, None], np.array([0, 1]))
-    assert (encoded.ids.tolist(), encoded.offsets.tolist(), encoded.segments) == ([2, 5, 3, 2, 3], [0, 3, 5], None)
+    lists = Ragged.of([[2, 5, 3], [2, 3]])
+    assert (lists.values.tolist(), lists.offsets.tolist()) == ([2, 5, 3, 2, 3], [0, 3, 5])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.training.batches import collate, plan, within
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=5000)
@@ -59,12 +59,13 @@ def test_a_row_that_is_longer_than_the_budget_stands_alone():
 
 
 def test_rows_are_padded_on_the_right_and_masked():
-    encoded = Encoded.of([[5, 6, 7], [8], [9, 9]], [[0, 0, 1], [0], [0, 1]], np.zeros(3))
-    batch = collate(encoded, [1, 0], pad=3)
+    encoded = Encoded(Ragged.of([[5, 6, 7], [8], [9, 9]]), np.arange(3), Ragged.of([[0, 0, 1], [0], [0, 1]]))
+    batch, targets = collate(encoded, [1, 0], pad=3)
+    assert targets.tolist() == [1, 0]
     assert batch["input_ids"].tolist() == [[8, 3, 3], [5, 6, 7]]
     assert batch["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
     assert batch["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
 def test_single_texts_have_no_segments():
-    assert "token_type_ids" not in collate(Encoded.of([[5, 6]], [None], np.zeros(1)), [0], pad=0)
+    assert "token_type_ids" not in collate(Encoded(Ragged.of([[5, 6]]), np.zeros(1)), [0], pad=0)[0]

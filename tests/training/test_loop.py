@@ -17,14 +17,11 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline_lib import steps
-from pipeline_lib.data.dataset import Encoded, read_encoded
-from pipeline_lib.models.build import load_initial
+from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.recipe import check
 from pipeline_lib.store import Store
-from pipeline_lib.training.checkpoint import Checkpoints, State
-from pipeline_lib.training.device import accelerator
-from pipeline_lib.training.loop import Loop
-from pipeline_lib.training.parameters import optimizer, thaw
+from pipeline_lib.training.checkpoint import Checkpoints
+from pipeline_lib.training.finetune import build_loop
 
 
 def loop_of(recipe, folder):
@@ -32,14 +29,8 @@ def loop_of(recipe, folder):
     prepared = steps.prepare(recipe)
     initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
-    train, validation = (
-        read_encoded(prepared.folder, shards, split, recipe.objective) for split in ("train", "validation")
-    )
-    model, head = load_initial(base.folder, initial.folder)
-    decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
-    table = thaw(model, head, recipe.strategies, recipe.training.learning_rate, decay)
     folder.mkdir(exist_ok=True)
-    return Loop(recipe, model, table, train, validation, 0, accelerator(recipe.execution), Checkpoints(folder))
+    return build_loop(recipe, prepared.folder, shards, base.folder, initial.folder, folder)
 
 
 def one_step(recipe, folder):
@@ -48,10 +39,10 @@ def one_step(recipe, folder):
     for module in loop.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    loop.optimizer, loop.state = loop.accelerator.prepare_optimizer(optimizer(loop.model, loop.table)), State()
+    loop.begin()
     gradients = {}
     loop.optimizer.step = lambda: gradients.update({n: p.grad.clone() for n, p in loop.model.named_parameters()})
-    return loop._step(np.arange(8)), gradients
+    return loop.stepper.step(np.arange(8), 0, 1.0), gradients
 
 
 def test_accumulation_equals_the_full_batch(document, tmp_path):
@@ -180,8 +171,8 @@ def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
     flipped = bytearray(weights.read_bytes())
     flipped[-1] ^= 1
     weights.write_bytes(flipped)
-    assert Checkpoints(tmp_path / "work").restore(loop.model, loop.optimizer.optimizer) is None
+    assert Checkpoints(tmp_path / "work").restore(loop.stepper.weights, loop.optimizer.optimizer) is None
 
 
 def test_encoded_rows_have_lengths():
-    assert Encoded.of([[1, 2], [3]], [None, None], np.zeros(2)).lengths.tolist() == [2, 1]
+    assert Encoded(Ragged.of([[1, 2], [3]]), np.zeros(2)).lengths.tolist() == [2, 1]

@@ -1,0 +1,36 @@
+"""Put the virtual tokens of learned prompts into what the model is fed with."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.strategies import Strategy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def prompted(encoded: Encoded, strategies: Sequence[Strategy], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
+    """Inputs with the strategies' virtual tokens inside their special tokens.
+
+    Raises RecipeError where an input becomes longer than the model can read.
+    """
+    first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
+    last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+    for strategy in strategies:
+        if prompt := strategy.prompt():
+            encoded = encoded.prompted(*prompt, first=first, last=last)
+            _refuse_too_long(encoded, prompt.before + prompt.after, tokenizer.model_max_length)
+    return encoded
+
+
+def _refuse_too_long(encoded: Encoded, added: int, limit: int) -> None:
+    longest = int(encoded.ids.lengths.max(initial=0))
+    if longest > limit:
+        raise RecipeError(
+            "objective.max_length",
+            longest - added,
+            f"leaves no room for a prompt of {added} virtual tokens in the model's {limit}",
+            f"Set it to {limit - added} or less",
+        )

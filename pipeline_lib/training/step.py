@@ -1,0 +1,103 @@
+"""One optimizer step: the exact mean loss of its rows however many passes they take, and what regularizers add."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.training.batches import collate, within
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class Stepper:
+    """Takes steps on the rows of `train`. `weights` are the parameters that the recipe trains, by name."""
+
+    recipe: Recipe
+    model: "PreTrainedModel"
+    weights: "Mapping[str, nn.Parameter]"
+    head: set[str]
+    train: Encoded
+    pad: int
+    accelerator: "Accelerator"
+    optimizer: "AcceleratedOptimizer"
+    start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
+    """The weights before training, where a regularizer asks for them."""
+
+    def __post_init__(self) -> None:
+        self.smoothing = sum(regularizer.smoothing() for regularizer in self.recipe.regularizers)
+        self.units = self.train.units
+        if any(regularizer.needs_start for regularizer in self.recipe.regularizers):
+            self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    def step(self, rows: np.ndarray, step: int, rate: float) -> dict[str, float]:
+        """Take step number `step` (from 0) at `rate` of the peak rates; its loss and the gradient's norm."""
+        import torch
+
+        training = self.recipe.training
+        torch.manual_seed(_mix(self.recipe.seed, step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        self.model.train()
+        loss = self._backward(rows)
+        norm = self.accelerator.clip_grad_norm_(
+            [weight for weight in self.weights.values() if weight.requires_grad], training.max_grad_norm
+        )
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss is {loss} at step {step + 1}: lower training.learning_rate "
+                "or set execution.precision to fp32"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": float(norm)}
+
+    def _backward(self, rows: np.ndarray) -> float:
+        """Gradients of the whole step; the loss without what regularizers add."""
+        units = max(1, int(self.units[rows].sum()))
+        parts = within(rows, self.train.lengths, self.recipe.training.batch_tokens)
+        with ExitStack() as stack:
+            for regularizer in self.recipe.regularizers:
+                stack.enter_context(regularizer.perturbed(self.weights, self.start))
+            loss = float(sum(self._part(part, units) for part in parts))
+        for regularizer in self.recipe.regularizers:
+            if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
+                self.accelerator.backward(penalty)
+        return loss
+
+    def _part(self, rows: np.ndarray, units: int) -> "Tensor":
+        objective = self.recipe.objective
+        batch, targets = collate(self.train, rows, self.pad, self.accelerator.device)
+        logits = self._forward(batch, targets)
+        loss = objective.loss(logits, targets, self.smoothing) / units
+        added = sum(self._second(logits, batch, targets, units))
+        self.accelerator.backward(loss + added)
+        return loss.detach()
+
+    def _second(self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int) -> "list[Tensor]":
+        """Where a regularizer wants a second pass: half the difference of the two losses, and how far they disagree."""
+        wanting = [regularizer for regularizer in self.recipe.regularizers if regularizer.wants_second_pass]
+        if not wanting:
+            return []
+        objective, again = self.recipe.objective, self._forward(batch, targets)
+        first, second = (objective.loss(each, targets, self.smoothing) for each in (logits, again))
+        one, other = (objective.scored(each, targets)[0] for each in (logits, again))
+        return [(second - first) / 2 / units, *[r.disagreement(one, other) / units for r in wanting]]
+
+    def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        with self.accelerator.autocast():
+            return self.recipe.objective.forward(self.model, batch, targets)
+
+
+def _mix(seed: int, step: int) -> int:
+    """One 63-bit seed for the random numbers of a step."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
