@@ -28,11 +28,33 @@ class Columns(Section):
     """Which column of the source plays which part."""
 
     text: str = "text"
-    """The text to read."""
+    """text_classification, language_modeling: the text to read."""
     text_pair: str | None = None
-    """The second text, for tasks on pairs of texts such as entailment."""
+    """text_classification: the second text, for pairs of texts as in entailment."""
     label: str = "label"
-    """What is to be predicted."""
+    """text_classification: what is to be predicted."""
+    tokens: str = "tokens"
+    """token_classification: the list of words."""
+    tags: str = "tags"
+    """token_classification: the list of their labels."""
+    question: str = "question"
+    """question_answering: the question."""
+    context: str = "context"
+    """question_answering: the text that holds the answer."""
+    answers: str = "answers"
+    """question_answering: the answers, with `text` and `answer_start` as in SQuAD."""
+    source: str = "source"
+    """seq2seq: the text to read."""
+    target: str = "target"
+    """seq2seq: the text to write, or a list of texts that are all right."""
+    prompt: str = "prompt"
+    """causal_lm: the instruction or question."""
+    input: str | None = None
+    """causal_lm: what the instruction is about, where that is a column of its own."""
+    answer: str = "answer"
+    """causal_lm: the answer to learn."""
+    messages: str | None = None
+    """causal_lm: whole dialogues, as lists of `role` and `content`; takes the place of prompt, input and answer."""
 
 
 class Split(Section):
@@ -103,8 +125,8 @@ class Evaluation(Section):
     """Metrics to report; empty: all that the objective knows."""
     intervals: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the bootstrap intervals."""
-    baselines: tuple[Literal["majority", "bag_of_words"], ...] = ()
-    """Simple predictors to compare with, trained on the same rows."""
+    baselines: tuple[Literal["majority", "bag_of_words", "copy"], ...] = ()
+    """Simple predictors to compare with, taught on the same rows; copy: seq2seq's source as it is."""
 
 
 class Execution(Section):

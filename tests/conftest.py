@@ -56,6 +56,64 @@ def tiny_bert(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folders by family (bert, gpt2, llama, t5) with two-layer models of random weights, one vocabulary for all."""
+    import torch
+    import transformers as hf
+
+    torch.manual_seed(0)
+    size = len(_tokenizer("bert"))
+    marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    shape = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    inner = {"intermediate_size": 64, "max_position_embeddings": 64}
+    short = {"vocab_size": size, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    t5 = {"vocab_size": size, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    models = {
+        "bert": hf.BertForMaskedLM(hf.BertConfig(**shape, **inner, pad_token_id=0)),
+        "gpt2": hf.GPT2LMHeadModel(hf.GPT2Config(**short, **marks)),
+        "llama": hf.LlamaForCausalLM(hf.LlamaConfig(**shape, **inner, **marks)),
+        "t5": hf.T5ForConditionalGeneration(
+            hf.T5Config(**t5, decoder_start_token_id=0, pad_token_id=0, eos_token_id=3)
+        ),
+    }
+    folders = {}
+    for family, model in models.items():
+        folders[family] = tmp_path_factory.mktemp(f"tiny-{family}")
+        model.save_pretrained(folders[family])
+        _tokenizer(family).save_pretrained(folders[family])
+    return folders
+
+
+def _tokenizer(family):
+    """Words and characters; [CLS] and [SEP] around a text for BERT, </s> after it for T5, nothing for decoders."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = sorted(
+        {word for texts in MOODS.values() for text in texts for word in text.split()} | set(" ".join(PLACES))
+    )
+    words += sorted(set(" ".join(PLACES).split()) - set(words))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"<extra_id_{index}>" for index in range(100))]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+"), "removed")
+    ends = {"bert": "[CLS] $A [SEP]", "t5": "$A [SEP]"}.get(family, "$A")
+    pairs = {"bert": "[CLS] $A [SEP] $B:1 [SEP]:1", "t5": "$A [SEP] $B [SEP]"}.get(family, "$A $B")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=ends, pair=pairs, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    names |= (
+        {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+        if family == "bert"
+        else {"eos_token": "[SEP]"} | ({} if family == "t5" else {"bos_token": "[CLS]"})
+    )
+    extra = [f"<extra_id_{index}>" for index in range(100)] if family == "t5" else []
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=64, additional_special_tokens=extra, **names
+    )
+
+
 @pytest.fixture
 def moods_csv(tmp_path):
     """60 rows of text and mood, as a file that a test may change."""

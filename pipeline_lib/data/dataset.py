@@ -93,6 +93,11 @@ class Ragged:
         out[there] = np.concatenate([self[row] for row in rows]) if len(rows) else []
         return out
 
+    def only(self, keep: np.ndarray) -> "Ragged":
+        """Without the values where keep [values] is false."""
+        kept = np.concatenate([[0], np.cumsum(keep)])
+        return Ragged(self.values[keep], kept[self.offsets])
+
     def insert(self, at: np.ndarray, values: Sequence[int]) -> "Ragged":
         """The same values put into every list, into list i before its place at[i]."""
         where = np.repeat(self.offsets[:-1] + at, len(values))
@@ -105,8 +110,8 @@ class Encoded:
     """What the model is fed with: n inputs of token ids, and what it is to put out for each.
 
     `targets` is [n, ...] with one target an input, or Ragged with one a token: of the input where `aligned`, else of
-    an output text of its own. `rows` [n] is the row that an input comes from: a long text may give several.
-    `segments` is None without pairs.
+    an output text of its own. `segments` is None without pairs. `rows` [n] is the row that an input comes from, and
+    `losses` [n] how many losses it gives, where these are not as plain as one input a row and one loss a target.
     """
 
     ids: Ragged
@@ -114,6 +119,7 @@ class Encoded:
     segments: Ragged | None = None
     aligned: bool = False
     rows: np.ndarray | None = None
+    losses: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +133,8 @@ class Encoded:
     @property
     def units(self) -> np.ndarray:
         """[n] how many losses each input gives: one, or one for each target token that is learned."""
+        if self.losses is not None:
+            return self.losses
         if not isinstance(self.targets, Ragged):
             return np.ones(len(self), np.int64)
         learned = np.concatenate([[0], np.cumsum(self.targets.values >= 0)])

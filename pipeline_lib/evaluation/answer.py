@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import Read, predict
@@ -11,6 +11,9 @@ from pipeline_lib.models.build import load_trained, read_card
 from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Execution
 from pipeline_lib.training.device import accelerator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BATCH_TOKENS = 4096
 
@@ -36,8 +39,11 @@ class Answerer:
     def read(self, split: Split) -> tuple[list[Any], Split, list[str] | None]:
         """What the objective keeps of the model's output for each input, the split, and the text that it wrote."""
         encoded = prompted(split.encoded, self.strategies, self.tokenizer)
-        kept = self._predict(encoded, lambda b, t: self.objective.read(self.objective.forward(self.model, b, t), t))
-        return kept, split, self._written(encoded)
+        return self._predict(encoded, self._forward), split, self._written(encoded)
+
+    def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
+        batch, targets = self.objective.corrupt(self.model, batch, targets)
+        return self.objective.read(self.objective.forward(self.model, batch, targets), targets)
 
     def _written(self, encoded: Encoded) -> list[str] | None:
         if not self.objective.writes:

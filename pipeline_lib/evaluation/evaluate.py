@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
@@ -26,7 +24,8 @@ def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, f
     """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
     answered = Answerer(finetuned / "model", base, recipe.execution.device).read(split)
-    outcome, metrics = objective.outcome(*answered), _asked(recipe)
+    outcome: Any = objective.outcome(*answered)
+    metrics = _asked(recipe)
     _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
     baselines = _baselines(recipe, prepared, shards, split)
     scores = {
@@ -78,25 +77,11 @@ def _write_predictions(
     pq.write_table(table, path)
 
 
-def _baselines(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome]:
+def _baselines(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> Mapping[str, Outcome | Sums]:
     if not recipe.evaluation.baselines:
         return {}  # and the training rows need not be read
-    from pipeline_lib.evaluation.baselines import BASELINES
-
     train = encoded_split(prepared, shards, "train", recipe.objective)
-    learned, gold = (np.asarray(split.encoded.targets) for split in (train, test))
-    chances = {
-        name: BASELINES[name](_texts(train.rows), learned, _texts(test.rows), len(test.labels))
-        for name in recipe.evaluation.baselines
-    }
-    return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
-
-
-def _texts(table: "pyarrow.Table") -> list[str]:
-    return [
-        " ".join(part for part in pair if part)
-        for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(), strict=True)
-    ]
+    return recipe.objective.baselines(recipe.evaluation.baselines, train, test)
 
 
 def _write_figures(recipe: Recipe, outcome: Any, labels: list[str], finetuned: Path, folder: Path) -> None:

@@ -27,7 +27,7 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         _scores(scores),
         _figures(folder / "figures"),
         _per_class(scores["per_class"]),
-        _mistakes(folder / "predictions.parquet"),
+        _predictions(folder / "predictions.parquet"),
         _data(data, prepared),
         _training(summary),
         "<h2>Recipe</h2><pre>",
@@ -80,17 +80,19 @@ def _per_class(rows: Sequence[dict[str, Any]]) -> str:
     return "<h2>By label, hardest first</h2>" + _table(["label", "precision", "recall", "F1", "rows"], cells)
 
 
-def _mistakes(predictions: Path) -> str:
-    rows = [
-        row
-        for row in pq.read_table(predictions).to_pylist()
-        if row["prediction"] != row["label"] and "probability" in row
-    ]
-    if not rows:
+def _predictions(predictions: Path) -> str:
+    """The surest mistakes where the model says how sure it is, else the first predictions."""
+    table = pq.read_table(predictions)
+    if "prediction" not in table.column_names:
         return ""
-    worst = sorted(rows, key=lambda row: -row["probability"])[:20]
+    if "probability" not in table.column_names:
+        rows = table.drop_columns(["line"]).slice(0, 20).to_pylist()
+        names = list(rows[0])
+        return "<h2>Predictions</h2>" + _table(names, [[str(row[name])[:500] for name in names] for row in rows])
+    wrong = [row for row in table.to_pylist() if row["prediction"] != row["label"]]
+    worst = sorted(wrong, key=lambda row: -row["probability"])[:20]
     cells = [[row["text"][:300], row["label"], row["prediction"], number(row["probability"])] for row in worst]
-    return "<h2>Surest mistakes</h2>" + _table(["text", "label", "prediction", "probability"], cells)
+    return "<h2>Surest mistakes</h2>" + _table(["text", "label", "prediction", "probability"], cells) if worst else ""
 
 
 def _data(data: dict[str, Any], prepared: Path) -> str:

@@ -1,8 +1,17 @@
-"""Objectives: what is learned. To add one: write one file with the stages of `base.py`, add one name here.
+"""Objectives: what is learned. To add one: write one file with the stages of `base.py`, add one name here."""
 
-With a second objective the line below becomes a union told apart by `kind`, as in `pipeline_lib.strategies`.
-"""
+from typing import Annotated
 
+from pydantic import Field
+
+from pipeline_lib.objectives.causal_lm import CausalLM
+from pipeline_lib.objectives.language_modeling import LanguageModeling
+from pipeline_lib.objectives.question_answering import QuestionAnswering
+from pipeline_lib.objectives.seq2seq import Seq2Seq
 from pipeline_lib.objectives.text_classification import TextClassification
+from pipeline_lib.objectives.token_classification import TokenClassification
 
-Objective = TextClassification
+Objective = Annotated[
+    CausalLM | LanguageModeling | QuestionAnswering | Seq2Seq | TextClassification | TokenClassification,
+    Field(discriminator="kind"),
+]

@@ -27,6 +27,8 @@ class ObjectiveSection(Section):
     """The role that holds label names, all of which must be in the training rows."""
     writes: ClassVar[bool] = False
     """Whether an evaluation has the model write text."""
+    asked: ClassVar[Mapping[str, bool]]
+    """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
 
@@ -58,6 +60,12 @@ class ObjectiveSection(Section):
         """The pre-trained model from a local folder with this objective's head, and the names of the head's
         parameters: those that the base does not have. `config` overrides values of the model's configuration."""
         raise NotImplementedError
+
+    def corrupt(
+        self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor"
+    ) -> "tuple[dict[str, Tensor], Tensor]":
+        """A batch and its targets as the model is to see them, where something is hidden from it."""
+        return batch, targets
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
@@ -128,8 +136,25 @@ class ObjectiveSection(Section):
             problem = "is taken of written text, at the end" if late else "is no metric of this objective"
             raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
 
+    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "Mapping[str, Outcome | Sums]":
+        """What simple methods, taught on the same rows, answer to the test rows."""
+        raise NotImplementedError
+
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
-        """Raise RecipeError where the recipe asks for baselines: they guess one label a row, as few objectives do."""
+        """Raise RecipeError where the recipe asks for a baseline that this objective has not."""
         if recipe.evaluation.baselines:
-            problem = "guess one label a row, which this objective does not"
+            problem = "can't answer what this objective asks"
             raise RecipeError("evaluation.baselines", list(recipe.evaluation.baselines), problem, "Remove them")
+
+
+def text_of(role: str, value: Any) -> str:
+    """A text that is not empty (a list of sentences is joined); raises ValueError where there is none."""
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+    if text is None or text != text or not str(text).strip():
+        raise ValueError(f"empty {role}")
+    return str(text)
+
+
+def limit_of(tokenizer: "PreTrainedTokenizerBase", asked: int | None, most: int = 512) -> int:
+    """How many tokens an input may have: what the recipe asks for, else the model's own limit, at most `most`."""
+    return min(tokenizer.model_max_length, asked or most)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
 
 if TYPE_CHECKING:
     import numpy
@@ -36,6 +35,7 @@ class TextClassification(ObjectiveSection):
 
     main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
     same_if: ClassVar = ("text", "text_pair")
+    asked: ClassVar = {"text": True, "text_pair": False}
     label_role: ClassVar = "label"
 
     kind: Literal["text_classification"]
@@ -60,9 +60,20 @@ class TextClassification(ObjectiveSection):
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
         """The baselines guess one label a row."""
-        if recipe.evaluation.baselines and self.problem_type != SINGLE:
-            problem = f"need one label a row, and objective.problem_type is {self.problem_type}"
-            raise RecipeError("evaluation.baselines", list(recipe.evaluation.baselines), problem, "Remove them")
+        if self.problem_type != SINGLE or "copy" in recipe.evaluation.baselines:
+            super().refuse_unfit_baselines(recipe)
+
+    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Outcome]":
+        """The majority's label, or a bag of words."""
+        import numpy as np
+
+        from pipeline_lib.evaluation.baselines import BASELINES
+        from pipeline_lib.evaluation.outcome import Outcome
+
+        learned, gold = (np.asarray(split.encoded.targets) for split in (train, test))
+        texts = [_joined(split.rows) for split in (train, test)]
+        chances = {name: BASELINES[name](texts[0], learned, texts[1], len(test.labels)) for name in names}
+        return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Text, label, and the second text where the recipe names one."""
@@ -71,7 +82,7 @@ class TextClassification(ObjectiveSection):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Texts as strings (a list of sentences is joined), the label in the type of its problem."""
-        texts = {role: _text(role, value) for role, value in row.items() if role != "label"}
+        texts = {role: text_of(role, value) for role, value in row.items() if role != "label"}
         return {**texts, "label": self._label(row["label"])}
 
     def _label(self, value: Any) -> Any:
@@ -103,7 +114,7 @@ class TextClassification(ObjectiveSection):
         """Token ids with special tokens, cut to `max_length`; segment ids only for pairs."""
         paired = any(row.get("text_pair") for row in rows)
         pairs = [row["text_pair"] for row in rows] if paired else None
-        limit = min(tokenizer.model_max_length, self.max_length or 512)
+        limit = limit_of(tokenizer, self.max_length)
         out = tokenizer(
             [row["text"] for row in rows],
             pairs,
@@ -232,13 +243,6 @@ def _whole(name: str) -> tuple[int, str]:
     return int(name), name
 
 
-def _text(role: str, value: Any) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    if text is None or text != text or not str(text).strip():
-        raise ValueError(f"empty {role}")
-    return str(text)
-
-
 def _name(value: Any) -> str:
     """1.0 and 1 are one label: JSON, Parquet and CSV spell a whole number differently."""
     if value is None or isinstance(value, (list, tuple, dict)):
@@ -255,3 +259,8 @@ def _number(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"label {value!r} is no number")
     return number
+
+
+def _joined(rows: "pyarrow.Table") -> list[str]:
+    pairs = zip(rows["text"].to_pylist(), rows["text_pair"].to_pylist(), strict=True)
+    return [" ".join(part for part in pair if part) for pair in pairs]

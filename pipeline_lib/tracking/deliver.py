@@ -73,7 +73,9 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     ):
         client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
     whole = not (model.folder / "model" / TRAINED).exists()
-    uri = log_model(tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base)
+    uri = log_model(
+        tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective
+    )
     client.set_tag(run_id, "tunesmith.model", uri)
     tracker.finish(run_id)
 

@@ -4,7 +4,7 @@ import os
 import warnings
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -12,11 +12,17 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel
 
+from pipeline_lib.objectives import Objective
+
+if TYPE_CHECKING:
+    from mlflow.types import Schema
+
 NEEDS = (
     "accelerate",
     "mlflow",
     "numpy",
     "pandas",
+    "peft",
     "pyarrow",
     "pydantic",
     "pyyaml",
@@ -47,13 +53,24 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def log_model(uri: str, run_id: str, model: Path, base: Path | None) -> str:
+def _schema(objective: Objective) -> "Schema":
+    """The columns that are asked for: texts, or lists of words."""
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    return Schema(
+        [
+            ColSpec(Array(DataType.string) if name == "tokens" else DataType.string, name, required=required)
+            for name, required in objective.asked.items()
+        ]
+    )
+
+
+def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: Objective) -> str:
     """Log a model folder (and the base it needs) under a run; returns its models:/ address."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
 
     mlflow.set_tracking_uri(uri)
-    inputs = Schema([ColSpec("string", "text"), ColSpec("string", "text_pair", required=False)])
     artifacts = {"model": str(model)} | ({"base": str(base)} if base else {})
     with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for an input example, which it would load the model to try
@@ -62,7 +79,7 @@ def log_model(uri: str, run_id: str, model: Path, base: Path | None) -> str:
             python_model=str(PACKAGE / "tracking" / "serve.py"),
             artifacts=artifacts,
             code_paths=[str(PACKAGE)],
-            signature=ModelSignature(inputs),
+            signature=ModelSignature(_schema(objective)),
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
         )
     return f"models:/{logged.model_id}"

@@ -143,6 +143,7 @@ class Loop:
         losses = []
 
         def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
+            batch, targets = objective.corrupt(self.model, batch, targets)
             logits = objective.forward(self.model, batch, targets)
             losses.append(float(objective.loss(logits, targets)))
             return objective.read(logits, targets)

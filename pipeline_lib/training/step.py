@@ -77,6 +77,7 @@ class Stepper:
     def _part(self, rows: np.ndarray, units: int) -> "Tensor":
         objective = self.recipe.objective
         batch, targets = collate(self.train, rows, self.pad, self.accelerator.device)
+        batch, targets = objective.corrupt(self.model, batch, targets)
         logits = self._forward(batch, targets)
         loss = objective.loss(logits, targets, self.smoothing) / units
         added = sum(self._second(logits, batch, targets, units))

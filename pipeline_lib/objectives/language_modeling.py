@@ -1,0 +1,177 @@
+"""Go on with pre-training on plain text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline_lib.objectives.base import ObjectiveSection, text_of
+from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.outcome import Metric, Sums
+    from pipeline_lib.recipe import Columns
+
+
+class LanguageModeling(ObjectiveSection):
+    """Texts packed end to end into full blocks, so that nothing is padded (Liu et al. 2019, section 4.2).
+
+    causal: every next token (GPT). masked: hidden tokens, chosen anew in each step (BERT; Devlin et al. 2019, section
+    3.1; Liu et al. 2019, section 4.1). span_corruption: hidden spans (T5; Raffel et al. 2020, section 3.1.4).
+    Validation and test hide the same tokens each time.
+    """
+
+    main_metric: ClassVar = "perplexity"
+    same_if: ClassVar = ("text",)
+    asked: ClassVar = {"text": True}
+    hidden: ClassVar = ("input_ids",)
+
+    kind: Literal["language_modeling"]
+    modeling: Literal["causal", "masked", "span_corruption"]
+    """What is predicted: every next token (GPT), masked tokens (BERT), or corrupted spans (T5)."""
+    block_size: Annotated[int, Field(ge=8)] = 128
+    """Tokens of a block."""
+    hidden_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
+    """Share of tokens that are hidden, where not every next one is predicted."""
+
+    def columns(self, columns: "Columns") -> dict[str, str]:
+        """Text."""
+        return {"text": columns.text}
+
+    def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The text as a string."""
+        return {"text": text_of("text", row["text"])}
+
+    def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+        """Text and token ids."""
+        import pyarrow as pa
+
+        return [("text", pa.string()), ("input_ids", pa.list_(pa.int32()))]
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Token ids, each text ended by the tokenizer's mark of an end."""
+        texts = [row["text"] for row in rows]
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return {"input_ids": [[*row, *([] if end is None else [end])] for row in ids]}
+
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+        """One input a block; the last one may be shorter."""
+        import numpy as np
+
+        from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+
+        stream = Ragged.of(rows["input_ids"]).values
+        offsets = np.append(
+            np.arange(0, max(len(stream) - 1, 0), self.block_size), len(stream)
+        )  # no block of one token
+        ids, targets = Ragged(stream, offsets), stream.copy()
+        if self.modeling == "causal":
+            targets[offsets[:-1]] = IGNORED  # nothing stands before the first token
+            return Encoded(ids, Ragged(targets, offsets), aligned=True)
+        # what is hidden is drawn later: a step's loss is divided by what is to be expected
+        expected = np.maximum(1, np.round(ids.lengths * self.hidden_share)).astype(np.int64)
+        return Encoded(ids, Ragged(targets, offsets), aligned=True, losses=expected)
+
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
+        """AutoModelForCausalLM, AutoModelForMaskedLM or AutoModelForSeq2SeqLM."""
+        import transformers
+
+        from pipeline_lib.models.base import load_tokenizer
+        from pipeline_lib.models.heads import pretrained
+
+        names = {"causal": "CausalLM", "masked": "MaskedLM", "span_corruption": "Seq2SeqLM"}
+        model: Any
+        model, head = pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
+        if self.modeling != "causal":
+            model.gap_marks = self._marks(load_tokenizer(Path(base)))
+        return model, head
+
+    def _marks(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+        """The ids that stand for what is hidden; raises RecipeError where the tokenizer has none."""
+        masked = self.modeling == "masked"
+        marks = [tokenizer.mask_token] if masked else [f"<extra_id_{index}>" for index in range(100)]
+        known = tokenizer.get_vocab()
+        ids = [known[mark] for mark in marks if mark in known]
+        if not ids:
+            problem = f"needs {'a mask token' if masked else 'tokens <extra_id_0> ...'}, and the tokenizer has none"
+            raise RecipeError("objective.modeling", self.modeling, problem, "Choose another base, or causal")
+        return ids
+
+    def corrupt(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "tuple[dict[str, Tensor], Tensor]":
+        """The batch with gaps, and what is to fill them."""
+        import torch
+
+        from pipeline_lib.data.corruption import masked
+
+        if self.modeling == "causal":
+            return batch, targets
+        ids: Any = batch["input_ids"]
+        seed = int(torch.randint(2**62, ())) if model.training else int(ids.sum())
+        if self.modeling == "span_corruption":
+            return self._with_spans(model, batch, targets, seed)
+        generator = torch.Generator(ids.device).manual_seed(seed)
+        size: int = model.config.vocab_size
+        seen, gold = masked(ids, targets, self.hidden_share, model.gap_marks[0], size, generator)
+        return batch | {"input_ids": seen}, gold
+
+    def _with_spans(
+        self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor", seed: int
+    ) -> "tuple[dict[str, Tensor], Tensor]":
+        import numpy as np
+
+        from pipeline_lib.data.corruption import span_corrupted
+        from pipeline_lib.data.dataset import Encoded, Ragged
+        from pipeline_lib.training.batches import collate
+
+        random, pad, end = np.random.default_rng(seed), model.config.pad_token_id, model.config.eos_token_id
+        texts = [row[there].cpu().numpy() for row, there in zip(batch["input_ids"], targets >= 0, strict=True)]
+        pairs = [span_corrupted(text, self.hidden_share, model.gap_marks, end, random) for text in texts]
+        encoded = Encoded(Ragged.of([source for source, _ in pairs]), Ragged.of([target for _, target in pairs]))
+        return collate(encoded, np.arange(len(pairs)), pad, targets.device)
+
+    def forward(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        """[blocks, length, vocabulary]: what is expected in each place that has a target."""
+        import torch
+
+        if self.modeling == "masked":
+            return model(**batch).logits
+        if self.modeling == "span_corruption":
+            begun = model.prepare_decoder_input_ids_from_labels(targets)
+            return model(**batch, decoder_input_ids=begun, use_cache=False).logits
+        logits = model(**batch, use_cache=False).logits
+        return torch.cat([logits[:, :1], logits[:, :-1]], 1)  # the first place is never learned
+
+    def read(self, logits: "Tensor", targets: "Tensor") -> "list[np.ndarray]":
+        """[negative log likelihood in nats, tokens] of each block."""
+        from pipeline_lib.models.generation import likelihoods
+
+        return likelihoods(logits, targets)
+
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """Perplexity: of all tokens, or of the hidden ones."""
+        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
+
+        return LIKELIHOOD
+
+    def outcome(self, read: "Sequence[np.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+        """Likelihoods, block by block."""
+        import numpy as np
+
+        from pipeline_lib.evaluation.outcome import Sums
+
+        nll, tokens = np.stack(read).T
+        return Sums({"nll": nll, "tokens": tokens})
+
+    def answers(
+        self, read: "Sequence[np.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    ) -> dict[str, list[Any]]:
+        """Nothing by row: blocks go across texts."""
+        return {}

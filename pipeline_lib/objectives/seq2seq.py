@@ -1,0 +1,172 @@
+"""Turn one text into another: translation, summaries, data to text, dialogue. Encoder-decoder models."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.outcome import Metric, Sums
+    from pipeline_lib.recipe import Columns, Recipe
+
+
+class Seq2Seq(ObjectiveSection):
+    """The target's tokens one by one, each from the source and those before (Sutskever et al. 2014, equation 1).
+
+    The loss is the mean cross-entropy of all target tokens of a step. A row may have several right targets: the
+    first is learned, all are compared with.
+    """
+
+    main_metric: ClassVar = "perplexity"
+    same_if: ClassVar = ("source",)
+    asked: ClassVar = {"source": True}
+    hidden: ClassVar = ("input_ids", "target_ids")
+    writes: ClassVar = True
+
+    kind: Literal["seq2seq"]
+    prefix: str = ""
+    """Put before every source, such as `translate English to German: ` for T5."""
+    max_source: PositiveInt = 512
+    """Longer sources are cut to this many tokens."""
+    max_target: PositiveInt = 128
+    """Longer targets are cut to this many tokens, and no longer text is written."""
+    beams: PositiveInt = 4
+    """Beams of the search when a text is written; 1: the likeliest token each time."""
+
+    def columns(self, columns: "Columns") -> dict[str, str]:
+        """Source and target."""
+        return {"source": columns.source, "target": columns.target}
+
+    def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The source as a string, the targets as a list of strings."""
+        targets = row["target"] if isinstance(row["target"], (list, tuple)) else [row["target"]]
+        if not targets:
+            raise ValueError("empty target")
+        return {"source": text_of("source", row["source"]), "target": [text_of("target", text) for text in targets]}
+
+    def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+        """Texts and token ids."""
+        import pyarrow as pa
+
+        ids = pa.list_(pa.int32())
+        return [
+            *(("source", pa.string()), ("target", pa.list_(pa.string()))),
+            *(("input_ids", ids), ("target_ids", ids)),
+        ]
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Token ids of source and first target, each with the tokenizer's special tokens."""
+        sources = [self.prefix + row["source"] for row in rows]
+        limit = limit_of(tokenizer, self.max_source)
+        ids = tokenizer(sources, truncation=True, max_length=limit, verbose=False)["input_ids"]
+        targets = [(row.get("target") or [None])[0] for row in rows]
+        if None in targets:
+            return {"input_ids": ids, "target_ids": [[] for _ in rows]}
+        wanted = tokenizer(text_target=targets, truncation=True, max_length=self.max_target, verbose=False)
+        return {"input_ids": ids, "target_ids": wanted["input_ids"]}
+
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+        """One input a row."""
+        from pipeline_lib.data.dataset import Encoded, Ragged
+
+        return Encoded(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]))
+
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
+        """AutoModelForSeq2SeqLM."""
+        from transformers import AutoModelForSeq2SeqLM
+
+        from pipeline_lib.models.heads import pretrained
+
+        return pretrained(AutoModelForSeq2SeqLM, base, **config)
+
+    def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        """[rows, target length, vocabulary], each token predicted from the true ones before it."""
+        prepare: Any = model.prepare_decoder_input_ids_from_labels
+        begun = prepare(targets)
+        return model(**batch, decoder_input_ids=begun, use_cache=False).logits
+
+    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+        """[negative log likelihood in nats, tokens] of each target."""
+        from pipeline_lib.models.generation import likelihoods
+
+        return likelihoods(logits, targets)
+
+    def questions(self, encoded: "Encoded") -> "Encoded":
+        """Without targets, but for the virtual tokens that a decoder's prompt begins with."""
+        from dataclasses import replace
+
+        from pipeline_lib.data.dataset import VIRTUAL, Ragged
+
+        targets = encoded.targets
+        return replace(
+            encoded, targets=targets.only(targets.values <= VIRTUAL) if isinstance(targets, Ragged) else targets
+        )
+
+    def generate(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        batch: "dict[str, Tensor]",
+        targets: "Tensor",
+    ) -> list[str]:
+        """Beam search from the decoder's first token and its virtual ones."""
+        import torch
+
+        from pipeline_lib.data.dataset import IGNORED
+        from pipeline_lib.models.generation import write
+
+        start = model.generation_config.decoder_start_token_id
+        first = torch.full_like(
+            batch["input_ids"][:, :1], model.config.decoder_start_token_id if start is None else start
+        )
+        begun = torch.cat([first, targets[:, : int((targets[0] < IGNORED).sum())]], 1)
+        asked = {"max_new_tokens": self.max_target, "num_beams": self.beams}
+        return write(model, tokenizer, begun.shape[1], **batch, decoder_input_ids=begun, **asked)
+
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """Of likelihood, and of the text that is written."""
+        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
+        from pipeline_lib.evaluation.written import WRITTEN
+
+        return LIKELIHOOD | WRITTEN
+
+    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+        """Likelihoods of the first targets; with `texts` also how near these are to all targets."""
+        import numpy as np
+
+        from pipeline_lib.evaluation.outcome import Sums
+        from pipeline_lib.evaluation.written import text_counts
+
+        nll, tokens = np.stack(read).T
+        counts = text_counts(split.rows["target"].to_pylist(), texts) if texts is not None else {}
+        return Sums({"nll": nll, "tokens": tokens, **counts})
+
+    def answers(
+        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    ) -> dict[str, list[Any]]:
+        """`prediction`: the text that was written."""
+        return {"prediction": list(texts or [])}
+
+    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
+        """Only the copy is one here."""
+        if set(recipe.evaluation.baselines) - {"copy"}:
+            super().refuse_unfit_baselines(recipe)
+
+    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Sums]":
+        """The source as it is; it has no likelihood."""
+        import numpy as np
+
+        from pipeline_lib.evaluation.outcome import Sums
+        from pipeline_lib.evaluation.written import text_counts
+
+        nothing = np.zeros(len(test.rows))
+        counts = text_counts(test.rows["target"].to_pylist(), test.rows["source"].to_pylist())
+        return {name: Sums({"nll": nothing, "tokens": nothing, **counts}) for name in names}

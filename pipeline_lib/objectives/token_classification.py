@@ -1,0 +1,162 @@
+"""Label each word of a sentence: names, parts of speech, slots."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import PositiveInt
+
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.outcome import Metric, Sums
+    from pipeline_lib.recipe import Columns
+
+OUTSIDE = "O"
+CONTINUED = -1
+
+
+class TokenClassification(ObjectiveSection):
+    """A head on every word's first token (Devlin et al. 2019, section 5.3); the other tokens of a word are not learned.
+
+    Spans are scored by the CoNLL rules (Tjong Kim Sang and De Meulder 2003): type and both ends must be right.
+    Words beyond the longest input get the label O.
+    """
+
+    main_metric: ClassVar = "span_f1"
+    same_if: ClassVar = ("tokens",)
+    asked: ClassVar = {"tokens": True}
+    label_role: ClassVar = "tags"
+    hidden: ClassVar = ("input_ids", "words")
+
+    kind: Literal["token_classification"]
+    max_length: PositiveInt | None = None
+    """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
+
+    def columns(self, columns: "Columns") -> dict[str, str]:
+        """Words and their labels."""
+        return {"tokens": columns.tokens, "tags": columns.tags}
+
+    def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Both as lists of strings, of one length; a word of nothing but white space is kept as one that is unseen."""
+        tokens, tags = row["tokens"], row["tags"]
+        if not isinstance(tokens, (list, tuple)) or not tokens:
+            raise ValueError("tokens are no list of words")
+        if not isinstance(tags, (list, tuple)) or len(tags) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens, and tags are not as many")
+        return {"tokens": [str(token) for token in tokens], "tags": [str(tag) for tag in tags]}
+
+    def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
+        """Words, labels, token ids, and the word that a token begins."""
+        import pyarrow as pa
+
+        texts, numbers = pa.list_(pa.string()), pa.list_(pa.int32())
+        return [("tokens", texts), ("tags", texts), ("input_ids", numbers), ("words", numbers)]
+
+    def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Token ids of the words joined by spaces; `words` holds each token's word where it is the word's first."""
+        out = tokenizer(
+            [" ".join(row["tokens"]) for row in rows],
+            truncation=True,
+            max_length=limit_of(tokenizer, self.max_length),
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+        )
+        placed = zip(rows, out["offset_mapping"], out["special_tokens_mask"], strict=True)
+        return {
+            "input_ids": out["input_ids"],
+            "words": [_first_tokens(row["tokens"], offsets, special) for row, offsets, special in placed],
+        }
+
+    def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
+        """Label names by alphabet."""
+        import pyarrow.compute as pc
+
+        return sorted(pc.unique(pc.list_flatten(column)).to_pylist())
+
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+        """One input a sentence; targets by token."""
+        import numpy as np
+
+        from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+
+        words, place = Ragged.of(rows["words"]), {name: index for index, name in enumerate(labels)}
+        targets = np.where(words.values < 0, IGNORED, 0).astype(np.int32)
+        for index, tags in enumerate(rows["tags"].to_pylist()):
+            part, of = targets[words.offsets[index] : words.offsets[index + 1]], words[index]
+            if tags is not None:
+                part[of >= 0] = [place[tags[word]] for word in of[of >= 0]]
+        return Encoded(Ragged.of(rows["input_ids"]), Ragged(targets, words.offsets), aligned=True)
+
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
+        """AutoModelForTokenClassification with one output a label."""
+        from transformers import AutoModelForTokenClassification
+
+        from pipeline_lib.models.heads import pretrained
+
+        return pretrained(AutoModelForTokenClassification, base, labels, **config)
+
+    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+        """[words, labels] of each sentence."""
+        return [row[there].float().cpu().numpy() for row, there in zip(logits, targets >= 0, strict=True)]
+
+    def metrics(self) -> Mapping[str, "Metric"]:
+        """Of spans, and of single words."""
+        from pipeline_lib.evaluation.spans import SPANS
+
+        return SPANS
+
+    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+        """Spans by type, sentence by sentence."""
+        from pipeline_lib.evaluation.outcome import Sums
+        from pipeline_lib.evaluation.spans import span_counts
+
+        gold = split.rows["tags"].to_pylist()
+        return Sums(span_counts(gold, self._guesses(read, split), _types(split.labels)))
+
+    def per_class(self, outcome: "Sums", labels: Sequence[str]) -> list[dict[str, Any]]:
+        """Precision, recall, F1 and support of each type of span."""
+        from pipeline_lib.evaluation.spans import per_type
+
+        return per_type(outcome, _types(labels))
+
+    def answers(
+        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    ) -> dict[str, list[Any]]:
+        """`prediction`: a label for every word."""
+        return {"prediction": self._guesses(read, split)}
+
+    def _guesses(self, read: "Sequence[numpy.ndarray]", split: "Split") -> list[list[str]]:
+        columns = zip(split.rows["tokens"].to_pylist(), split.rows["words"].to_pylist(), read, strict=True)
+        guesses = []
+        for tokens, words, logits in columns:
+            guess = [OUTSIDE] * len(tokens)
+            for word, best in zip((word for word in words if word >= 0), logits.argmax(-1), strict=True):
+                guess[word] = split.labels[best]
+            guesses.append(guess)
+        return guesses
+
+
+def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]], special: Sequence[int]) -> list[int]:
+    """For each token the word that it is the first of, else CONTINUED. A token's last character says its word:
+
+    some tokenizers count the space before a word to it.
+    """
+    owner = [index for index, word in enumerate(words) for _ in range(len(word) + 1)]
+    firsts, seen = [], -1
+    for (begin, end), is_special in zip(offsets, special, strict=True):
+        word = CONTINUED if is_special or end == begin else owner[end - 1]
+        firsts.append(word if word > seen else CONTINUED)
+        seen = max(seen, word)
+    return firsts
+
+
+def _types(labels: Sequence[str]) -> list[str]:
+    """The types of span that labels such as B-person and I-person name."""
+    return sorted({label.split("-", 1)[-1] for label in labels if label != OUTSIDE})

@@ -1,0 +1,114 @@
+"""Instructions and dialogues: the loss on answers alone, chat templates, what is written. `pytest tests/objectives`."""
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoTokenizer
+
+from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.objectives import CausalLM
+
+OBJECTIVE = CausalLM(kind="causal_lm")
+TEXTS = ["fine day", "sweet song", "cold soup", "long wait", "warm sun"]
+PLACES = ["home", "town", "mill", "train", "sister"]
+TEMPLATE = (
+    "{% for m in messages %}[CLS] {{ m['content'] }} [SEP] {% endfor %}{% if add_generation_prompt %}[CLS] {% endif %}"
+)
+DIALOGUE = [
+    {"role": "user", "content": "what"},
+    {"role": "assistant", "content": "a fine day"},
+    {"role": "user", "content": "again"},
+    {"role": "assistant", "content": "the sun"},
+]
+
+
+def rows():
+    return [
+        {"prompt": f"{text} {place}", "input": other, "answer": place}
+        for text in TEXTS
+        for place in PLACES
+        for other in TEXTS
+    ]
+
+
+def learned(tokenizer, messages):
+    """The text that is learned, and the whole."""
+    columns = OBJECTIVE.encode(tokenizer, [{"messages": messages}])
+    (ids,), (targets,) = columns["input_ids"], columns["target_ids"]
+    assert all(target in (IGNORED, token) for token, target in zip(ids, targets, strict=True))
+    return tokenizer.decode([t for t in targets if t != IGNORED]), tokenizer.decode(ids)
+
+
+def test_only_answers_are_learned(tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny["llama"])
+    text, whole = learned(tokenizer, DIALOGUE[:2])
+    assert (text, whole) == ("a fine day [SEP]", "[CLS] what a fine day [SEP]")
+
+
+def test_every_answer_of_a_dialogue_is_learned_in_the_tokenizers_own_template(tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny["llama"])
+    tokenizer.chat_template = TEMPLATE
+    text, whole = learned(tokenizer, DIALOGUE)
+    assert text == "a fine day [SEP] the sun [SEP]"
+    assert whole == "[CLS] what [SEP] [CLS] a fine day [SEP] [CLS] again [SEP] [CLS] the sun [SEP]"
+
+
+def test_what_is_asked_ends_where_the_last_answer_begins():
+    ids = Ragged.of([[1, 2, 3, 4, 5], [6, 7]])
+    targets = Ragged.of([[IGNORED, 2, IGNORED, 4, 5], [IGNORED, 7]])
+    asked = OBJECTIVE.questions(Encoded(ids, targets, aligned=True))
+    assert [asked.ids[row].tolist() for row in (0, 1)] == [[1, 2, 3], [6]]
+
+
+def test_a_long_dialogue_loses_its_beginning(tiny):
+    tokenizer = AutoTokenizer.from_pretrained(tiny["llama"])
+    short = CausalLM(kind="causal_lm", max_length=4)
+    columns = short.encode(tokenizer, [{"messages": DIALOGUE[:2]}])
+    assert tokenizer.decode(columns["input_ids"][0]) == "a fine day [SEP]"
+    assert columns["target_ids"][0][0] == IGNORED
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ([], "no messages"),
+        ([{"role": "user", "content": "x"}], "last message is not the assistant's"),
+        ([{"role": "assistant"}], "lacks role or content"),
+    ],
+)
+def test_rows_that_cannot_be_used_say_why(messages, reason):
+    with pytest.raises(ValueError, match=reason):
+        OBJECTIVE.clean({"messages": messages})
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_answers_are_learned_and_written(trained, family):
+    outcome, scores = trained(
+        rows(),
+        family,
+        {"kind": "causal_lm", "max_answer": 4},
+        columns={"input": "input"},
+        training={"epochs": 12, "learning_rate": 1e-2},
+    )
+    assert scores["perplexity"] < 1.5
+    assert scores["exact_match"] > 0.7
+    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    asked = [{"prompt": row["messages"][0]["content"]} for row in told]
+    answers = Answerer(outcome.model.folder / "model").answer(asked)
+    assert answers["prediction"] == [row["prediction"] for row in told]
+
+
+def test_perplexity_is_of_the_answers_tokens_alone(tiny):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny["gpt2"]), AutoModelForCausalLM.from_pretrained(tiny["gpt2"])
+    columns = OBJECTIVE.encode(tokenizer, [{"messages": DIALOGUE[:2]}])
+    ids, targets = (torch.tensor(columns[name]) for name in ("input_ids", "target_ids"))
+    with torch.inference_mode():
+        logits = OBJECTIVE.forward(model.eval(), {"input_ids": ids}, targets)
+        ((nll, tokens),) = OBJECTIVE.read(logits, targets)
+        expected = model(input_ids=ids, labels=targets).loss  # transformers' own shift
+    assert tokens == (np.array(columns["target_ids"]) != IGNORED).sum()
+    assert nll / tokens == pytest.approx(expected.item(), rel=1e-5)
