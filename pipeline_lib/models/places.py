@@ -8,25 +8,32 @@ from pipeline_lib.strategies.base import Place
 if TYPE_CHECKING:
     from torch import nn
 
+BLOCK = re.compile(r"\.(\d+)\.")
+ENCODER, DECODER = re.compile(r"(^|\.)encoder\."), re.compile(r"(^|\.)decoder\.")
+EMBEDDINGS = re.compile(r"embed(?!_out)|wte|wpe|shared|project_in")
+
 
 def places(model: "nn.Module", head: set[str]) -> dict[str, Place]:
     """Where each parameter stands, by name; `head` names the parameters that the base does not have.
 
-    Blocks are numbered by the first number in a parameter's name, a decoder's after its encoder's.
+    Blocks are numbered by the first number in a parameter's name, a decoder's after its encoder's. What strategies
+    have added stands where the module that bears it stands.
     """
     names = [name for name, _ in model.named_parameters()]
-    encoder = 1 + max((_block(name) for name in names if ".decoder." not in f".{name}"), default=-1)
-    numbered = {name: _block(name) + encoder * (".decoder." in f".{name}") for name in names if _block(name) >= 0}
-    layers = 1 + max(numbered.values(), default=-1)
-    return {name: Place(name, _depth(name, numbered, layers, name in head), layers, name in head) for name in names}
+    blocks = {name: int(found[1]) for name in names if name not in head and (found := BLOCK.search(name))}
+    encoder = 1 + max((block for name, block in blocks.items() if not DECODER.search(name)), default=-1)
+    depths = {name: 1 + block + encoder * bool(DECODER.search(name)) for name, block in blocks.items()}
+    layers = max(depths.values(), default=0)
+    return {
+        name: Place(name, layers + 1 if name in head else _depth(name, depths, encoder, layers), layers, name in head)
+        for name in names
+    }
 
 
-def _block(name: str) -> int:
-    number = re.search(r"\.(\d+)\.", name)
-    return int(number[1]) if number else -1
-
-
-def _depth(name: str, numbered: dict[str, int], layers: int, head: bool) -> int:
-    if head or (name not in numbered and not re.search(r"embed|wte|wpe|shared", name)):
-        return layers + 1
-    return numbered[name] + 1 if name in numbered else 0
+def _depth(name: str, depths: dict[str, int], encoder: int, layers: int) -> int:
+    if name in depths:
+        return depths[name]
+    if EMBEDDINGS.search(name):
+        return 0
+    # what ends an encoder below a decoder goes with the encoder's uppermost block
+    return encoder if encoder < layers and ENCODER.search(name) else layers + 1

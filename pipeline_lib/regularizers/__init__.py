@@ -4,7 +4,26 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline_lib.regularizers.dropout import Dropout
 from pipeline_lib.regularizers.early_stopping import EarlyStopping
+from pipeline_lib.regularizers.l2_sp import L2SP
+from pipeline_lib.regularizers.label_smoothing import LabelSmoothing
+from pipeline_lib.regularizers.mixout import Mixout
+from pipeline_lib.regularizers.neftune import Neftune
+from pipeline_lib.regularizers.r_drop import RDrop
 from pipeline_lib.regularizers.weight_decay import WeightDecay
 
-Regularizer = Annotated[EarlyStopping | WeightDecay, Field(discriminator="kind")]
+Regularizer = Annotated[
+    Dropout | EarlyStopping | L2SP | LabelSmoothing | Mixout | Neftune | RDrop | WeightDecay,
+    Field(discriminator="kind"),
+]
+
+
+def refuse_senseless(regularizers: tuple[Regularizer, ...]) -> None:
+    """Raise ValueError where one regularizer works against another one."""
+    kinds = [regularizer.kind for regularizer in regularizers]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise ValueError(f"regularizer {kind!r} stands {kinds.count(kind)} times. Keep one of them")
+    if {"l2_sp", "weight_decay"} <= set(kinds):
+        raise ValueError("'weight_decay' pulls to zero what 'l2_sp' pulls to its start. Remove one of them")

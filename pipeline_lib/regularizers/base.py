@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
+
 class RegularizerSection(Section):
     """What holds a model back from over-fitting."""
 

@@ -18,6 +18,11 @@ class Place(NamedTuple):
     layers: int
     is_head: bool = False
 
+    @property
+    def plain(self) -> str:
+        """The name that the parameter had before a strategy wrapped its module; patterns are matched with it."""
+        return self.name.replace(".base_layer.", ".")
+
 
 class Prompt(NamedTuple):
     """Virtual tokens around the input; `deep` ones stand before a decoder's text too."""
@@ -35,7 +40,7 @@ class StrategySection(Section):
     """
 
     start_epoch: NonNegativeInt = 0
-    """Epoch, from 0, before which the strategy's parameters stay as they are: with `full` and 1, head first then all."""
+    """Epoch, from 0, before which the strategy's parameters stay as they are: `full` with 1 is head first, then all."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Add modules to the model. Names of parameters that the model had may gain `.base_layer`, nothing else."""

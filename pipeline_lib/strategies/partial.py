@@ -1,9 +1,9 @@
 """Train the head and a chosen part of the base."""
 
 import fnmatch
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline_lib.strategies.base import Place, StrategySection
 
@@ -12,7 +12,8 @@ class Partial(StrategySection):
     """The head is trained, and of the base what any of the fields below names; with none, the head alone.
 
     The last n layers: Lee, Tang and Lin 2019, "What would Elsa do?". Bias terms only: BitFit (Ben Zaken, Goldberg and
-    Ravfogel 2022, section 3), where of W x + b only b is learned.
+    Ravfogel 2022, section 3), where of W x + b only b is learned. Gradual unfreezing: ULMFiT (Howard and Ruder 2018,
+    section 3.3), where the uppermost layer is trained for an epoch, then one more at each epoch.
     """
 
     kind: Literal["partial"]
@@ -22,9 +23,27 @@ class Partial(StrategySection):
     """Parameters trained by name, as shell patterns: `*attention*query*`."""
     biases: bool = False
     """Train all bias terms."""
+    gradual: bool = False
+    """Begin with what stands above the layers, and train one layer more at each epoch; needs `last_layers`."""
+
+    @model_validator(mode="after")
+    def _has_layers_to_thaw(self) -> Self:
+        if self.gradual and not self.last_layers:
+            raise ValueError("gradual thaws layer by layer, and last_layers is 0. Set last_layers, or remove gradual")
+        return self
 
     def trains(self, place: Place) -> bool:
         """The uppermost layers, the named parameters and the biases, each where asked for."""
         upper = self.last_layers > 0 and place.depth > place.layers - self.last_layers
-        named = any(fnmatch.fnmatchcase(place.name, pattern) for pattern in self.patterns)
+        named = any(fnmatch.fnmatchcase(place.plain, pattern) for pattern in self.patterns)
         return upper or named or (self.biases and place.name.endswith("bias"))
+
+    def thawed(self, place: Place, epoch: int) -> bool:
+        """From `start_epoch` on; where it is gradual, as many epochs later as there are layers from the top."""
+        later = place.layers + 1 - place.depth if self.gradual else 0
+        return epoch >= self.start_epoch + later
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the head is trained."""
+        return not (self.last_layers or self.patterns or self.biases)

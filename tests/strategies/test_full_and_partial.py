@@ -1,6 +1,7 @@
 """Which parameters each strategy trains, on a model of two layers. `pytest tests/strategies`."""
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline_lib.models.places import places
 from pipeline_lib.objectives import TextClassification
@@ -52,6 +53,29 @@ def test_biases_only(model_and_head):
     assert all(name.endswith("bias") for name in names)
 
 
+def thawed(model_and_head, strategy):
+    """By depth, the first epoch in which it is trained."""
+    where = [place for place in places(*model_and_head).values() if strategy.trains(place)]
+    return {place.depth: next(e for e in range(9) if strategy.thawed(place, e)) for place in where}
+
+
+def test_gradual_thaws_one_layer_more_at_each_epoch(model_and_head):
+    gradual = Partial(kind="partial", last_layers=3, gradual=True)
+    assert thawed(model_and_head, gradual) == {3: 0, 2: 1, 1: 2, 0: 3}
+    later = Partial(kind="partial", last_layers=1, gradual=True, start_epoch=2)
+    assert thawed(model_and_head, later) == {3: 2, 2: 3}
+
+
+def test_all_at_once_waits_for_its_first_epoch(model_and_head):
+    assert thawed(model_and_head, Full(kind="full", start_epoch=1)) == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert thawed(model_and_head, Partial(kind="partial", last_layers=1)) == {3: 0, 2: 0}
+
+
+def test_gradual_needs_layers():
+    with pytest.raises(ValidationError, match="gradual thaws layer by layer, and last_layers is 0. Set last_layers"):
+        Partial(kind="partial", gradual=True, biases=True)
+
+
 def test_depth_counts_from_the_embeddings_to_the_head(model_and_head):
     depth = {name: place.depth for name, place in places(*model_and_head).items()}
     assert depth["bert.embeddings.word_embeddings.weight"] == 0
@@ -69,7 +93,25 @@ def test_an_encoder_decoder_is_numbered_through():
     assert depth["shared.weight"] == 0
     assert depth["encoder.block.1.layer.0.SelfAttention.q.weight"] == 2
     assert depth["decoder.block.0.layer.0.SelfAttention.q.weight"] == 3
+    assert depth["encoder.final_layer_norm.weight"] == 2
     assert depth["decoder.final_layer_norm.weight"] == 5
+
+
+def test_a_head_with_numbers_has_no_layers(model_and_head):
+    from torch import nn
+
+    model = nn.ModuleDict({"block": nn.ModuleList([nn.Linear(1, 1)]), "head": nn.ModuleList([nn.Linear(1, 1)] * 5)})
+    where = places(model, {"head.0.weight", "head.0.bias"})
+    assert (where["block.0.weight"].depth, where["head.0.weight"].depth, where["head.0.weight"].layers) == (1, 2, 1)
+
+
+def test_the_output_of_a_pythia_is_above_its_layers():
+    from torch import nn
+
+    model = nn.ModuleDict({"embed_in": nn.Linear(1, 1), "layers": nn.ModuleList([nn.Linear(1, 1)])})
+    model["embed_out"] = nn.Linear(1, 1)
+    depth = {name: place.depth for name, place in places(model, set()).items()}
+    assert (depth["embed_in.weight"], depth["layers.0.weight"], depth["embed_out.weight"]) == (0, 1, 2)
 
 
 def test_a_decoder_is_numbered_from_one():

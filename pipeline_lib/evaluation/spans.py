@@ -1,0 +1,129 @@
+"""F1 of spans, such as names in a text: a span is right where both of its ends and its type are.
+
+Tjong Kim Sang & De Meulder (2003), "Introduction to the CoNLL-2003 Shared Task", section 2, with the rules of its
+script conlleval for where a span begins and ends, so that any scheme (IOB1, IOB2, IOBES, BILOU) and broken sequences
+can be read. As in classification.py a ratio with nothing below the line is 0, macro averages leave out a type that is
+in neither the gold tags nor the guesses, and where no type is left, and where there are no rows, a metric is nan.
+"""
+
+from collections.abc import Callable, Sequence
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.evaluation.outcome import Metric, Sums, Tally
+
+OUTSIDE = "O"
+BEGINS, ENDS = {"B", "S", "U"}, {"E", "S", "L", "U"}
+"""Prefixes of a span's first token, and of its last; every other prefix counts as I."""
+
+
+def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(first token, token after the last, type) of each span of a sentence, from one tag a token.
+
+    A token that is not O goes on with the span before it, unless there is none, or one of another type, or one that
+    the prefixes divide from it. A tag without a prefix is a type, and counts as inside.
+    """
+    found: list[tuple[int, int, str]] = []
+    before = OUTSIDE
+    for place, tag in enumerate(tags):
+        if tag != OUTSIDE:
+            begin = place if _begins(before, tag) else found.pop()[0]
+            found.append((begin, place + 1, _parts(tag)[1]))
+        before = tag
+    return found
+
+
+def _begins(before: str, tag: str) -> bool:
+    (prefix, kind), (prefix_before, kind_before) = _parts(tag), _parts(before)
+    return before == OUTSIDE or kind != kind_before or prefix in BEGINS or prefix_before in ENDS
+
+
+def _parts(tag: str) -> tuple[str, str]:
+    prefix, dash, kind = tag.partition("-")
+    return (prefix, kind) if dash else ("I", tag)
+
+
+def span_counts(
+    gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]], types: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What SPANS need of n sentences' tags, int64, one row a sentence.
+
+    - `gold`, `guess`, `hits` [n, K]: spans of each of the K types that are there, that are guessed, that are both;
+    - `tokens`, `right_tokens` [n]: all, and those whose tag is right.
+
+    Raises ValueError where gold and guess differ in length, KeyError for a type that is not in `types`.
+    """
+    column = {kind: index for index, kind in enumerate(types)}
+    counts = {name: np.zeros((len(gold), len(types)), np.int64) for name in Tally._fields}
+    right = np.zeros(len(gold), np.int64)
+    for row, (truth, answer) in enumerate(zip(gold, guess, strict=True)):
+        right[row] = sum(one == other for one, other in zip(truth, answer, strict=True))
+        there, guessed = set(spans(truth)), set(spans(answer))
+        for name, which in zip(Tally._fields, (there, guessed, there & guessed), strict=True):
+            for _, _, kind in which:
+                counts[name][row, column[kind]] += 1
+    return {**counts, "tokens": np.array([len(tags) for tags in gold], np.int64), "right_tokens": right}
+
+
+def _tally(sums: Sums) -> Tally:
+    return Tally(*(sums.total(name) for name in Tally._fields))
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
+
+
+def _precision(tally: Tally) -> np.ndarray:
+    return _ratio(tally.hits, tally.guess)
+
+
+def _recall(tally: Tally) -> np.ndarray:
+    return _ratio(tally.hits, tally.gold)
+
+
+def _f1(tally: Tally) -> np.ndarray:
+    return _ratio(2 * tally.hits, tally.gold + tally.guess)
+
+
+def _mean(by_type: Callable[[Tally], np.ndarray], tally: Tally) -> float:
+    present = tally.gold + tally.guess > 0
+    return float(by_type(tally)[present].mean()) if present.any() else nan
+
+
+def _micro(by_type: Callable[[Tally], np.ndarray]) -> Callable[[Sums], float]:
+    """The metric that pools the spans of all types, as if they were one."""
+    return lambda sums: _mean(by_type, Tally(*(counts.sum(keepdims=True) for counts in _tally(sums))))
+
+
+def macro_span_f1(sums: Sums) -> float:
+    """Mean of the types' F1, in [0, 1], over the types that are there."""
+    return _mean(_f1, _tally(sums))
+
+
+def token_accuracy(sums: Sums) -> float:
+    """Share of tokens, in [0, 1], whose tag is right, O counting like any other; nan without tokens."""
+    tokens = int(sums.total("tokens"))
+    return int(sums.total("right_tokens")) / tokens if tokens else nan
+
+
+SPANS: dict[str, Metric] = {
+    "span_f1": Metric(_micro(_f1), True, "balance of precision and recall over all spans together"),
+    "span_precision": Metric(_micro(_precision), True, "share of spans given that are right, ends and type"),
+    "span_recall": Metric(_micro(_recall), True, "share of all gold spans that are found"),
+    "macro_span_f1": Metric(macro_span_f1, True, "balance of precision and recall, each type counting the same"),
+    "token_accuracy": Metric(token_accuracy, True, "share of tokens whose tag is right, those outside included"),
+}
+
+
+def per_type(sums: Sums, types: Sequence[str]) -> list[dict[str, Any]]:
+    """One record a type, in the order of `types` [K]: label, precision, recall, f1, support (its gold spans).
+
+    The three measures are nan for a type in neither gold nor guess. Raises ValueError unless there are K types.
+    """
+    tally = _tally(sums)
+    present = tally.gold + tally.guess > 0
+    measures = (np.where(present, each(tally), nan).tolist() for each in (_precision, _recall, _f1))
+    columns = zip(types, *measures, tally.gold.tolist(), strict=True)
+    return [dict(zip(("label", "precision", "recall", "f1", "support"), values, strict=True)) for values in columns]

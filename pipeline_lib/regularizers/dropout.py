@@ -1,0 +1,50 @@
+"""Set the model's own dropout."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from pipeline_lib.regularizers.base import RegularizerSection
+from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+ATTENTION = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
+"""What families call the dropout of attention's probabilities."""
+
+OTHERS = (
+    *("activation_dropout", "dropout", "dropout_rate", "hidden_dropout", "hidden_dropout_prob", "mlp_dropout"),
+    *("resid_dropout", "resid_pdrop"),
+    *("embd_pdrop", "embed_dropout", "embedding_dropout"),
+    *("classifier_dropout", "classifier_dropout_prob", "pooler_dropout", "qa_dropout", "seq_classif_dropout"),
+    *("summary_first_dropout", "summary_last_dropout"),
+)
+"""What they call it elsewhere: in blocks, at residual connections, on embeddings, in heads."""
+
+
+class Dropout(RegularizerSection):
+    """In training each unit is zero with probability p, the others are scaled by 1 / (1 - p) (Srivastava et al. 2014,
+    section 4).
+
+    It acts wherever the family has dropout: BERT in every layer, Llama in attention alone. The trained model's
+    configuration keeps the base's values.
+    """
+
+    kind: Literal["dropout"]
+    value: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The probability p; 0 turns dropout off."""
+    attention: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """p of attention's probabilities, where that is to be another one; empty: the same."""
+
+    def configure(self, config: "PretrainedConfig") -> dict[str, Any]:
+        """The family's own names for it; raises RecipeError where it has none."""
+        attention = self.value if self.attention is None else self.attention
+        names = [name for name in (*ATTENTION, *OTHERS) if hasattr(config, name)]
+        if not names:
+            problem = f"finds no dropout in the family {config.model_type}"
+            raise RecipeError("regularizers", self.model_dump(), problem, "Remove it")
+        if self.attention is not None and not {*names} & {*ATTENTION}:
+            problem = f"sets attention's dropout, for which the family {config.model_type} has no rate of its own"
+            raise RecipeError("regularizers", self.model_dump(), problem, "Remove attention")
+        return {name: attention if name in ATTENTION else self.value for name in names}

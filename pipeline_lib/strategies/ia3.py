@@ -1,0 +1,44 @@
+"""Train vectors that scale what goes on inside the frozen layers."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveFloat
+
+from pipeline_lib.models.modules import modules
+from pipeline_lib.strategies import through_peft
+from pipeline_lib.strategies.base import Place, StrategySection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class IA3(StrategySection):
+    """(IA)^3: softmax(Q (l_k * K)^T / sqrt(d_k)) (l_v * V) and (l_ff * f(W_1 x)) W_2, the vectors l being learned.
+
+    Liu et al. 2022, section 3.3. The vectors start at one, so that training starts from the base's own function, and
+    are multiplied into the weights for serving. Where a family computes queries, keys and values in one product
+    (GPT-2, GPT-NeoX, ModernBERT), PEFT scales the queries too.
+    """
+
+    kind: Literal["ia3"]
+    rate: PositiveFloat = 10.0
+    """The vectors' learning rate, relative to the recipe's: so few numbers near one have to move far."""
+
+    def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Wrap keys, values and what reads the feed-forward's inner activations."""
+        from peft import IA3Config
+
+        keys, values, inner = ([*modules(model, part, self.kind)] for part in ("key", "value", "feed_out"))
+        through_peft.inject(IA3Config(target_modules=[*keys, *values, *inner], feedforward_modules=inner), model)
+
+    def trains(self, place: Place) -> bool:
+        """The vectors."""
+        return ".ia3_l." in place.name
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for the vectors."""
+        return self.rate if self.trains(place) else 1.0
+
+    def merge(self, model: "PreTrainedModel") -> None:
+        """Multiply the vectors into the weights."""
+        through_peft.merge(model)

@@ -1,0 +1,80 @@
+"""Train low-rank updates of the frozen weights."""
+
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from pipeline_lib.models.modules import FAMILIES, modules, projections
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.strategies import through_peft
+from pipeline_lib.strategies.base import Place, StrategySection
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LoRA(StrategySection):
+    """h = W_0 x + (alpha / r) B A x, where only B and A are learned, of rank r (Hu et al. 2021, equation 3).
+
+    B starts at zero, so that training starts from the base's own function. Variants: DoRA learns the columns' lengths
+    apart, W = m (W_0 + B A) / ||W_0 + B A|| (Liu et al. 2024, equation 5); rsLoRA scales by alpha / sqrt(r)
+    (Kalajdzievski 2023). For serving the product is added to W_0, which costs nothing more.
+    """
+
+    kind: Literal["lora"]
+    rank: PositiveInt = 8
+    """The rank r of the updates."""
+    alpha: PositiveFloat = 16.0
+    """Updates are scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of an update's inputs that are dropped in training."""
+    targets: tuple[str, ...] = ()
+    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: as in PEFT, queries and values."""
+    dora: bool = False
+    """Learn the columns' lengths apart from their directions."""
+    rslora: bool = False
+    """Scale updates by alpha / sqrt(rank), which keeps high ranks learning."""
+
+    def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        """Wrap the targets."""
+        from peft import LoraConfig
+
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # a float does as well
+            lora_dropout=self.dropout,
+            target_modules=self._targets(model),
+            use_dora=self.dora,
+            use_rslora=self.rslora,
+        )
+        through_peft.inject(config, model)
+
+    def trains(self, place: Place) -> bool:
+        """A, B, and with DoRA the lengths."""
+        return ".lora_" in place.name
+
+    def merge(self, model: "PreTrainedModel") -> None:
+        """Add the updates to the weights."""
+        through_peft.merge(model)
+
+    def _targets(self, model: "PreTrainedModel") -> list[str] | str:
+        family, known = model.config.model_type, projections(model)
+        if not self.targets:
+            return self._usual(model, family, known)
+        for target in self.targets:
+            if not any(f".{name}".endswith(f".{target}") for name in known):
+                self._refuse(f"finds no weight named {target!r} in the model's layers", known)
+        return list(self.targets)
+
+    def _usual(self, model: "PreTrainedModel", family: str, known: list[str]) -> list[str] | str:
+        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
+
+        if usual := USUAL.get(family):
+            return usual if isinstance(usual, str) else list(usual)
+        if family not in FAMILIES:
+            self._refuse(f"has no usual targets in the family {family}", known)
+        return [*modules(model, "query", self.kind), *modules(model, "value", self.kind)]
+
+    def _refuse(self, problem: str, known: list[str]) -> NoReturn:
+        ends = ", ".join(sorted({name.rpartition(".")[2] for name in known}))
+        raise RecipeError("strategies", self.kind, problem, f"Choose its targets among {ends}")

@@ -1,0 +1,107 @@
+"""Train virtual tokens that are read together with the text."""
+
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from pipeline_lib.models.modules import stacks
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.strategies.base import Place, Prompt, StrategySection
+from pipeline_lib.strategies.virtual import Virtual, read_alone
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+COMMON = 5000
+"""Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
+
+
+class SoftPrompt(StrategySection):
+    """The model reads [p_1 ... p_n; x_1 ... x_m], where the vectors p are learned and x are the text's embeddings:
+
+    prompt tuning (Lester et al. 2021, section 2), P-tuning (Liu et al. 2021). Depth `all` has such vectors at every
+    layer: [x_i, _] = Layer_i([x_(i-1), p_(i-1)]), what a layer makes of them being dropped (Jia et al. 2022, VPT-deep,
+    section 3.2), in an encoder and its decoder alike. Prefix-tuning (Li and Liang 2021) and P-tuning v2 (Liu et al.
+    2022) have them so too, but for learning keys and values instead. The deeper vectors start as what the layers make
+    of the first ones, as prefix-tuning found best (section 7.4): so each layer reads what it is used to.
+    """
+
+    kind: Literal["prompt"]
+    length: Annotated[int, Field(ge=1, le=200)] = 20
+    """How many virtual tokens."""
+    position: Literal["before", "after"] = "before"
+    """Where they stand: before or after the text, inside its special tokens."""
+    depth: Literal["input", "all"] = "input"
+    """Learn their embeddings, or their vectors at every layer."""
+    init: Literal["random", "text", "vocabulary"] = "vocabulary"
+    """How they start: at random with the embeddings' spread, as `init_text`, or as tokens drawn from the frequent."""
+    init_text: str = ""
+    """The text that they start as, repeated or cut to their length."""
+    rate: PositiveFloat = 10.0
+    """Their learning rate, relative to the recipe's: a few vectors have to move far, where weights move little each."""
+
+    @model_validator(mode="after")
+    def _has_a_text(self) -> Self:
+        if (self.init == "text") != bool(self.init_text.strip()):
+            raise ValueError("init: text and init_text go together. Give both or neither")
+        return self
+
+    def prompt(self) -> Prompt:
+        """Before or after the text."""
+        before, after = (self.length, 0) if self.position == "before" else (0, self.length)
+        return Prompt(before, after, deep=self.depth == "all")
+
+    def trains(self, place: Place) -> bool:
+        """The learned vectors."""
+        return place.name.endswith(".prompt")
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for the learned vectors."""
+        return self.rate if self.trains(place) else 1.0
+
+    def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+        """`prompt` becomes a parameter of the table of embeddings, and of each block but the first one."""
+        from torch import nn
+
+        self._refuse_too_long(model)
+        found, vectors = stacks(model, self.kind), None
+        virtual = [Virtual() for _ in found]
+        for stack, tokens in zip(found, virtual):
+            if vectors is None or self.depth == "all":  # else a decoder reads the encoder's, if it reads any
+                vectors = nn.Parameter(self._first(stack.embeddings, tokenizer))
+            stack.embeddings.register_parameter("prompt", vectors)
+            stack.embeddings.register_forward_pre_hook(tokens.hide)
+            stack.embeddings.register_forward_hook(tokens.show)
+        if self.depth == "all":
+            read = read_alone(model, found, self.length)
+            for stack, tokens in zip(found, virtual):
+                for block in list(stack.blocks)[1:]:  # the first one reads the embeddings'
+                    block.register_parameter("prompt", nn.Parameter(read[block]))
+                    block.register_forward_pre_hook(tokens.replace)
+
+    def _refuse_too_long(self, model: "PreTrainedModel") -> None:
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit is not None and self.length >= limit:
+            problem = f"is {self.length} virtual tokens long, and the model reads {limit} tokens"
+            raise RecipeError("strategies", self.kind, problem, "Set a smaller length")
+
+    def _first(self, embeddings: "nn.Module", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
+        """[length, width] embeddings to start with."""
+        import torch
+
+        with torch.no_grad():
+            common = embeddings(torch.tensor(_common(tokenizer)))
+            if self.init == "random":
+                return torch.randn(self.length, common.shape[-1]) * common.std()
+            if self.init == "vocabulary":
+                return common[torch.randint(len(common), (self.length,))]
+            text = tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
+            return embeddings(torch.tensor([text[index % len(text)] for index in range(self.length)]))
+
+
+def _common(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """Frequent tokens, without special ones and BERT's places left free."""
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(COMMON, len(tokenizer)))))
+    special = set(tokenizer.all_special_tokens)
+    return [index for index, token in enumerate(tokens) if token not in special and not token.startswith("[unused")]
