@@ -14,12 +14,14 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline_lib import regularizers as regularizer_rules
+from pipeline_lib import strategies as strategy_rules
 from pipeline_lib.data.sources import Source
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.schema import RecipeError, Section
-from pipeline_lib.strategies import Full, Strategy, refuse_senseless
+from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -28,33 +30,33 @@ class Columns(Section):
     """Which column of the source plays which part."""
 
     text: str = "text"
-    """text_classification, language_modeling: the text to read."""
+    """The text to read (text_classification, language_modeling)."""
     text_pair: str | None = None
-    """text_classification: the second text, for pairs of texts as in entailment."""
+    """The second text, for pairs of texts as in entailment (text_classification)."""
     label: str = "label"
-    """text_classification: what is to be predicted."""
+    """What is to be predicted (text_classification)."""
     tokens: str = "tokens"
-    """token_classification: the list of words."""
+    """The list of words (token_classification)."""
     tags: str = "tags"
-    """token_classification: the list of their labels."""
+    """The list of their labels (token_classification)."""
     question: str = "question"
-    """question_answering: the question."""
+    """The question (question_answering)."""
     context: str = "context"
-    """question_answering: the text that holds the answer."""
+    """The text that holds the answer (question_answering)."""
     answers: str = "answers"
-    """question_answering: the answers, with `text` and `answer_start` as in SQuAD."""
+    """The answers, with `text` and `answer_start` as in SQuAD (question_answering)."""
     source: str = "source"
-    """seq2seq: the text to read."""
+    """The text to read (seq2seq)."""
     target: str = "target"
-    """seq2seq: the text to write, or a list of texts that are all right."""
+    """The text to write, or a list of texts that are all right (seq2seq)."""
     prompt: str = "prompt"
-    """causal_lm: the instruction or question."""
+    """The instruction or question (causal_lm)."""
     input: str | None = None
-    """causal_lm: what the instruction is about, where that is a column of its own."""
+    """What the instruction is about, where that is a column of its own (causal_lm)."""
     answer: str = "answer"
-    """causal_lm: the answer to learn."""
+    """The answer to learn (causal_lm)."""
     messages: str | None = None
-    """causal_lm: whole dialogues, as lists of `role` and `content`; takes the place of prompt, input and answer."""
+    """Whole dialogues, as lists of `role` and `content` (causal_lm); takes the place of prompt, input and answer."""
 
 
 class Split(Section):
@@ -175,15 +177,13 @@ class Recipe(Section):
     @field_validator("strategies")
     @classmethod
     def _go_together(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
-        refuse_senseless(strategies)
+        strategy_rules.refuse_senseless(strategies)
         return strategies
 
     @field_validator("regularizers")
     @classmethod
-    def _are_distinct(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
-        kinds = [regularizer.kind for regularizer in regularizers]
-        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
-            raise ValueError(f"regularizer {twice!r} stands {kinds.count(twice)} times. Keep one of them")
+    def _do_not_fight(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
+        regularizer_rules.refuse_senseless(regularizers)
         return regularizers
 
     @model_validator(mode="after")

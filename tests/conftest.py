@@ -67,7 +67,7 @@ def tiny(tmp_path_factory):
     marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     shape = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     inner = {"intermediate_size": 64, "max_position_embeddings": 64}
-    short = {"vocab_size": size, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    short = {"vocab_size": size, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.1}
     t5 = {"vocab_size": size, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     models = {
         "bert": hf.BertForMaskedLM(hf.BertConfig(**shape, **inner, pad_token_id=0)),

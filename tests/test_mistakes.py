@@ -17,6 +17,9 @@ from pipeline_lib.cli import app
 from pipeline_lib.objectives import TextClassification
 
 SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, seed, strategies, training"
+STRATEGIES = "full, partial, layerwise_lr, bottleneck, prompt, lora, ia3"
+REGULARIZERS = "dropout, early_stopping, l2_sp, label_smoothing, mixout, neftune, r_drop, weight_decay"
+OBJECTIVES = "causal_lm, language_modeling, question_answering, seq2seq, text_classification, token_classification"
 SOURCES = "csv, tsv, json, jsonl, parquet, huggingface, conll, squad, parallel, text"
 STOP = "kind: early_stopping"
 
@@ -58,7 +61,7 @@ MISTAKES = {
     ),
     "no text": (
         ["data.columns.label=3"],
-        "data.columns.label = 3: is not a text. Give a text: what is to be predicted.",
+        "data.columns.label = 3: is not a text. Give a text: what is to be predicted (text_classification)",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
@@ -131,15 +134,15 @@ MISTAKES = {
     ),
     "unknown kind of strategy": (
         ["strategies=[{kind: ful}]"],
-        "strategies.0.kind = 'ful': is no known kind. Choose one of full, partial.",
+        f"strategies.0.kind = 'ful': is no known kind. Choose one of {STRATEGIES}.",
     ),
     "unknown kind of regularizer": (
-        ["regularizers=[{kind: dropout}]"],
-        "regularizers.0.kind = 'dropout': is no known kind. Choose one of early_stopping, weight_decay.",
+        ["regularizers=[{kind: droppout}]"],
+        f"regularizers.0.kind = 'droppout': is no known kind. Choose one of {REGULARIZERS}.",
     ),
     "unknown kind of objective": (
         ["objective.kind=classification"],
-        "objective.kind = 'classification': is no known kind. Choose one of text_classification.",
+        f"objective.kind = 'classification': is no known kind. Choose one of {OBJECTIVES}.",
     ),
     "unknown kind of source": (
         ["data.source.kind=excel"],
@@ -147,11 +150,11 @@ MISTAKES = {
     ),
     "strategy without a kind": (
         ["strategies=[{last_layers: 2}]"],
-        "strategies.0.kind: is required. Choose one of full, partial.",
+        f"strategies.0.kind: is required. Choose one of {STRATEGIES}.",
     ),
     "objective without a kind": (
         ["objective={}"],
-        "objective.kind: is required. Choose one of text_classification.",
+        f"objective.kind: is required. Choose one of {OBJECTIVES}.",
     ),
     "source without a kind": (
         ["data.source={train: moods.csv}"],
@@ -172,7 +175,8 @@ MISTAKES = {
     ),
     "unknown baseline": (
         ["evaluation.baselines=[magic]"],
-        "evaluation.baselines.0 = 'magic': is not among the choices. Choose one of 'majority' or 'bag_of_words'.",
+        "evaluation.baselines.0 = 'magic': is not among the choices. "
+        "Choose one of 'majority', 'bag_of_words' or 'copy'.",
     ),
     "source's own rule broken": (
         ["data.source.names=[a, a]"],

@@ -30,7 +30,7 @@ def pretrained(
         }
     known = transformers.AutoConfig.from_pretrained(base, local_files_only=True)
     if type(known) not in kind._model_mapping:
-        family, head = known.model_type, kind.__name__.removeprefix("AutoModel")
+        family, head = known.model_type, kind.__name__.removeprefix("AutoModelFor")
         raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
     if known.pad_token_id is None:  # decoders find a row's end by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id

@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.cloze import Cloze
+from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import numpy
@@ -45,6 +47,16 @@ class TextClassification(ObjectiveSection):
     """What stands between the labels of a row, where there are several and the column holds text."""
     max_length: PositiveInt | None = None
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
+    cloze: Cloze | None = None
+    """Ask for the label as a word in a template, in place of a new head; one label a row."""
+
+    @model_validator(mode="after")
+    def _fills_in_one_label(self) -> Self:
+        if self.cloze and self.problem_type != SINGLE:
+            raise ValueError(
+                f"cloze gives one label a row, and problem_type is {self.problem_type}. Remove one of them"
+            )
+        return self
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]
@@ -60,7 +72,11 @@ class TextClassification(ObjectiveSection):
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
         """The baselines guess one label a row."""
-        if self.problem_type != SINGLE or "copy" in recipe.evaluation.baselines:
+        asked = recipe.evaluation.baselines
+        if asked and self.problem_type != SINGLE:
+            problem = f"need one label a row, and objective.problem_type is {self.problem_type}"
+            raise RecipeError("evaluation.baselines", list(asked), problem, "Remove them")
+        if "copy" in asked:
             super().refuse_unfit_baselines(recipe)
 
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Outcome]":
@@ -111,7 +127,10 @@ class TextClassification(ObjectiveSection):
         ]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids with special tokens, cut to `max_length`; segment ids only for pairs."""
+        """Token ids with special tokens, cut to `max_length`; segment ids only for pairs without a template."""
+        if self.cloze:
+            ids = self.cloze.encode(tokenizer, rows, self.max_length)
+            return {"input_ids": ids, "token_type_ids": [None] * len(rows)}
         paired = any(row.get("text_pair") for row in rows)
         pairs = [row["text_pair"] for row in rows] if paired else None
         limit = limit_of(tokenizer, self.max_length)
@@ -136,13 +155,19 @@ class TextClassification(ObjectiveSection):
         return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
-        """AutoModelForSequenceClassification with one output a label, or one for a number."""
+        """AutoModelForSequenceClassification with one output a label, or one for a number; or the cloze's model."""
+        if self.cloze:
+            return self.cloze.model(base, labels, **config)
         from transformers import AutoModelForSequenceClassification
 
         from pipeline_lib.models.heads import pretrained
 
         names = list(labels) or ["value"]
         return pretrained(AutoModelForSequenceClassification, base, names, problem_type=self.problem_type, **config)
+
+    def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        """[rows, outputs] logits."""
+        return self.cloze.forward(model, batch) if self.cloze else super().forward(model, batch, targets)
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
         """One input a row; targets [rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""

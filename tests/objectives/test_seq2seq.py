@@ -16,7 +16,7 @@ PLACES = ["home", "town", "mill", "train", "sister"]
 def rows():
     """The target is the source with its words in another order."""
     return [
-        {"source": f"{text} {place} {other}", "target": f"{place} {text}"}
+        {"source": f"{text} {place} {other}", "target": f"{place} {text} {place}"}
         for text in TEXTS
         for place in PLACES
         for other in [*PLACES, "again", "night"]
