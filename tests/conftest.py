@@ -4,6 +4,7 @@ import csv
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for one another
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 import pytest
@@ -66,7 +67,7 @@ def tiny(tmp_path_factory):
     size = len(_tokenizer("bert"))
     marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     shape = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    inner = {"intermediate_size": 64, "max_position_embeddings": 64}
+    inner = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": 0.1}
     short = {"vocab_size": size, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.1}
     t5 = {"vocab_size": size, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
     models = {

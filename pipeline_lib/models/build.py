@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
+from pipeline_lib.models.places import places
+from pipeline_lib.models.prompts import refuse_unread
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.schema import RecipeError
@@ -40,6 +42,8 @@ def write_initial(
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _inject(strategies, model, tokenizer)
+    refuse_unread(objective, strategies, model)
+    _refuse_nothing(strategies, model, head)
     new = {name: tensor for name, tensor in model.named_parameters() if _plain(name) not in known}
     save_tensors(new, folder / NEW)
     card = {
@@ -144,6 +148,14 @@ def copy_base(base: Path, folder: Path) -> None:
 def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     for strategy in strategies:
         strategy.inject(model, tokenizer)
+
+
+def _refuse_nothing(strategies: Sequence[Strategy], model: "nn.Module", head: set[str]) -> None:
+    where = places(model, head).values()
+    if not head and not any(strategy.trains(place) for strategy in strategies for place in where):
+        kinds = [strategy.kind for strategy in strategies]
+        problem = "train nothing: this base and objective have no new head, and nothing that is picked below it"
+        raise RecipeError("strategies", kinds, problem, "Add a strategy that trains something, such as full or lora")
 
 
 def _plain(name: str) -> str:

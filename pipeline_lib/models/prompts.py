@@ -1,5 +1,6 @@
 """Put the virtual tokens of learned prompts into what the model is fed with."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,12 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import Strategy
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.objectives import Objective
+
+IN_A_BLOCK = re.compile(r"\.\d+\.prompt$")
+"""The names of virtual tokens' vectors in blocks."""
 
 
 def prompted(encoded: Encoded, strategies: Sequence[Strategy], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
@@ -34,3 +40,20 @@ def _refuse_too_long(encoded: Encoded, added: int, limit: int) -> None:
             f"leaves no room for a prompt of {added} virtual tokens in the model's {limit}",
             f"Set it to {limit - added} or less",
         )
+
+
+def is_deep(model: "PreTrainedModel") -> bool:
+    """Whether the model's blocks have virtual tokens of their own, so that a decoder's text begins with some too."""
+    return any(IN_A_BLOCK.search(name) for name, _ in model.named_parameters())
+
+
+def refuse_unread(objective: "Objective", strategies: Sequence[Strategy], model: "PreTrainedModel") -> None:
+    """Raise RecipeError for virtual tokens that nothing reads: behind a text of which a decoder reads every place."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING as DECODERS
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING as ENCODERS
+
+    decoder = type(model.config) in DECODERS and type(model.config) not in ENCODERS
+    for index, strategy in enumerate(strategies):
+        if decoder and objective.by_token and (prompt := strategy.prompt()) and prompt.after:
+            problem = f"stands behind a text that {model.config.model_type} reads from left to right: no token sees it"
+            raise RecipeError(f"strategies.{index}.position", "after", problem, "Set it to before")

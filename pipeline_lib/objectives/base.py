@@ -25,6 +25,8 @@ class ObjectiveSection(Section):
     """The roles whose values make two rows one for the split: such rows never part."""
     label_role: ClassVar[str | None] = None
     """The role that holds label names, all of which must be in the training rows."""
+    by_token: ClassVar[bool] = False
+    """Whether the model's output is read at every token of the input."""
     writes: ClassVar[bool] = False
     """Whether an evaluation has the model write text."""
     asked: ClassVar[Mapping[str, bool]]

@@ -33,6 +33,7 @@ class CausalLM(ObjectiveSection):
     same_if: ClassVar = ("messages",)
     asked: ClassVar = {"prompt": True, "input": False}
     hidden: ClassVar = ("input_ids", "target_ids")
+    by_token: ClassVar = True
     writes: ClassVar = True
 
     kind: Literal["causal_lm"]

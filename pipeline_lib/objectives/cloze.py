@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SLOTS = re.compile(r"\{(\w*)\}")
-DEEP = re.compile(r"\.\d+\.prompt")
-"""The name of a virtual token's vectors in a block."""
 SENTINEL = "<extra_id_0>"
 SPARE = 4
 """Tokens kept free: two texts and their template together may take a few more than each by itself."""
@@ -166,8 +164,9 @@ def _begun(model: Any, ids: "Tensor") -> "Tensor":
     import torch
 
     from pipeline_lib.data.dataset import VIRTUAL
+    from pipeline_lib.models.prompts import is_deep
 
     parts = [ids.new_full((len(ids), 1), id) for id in (model.config.decoder_start_token_id, model.cloze_mark)]
-    if any(DEEP.search(name) for name, _ in model.get_decoder().named_parameters()):
+    if is_deep(model):
         parts.insert(1, ids[ids <= VIRTUAL].view(len(ids), -1))
     return torch.cat(parts, -1)

@@ -30,6 +30,7 @@ class LanguageModeling(ObjectiveSection):
 
     main_metric: ClassVar = "perplexity"
     same_if: ClassVar = ("text",)
+    by_token: ClassVar = True
     asked: ClassVar = {"text": True}
     hidden: ClassVar = ("input_ids",)
 
@@ -114,7 +115,9 @@ class LanguageModeling(ObjectiveSection):
         if self.modeling == "causal":
             return batch, targets
         ids: Any = batch["input_ids"]
-        seed = int(torch.randint(2**62, ())) if model.training else int(ids.sum())
+        seed = (
+            int(torch.randint(2**62, ())) if model.training else abs(int(ids.sum()))
+        )  # those of virtual tokens are below zero
         if self.modeling == "span_corruption":
             return self._with_spans(model, batch, targets, seed)
         generator = torch.Generator(ids.device).manual_seed(seed)
@@ -128,13 +131,18 @@ class LanguageModeling(ObjectiveSection):
         import numpy as np
 
         from pipeline_lib.data.corruption import span_corrupted
-        from pipeline_lib.data.dataset import Encoded, Ragged
+        from pipeline_lib.data.dataset import VIRTUAL, Encoded, Ragged
+        from pipeline_lib.models.prompts import is_deep
         from pipeline_lib.training.batches import collate
 
         random, pad, end = np.random.default_rng(seed), model.config.pad_token_id, model.config.eos_token_id
         texts = [row[there].cpu().numpy() for row, there in zip(batch["input_ids"], targets >= 0, strict=True)]
         pairs = [span_corrupted(text, self.hidden_share, model.gap_marks, end, random) for text in texts]
         encoded = Encoded(Ragged.of([source for source, _ in pairs]), Ragged.of([target for _, target in pairs]))
+        virtual = (batch["input_ids"][0] <= VIRTUAL).cpu().numpy()  # in the same places of each block
+        if count := int(virtual.sum()):
+            before = count if virtual[0] else 0
+            encoded = encoded.prompted(before, count - before, is_deep(model), first=None, last=end)
         return collate(encoded, np.arange(len(pairs)), pad, targets.device)
 
     def forward(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":

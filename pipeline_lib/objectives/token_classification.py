@@ -31,6 +31,7 @@ class TokenClassification(ObjectiveSection):
     main_metric: ClassVar = "span_f1"
     same_if: ClassVar = ("tokens",)
     asked: ClassVar = {"tokens": True}
+    by_token: ClassVar = True
     label_role: ClassVar = "tags"
     hidden: ClassVar = ("input_ids", "words")
 

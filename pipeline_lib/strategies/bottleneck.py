@@ -34,7 +34,7 @@ class Bottleneck(StrategySection):
     scale: PositiveFloat | None = None
     """The factor s; empty: 4 if parallel, as in He et al. 2022, else 1."""
     layer_norms: bool | None = None
-    """Train the blocks' layer norms too; empty: with houlsby, as its section 2.1 does, and not else."""
+    """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Each adapter becomes a child of the projection that its sub-layer ends with, so that no name changes."""
