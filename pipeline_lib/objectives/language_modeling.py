@@ -115,9 +115,8 @@ class LanguageModeling(ObjectiveSection):
         if self.modeling == "causal":
             return batch, targets
         ids: Any = batch["input_ids"]
-        seed = (
-            int(torch.randint(2**62, ())) if model.training else abs(int(ids.sum()))
-        )  # those of virtual tokens are below zero
+        same = abs(int(ids.sum()))  # virtual tokens have ids below zero
+        seed = int(torch.randint(2**62, ())) if model.training else same
         if self.modeling == "span_corruption":
             return self._with_spans(model, batch, targets, seed)
         generator = torch.Generator(ids.device).manual_seed(seed)

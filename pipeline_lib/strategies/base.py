@@ -53,6 +53,13 @@ class StrategySection(Section):
         """The parameter's learning rate, relative to the recipe's."""
         return 1.0
 
+    def head_scale(self) -> float | None:
+        """The head's learning rate, relative to the recipe's, that goes with what the strategy trains.
+
+        The smallest of all strategies' counts; None leaves it to the others.
+        """
+        return None
+
     def thawed(self, place: Place, epoch: int) -> bool:
         """Whether a parameter that the strategy owns is trained in this epoch, from 0."""
         return epoch >= self.start_epoch

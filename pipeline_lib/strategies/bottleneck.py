@@ -33,6 +33,8 @@ class Bottleneck(StrategySection):
     """The function f."""
     scale: PositiveFloat | None = None
     """The factor s; empty: 4 if parallel, as in He et al. 2022, else 1."""
+    rate: PositiveFloat = 10.0
+    """Learning rate of the adapters and the head, relative to the recipe's: new weights move further than old ones."""
     layer_norms: bool | None = None
     """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
 
@@ -55,6 +57,14 @@ class Bottleneck(StrategySection):
         """The adapters, and the layer norms where asked for."""
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
         return ".adapter." in place.name or (norms and place.depth > 0 and _is_norm(place.name))
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for both."""
+        return self.rate if self.trains(place) else 1.0
+
+    def head_scale(self) -> float:
+        """As fast as the adapters."""
+        return self.rate
 
     @property
     def _factor(self) -> float:

@@ -14,6 +14,10 @@ class Full(StrategySection):
 
     kind: Literal["full"]
 
+    def head_scale(self) -> float:
+        """The base moves as fast as the head."""
+        return 1.0
+
     def trains(self, place: Place) -> bool:
         """Every parameter."""
         return True

@@ -39,6 +39,10 @@ class IA3(StrategySection):
         """`rate` for the vectors."""
         return self.rate if self.trains(place) else 1.0
 
+    def head_scale(self) -> float:
+        """As fast as the vectors."""
+        return self.rate
+
     def merge(self, model: "PreTrainedModel") -> None:
         """Multiply the vectors into the weights."""
         through_peft.merge(model)

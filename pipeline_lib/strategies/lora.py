@@ -30,6 +30,8 @@ class LoRA(StrategySection):
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
     """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: as in PEFT, queries and values."""
+    rate: PositiveFloat = 10.0
+    """Learning rate of the updates and the head, relative to the recipe's: new weights move further than old ones."""
     dora: bool = False
     """Learn the columns' lengths apart from their directions."""
     rslora: bool = False
@@ -52,6 +54,14 @@ class LoRA(StrategySection):
     def trains(self, place: Place) -> bool:
         """A, B, and with DoRA the lengths."""
         return ".lora_" in place.name
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for them."""
+        return self.rate if self.trains(place) else 1.0
+
+    def head_scale(self) -> float:
+        """As fast as the updates."""
+        return self.rate
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Add the updates to the weights."""

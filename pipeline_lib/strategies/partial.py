@@ -3,7 +3,7 @@
 import fnmatch
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline_lib.strategies.base import Place, StrategySection
 
@@ -23,6 +23,8 @@ class Partial(StrategySection):
     """Parameters trained by name, as shell patterns: `*attention*query*`."""
     biases: bool = False
     """Train all bias terms."""
+    rate: PositiveFloat | None = None
+    """Learning rate of what is trained, relative to the recipe's; empty: 1, and 20 for the head or biases alone."""
     gradual: bool = False
     """Begin with what stands above the layers, and train one layer more at each epoch; needs `last_layers`."""
 
@@ -37,6 +39,14 @@ class Partial(StrategySection):
         upper = self.last_layers > 0 and place.depth > place.layers - self.last_layers
         named = any(fnmatch.fnmatchcase(place.plain, pattern) for pattern in self.patterns)
         return upper or named or (self.biases and place.name.endswith("bias"))
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for what it trains."""
+        return self.head_scale() if self.trains(place) and not place.is_head else 1.0
+
+    def head_scale(self) -> float:
+        """`rate`; so few numbers have to move far."""
+        return self.rate or (1.0 if self.last_layers or self.patterns else 20.0)
 
     def thawed(self, place: Place, epoch: int) -> bool:
         """From `start_epoch` on; where it is gradual, as many epochs later as there are layers from the top."""

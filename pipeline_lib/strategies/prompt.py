@@ -60,6 +60,10 @@ class SoftPrompt(StrategySection):
         """`rate` for the learned vectors."""
         return self.rate if self.trains(place) else 1.0
 
+    def head_scale(self) -> float:
+        """As fast as the vectors."""
+        return self.rate
+
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """`prompt` becomes a parameter of the table of embeddings, and of each block but the first one."""
         from torch import nn

@@ -28,14 +28,17 @@ class ParameterRow:
 def thaw(
     model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
-    """Freeze all but the head and what a strategy trains, and return the table. Biases and norms do not decay."""
-    where = places(model, head)
-    table = []
+    """Freeze all but the head and what a strategy trains, and return the table. Biases and norms do not decay.
+
+    A parameter's rate is the recipe's, times the scales that all strategies give it; the head has the least of theirs.
+    """
+    where, table = places(model, head), []
+    of_head = min((scale for strategy in strategies if (scale := strategy.head_scale()) is not None), default=1.0)
     for name, parameter in model.named_parameters():
         place = where[name]
         trained = place.is_head or any(strategy.trains(place) for strategy in strategies)
         parameter.requires_grad_(trained)
-        rate = learning_rate if trained else 0.0
+        rate = learning_rate * (of_head if place.is_head else 1.0) if trained else 0.0
         for strategy in strategies:
             rate *= strategy.lr_scale(place)
         decay = weight_decay if trained and parameter.ndim > 1 else 0.0
