@@ -65,6 +65,30 @@ def run(
     show(loaded, outcome, recipe)
 
 
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example training.epochs=5")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    parameters: Annotated[bool, typer.Option("--parameters", help="Every parameter with its rate.")] = False,
+) -> None:
+    """Tell for each step whether a run would reuse or make it, and why; makes nothing."""
+    import json
+
+    from pipeline_lib import plan_view
+    from pipeline_lib.plan import plan as make_plan
+    from pipeline_lib.recipe_file import load
+
+    try:
+        made = make_plan(load(recipe, overrides or []))
+    except RecipeError as error:
+        _fail(error)
+    if as_json:
+        typer.echo(json.dumps(plan_view.as_json(made), indent=1, ensure_ascii=False))
+    else:
+        plan_view.show(made, parameters)
+
+
 def _with_prefect() -> "Callable[[Recipe], RunOutcome]":
     """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines

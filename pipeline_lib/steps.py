@@ -9,23 +9,17 @@ import logging
 import os
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
+from pipeline_lib import identity
 from pipeline_lib.data.shards import refuse_missing_columns, write_shard
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
-from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer, locate
+from pipeline_lib.models.base import load_tokenizer, locate
 from pipeline_lib.models.build import copy_base, write_initial
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.store import Artifact, Step, Store, file_digest
+from pipeline_lib.store import Artifact, Store
 
 log = logging.getLogger("tunesmith")
-READING = ("pyarrow", "tokenizers", "transformers")
-COMPUTING = ("accelerate", "torch", "transformers")
-SCORING = ("matplotlib", "numpy", "pyarrow", "scikit-learn", "scipy", "torch", "transformers")
-
-LOCATION = {"train", "validation", "test", "path", "name", "revision"}
-"""Fields of a source that say where the bytes are, not how they are read."""
 
 
 def check(recipe: Recipe) -> None:
@@ -51,33 +45,21 @@ def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
             shards.append(Shard(split, file.name, _shard(recipe, store, base.folder, file, by)))
             shown.advance(file.name)
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
-    parts = _parts(recipe, "objective", "seed") | {
-        "split": recipe.data.split.model_dump(mode="json"),
-        "max_unusable": recipe.data.max_unusable,
-    }
-    inputs = {f"{index:05d} {shard.split}": shard.artifact.digest for index, shard in enumerate(shards)}
-    step = Step("prepare", 1, parts, inputs, ("numpy", "pyarrow"))
+    step = identity.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
     return _told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
 
 
 def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """The base model's own files, copied once, so that what was trained from them stays whole."""
     folder = locate(recipe.model)
-    step = Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
-    return Store(recipe.execution.store).ensure(step, lambda into: copy_base(folder, into), by)
+    return Store(recipe.execution.store).ensure(identity.base_step(folder), lambda into: copy_base(folder, into), by)
 
 
 def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> Artifact:
     """The starting point: the base's config and tokenizer, the new head, the strategies' modules."""
     base = fetch(recipe, by)
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8"))
-    step = Step(
-        "initialise",
-        1,
-        _parts(recipe, "objective", "strategies", "seed") | {"labels": labels},
-        {"base": base.digest},
-        COMPUTING,
-    )
+    step = identity.initialise_step(recipe, {"base": base.digest}, labels)
 
     def make(folder: Path) -> None:
         write_initial(recipe.objective, recipe.strategies, base.folder, labels, recipe.seed, folder)
@@ -88,13 +70,8 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
     store, base = Store(recipe.execution.store), fetch(recipe, by)
-    step = Step(
-        "finetune",
-        1,
-        _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"),
-        {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest},
-        COMPUTING,
-    )
+    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
+    step = identity.finetune_step(recipe, inputs)
 
     def make(folder: Path) -> None:
         from pipeline_lib.tracking.live import LiveRun
@@ -111,13 +88,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
 def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
     store, base = Store(recipe.execution.store), fetch(recipe, by)
-    step = Step(
-        "evaluate",
-        1,
-        _parts(recipe, "objective", "evaluation", "seed"),
-        {"prepare": prepared.digest, "finetune": model.digest},
-        SCORING,
-    )
+    step = identity.evaluate_step(recipe, {"prepare": prepared.digest, "finetune": model.digest})
 
     def make(folder: Path) -> None:
         from pipeline_lib.evaluation.evaluate import write_evaluation
@@ -168,22 +139,10 @@ def _where(recipe: Recipe) -> str:
 
 
 def _shard(recipe: Recipe, store: Store, base: Path, file: Path, by: str) -> Artifact:
-    source, objective = recipe.data.source, recipe.objective
-    parts = {
-        "source": source.model_dump(mode="json", exclude=LOCATION),
-        "by": recipe.data.split.by,
-        "columns": objective.columns(recipe.data.columns),
-        "objective": objective.model_dump(mode="json"),
-    }
-    inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
-    step = Step("shard", 1, parts, inputs | digests(base, TOKENIZER), READING)
+    step = identity.shard_step(recipe, base, file)
     return store.ensure(
-        step, lambda folder: write_shard(recipe.data, objective, load_tokenizer(base), file, folder), by
+        step, lambda folder: write_shard(recipe.data, recipe.objective, load_tokenizer(base), file, folder), by
     )
-
-
-def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", include=set(names))
 
 
 def _shards(store: Store) -> Path:

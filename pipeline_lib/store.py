@@ -15,8 +15,8 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -25,10 +25,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline_lib.explain import when, why
 from pipeline_lib.schema import RecipeError
 
 log = logging.getLogger("tunesmith")
 MANIFEST = "manifest.json"
+RECENT = 200
+"""Artifacts of a step that one is compared with: a store may hold many thousands of shards."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,14 @@ class Step:
     """What a step is: all of this decides its bytes, and nothing else may.
 
     `recipe` holds the recipe's parts that the step reads (plain JSON values), `inputs` the content digests of what it
-    reads, `libraries` the packages whose version decides its bytes. Raise `version` when its code gives other bytes.
+    reads (None in a plan, for what is yet to be made), `libraries` the packages whose version decides its bytes. Raise
+    `version` when its code gives other bytes.
     """
 
     name: str
     version: int
     recipe: Mapping[str, Any]
-    inputs: Mapping[str, str]
+    inputs: Mapping[str, str | None]
     libraries: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
@@ -72,6 +76,8 @@ class Artifact:
     folder: Path
     made: Mapping[str, Any]
     reused: bool
+    why: str = ""
+    """Why it had to be made."""
 
     @property
     def short(self) -> str:
@@ -82,8 +88,8 @@ class Artifact:
     def message(self) -> str:
         """What happened, in the words that the terminal, the log and Prefect show."""
         if self.reused:
-            return f"reused {self.short}, made {self.made['at']} by {self.made['by']}"
-        return f"made {self.short} in {self.made['seconds']:.1f} s"
+            return f"reused {self.short}, made {when(self.made['at'])} by {self.made['by']}"
+        return f"made {self.short} in {self.made['seconds']:.1f} s ({self.why})"
 
 
 class Store:
@@ -123,6 +129,22 @@ class Store:
             self._set_aside(folder, damage)
             return None
 
+    def peek(self, step: Step) -> Artifact | None:
+        """The artifact of a step as its manifest tells of it, for a plan: its files are not read."""
+        try:
+            manifest = json.loads((self._place(step) / MANIFEST).read_text(encoding="utf-8"))
+            digest, made = _digest(manifest["files"]), manifest["made"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
+
+    def manifests(self, name: str) -> Iterator[dict[str, Any]]:
+        """The manifests of a step's artifacts, the newest `RECENT` ones; those that cannot be read are left out."""
+        folders = sorted((self.root / "steps" / name).glob("*"), key=lambda folder: -folder.stat().st_mtime)
+        for folder in folders[:RECENT]:
+            with suppress(OSError, ValueError):
+                yield json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+
     def work(self, step: Step) -> Path:
         """Where a step keeps what it needs to go on after a kill; removed once the step is published."""
         folder = self.root / "work" / step.fingerprint
@@ -149,7 +171,7 @@ class Store:
     def _make(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.name}-{uuid.uuid4().hex}"
         partial.mkdir(parents=True)
-        began = time.perf_counter()
+        began, reason = time.perf_counter(), why(step, self.manifests(step.name))
         try:
             make(partial)
             made = {
@@ -158,7 +180,7 @@ class Store:
                 "by": by,
                 "host": platform.node(),
             }
-            return self._publish(step, partial, made)
+            return replace(self._publish(step, partial, made), why=reason)
         except OSError as error:
             if error.errno == 28:
                 raise RecipeError("execution.store", str(self.root), "the disk is full", "Free some space") from error

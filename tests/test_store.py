@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.explain import when
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import Step, Store
 
@@ -34,7 +35,7 @@ def test_a_step_is_made_once_and_then_reused(tmp_path):
     assert (made.reused, reused.reused) == (False, True)
     assert made.digest == reused.digest
     assert (reused.folder / "inner" / "labels.txt").read_text() == "a\nb\n"
-    assert reused.message == f"reused {made.fingerprint[:8]}, made {reused.made['at']} by me"
+    assert reused.message == f"reused {made.fingerprint[:8]}, made {when(reused.made['at'])} by me"
 
 
 @pytest.mark.parametrize(

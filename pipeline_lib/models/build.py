@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
-from pipeline_lib.models.places import places
+from pipeline_lib.models.places import PLACES, places, write_places
 from pipeline_lib.models.prompts import refuse_unread
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
@@ -44,6 +44,7 @@ def write_initial(
     _inject(strategies, model, tokenizer)
     refuse_unread(objective, strategies, model)
     _refuse_nothing(strategies, model, head)
+    write_places(model, head, folder / PLACES)
     new = {name: tensor for name, tensor in model.named_parameters() if _plain(name) not in known}
     save_tensors(new, folder / NEW)
     card = {
@@ -75,7 +76,7 @@ def write_trained(
     model: "PreTrainedModel", trained: Collection[str], initial: Path, precision: str, folder: Path
 ) -> None:
     """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained."""
-    shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, MANIFEST))
+    shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {"precision": precision}
     _write_card(card, folder)
     parameters = dict(model.named_parameters())

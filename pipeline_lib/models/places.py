@@ -1,6 +1,8 @@
 """Where each parameter stands in a model: embeddings, a block, or above them all."""
 
+import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.strategies.base import Place
@@ -8,6 +10,7 @@ from pipeline_lib.strategies.base import Place
 if TYPE_CHECKING:
     from torch import nn
 
+PLACES = "places.json"
 BLOCK = re.compile(r"\.(\d+)\.")
 ENCODER, DECODER = re.compile(r"(^|\.)encoder\."), re.compile(r"(^|\.)decoder\.")
 EMBEDDINGS = re.compile(r"embed(?!_out)|wte|wpe|shared|project_in")
@@ -28,6 +31,18 @@ def places(model: "nn.Module", head: set[str]) -> dict[str, Place]:
         name: Place(name, layers + 1 if name in head else _depth(name, depths, encoder, layers), layers, name in head)
         for name in names
     }
+
+
+def write_places(model: "nn.Module", head: set[str], path: Path) -> None:
+    """Keep places and shapes, so that a plan can tell rates without loading a model."""
+    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    rows = [[*place, shapes[name]] for name, place in places(model, head).items()]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+
+
+def read_places(path: Path) -> dict[Place, list[int]]:
+    """Shapes by place, as `write_places` has kept them."""
+    return {Place(*place): shape for *place, shape in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def _depth(name: str, depths: dict[str, int], encoder: int, layers: int) -> int:

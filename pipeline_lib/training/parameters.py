@@ -1,12 +1,13 @@
 """Which parameters are trained, at which rate and decay: the resolved table, and AdamW made from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.models.places import places
 from pipeline_lib.strategies import Strategy
+from pipeline_lib.strategies.base import Place
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,24 +26,37 @@ class ParameterRow:
     weight_decay: float
 
 
-def thaw(
-    model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
+def resolve(
+    where: Mapping[Place, Sequence[int]], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
-    """Freeze all but the head and what a strategy trains, and return the table. Biases and norms do not decay.
+    """The table for parameters by place, with their shapes. Biases and norms do not decay.
 
     A parameter's rate is the recipe's, times the scales that all strategies give it; the head has the least of theirs.
     """
-    where, table = places(model, head), []
-    of_head = min((scale for strategy in strategies if (scale := strategy.head_scale()) is not None), default=1.0)
-    for name, parameter in model.named_parameters():
-        place = where[name]
+    of_head, table = _head_scale(strategies), []
+    for place, shape in where.items():
         trained = place.is_head or any(strategy.trains(place) for strategy in strategies)
-        parameter.requires_grad_(trained)
         rate = learning_rate * (of_head if place.is_head else 1.0) if trained else 0.0
         for strategy in strategies:
             rate *= strategy.lr_scale(place)
-        decay = weight_decay if trained and parameter.ndim > 1 else 0.0
-        table.append(ParameterRow(name, tuple(parameter.shape), place.depth, trained, rate, decay))
+        decay = weight_decay if trained and len(shape) > 1 else 0.0
+        table.append(ParameterRow(place.name, tuple(shape), place.depth, trained, rate, decay))
+    return table
+
+
+def _head_scale(strategies: Sequence[Strategy]) -> float:
+    return min((scale for strategy in strategies if (scale := strategy.head_scale()) is not None), default=1.0)
+
+
+def thaw(
+    model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
+) -> list[ParameterRow]:
+    """Freeze all but the head and what a strategy trains, and return the table."""
+    parameters, where = dict(model.named_parameters()), places(model, head)
+    shapes = {place: tuple(parameters[name].shape) for name, place in where.items()}
+    table = resolve(shapes, strategies, learning_rate, weight_decay)
+    for row in table:
+        parameters[row.name].requires_grad_(row.trained)
     return table
 
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.models.places import places
 from pipeline_lib.objectives import TextClassification
-from pipeline_lib.strategies import Full, Partial
+from pipeline_lib.strategies import Full, LayerwiseLR, LoRA, Partial, SoftPrompt
 from pipeline_lib.training.parameters import optimizer, thaw
 
 
@@ -76,6 +76,22 @@ def test_gradual_needs_layers():
         Partial(kind="partial", gradual=True, biases=True)
 
 
+@pytest.mark.parametrize(
+    ("strategies", "expected"),
+    [
+        ([Partial(kind="partial")], 20.0),
+        ([Partial(kind="partial", biases=True)], 20.0),
+        ([Partial(kind="partial", last_layers=1)], 1.0),
+        ([LoRA(kind="lora", rate=4.0), SoftPrompt(kind="prompt", rate=8.0)], 4.0),
+        ([LayerwiseLR(kind="layerwise_lr", decay=0.5), LoRA(kind="lora", rate=4.0)], 4.0),
+        ([Partial(kind="partial"), Full(kind="full", start_epoch=1)], 1.0),
+    ],
+)
+def test_the_head_learns_as_fast_as_the_slowest_strategy_would_have_it(model_and_head, strategies, expected):
+    table = {row.name: row for row in thaw(*model_and_head, strategies, 1.0, 0.0)}
+    assert table["classifier.weight"].learning_rate == expected
+
+
 def test_depth_counts_from_the_embeddings_to_the_head(model_and_head):
     depth = {name: place.depth for name, place in places(*model_and_head).items()}
     assert depth["bert.embeddings.word_embeddings.weight"] == 0
@@ -125,6 +141,6 @@ def test_a_decoder_is_numbered_from_one():
 
 def test_the_optimizer_has_a_group_for_each_rate_and_decay(model_and_head):
     model, head = model_and_head
-    table = thaw(model, head, [Partial(kind="partial")], 1e-3, 0.01)
+    table = thaw(model, head, [Partial(kind="partial", rate=1.0)], 1e-3, 0.01)
     groups = optimizer(model, table).param_groups
     assert sorted((g["peak"], g["weight_decay"], len(g["params"])) for g in groups) == [(1e-3, 0.0, 1), (1e-3, 0.01, 1)]

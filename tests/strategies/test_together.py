@@ -58,10 +58,10 @@ def test_a_combination_trains_what_its_parts_train(make, tokenizer, documents, p
 
 def test_scales_of_a_combination_are_multiplied(make, tokenizer):
     model = make("bert")
-    strategies = injected(model, tokenizer, LORA, PROMPT | {"rate": 8.0}, LAYERWISE)
+    strategies = injected(model, tokenizer, LORA | {"rate": 4.0}, PROMPT | {"rate": 8.0}, LAYERWISE)
     rates = {row.name: row.learning_rate for row in thaw(model, HEAD, strategies, 1.0, 0.0)}
     assert rates["bert.embeddings.word_embeddings.prompt"] == 8.0 / 8
-    assert rates["bert.encoder.layer.1.attention.self.query.lora_A.default.weight"] == 0.5
+    assert rates["bert.encoder.layer.1.attention.self.query.lora_A.default.weight"] == 4.0 / 2
 
 
 SENSELESS = {

@@ -1,0 +1,83 @@
+"""What each step is: the recipe's parts and the bytes that decide what it writes. No step is made here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store import Step, file_digest
+
+READING = ("pyarrow", "tokenizers", "transformers")
+COMPUTING = ("accelerate", "peft", "torch", "transformers")
+SCORING = (
+    "matplotlib",
+    "numpy",
+    "pyarrow",
+    "rouge-score",
+    "sacrebleu",
+    "scikit-learn",
+    "scipy",
+    "torch",
+    "transformers",
+)
+
+LOCATION = {"train", "validation", "test", "path", "name", "revision"}
+"""Fields of a source that say where the bytes are, not how they are read."""
+
+Inputs = Mapping[str, str | None]
+"""Content digests of what a step reads; None for what is yet to be made."""
+
+
+def base_step(folder: Path) -> Step:
+    """The base model's own files."""
+    return Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
+
+
+def shard_step(recipe: Recipe, base: Path, file: Path) -> Step:
+    """One source file, read, checked and encoded; neither its name nor its date counts."""
+    source, objective = recipe.data.source, recipe.objective
+    parts = {
+        "source": source.model_dump(mode="json", exclude=LOCATION),
+        "by": recipe.data.split.by,
+        "columns": objective.columns(recipe.data.columns),
+        "objective": objective.model_dump(mode="json"),
+    }
+    inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
+    return Step("shard", 1, parts, inputs | digests(base, TOKENIZER), READING)
+
+
+def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
+    """Which row is for what; `shards` are pairs of a split and a digest."""
+    parts = _parts(recipe, "objective", "seed") | {
+        "split": recipe.data.split.model_dump(mode="json"),
+        "max_unusable": recipe.data.max_unusable,
+    }
+    inputs: dict[str, str | None] = {}
+    for split, digest in shards:  # by what they hold: a new file must not seem to change those behind it
+        name = f"{split} {digest[:12]}" if digest else f"{split} file"
+        inputs[name if name not in inputs else f"{name} ({len(inputs)})"] = digest
+    return Step("prepare", 2, parts, inputs, ("numpy", "pyarrow"))
+
+
+def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
+    """The starting point; reads the base and the labels."""
+    return Step(
+        "initialise", 2, _parts(recipe, "objective", "strategies", "seed") | {"labels": labels}, inputs, COMPUTING
+    )
+
+
+def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """The trained model; reads prepare, initialise, base."""
+    return Step(
+        "finetune", 1, _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"), inputs, COMPUTING
+    )
+
+
+def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """The scores; reads prepare and finetune."""
+    return Step("evaluate", 1, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+
+
+def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", include=set(names))

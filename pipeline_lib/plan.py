@@ -1,0 +1,72 @@
+"""What a run would do, step by step, and why; nothing is made and no model is loaded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pipeline_lib import identity, steps
+from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.explain import when, why
+from pipeline_lib.models.base import locate
+from pipeline_lib.models.places import PLACES, read_places
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store import Artifact, Step, Store
+from pipeline_lib.training.parameters import ParameterRow, resolve
+
+
+class Planned(NamedTuple):
+    """A step: the artifact that will be reused, or why it has to be made; `of` names a shard's file."""
+
+    step: str
+    of: str
+    artifact: Artifact | None
+    why: str
+
+    def __str__(self) -> str:
+        if self.artifact:
+            return f"reused {self.artifact.short} of {when(self.artifact.made['at'])}"
+        return f"to be made: {self.why}"
+
+
+@dataclass
+class Plan:
+    """All steps of a recipe in order; `parameters` is empty until the starting point has been made once."""
+
+    store: Store
+    planned: list[Planned] = field(default_factory=list)
+    parameters: Sequence[ParameterRow] = ()
+
+    def add(self, step: Step, of: str = "") -> Artifact | None:
+        """Look a step up; one whose inputs are yet to be made has no artifact."""
+        known = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
+        found = self.store.peek(step) if known else None
+        self.planned.append(Planned(step.name, of, found, "" if found else why(step, self.store.manifests(step.name))))
+        return found
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The plan of a recipe; raises RecipeError for what would stop the run before its first step."""
+    steps.check(recipe)
+    made = Plan(Store(recipe.execution.store))
+    folder = locate(recipe.model)
+    base = digest(made.add(identity.base_step(folder)))
+    files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
+    shards = [(split, digest(made.add(identity.shard_step(recipe, folder, file), file.name))) for split, file in files]
+    shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
+    prepared = made.add(identity.prepare_step(recipe, shards))
+    labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None
+    initial = made.add(identity.initialise_step(recipe, {"base": base}, labels))
+    inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
+    model = made.add(identity.finetune_step(recipe, inputs))
+    made.add(identity.evaluate_step(recipe, {"prepare": digest(prepared), "finetune": digest(model)}))
+    if initial:
+        decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
+        where = read_places(initial.folder / PLACES)
+        made.parameters = resolve(where, recipe.strategies, recipe.training.learning_rate, decay)
+    return made
+
+
+def digest(artifact: Artifact | None) -> str | None:
+    """The digest of what is there."""
+    return artifact.digest if artifact else None
