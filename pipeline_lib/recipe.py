@@ -127,8 +127,8 @@ class Evaluation(Section):
     """Metrics to report; empty: all that the objective knows."""
     intervals: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the bootstrap intervals."""
-    baselines: tuple[Literal["majority", "bag_of_words", "copy"], ...] = ()
-    """Simple predictors to compare with, taught on the same rows; copy: seq2seq's source as it is."""
+    baselines: tuple[Literal["untrained", "majority", "bag_of_words", "copy"], ...] = ()
+    """What to compare with: the model before training, and simple predictors; copy: seq2seq's source as it is."""
 
 
 class Execution(Section):

@@ -176,7 +176,7 @@ MISTAKES = {
     "unknown baseline": (
         ["evaluation.baselines=[magic]"],
         "evaluation.baselines.0 = 'magic': is not among the choices. "
-        "Choose one of 'majority', 'bag_of_words' or 'copy'.",
+        "Choose one of 'untrained', 'majority', 'bag_of_words' or 'copy'.",
     ),
     "source's own rule broken": (
         ["data.source.names=[a, a]"],
@@ -279,13 +279,11 @@ MISTAKES = {
     ),
     "baselines for numbers": (
         ["objective.problem_type=regression", "evaluation.baselines=[majority]"],
-        "evaluation.baselines = ['majority']: need one label a row, and objective.problem_type is regression. "
-        "Remove them.",
+        "evaluation.baselines.0 = 'majority': can't answer what this objective asks. Choose one of untrained.",
     ),
     "baselines for several labels": (
         ["objective.problem_type=multi_label_classification", "evaluation.baselines=[bag_of_words]"],
-        "evaluation.baselines = ['bag_of_words']: need one label a row, and objective.problem_type is "
-        "multi_label_classification. Remove them.",
+        "evaluation.baselines.0 = 'bag_of_words': can't answer what this objective asks. Choose one of untrained.",
     ),
     "nothing to watch": (
         [f"regularizers=[{{{STOP}}}]", "data.split.validation=0"],

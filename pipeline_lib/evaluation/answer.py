@@ -14,6 +14,7 @@ from pipeline_lib.training.device import accelerator
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedModel
 
 BATCH_TOKENS = 4096
 
@@ -21,15 +22,21 @@ BATCH_TOKENS = 4096
 class Answerer:
     """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in.
 
-    Raises RecipeError where `base` is not the model's own.
+    `model` takes the place of the folder's own. Raises RecipeError where `base` is not the model's own.
     """
 
-    def __init__(self, folder: Path, base: Path | None = None, device: Literal["auto", "cpu", "cuda"] = "auto"):
+    def __init__(
+        self,
+        folder: Path,
+        base: Path | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        model: "PreTrainedModel | None" = None,
+    ):
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
         self.tokenizer = load_tokenizer(folder)
         self.accelerator = accelerator(Execution(device=device, precision=card["precision"]))
-        self.model = load_trained(folder, base).to(self.accelerator.device)
+        self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Predictions column by column; rows hold the objective's columns by role, without the answers."""

@@ -11,6 +11,7 @@ from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.evaluation.report import write_report
+from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
 
@@ -27,7 +28,7 @@ def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, f
     outcome: Any = objective.outcome(*answered)
     metrics = _asked(recipe)
     _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
-    baselines = _baselines(recipe, prepared, shards, split)
+    baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
     scores = {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
@@ -77,11 +78,22 @@ def _write_predictions(
     pq.write_table(table, path)
 
 
-def _baselines(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> Mapping[str, Outcome | Sums]:
-    if not recipe.evaluation.baselines:
+def _taught(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome | Sums]:
+    """Baselines that learn from the training rows."""
+    names = [name for name in recipe.evaluation.baselines if name != "untrained"]
+    if not names:
         return {}  # and the training rows need not be read
     train = encoded_split(prepared, shards, "train", recipe.objective)
-    return recipe.objective.baselines(recipe.evaluation.baselines, train, test)
+    return dict(recipe.objective.baselines(names, train, test))
+
+
+def _untrained(recipe: Recipe, base: Path, finetuned: Path, test: Split) -> dict[str, Outcome | Sums]:
+    """The model as it was before training."""
+    if "untrained" not in recipe.evaluation.baselines:
+        return {}
+    folder = finetuned / "model"
+    answerer = Answerer(folder, base, recipe.execution.device, load_untrained(folder, base, recipe.seed))
+    return {"untrained": recipe.objective.outcome(*answerer.read(test))}
 
 
 def _write_figures(recipe: Recipe, outcome: Any, labels: list[str], finetuned: Path, folder: Path) -> None:

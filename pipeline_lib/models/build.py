@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -107,6 +108,15 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
         load_tensors(dict(model.named_parameters()), folder / TRAINED)
     for strategy in card["strategies"]:
         strategy.merge(model)
+    return model.eval()
+
+
+def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
+    """The model of a trained folder as it was before its training, in evaluation mode."""
+    card = read_card(folder)
+    with TemporaryDirectory() as initial:
+        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, Path(initial))
+        model, _ = load_initial(base, Path(initial))
     return model.eval()
 
 

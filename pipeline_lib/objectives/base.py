@@ -138,15 +138,21 @@ class ObjectiveSection(Section):
             problem = "is taken of written text, at the end" if late else "is no metric of this objective"
             raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
 
+    def fit_baselines(self) -> tuple[str, ...]:
+        """The names that `baselines` knows."""
+        return ()
+
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "Mapping[str, Outcome | Sums]":
         """What simple methods, taught on the same rows, answer to the test rows."""
         raise NotImplementedError
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
         """Raise RecipeError where the recipe asks for a baseline that this objective has not."""
-        if recipe.evaluation.baselines:
-            problem = "can't answer what this objective asks"
-            raise RecipeError("evaluation.baselines", list(recipe.evaluation.baselines), problem, "Remove them")
+        fit = (*self.fit_baselines(), "untrained")
+        for index, name in enumerate(recipe.evaluation.baselines):
+            if name not in fit:
+                problem = "can't answer what this objective asks"
+                raise RecipeError(f"evaluation.baselines.{index}", name, problem, f"Choose one of {', '.join(fit)}")
 
 
 def text_of(role: str, value: Any) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline_lib.data.dataset import Encoded, Split
     from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns, Recipe
+    from pipeline_lib.recipe import Columns
 
 
 class Seq2Seq(ObjectiveSection):
@@ -155,10 +155,9 @@ class Seq2Seq(ObjectiveSection):
         """`prediction`: the text that was written."""
         return {"prediction": list(texts or [])}
 
-    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
+    def fit_baselines(self) -> tuple[str, ...]:
         """Only the copy is one here."""
-        if set(recipe.evaluation.baselines) - {"copy"}:
-            super().refuse_unfit_baselines(recipe)
+        return ("copy",)
 
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Sums]":
         """The source as it is; it has no likelihood."""

@@ -9,7 +9,6 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
 from pipeline_lib.objectives.cloze import Cloze
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import numpy
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline_lib.data.dataset import Encoded, Split
     from pipeline_lib.evaluation.outcome import Metric, Outcome
-    from pipeline_lib.recipe import Columns, Recipe
+    from pipeline_lib.recipe import Columns
 
 SINGLE: Final = "single_label_classification"
 MULTI: Final = "multi_label_classification"
@@ -70,14 +69,9 @@ class TextClassification(ObjectiveSection):
 
         return {SINGLE: SINGLE_LABEL, MULTI: MULTI_LABEL, REGRESSION: NUMBERS}[self.problem_type]
 
-    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
-        """The baselines guess one label a row."""
-        asked = recipe.evaluation.baselines
-        if asked and self.problem_type != SINGLE:
-            problem = f"need one label a row, and objective.problem_type is {self.problem_type}"
-            raise RecipeError("evaluation.baselines", list(asked), problem, "Remove them")
-        if "copy" in asked:
-            super().refuse_unfit_baselines(recipe)
+    def fit_baselines(self) -> tuple[str, ...]:
+        """Those that guess one label a row."""
+        return ("majority", "bag_of_words") if self.problem_type == SINGLE else ()
 
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Outcome]":
         """The majority's label, or a bag of words."""
