@@ -22,6 +22,8 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         if self.what.startswith("inputs."):
             return f"{self.what.removeprefix('inputs.')} {_change(self.before, self.now)}"
+        if self.what.startswith("code."):
+            return f"the code of {self.what.removeprefix('code.')} {_change(self.before, self.now)}"
         return f"{self.what.removeprefix('recipe.')} {_shown(self.before)} → {_shown(self.now)}"
 
 
@@ -46,16 +48,18 @@ def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
     before, now = (dict(_leaves(each)) for each in (identity, json.loads(json.dumps(step.identity()))))
     paths = [path for path in {**now, **before} if before.get(path, MISSING) != now.get(path, MISSING)]
     found = [Difference(path, before.get(path, MISSING), now.get(path, MISSING)) for path in paths]
-    return [each for each in found if _matters(each.what, {each.what for each in found}, step)]
+    kinds = {each.what for each in found if each.what.endswith(".kind")}
+    return [each for each in found if _matters(each, kinds, step)]
 
 
-def _matters(what: str, all_of_them: set[str], step: "Step") -> bool:
+def _matters(found: Difference, kinds: set[str], step: "Step") -> bool:
     """Of a part of another kind the kind says it all, and what waits for its inputs does not know them yet."""
-    if None in step.inputs.values() and what.startswith(("inputs.", "recipe.labels")):
+    if None in step.inputs.values() and found.what.startswith(("inputs.", "recipe.labels")):
         return False
-    *parents, last = what.split(".")
-    kinds = {".".join([*parents[:depth], "kind"]) for depth in range(1, len(parents) + 1)}
-    return last == "kind" or not kinds & all_of_them
+    if found.what.startswith("code."):  # another kind brings its own module
+        return not kinds or MISSING not in (found.before, found.now)
+    *parents, last = found.what.split(".")
+    return last == "kind" or not kinds & {".".join([*parents[:depth], "kind"]) for depth in range(1, len(parents) + 1)}
 
 
 def _waits(step: "Step") -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.code import module_digests, step_scope
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store import Step, file_digest
@@ -44,7 +45,7 @@ def shard_step(recipe: Recipe, base: Path, file: Path) -> Step:
         "objective": objective.model_dump(mode="json"),
     }
     inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
-    return Step("shard", 1, parts, inputs | digests(base, TOKENIZER), READING)
+    return _step("shard", 1, recipe, parts, inputs | digests(base, TOKENIZER), READING)
 
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
@@ -57,27 +58,31 @@ def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> St
     for split, digest in shards:  # by what they hold: a new file must not seem to change those behind it
         name = f"{split} {digest[:12]}" if digest else f"{split} file"
         inputs[name if name not in inputs else f"{name} ({len(inputs)})"] = digest
-    return Step("prepare", 2, parts, inputs, ("numpy", "pyarrow"))
+    return _step("prepare", 2, recipe, parts, inputs, ("numpy", "pyarrow"))
 
 
 def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
     """The starting point; reads the base and the labels."""
-    return Step(
-        "initialise", 2, _parts(recipe, "objective", "strategies", "seed") | {"labels": labels}, inputs, COMPUTING
-    )
+    parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels}
+    return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
 
 
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The trained model; reads prepare, initialise, base."""
-    return Step(
-        "finetune", 1, _parts(recipe, "objective", "strategies", "regularizers", "training", "seed"), inputs, COMPUTING
-    )
+    parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
+    return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The scores; reads prepare and finetune."""
-    return Step("evaluate", 1, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+    return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=set(names))
+
+
+def _step(
+    name: str, version: int, recipe: Recipe, parts: dict[str, Any], inputs: Inputs, libraries: tuple[str, ...]
+) -> Step:
+    return Step(name, version, parts, inputs, libraries, module_digests(*step_scope(name, recipe)))

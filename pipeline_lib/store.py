@@ -16,7 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -39,8 +39,9 @@ class Step:
     """What a step is: all of this decides its bytes, and nothing else may.
 
     `recipe` holds the recipe's parts that the step reads (plain JSON values), `inputs` the content digests of what it
-    reads (None in a plan, for what is yet to be made), `libraries` the packages whose version decides its bytes. Raise
-    `version` when its code gives other bytes.
+    reads (None in a plan, for what is yet to be made), `libraries` the packages whose version decides its bytes, `code`
+    the digests of the modules of ours that it reaches. Raise `version` where what it writes changes and its code does
+    not.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Step:
     recipe: Mapping[str, Any]
     inputs: Mapping[str, str | None]
     libraries: tuple[str, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
         """The hashed facts, as they stand in the manifest."""
@@ -58,6 +60,7 @@ class Step:
             "recipe": dict(self.recipe),
             "inputs": dict(self.inputs),
             "libraries": versions,
+            "code": dict(self.code),
         }
 
     @cached_property
