@@ -45,11 +45,8 @@ def collect(
 
     Left-overs of killed processes go always, artifacts that were set aside go with `damaged`.
     """
-    now, told = (
-        time.time(),
-        Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged"))),
-    )
-    known = artifacts(root)
+    now, known = time.time(), artifacts(root)
+    told = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
     needed = _read_by_what_is_made(root, known)
     for path in [*_left_over(root, now), *(_set_aside(root) if damaged else ())]:
         _count(told, size_of(path))
@@ -58,8 +55,7 @@ def collect(
         aged = older_than is not None and now - entry.used >= older_than
         if not aged and (keep_size is None or told.left <= keep_size):
             continue
-        why = "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run)
-        if why:
+        if why := "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run):
             told.kept.append((entry, why))
         else:
             told.removed.append(entry)
