@@ -136,6 +136,13 @@ def test_verify_notices_an_artifact_in_the_place_of_another(store):
     assert said.exit_code == 1
 
 
+def test_verify_notices_an_artifact_under_the_name_of_another_step(store):
+    made = make(store, "prepare")
+    (store.root / "steps" / "finetune").mkdir()
+    made.folder.rename(store.root / "steps" / "finetune" / made.folder.name)
+    assert "finetune" in tell(store, "verify").output and there(store) == []
+
+
 def test_verify_leaves_what_another_process_is_at_work_on(store):
     made = make(store, "prepare")
     (made.folder / "rows.bin").unlink()
@@ -307,9 +314,10 @@ def training(store):
 
 
 def test_what_is_being_made_and_what_it_reads_stay(store, training):
-    shard = make(store, "shard", days=40)
+    shard = make(store, "shard", days=40, size=9)
     prepared = make(store, "prepare", days=40, inputs={"00000 train": shard.digest})
     make(store, "evaluate", days=40, size=7)
+    make(store, "prepare", days=40, seed=8, inputs={"00000 train": shard.digest}, size=8)
     work = store.work(Step("finetune", 1, {}, {"prepare": prepared.digest}))
     grow_old(work, 40)
     process = training(prepare=prepared.digest)
@@ -319,7 +327,7 @@ def test_what_is_being_made_and_what_it_reads_stay(store, training):
         ("shard", "what is being made reads it"),
         ("unfinished", "in use"),
     ]
-    assert [entry.step for entry in told.removed] == ["evaluate"]
+    assert sorted(entry.step for entry in told.removed) == ["evaluate", "prepare"]
     assert len(list((store.root / "partial").iterdir())) == 2  # the folder and its note
     process.kill()
     process.wait()
