@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from pipeline_lib.cache_cli import app as cache
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
+app.add_typer(cache, name="cache")
 
 
 @app.callback()

@@ -4,6 +4,7 @@ ROOT/steps/NAME/FINGERPRINT/   an artifact: its files and manifest.json
 ROOT/work/FINGERPRINT/         what an unfinished step keeps to go on from (checkpoints)
 ROOT/locks, ROOT/partial       held locks; files being written
 ROOT/damaged/                  artifacts whose bytes no longer match
+ROOT/pins/                     which artifacts something outside the store needs (`pins.py`)
 """
 
 import hashlib
@@ -25,11 +26,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline_lib.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, regular_files, set_aside
 from pipeline_lib.explain import when, why
 from pipeline_lib.schema import RecipeError
 
 log = logging.getLogger("tunesmith")
-MANIFEST = "manifest.json"
 RECENT = 200
 """Artifacts of a step that one is compared with: a store may hold many thousands of shards."""
 
@@ -116,27 +117,28 @@ class Store:
 
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
-        with self._lock(step):
+        with in_words(self.root), self._lock(step):
             artifact = self.find(step) or self._make(step, make, by)
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
 
     def find(self, step: Step) -> Artifact | None:
-        """The sound artifact of a step, or None; a damaged one is set aside."""
+        """The sound artifact of a step, or None; a damaged one is set aside, one that cannot be read is left alone."""
         folder = self._place(step)
-        if not folder.exists():
-            return None
-        try:
-            return self._read(step, folder)
-        except (OSError, ValueError, KeyError, TypeError) as damage:
-            self._set_aside(folder, damage)
-            return None
+        with in_words(self.root, every=True):
+            if not folder.exists():
+                return None
+            try:
+                return self._read(step, folder)
+            except DAMAGE as damage:
+                self._set_aside(folder, damage)
+                return None
 
     def peek(self, step: Step) -> Artifact | None:
         """The artifact of a step as its manifest tells of it, for a plan: its files are not read."""
         try:
             manifest = json.loads((self._place(step) / MANIFEST).read_text(encoding="utf-8"))
-            digest, made = _digest(manifest["files"]), manifest["made"]
+            digest, made = content_digest(manifest["files"]), manifest["made"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
@@ -158,24 +160,22 @@ class Store:
         return self.root / "steps" / step.name / step.fingerprint[:16]
 
     def _read(self, step: Step, folder: Path) -> Artifact:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["identity"] != json.loads(_canonical(step.identity())):
-            raise ValueError("its manifest tells of another step")
-        files = describe(folder)
-        if files != manifest["files"]:
-            changed = sorted(
-                name
-                for name in files.keys() | manifest["files"].keys()
-                if files.get(name) != manifest["files"].get(name)
-            )
-            raise ValueError(f"{', '.join(changed)} changed since it was made")
-        return Artifact(step.name, step.fingerprint, _digest(files), folder, manifest["made"], reused=True)
+        manifest = sound(folder)
+        if manifest["fingerprint"] != step.fingerprint:
+            raise Damage("its manifest tells of another step")
+        with suppress(OSError):  # the store may be another account's
+            os.utime(folder / MANIFEST)  # when it was last used: no digest holds it
+        return Artifact(
+            step.name, step.fingerprint, content_digest(manifest["files"]), folder, manifest["made"], reused=True
+        )
 
     def _make(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
-        partial = self.root / "partial" / f"{step.name}-{uuid.uuid4().hex}"
-        partial.mkdir(parents=True)
+        partial = self.root / "partial" / f"{step.fingerprint}-{uuid.uuid4().hex[:8]}"
+        note = partial.with_suffix(".json")  # what is being made, and from what: `cache gc` keeps it
         began, reason = time.perf_counter(), why(step, self.manifests(step.name))
         try:
+            partial.mkdir(parents=True)
+            note.write_text(json.dumps(step.identity()), encoding="utf-8")
             make(partial)
             made = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -184,12 +184,9 @@ class Store:
                 "host": platform.node(),
             }
             return replace(self._publish(step, partial, made), why=reason)
-        except OSError as error:
-            if error.errno == 28:
-                raise RecipeError("execution.store", str(self.root), "the disk is full", "Free some space") from error
-            raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            note.unlink(missing_ok=True)
 
     def _publish(self, step: Step, partial: Path, made: dict[str, Any]) -> Artifact:
         files, folder = describe(partial), self._place(step)
@@ -198,12 +195,10 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(partial, folder)
         shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)
-        return Artifact(step.name, step.fingerprint, _digest(files), folder, made, reused=False)
+        return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:
-        aside = self.root / "damaged" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
-        aside.parent.mkdir(exist_ok=True)
-        os.rename(folder, aside)
+        aside = set_aside(self.root, folder)
         log.warning("%s %s is damaged (%s): set aside in %s", folder.parent.name, folder.name[:8], damage, aside)
 
     @contextmanager
@@ -223,10 +218,21 @@ class Store:
             lock.release()
 
 
+def sound(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact whose files are as they were published; raises Damage where they are not."""
+    files, manifest = describe(folder), read_manifest(folder)
+    told = manifest["files"]
+    if changed := sorted(name for name in files.keys() | told.keys() if files.get(name) != told.get(name)):
+        raise Damage(f"{', '.join(changed)} changed since it was made")
+    if hashlib.sha256(_canonical(manifest["identity"])).hexdigest() != manifest["fingerprint"]:
+        raise Damage("its manifest tells of another step")
+    return manifest
+
+
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
     """Size in bytes and SHA-256 of every file in a folder but its manifest, by relative path."""
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f != folder / MANIFEST)
-    return {f.relative_to(folder).as_posix(): {"size": f.stat().st_size, "sha256": file_digest(f)} for f in files}
+    files = {name: file for name, file in regular_files(folder).items() if name != MANIFEST}
+    return {name: {"size": file.stat().st_size, "sha256": file_digest(file)} for name, file in files.items()}
 
 
 def file_digest(path: Path) -> str:
@@ -235,7 +241,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The digest of an artifact, over its files' digests."""
     return hashlib.sha256(_canonical({name: facts["sha256"] for name, facts in files.items()})).hexdigest()
 
 

@@ -3,17 +3,22 @@
 import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pipeline_lib.disk import Damage
 from pipeline_lib.explain import when
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Step, Store
+from pipeline_lib.store import Step, Store, describe
 
 ROOT = Path(__file__).parents[1]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
@@ -62,38 +67,206 @@ def test_a_value_that_has_no_one_form_is_refused(value):
         _ = replace(STEP, recipe={"x": value}).fingerprint
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "add", "swap", "manifest", "other manifest"])
-def test_damage_is_noticed_set_aside_and_made_again(tmp_path, damage, caplog):
+def swap(folder):
+    rows, labels = folder / "rows.txt", folder / "inner" / "labels.txt"
+    first, second = rows.read_bytes(), labels.read_bytes()
+    rows.write_bytes(second)
+    labels.write_bytes(first)
+
+
+def link(folder):
+    """The same bytes, but somewhere else, where they can change by themselves."""
+    (folder / "rows.txt").rename(folder.parents[2] / "elsewhere.txt")
+    (folder / "rows.txt").symlink_to(folder.parents[2] / "elsewhere.txt")
+
+
+def link_a_folder(folder):
+    (folder / "inner").rename(folder.parents[2] / "elsewhere")
+    (folder / "inner").symlink_to(folder.parents[2] / "elsewhere")
+
+
+def folder_for_file(folder):
+    (folder / "rows.txt").unlink()
+    (folder / "rows.txt").mkdir()
+
+
+def no_manifest_but_a_folder(folder):
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
+def manifest_by_a_pipe(folder):
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
+def manifest(change):
+    """Damage that leaves the files alone and gives their manifest other bytes."""
+
+    def damage(folder):
+        path = folder / "manifest.json"
+        told = change(path.read_text())
+        path.write_text(told if isinstance(told, str) else json.dumps(told))
+
+    return damage
+
+
+def put(told, **parts):
+    return json.loads(told) | parts
+
+
+def listing(told, **files):
+    return put(told, files=json.loads(told)["files"] | files)
+
+
+def seed_of_another(told):
+    other = json.loads(told)
+    other["identity"]["recipe"]["seed"] = 9
+    return other
+
+
+AWAY = {"size": 3, "sha256": "0" * 64}
+DAMAGES = {
+    "flip a byte": (lambda folder: (folder / "rows.txt").write_text("one\ntwp\n"), "rows.txt changed"),
+    "truncate": (lambda folder: (folder / "rows.txt").write_text("one\n"), "rows.txt changed"),
+    "delete": (lambda folder: (folder / "inner" / "labels.txt").unlink(), "inner/labels.txt changed"),
+    "add": (lambda folder: (folder / "more.txt").touch(), "more.txt changed"),
+    "swap": (swap, "inner/labels.txt, rows.txt changed"),
+    "a folder in place of a file": (folder_for_file, "rows.txt changed"),
+    "a link in place of a file": (link, "rows.txt is a link"),
+    "a link in place of a folder": (link_a_folder, "inner is a link"),
+    "a pipe": (lambda folder: os.mkfifo(folder / "pipe"), "pipe is a link or a device"),
+    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "it has no manifest"),
+    "a folder in place of the manifest": (no_manifest_but_a_folder, "it has no manifest"),
+    "a pipe in place of the manifest": (manifest_by_a_pipe, "manifest.json is a link or a device"),
+    "truncated manifest": (manifest(lambda told: told[:-20]), "its manifest is broken"),
+    "empty manifest": (manifest(lambda told: ""), "its manifest is broken"),
+    "deep manifest": (manifest(lambda told: "[" * 100_000), "its manifest is broken"),
+    "manifest of zeros": (manifest(lambda told: "\0" * len(told)), "its manifest is broken"),
+    "a list for a manifest": (manifest(lambda told: "[]"), "its manifest is broken"),
+    "a list of files": (manifest(lambda told: put(told, files=["rows.txt"])), "its manifest is broken"),
+    "files of numbers": (manifest(lambda told: put(told, files={"rows.txt": 1})), "its manifest is broken"),
+    "nothing made it": (manifest(lambda told: put(told, made={})), "its manifest is broken"),
+    "manifest of other files": (manifest(lambda told: listing(told, more=AWAY)), "more changed"),
+    "a name that leads out": (manifest(lambda told: listing(told, **{"../../../x": AWAY})), "../../../x changed"),
+    "a name from the root": (manifest(lambda told: listing(told, **{"/etc/hostname": AWAY})), "/etc/hostname changed"),
+    "manifest of another step": (manifest(seed_of_another), "tells of another step"),
+    "manifest by another name": (manifest(lambda told: put(told, fingerprint="0" * 64)), "tells of another step"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_noticed_set_aside_and_made_again(tmp_path, name, caplog):
+    damage, what = DAMAGES[name]
     store = Store(tmp_path)
     made = store.ensure(STEP, write)
-    rows, labels, manifest = (
-        made.folder / "rows.txt",
-        made.folder / "inner" / "labels.txt",
-        made.folder / "manifest.json",
-    )
-    if damage == "flip":
-        rows.write_text("one\ntwp\n")
-    elif damage == "truncate":
-        rows.write_text("one\n")
-    elif damage == "delete":
-        labels.unlink()
-    elif damage == "add":
-        (made.folder / "more.txt").touch()
-    elif damage == "swap":
-        a, b = rows.read_bytes(), labels.read_bytes()
-        rows.write_bytes(b)
-        labels.write_bytes(a)
-    elif damage == "manifest":
-        manifest.write_text(manifest.read_text()[:-20])
-    else:
-        told = json.loads(manifest.read_text())
-        told["identity"]["recipe"]["seed"] = 9
-        manifest.write_text(json.dumps(told))
+    damage(made.folder)
     again = store.ensure(STEP, write)
     assert (again.reused, again.digest) == (False, made.digest)
-    assert "set aside" in caplog.text
+    assert what in caplog.text and "set aside" in caplog.text
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     assert store.ensure(STEP, refuse).reused
+
+
+def test_an_artifact_of_another_step_in_its_place_is_damage(tmp_path):
+    store, other = Store(tmp_path), replace(STEP, version=2)
+    here, there = store.ensure(STEP, write).folder, store.ensure(other, write).folder
+    shutil.rmtree(here)
+    shutil.copytree(there, here)
+    assert store.find(STEP) is None
+    assert store.find(other)
+
+
+def test_a_step_that_writes_a_link_is_not_published(tmp_path):
+    def linked(folder):
+        (folder / "rows.txt").symlink_to("/etc/hostname")
+
+    with pytest.raises(Damage, match="rows.txt is a link"):
+        Store(tmp_path).ensure(STEP, linked)
+    assert Store(tmp_path).find(STEP) is None
+
+
+def test_reading_marks_the_last_use_and_changes_no_digest(tmp_path):
+    store = Store(tmp_path)
+    made = store.ensure(STEP, write)
+    os.utime(made.folder / "manifest.json", (1, 1))
+    before = time.time()
+    assert store.ensure(STEP, refuse).digest == made.digest
+    assert (made.folder / "manifest.json").stat().st_mtime >= before - 1
+    assert describe(made.folder) == json.loads((made.folder / "manifest.json").read_text())["files"]
+
+
+def test_a_store_that_may_not_be_touched_is_read_all_the_same(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.ensure(STEP, write)
+
+    def refused(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert store.ensure(STEP, refuse).reused
+
+
+@pytest.fixture
+def another_account(monkeypatch):
+    """A folder open to all, and an account that root's rights do not help."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        if os.geteuid():
+            yield Path(folder)
+            return
+        os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("closed", ["inner", "inner/labels.txt", "manifest.json", "."])
+def test_what_may_not_be_read_is_no_damage(another_account, closed):
+    store = Store(another_account / "store")
+    folder = store.ensure(STEP, write).folder
+    mode = (folder / closed).stat().st_mode
+    (folder / closed).chmod(0)
+    try:
+        with pytest.raises(RecipeError, match="cannot be read or written .*Permission denied"):
+            store.ensure(STEP, refuse)
+    finally:
+        (folder / closed).chmod(mode)
+    assert store.ensure(STEP, refuse).reused
+    assert not (store.root / "damaged").exists()
+
+
+@pytest.mark.parametrize("closed", ["partial", "locks", "."])
+def test_where_nothing_may_be_written_is_a_clear_error(another_account, closed):
+    store = Store(another_account / "store")
+    (store.root / closed).mkdir(exist_ok=True)
+    (store.root / closed).chmod(0o555)
+    with pytest.raises(RecipeError, match="cannot be read or written .*Permission denied"):
+        store.ensure(STEP, write)
+    (store.root / closed).chmod(0o777)
+
+
+def test_a_failing_disk_is_no_damage(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    store.ensure(STEP, write)
+
+    def failing(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # read() names no file
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline_lib.store.file_digest", failing)
+        with pytest.raises(RecipeError, match="Input/output error"):
+            store.ensure(STEP, refuse)
+    assert store.ensure(STEP, refuse).reused
+
+
+def test_what_a_step_cannot_open_elsewhere_stays_its_own_error(tmp_path):
+    def elsewhere(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/else.csv")
+
+    with pytest.raises(PermissionError, match="else.csv"):
+        Store(tmp_path).ensure(STEP, elsewhere)
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path):
@@ -109,14 +282,95 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
     assert not list((tmp_path / "partial").iterdir())
 
 
-def test_a_full_disk_is_a_clear_error_and_the_store_stays_sound(tmp_path):
+FULL_DISK = {
+    "no space": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "no quota": OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    "as safetensors says it": Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+}
+
+
+@pytest.mark.parametrize("name", FULL_DISK)
+def test_a_full_disk_is_a_clear_error_and_the_store_stays_sound(tmp_path, name):
     store = Store(tmp_path)
 
     def full(folder):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise FULL_DISK[name]
 
     with pytest.raises(RecipeError, match="the disk is full"):
         store.ensure(STEP, full)
+    assert not list((tmp_path / "partial").iterdir())
+    assert not store.ensure(STEP, write).reused
+
+
+def test_no_space_for_a_folder_or_a_manifest_is_a_clear_error(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("mkdir", "write_text"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, full)
+            with pytest.raises(RecipeError, match="the disk is full"):
+                store.ensure(STEP, refuse)
+    assert store.find(STEP) is None
+    assert not store.ensure(STEP, write).reused
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 kB."""
+    (tmp_path / "disk").mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path / "disk"], capture_output=True)
+    if done.returncode:
+        pytest.skip(f"a disk can only be mounted by root: {done.stderr.decode().strip()}")
+    yield tmp_path / "disk"
+    subprocess.run(["umount", tmp_path / "disk"], check=True)
+
+
+def big_file(folder):
+    with (folder / "rows.bin").open("wb") as file:
+        for _ in range(1000):
+            file.write(bytes(1000))
+
+
+def big_safetensors(folder):
+    import numpy
+    from safetensors.numpy import save_file
+
+    save_file({"weight": numpy.zeros(10**6)}, folder / "model.safetensors")
+
+
+def big_parquet(folder):
+    import numpy
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"row": numpy.random.default_rng(7).random(10**6)}), folder / "rows.parquet")
+
+
+@pytest.mark.parametrize("big", [big_file, big_safetensors, big_parquet])
+def test_a_disk_that_is_really_full(small_disk, big):
+    store, other = Store(small_disk), replace(STEP, version=2)
+    store.ensure(other, write)
+    with pytest.raises(RecipeError, match="the disk is full.*tunesmith cache gc"):
+        store.ensure(STEP, big)
+    assert store.ensure(other, refuse).reused
+    assert not list((small_disk / "partial").iterdir())
+    assert not store.ensure(STEP, write).reused
+
+
+def test_a_disk_so_full_that_not_even_damage_can_be_set_aside(small_disk):
+    store = Store(small_disk)
+    folder = store.ensure(STEP, write).folder
+    (folder / "inner" / "labels.txt").unlink()
+    with suppress(OSError):
+        for number in range(10_000):
+            (small_disk / f"{number}").write_bytes(bytes(4096))
+    with pytest.raises(RecipeError, match="the disk is full"):
+        store.ensure(STEP, write)
+    for file in small_disk.glob("[0-9]*"):
+        file.unlink()
     assert not store.ensure(STEP, write).reused
 
 
@@ -154,6 +408,20 @@ def test_a_killed_holder_frees_its_lock(tmp_path):
     process.kill()
     process.wait()
     assert not Store(tmp_path / "store").ensure(STEP, write).reused
+
+
+def test_who_waits_for_a_killed_holder_goes_on_and_makes_it(tmp_path):
+    first = making(tmp_path / "store", tmp_path / "log", 60)
+    while not (tmp_path / "log").exists():
+        time.sleep(0.01)
+    second = making(tmp_path / "store", tmp_path / "log", 0)
+    time.sleep(1)  # it has begun to wait, or will find the lock free
+    assert second.poll() is None
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert second.wait(timeout=60) == 0
+    assert (tmp_path / "log").read_text() == "made\nmade\n"
+    assert Store(tmp_path / "store").find(STEP)
 
 
 def test_work_is_kept_until_the_step_is_published(tmp_path):

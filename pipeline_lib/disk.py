@@ -1,0 +1,122 @@
+"""What a disk can do to a store: files that changed, files that are none, reads and writes that it refuses."""
+
+import errno
+import json
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline_lib.schema import RecipeError
+
+MANIFEST = "manifest.json"
+FULL = {errno.ENOSPC, errno.EDQUOT}
+REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+
+
+class Damage(ValueError):
+    """An artifact is not what was published; the message says what changed."""
+
+
+DAMAGE = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""Errors that mean other bytes or none. Any other OSError is about the disk or its rights, not about the bytes."""
+
+
+class _Made(BaseModel):
+    at: str
+    by: str
+    seconds: float
+
+
+class _Facts(BaseModel):
+    size: int
+    sha256: str
+
+
+class _Identity(BaseModel):
+    step: str
+    version: int
+    recipe: dict[str, Any]
+    inputs: dict[str, str]
+    libraries: dict[str, str]
+
+
+class _Manifest(BaseModel, strict=True):
+    identity: _Identity
+    fingerprint: str
+    made: _Made
+    files: dict[str, _Facts]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artifact; raises Damage where it has not the form of one.
+
+    Its file names are compared with those that are there and never opened, so that none can point elsewhere.
+    """
+    try:
+        text = (folder / MANIFEST).read_bytes()
+        _Manifest.model_validate_json(text)
+    except (FileNotFoundError, IsADirectoryError):
+        raise Damage("it has no manifest") from None
+    except ValidationError:
+        raise Damage("its manifest is broken") from None
+    return json.loads(text)
+
+
+def regular_files(folder: Path) -> dict[str, Path]:
+    """Every file below a folder by relative path; raises Damage for a link, a pipe or a device.
+
+    A link is refused rather than followed: what it leads to lies outside the artifact and can change by itself.
+    """
+    found = {}
+    for place, folders, names in os.walk(folder, onerror=_raise):  # rglob would pass over a folder it may not read
+        for path in (Path(place, name) for name in (*folders, *names)):
+            mode, name = path.lstat().st_mode, path.relative_to(folder).as_posix()
+            if stat.S_ISREG(mode):
+                found[name] = path
+            elif not stat.S_ISDIR(mode):
+                raise Damage(f"{name} is a link or a device, no file")
+    return dict(sorted(found.items()))
+
+
+def set_aside(root: Path, folder: Path) -> Path:
+    """Move a damaged artifact out of the way, with all that is left of it; where it lies now."""
+    aside = root / "damaged" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
+    aside.parent.mkdir(exist_ok=True)
+    os.rename(folder, aside)
+    return aside
+
+
+@contextmanager
+def in_words(root: Path, every: bool = False, field: str = "execution.store") -> Iterator[None]:
+    """Raise a RecipeError where the disk is full or refuses a file below `root` (with `every`, any OSError at all)."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, RecipeError):
+            raise
+        if _full(error):
+            mend = "Free some space, for example with `tunesmith cache gc --older-than 30d`"
+            raise RecipeError(field, str(root), "the disk is full", mend) from error
+        if isinstance(error, OSError) and (every or _refused(error, root)):
+            mend = "Nothing was set aside: see to the disk and to this account's rights, then run again"
+            raise RecipeError(field, str(root), f"cannot be read or written ({error})", mend) from error
+        raise
+
+
+def _full(error: Exception) -> bool:
+    """Safetensors and others raise errors of their own, with the system's words in them."""
+    return getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _refused(error: OSError, root: Path) -> bool:
+    return error.errno in REFUSED and error.filename is not None and Path(str(error.filename)).is_relative_to(root)
+
+
+def _raise(error: OSError) -> None:
+    raise error
