@@ -97,6 +97,7 @@ def _with_prefect() -> "Callable[[Recipe], RunOutcome]":
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail on a busy machine
     threading.Thread(target=_import_ahead, daemon=True).start()
     (found,) = entry_points(group="tunesmith.runners", name="prefect")
     return found.load()
