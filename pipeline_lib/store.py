@@ -108,9 +108,12 @@ class Store:
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
         with self._lock(step):
-            artifact = self.find(step) or self._make(step, make, by)
+            artifact = self._settle(step, make, by)
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
+
+    def _settle(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
+        return self.find(step) or self._make(step, make, by)
 
     def find(self, step: Step) -> Artifact | None:
         """The sound artifact of a step, or None; a damaged one is set aside."""
@@ -144,7 +147,7 @@ class Store:
                 if files.get(name) != manifest["files"].get(name)
             )
             raise ValueError(f"{', '.join(changed)} changed since it was made")
-        return Artifact(step.name, step.fingerprint, _digest(files), folder, manifest["made"], reused=True)
+        return Artifact(step.name, step.fingerprint, content_digest(files), folder, manifest["made"], reused=True)
 
     def _make(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.name}-{uuid.uuid4().hex}"
@@ -173,7 +176,7 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(partial, folder)
         shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)
-        return Artifact(step.name, step.fingerprint, _digest(files), folder, made, reused=False)
+        return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:
         aside = self.root / "damaged" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -210,7 +213,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """SHA-256 over the digests of files as `describe` gives them."""
     return hashlib.sha256(_canonical({name: facts["sha256"] for name, facts in files.items()})).hexdigest()
 
 
