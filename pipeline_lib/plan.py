@@ -11,6 +11,7 @@ from pipeline_lib.explain import when, why
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.remote import open_store
 from pipeline_lib.store import Artifact, Step, Store
 from pipeline_lib.training.parameters import ParameterRow, resolve
 
@@ -48,7 +49,7 @@ class Plan:
 def plan(recipe: Recipe) -> Plan:
     """The plan of a recipe; raises RecipeError for what would stop the run before its first step."""
     steps.check(recipe)
-    made = Plan(Store(recipe.execution.store))
+    made = Plan(open_store(recipe.execution.store))
     folder = locate(recipe.model)
     base = digest(made.add(identity.base_step(folder)))
     files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]

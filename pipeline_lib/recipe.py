@@ -139,7 +139,7 @@ class Execution(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
     store: str = "artifacts"
-    """Folder of the artifact store, relative to the working directory."""
+    """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix)."""
     tracking_uri: str | None = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
     experiment: str = "tunesmith"

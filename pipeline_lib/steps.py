@@ -17,6 +17,7 @@ from pipeline_lib.models.base import load_tokenizer, locate
 from pipeline_lib.models.build import copy_base, write_initial
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.remote import open_store
 from pipeline_lib.store import Artifact, Store
 
 log = logging.getLogger("tunesmith")
@@ -37,7 +38,7 @@ def check(recipe: Recipe) -> None:
 def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """Rows of all splits, encoded; one shard for each source file, so that a new file is the only one encoded."""
     check(recipe)
-    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
     files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
     shards = []
     with bar("encoding files", len(files)) as shown:
@@ -52,7 +53,9 @@ def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
 def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """The base model's own files, copied once, so that what was trained from them stays whole."""
     folder = locate(recipe.model)
-    return Store(recipe.execution.store).ensure(identity.base_step(folder), lambda into: copy_base(folder, into), by)
+    return open_store(recipe.execution.store).ensure(
+        identity.base_step(folder), lambda into: copy_base(folder, into), by
+    )
 
 
 def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> Artifact:
@@ -64,12 +67,12 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
     def make(folder: Path) -> None:
         write_initial(recipe.objective, recipe.strategies, base.folder, labels, recipe.seed, folder)
 
-    return _told(Store(recipe.execution.store).ensure(step, make, by))
+    return _told(open_store(recipe.execution.store).ensure(step, make, by))
 
 
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
-    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
     step = identity.finetune_step(recipe, inputs)
 
@@ -87,7 +90,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
 
 def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
-    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
     step = identity.evaluate_step(recipe, {"prepare": prepared.digest, "finetune": model.digest})
 
     def make(folder: Path) -> None:
@@ -105,7 +108,7 @@ def publish(
 
     What was delivered is noted in the store, so that a run whose steps are all reused does not even ask MLflow.
     """
-    store, base = Store(recipe.execution.store), fetch(recipe, by)
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
     receipt = store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
     if receipt.exists() and not _lost(recipe):
         return json.loads(receipt.read_text(encoding="utf-8"))

@@ -118,9 +118,12 @@ class Store:
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
         with in_words(self.root), self._lock(step):
-            artifact = self.find(step) or self._make(step, make, by)
+            artifact = self._settle(step, make, by)
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
+
+    def _settle(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
+        return self.find(step) or self._make(step, make, by)
 
     def find(self, step: Step) -> Artifact | None:
         """The sound artifact of a step, or None; a damaged one is set aside, one that cannot be read is left alone."""

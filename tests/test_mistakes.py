@@ -404,9 +404,10 @@ MISTAKES = {
         "line 3: …; line 4: …). Mend the rows, or allow a larger share.",
     ),
     # The store
-    "store that is a URL": (
-        ["execution.store=s3://bucket/artifacts"],
-        "execution.store = 's3://bucket/artifacts': is no folder. This version keeps its store on a local disk.",
+    "store of an unknown kind": (
+        ["execution.store=nfs://me:secret@host/artifacts"],
+        "execution.store = 'nfs://host/artifacts': cannot be opened (Protocol not known: nfs). Name a folder, or a URL "
+        "such as s3://bucket/prefix.",
     ),
     "store that is a file": (
         ["execution.store=moods.csv"],
