@@ -22,7 +22,7 @@ lint: install ## ruff and mypy
 	$(BIN)/mypy
 
 test: install ## the whole suite
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 bench: install ## against the Hugging Face Trainer, side by side, on ../shared/data (about an hour on two cores)
 	$(BIN)/python tests/benchmarks/against_trainer.py
