@@ -9,6 +9,7 @@ import yaml
 
 from pipeline_lib.evaluation.report import number
 from pipeline_lib.lineage import Lineage, file_digests, is_hub_id
+from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
 
 KINDS = {
@@ -40,7 +41,7 @@ def write_card(lineage: Lineage, out: Path) -> None:
     front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
     title = f"# {lineage.name or out.name.split('.')[1]}\n\n{_what(card, architecture)}\n"
     body = "\n".join(f"## {name}\n\n{text}\n" for name, text in sections.items())
-    (out / "README.md").write_text(f"---\n{front}---\n\n{title}\n{body}", encoding="utf-8")
+    (out / "README.md").write_text(masked(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
 
 
 def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> dict[str, Any]:

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
 
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.masking import mask_record
 from pipeline_lib.recipe import Recipe, tracking_uri
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
+for handler in logging.getLogger("mlflow").handlers:
+    handler.addFilter(mask_record)  # it shows the address of a database that does not answer
 FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
