@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline_lib import identity
 from pipeline_lib.data.shards import refuse_missing_columns, write_shard
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
+from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors, masked
 from pipeline_lib.models.base import load_tokenizer, locate
 from pipeline_lib.models.build import copy_base, write_initial
@@ -86,7 +87,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
 
-        with LiveRun(recipe, step.fingerprint, by) as watch:
+        with ending_in_order(), LiveRun(recipe, step.fingerprint, by) as watch:
             write_finetuned(
                 recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder
             )
