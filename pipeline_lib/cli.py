@@ -91,6 +91,23 @@ def plan(
         plan_view.show(made, parameters)
 
 
+@app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(metavar="RECIPE_OR_MODEL_FOLDER", help="A recipe that was run, or a model.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write: new, or empty.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, as the run was given them")] = None,
+) -> None:
+    """Write a trained model as a plain Hugging Face folder with a model card, to be loaded without this project."""
+    from pipeline_lib.export import export as write
+
+    try:
+        typer.echo(f"written to {write(source, out, overrides or [])}")
+    except RecipeError as error:
+        _fail(error)
+
+
 def _with_prefect() -> "Callable[[Recipe], RunOutcome]":
     """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines

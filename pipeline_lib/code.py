@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).parent
 REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
-PLUMBING = ("mistakes", "progress", "recipe", "recipe_file", "schema", "steps", "store", "tracking")
+PLUMBING = (
+    "interrupts",
+    "masking",
+    "mistakes",
+    "progress",
+    "recipe",
+    "recipe_file",
+    "schema",
+    "steps",
+    "store",
+    "tracking",
+)
 """What checks, shows, keeps and calls, and decides no byte: the values of a recipe are in the fingerprint already."""
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))
 

@@ -6,7 +6,6 @@ written aside and renamed.
 
 import errno
 import os
-import re
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
+from pipeline_lib.masking import masked, remember, without_password
 from pipeline_lib.schema import RecipeError
 
 ATTEMPTS = 4
@@ -31,6 +31,7 @@ class Objects:
 
     def __init__(self, url: str):
         self.url, self.shown = url, without_password(url)
+        remember(url)
         self.fs, self.root = self._connect()
 
     def read(self, name: str) -> bytes | None:
@@ -150,9 +151,4 @@ class Objects:
         account = self.url.partition("://")[2].rpartition("@")[0]
         for secret in filter(None, (account, account.partition(":")[2])):
             text = text.replace(secret, "…")
-        return without_password(text)[:200]
-
-
-def without_password(text: str) -> str:
-    """A URL as it may be shown: without user, password and query, which can hold a token."""
-    return re.sub(r"(://)(?:[^/\s]*|\S*:\S*)@|\?\S*", r"\1", text)
+        return without_password(masked(text))[:200]

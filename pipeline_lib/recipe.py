@@ -17,6 +17,7 @@ from pydantic import (
 from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
 from pipeline_lib.data.sources import Source
+from pipeline_lib.masking import remember
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
@@ -146,6 +147,12 @@ class Execution(Section):
     """MLflow experiment that the runs belong to."""
     checkpoint_seconds: PositiveFloat = 60
     """A killed training loses at most this much work."""
+
+    @field_validator("store", "tracking_uri")
+    @classmethod
+    def _keep_its_password(cls, url: str | None) -> str | None:
+        remember(url)  # to hide it wherever it turns up
+        return url
 
 
 def tracking_uri(execution: Execution) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
+from pipeline_lib.masking import masked
+
 
 class RecipeError(Exception):
     """A mistake in a recipe or in the data that it names; shown to the user without a traceback.
@@ -13,9 +15,9 @@ class RecipeError(Exception):
     """
 
     def __init__(self, field: str, value: object, problem: str, mend: str):
-        self.field, self.value, self.problem, self.mend = field, value, problem, mend
+        self.field, self.value, self.problem, self.mend = field, masked(value), masked(problem), masked(mend)
         end = "" if mend.endswith(("?", ")")) else "."
-        super().__init__(f"{field}{_shown(value)}: {problem}. {mend}{end}")
+        super().__init__(f"{field}{_shown(self.value)}: {self.problem}. {self.mend}{end}")
 
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
         return type(self), (self.field, self.value, self.problem, self.mend)

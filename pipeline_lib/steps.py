@@ -13,6 +13,8 @@ from pathlib import Path
 from pipeline_lib import identity
 from pipeline_lib.data.shards import refuse_missing_columns, write_shard
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
+from pipeline_lib.interrupts import ending_in_order
+from pipeline_lib.masking import in_errors, masked
 from pipeline_lib.models.base import load_tokenizer, locate
 from pipeline_lib.models.build import copy_base, write_initial
 from pipeline_lib.progress import bar
@@ -23,6 +25,7 @@ from pipeline_lib.store import Artifact, Store
 log = logging.getLogger("tunesmith")
 
 
+@in_errors()
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
     locate(recipe.model)
@@ -35,6 +38,7 @@ def check(recipe: Recipe) -> None:
             refuse_missing_columns(recipe.data, recipe.objective, file, split)
 
 
+@in_errors()
 def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """Rows of all splits, encoded; one shard for each source file, so that a new file is the only one encoded."""
     check(recipe)
@@ -50,6 +54,7 @@ def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
     return _told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
 
 
+@in_errors()
 def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """The base model's own files, copied once, so that what was trained from them stays whole."""
     folder = locate(recipe.model)
@@ -58,6 +63,7 @@ def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
     )
 
 
+@in_errors()
 def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> Artifact:
     """The starting point: the base's config and tokenizer, the new head, the strategies' modules."""
     base = fetch(recipe, by)
@@ -70,6 +76,7 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
     return _told(open_store(recipe.execution.store).ensure(step, make, by))
 
 
+@in_errors()
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
@@ -80,7 +87,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
 
-        with LiveRun(recipe, step.fingerprint, by) as watch:
+        with ending_in_order(), LiveRun(recipe, step.fingerprint, by) as watch:
             write_finetuned(
                 recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder
             )
@@ -88,6 +95,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
     return _told(store.ensure(step, make, by))
 
 
+@in_errors()
 def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
@@ -101,6 +109,7 @@ def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a p
     return _told(store.ensure(step, make, by))
 
 
+@in_errors()
 def publish(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, by: str = "a plain call"
 ) -> dict[str, str]:
@@ -137,7 +146,7 @@ def _lost(recipe: Recipe) -> bool:
 
 def _where(recipe: Recipe) -> str:
     """Which MLflow the recipe means: one store can deliver to several."""
-    where = f"{tracking_uri(recipe.execution)} {recipe.execution.experiment}"
+    where = f"{masked(tracking_uri(recipe.execution))} {recipe.execution.experiment}"
     return sha256(where.encode()).hexdigest()[:8]
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline_lib.evaluation.report import number
+from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.run import RunOutcome
 
@@ -20,7 +21,7 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     console = Console()
     wide = Console(width=max(console.width, WIDTH))
     wide.print(_scores(outcome))
-    uri = tracking_uri(recipe.execution)
+    uri = masked(tracking_uri(recipe.execution))
     lines = {
         "model": outcome.model.folder / "model",
         "report": outcome.report,

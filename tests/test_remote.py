@@ -15,7 +15,8 @@ import pytest
 
 from pipeline_lib import objects, steps
 from pipeline_lib.explain import when
-from pipeline_lib.objects import Objects, without_password
+from pipeline_lib.masking import without_password
+from pipeline_lib.objects import Objects
 from pipeline_lib.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.remote import RemoteStore, open_store

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -31,11 +32,15 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         _data(data, prepared),
         _training(summary),
         "<h2>Recipe</h2><pre>",
-        html.escape(recipe.model_dump_json(indent=1, exclude={"execution", "name"})),
+        html.escape(json.dumps(masked(_told(recipe)), indent=1, ensure_ascii=False)),
         "</pre>",
     ]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     (folder / "report.html").write_text(page + "\n".join(parts), encoding="utf-8")
+
+
+def _told(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude={"execution", "name"})
 
 
 def number(value: float | None) -> str:

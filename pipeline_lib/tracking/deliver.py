@@ -1,7 +1,6 @@
 """Bring what a run made to MLflow, each thing once."""
 
 import json
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.schema import RecipeError
@@ -31,10 +31,9 @@ def deliver(
     try:
         return _deliver(Tracker(recipe, by), prepared, model, scores, base)
     except MlflowException as error:
-        where = re.sub("//[^/@]*@", "//", tracking_uri(recipe.execution))  # a password must not be shown
-        problem = f"MLflow does not take the run ({str(error).splitlines()[0][:200]})"
+        problem = f"MLflow does not take the run ({masked(str(error)).splitlines()[0][:200]})"
         mend = "Nothing is lost: run the same command again when it answers"
-        raise RecipeError("execution.tracking_uri", where, problem, mend) from error
+        raise RecipeError("execution.tracking_uri", tracking_uri(recipe.execution), problem, mend) from error
 
 
 def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Artifact, base: Path) -> dict[str, str]:
@@ -57,15 +56,14 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
     tracker.add_history(run, pq.read_table(model.folder / "history.parquet").to_pylist())
     summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
-    facts = {**dict(flatten(recipe.model_dump(mode="json", exclude={"execution"}))), **summary}
+    told = masked(recipe.model_dump(mode="json"))
+    facts = {**dict(flatten({name: part for name, part in told.items() if name != "execution"})), **summary}
     known = run.data.params  # a delivery that broke off may have logged some, and MLflow lets none be logged anew
     params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
     for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
         client.log_batch(run_id, params=params[begin : begin + 100])
     client.log_inputs(run_id, list(_data_inputs(recipe)))
-    client.log_text(
-        run_id, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "recipe.yaml"
-    )
+    client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), "recipe.yaml")
     for path in (
         model.folder / "parameters.parquet",
         prepared.folder / "report.json",
@@ -112,7 +110,7 @@ def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:
     for split in SPLITS:
         for file in source.files(split):
             digest = "".join(file_digest(part) for part in source.parts(file))[:32]
-            where = json.dumps({"uri": str(file)})
+            where = json.dumps({"uri": masked(str(file))})
             yield DatasetInput(Dataset(file.name, digest, source.kind, where), [InputTag("mlflow.data.context", split)])
 
 
@@ -126,6 +124,6 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _address(recipe: Recipe, run: Run) -> str:
-    uri = tracking_uri(recipe.execution)
+    uri = masked(tracking_uri(recipe.execution))
     page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return uri.rstrip("/") + page if uri.startswith("http") else f"{run.info.run_id} in {uri}"

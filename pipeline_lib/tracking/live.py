@@ -25,7 +25,8 @@ class LiveRun:
     def __init__(self, recipe: Recipe, fingerprint: str, by: str):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
         self.records: queue.Queue[Sequence[dict[str, Any]] | None] = queue.Queue()
-        self.failed = False
+        self.settled: str | None = None
+        """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
@@ -37,7 +38,8 @@ class LiveRun:
         self.records.put(list(records))
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        self.failed = kind is not None
+        if kind is not None:  # Ctrl-C, SIGTERM and an orchestrator's cancellation are no Exceptions
+            self.settled = "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.records.put(None)
         self.thread.join(timeout=60)
 
@@ -49,9 +51,9 @@ class LiveRun:
             run = tracker.run("training", self.fingerprint)
             tracker.reopen(run)
             self._send(tracker, run)
-            if self.failed:
-                tracker.finish(run.info.run_id, "FAILED")
-                tracker.finish(run.data.tags["mlflow.parentRunId"], "FAILED")
+            if self.settled:
+                tracker.finish(run.info.run_id, self.settled)
+                tracker.finish(run.data.tags["mlflow.parentRunId"], self.settled)
         except Exception as error:  # whatever MLflow's trouble is, it must not end a training
             log.warning("MLflow does not answer (%s): training goes on, its curves are delivered at the end", error)
 

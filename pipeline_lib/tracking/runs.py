@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
 
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.masking import mask_record
 from pipeline_lib.recipe import Recipe, tracking_uri
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
+for handler in logging.getLogger("mlflow").handlers:
+    handler.addFilter(mask_record)  # it shows the address of a database that does not answer
 FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
@@ -24,6 +28,7 @@ class Tracker:
 
     def __init__(self, recipe: Recipe, by: str):
         self.recipe, self.by = recipe, by
+        self.compared: set[str] = set()
         self.client = MlflowClient(tracking_uri(recipe.execution))
         name = recipe.execution.experiment
         found = self.client.get_experiment_by_name(name)
@@ -49,7 +54,17 @@ class Tracker:
         for begin in range(done, len(records), BATCH):
             part, now = records[begin : begin + BATCH], int(time.time() * 1000)
             metrics = [Metric(f"{r['split']}/{r['metric']}", r["value"], now, r["step"]) for r in part]
-            self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
+            told = RunTag(DELIVERED, str(begin + len(part)))
+            self.client.log_batch(run.info.run_id, self._unlogged(run.info.run_id, metrics), tags=[told])
+
+    def _unlogged(self, run_id: str, metrics: list[Metric]) -> list[Metric]:
+        """MLflow keeps a batch's metrics before its tag: what a kill between the two has left must not come twice."""
+        if run_id in self.compared:
+            return metrics
+        self.compared.add(run_id)
+        names = {metric.key for metric in metrics} & self.client.get_run(run_id).data.metrics.keys()
+        there = {(known.key, known.step) for name in names for known in self.client.get_metric_history(run_id, name)}
+        return [metric for metric in metrics if (metric.key, metric.step) not in there]
 
     def reopen(self, run: Run) -> None:
         """Go on in a run that a kill or an error ended, and in its parent."""

@@ -1,8 +1,9 @@
 """The training loop: steps of equal cost, exact loss over accumulation, validation, the best checkpoint."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import predict
+from pipeline_lib.interrupts import Interrupts
 from pipeline_lib.models.places import places
 from pipeline_lib.progress import Bar, bar
 from pipeline_lib.recipe import Recipe
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+log = logging.getLogger("tunesmith")
 Watch = Callable[[Sequence[dict[str, Any]]], None]
 """Told of new history records: step, epoch, split, metric, value."""
 
@@ -44,12 +47,13 @@ class Loop:
     accelerator: "Accelerator"
     checkpoints: Checkpoints
     watch: Watch = lambda records: None
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     def run(self) -> State:
         """Train to the end, from the last checkpoint where there is one; the model is left with the best weights."""
         self.begin()
         self.watch(self.state.history)
-        with bar("training", self.steps, self.state.step) as shown:
+        with self.interrupts, bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)
@@ -67,7 +71,7 @@ class Loop:
             regularizer.prepare(self.model)
         self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
         self._restore_scaler()
-        self.saved = time.monotonic()
+        self.saved, self.kept = time.monotonic(), (self.state.step, self.state.epoch)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
         """The parameters that are trained at some time, by name."""
@@ -167,12 +171,19 @@ class Loop:
         self.watch(records)
 
     def _save_if_due(self) -> None:
-        if time.monotonic() - self.saved < self.recipe.execution.checkpoint_seconds:
-            return
+        due = time.monotonic() - self.saved >= self.recipe.execution.checkpoint_seconds
+        stopping = self.interrupts.received is not None
+        if due or (stopping and self.kept != (self.state.step, self.state.epoch)):
+            self._save()
+        if stopping:
+            log.info("training stopped after step %d: the same command goes on from there", self.state.step)
+            self.interrupts.deliver()
+
+    def _save(self) -> None:
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
         self.checkpoints.save(self.state, self.stepper.weights, self.optimizer.optimizer)
-        self.saved = time.monotonic()
+        self.saved, self.kept = time.monotonic(), (self.state.step, self.state.epoch)
 
     def _restore_scaler(self) -> None:
         if self.accelerator.scaler is not None and self.state.scaler:

@@ -1,0 +1,56 @@
+"""Give a trained model away: a folder that transformers loads without this project, and a card that says what it is."""
+
+import os
+import shlex
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline_lib import lineage
+from pipeline_lib.models.build import TRAINED
+from pipeline_lib.schema import RecipeError
+
+
+def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
+    """Write the model of a recipe's run, or of a model's folder, to the folder `out`, whole or not at all.
+
+    Raises RecipeError where there is no such model, it cannot be written plainly, or `out` is taken.
+    """
+    from pipeline_lib.model_card import write_card
+    from pipeline_lib.models.plain import write_plain
+
+    _refuse_taken(out)
+    found = _find(source, overrides)
+    aside = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        aside.mkdir(parents=True)
+        write_plain(found.model, found.base, aside)
+        write_card(found, aside)
+        if out.exists():  # and empty
+            out.rmdir()
+        os.rename(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return out
+
+
+def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
+    if not source.is_dir():
+        from pipeline_lib.recipe_file import load
+
+        command = shlex.join(["tunesmith", "run", str(source), *overrides])
+        return lineage.of_recipe(load(source, list(overrides)), command)
+    if overrides:
+        mend = "Leave them out, or give the recipe in place of the folder"
+        raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", mend)
+    found = lineage.of_folder(source)
+    if found.base is None and (found.model / TRAINED).exists():
+        problem = "holds what differs from its base alone, and the base is not in its store"
+        raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
+    return found
+
+
+def _refuse_taken(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise RecipeError("OUT", str(out), "is there already, and is not empty", "Name a new folder")

@@ -1,0 +1,106 @@
+"""What a trained model came from and how it was scored, followed from manifest to manifest through the store."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib import steps
+from pipeline_lib.models.build import CARD
+from pipeline_lib.plan import plan
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store import MANIFEST, content_digest
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Folders, as far as they are there. A model that was taken out of its store knows little of itself."""
+
+    model: Path
+    """The folder with tunesmith.json."""
+    base: Path | None = None
+    prepared: Path | None = None
+    scores: Path | None = None
+    name: str = ""
+    """The recipe's name."""
+    base_name: str = ""
+    """What the recipe calls the base."""
+    revision: str = ""
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """The trained model's."""
+
+    @property
+    def root(self) -> Path:
+        """The store's."""
+        return self.model.parents[3]
+
+
+def of_recipe(recipe: Recipe, command: str) -> Lineage:
+    """What a recipe's run has left in the store; raises RecipeError with `command` where it has not run."""
+    missing = [planned.step for planned in plan(recipe).planned if planned.artifact is None]
+    if missing:
+        problem = f"has not been run: the store lacks {', '.join(dict.fromkeys(missing))}"
+        raise RecipeError("recipe", recipe.name, problem, f"Run it first: {command}")
+    data = steps.prepare(recipe)  # all of these are reused, verified, and fetched where the store is far away
+    model = steps.finetune(recipe, data, steps.initialise(recipe, data))
+    scores, base = steps.evaluate(recipe, data, model), steps.fetch(recipe)
+    named = {"name": recipe.name, "base_name": recipe.model.base, "revision": recipe.model.revision or ""}
+    return Lineage(
+        model.folder / "model", base.folder, data.folder, scores.folder, manifest=_manifest(model.folder), **named
+    )
+
+
+def of_folder(folder: Path) -> Lineage:
+    """What is known of a model's folder: all that its store tells, or what lies beside it as in an MLflow model."""
+    found = next((place for place in (folder, folder / "model") if (place / CARD).is_file()), None)
+    if found is None:
+        mend = f"Give a recipe, or a model's folder, which holds {CARD}"
+        raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(folder), "is no trained model", mend)
+    found = found.absolute()
+    if not (found.parent / MANIFEST).is_file():
+        beside = found.parent / "base"
+        return Lineage(found, beside if beside.is_dir() else None)
+    manifest = _manifest(found.parent)
+    lineage = Lineage(found, manifest=manifest)
+    inputs, mine = manifest["identity"]["inputs"], content_digest(manifest["files"])
+    scored = [place for place in _newest(lineage.root, "evaluate") if _inputs(place).get("finetune") == mine]
+    base, prepared = (_holding(lineage.root, step, inputs[step]) for step in ("base", "prepare"))
+    return Lineage(found, base, prepared, next(iter(scored), None), manifest=manifest)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a base's name means a repository of the hub to everyone, and not a folder of one machine."""
+    return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and not Path(name).exists()
+
+
+def file_digests(lineage: Lineage) -> list[str]:
+    """The SHA-256 of each source file, in the order of the data report; empty where its shard is not here."""
+    if lineage.prepared is None:
+        return []
+    shards = json.loads((lineage.prepared / "shards.json").read_text(encoding="utf-8"))
+    places = [lineage.prepared.parents[1] / "shard" / fingerprint[:16] for fingerprint in shards]
+    return [_inputs(place).get("file 0") or "" for place in places]
+
+
+def _holding(root: Path, step: str, digest: str) -> Path | None:
+    same = (place for place in _newest(root, step) if content_digest(_manifest(place).get("files", {})) == digest)
+    return next(same, None)
+
+
+def _newest(root: Path, step: str) -> list[Path]:
+    places = [file.parent for file in (root / "steps" / step).glob(f"*/{MANIFEST}")]
+    return sorted(places, key=lambda place: _manifest(place).get("made", {}).get("at", ""), reverse=True)
+
+
+def _inputs(folder: Path) -> dict[str, str]:
+    return _manifest(folder).get("identity", {}).get("inputs", {})
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """A manifest, empty where it is not there or broken: what a card does not know it leaves out."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

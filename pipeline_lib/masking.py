@@ -1,0 +1,112 @@
+"""Passwords and tokens stay inside: `masked` stands wherever text leaves a run, for a log, an error, a file, MLflow.
+
+Two things are hidden: what stands in a URL where credentials stand, and, wherever they turn up, the values of the
+environment's secrets and of the passwords in the URLs that a recipe has named.
+"""
+
+import logging
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+HIDDEN = "…"
+SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|PWD|SECRET|ACCESS_KEY|API_KEY|APIKEY|CREDENTIALS?|SAS)(_|$)", re.I)
+PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
+"""Variables that only name where a secret is, or the working directory."""
+SHORTEST = 6
+"""A shorter word can stand in any text by chance; in a URL it is hidden all the same."""
+QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*)\?[^\s'\")]*")
+SIGNED = re.compile(r"[?&][\w.-]*(?:sig|token|secret|password|key|credential)[\w.-]*=([^&#\s]+)", re.I)
+
+_remembered: set[str] = set()
+
+
+def masked(value: Any) -> Any:
+    """A text without what is secret in it; of lists and dictionaries, each text in them."""
+    if isinstance(value, str):
+        for secret in _secrets():
+            value = value.replace(secret, HIDDEN)
+        return QUERY.sub(r"\1", _without_account(value))
+    if isinstance(value, dict):
+        return {masked(key): masked(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
+    return value
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown: without user, password and query, which can hold a token."""
+    return re.sub(r"\?\S*", "", _without_account(url))
+
+
+def remember(url: str | None) -> None:
+    """Keep in mind what is secret in a URL: a driver's error may tell the password alone."""
+    account = (url or "").partition("://")[2].rpartition("@")[0]
+    password = account.partition(":")[2]
+    for secret in (password, *SIGNED.findall(url or "")):
+        _remembered.update(form for form in (secret, unquote(secret)) if len(form) >= SHORTEST)
+
+
+@contextmanager
+def in_errors() -> Iterator[None]:
+    """Errors leave masked, with all that they were raised from: terminals show their texts, orchestrators keep them."""
+    try:
+        yield
+    except Exception as error:
+        if not _mask(error):
+            raise RuntimeError(masked(f"{type(error).__name__}: {error}")) from None
+        _mask_chain(error)
+        raise
+
+
+def _mask_chain(error: BaseException) -> None:
+    """What an error was raised from, which a traceback shows too; where it cannot be masked it is cut off."""
+    seen = {id(error)}
+    while (before := error.__cause__ or error.__context__) is not None and id(before) not in seen:
+        seen.add(id(before))
+        if not _mask(before):
+            error.__cause__ = error.__context__ = None
+            return
+        error = before
+
+
+def _mask(error: BaseException) -> bool:
+    """Mask an error's texts in place; whether nothing secret is left in what it says."""
+    if masked(str(error)) != str(error):
+        error.args = tuple(masked(str(part) if isinstance(part, BaseException) else part) for part in error.args)
+        for name in (*vars(error), "filename", "filename2", "strerror"):
+            if isinstance(text := getattr(error, name, None), str):
+                setattr(error, name, masked(text))
+    if notes := getattr(error, "__notes__", None):
+        error.__notes__ = masked(notes)
+    return bool(masked(str(error)) == str(error))
+
+
+def mask_record(record: logging.LogRecord) -> bool:
+    """A filter for loggers and handlers: the record's text without what is secret in it, its traceback too."""
+    text = record.getMessage()
+    if (shown := masked(text)) != text:
+        record.msg, record.args = shown, None
+    if record.exc_info and record.exc_info[1]:
+        record.exc_text = masked("".join(traceback.format_exception(record.exc_info[1])).rstrip())
+    return True
+
+
+def _without_account(text: str) -> str:
+    # one slash: where a URL was taken for a path it has lost the other
+    return re.sub(r"(:/{1,2})(?:\S*:\S*|[^/\s]*)@", r"\1", text)
+
+
+def _secrets() -> list[str]:
+    """Longest first: one may be a part of another."""
+    remember(os.environ.get("MLFLOW_TRACKING_URI"))
+    named = (value for name, value in os.environ.items() if SECRET.search(name) and not PLACE.search(name))
+    found = {value for value in named if len(value) >= SHORTEST and not os.path.exists(value)}
+    return sorted(found | _remembered, key=len, reverse=True)
+
+
+logging.getLogger("tunesmith").addFilter(mask_record)  # here: whatever runs a step, each of its lines goes through

@@ -1,0 +1,167 @@
+"""README.md of an exported model: what it is, from what, how well, on which data, how trained, and its limits."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline_lib.evaluation.report import number
+from pipeline_lib.lineage import Lineage, file_digests, is_hub_id
+from pipeline_lib.masking import masked
+from pipeline_lib.models.build import CARD
+
+KINDS = {
+    "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
+    "ForTokenClassification": ("AutoModelForTokenClassification", "token-classification"),
+    "ForQuestionAnswering": ("AutoModelForQuestionAnswering", "question-answering"),
+    "ForMaskedLM": ("AutoModelForMaskedLM", "fill-mask"),
+    "ForConditionalGeneration": ("AutoModelForSeq2SeqLM", ""),
+    "LMHeadModel": ("AutoModelForCausalLM", "text-generation"),
+    "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
+}
+"""How an architecture is loaded, and what the hub calls its task, by the end of its name."""
+UNKNOWN = "Not recorded beside this model."
+
+
+def write_card(lineage: Lineage, out: Path) -> None:
+    """Write README.md, with the front matter that the hub reads."""
+    card = _json(lineage.model / CARD)
+    scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
+    (architecture,) = _json(out / "config.json")["architectures"]
+    sections = {
+        "Use": _use(architecture, card["objective"]),
+        "From what": _base(lineage, card),
+        "How well": _scores(scores),
+        "On which data": _data(lineage),
+        "How trained": _training(lineage, card),
+        "Limits": _limits(card, scores),
+    }
+    front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
+    title = f"# {lineage.name or out.name.split('.')[1]}\n\n{_what(card, architecture)}\n"
+    body = "\n".join(f"## {name}\n\n{text}\n" for name, text in sections.items())
+    (out / "README.md").write_text(masked(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
+
+
+def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """Language and licence are left out: nobody has told them, and a guess would bind those who read it."""
+    kinds = [strategy["kind"].replace("_", "-") for strategy in card["strategies"]]
+    task = _kind(architecture)[1]
+    return {
+        "library_name": "transformers",
+        **({"base_model": lineage.base_name} if is_hub_id(lineage.base_name) else {}),
+        **({"pipeline_tag": task} if task else {}),
+        "tags": ["tunesmith", card["objective"]["kind"].replace("_", "-"), *kinds],
+        **({"metrics": list(scores["metrics"])} if scores else {}),
+    }
+
+
+def _what(card: dict[str, Any], architecture: str) -> str:
+    labels = card["labels"]
+    told = f" It tells apart {len(labels)} labels: {_listed(labels)}." if labels else ""
+    objective = card["objective"]["kind"].replace("_", " ")
+    return f"A `{architecture}` that was fine-tuned with Tunesmith for {objective}.{told}"
+
+
+def _use(architecture: str, objective: dict[str, Any]) -> str:
+    auto = _kind(architecture)[0]
+    cut = f"\n\nTexts were cut to {objective['max_length']} tokens." if objective.get("max_length") else ""
+    cloze = objective.get("cloze")
+    asks = f"\n\nLabels are asked for as words in the template `{cloze['template']}`." if cloze else ""
+    lines = (f"from transformers import {auto}, AutoTokenizer", "", f"model = {auto}.from_pretrained(FOLDER)")
+    code = "\n".join((*lines, "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"))
+    return f"```python\n{code}\n```{cut}{asks}"
+
+
+def _base(lineage: Lineage, card: dict[str, Any]) -> str:
+    called = lineage.base_name
+    name = f"`{called}`" if is_hub_id(called) or called.startswith("package:") else "A base model in a local folder"
+    commit = f", revision `{lineage.revision}`" if lineage.revision else ""
+    files = _table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
+    return f"{name}{commit}. Its files:\n\n{files}"
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    if not scores:
+        return UNKNOWN
+    head = ("metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means")
+    rows = [
+        (
+            name,
+            number(score["value"]),
+            f"{number(score['low'])} to {number(score['high'])}",
+            *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
+            score["meaning"] + ("" if score["higher_is_better"] else " (lower is better)"),
+        )
+        for name, score in scores["metrics"].items()
+    ]
+    return f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{_table(head, rows)}"
+
+
+def _data(lineage: Lineage) -> str:
+    if lineage.prepared is None:
+        return UNKNOWN
+    report = _json(lineage.prepared / "report.json")
+    rows = [
+        (told["split"], told["file"], told["rows"], told["unusable"], f"`{digest}`" if digest else "–")
+        for told, digest in zip(report["files"], file_digests(lineage), strict=True)
+    ]
+    used = ", ".join(f"{count:,} {split}" for split, count in report["rows"].items())
+    return f"Rows used: {used}.\n\n{_table(('given for', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
+
+
+def _training(lineage: Lineage, card: dict[str, Any]) -> str:
+    recipe = lineage.manifest.get("identity", {}).get("recipe", {})
+    parts = {"strategies": card["strategies"], **{name: recipe[name] for name in ("regularizers",) if name in recipe}}
+    lists = [f"{name.capitalize()}: {_parts(each)}." for name, each in parts.items()]
+    facts = dict(_flat(recipe.get("training", {}))) | {name: recipe[name] for name in ("seed",) if name in recipe}
+    if (lineage.model.parent / "summary.json").is_file():
+        facts |= {f"{name} (done)": value for name, value in _json(lineage.model.parent / "summary.json").items()}
+    facts |= lineage.manifest.get("identity", {}).get("libraries", {})
+    table = _table(("what", "value"), facts.items()) if facts else UNKNOWN
+    return "\n\n".join([*lists, table])
+
+
+def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
+    lines = [
+        "The scores hold for texts like the test rows; on other texts, domains or languages they say nothing.",
+        f"The model was scored in {card['precision']}; in another number format single answers can differ.",
+        "What the base has learned, its biases among it, is still in the model; its licence holds on.",
+    ]
+    if scores and any(score["low"] is None for score in scores["metrics"].values()):
+        lines.append("Scores without an interval rest on too few rows for one.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _kind(architecture: str) -> tuple[str, str]:
+    return next((kind for end, kind in KINDS.items() if architecture.endswith(end)), ("AutoModel", ""))
+
+
+def _parts(parts: Sequence[dict[str, Any]]) -> str:
+    """full; lora (rank 8, alpha 16.0) ..."""
+    told = []
+    for part in parts:
+        fields = ", ".join(
+            f"{name} {value}" for name, value in _flat(part) if name != "kind" and value not in (None, [])
+        )
+        told.append(f"{part['kind']} ({fields})" if fields else part["kind"])
+    return "; ".join(told) or "none"
+
+
+def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    return ((name.replace("_", " "), part) for name, part in value.items())
+
+
+def _listed(labels: Sequence[str], most: int = 20) -> str:
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return ", ".join(f"`{label}`" for label in labels[:most]) + more
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,173 @@
+"""An export loads with plain transformers, and answers as the evaluation did. `pytest tests/test_export.py`."""
+
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline_lib.cli import app
+from pipeline_lib.export import export
+from pipeline_lib.models.build import TRAINED
+from pipeline_lib.recipe import check
+from pipeline_lib.run import run
+from pipeline_lib.schema import RecipeError
+
+LORA, PARTIAL = {"kind": "lora", "rank": 2}, {"kind": "partial", "last_layers": 1}
+STRATEGIES = {
+    "full": [{"kind": "full"}],
+    "partial": [PARTIAL],
+    "lora": [LORA],
+    "dora": [LORA | {"dora": True}],
+    "ia3": [{"kind": "ia3"}],
+    "partial and lora": [PARTIAL, LORA],
+}
+PLAIN = """
+import json, sys, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+folder, texts = sys.argv[1], json.load(sys.stdin)
+model, told = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+answers = []
+for text in texts:
+    with torch.no_grad():
+        logits = model.eval()(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits[0]
+    best = int(logits.argmax())
+    answers.append([model.config.id2label[best], float(logits.softmax(-1)[best])])
+ours = [name for name in sys.modules if name.startswith("pipeline_lib") or name == "peft"]
+lost = [str(key) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in told[name]]
+facts = {"class": type(model).__name__, "ours": ours, "lost": lost, "problem": model.config.problem_type}
+print(json.dumps(facts | {"answers": answers, "names": list(model.state_dict())}))
+"""
+
+
+@pytest.fixture
+def ran(document, tiny, tmp_path):
+    """ran(strategies, family): the outcome of a short run, its recipe's file, and a folder that is still free."""
+
+    def train(strategies, family="bert", **changes):
+        document["model"]["base"], document["strategies"] = str(tiny[family]), strategies
+        document["training"]["epochs"] = 2
+        document["evaluation"] = {"baselines": ["majority"]}
+        path = tmp_path / "moods.yaml"
+        path.write_text(json.dumps(document | changes), encoding="utf-8")
+        return SimpleNamespace(outcome=run(check(document | changes)), recipe=path, out=tmp_path / "plain")
+
+    return train
+
+
+def plainly(folder, texts):
+    """What a process with nothing but transformers makes of an export."""
+    command = [sys.executable, "-c", PLAIN, str(folder)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("strategies", STRATEGIES.values(), ids=STRATEGIES)
+def test_plain_transformers_answers_as_the_evaluation_did(ran, strategies, family):
+    made = ran(strategies, family)
+    rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
+    told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
+    assert [answer[0] for answer in told["answers"]] == [row["prediction"] for row in rows]
+    expected = [row["probability"] for row in rows]
+    assert [answer[1] for answer in told["answers"]] == pytest.approx(expected, abs=2e-5)
+    assert (told["ours"], told["lost"]) == ([], [])
+    assert told["problem"] == "single_label_classification"
+    assert told["class"] == {"bert": "BertForSequenceClassification", "gpt2": "GPT2ForSequenceClassification"}[family]
+    assert not [name for name in told["names"] if "base_layer" in name or "lora" in name or "ia3" in name]
+    assert not (made.out / TRAINED).exists()
+
+
+def test_a_folder_of_the_store_gives_the_same_as_its_recipe(ran, tmp_path):
+    made = ran([LORA])
+    export(made.recipe, made.out)
+    export(made.outcome.model.folder, tmp_path / "again")
+    files = [sorted(file.name for file in folder.iterdir()) for folder in (made.out, tmp_path / "again")]
+    assert files[0] == files[1]
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (made.out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_a_model_that_writes_keeps_how_it_writes(document, tiny, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    document["objective"] = {"kind": "language_modeling", "modeling": "causal", "block_size": 8}
+    document["model"]["base"], document["training"]["epochs"] = str(tiny["gpt2"]), 1
+    document["strategies"] = [LORA]
+    outcome = run(check(document))
+    export(outcome.model.folder / "model", tmp_path / "plain")
+    assert (tmp_path / "plain" / "generation_config.json").is_file()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "plain")
+    assert model.lm_head.weight.data_ptr() == model.transformer.wte.weight.data_ptr()  # tied, as the base's are
+
+
+REFUSED = {
+    "prompt": ([{"kind": "prompt", "length": 3}], "'prompt' cannot be written as plain weights"),
+    "bottleneck": ([{"kind": "bottleneck", "size": 4}], "'bottleneck' cannot be written as plain weights"),
+    "lora on which adapters hang": (
+        [LORA | {"targets": ["output.dense"]}, {"kind": "bottleneck", "size": 4}],
+        "'lora' and 'bottleneck' cannot be written as plain weights",
+    ),
+}
+
+
+@pytest.mark.parametrize(("strategies", "problem"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_plain_weights_is_refused(ran, strategies, problem):
+    made = ran(strategies)
+    with pytest.raises(RecipeError, match=f"{problem}.* Serve the model with MLflow"):
+        export(made.recipe, made.out)
+    assert not made.out.exists()
+    assert not [file for file in made.out.parent.iterdir() if file.name.startswith(".plain")]
+
+
+def test_a_recipe_that_was_not_run_is_told_with_the_command(document, tmp_path):
+    path = tmp_path / "moods.yaml"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    said = CliRunner().invoke(app, ["export", str(path), str(tmp_path / "plain"), "seed=8"])
+    assert said.exit_code == 2
+    assert "has not been run: the store lacks base, shard, prepare, initialise, finetune, evaluate" in said.output
+    assert f"tunesmith run {path} seed=8" in said.output
+
+
+def test_nothing_is_written_over(ran):
+    made = ran([{"kind": "partial"}])
+    made.out.mkdir()
+    (made.out / "mine").touch()
+    with pytest.raises(RecipeError, match="is there already, and is not empty"):
+        export(made.recipe, made.out)
+    with pytest.raises(RecipeError, match="is no trained model"):
+        export(made.out, made.out / "deeper")
+    with pytest.raises(RecipeError, match="changes a recipe"):
+        export(made.outcome.model.folder, made.out / "deeper", ["seed=8"])
+
+
+def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
+    import hashlib
+
+    made = ran([LORA], regularizers=[{"kind": "weight_decay", "value": 0.01}])
+    text = (export(made.recipe, made.out) / "README.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---\n")[1])
+    scores = json.loads((made.outcome.scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert front["library_name"] == "transformers"
+    assert front["pipeline_tag"] == "text-classification"
+    assert front["tags"] == ["tunesmith", "text-classification", "lora"]
+    assert front["metrics"] == list(scores["metrics"])
+    assert not {"language", "license", "base_model"} & front.keys()  # a folder of this machine is no name of a base
+    accuracy = scores["metrics"]["accuracy"]
+    assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in text
+    assert "majority" in text
+    assert f"| train | moods.csv | 60 | 0 | `{hashlib.sha256(moods_csv.read_bytes()).hexdigest()}` |" in text
+    assert "Rows used: 36 train, 12 validation, 12 test." in text
+    assert (
+        json.loads((made.outcome.model.folder / "model" / "tunesmith.json").read_text())["base"]["model.safetensors"]
+        in text
+    )
+    for words in ("lora (", "rank 2", "weight_decay (value 0.01)", "| learning rate | 0.005 |", "| epochs | 2 |"):
+        assert words in text
+    assert str(made.out.parent) not in text
