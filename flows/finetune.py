@@ -9,8 +9,9 @@ from tasks import steps
 
 @flow(name="finetune", flow_run_name="{recipe.name}", persist_result=False)
 def finetune(recipe: Recipe) -> RunOutcome:
-    """Prepare the data, initialise the model, fine-tune it, evaluate it, and publish the result."""
-    data = steps.prepare(recipe)
+    """Encode and prepare the data, initialise the model, fine-tune it, evaluate it, and publish the result."""
+    files = steps.encode(recipe)
+    data = steps.prepare(recipe, files)
     start = steps.initialise(recipe, data)
     model = steps.finetune(recipe, data, start)
     scores = steps.evaluate(recipe, data, model)

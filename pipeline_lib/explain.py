@@ -1,6 +1,7 @@
 """Why a step has to be made: what differs from the nearest artifact that there is."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,10 +21,13 @@ class Difference(NamedTuple):
     now: Any
 
     def __str__(self) -> str:
-        if self.what.startswith("inputs."):
-            return f"{self.what.removeprefix('inputs.')} {_change(self.before, self.now)}"
-        if self.what.startswith("code."):
-            return f"the code of {self.what.removeprefix('code.')} {_change(self.before, self.now)}"
+        part, _, name = self.what.partition(".")
+        if part == "inputs":
+            return _input(name, _change(self.before, self.now))
+        if part == "code":
+            return f"the code of {name} {_change(self.before, self.now)}"
+        if part == "libraries" and MISSING not in (self.before, self.now):
+            return f"{name} {self.before} → {self.now}"
         return f"{self.what.removeprefix('recipe.')} {_shown(self.before)} → {_shown(self.now)}"
 
 
@@ -33,10 +37,11 @@ MISSING = object()
 def why(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
     """The differences to the nearest of the step's artifacts, in words: the same in a plan, the log and Prefect."""
     nearest = min(manifests, key=lambda told: len(differences(told["identity"], step)), default=None)
+    waits = _waits(step)
     if nearest is None:
-        return _waits(step) if None in step.inputs.values() else "there is none yet"
+        return waits or "there is none yet"
     found = differences(nearest["identity"], step)
-    words = [_waits(step)] if None in step.inputs.values() else []
+    words = [waits] if waits else []
     words += [str(difference) for difference in found[:SHOWN]]
     if len(found) > SHOWN:
         words.append(f"{len(found) - SHOWN} more differences")
@@ -54,7 +59,7 @@ def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
 
 def _matters(found: Difference, kinds: set[str], step: "Step") -> bool:
     """Of a part of another kind the kind says it all, and what waits for its inputs does not know them yet."""
-    if None in step.inputs.values() and found.what.startswith(("inputs.", "recipe.labels")):
+    if _waits(step) and found.what.startswith(("inputs.", "recipe.labels")):
         return False
     if found.what.startswith("code."):  # another kind brings its own module
         return not kinds or MISSING not in (found.before, found.now)
@@ -63,7 +68,10 @@ def _matters(found: Difference, kinds: set[str], step: "Step") -> bool:
 
 
 def _waits(step: "Step") -> str:
-    return f"waits for {', '.join(name for name, digest in step.inputs.items() if digest is None)}"
+    """What has to be made first; of many files that are alike the first one stands for all. Empty: nothing."""
+    names = [name.partition(" (")[0] for name, digest in step.inputs.items() if digest is None]
+    names += ["labels"] if step.recipe.get("labels", ()) is None else []
+    return f"waits for {', '.join(dict.fromkeys(names))}" if names else ""
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,6 +80,14 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(part, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
+
+
+def _input(name: str, change: str) -> str:
+    """Files of data have no name of their own: by it nothing is decided."""
+    if re.fullmatch(r"file \d+", name) and change == "changed":
+        return "the file holds other bytes"
+    plain = re.sub("^(train|validation|test) [0-9a-f]{12}.*", r"a \1 file", name)
+    return f"{plain} {change}"
 
 
 def _change(before: Any, now: Any) -> str:

@@ -147,6 +147,12 @@ class Execution(Section):
     """MLflow experiment that the runs belong to."""
     checkpoint_seconds: PositiveFloat = 60
     """A killed training loses at most this much work."""
+    workers: PositiveInt = 1
+    """How many source files are encoded side by side, each in a process of its own; 1: here, one after the other."""
+    task_runner: Literal["processes", "threads", "ray", "dask"] = "processes"
+    """Who encodes files side by side in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
+    cluster: str | None = None
+    """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
 
     @field_validator("store", "tracking_uri")
     @classmethod
@@ -199,6 +205,11 @@ class Recipe(Section):
         if self.execution.precision == "fp16" and self.execution.device == "cpu":
             problem = "needs a GPU, and execution.device is cpu"
             raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
+        if self.execution.cluster and self.execution.task_runner not in ("ray", "dask"):
+            problem = f"is not used, as execution.task_runner is {self.execution.task_runner}"
+            raise RecipeError(
+                "execution.cluster", self.execution.cluster, problem, "Choose ray or dask, or leave it out"
+            )
         self.objective.refuse_unknown_metrics(self)
         self.objective.refuse_unfit_baselines(self)
         return self

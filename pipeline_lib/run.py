@@ -25,8 +25,9 @@ class RunOutcome:
 
 
 def run(recipe: Recipe) -> RunOutcome:
-    """Prepare, initialise, fine-tune, evaluate and publish, without an orchestrator."""
-    data = steps.prepare(recipe)
+    """Encode, prepare, initialise, fine-tune, evaluate and publish, without an orchestrator."""
+    files = steps.encode(recipe)
+    data = steps.prepare(recipe, files)
     start = steps.initialise(recipe, data)
     model = steps.finetune(recipe, data, start)
     scores = steps.evaluate(recipe, data, model)

@@ -11,13 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline_lib import identity
-from pipeline_lib.data.shards import refuse_missing_columns, write_shard
+from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
+from pipeline_lib.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors, masked
-from pipeline_lib.models.base import load_tokenizer, locate
-from pipeline_lib.models.build import copy_base, write_initial
-from pipeline_lib.progress import bar
+from pipeline_lib.models.base import locate
+from pipeline_lib.models.build import write_initial
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.remote import open_store
 from pipeline_lib.store import Artifact, Store
@@ -39,28 +39,21 @@ def check(recipe: Recipe) -> None:
 
 
 @in_errors()
-def prepare(recipe: Recipe, by: str = "a plain call") -> Artifact:
-    """Rows of all splits, encoded; one shard for each source file, so that a new file is the only one encoded."""
+def encode(recipe: Recipe, by: str = "a plain call", spread: Spread = here) -> Encoded:
+    """A shard for each source file, so that a new file is the only one encoded; `spread` decides who encodes them."""
     check(recipe)
-    store, base = open_store(recipe.execution.store), fetch(recipe, by)
-    files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
-    shards = []
-    with bar("encoding files", len(files)) as shown:
-        for split, file in files:
-            shards.append(Shard(split, file.name, _shard(recipe, store, base.folder, file, by)))
-            shown.advance(file.name)
-    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
-    step = identity.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
-    return _told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
+    return encode_files(recipe, fetch(recipe, by), by, spread)
 
 
 @in_errors()
-def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
-    """The base model's own files, copied once, so that what was trained from them stays whole."""
-    folder = locate(recipe.model)
-    return open_store(recipe.execution.store).ensure(
-        identity.base_step(folder), lambda into: copy_base(folder, into), by
-    )
+def prepare(recipe: Recipe, encoded: Encoded | None = None, by: str = "a plain call") -> Artifact:
+    """Rows of all splits, checked and shared out, over the shards of all files."""
+    store, encoded = open_store(recipe.execution.store), encoded or encode(recipe, by)
+    base = encoded.base.folder
+    shards = [Shard(each.split, each.file.name, shard(recipe, store, base, each, by)) for each in encoded.files]
+    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
+    step = identity.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
+    return _told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
 
 
 @in_errors()
@@ -148,13 +141,6 @@ def _where(recipe: Recipe) -> str:
     """Which MLflow the recipe means: one store can deliver to several."""
     where = f"{masked(tracking_uri(recipe.execution))} {recipe.execution.experiment}"
     return sha256(where.encode()).hexdigest()[:8]
-
-
-def _shard(recipe: Recipe, store: Store, base: Path, file: Path, by: str) -> Artifact:
-    step = identity.shard_step(recipe, base, file)
-    return store.ensure(
-        step, lambda folder: write_shard(recipe.data, recipe.objective, load_tokenizer(base), file, folder), by
-    )
 
 
 def _shards(store: Store) -> Path:

@@ -302,6 +302,11 @@ MISTAKES = {
         ["execution.precision=fp16"],
         "execution.precision = 'fp16': needs a GPU, and execution.device is cpu. Choose bf16, fp32 or auto.",
     ),
+    "cluster that nobody asks": (
+        ["execution.cluster=tcp://10.0.0.7:8786"],
+        "execution.cluster = 'tcp://10.0.0.7:8786': is not used, as execution.task_runner is processes. Choose ray or "
+        "dask, or leave it out.",
+    ),
     # The base model
     "base that is no folder": (
         ["model.base=no/such/folder"],

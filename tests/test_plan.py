@@ -26,7 +26,7 @@ def test_nothing_is_there_yet(document):
         "base": "there is none yet",
         "shard": "there is none yet",
         "prepare": "waits for train file",
-        "initialise": "waits for base",
+        "initialise": "waits for base, labels",
         "finetune": "waits for prepare, initialise, base",
         "evaluate": "waits for prepare, finetune",
     }

@@ -1,0 +1,137 @@
+"""Source files -> shards: which of them are to be encoded, and how they are, one by one or side by side."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline_lib import identity
+from pipeline_lib.data.shards import write_shard
+from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.explain import differences
+from pipeline_lib.models.base import load_tokenizer, locate
+from pipeline_lib.models.build import copy_base
+from pipeline_lib.pool import one_by_one, side_by_side
+from pipeline_lib.progress import bar
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.remote import open_store
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store import Artifact, Step, Store
+
+log = logging.getLogger("tunesmith")
+NOTES = 5
+"""Failed files that are told of after the first one."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A source file, the split that it is given for, and the step that encodes it."""
+
+    split: str
+    file: Path
+    step: Step
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """All source files of a recipe, the base whose tokenizer encodes them, and how many were not in the store."""
+
+    base: Artifact
+    files: tuple[Encoding, ...]
+    made: int
+
+    @property
+    def message(self) -> str:
+        """What happened, in the words that Prefect shows."""
+        return f"{len(self.files) - self.made} of {len(self.files)} files reused"
+
+
+Outcomes = Iterator[tuple[Encoding, BaseException | None]]
+Spread = Callable[[Recipe, Artifact, Sequence[Encoding], str], Outcomes]
+"""Who encodes: takes recipe, base, the files and for whom; each file comes back, with its error if it failed."""
+
+
+def encode_files(recipe: Recipe, base: Artifact, by: str, spread: Spread) -> Encoded:
+    """Encode what is not in the store; one file that fails stops no other, and its error is raised at the end."""
+    files = tuple(
+        Encoding(split, file, identity.shard_step(recipe, base.folder, file))
+        for split in SPLITS
+        for file in recipe.data.source.files(split)
+    )
+    waiting, failed = _missing(open_store(recipe.execution.store), files), {}
+    if waiting:
+        with bar("encoding files", len(files), len(files) - len(waiting)) as shown:
+            for each, error in spread(_from_anywhere(recipe), base, waiting, by):
+                if error:
+                    failed[each.file] = error
+                shown.advance(each.file.name)
+    _raise_first([(file, failed[file]) for file in (each.file for each in waiting) if file in failed])
+    return Encoded(base, files, len(waiting))
+
+
+def here(recipe: Recipe, base: Artifact, files: Sequence[Encoding], by: str) -> Outcomes:
+    """Encode with plain calls: in this process, or in `execution.workers` others."""
+    work, workers = partial(encode_file, recipe, base, by), min(recipe.execution.workers, len(files))
+    alone = workers == 1
+    for each, outcome in one_by_one(work, files) if alone else side_by_side(work, files, workers):
+        if isinstance(outcome, BaseException):
+            yield each, outcome
+            continue
+        if not alone:  # what a worker logs is not seen here
+            log.info("%-11s %s, from %s", "shard", outcome.message, each.file.name)
+        yield each, None
+
+
+def encode_file(recipe: Recipe, base: Artifact, by: str, each: Encoding) -> Artifact:
+    """The shard of one file, in whatever process; raises RecipeError if it would not be the one that is wanted."""
+    folder = base.folder if base.folder.is_dir() else fetch(recipe, by).folder  # another machine has another cache
+    found = identity.shard_step(recipe, folder, each.file)
+    if found.fingerprint != each.step.fingerprint:
+        first = next(map(str, differences(each.step.identity(), found)), "libraries have other versions")
+        mend = "Run again, and give all workers the same files and libraries"
+        raise RecipeError("data.source", str(each.file), f"is not what it was when the run began ({first})", mend)
+    return shard(recipe, open_store(recipe.execution.store), folder, each, by)
+
+
+def shard(recipe: Recipe, store: Store, base: Path, each: Encoding, by: str) -> Artifact:
+    """The sound shard of one file."""
+
+    def make(folder: Path) -> None:
+        write_shard(recipe.data, recipe.objective, load_tokenizer(base), each.file, folder)
+
+    return store.ensure(each.step, make, by)
+
+
+def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
+    """The base model's own files, copied once, so that what was trained from them stays whole."""
+    folder = locate(recipe.model)
+    return open_store(recipe.execution.store).ensure(
+        identity.base_step(folder), lambda into: copy_base(folder, into), by
+    )
+
+
+def _from_anywhere(recipe: Recipe) -> Recipe:
+    """The recipe with the whole path of its store: a worker may have another working directory."""
+    where = recipe.execution.store
+    where = where if "://" in where else str(Path(where).absolute())
+    return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": where})})
+
+
+def _missing(store: Store, files: Sequence[Encoding]) -> list[Encoding]:
+    """What is to be encoded: files of the same bytes once, and none that has a manifest (`prepare` reads all)."""
+    of_bytes = {each.step.fingerprint: each for each in reversed(files)}
+    return [each for each in files if of_bytes[each.step.fingerprint] is each and not store.peek(each.step)]
+
+
+def _raise_first(failed: Sequence[tuple[Path, BaseException]]) -> None:
+    """Raise the first error as it is; the others are notes on it."""
+    if not failed:
+        return
+    (file, first), *others = failed
+    first.add_note(f"while encoding {file}; the files that could be encoded are kept")
+    for other, error in others[:NOTES]:
+        first.add_note(f"{other}: {error}")
+    if len(others) > NOTES:
+        first.add_note(f"and {len(others) - NOTES} files more")
+    raise first

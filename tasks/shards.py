@@ -1,0 +1,44 @@
+"""Source files, each encoded by a task run of its own: Prefect shows them, and where one failed, why."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import TaskRunner
+from prefect.utilities.annotations import unmapped
+
+from pipeline_lib.encode import Encoding, Outcomes, Spread, encode_file
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store import Artifact
+from tasks.told import told
+
+
+@task(task_run_name="{each.file.name}", cache_policy=NO_CACHE, persist_result=False)
+def shard(recipe: Recipe, base: Artifact, by: str, each: Encoding) -> Artifact:
+    """Encode one source file."""
+    return told(encode_file(recipe, base, by, each))
+
+
+def mapped(runner: TaskRunner[Any]) -> Spread:
+    """Files are mapped over a task runner that lives no longer than they take."""
+    return partial(_mapped, runner)
+
+
+def _mapped(runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[Encoding], by: str) -> Outcomes:
+    same = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
+    with runner:
+        futures = list(runner.map(cast(Any, shard), {**same, "each": list(files)}))
+        of_future = dict(zip(futures, files, strict=True))
+        for future in as_completed(futures):
+            yield of_future[future], _error(future)
+
+
+def _error(future: PrefectFuture[Artifact]) -> BaseException | None:
+    try:
+        future.result()
+    except Exception as error:
+        return error
+    return None
