@@ -18,6 +18,7 @@ from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.parameters import ParameterRow, optimizer
+from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 
@@ -67,6 +68,7 @@ class Loop:
             regularizer.prepare(self.model)
         self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
         self._restore_scaler()
+        refuse_drift(weights.values(), self.state.step, self.accelerator)
         self.saved = time.monotonic()
 
     def _weights(self) -> "dict[str, nn.Parameter]":
@@ -116,6 +118,7 @@ class Loop:
             self._save_if_due()
         self.state.epoch += 1
         self.state.position = 0
+        refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
         if len(self.validation.encoded):
             self._validate()
         self._save_if_due()
@@ -126,7 +129,7 @@ class Loop:
 
     def _validate(self) -> None:
         """Score the validation rows, and remember the weights if they are the best so far."""
-        scores = self._scores()
+        scores = from_first(self._scores, self.accelerator)
         self._tell("validation", scores)
         metric = (self.stopper.metric if self.stopper else None) or self.recipe.objective.main_metric
         better = 1 if metric != "loss" and self.recipe.objective.metrics()[metric].higher_is_better else -1
@@ -134,7 +137,8 @@ class Loop:
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = scores[metric], self.state.step
             self.state.epochs_without_gain = 0
-            self.checkpoints.save_best(self.state, self.stepper.weights)
+            if self.accelerator.is_main_process:
+                self.checkpoints.save_best(self.state, self.stepper.weights)
         else:
             self.state.epochs_without_gain += 1
 
@@ -167,7 +171,8 @@ class Loop:
         self.watch(records)
 
     def _save_if_due(self) -> None:
-        if time.monotonic() - self.saved < self.recipe.execution.checkpoint_seconds:
+        due = time.monotonic() - self.saved >= self.recipe.execution.checkpoint_seconds
+        if not (due and self.accelerator.is_main_process):
             return
         if self.accelerator.scaler is not None:
             self.state.scaler = self.accelerator.scaler.state_dict()
