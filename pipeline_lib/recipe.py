@@ -139,6 +139,8 @@ class Execution(Section):
     """Where to compute; auto: a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
+    processes: PositiveInt = 1
+    """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
     store: str = "artifacts"
     """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix)."""
     tracking_uri: str | None = None

@@ -29,10 +29,11 @@ log = logging.getLogger("tunesmith")
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
     locate(recipe.model)
-    if recipe.execution.device == "cuda" or recipe.execution.precision == "fp16":
+    execution = recipe.execution
+    if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
-        accelerator(recipe.execution)
+        accelerator(execution)
     for split in SPLITS:
         for file in recipe.data.source.files(split):
             refuse_missing_columns(recipe.data, recipe.objective, file, split)
@@ -79,11 +80,11 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
     def make(folder: Path) -> None:
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
+        from pipeline_lib.training.launch import launch_finetuned
 
+        train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order(), LiveRun(recipe, step.fingerprint, by) as watch:
-            write_finetuned(
-                recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder
-            )
+            train(recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder)
 
     return _told(store.ensure(step, make, by))
 

@@ -1,5 +1,6 @@
 """Where to compute, and in which number format."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.recipe import Execution
@@ -8,20 +9,28 @@ from pipeline_lib.schema import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+PATIENCE = timedelta(days=1)
+"""How long a rank waits for the others: rank 0 may validate for long, and that one died the launcher sees at once."""
+
 
 def accelerator(execution: Execution) -> "Accelerator":
     """Accelerate's device and precision for an execution; raises RecipeError where the machine has not got them."""
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import InitProcessGroupKwargs
 
     gpu = torch.cuda.is_available() and execution.device != "cpu"
     if execution.device == "cuda" and not gpu:
         raise RecipeError("execution.device", "cuda", "there is no GPU that torch can use", "Choose cpu or auto")
     if execution.precision == "fp16" and not gpu:
         raise RecipeError("execution.precision", "fp16", "needs a GPU", "Choose bf16, fp32 or auto")
+    if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
+        problem = f"needs as many GPUs, and torch can use {gpus}"
+        raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
     AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes, each its own way
-    return Accelerator(mixed_precision=_precision(execution.precision, gpu), cpu=not gpu)
+    waiting = InitProcessGroupKwargs(timeout=PATIENCE)
+    return Accelerator(mixed_precision=_precision(execution.precision, gpu), cpu=not gpu, kwargs_handlers=[waiting])
 
 
 def precision_of(accelerator: "Accelerator") -> Literal["fp32", "bf16", "fp16"]:

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 def write_finetuned(
     recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch, folder: Path
 ) -> None:
-    """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints."""
+    """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints.
+
+    In one of several processes: train with the others, and let rank 0 write.
+    """
     loop = build_loop(recipe, prepared, shards, base, initial, work, watch)
     loop.run()
+    if not loop.accelerator.is_main_process:
+        return
     trained = [row.name for row in loop.table if row.trained]
     write_trained(loop.model, trained, initial, precision_of(loop.accelerator), folder / "model")
     write_table(loop.table, folder / "parameters.parquet")
@@ -76,6 +81,7 @@ def _summary(loop: Loop) -> dict[str, object]:
         "best": loop.state.best,
         "parameters": sum(counts.values()),
         "trained_parameters": sum(counts[row.name] for row in loop.table if row.trained),
+        "processes": loop.accelerator.num_processes,
         "device": str(loop.accelerator.device.type),
         "precision": precision_of(loop.accelerator),
     }

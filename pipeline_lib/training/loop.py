@@ -20,6 +20,7 @@ from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.parameters import ParameterRow, optimizer
+from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 
@@ -71,6 +72,7 @@ class Loop:
             regularizer.prepare(self.model)
         self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
         self._restore_scaler()
+        refuse_drift(weights.values(), self.state.step, self.accelerator)
         self.saved, self.kept = time.monotonic(), (self.state.step, self.state.epoch)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
@@ -120,6 +122,7 @@ class Loop:
             self._save_if_due()
         self.state.epoch += 1
         self.state.position = 0
+        refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
         if len(self.validation.encoded):
             self._validate()
         self._save_if_due()
@@ -130,7 +133,7 @@ class Loop:
 
     def _validate(self) -> None:
         """Score the validation rows, and remember the weights if they are the best so far."""
-        scores = self._scores()
+        scores = from_first(self._scores, self.accelerator)
         self._tell("validation", scores)
         metric = (self.stopper.metric if self.stopper else None) or self.recipe.objective.main_metric
         better = 1 if metric != "loss" and self.recipe.objective.metrics()[metric].higher_is_better else -1
@@ -138,7 +141,8 @@ class Loop:
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = scores[metric], self.state.step
             self.state.epochs_without_gain = 0
-            self.checkpoints.save_best(self.state, self.stepper.weights)
+            if self.accelerator.is_main_process:
+                self.checkpoints.save_best(self.state, self.stepper.weights)
         else:
             self.state.epochs_without_gain += 1
 
@@ -173,7 +177,8 @@ class Loop:
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.saved >= self.recipe.execution.checkpoint_seconds
         stopping = self.interrupts.received is not None
-        if due or (stopping and self.kept != (self.state.step, self.state.epoch)):
+        due = due or (stopping and self.kept != (self.state.step, self.state.epoch))
+        if due and self.accelerator.is_main_process:
             self._save()
         if stopping:
             log.info("training stopped after step %d: the same command goes on from there", self.state.step)

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline_lib.data.dataset import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.batches import collate, within
+from pipeline_lib.training.ranks import add_up
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,17 +63,26 @@ class Stepper:
         return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": float(norm)}
 
     def _backward(self, rows: np.ndarray) -> float:
-        """Gradients of the whole step; the loss without what regularizers add."""
-        units = max(1, int(self.units[rows].sum()))
-        parts = within(rows, self.train.lengths, self.recipe.training.batch_tokens)
+        """Gradients of the whole step; the loss without what regularizers add. Each rank takes a share of the rows."""
+        units, here = max(1, int(self.units[rows].sum())), self.accelerator
+        mine = rows[here.process_index :: here.num_processes]  # they stand by length: shares cost about the same
+        parts = within(mine, self.train.lengths, self.recipe.training.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturbed(self.weights, self.start))
+            self._part_ways()
             loss = float(sum(self._part(part, units) for part in parts))
-        for regularizer in self.recipe.regularizers:
+        for regularizer in self.recipe.regularizers if here.is_main_process else ():  # of the weights: counted once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
-                self.accelerator.backward(penalty)
-        return loss
+                here.backward(penalty)
+        return add_up(self.weights.values(), loss, here)
+
+    def _part_ways(self) -> None:
+        """Until here all ranks draw the same, as their weights must be; dropout and noise are each rank's own."""
+        import torch
+
+        if rank := self.accelerator.process_index:
+            torch.manual_seed(_mix(torch.initial_seed(), rank))
 
     def _part(self, rows: np.ndarray, units: int) -> "Tensor":
         objective = self.recipe.objective
@@ -100,5 +110,5 @@ class Stepper:
 
 
 def _mix(seed: int, step: int) -> int:
-    """One 63-bit seed for the random numbers of a step."""
+    """One 63-bit seed for the random numbers of a step, and from that one for those of a rank."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,91 @@
+"""One of the processes that train together, started by `launch.py`."""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline_lib.recipe import check
+from pipeline_lib.training.launch import CHANNEL, JOB
+from pipeline_lib.training.loop import Watch
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(folder: str) -> None:
+    """Train as the job in this folder says; an error is told to the launcher, which then ends the other ranks."""
+    place = Path(folder)
+    job = json.loads((place / JOB).read_text(encoding="utf-8"))
+    _die_with(job["launcher"])
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["WORLD_SIZE"]))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))  # torch reads it when it is imported
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
+    try:
+        _train(job, place)
+    except Exception as error:
+        _tell(error)
+        os._exit(1)  # a clean end could wait for ranks that wait for this one
+
+
+def _die_with(launcher: int) -> None:
+    """Be killed by the kernel when the launcher dies, however that happens: nobody else would end this process."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:  # it died before
+        sys.exit(1)
+
+
+def _train(job: dict[str, Any], place: Path) -> None:
+    from accelerate import PartialState
+
+    from pipeline_lib.training.finetune import write_finetuned
+
+    prepared, shards, base, initial, work, folder = map(Path, job["folders"])
+
+    def train(watch: Watch) -> None:
+        write_finetuned(check(job["recipe"]), prepared, shards, base, initial, work, watch, folder)
+
+    if os.environ["RANK"] == "0":
+        with (place / CHANNEL).open("w", encoding="utf-8") as channel:
+            logger = logging.getLogger("tunesmith")
+            logger.setLevel(logging.INFO)
+            logger.addHandler(_Teller(channel))
+            train(lambda records: _say(channel, records=list(records)))
+    else:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  one bar and one warning of a kind are enough
+        train(lambda records: None)
+    PartialState().destroy_process_group()
+
+
+class _Teller(logging.Handler):
+    """Sends log lines through the channel."""
+
+    def __init__(self, channel: TextIO):
+        super().__init__()
+        self.channel = channel
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(self.channel, level=record.levelno, line=record.getMessage())
+
+
+def _say(channel: TextIO, **what: Any) -> None:
+    channel.write(json.dumps(what) + "\n")
+    channel.flush()
+
+
+def _tell(error: Exception) -> None:
+    """Leave the error where the launcher looks for it; `message` and `timestamp` are what that reads itself."""
+    told = {"message": str(error), "timestamp": int(time.time()), "at": time.time()}
+    told |= {
+        "kind": type(error).__name__,
+        "args": error.__reduce__()[1],
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told, default=str), encoding="utf-8")
