@@ -33,7 +33,7 @@ class Bottleneck(StrategySection):
     """The function f."""
     scale: PositiveFloat | None = None
     """The factor s; empty: 4 if parallel, as in He et al. 2022, else 1."""
-    rate: PositiveFloat = 10.0
+    rate: PositiveFloat = 20.0
     """Learning rate of the adapters and the head, relative to the recipe's: new weights move further than old ones."""
     layer_norms: bool | None = None
     """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""

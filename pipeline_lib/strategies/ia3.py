@@ -21,7 +21,7 @@ class IA3(StrategySection):
     """
 
     kind: Literal["ia3"]
-    rate: PositiveFloat = 10.0
+    rate: PositiveFloat = 100.0
     """The vectors' learning rate, relative to the recipe's: so few numbers near one have to move far."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:

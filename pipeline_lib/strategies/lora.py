@@ -30,7 +30,7 @@ class LoRA(StrategySection):
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
     """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: as in PEFT, queries and values."""
-    rate: PositiveFloat = 10.0
+    rate: PositiveFloat = 20.0
     """Learning rate of the updates and the head, relative to the recipe's: new weights move further than old ones."""
     dora: bool = False
     """Learn the columns' lengths apart from their directions."""

@@ -24,7 +24,7 @@ class Partial(StrategySection):
     biases: bool = False
     """Train all bias terms."""
     rate: PositiveFloat | None = None
-    """Learning rate of what is trained, relative to the recipe's; empty: 1, and 20 for the head or biases alone."""
+    """Learning rate of what is trained, relative to the recipe's; empty: 1, for biases 20, for the head alone 100."""
     gradual: bool = False
     """Begin with what stands above the layers, and train one layer more at each epoch; needs `last_layers`."""
 
@@ -45,8 +45,9 @@ class Partial(StrategySection):
         return self.head_scale() if self.trains(place) and not place.is_head else 1.0
 
     def head_scale(self) -> float:
-        """`rate`; so few numbers have to move far."""
-        return self.rate or (1.0 if self.last_layers or self.patterns else 20.0)
+        """`rate`; the fewer numbers there are to move, the further they have to."""
+        of_few = 20.0 if self.biases else 100.0
+        return self.rate or (1.0 if self.last_layers or self.patterns else of_few)
 
     def thawed(self, place: Place, epoch: int) -> bool:
         """From `start_epoch` on; where it is gradual, as many epochs later as there are layers from the top."""

@@ -79,7 +79,7 @@ def test_gradual_needs_layers():
 @pytest.mark.parametrize(
     ("strategies", "expected"),
     [
-        ([Partial(kind="partial")], 20.0),
+        ([Partial(kind="partial")], 100.0),
         ([Partial(kind="partial", biases=True)], 20.0),
         ([Partial(kind="partial", last_layers=1)], 1.0),
         ([LoRA(kind="lora", rate=4.0), SoftPrompt(kind="prompt", rate=8.0)], 4.0),
