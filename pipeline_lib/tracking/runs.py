@@ -15,6 +15,7 @@ from pipeline_lib.recipe import Recipe, tracking_uri
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
 FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
+PARENT_OF = "tunesmith.parent_of"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
 
@@ -24,6 +25,7 @@ class Tracker:
 
     def __init__(self, recipe: Recipe, by: str):
         self.recipe, self.by = recipe, by
+        self.had: dict[str, set[int]] = {}
         self.client = MlflowClient(tracking_uri(recipe.execution))
         name = recipe.execution.experiment
         found = self.client.get_experiment_by_name(name)
@@ -31,13 +33,20 @@ class Tracker:
 
     def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
-        found = self.client.search_runs([self.experiment], f"tags.`{FINGERPRINT}` = '{fingerprint}'", max_results=1)
-        return found[0] if found else self._start(kind, fingerprint, parent or self._parent())
+        found = self._tagged(FINGERPRINT, fingerprint)
+        return found or self._start(kind, fingerprint, parent or self._parent(fingerprint))
 
-    def _parent(self) -> str:
-        return self.client.create_run(
-            self.experiment, run_name=self.recipe.name, tags={"tunesmith.by": self.by}
-        ).info.run_id
+    def _tagged(self, tag: str, value: str) -> Run | None:
+        found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+        return found[0] if found else None
+
+    def _parent(self, fingerprint: str) -> str:
+        """The parent of an artifact's run: one that a kill left without it, else a new one."""
+        tags = {PARENT_OF: fingerprint, "tunesmith.by": self.by}
+        parent = self._tagged(PARENT_OF, fingerprint) or self.client.create_run(
+            self.experiment, run_name=self.recipe.name, tags=tags
+        )
+        return parent.info.run_id
 
     def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
         tags = {FINGERPRINT: fingerprint, "mlflow.parentRunId": parent, "tunesmith.by": self.by}
@@ -48,8 +57,16 @@ class Tracker:
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
             part, now = records[begin : begin + BATCH], int(time.time() * 1000)
-            metrics = [Metric(f"{r['split']}/{r['metric']}", r["value"], now, r["step"]) for r in part]
+            named = [(f"{r['split']}/{r['metric']}", r) for r in part]
+            had = {name: self._had(run.info.run_id, name) for name in dict(named)}
+            metrics = [Metric(name, r["value"], now, r["step"]) for name, r in named if r["step"] not in had[name]]
             self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
+
+    def _had(self, run_id: str, metric: str) -> set[int]:
+        """Steps of a metric from before this process: MLflow takes metrics first, and a kill may cut off their tag."""
+        if metric not in self.had:
+            self.had[metric] = {known.step for known in self.client.get_metric_history(run_id, metric)}
+        return self.had[metric]
 
     def reopen(self, run: Run) -> None:
         """Go on in a run that a kill or an error ended, and in its parent."""
