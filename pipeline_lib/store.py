@@ -119,6 +119,7 @@ class Store:
         """
         with in_words(self.root), self._lock(step):
             artifact = self._settle(step, make, by)
+            shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)  # also after a kill just here
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
 
@@ -197,7 +198,6 @@ class Store:
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(partial, folder)
-        shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)
         return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:

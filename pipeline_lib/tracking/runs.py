@@ -19,6 +19,7 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table
 for handler in logging.getLogger("mlflow").handlers:
     handler.addFilter(mask_record)  # it shows the address of a database that does not answer
 FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
+PARENT_OF = "tunesmith.parent_of"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
 
@@ -36,13 +37,20 @@ class Tracker:
 
     def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
-        found = self.client.search_runs([self.experiment], f"tags.`{FINGERPRINT}` = '{fingerprint}'", max_results=1)
-        return found[0] if found else self._start(kind, fingerprint, parent or self._parent())
+        found = self._tagged(FINGERPRINT, fingerprint)
+        return found or self._start(kind, fingerprint, parent or self._parent(fingerprint))
 
-    def _parent(self) -> str:
-        return self.client.create_run(
-            self.experiment, run_name=self.recipe.name, tags={"tunesmith.by": self.by}
-        ).info.run_id
+    def _tagged(self, tag: str, value: str) -> Run | None:
+        found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+        return found[0] if found else None
+
+    def _parent(self, fingerprint: str) -> str:
+        """The parent of an artifact's run: one that a kill left without it, else a new one."""
+        tags = {PARENT_OF: fingerprint, "tunesmith.by": self.by}
+        parent = self._tagged(PARENT_OF, fingerprint) or self.client.create_run(
+            self.experiment, run_name=self.recipe.name, tags=tags
+        )
+        return parent.info.run_id
 
     def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
         tags = {FINGERPRINT: fingerprint, "mlflow.parentRunId": parent, "tunesmith.by": self.by}

@@ -68,7 +68,7 @@ class Checkpoints:
         """Put weights and optimizer where the last sound checkpoint left them; None if there is none."""
         from safetensors.torch import load_file
 
-        for place in sorted(self.folder.glob("step-*"), reverse=True):
+        for place in sorted(self.folder.glob("step-*"), key=_when, reverse=True):
             if not self._sound(place):
                 log.warning("checkpoint %s is damaged: passed over", place.name)
                 continue
@@ -99,6 +99,11 @@ class Checkpoints:
             return json.loads((place / "manifest.json").read_text(encoding="utf-8")) == describe(place)
         except (OSError, ValueError):
             return False
+
+
+def _when(place: Path) -> list[int]:
+    """Step and epoch of a checkpoint, as numbers: epoch 10 comes after epoch 9."""
+    return [int(number) for number in place.name.split("-")[1:]]
 
 
 def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
