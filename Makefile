@@ -27,7 +27,11 @@ test: install ## the whole suite
 bench: install ## against the Hugging Face Trainer, side by side, on ../shared/data (about an hour on two cores)
 	$(BIN)/python tests/benchmarks/against_trainer.py
 
+tables: install ## every strategy and every objective on ../shared/data, as the tables of the README (hours on two cores)
+	$(BIN)/python tests/benchmarks/strategies.py
+	$(BIN)/python tests/benchmarks/objectives.py
+
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test bench clean
+.PHONY: help install demo lint test bench tables clean
