@@ -135,7 +135,7 @@ DOCUMENT = {
     "model": {"base": "base"},
     "objective": {"kind": "text_classification"},
     "regularizers": [{"kind": "dropout", "value": 0.0}],
-    "training": {"epochs": 3, "learning_rate": 5e-4, "max_grad_norm": 1e6},
+    "training": {"epochs": 3, "learning_rate": 1e-4, "max_grad_norm": 1e6},
     "execution": {"device": "cpu", "precision": "fp32"},
 }
 

@@ -8,6 +8,7 @@ import contextvars
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import uuid
@@ -108,9 +109,15 @@ def _pass_on(channel: Path, watch: Watch) -> None:
                 log.log(told["level"], "%s", told["line"])
 
 
+def _place(failure: Any) -> tuple[bool, bool, float]:
+    """By SIGTERM the launcher itself ends the ranks that go on."""
+    ended = failure.exitcode == -signal.SIGTERM
+    return ended, failure.exitcode >= 0, failure.error_file_data.get("at", float("inf"))
+
+
 def _first(failed: Any) -> Exception:
     """The error that was first: of a rank killed from outside, else the one told first; the others' follow from it."""
-    first = min(failed.failures.values(), key=lambda f: (f.exitcode >= 0, f.error_file_data.get("at", float("inf"))))
+    first = min(failed.failures.values(), key=_place)
     told = first.error_file_data
     if "kind" not in told:
         how = f"was ended by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
