@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveFloat
 
 from pipeline_lib.schema import Section
 
@@ -70,3 +70,18 @@ class StrategySection(Section):
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Fold injected modules into the base's weights where that changes no output; called on trained models."""
+
+
+class AddedWeights(StrategySection):
+    """What adds weights of its own to a model that stays as it is."""
+
+    rate: PositiveFloat = 20.0
+    """Learning rate of what is added and of the head, relative to the recipe's: new weights move further than old."""
+
+    def lr_scale(self, place: Place) -> float:
+        """`rate` for what it trains."""
+        return self.rate if self.trains(place) else 1.0
+
+    def head_scale(self) -> float:
+        """As fast as what is added."""
+        return self.rate

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from pipeline_lib.models.modules import modules
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import AddedWeights, Place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class Bottleneck(StrategySection):
+class Bottleneck(AddedWeights):
     """Adapters h <- h + s W_up f(W_down h + b_down) + s b_up, h being what a sub-layer puts out before its residual.
 
     houlsby: after attention and after the feed-forward (Houlsby et al. 2019, figure 2). pfeiffer: after the
@@ -33,8 +33,6 @@ class Bottleneck(StrategySection):
     """The function f."""
     scale: PositiveFloat | None = None
     """The factor s; empty: 4 if parallel, as in He et al. 2022, else 1."""
-    rate: PositiveFloat = 20.0
-    """Learning rate of the adapters and the head, relative to the recipe's: new weights move further than old ones."""
     layer_norms: bool | None = None
     """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
 
@@ -57,14 +55,6 @@ class Bottleneck(StrategySection):
         """The adapters, and the layer norms where asked for."""
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
         return ".adapter." in place.name or (norms and place.depth > 0 and _is_norm(place.name))
-
-    def lr_scale(self, place: Place) -> float:
-        """`rate` for both."""
-        return self.rate if self.trains(place) else 1.0
-
-    def head_scale(self) -> float:
-        """As fast as the adapters."""
-        return self.rate
 
     @property
     def _factor(self) -> float:

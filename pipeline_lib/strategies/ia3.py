@@ -6,13 +6,13 @@ from pydantic import PositiveFloat
 
 from pipeline_lib.models.modules import modules
 from pipeline_lib.strategies import through_peft
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import AddedWeights, Place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class IA3(StrategySection):
+class IA3(AddedWeights):
     """(IA)^3: softmax(Q (l_k * K)^T / sqrt(d_k)) (l_v * V) and (l_ff * f(W_1 x)) W_2, the vectors l being learned.
 
     Liu et al. 2022, section 3.3. The vectors start at one, so that training starts from the base's own function, and
@@ -34,14 +34,6 @@ class IA3(StrategySection):
     def trains(self, place: Place) -> bool:
         """The vectors."""
         return ".ia3_l." in place.name
-
-    def lr_scale(self, place: Place) -> float:
-        """`rate` for the vectors."""
-        return self.rate if self.trains(place) else 1.0
-
-    def head_scale(self) -> float:
-        """As fast as the vectors."""
-        return self.rate
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Multiply the vectors into the weights."""

@@ -7,13 +7,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pipeline_lib.models.modules import FAMILIES, modules, projections
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import through_peft
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import AddedWeights, Place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class LoRA(StrategySection):
+class LoRA(AddedWeights):
     """h = W_0 x + (alpha / r) B A x, where only B and A are learned, of rank r (Hu et al. 2021, equation 3).
 
     B starts at zero, so that training starts from the base's own function. Variants: DoRA learns the columns' lengths
@@ -30,8 +30,6 @@ class LoRA(StrategySection):
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
     """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: as in PEFT, queries and values."""
-    rate: PositiveFloat = 20.0
-    """Learning rate of the updates and the head, relative to the recipe's: new weights move further than old ones."""
     dora: bool = False
     """Learn the columns' lengths apart from their directions."""
     rslora: bool = False
@@ -54,14 +52,6 @@ class LoRA(StrategySection):
     def trains(self, place: Place) -> bool:
         """A, B, and with DoRA the lengths."""
         return ".lora_" in place.name
-
-    def lr_scale(self, place: Place) -> float:
-        """`rate` for them."""
-        return self.rate if self.trains(place) else 1.0
-
-    def head_scale(self) -> float:
-        """As fast as the updates."""
-        return self.rate
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Add the updates to the weights."""

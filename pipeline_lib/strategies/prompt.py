@@ -6,7 +6,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline_lib.models.modules import stacks
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.strategies.base import Place, Prompt, StrategySection
+from pipeline_lib.strategies.base import AddedWeights, Place, Prompt
 from pipeline_lib.strategies.virtual import Virtual, read_alone
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ COMMON = 5000
 """Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
 
 
-class SoftPrompt(StrategySection):
+class SoftPrompt(AddedWeights):
     """The model reads [p_1 ... p_n; x_1 ... x_m], where the vectors p are learned and x are the text's embeddings:
 
     prompt tuning (Lester et al. 2021, section 2), P-tuning (Liu et al. 2021). Depth `all` has such vectors at every
@@ -55,14 +55,6 @@ class SoftPrompt(StrategySection):
     def trains(self, place: Place) -> bool:
         """The learned vectors."""
         return place.name.endswith(".prompt")
-
-    def lr_scale(self, place: Place) -> float:
-        """`rate` for the learned vectors."""
-        return self.rate if self.trains(place) else 1.0
-
-    def head_scale(self) -> float:
-        """As fast as the vectors."""
-        return self.rate
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """`prompt` becomes a parameter of the table of embeddings, and of each block but the first one."""
