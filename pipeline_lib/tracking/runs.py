@@ -29,7 +29,7 @@ class Tracker:
 
     def __init__(self, recipe: Recipe, by: str):
         self.recipe, self.by = recipe, by
-        self.compared: set[str] = set()
+        self.had: dict[tuple[str, str], set[int]] = {}
         self.client = MlflowClient(tracking_uri(recipe.execution))
         name = recipe.execution.experiment
         found = self.client.get_experiment_by_name(name)
@@ -61,18 +61,19 @@ class Tracker:
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
             part, now = records[begin : begin + BATCH], int(time.time() * 1000)
-            metrics = [Metric(f"{r['split']}/{r['metric']}", r["value"], now, r["step"]) for r in part]
-            told = RunTag(DELIVERED, str(begin + len(part)))
-            self.client.log_batch(run.info.run_id, self._unlogged(run.info.run_id, metrics), tags=[told])
+            named = [(f"{r['split']}/{r['metric']}", r) for r in part]
+            had = {name: self._had(run.info.run_id, name) for name in dict(named)}
+            metrics = [Metric(name, r["value"], now, r["step"]) for name, r in named if r["step"] not in had[name]]
+            self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
 
-    def _unlogged(self, run_id: str, metrics: list[Metric]) -> list[Metric]:
-        """MLflow keeps a batch's metrics before its tag: what a kill between the two has left must not come twice."""
-        if run_id in self.compared:
-            return metrics
-        self.compared.add(run_id)
-        names = {metric.key for metric in metrics} & self.client.get_run(run_id).data.metrics.keys()
-        there = {(known.key, known.step) for name in names for known in self.client.get_metric_history(run_id, name)}
-        return [metric for metric in metrics if (metric.key, metric.step) not in there]
+    def _had(self, run_id: str, metric: str) -> set[int]:
+        """Steps of a metric from before this process: MLflow takes metrics first, and a kill may cut off their tag.
+
+        The batch that it cut may be told again in several smaller ones, so that all of them are compared.
+        """
+        if (run_id, metric) not in self.had:
+            self.had[run_id, metric] = {known.step for known in self.client.get_metric_history(run_id, metric)}
+        return self.had[run_id, metric]
 
     def reopen(self, run: Run) -> None:
         """Go on in a run that a kill or an error ended, and in its parent."""

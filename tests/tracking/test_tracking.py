@@ -73,6 +73,21 @@ def test_nothing_is_logged_twice(recipe, client):
     }
 
 
+def test_a_batch_whose_count_a_kill_cut_off_is_not_logged_again_by_smaller_ones(recipe, client):
+    from mlflow.entities import Metric
+
+    from pipeline_lib.tracking.runs import Tracker
+
+    tracker = Tracker(recipe, "a test")
+    begun = tracker.run("training", "0" * 64)
+    client.log_batch(begun.info.run_id, [Metric("train/loss", 1.0, 1, step) for step in (1, 2, 3)])  # and no tag
+    records = [{"split": "train", "metric": "loss", "value": 1.0, "step": step} for step in (1, 2, 3, 4)]
+    for told in (1, 2, 4):
+        tracker.add_history(begun, records[:told])
+    known = client.get_metric_history(begun.info.run_id, "train/loss")
+    assert sorted(metric.step for metric in known) == [1, 2, 3, 4]
+
+
 def test_a_new_evaluation_of_an_old_training_is_a_run_of_its_own(document, client):
     run(check(document))
     document["evaluation"] = {"metrics": ["macro_f1"]}
