@@ -54,8 +54,9 @@ Spread = Callable[[Recipe, Artifact, Sequence[Encoding], str], Outcomes]
 
 def encode_files(recipe: Recipe, base: Artifact, by: str, spread: Spread) -> Encoded:
     """Encode what is not in the store; one file that fails stops no other, and its error is raised at the end."""
+    tokenizer = identity.tokenizer_digests(base.folder)
     files = tuple(
-        Encoding(split, file, identity.shard_step(recipe, base.folder, file))
+        Encoding(split, file, identity.shard_step(recipe, tokenizer, file))
         for split in SPLITS
         for file in recipe.data.source.files(split)
     )
@@ -86,7 +87,7 @@ def here(recipe: Recipe, base: Artifact, files: Sequence[Encoding], by: str) -> 
 def encode_file(recipe: Recipe, base: Artifact, by: str, each: Encoding) -> Artifact:
     """The shard of one file, in whatever process; raises RecipeError if it would not be the one that is wanted."""
     folder = base.folder if base.folder.is_dir() else fetch(recipe, by).folder  # another machine has another cache
-    found = identity.shard_step(recipe, folder, each.file)
+    found = identity.shard_step(recipe, identity.tokenizer_digests(folder), each.file)
     if found.fingerprint != each.step.fingerprint:
         first = next(map(str, differences(each.step.identity(), found)), "libraries have other versions")
         mend = "Run again, and give all workers the same files and libraries"

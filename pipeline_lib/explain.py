@@ -50,7 +50,7 @@ def why(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
 
 def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
     """What a step has otherwise than an artifact's identity, by dotted path."""
-    before, now = (dict(_leaves(each)) for each in (identity, json.loads(json.dumps(step.identity()))))
+    before, now = (_facts(each) for each in (identity, json.loads(json.dumps(step.identity()))))
     paths = [path for path in {**now, **before} if before.get(path, MISSING) != now.get(path, MISSING)]
     found = [Difference(path, before.get(path, MISSING), now.get(path, MISSING)) for path in paths]
     kinds = {each.what for each in found if each.what.endswith(".kind")}
@@ -74,12 +74,18 @@ def _waits(step: "Step") -> str:
     return f"waits for {', '.join(dict.fromkeys(names))}" if names else ""
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, (dict, list)):
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """training.epochs, strategies.0.kind ... with their values; empty lists and None are values too."""
+    if isinstance(value, (dict, list)) and value:
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _leaves(part, f"{path}.{key}" if path else str(key))
+            yield from flatten(part, f"{path}.{key}" if path else str(key))
     else:
         yield path, value
+
+
+def _facts(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity by dotted path; what an empty list lacks the other side's items tell."""
+    return {path: value for path, value in flatten(identity) if value not in ([], {})}
 
 
 def _input(name: str, change: str) -> str:

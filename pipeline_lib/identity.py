@@ -35,8 +35,11 @@ def base_step(folder: Path) -> Step:
     return Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
 
 
-def shard_step(recipe: Recipe, base: Path, file: Path) -> Step:
-    """One source file, read, checked and encoded; neither its name nor its date counts."""
+def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step:
+    """One source file, read, checked and encoded; neither its name nor its date counts.
+
+    `tokenizer` holds the digests of the base's tokenizer files: the same for all files, and large ones take time.
+    """
     source, objective = recipe.data.source, recipe.objective
     parts = {
         "source": source.model_dump(mode="json", exclude=LOCATION),
@@ -45,7 +48,12 @@ def shard_step(recipe: Recipe, base: Path, file: Path) -> Step:
         "objective": objective.model_dump(mode="json"),
     }
     inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
-    return _step("shard", 1, recipe, parts, inputs | digests(base, TOKENIZER), READING)
+    return _step("shard", 1, recipe, parts, {**inputs, **tokenizer}, READING)
+
+
+def tokenizer_digests(base: Path) -> dict[str, str]:
+    """The tokenizer that encodes the files, by its bytes."""
+    return digests(base, TOKENIZER)
 
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.report import number
+from pipeline_lib.evaluation.report import score_rows
 from pipeline_lib.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
@@ -85,17 +85,7 @@ def _base(lineage: Lineage, card: dict[str, Any]) -> str:
 def _scores(scores: dict[str, Any]) -> str:
     if not scores:
         return UNKNOWN
-    head = ("metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means")
-    rows = [
-        (
-            name,
-            number(score["value"]),
-            f"{number(score['low'])} to {number(score['high'])}",
-            *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
-            score["meaning"] + ("" if score["higher_is_better"] else " (lower is better)"),
-        )
-        for name, score in scores["metrics"].items()
-    ]
+    head, *rows = score_rows(scores)
     return f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{_table(head, rows)}"
 
 

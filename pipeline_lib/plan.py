@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline_lib import identity, steps
 from pipeline_lib.data.splits import SPLITS
@@ -37,13 +37,20 @@ class Plan:
     store: Store
     planned: list[Planned] = field(default_factory=list)
     parameters: Sequence[ParameterRow] = ()
+    known: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, step: Step, of: str = "") -> Artifact | None:
         """Look a step up; one whose inputs are yet to be made has no artifact."""
         known = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
         found = self.store.peek(step) if known else None
-        self.planned.append(Planned(step.name, of, found, "" if found else why(step, self.store.manifests(step.name))))
+        self.planned.append(Planned(step.name, of, found, "" if found else why(step, self._manifests(step.name))))
         return found
+
+    def _manifests(self, name: str) -> list[dict[str, Any]]:
+        """Those of a step, read once: many new files are compared with the same ones."""
+        if name not in self.known:
+            self.known[name] = list(self.store.manifests(name))
+        return self.known[name]
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -52,8 +59,10 @@ def plan(recipe: Recipe) -> Plan:
     made = Plan(open_store(recipe.execution.store))
     folder = locate(recipe.model)
     base = digest(made.add(identity.base_step(folder)))
+    tokenizer = identity.tokenizer_digests(folder)
     files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
-    shards = [(split, digest(made.add(identity.shard_step(recipe, folder, file), file.name))) for split, file in files]
+    steps_of_files = ((split, file.name, identity.shard_step(recipe, tokenizer, file)) for split, file in files)
+    shards = [(split, digest(made.add(step, name))) for split, name, step in steps_of_files]
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
     prepared = made.add(identity.prepare_step(recipe, shards))
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None

@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.disk import set_aside
 from pipeline_lib.objects import Objects
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.shared import Shared, parse
@@ -114,9 +115,7 @@ class RemoteStore(Store):
         folder = self._place(step)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
-            aside = self.root / "damaged" / f"{step.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(exist_ok=True)
-            os.rename(folder, aside)
+            aside = set_aside(self.root, folder)
             text = "%s %s was published first by another machine, with other bytes: those are used, ours are in %s"
             log.warning(text, step.name, step.fingerprint[:8], aside)
         return folder

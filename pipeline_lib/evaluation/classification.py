@@ -6,57 +6,33 @@ Macro averages leave out a class that is in neither the gold labels nor the gues
 Where no class is left, and where there are no rows, a metric is nan.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, Tally, calibration_bin
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
+from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, calibration_bin
+from pipeline_lib.evaluation.tally import Measure
 
 
 def _mean(values: np.ndarray) -> float:
     return float(np.mean(values)) if np.size(values) else nan
 
 
-def _precision(tally: Tally) -> np.ndarray:
-    return _ratio(tally.hits, tally.guess)
-
-
-def _recall(tally: Tally) -> np.ndarray:
-    return _ratio(tally.hits, tally.gold)
-
-
-def _f1(tally: Tally) -> np.ndarray:
-    return _ratio(2 * tally.hits, tally.gold + tally.guess)
-
-
-def _present(tally: Tally) -> np.ndarray:
-    return tally.gold + tally.guess > 0
-
-
-def _macro(by_class):
+def _macro(measure: Measure) -> Callable[[Outcome], float]:
     """The metric that averages a measure over the classes that are there, each counting the same."""
-    return lambda outcome: _mean(by_class(outcome.tally)[_present(outcome.tally)])
+    return lambda outcome: outcome.tally.mean(measure)
 
 
-def _micro(by_class):
+def _micro(measure: Measure) -> Callable[[Outcome], float]:
     """The metric that pools the decisions of all classes, as if they were one."""
-
-    def metric(outcome: Outcome) -> float:
-        pooled = Tally(*(counts.sum(keepdims=True) for counts in outcome.tally))
-        return _mean(by_class(pooled)[_present(pooled)])
-
-    return metric
+    return lambda outcome: outcome.tally.pooled.mean(measure)
 
 
 def _weighted_f1(outcome: Outcome) -> float:
     tally = outcome.tally
-    return float(_f1(tally) @ tally.gold / len(outcome)) if len(outcome) else nan
+    return float(tally.f1 @ tally.gold / len(outcome)) if len(outcome) else nan
 
 
 def accuracy(outcome: Outcome) -> float:
@@ -102,10 +78,10 @@ def hamming_loss(outcome: Outcome) -> float:
 
 
 _SHARED = {
-    "macro_f1": Metric(_macro(_f1), True, "balance of precision and recall, each label counting the same"),
-    "micro_f1": Metric(_micro(_f1), True, "balance of precision and recall over all decisions together"),
-    "macro_precision": Metric(_macro(_precision), True, "share of guesses that are right, averaged over labels"),
-    "macro_recall": Metric(_macro(_recall), True, "share of each label's rows that are found, averaged over labels"),
+    "macro_f1": Metric(_macro("f1"), True, "balance of precision and recall, each label counting the same"),
+    "micro_f1": Metric(_micro("f1"), True, "balance of precision and recall over all decisions together"),
+    "macro_precision": Metric(_macro("precision"), True, "share of guesses that are right, averaged over labels"),
+    "macro_recall": Metric(_macro("recall"), True, "share of each label's rows that are found, averaged over labels"),
     "expected_calibration_error": Metric(
         expected_calibration_error, False, "how far the model's certainty is from how often it is right"
     ),
@@ -124,8 +100,8 @@ SINGLE_LABEL: dict[str, Metric] = {
 MULTI_LABEL: dict[str, Metric] = {
     "subset_accuracy": Metric(accuracy, True, "share of rows whose labels are all right"),
     **_SHARED,
-    "micro_precision": Metric(_micro(_precision), True, "share of all labels given that are right"),
-    "micro_recall": Metric(_micro(_recall), True, "share of all gold labels that are found"),
+    "micro_precision": Metric(_micro("precision"), True, "share of all labels given that are right"),
+    "micro_recall": Metric(_micro("recall"), True, "share of all gold labels that are found"),
     "hamming_loss": Metric(hamming_loss, False, "share of yes-or-no label decisions that are wrong"),
 }
 
@@ -135,10 +111,7 @@ def per_class(outcome: Outcome, labels: Sequence[str]) -> list[dict[str, Any]]:
 
     The three measures are nan for a class in neither gold nor guess. Raises ValueError unless there are K labels.
     """
-    tally, present = outcome.tally, _present(outcome.tally)
-    measures = (np.where(present, each(tally), nan).tolist() for each in (_precision, _recall, _f1))
-    columns = zip(labels, *measures, tally.gold.tolist(), strict=True)
-    return [dict(zip(("label", "precision", "recall", "f1", "support"), values, strict=True)) for values in columns]
+    return outcome.tally.records(labels)
 
 
 def confusion_matrix(outcome: Outcome) -> np.ndarray:

@@ -6,20 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from pipeline_lib.evaluation.tally import Tally
+
 BINS = 15
 """Equal-width bins of confidence, as in Guo et al. (2017), table 1."""
-
-
-class Tally(NamedTuple):
-    """Counts by class, int64 [K] each: rows of the class, rows guessed as the class, rows that are both."""
-
-    gold: np.ndarray
-    guess: np.ndarray
-    hits: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

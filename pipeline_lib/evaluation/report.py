@@ -48,7 +48,8 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _scores(scores: dict[str, Any]) -> str:
+def score_rows(scores: dict[str, Any]) -> list[list[str]]:
+    """A head, then each metric with its interval, the baselines' values and what it means."""
     head = ["metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means"]
     rows = [
         [
@@ -60,6 +61,11 @@ def _scores(scores: dict[str, Any]) -> str:
         ]
         for name, s in scores["metrics"].items()
     ]
+    return [head, *rows]
+
+
+def _scores(scores: dict[str, Any]) -> str:
+    head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
     return "<h2>Scores</h2>" + note + _table(head, rows)
 

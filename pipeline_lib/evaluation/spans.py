@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums, Tally
+from pipeline_lib.evaluation.outcome import Metric, Sums
+from pipeline_lib.evaluation.tally import Measure, Tally
 
 OUTSIDE = "O"
 BEGINS, ENDS = {"B", "S", "U"}, {"E", "S", "L", "U"}
@@ -71,35 +72,14 @@ def _tally(sums: Sums) -> Tally:
     return Tally(*(sums.total(name) for name in Tally._fields))
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)
-
-
-def _precision(tally: Tally) -> np.ndarray:
-    return _ratio(tally.hits, tally.guess)
-
-
-def _recall(tally: Tally) -> np.ndarray:
-    return _ratio(tally.hits, tally.gold)
-
-
-def _f1(tally: Tally) -> np.ndarray:
-    return _ratio(2 * tally.hits, tally.gold + tally.guess)
-
-
-def _mean(by_type: Callable[[Tally], np.ndarray], tally: Tally) -> float:
-    present = tally.gold + tally.guess > 0
-    return float(by_type(tally)[present].mean()) if present.any() else nan
-
-
-def _micro(by_type: Callable[[Tally], np.ndarray]) -> Callable[[Sums], float]:
+def _micro(measure: Measure) -> Callable[[Sums], float]:
     """The metric that pools the spans of all types, as if they were one."""
-    return lambda sums: _mean(by_type, Tally(*(counts.sum(keepdims=True) for counts in _tally(sums))))
+    return lambda sums: _tally(sums).pooled.mean(measure)
 
 
 def macro_span_f1(sums: Sums) -> float:
     """Mean of the types' F1, in [0, 1], over the types that are there."""
-    return _mean(_f1, _tally(sums))
+    return _tally(sums).mean("f1")
 
 
 def token_accuracy(sums: Sums) -> float:
@@ -109,9 +89,9 @@ def token_accuracy(sums: Sums) -> float:
 
 
 SPANS: dict[str, Metric] = {
-    "span_f1": Metric(_micro(_f1), True, "balance of precision and recall over all spans together"),
-    "span_precision": Metric(_micro(_precision), True, "share of spans given that are right, ends and type"),
-    "span_recall": Metric(_micro(_recall), True, "share of all gold spans that are found"),
+    "span_f1": Metric(_micro("f1"), True, "balance of precision and recall over all spans together"),
+    "span_precision": Metric(_micro("precision"), True, "share of spans given that are right, ends and type"),
+    "span_recall": Metric(_micro("recall"), True, "share of all gold spans that are found"),
     "macro_span_f1": Metric(macro_span_f1, True, "balance of precision and recall, each type counting the same"),
     "token_accuracy": Metric(token_accuracy, True, "share of tokens whose tag is right, those outside included"),
 }
@@ -122,8 +102,4 @@ def per_type(sums: Sums, types: Sequence[str]) -> list[dict[str, Any]]:
 
     The three measures are nan for a type in neither gold nor guess. Raises ValueError unless there are K types.
     """
-    tally = _tally(sums)
-    present = tally.gold + tally.guess > 0
-    measures = (np.where(present, each(tally), nan).tolist() for each in (_precision, _recall, _f1))
-    columns = zip(types, *measures, tally.gold.tolist(), strict=True)
-    return [dict(zip(("label", "precision", "recall", "f1", "support"), values, strict=True)) for values in columns]
+    return _tally(sums).records(types)

@@ -21,6 +21,7 @@ from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import MANIFEST
 from pipeline_lib.strategies import Strategy
+from pipeline_lib.strategies.base import plain_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,14 +47,14 @@ def write_initial(
     refuse_unread(objective, strategies, model)
     _refuse_nothing(strategies, model, head)
     write_places(model, head, folder / PLACES)
-    new = {name: tensor for name, tensor in model.named_parameters() if _plain(name) not in known}
+    new = {name: tensor for name, tensor in model.named_parameters() if plain_name(name) not in known}
     save_tensors(new, folder / NEW)
     card = {
         "objective": objective.model_dump(mode="json"),
         "strategies": [s.model_dump(mode="json") for s in strategies],
         "labels": list(labels),
         "head": sorted(head),
-        "injected": any(_plain(name) not in head for name in new),
+        "injected": any(plain_name(name) not in head for name in new),
         "base": digests(base, WEIGHTS),
     }
     _write_card(card, folder)
@@ -70,7 +71,7 @@ def load_initial(
     model, _ = card["objective"].model(str(base), card["labels"], **config)
     _inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
-    return model, {name for name, _ in model.named_parameters() if _plain(name) in card["head"]}
+    return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
 
 
 def write_trained(
@@ -167,8 +168,3 @@ def _refuse_nothing(strategies: Sequence[Strategy], model: "nn.Module", head: se
         kinds = [strategy.kind for strategy in strategies]
         problem = "train nothing: this base and objective have no new head, and nothing that is picked below it"
         raise RecipeError("strategies", kinds, problem, "Add a strategy that trains something, such as full or lora")
-
-
-def _plain(name: str) -> str:
-    """A parameter's name as it was before a strategy wrapped its module."""
-    return name.replace(".base_layer.", ".")

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+def plain_name(name: str) -> str:
+    """The name that a parameter had before a strategy wrapped its module."""
+    return name.replace(".base_layer.", ".")
+
+
 class Place(NamedTuple):
     """Where a parameter stands: 0 are the embeddings, 1 to `layers` the blocks, `layers` + 1 all above them."""
 
@@ -20,8 +25,8 @@ class Place(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """The name that the parameter had before a strategy wrapped its module; patterns are matched with it."""
-        return self.name.replace(".base_layer.", ".")
+        """The name before any wrapping; patterns are matched with it."""
+        return plain_name(self.name)
 
 
 class Prompt(NamedTuple):

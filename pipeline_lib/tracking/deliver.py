@@ -12,6 +12,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.explain import flatten
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
@@ -112,15 +113,6 @@ def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:
             digest = "".join(file_digest(part) for part in source.parts(file))[:32]
             where = json.dumps({"uri": masked(str(file))})
             yield DatasetInput(Dataset(file.name, digest, source.kind, where), [InputTag("mlflow.data.context", split)])
-
-
-def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """training.epochs, strategies.0.kind ... with their values; empty lists and None are values too."""
-    if isinstance(value, (dict, list)) and value:
-        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from flatten(part, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
 
 
 def _address(recipe: Recipe, run: Run) -> str:
