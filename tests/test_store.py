@@ -207,8 +207,12 @@ def test_a_store_that_may_not_be_touched_is_read_all_the_same(tmp_path, monkeypa
     assert store.ensure(STEP, refuse).reused
 
 
+BARE = Step("prepare", 1, STEP.recipe, STEP.inputs)
+"""Without libraries: another account may not be able to read where they are installed."""
+
+
 @pytest.fixture
-def another_account(monkeypatch):
+def another_account():
     """A folder open to all, and an account that root's rights do not help."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
@@ -225,15 +229,15 @@ def another_account(monkeypatch):
 @pytest.mark.parametrize("closed", ["inner", "inner/labels.txt", "manifest.json", "."])
 def test_what_may_not_be_read_is_no_damage(another_account, closed):
     store = Store(another_account / "store")
-    folder = store.ensure(STEP, write).folder
+    folder = store.ensure(BARE, write).folder
     mode = (folder / closed).stat().st_mode
     (folder / closed).chmod(0)
     try:
         with pytest.raises(RecipeError, match="cannot be read or written .*Permission denied"):
-            store.ensure(STEP, refuse)
+            store.ensure(BARE, refuse)
     finally:
         (folder / closed).chmod(mode)
-    assert store.ensure(STEP, refuse).reused
+    assert store.ensure(BARE, refuse).reused
     assert not (store.root / "damaged").exists()
 
 
@@ -243,7 +247,7 @@ def test_where_nothing_may_be_written_is_a_clear_error(another_account, closed):
     (store.root / closed).mkdir(exist_ok=True)
     (store.root / closed).chmod(0o555)
     with pytest.raises(RecipeError, match="cannot be read or written .*Permission denied"):
-        store.ensure(STEP, write)
+        store.ensure(BARE, write)
     (store.root / closed).chmod(0o777)
 
 
