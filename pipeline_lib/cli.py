@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pipeline_lib.cache_cli import app as cache
+from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def plan(
     """Tell for each step whether a run would reuse or make it, and why; makes nothing."""
     import json
 
-    from pipeline_lib import plan_view
-    from pipeline_lib.plan import plan as make_plan
+    from pipeline_lib.plan import view as plan_view
+    from pipeline_lib.plan.plan import plan as make_plan
     from pipeline_lib.recipe_file import load
 
     try:
@@ -100,7 +100,7 @@ def export(
     overrides: Annotated[list[str] | None, typer.Argument(help="path=value, as the run was given them")] = None,
 ) -> None:
     """Write a trained model as a plain Hugging Face folder with a model card, to be loaded without this project."""
-    from pipeline_lib.export import export as write
+    from pipeline_lib.export.export import export as write
 
     try:
         typer.echo(f"written to {write(source, out, overrides or [])}")

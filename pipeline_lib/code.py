@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
 PLUMBING = (
-    "encode",
+    "data.encode",
     "interrupts",
     "masking",
     "mistakes",

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline_lib.code import module_digests, step_scope
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store import Step, file_digest
+from pipeline_lib.store.store import Step, file_digest
 
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")

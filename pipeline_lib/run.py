@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline_lib import steps
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store import Artifact
+from pipeline_lib.store.store import Artifact
 
 
 @dataclass(frozen=True)

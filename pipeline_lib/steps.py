@@ -11,16 +11,16 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline_lib import identity
+from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
-from pipeline_lib.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors, masked
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
 from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.remote import open_store
-from pipeline_lib.store import Artifact, Store
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact, Store
 
 log = logging.getLogger("tunesmith")
 

@@ -10,9 +10,9 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import unmapped
 
-from pipeline_lib.encode import Encoding, Outcomes, Spread, encode_file
+from pipeline_lib.data.encode import Encoding, Outcomes, Spread, encode_file
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store import Artifact
+from pipeline_lib.store.store import Artifact
 from tasks.told import told
 
 

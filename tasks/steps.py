@@ -7,10 +7,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from pipeline_lib import steps
-from pipeline_lib.encode import Encoded
+from pipeline_lib.data.encode import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.store import Artifact
+from pipeline_lib.store.store import Artifact
 from tasks.runners import task_runner
 from tasks.shards import mapped
 from tasks.told import by, told

@@ -5,7 +5,7 @@ from typing import Any
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from pipeline_lib.store import Artifact
+from pipeline_lib.store.store import Artifact
 
 
 def told(artifact: Artifact) -> Any:

@@ -11,10 +11,11 @@ from functools import partial
 
 import pytest
 
-from pipeline_lib import code, identity, steps, store
-from pipeline_lib.plan import plan
+from pipeline_lib import code, identity, steps
+from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Execution, check
 from pipeline_lib.run import run
+from pipeline_lib.store import store
 
 HEADER = "text,mood\n"
 

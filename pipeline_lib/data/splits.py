@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline_lib.data.shards import ROWS, UNUSABLE
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Artifact
+from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:
     import numpy

@@ -12,12 +12,12 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.explain import flatten
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
+from pipeline_lib.plan.explain import flatten
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Artifact, file_digest
+from pipeline_lib.store.store import Artifact, file_digest
 from pipeline_lib.tracking.runs import Tracker
 from pipeline_lib.tracking.served_model import log_model
 

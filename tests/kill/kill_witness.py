@@ -136,7 +136,7 @@ def watch(root: Path, trace: Path, point: Point | None) -> Witness:
 
 
 def _watch_steps(witness: Witness) -> None:
-    from pipeline_lib.store import Store
+    from pipeline_lib.store.store import Store
     from pipeline_lib.training import loop
     from pipeline_lib.training.step import Stepper
 

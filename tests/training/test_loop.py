@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.recipe import check
-from pipeline_lib.store import Store
+from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.finetune import build_loop
 

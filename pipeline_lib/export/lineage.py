@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline_lib import steps
 from pipeline_lib.models.build import CARD
-from pipeline_lib.plan import plan
+from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import MANIFEST, content_digest
+from pipeline_lib.store.store import MANIFEST, content_digest
 
 
 @dataclass(frozen=True)

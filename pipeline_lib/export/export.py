@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_lib import lineage
+from pipeline_lib.export import lineage
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.schema import RecipeError
 
@@ -17,7 +17,7 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
 
     Raises RecipeError where there is no such model, it cannot be written plainly, or `out` is taken.
     """
-    from pipeline_lib.model_card import write_card
+    from pipeline_lib.export.model_card import write_card
     from pipeline_lib.models.plain import write_plain
 
     _refuse_taken(out)

@@ -17,11 +17,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.disk import set_aside
-from pipeline_lib.objects import Objects
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.shared import Shared, parse
-from pipeline_lib.store import MANIFEST, Artifact, Step, Store, file_digest
+from pipeline_lib.store.disk import set_aside
+from pipeline_lib.store.objects import Objects
+from pipeline_lib.store.shared import Shared, parse
+from pipeline_lib.store.store import MANIFEST, Artifact, Step, Store, file_digest
 
 log = logging.getLogger("tunesmith")
 FETCHES = 2

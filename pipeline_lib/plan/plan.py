@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from pipeline_lib import identity, steps
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.explain import when, why
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.places import PLACES, read_places
+from pipeline_lib.plan.explain import when, why
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.remote import open_store
-from pipeline_lib.store import Artifact, Step, Store
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact, Step, Store
 from pipeline_lib.training.parameters import ParameterRow, resolve
 
 

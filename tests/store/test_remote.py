@@ -1,4 +1,4 @@
-"""A store that machines share, on a real S3 server, in memory and in a folder. `pytest tests/test_remote.py`."""
+"""A store that machines share, on a real S3 server, in memory and in a folder. `pytest tests/store/test_remote.py`."""
 
 import json
 import os
@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib import objects, steps
-from pipeline_lib.explain import when
+from pipeline_lib import steps
 from pipeline_lib.masking import without_password
-from pipeline_lib.objects import Objects
-from pipeline_lib.plan import plan
+from pipeline_lib.plan.explain import when
+from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
-from pipeline_lib.remote import RemoteStore, open_store
 from pipeline_lib.run import run
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Step, Store
+from pipeline_lib.store import objects
+from pipeline_lib.store.objects import Objects
+from pipeline_lib.store.remote import RemoteStore, open_store
+from pipeline_lib.store.store import Step, Store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7}, {"file": "00ff"}, ("numpy",))
 PREFIX = f"steps/prepare/{STEP.fingerprint[:16]}"
 MANIFEST = f"{PREFIX}/manifest.json"
@@ -106,7 +107,7 @@ def rewritten(url, **changes):
 
 
 def test_a_folder_is_a_local_store_and_waits_for_no_driver(tmp_path):
-    code = "import sys, pipeline_lib.remote as r; r.open_store(sys.argv[1]); print('fsspec' in sys.modules)"
+    code = "import sys, pipeline_lib.store.remote as r; r.open_store(sys.argv[1]); print('fsspec' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout == "False\n"
     assert type(open_store(str(tmp_path))) is Store
@@ -154,9 +155,9 @@ def test_what_a_remote_lost_is_brought_there_again(url, machine):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline_lib.objects import Objects
-from pipeline_lib.remote import open_store
-from tests.test_remote import STEP, write
+from pipeline_lib.store.objects import Objects
+from pipeline_lib.store.remote import open_store
+from tests.store.test_remote import STEP, write
 
 call, left = getattr(Objects, sys.argv[2]), [int(sys.argv[3])]
 def killed(*arguments):

@@ -13,10 +13,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline_lib.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, set_aside
-from pipeline_lib.pins import NAMED, pin, pins, unpin
+from pipeline_lib.cache.pins import NAMED, pin, pins, unpin
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import sound
+from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, set_aside
+from pipeline_lib.store.store import sound
 
 __all__ = ["Entry", "Finding", "alone", "artifacts", "find", "pin", "pins", "unfinished", "unpin", "verify"]
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline_lib.disk import in_words
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.disk import in_words
 
 app = typer.Typer(no_args_is_help=True, help="Look into the store of artifacts, check it, free its space.")
 
@@ -25,7 +25,8 @@ UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 @app.command()
 def ls(store: StoreFolder = STORE, step: StepName = None, as_json: AsJson = False) -> None:
     """List the artifacts: what made each, how large it is and when it was last used."""
-    from pipeline_lib import cache, cache_show
+    from pipeline_lib.cache import holdings as cache
+    from pipeline_lib.cache import show as cache_show
 
     with _in_one_line(store) as root:
         entries = cache.artifacts(root, step)
@@ -44,7 +45,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one artifact: what made it, from what, and its files."""
-    from pipeline_lib import cache, cache_show
+    from pipeline_lib.cache import holdings as cache
+    from pipeline_lib.cache import show as cache_show
 
     with _in_one_line(store) as root:
         entry = cache.find(root, fingerprint)
@@ -60,7 +62,7 @@ def show(
 @app.command()
 def verify(store: StoreFolder = STORE, step: StepName = None) -> None:
     """Hash every artifact again. Damaged ones are named and set aside, and the exit code is 1."""
-    from pipeline_lib import cache
+    from pipeline_lib.cache import holdings as cache
 
     with _in_one_line(store) as root:
         checked = damaged = 0
@@ -87,8 +89,8 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
     """Free space. What is pinned, in use or being made stays; left-overs of killed processes go always."""
-    from pipeline_lib import cache_show
-    from pipeline_lib.cache_gc import collect
+    from pipeline_lib.cache import show as cache_show
+    from pipeline_lib.cache.gc import collect
 
     with _in_one_line(store) as root:
         if older_than is None and keep_size is None:

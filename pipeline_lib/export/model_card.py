@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from pipeline_lib.evaluation.report import score_rows
-from pipeline_lib.lineage import Lineage, file_digests, is_hub_id
+from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
 

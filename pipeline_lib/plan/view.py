@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline_lib.plan import Plan, Planned
+from pipeline_lib.plan.plan import Plan, Planned
 from pipeline_lib.training.parameters import ParameterRow
 
 FILES = 5

@@ -1,6 +1,6 @@
 """Files become shards: only those that are not there, side by side, and one that fails stops no other.
 
-pytest tests/test_encode.py
+pytest tests/data/test_encode.py
 """
 
 import gzip
@@ -13,9 +13,10 @@ from textwrap import dedent
 
 import pytest
 
-from pipeline_lib import encode as encoding
-from pipeline_lib import pool, steps
-from pipeline_lib.pool import side_by_side
+from pipeline_lib import steps
+from pipeline_lib.data import encode as encoding
+from pipeline_lib.data import pool
+from pipeline_lib.data.pool import side_by_side
 from pipeline_lib.recipe import check
 from pipeline_lib.schema import RecipeError
 
@@ -151,7 +152,7 @@ def test_workers_share_the_cores_unless_the_user_has_said_otherwise(monkeypatch)
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = """
         import os, time
-        from pipeline_lib.pool import side_by_side
+        from pipeline_lib.data.pool import side_by_side
 
         def tell(number):
             print(os.getpid(), flush=True)

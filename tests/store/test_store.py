@@ -1,4 +1,4 @@
-"""The store: made once, published whole, verified on read. `pytest tests/test_store.py`."""
+"""The store: made once, published whole, verified on read. `pytest tests/store/test_store.py`."""
 
 import errno
 import json
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib.disk import Damage
-from pipeline_lib.explain import when
+from pipeline_lib.plan.explain import when
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Step, Store, describe
+from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.store import Step, Store, describe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
 
 
@@ -259,7 +259,7 @@ def test_a_failing_disk_is_no_damage(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))  # read() names no file
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline_lib.store.file_digest", failing)
+        patch.setattr("pipeline_lib.store.store.file_digest", failing)
         with pytest.raises(RecipeError, match="Input/output error"):
             store.ensure(STEP, refuse)
     assert store.ensure(STEP, refuse).reused
@@ -381,7 +381,7 @@ def test_a_disk_so_full_that_not_even_damage_can_be_set_aside(small_disk):
 MAKING = """
 import sys, time
 from pathlib import Path
-from pipeline_lib.store import Step, Store
+from pipeline_lib.store.store import Step, Store
 
 def make(folder):
     with open(sys.argv[2], "a") as log:

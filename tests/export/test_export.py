@@ -1,4 +1,4 @@
-"""An export loads with plain transformers, and answers as the evaluation did. `pytest tests/test_export.py`."""
+"""An export loads with plain transformers, and answers as the evaluation did. `pytest tests/export/test_export.py`."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline_lib.cli import app
-from pipeline_lib.export import export
+from pipeline_lib.export.export import export
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run

@@ -1,4 +1,4 @@
-"""`tunesmith cache`: what the store holds, whether it is sound, and room for more. `pytest tests/test_cache.py`."""
+"""`tunesmith cache`: what the store holds, is it sound, and room for more. `pytest tests/cache/test_cache.py`."""
 
 import json
 import os
@@ -13,13 +13,13 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from pipeline_lib import cache
-from pipeline_lib.cache_gc import collect
+from pipeline_lib.cache import holdings as cache
+from pipeline_lib.cache.gc import collect
 from pipeline_lib.cli import app
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store import Step, Store
+from pipeline_lib.store.store import Step, Store
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DAY = 86400
 
 
@@ -157,7 +157,7 @@ def test_verify_sets_nothing_aside_that_cannot_be_read(store, monkeypatch):
     def failing(*_):
         raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr("pipeline_lib.store.file_digest", failing)
+    monkeypatch.setattr("pipeline_lib.store.store.file_digest", failing)
     said = tell(store, "verify")
     assert (said.exit_code, "Input/output error" in said.output) == (2, True)
     assert there(store) == ["prepare"]
@@ -275,14 +275,14 @@ def test_what_was_used_while_gc_looked_stays(store, monkeypatch):
         assert store.ensure(Step("prepare", 1, {}, {}), pytest.fail).reused
         return looked(root)
 
-    monkeypatch.setattr("pipeline_lib.cache_gc.unfinished", meanwhile)
+    monkeypatch.setattr("pipeline_lib.cache.gc.unfinished", meanwhile)
     assert [why for _, why in collect(store.root, older_than=DAY).kept] == ["used just now"]
 
 
 MAKING = """
 import json, sys, time
 from pathlib import Path
-from pipeline_lib.store import Step, Store
+from pipeline_lib.store.store import Step, Store
 
 def make(folder):
     (folder / "half").write_text("half")
@@ -436,7 +436,7 @@ def test_a_folder_that_is_no_store_is_refused_and_left_as_it_is(tmp_path, comman
 
 
 def test_ages_and_sizes(store):
-    from pipeline_lib.cache_cli import _bytes, _seconds
+    from pipeline_lib.cache.commands import _bytes, _seconds
 
     assert [_seconds(age) for age in ("12h", "30d", "1.5 w")] == [12 * 3600, 30 * DAY, 10.5 * DAY]
     assert [_bytes(size) for size in ("0B", "500 mb", "1.5GB", "2kB")] == [0, 5 * 10**8, 15 * 10**8, 2000]

@@ -11,8 +11,8 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from pipeline_lib.cache import Entry
-from pipeline_lib.cache_gc import Collected
+from pipeline_lib.cache.gc import Collected
+from pipeline_lib.cache.holdings import Entry
 
 WIDTH = 120
 """Columns that a table needs, where the terminal has fewer or there is none."""

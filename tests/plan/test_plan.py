@@ -1,4 +1,4 @@
-"""What a plan says: reused or to be made, and why; the table of parameters and rates. `pytest tests/test_plan.py`."""
+"""A plan: reused or to be made, and why; the table of parameters and rates. `pytest tests/plan/test_plan.py`."""
 
 import json
 import subprocess
@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from pipeline_lib import steps
 from pipeline_lib.cli import app
-from pipeline_lib.plan import plan
-from pipeline_lib.plan_view import as_json, lines
+from pipeline_lib.plan.plan import plan
+from pipeline_lib.plan.view import as_json, lines
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
 

@@ -26,9 +26,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline_lib.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, regular_files, set_aside
-from pipeline_lib.explain import when, why
+from pipeline_lib.plan.explain import when, why
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, regular_files, set_aside
 
 log = logging.getLogger("tunesmith")
 RECENT = 200

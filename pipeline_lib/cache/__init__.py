@@ -1,0 +1,1 @@
+"""`tunesmith cache`: what a store holds, what stays, and room for more."""

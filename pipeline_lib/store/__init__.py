@@ -1,0 +1,1 @@
+"""The artifact store: on a disk, and shared under a URL."""
