@@ -56,6 +56,7 @@ SCOPES = {
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
+    "columns": Scope(("data.columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
 }
 

@@ -285,6 +285,23 @@ MISTAKES = {
         ["objective.problem_type=multi_label_classification", "evaluation.baselines=[bag_of_words]"],
         "evaluation.baselines.0 = 'bag_of_words': can't answer what this objective asks. Choose one of untrained.",
     ),
+    "slice without a kind": (
+        ["evaluation.slices=[{column: place}]"],
+        "evaluation.slices.0.kind: is required. Choose one of column, length.",
+    ),
+    "slice by a column that is not there": (
+        ["evaluation.slices=[{kind: length, edges: [9]}, {kind: column, column: place}]"],
+        "evaluation.slices.1.column = 'place': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    "lengths that do not rise": (
+        ["evaluation.slices=[{kind: length, edges: [20, 20]}]"],
+        "evaluation.slices.0.edges = [20, 20]: do not rise. Give each length once, the smallest first.",
+    ),
+    "slices of blocks": (
+        ["objective={kind: language_modeling, modeling: causal}", "evaluation.slices=[{kind: length, edges: [20]}]"],
+        "evaluation.slices = ['length']: tell rows apart, and language_modeling scores blocks that go across rows. "
+        "Leave them out.",
+    ),
     "nothing to watch": (
         [f"regularizers=[{{{STOP}}}]", "data.split.validation=0"],
         "data.split.validation = 0.0: leaves early_stopping nothing to watch. Set aside a share, name "

@@ -145,6 +145,11 @@ CHANGES = {
     ),
     "a rate": (setting("training.learning_rate", 0.25), MODEL, "training.learning_rate 0.005 → 0.25"),
     "a metric": (setting("evaluation.metrics", ["accuracy"]), "evaluate", 'evaluation.metrics.0 nothing → "accuracy"'),
+    "a slice by length": (
+        setting("evaluation.slices", [{"kind": "length", "edges": [4]}]),
+        "evaluate",
+        'evaluation.slices.0.kind nothing → "length"',
+    ),
     "a strategy": (
         setting("strategies", [{"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.5}]),
         START,

@@ -11,6 +11,7 @@ from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.evaluation.report import write_report
+from pipeline_lib.evaluation.slices import row_lengths, sliced
 from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
@@ -21,18 +22,34 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.intervals import Score
 
 
-def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
-    """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
+def write_evaluation(
+    recipe: Recipe,
+    prepared: Path,
+    shards: Path,
+    base: Path,
+    finetuned: Path,
+    columns: dict[str, list[str]],
+    folder: Path,
+) -> None:
+    """Write predictions.parquet, metrics.json, figures/*.png and report.html.
+
+    `columns` holds each test row's value of the columns that slices name.
+    """
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
     answered = Answerer(finetuned / "model", base, recipe.execution.device).read(split)
     outcome: Any = objective.outcome(*answered)
     metrics = _asked(recipe)
     _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
     baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
+    parts = sliced(recipe.evaluation.slices, row_lengths(split.encoded, len(split.rows)), columns)
     scores = {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
         "metrics": _score(recipe, outcome, metrics),
+        "slices": [
+            {"name": name, "rows": len(rows), "metrics": _score(recipe, outcome.take(rows), metrics)}
+            for name, rows in parts.items()
+        ],
         "per_class": _plain(objective.per_class(outcome, split.labels)),
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }

@@ -15,7 +15,9 @@ from pipeline_lib.recipe import Recipe
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;
 text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
-.muted{color:#667}"""
+.muted{color:#667}.wide{overflow-x:auto}"""
+FEW = 30
+"""Rows below which a slice's numbers are called those of few rows."""
 
 
 def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetuned: Path, folder: Path) -> None:
@@ -26,6 +28,7 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _scores(scores),
+        _slices(scores),
         _figures(folder / "figures"),
         _per_class(scores["per_class"]),
         _predictions(folder / "predictions.parquet"),
@@ -68,6 +71,25 @@ def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
     return "<h2>Scores</h2>" + note + _table(head, rows)
+
+
+def slice_rows(scores: dict[str, Any]) -> list[list[str]]:
+    """A head, then each slice with its rows and every metric in its interval."""
+    rows = [
+        [
+            each["name"],
+            f"{each['rows']:,}" + (" (few)" if each["rows"] < FEW else ""),
+            *(f"{number(s['value'])} ({number(s['low'])} to {number(s['high'])})" for s in each["metrics"].values()),
+        ]
+        for each in scores["slices"]
+    ]
+    return [["slice", "rows", *scores["metrics"]], *rows]
+
+
+def _slices(scores: dict[str, Any]) -> str:
+    head, *rows = slice_rows(scores)
+    note = f"<p class=muted>The same metrics on parts of the test rows; of fewer than {FEW} rows little is known.</p>"
+    return f"<h2>By slice</h2>{note}<div class=wide>{_table(head, rows)}</div>" if rows else ""
 
 
 def _figures(folder: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.report import score_rows
+from pipeline_lib.evaluation.report import score_rows, slice_rows
 from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
@@ -86,7 +86,9 @@ def _scores(scores: dict[str, Any]) -> str:
     if not scores:
         return UNKNOWN
     head, *rows = score_rows(scores)
-    return f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{_table(head, rows)}"
+    told = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{_table(head, rows)}"
+    head, *rows = slice_rows(scores)
+    return told + (f"\n\nOn parts of these rows:\n\n{_table(head, rows)}" if rows else "")
 
 
 def _data(lineage: Lineage) -> str:

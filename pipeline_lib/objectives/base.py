@@ -29,6 +29,8 @@ class ObjectiveSection(Section):
     """Whether the model's output is read at every token of the input."""
     writes: ClassVar[bool] = False
     """Whether an evaluation has the model write text."""
+    by_row: ClassVar[bool] = True
+    """Whether every row has a score of its own."""
     asked: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
@@ -145,6 +147,13 @@ class ObjectiveSection(Section):
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "Mapping[str, Outcome | Sums]":
         """What simple methods, taught on the same rows, answer to the test rows."""
         raise NotImplementedError
+
+    def refuse_slices(self, recipe: "Recipe") -> None:
+        """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
+        if recipe.evaluation.slices and not self.by_row:
+            kinds = [each.kind for each in recipe.evaluation.slices]
+            problem = f"tell rows apart, and {self.kind} scores blocks that go across rows"  # type: ignore[attr-defined]
+            raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
         """Raise RecipeError where the recipe asks for a baseline that this objective has not."""

@@ -1,6 +1,7 @@
 """Bring what a run made to MLflow, each thing once."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import Artifact, file_digest
 from pipeline_lib.tracking.runs import Tracker
 from pipeline_lib.tracking.served_model import log_model
+
+UNNAMED = re.compile(r"[^\w -]")
+"""What MLflow takes in no metric's name, and the slash and the dot, which mean more to it."""
 
 
 def deliver(
@@ -90,12 +94,16 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact)
 
 
 def _named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """test/accuracy, test/accuracy/low, test/accuracy/high, baseline/majority/accuracy ..."""
-    for name, score in told["metrics"].items():
+    """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
+    parts = {"test": told["metrics"]} | {
+        f"slice/{UNNAMED.sub('_', each['name'])[:150]}": each["metrics"] for each in told["slices"]
+    }
+    for part, metrics in parts.items():
         yield from (
-            (f"test/{name}{end}", score[part])
-            for part, end in (("value", ""), ("low", "/low"), ("high", "/high"))
-            if score[part] is not None
+            (f"{part}/{name}{end}", score[what])
+            for name, score in metrics.items()
+            for what, end in (("value", ""), ("low", "/low"), ("high", "/high"))
+            if score[what] is not None
         )
     for baseline, metrics in told["baselines"].items():
         yield from (
