@@ -21,6 +21,7 @@ def test_a_run_leaves_model_predictions_scores_and_report(recipe):
     assert {file.name for file in (outcome.scores.folder / "figures").iterdir()} == {
         "confusion.png",
         "learning_curves.png",
+        "length_error.png",
         "reliability.png",
     }
 

@@ -18,8 +18,10 @@ def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
     return owner["shard"].sort().to_numpy()
 
 
-def origins(prepared: Path, rows: "pyarrow.Table", split: str) -> list[tuple[str, int]]:
-    """File and line of each row of a split."""
+def with_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
+    """All rows of a split with the name of their source file before their line."""
+    import pyarrow as pa
+
     files = json.loads((prepared / "report.json").read_text(encoding="utf-8"))["files"]
     names = [files[shard]["file"] for shard in shards_of(prepared, split).tolist()]
-    return list(zip(names, rows["line"].to_pylist(), strict=True))
+    return rows.add_column(rows.column_names.index("line"), "file", pa.array(names, pa.string()))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline_lib.masking import masked
@@ -31,6 +33,8 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         _slices(scores),
         _figures(folder / "figures"),
         _per_class(scores["per_class"]),
+        _examples(folder / "examples.parquet"),
+        _suspects(folder / "suspects.parquet"),
         _predictions(folder / "predictions.parquet"),
         _data(data, prepared),
         _training(summary),
@@ -114,18 +118,49 @@ def _per_class(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _predictions(predictions: Path) -> str:
-    """The surest mistakes where the model says how sure it is, else the first predictions."""
+    """The first predictions, as they come."""
     table = pq.read_table(predictions)
-    if "prediction" not in table.column_names:
+    return "<h2>Predictions</h2>" + _rows(table.slice(0, 20)) if "prediction" in table.column_names else ""
+
+
+def _examples(path: Path) -> str:
+    if not path.exists():
+        return "<h2>Examples</h2><p class=muted>Rows have no answers of their own here.</p>"
+    table = pq.read_table(path)
+    parts = {
+        "worst": ("Worst answers", "The highest error first."),
+        "doubtful": ("Most doubtful answers", "The smallest margin between what was answered and what was not first."),
+    }
+    found = {why: table.filter(pc.equal(table["why"], why)).drop_columns(["why"]) for why in parts}
+    shown = (
+        f"<h2>{parts[why][0]}</h2><p class=muted>{parts[why][1]}</p>{_rows(some)}"
+        for why, some in found.items()
+        if len(some)
+    )
+    return "".join(shown)
+
+
+def _suspects(path: Path) -> str:
+    if not path.exists():
         return ""
-    if "probability" not in table.column_names:
-        rows = table.drop_columns(["line"]).slice(0, 20).to_pylist()
-        names = list(rows[0])
-        return "<h2>Predictions</h2>" + _table(names, [[str(row[name])[:500] for name in names] for row in rows])
-    wrong = [row for row in table.to_pylist() if row["prediction"] != row["label"]]
-    worst = sorted(wrong, key=lambda row: -row["probability"])[:20]
-    cells = [[row["text"][:300], row["label"], row["prediction"], number(row["probability"])] for row in worst]
-    return "<h2>Surest mistakes</h2>" + _table(["text", "label", "prediction", "probability"], cells) if worst else ""
+    table = pq.read_table(path)
+    note = (
+        "Rows of validation and test whose label the model doubts by more than it usually does (confident learning; "
+        "Northcutt et al. 2021). Training rows are not among them: the model has learned their labels. Validation rows "
+        "have picked the checkpoint."
+    )
+    return f"<h2>Suspect labels</h2><p class=muted>{note}</p>" + (_rows(table) if len(table) else "<p>None.</p>")
+
+
+def _rows(table: "pa.Table") -> str:
+    """Rows as people look at them: without columns that hold nothing, and with long texts cut."""
+    names = [name for name in table.column_names if table[name].null_count < len(table) and name != "probabilities"]
+    cells = [[_cell(row[name]) for name in names] for row in table.select(names).to_pylist()]
+    return f"<div class=wide>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
+
+
+def _cell(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)[:500]
 
 
 def _data(data: dict[str, Any], prepared: Path) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
     from pipeline_lib.recipe import Columns, Recipe
 
@@ -119,6 +120,10 @@ class ObjectiveSection(Section):
     def figures(self, outcome: Any, labels: Sequence[str]) -> "dict[str, Figure]":
         """Figures of an evaluation, by name."""
         return {}
+
+    def errors(self, outcome: Any) -> "Errors | None":
+        """How wrong and how doubtful each row's answer is; None where rows have no answers of their own."""
+        return None
 
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Metrics of each label; empty where there are none."""
