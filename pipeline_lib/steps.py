@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline_lib import identity
+from pipeline_lib.confine import refuse_outside
 from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
@@ -34,8 +35,10 @@ def check(recipe: Recipe) -> None:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
         accelerator(execution)
+    files = {split: recipe.data.source.files(split) for split in SPLITS}
+    refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
     for split in SPLITS:
-        for file in recipe.data.source.files(split):
+        for file in files[split]:
             refuse_missing_columns(recipe.data, recipe.objective, file, split)
 
 
