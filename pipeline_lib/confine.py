@@ -1,4 +1,4 @@
-"""Where a recipe's paths may lead. What data names stays in the data's folder; a worker can hold recipes in one, too."""
+"""Where a recipe's paths may lead. What data names stays in the data's folder, and a worker can hold recipes in one."""
 
 import os
 from pathlib import Path
