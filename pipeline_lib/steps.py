@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline_lib import identity
+from pipeline_lib.confine import refuse_outside
 from pipeline_lib.data.encode import Encoded, Encoding, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
@@ -34,9 +35,11 @@ def check(recipe: Recipe) -> None:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
         accelerator(execution)
-    held_in = "test" if recipe.data.source.test else "train"
+    files = {split: recipe.data.source.files(split) for split in SPLITS}
+    refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
+    held_in = "test" if files["test"] else "train"
     for split in SPLITS:
-        for file in recipe.data.source.files(split):
+        for file in files[split]:
             sliced = recipe.evaluation.columns if split == held_in else {}
             refuse_missing_columns(recipe.data, recipe.objective, sliced, file, split)
 
