@@ -75,6 +75,12 @@ def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) ->
     return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
 
 
+def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What is found before training; reads prepare, initialise, base. Training does not read it."""
+    parts = _parts(recipe, "objective", "strategies", "seed") | {"checks": recipe.data.checks.model_dump(mode="json")}
+    return _step("checks", 1, recipe, parts, inputs, (*COMPUTING, "numpy", "pyarrow", "tokenizers"))
+
+
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The trained model; reads prepare, initialise, base."""
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
@@ -95,7 +101,7 @@ def columns_step(recipe: Recipe, prepared: str | None) -> Step:
 
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The scores; reads prepare, finetune, and columns where slices name some."""
+    """The scores; reads prepare, checks, finetune, and columns where slices name some."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
 
 

@@ -16,6 +16,7 @@ from pydantic import (
 
 from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
+from pipeline_lib.checks.levels import Checks
 from pipeline_lib.data.sources import Source
 from pipeline_lib.evaluation.slices import ByColumn, Slice
 from pipeline_lib.masking import remember
@@ -86,6 +87,8 @@ class Data(Section):
     """What is set aside for validation and test."""
     max_unusable: Share = 0.01
     """The run stops when more than this share of a file's rows cannot be used."""
+    checks: Checks = Checks()
+    """What is looked for before training: `warn` tells, `error` stops the run, `ignore` does not look."""
 
 
 class Model(Section):

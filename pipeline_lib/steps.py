@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline_lib import identity
+from pipeline_lib.checks.findings import heed, read_findings
 from pipeline_lib.confine import refuse_outside
 from pipeline_lib.data.encode import Encoded, Encoding, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
@@ -76,6 +77,22 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
 
 
 @in_errors()
+def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
+    """What is found in rows, labels and model; raises RecipeError for what the recipe calls an error."""
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
+    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.checks.checks import write_checks
+
+        write_checks(recipe, prepared.folder, _shards(store), base.folder, initial.folder, folder)
+
+    found = _told(store.ensure(identity.checks_step(recipe, inputs), make, by))
+    heed(found.folder)
+    return found
+
+
+@in_errors()
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
@@ -95,11 +112,14 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
 
 
 @in_errors()
-def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
+def evaluate(
+    recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact, by: str = "a plain call"
+) -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     columns = _columns(recipe, prepared, base, by) if recipe.evaluation.columns else None
-    inputs = {"prepare": prepared.digest, "finetune": model.digest} | ({"columns": columns.digest} if columns else {})
+    inputs = {"prepare": prepared.digest, "checks": found.digest, "finetune": model.digest}
+    inputs |= {"columns": columns.digest} if columns else {}
     step = identity.evaluate_step(recipe, inputs)
 
     def make(folder: Path) -> None:
@@ -107,7 +127,8 @@ def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a p
         from pipeline_lib.evaluation.evaluate import write_evaluation
 
         values = read_columns(columns.folder) if columns else {}
-        write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, values, folder)
+        findings = read_findings(found.folder)
+        write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, values, findings, folder)
 
     return _told(store.ensure(step, make, by))
 

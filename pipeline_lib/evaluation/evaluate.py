@@ -37,12 +37,13 @@ def write_evaluation(
     base: Path,
     finetuned: Path,
     columns: dict[str, list[str]],
+    findings: list[dict[str, Any]],
     folder: Path,
 ) -> None:
     """Write predictions.parquet, metrics.json, figures/*.png and report.html, and where rows have answers of their
     own examples.parquet; for one label a row also suspects.parquet.
 
-    `columns` holds each test row's value of the columns that slices name.
+    `columns` holds each test row's value of the columns that slices name, `findings` what the checks have found.
     """
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
@@ -69,6 +70,7 @@ def write_evaluation(
             for name, rows in parts.items()
         ],
         "per_class": _plain(objective.per_class(outcome, split.labels)),
+        "checks": findings,
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }
     (folder / "metrics.json").write_text(

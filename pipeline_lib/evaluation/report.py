@@ -36,6 +36,7 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         _examples(folder / "examples.parquet"),
         _suspects(folder / "suspects.parquet"),
         _predictions(folder / "predictions.parquet"),
+        _checks(scores["checks"]),
         _data(data, prepared),
         _training(summary),
         "<h2>Recipe</h2><pre>",
@@ -172,6 +173,20 @@ def _data(data: dict[str, Any], prepared: Path) -> str:
     bad = pq.read_table(prepared / "unusable.parquet").slice(0, 100).to_pylist()
     listed = _table(["file", "line", "reason"], [list(row.values()) for row in bad]) if bad else ""
     return f"<h2>Data</h2><p>Rows used: {used}.</p>{files}{listed}"
+
+
+def _checks(findings: Sequence[dict[str, Any]]) -> str:
+    cells = [
+        [found["level"], f"{found['problem']}. {found['mend']}.", "; ".join(map(_place, found["examples"][:3]))]
+        for found in findings
+    ]
+    told = _table(["level", "what was found", "such as"], cells) if cells else "<p>Nothing was found.</p>"
+    return "<h2>Checks before training</h2>" + told
+
+
+def _place(example: dict[str, Any]) -> str:
+    same = f" as {_place(example['as'])}" if "as" in example else ""
+    return f"{example['file']} line {example['line']:,}{same}"
 
 
 def _training(summary: dict[str, Any]) -> str:

@@ -32,6 +32,8 @@ class ObjectiveSection(Section):
     """Whether an evaluation has the model write text."""
     by_row: ClassVar[bool] = True
     """Whether every row has a score of its own."""
+    limits: ClassVar[tuple[str, ...]] = ("max_length",)
+    """The fields by which a longer input is cut; none where it is read in parts."""
     asked: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")

@@ -32,6 +32,7 @@ class LanguageModeling(ObjectiveSection):
     same_if: ClassVar = ("text",)
     by_token: ClassVar = True
     by_row: ClassVar = False
+    limits: ClassVar = ()
     asked: ClassVar = {"text": True}
     hidden: ClassVar = ("input_ids",)
 

@@ -33,6 +33,7 @@ class QuestionAnswering(ObjectiveSection):
 
     main_metric: ClassVar = "f1"
     same_if: ClassVar = ("context",)
+    limits: ClassVar = ()
     by_token: ClassVar = True
     asked: ClassVar = {"question": True, "context": True}
     hidden: ClassVar = ("input_ids", "token_type_ids", "begins", "ends")

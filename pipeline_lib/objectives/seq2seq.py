@@ -28,6 +28,7 @@ class Seq2Seq(ObjectiveSection):
 
     main_metric: ClassVar = "perplexity"
     same_if: ClassVar = ("source",)
+    limits: ClassVar = ("max_source", "max_target")
     asked: ClassVar = {"source": True}
     hidden: ClassVar = ("input_ids", "target_ids")
     writes: ClassVar = True

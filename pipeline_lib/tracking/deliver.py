@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,9 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
     client.log_batch(run_id, [Metric(name, value, made, 0) for name, value in _named_scores(told)])
     client.set_tag(run_id, "tunesmith.training_run", training.info.run_id)
+    for name, findings in groupby(sorted(told["checks"], key=itemgetter("name")), itemgetter("name")):
+        problems = "; ".join(f"{found['level']}: {found['problem']}" for found in findings)
+        client.set_tag(training.info.run_id, f"tunesmith.checks.{name}", masked(problems)[:5000])
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
 
