@@ -172,8 +172,8 @@ def recipe_of(**changed):
 
 FULL, LORA = recipe_of(), recipe_of(strategies=[{"kind": "lora"}])
 PROMPT = recipe_of(strategies=[{"kind": "prompt", "length": 4}])
-ALL = "shard prepare initialise finetune evaluate"
-TRAINED = "initialise finetune evaluate"
+ALL = "shard prepare initialise checks finetune evaluate"
+TRAINED = "initialise checks finetune evaluate"
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,8 @@ TRAINED = "initialise finetune evaluate"
         (FULL, "data/splits.py", "prepare"),
         (FULL, "models/build.py", TRAINED),
         (FULL, "training/loop.py", "finetune"),
-        (FULL, "training/batches.py", "finetune evaluate"),
+        (FULL, "training/batches.py", "checks finetune evaluate"),
+        (FULL, "checks/labels.py", "checks"),
         (FULL, "evaluation/predict.py", "finetune evaluate"),
         (FULL, "evaluation/classification.py", "evaluate"),
         (FULL, "evaluation/outcome.py", "evaluate"),

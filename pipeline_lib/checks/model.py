@@ -61,12 +61,17 @@ def with_gradient(
 
     objective = recipe.objective
     inputs = np.argsort(encoded.lengths, kind="stable")[:INPUTS]
-    with torch.random.fork_rng(devices=[]):  # training draws as if this had not been
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         _stir({name: parameter for name, parameter in model.named_parameters() if name in trained})
         batch, targets = objective.corrupt(model.eval(), *collate(encoded, inputs, pad))
         objective.loss(objective.forward(model, batch, targets), targets).backward()
-    return {name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()}
+    return {name for name, parameter in model.named_parameters() if _moved(parameter)}
+
+
+def _moved(parameter: "nn.Parameter") -> bool:
+    """Whether there is a gradient. A vector's may be zero: to add to all scores of a softmax changes nothing."""
+    return parameter.grad is not None and (parameter.dim() < 2 or bool(parameter.grad.any()))
 
 
 def _stir(parameters: "dict[str, nn.Parameter]") -> None:
