@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline_lib.checks.findings import SHOWN, Finding, share
 
 if TYPE_CHECKING:
-    import pyarrow
-
     from pipeline_lib.objectives import Objective
 
-HELD = ("validation", "test")
+BEFORE = {"validation": ("train",), "test": ("train", "validation")}
+"""What a model has learned from, or was picked by, before the rows of a split are to judge it."""
 REPEATED = 0.05
 SHINGLE, ALIKE = 4, 0.8
 """Characters of a shingle, and the share of shingles that makes two texts nearly one."""
@@ -23,10 +23,16 @@ BUCKET = 10
 """Training rows of a bucket that a row is compared with."""
 CHUNK = 5000
 """Texts that are hashed at once, so that memory stays flat."""
+PLACE = ["file", "line"]
 MEND = "Take them out of one side, or give one file and let data.split share it out"
 
+Splits = Mapping[str, pa.Table]
+"""Rows by split, with the file and line of each."""
+Texts = Mapping[str, Sequence[str]]
+"""What the rows ask, by split."""
 
-def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
+
+def texts(objective: "Objective", rows: pa.Table) -> list[str]:
     """What a row asks, as one text a row: in Unicode's compatible form, without case, with single spaces."""
     roles = [role for role in objective.asked if role in rows.column_names] or objective.same_if
     columns = zip(*(rows[role].to_pylist() for role in roles), strict=True)
@@ -38,32 +44,38 @@ def normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def duplicates(splits: Mapping[str, "pyarrow.Table"], read: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Rows that stand in the training rows too."""
-    first = {text: row for row, text in reversed([*enumerate(read["train"])])}
-    for name in HELD:
+def duplicates(splits: Splits, read: Texts) -> Iterator[Finding]:
+    """Rows that stand in an earlier split too."""
+    for name in BEFORE:
+        first = {text: row for row, text in reversed([*enumerate(_seen(name, read))])}
         pairs = {row: first[text] for row, text in enumerate(read[name]) if text in first}
-        if pairs:
-            problem = f"{share(len(pairs), len(read[name]))} {name} rows stand in the training rows too"
-            yield Finding(
-                "duplicates", len(pairs), len(read[name]), problem, MEND, name, _examples(splits, name, pairs)
-            )
+        yield from _found("duplicates", "stand in", pairs, name, splits, read)
 
 
-def near_duplicates(splits: Mapping[str, "pyarrow.Table"], read: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
-    """Rows that nearly are a training row, without those that are one."""
-    known = set(read["train"])
-    for name in HELD:
+def near_duplicates(splits: Splits, read: Texts) -> Iterator[Finding]:
+    """Rows that nearly are one of an earlier split, without those that are one."""
+    for name in BEFORE:
+        seen = _seen(name, read)
+        known = set(seen)
         rows = [row for row, text in enumerate(read[name]) if text not in known]
-        pairs = {rows[row]: other for row, other in near(read["train"], [read[name][row] for row in rows]).items()}
-        if pairs:
-            problem = f"{share(len(pairs), len(read[name]))} {name} rows nearly are a training row"
-            yield Finding(
-                "near_duplicates", len(pairs), len(read[name]), problem, MEND, name, _examples(splits, name, pairs)
-            )
+        pairs = {rows[row]: other for row, other in near(seen, [read[name][row] for row in rows]).items()}
+        yield from _found("near_duplicates", "nearly stand in", pairs, name, splits, read)
 
 
-def repeats(splits: Mapping[str, "pyarrow.Table"], read: Mapping[str, Sequence[str]]) -> Iterator[Finding]:
+def _seen(name: str, read: Texts) -> list[str]:
+    return [text for before in BEFORE[name] for text in read[before]]
+
+
+def _found(check: str, how: str, pairs: Mapping[int, int], name: str, splits: Splits, read: Texts) -> Iterator[Finding]:
+    if pairs:
+        said = {"train": "training", "validation": "validation"}
+        where = " or ".join(said[before] for before in BEFORE[name] if read[before])
+        problem = f"{share(len(pairs), len(read[name]))} {name} rows {how} the {where} rows too"
+        theirs = pa.concat_tables([splits[before].select(PLACE) for before in BEFORE[name]])
+        yield Finding(check, len(pairs), len(read[name]), problem, MEND, name, _examples(splits[name], theirs, pairs))
+
+
+def repeats(splits: Splits, read: Texts) -> Iterator[Finding]:
     """Training rows that repeat another one."""
     rows, first, pairs = read["train"], dict[str, int](), dict[int, int]()
     for row, text in enumerate(rows):
@@ -72,7 +84,9 @@ def repeats(splits: Mapping[str, "pyarrow.Table"], read: Mapping[str, Sequence[s
     if len(pairs) >= REPEATED * len(rows) and pairs:
         problem = f"{share(len(pairs), len(rows))} training rows repeat another one, and count twice"
         mend = "Take them out, unless they are meant to weigh more"
-        yield Finding("repeats", len(pairs), len(rows), problem, mend, "train", _examples(splits, "train", pairs))
+        yield Finding(
+            "repeats", len(pairs), len(rows), problem, mend, "train", _examples(splits["train"], splits["train"], pairs)
+        )
 
 
 def near(learned: Sequence[str], held: Sequence[str]) -> dict[int, int]:
@@ -148,10 +162,9 @@ def _plain(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _examples(splits: Mapping[str, "pyarrow.Table"], name: str, pairs: Mapping[int, int]) -> list[dict[str, Any]]:
-    ours, theirs = splits[name], splits["train"]
+def _examples(ours: pa.Table, theirs: pa.Table, pairs: Mapping[int, int]) -> list[dict[str, Any]]:
     return [{**_place(ours, row), "as": _place(theirs, other)} for row, other in sorted(pairs.items())[:SHOWN]]
 
 
-def _place(rows: "pyarrow.Table", row: int) -> dict[str, Any]:
-    return {name: rows[name][row].as_py() for name in ("file", "line")}
+def _place(rows: pa.Table, row: int) -> dict[str, Any]:
+    return {name: rows[name][row].as_py() for name in PLACE}

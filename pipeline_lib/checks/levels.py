@@ -12,9 +12,9 @@ class Checks(Section):
     """What is looked for before training, and what happens where it is found."""
 
     duplicates: Level = "warn"
-    """Validation or test rows that stand in the training rows too, but for case, width and spaces."""
+    """Validation rows that stand in the training rows too, test rows that stand in either, but for case and spaces."""
     near_duplicates: Level = "warn"
-    """Validation or test rows that nearly are a training row: of all runs of four characters both have four fifths."""
+    """Rows that nearly stand in one of those: of all runs of four characters both have four fifths."""
     repeats: Level = "warn"
     """Training rows that repeat another one, where that is 5 % of them or more."""
     truncated: Level = "warn"

@@ -37,6 +37,14 @@ def test_rows_that_stand_in_both_are_told_with_file_and_line():
     assert not [*duplicates(*splits(LEARNED, ["nobody came"]))]
 
 
+def test_a_test_row_is_known_from_validation_as_well():
+    read = {"train": ["one song"], "validation": ["a song", "two songs"], "test": ["two songs"]}
+    tables = {name: splits(some, [])[0]["train"] for name, some in read.items()}
+    (found,) = duplicates(tables, read)
+    assert found.problem == "1 of 1 (100.0%) test rows stand in the training or validation rows too"
+    assert found.examples[0]["as"]["line"] == 3
+
+
 def test_rows_that_nearly_are_the_same_are_told_without_those_that_are():
     # 38 and 39 shingles of four characters; the first 35 are the same: "... every single " and one letter more
     assert jaccard(LEARNED[3], HELD[2]) == pytest.approx(35 / (38 + 39 - 35))
