@@ -14,7 +14,7 @@ from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.data.origins import with_files
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.examples import examples
-from pipeline_lib.evaluation.figures import learning_curves, length_error
+from pipeline_lib.evaluation.figures import error_by_length, learning_curves
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.noise import suspect_rows
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
@@ -55,7 +55,7 @@ def write_evaluation(
     lengths = row_lengths(split.encoded, len(split.rows)) if objective.by_row else np.array([])
     if errors := objective.errors(outcome):
         pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
-        figures["length_error"] = length_error(lengths, errors)
+        figures["error_by_length"] = error_by_length(lengths, errors)
     if isinstance(outcome, Outcome) and outcome.one_label:
         known = {"test": (split, outcome)} | _validated(objective, prepared, shards, answerer)
         pq.write_table(suspect_rows(prepared, known), folder / "suspects.parquet")

@@ -101,7 +101,7 @@ def scatter(outcome: Outcome) -> Figure:
     return _tidy(figure)
 
 
-def length_error(lengths: np.ndarray, errors: Errors) -> Figure:
+def error_by_length(lengths: np.ndarray, errors: Errors) -> Figure:
     """The mean error of rows of like length, [n] each, in up to ten bins of about as many rows, with its 95 % interval.
 
     The interval is the normal one: 1.96 standard errors to each side.

@@ -17,7 +17,8 @@ from pipeline_lib.recipe import Recipe
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;
 text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
-.muted{color:#667}.wide{overflow-x:auto}"""
+.muted{color:#667}.wide{overflow-x:auto}.slices td{white-space:nowrap}
+.examples table{min-width:80rem}"""
 FEW = 30
 """Rows below which a slice's numbers are called those of few rows."""
 
@@ -94,7 +95,7 @@ def slice_rows(scores: dict[str, Any]) -> list[list[str]]:
 def _slices(scores: dict[str, Any]) -> str:
     head, *rows = slice_rows(scores)
     note = f"<p class=muted>The same metrics on parts of the test rows; of fewer than {FEW} rows little is known.</p>"
-    return f"<h2>By slice</h2>{note}<div class=wide>{_table(head, rows)}</div>" if rows else ""
+    return f"<h2>By slice</h2>{note}<div class='wide slices'>{_table(head, rows)}</div>" if rows else ""
 
 
 def _figures(folder: Path) -> str:
@@ -130,7 +131,10 @@ def _examples(path: Path) -> str:
     table = pq.read_table(path)
     parts = {
         "worst": ("Worst answers", "The highest error first."),
-        "doubtful": ("Most doubtful answers", "The smallest margin between what was answered and what was not first."),
+        "doubtful": (
+            "Most doubtful answers",
+            "The smallest margin first: between the likeliest label and the next one, or between yes and no.",
+        ),
     }
     found = {why: table.filter(pc.equal(table["why"], why)).drop_columns(["why"]) for why in parts}
     shown = (
@@ -157,7 +161,7 @@ def _rows(table: "pa.Table") -> str:
     """Rows as people look at them: without columns that hold nothing, and with long texts cut."""
     names = [name for name in table.column_names if table[name].null_count < len(table) and name != "probabilities"]
     cells = [[_cell(row[name]) for name in names] for row in table.select(names).to_pylist()]
-    return f"<div class=wide>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
+    return f"<div class='wide examples'>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
 
 
 def _cell(value: Any) -> str:

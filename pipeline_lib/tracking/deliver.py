@@ -91,6 +91,7 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
     client.log_batch(run_id, [Metric(name, value, made, 0) for name, value in _named_scores(told)])
     client.set_tag(run_id, "tunesmith.training_run", training.info.run_id)
+    client.set_tag(training.info.run_id, "tunesmith.checks", f"{len(told['checks'])} findings")
     for name, findings in groupby(sorted(told["checks"], key=itemgetter("name")), itemgetter("name")):
         problems = "; ".join(f"{found['level']}: {found['problem']}" for found in findings)
         client.set_tag(training.info.run_id, f"tunesmith.checks.{name}", masked(problems)[:5000])

@@ -75,6 +75,7 @@ def test_findings_are_in_the_report_and_in_the_tags_and_another_level_trains_not
         tags["tunesmith.checks.duplicates"]
         == "warn: 1 of 10 (10.0%) test rows stand in the training or validation rows too"
     )
+    assert tags["tunesmith.checks"] == f"{len(found(check(spoiled)))} findings"
     assert "tunesmith.checks.model" not in tags
     spoiled["data"]["checks"] = {"near_duplicates": "ignore"}
     assert [each.step for each in plan(check(spoiled)).planned if not each.artifact] == ["checks", "evaluate"]

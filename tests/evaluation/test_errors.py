@@ -8,7 +8,7 @@ import pytest
 
 from pipeline_lib.evaluation.errors import Errors, of_answers, of_labels, of_numbers, of_spans, of_text
 from pipeline_lib.evaluation.examples import examples
-from pipeline_lib.evaluation.figures import length_error
+from pipeline_lib.evaluation.figures import error_by_length
 from pipeline_lib.evaluation.outcome import Outcome, Sums
 from pipeline_lib.evaluation.spans import span_counts
 from pipeline_lib.evaluation.written import text_counts
@@ -62,7 +62,7 @@ def test_examples_are_the_worst_without_right_ones_and_the_most_doubtful():
 @pytest.mark.parametrize("rows", [1, 7, 205])
 def test_error_by_length_is_drawn_in_bins_of_as_many_rows(rows):
     lengths, error = np.arange(rows) + 3, np.arange(rows, dtype=float)
-    (axes,) = length_error(lengths, Errors("wrong spans", error)).axes
+    (axes,) = error_by_length(lengths, Errors("wrong spans", error)).axes
     drawn = axes.lines[0].get_xydata()
     assert len(drawn) == min(10, max(1, rows // 10))
     assert drawn[:, 1] == pytest.approx(drawn[:, 0] - 3)
