@@ -52,7 +52,7 @@ def ran(document, tiny, tmp_path):
     def train(strategies, family="bert", **changes):
         document["model"]["base"], document["strategies"] = str(tiny[family]), strategies
         document["training"]["epochs"] = 2
-        document["evaluation"] = {"baselines": ["majority"]}
+        document["evaluation"] = {"baselines": ["majority"], "slices": [{"kind": "length", "edges": [8]}]}
         path = tmp_path / "moods.yaml"
         path.write_text(json.dumps(document | changes), encoding="utf-8")
         return SimpleNamespace(outcome=run(check(document | changes)), recipe=path, out=tmp_path / "plain")
@@ -162,6 +162,8 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     accuracy = scores["metrics"]["accuracy"]
     assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in text
     assert "majority" in text
+    for part in scores["slices"]:
+        assert f"| {part['name']} | {part['rows']} (few) | {part['metrics']['accuracy']['value']:.4f} (" in text
     assert f"| train | moods.csv | 60 | 0 | `{hashlib.sha256(moods_csv.read_bytes()).hexdigest()}` |" in text
     assert "Rows used: 36 train, 12 validation, 12 test." in text
     assert (
