@@ -1,0 +1,152 @@
+"""What Prefect, MLflow, the store and the disk say of the same training, where they do not say the same."""
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_lib.audit import flow_states
+from pipeline_lib.audit.chain import artifacts
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import check
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.disk import DAMAGE
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import content_digest, sound
+from pipeline_lib.tracking.circumstances import flow_run
+from pipeline_lib.tracking.data_files import data_files
+from pipeline_lib.tracking.deliver import named_scores
+from pipeline_lib.tracking.describe import STORE
+from pipeline_lib.tracking.held import Held, Told
+from pipeline_lib.tracking.runs import BY, HOST, PROCESS, process_mark
+
+AGREE = {
+    "FINISHED": {"COMPLETED"},
+    "FAILED": {"FAILED", "CRASHED"},
+    "KILLED": {"CANCELLED", "CANCELLING", "CRASHED", "FAILED"},
+    "RUNNING": {"RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"},
+}
+"""Prefect's state types that go with a status in MLflow. A flow run that will be tried again is SCHEDULED."""
+
+
+class Finding(NamedTuple):
+    """Something that does not fit; `sure` is false where it could not be looked into."""
+
+    about: str
+    what: str
+    sure: bool = True
+
+
+def findings(held: Held, store: str | None = None) -> list[Finding]:
+    """All that disagrees about a training; `store` takes the place of the one that its run names."""
+    root, here = store_root(held.training, store)
+    looked_at = [
+        *(finding for run in held.runs if (finding := left_running(run))),
+        *_flow_states(held.parents),
+        *_data(held),
+    ]
+    if root is None:
+        return [*looked_at, Finding("store", here, sure=False)]
+    scored = [(run, told) for run in held.evaluations if (told := held.json(run, "manifest.json"))]
+    made = [*artifacts(held.manifests), *(told for _, told in scored)]
+    stored = [finding for told in made if (finding := _artifact(root, told))]
+    metrics = [finding for run, told in scored for finding in _metrics(root, run, told)]
+    return [*looked_at, *stored, *metrics]
+
+
+def store_root(run: Told, store: str | None = None) -> tuple[Path | None, str]:
+    """The folder of the store that a run's artifacts are in (a far store's is this machine's cache), or why not."""
+    named = store or run.tags.get(STORE)
+    if not named:
+        return None, "the run does not say where its store is; name it with --store"
+    if "://" in named:
+        return open_store(named).root, ""
+    if not Path(named).is_dir():
+        return None, f"{named} is not on this machine; the run was last at work on {run.tags.get(HOST, 'another')}"
+    return Path(named).absolute(), ""
+
+
+def folder_of(root: Path, told: Mapping[str, Any]) -> Path:
+    """Where the store keeps the artifact of a manifest."""
+    return root / "steps" / told["identity"]["step"] / told["fingerprint"][:16]
+
+
+def left_running(run: Told) -> Finding | None:
+    """A run that MLflow calls RUNNING and whose process is gone, or cannot be seen from here."""
+    if run.status != "RUNNING":
+        return None
+    host, process = run.tags.get(HOST), run.tags.get(PROCESS, "")
+    if host != platform.node() or not process:
+        return Finding(
+            _run(run), f"is RUNNING on {host or 'another machine'}, and only there can be seen if it is", False
+        )
+    pid = process.split()[0]
+    if process_mark(int(pid)) == process:
+        return None
+    return Finding(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
+
+
+def _flow_states(runs: Iterable[Told]) -> Iterator[Finding]:
+    """Prefect's state of the flow run that was last at work on a run."""
+    for run in runs:
+        if not (flow := flow_run(run.tags.get(BY, ""))):
+            continue
+        try:
+            state = flow_states.state(flow)
+        except flow_states.Unanswered as error:
+            yield Finding(_run(run), f"Prefect cannot be asked about flow run {flow.name} ({flow.id}): {error}", False)
+            continue
+        if state is None:
+            yield Finding(_run(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
+        elif state not in AGREE.get(run.status, {state}):
+            yield Finding(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
+
+
+def _data(held: Held) -> Iterator[Finding]:
+    """Source files that are gone, hold other bytes or were not there when the training ran."""
+    if not held.recipe or not held.data:
+        return
+    try:
+        now = {(file.split, file.path): file.digest for file in data_files(check(held.recipe))}
+    except (RecipeError, OSError) as error:
+        yield Finding("data", f"cannot be read any more: {masked(str(error))}")
+        return
+    then = {(file.split, file.path): file.digest for file in held.data}
+    for split, path in sorted(now.keys() | then.keys()):
+        was, is_ = then.get((split, path)), now.get((split, path))
+        if was != is_:
+            what = "is gone" if is_ is None else "is new" if was is None else "holds other bytes"
+            yield Finding("data", f"{split} file {path} {what} since the training")
+
+
+def _artifact(root: Path, told: Mapping[str, Any]) -> Finding | None:
+    """An artifact that is gone, damaged, or not the one that MLflow was told of."""
+    folder, name = folder_of(root, told), f"{told['identity']['step']} {told['fingerprint'][:8]}"
+    if not folder.exists():
+        return Finding(name, f"is gone from {root}")
+    try:
+        digest = content_digest(sound(folder)["files"])
+    except DAMAGE as damage:
+        return Finding(name, f"is damaged ({damage}) in {root}")
+    same = digest == content_digest(told["files"])
+    return None if same else Finding(name, f"in {root} holds other bytes than MLflow was told of")
+
+
+def _metrics(root: Path, run: Told, told: Mapping[str, Any]) -> Iterator[Finding]:
+    """Scores in MLflow that are not those of the evaluation's artifact."""
+    file = folder_of(root, told) / "metrics.json"
+    if run.status != "FINISHED" or not file.is_file():
+        return
+    for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):
+        logged = run.metrics.get(name)
+        if logged is None or not math.isclose(logged, value, rel_tol=1e-9):
+            shown = "missing" if logged is None else f"{logged:g}"
+            yield Finding(
+                _run(run), f"{name} is {shown} in MLflow and {value:g} in the artifact {file.parent.name[:8]}"
+            )
+
+
+def _run(run: Told) -> str:
+    return f"{run.name} {run.id[:8]}"
