@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from mlflow.entities import Metric, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.masking import masked
@@ -15,6 +15,7 @@ from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import Artifact
+from pipeline_lib.tracking.data_files import CONTEXT
 from pipeline_lib.tracking.describe import complete, describe
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.served_model import log_model
@@ -36,29 +37,33 @@ def deliver(
 
 
 def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Artifact, base: Path) -> dict[str, str]:
-    training = deliver_training(tracker, prepared, model, base)
+    training = deliver_training(tracker, prepared, model, base, scores)
     parent = training.data.tags[PARENT]
     settled = tracker.client.get_run(parent).info.status == "FINISHED"
     evaluation = tracker.run("evaluation", scores.fingerprint, None if settled else parent)
     if evaluation.info.status != "FINISHED":
         tracker.reopen(evaluation)
-        _log_evaluation(tracker, evaluation, training, scores)
+        _log_evaluation(tracker, evaluation, training, prepared, scores)
     tracker.finish(evaluation.data.tags[PARENT])
     tracker.finish(parent)
     places = {name: _address(tracker.recipe, run) for name, run in (("training", training), ("evaluation", evaluation))}
     return places | {"model": training.data.tags[MODEL]}
 
 
-def deliver_training(tracker: Tracker, prepared: Artifact, model: Artifact, base: Path) -> Run:
-    """The finished training run of a model."""
+def deliver_training(
+    tracker: Tracker, prepared: Artifact, model: Artifact, base: Path, scores: Artifact | None = None
+) -> Run:
+    """The finished training run of a model; a scored row is its input example."""
     training = tracker.run("training", model.fingerprint)
     if training.info.status != "FINISHED":
         tracker.reopen(training)
-        _log_training(tracker, training, prepared, model, base)
+        _log_training(tracker, training, prepared, model, base, scores)
     return tracker.client.get_run(training.info.run_id)
 
 
-def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifact, base: Path) -> None:
+def _log_training(
+    tracker: Tracker, run: Run, prepared: Artifact, model: Artifact, base: Path, scores: Artifact | None
+) -> None:
     client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
     describe(tracker, run, model.made)
     tracker.add_history(run, pq.read_table(model.folder / "history.parquet").to_pylist())
@@ -70,21 +75,43 @@ def _log_training(tracker: Tracker, run: Run, prepared: Artifact, model: Artifac
     ):
         client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
     whole = not (model.folder / "model" / TRAINED).exists()
-    uri = log_model(
-        tracking_uri(recipe.execution), run_id, model.folder / "model", None if whole else base, recipe.objective
-    )
+    example = _example(recipe, scores) if scores else {}
+    uri = log_model(client, run, model.folder / "model", None if whole else base, recipe.objective, example)
     client.set_tag(run_id, MODEL, uri)
     tracker.finish(run_id)
 
 
-def _log_evaluation(tracker: Tracker, run: Run, training: Run, scores: Artifact) -> None:
+def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifact, scores: Artifact) -> None:
+    """Scores of the model are linked to it and to the rows; those of baselines to the rows alone."""
     client, run_id = tracker.client, run.info.run_id
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
-    client.log_batch(run_id, [Metric(name, value, made, 0) for name, value in named_scores(told)])
+    model = training.data.tags[MODEL].removeprefix("models:/")
+    rows = Dataset(f"{tracker.recipe.name} test rows", prepared.digest[:32], "tunesmith", _source(prepared))
+    inputs = [DatasetInput(rows, [InputTag(CONTEXT, "test")])]
+    client.log_inputs(run_id, inputs, [LoggedModelInput(model)])
+    linked = {"dataset_name": rows.name, "dataset_digest": rows.digest}
+    scored = [
+        Metric(name, value, made, 0, model_id=model if name.startswith("test/") else None, run_id=run_id, **linked)
+        for name, value in named_scores(told)
+    ]
+    client.log_batch(run_id, scored)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
+
+
+def _source(prepared: Artifact) -> str:
+    """Where the rows are from, as MLflow keeps it."""
+    return json.dumps({"uri": f"prepare {prepared.fingerprint}"})
+
+
+def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
+    """What the model is asked, of the first row that was scored; empty where predictions do not hold it."""
+    asked = recipe.objective.asked
+    rows = pq.read_table(scores.folder / "predictions.parquet").slice(0, 1).to_pylist()
+    told = {name: row[name] for row in rows for name in asked if row.get(name) is not None}
+    return told if all(name in told for name, required in asked.items() if required) else {}
 
 
 def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:

@@ -61,13 +61,14 @@ class Meter:
 
     def _work(self) -> None:
         monitors = _monitors()
-        while not self.ending.wait(TICK):
+        ended = False
+        while not ended:
+            ended = self.ending.wait(TICK)
             for monitor in monitors:
                 monitor.collect_metrics()
             long = max(EVERY, SHARE * sum(window["seconds"] for window in self.windows))
-            if self.counts["steps"] and time.monotonic() - self.began >= long:
+            if ended or (self.counts["steps"] and time.monotonic() - self.began >= long):
                 self._close(monitors)
-        self._close(monitors)
 
     def _close(self, monitors: "Sequence[BaseMetricsMonitor]") -> None:
         with self.lock:
