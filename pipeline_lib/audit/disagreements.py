@@ -16,7 +16,7 @@ from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import content_digest, sound
 from pipeline_lib.tracking.circumstances import flow_run
-from pipeline_lib.tracking.data_files import data_files
+from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.deliver import named_scores
 from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.held import Held, Told
@@ -109,16 +109,12 @@ def _data(held: Held) -> Iterator[Finding]:
     if not held.recipe or not held.data:
         return
     try:
-        now = {(file.split, file.path): file.digest for file in data_files(check(held.recipe))}
+        now = list(data_files(check(held.recipe)))
     except (RecipeError, OSError) as error:
         yield Finding("data", f"cannot be read any more: {masked(str(error))}")
         return
-    then = {(file.split, file.path): file.digest for file in held.data}
-    for split, path in sorted(now.keys() | then.keys()):
-        was, is_ = then.get((split, path)), now.get((split, path))
-        if was != is_:
-            what = "is gone" if is_ is None else "is new" if was is None else "holds other bytes"
-            yield Finding("data", f"{split} file {path} {what} since the training")
+    for file, what in changes(held.data, now):
+        yield Finding("data", f"{file.split} file {file.path} {what} since the training")
 
 
 def _artifact(root: Path, told: Mapping[str, Any]) -> Finding | None:

@@ -14,7 +14,7 @@ from pipeline_lib.plan.explain import MISSING, Difference, flatten
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.run import RunOutcome, run
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.tracking.data_files import data_files
+from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.held import Held
 
 WEIGHTS, PREDICTIONS = "model/", "predictions.parquet"
@@ -94,14 +94,9 @@ def _recipe(held: Held, store: Path) -> Recipe:
 
 
 def _refuse_other_data(held: Held, recipe: Recipe) -> None:
-    then = {(file.split, file.path): file.digest for file in held.data}
-    now = {(file.split, file.path): file.digest for file in data_files(recipe)}
-    for split, path in sorted(then.keys() | now.keys()):
-        was, is_ = then.get((split, path)), now.get((split, path))
-        if was != is_:
-            problem = "was not there when the run was" if was is None else f"is no longer what the run read ({was}…)"
-            mend = "Bring the files back as they were; SHA-256 digests tell them"
-            raise RecipeError(f"data.source.{split}", path, problem, mend)
+    for file, what in changes(held.data, list(data_files(recipe))):
+        mend = "Bring the files back as they were; the run in MLflow holds their SHA-256 digests"
+        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be another run", mend)
 
 
 def _refuse_other_base(held: Held, recipe: Recipe) -> None:

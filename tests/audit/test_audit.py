@@ -7,70 +7,14 @@ import tempfile
 from contextlib import contextmanager
 
 import pytest
-import yaml
-from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from pipeline_lib.audit.audit import audited
 from pipeline_lib.cli import app
-from pipeline_lib.recipe_file import load
-from pipeline_lib.run import run
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import file_digest
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.runs import HOST, PROCESS
-
-
-class Ran:
-    """One run of a recipe file, its place and its runs in MLflow by name."""
-
-    def __init__(self, folder, uri):
-        self.folder, self.uri = folder, uri
-        self.recipe = load(folder / "moods.yaml", ["training.epochs=2"])
-        self.outcome = run(self.recipe)
-        self.client = MlflowClient(uri)
-        self.experiment = self.client.get_experiment_by_name("audited").experiment_id
-        self.ids = {run.info.run_name: run.info.run_id for run in self.client.search_runs([self.experiment])}
-
-    def audit(self, target=None, mend=False):
-        return audited(self.uri, target, "audited", None, mend)
-
-    def words(self):
-        """What disagrees, as sentences."""
-        report = self.audit(self.ids["moods training"])
-        return [f"{finding.about}: {finding.what}" for some in report.found for finding in some if finding.sure]
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory, tiny_bert, tracking_uri):
-    folder = tmp_path_factory.mktemp("audited")
-    texts = {"glad": ["a fine day", "the sun is warm", "we laughed"], "sad": ["it rains", "nobody came", "a long wait"]}
-    rows = [f"{text} {at},{mood}\n" for mood, some in texts.items() for text in some for at in ["home", "sea", "town"]]
-    (folder / "moods.csv").write_text("text,mood\n" + "".join(rows))
-    document = {
-        "name": "moods",
-        "data": {
-            "source": {"kind": "csv", "train": "moods.csv"},
-            "columns": {"text": "text", "label": "mood"},
-            "split": {"validation": 0.2, "test": 0.3},
-        },
-        "model": {"base": str(tiny_bert)},
-        "objective": {"kind": "text_classification"},
-        "training": {"epochs": 1, "learning_rate": 5e-3, "batch_size": 4},
-        "execution": {
-            "store": str(folder / "store"),
-            "tracking_uri": tracking_uri,
-            "experiment": "audited",
-            "device": "cpu",
-            "precision": "fp32",
-            "watts": 500,
-            "cost_per_hour": 2,
-        },
-    }
-    (folder / "moods.yaml").write_text(yaml.safe_dump(document))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield Ran(folder, tracking_uri)
 
 
 def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
@@ -110,7 +54,7 @@ def test_where_nothing_disagrees_the_command_says_so(ran):
     assert said.exit_code == 0, said.output
     assert f"recipe      {ran.folder}/moods.yaml training.epochs=2" in said.output
     assert said.output.splitlines()[-1] == "all agrees"
-    said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", "audited", "--json"])
+    said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", ran.folder.name, "--json"])
     told = json.loads(said.output)
     assert (told["disagrees"], told["strays"], len(told["trainings"])) == (False, [], 1)
     said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", "no such"])
@@ -185,7 +129,7 @@ def test_a_store_that_is_not_here_is_no_disagreement_but_said(ran):
         assert not report.disagrees
     moved = ran.folder / "moved"
     shutil.copytree(ran.folder / "store", moved)
-    assert audited(ran.uri, ran.ids["moods"], "audited", str(moved), False).found == [[]]
+    assert audited(ran.uri, ran.ids["moods"], ran.folder.name, str(moved), False).found == [[]]
 
 
 def test_totals_are_worked_out_with_the_rates_of_the_recipe(ran):

@@ -1,6 +1,7 @@
 """A training run again from what MLflow holds. `pytest tests/audit/test_reproduce.py`."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -9,45 +10,27 @@ from typer.testing import CliRunner
 from pipeline_lib.audit import reproduce as again
 from pipeline_lib.audit.reproduce import reproduce
 from pipeline_lib.cli import app
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.tracking.find import Finder
 
 
-@pytest.fixture
-def made(document, tracking_uri):
-    """A short training, and what MLflow holds of it."""
-    document["training"]["epochs"] = 2
-    outcome = run(check(document))
-    (held,) = Finder(tracking_uri).trainings(document["execution"]["experiment"])
-    return held, outcome
-
-
-def test_the_same_bytes_come_again_and_the_first_runs_are_left_alone(made, tmp_path, tracking_uri):
-    held, outcome = made
+def test_the_same_bytes_come_again_and_the_first_runs_are_left_alone(ran, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held = ran.held()
     before = {run.id: held.client.get_run(run.id).to_dictionary() for run in held.runs}
-    shutil.rmtree(tmp_path / "store")  # MLflow is enough
-    said = CliRunner().invoke(
-        app, ["reproduce", held.training.id, "--tracking-uri", tracking_uri, "--store", "again", "--json"]
-    )
+    os.rename(ran.folder / "store", ran.folder / "aside")  # MLflow is enough
+    options = ["--tracking-uri", ran.uri, "--store", "again", "--json"]
+    said = CliRunner().invoke(app, ["reproduce", held.training.id, *options])
+    os.rename(ran.folder / "aside", ran.folder / "store")
     assert said.exit_code == 0, said.output
-    told = json.loads(said.stdout)
-    assert told == {
-        "store": str(tmp_path / "again"),
-        "weights": True,
-        "predictions": True,
-        "metrics": {},
-        "changed": [],
-        "same": True,
-    }
-    assert (tmp_path / "again" / "steps" / "finetune" / outcome.model.fingerprint[:16]).is_dir()
+    told = {"weights": True, "predictions": True, "metrics": {}, "changed": [], "same": True}
+    assert json.loads(said.stdout) == told | {"store": str(tmp_path / "again")}
+    assert (tmp_path / "again" / "steps" / "finetune" / ran.outcome.model.fingerprint[:16]).is_dir()
     assert {run_id: held.client.get_run(run_id).to_dictionary() for run_id in before} == before
 
 
-def test_other_bytes_are_told_with_how_far_scores_are_apart_and_what_changed(made, tmp_path):
+def test_other_bytes_are_told_with_how_far_scores_are_apart_and_what_changed(ran, tmp_path):
     """As if the first run had come to other figures, with other software, code and precision."""
-    held, outcome = made
+    held, outcome = ran.held(), ran.outcome
     held.manifests["finetune"]["files"]["model/model.safetensors"]["sha256"] = "0" * 64
     held.manifests["finetune"]["identity"]["code"]["pipeline_lib.training.loop"] = "1" * 64
     held.circumstances["software"]["torch"] = "2.0.0"
@@ -71,16 +54,17 @@ def test_other_bytes_are_told_with_how_far_scores_are_apart_and_what_changed(mad
     assert report.changed[1].startswith("torch 2.0.0 → ")
 
 
-def test_data_of_other_bytes_is_refused_by_its_name(made, moods_csv, tmp_path):
-    held, _ = made
-    moods_csv.write_text(moods_csv.read_text() + "one more,glad\n")
-    with pytest.raises(RecipeError, match=r"data.source.train = '.*moods.csv': is no longer what the run read"):
+def test_data_of_other_bytes_is_refused_by_its_name(ran, tmp_path):
+    held, kept = ran.held(), (ran.folder / "moods.csv").read_text()
+    (ran.folder / "moods.csv").write_text(kept + "one more,glad\n")
+    with pytest.raises(RecipeError, match=r"data.source.train = '.*moods.csv': holds other bytes, so"):
         reproduce(held, tmp_path / "again")
+    (ran.folder / "moods.csv").write_text(kept)
     assert not (tmp_path / "again").exists()
 
 
-def test_a_base_of_other_bytes_is_refused_by_its_file(made, tmp_path, tiny_bert, monkeypatch):
-    held, _ = made
+def test_a_base_of_other_bytes_is_refused_by_its_file(ran, tmp_path, tiny_bert):
+    held = ran.held()
     shutil.copytree(tiny_bert, tmp_path / "base")
     (tmp_path / "base" / "config.json").write_text((tiny_bert / "config.json").read_text() + "\n")
     held.recipe["model"]["base"] = str(tmp_path / "base")
@@ -88,13 +72,13 @@ def test_a_base_of_other_bytes_is_refused_by_its_file(made, tmp_path, tiny_bert,
         reproduce(held, tmp_path / "again")
 
 
-def test_what_a_store_holds_is_not_taken_for_a_second_run(made, tmp_path):
+def test_what_a_store_holds_is_not_taken_for_a_second_run(ran, tmp_path):
     with pytest.raises(RecipeError, match="--store = .*store': is not empty"):
-        reproduce(made[0], tmp_path / "store")
+        reproduce(ran.held(), ran.folder / "store")
 
 
-def test_a_training_that_was_not_finished_is_refused(made, tmp_path):
-    held, _ = made
+def test_a_training_that_was_not_finished_is_refused(ran, tmp_path):
+    held = ran.held()
     held.manifests.clear()
     with pytest.raises(RecipeError, match="RUN = '[0-9a-f]+': holds no finished training"):
         reproduce(held, tmp_path / "again")
