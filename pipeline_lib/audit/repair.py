@@ -1,17 +1,21 @@
 """Settle runs that a kill has left RUNNING: finished where all was made, KILLED where not."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from pipeline_lib.audit import flow_states
 from pipeline_lib.audit.disagreements import left_running, store_root
 from pipeline_lib.export import lineage
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.store.store import Artifact, content_digest, sound
+from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.deliver import deliver, deliver_training
 from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held, Told
-from pipeline_lib.tracking.runs import BY, FINGERPRINT, Tracker
+from pipeline_lib.tracking.runs import BY, FINGERPRINT, PARENT, Tracker
 
 
 def repair(finder: Finder, held: Held, store: str | None = None) -> list[str]:
@@ -20,7 +24,7 @@ def repair(finder: Finder, held: Held, store: str | None = None) -> list[str]:
     root, _ = store_root(held.training, store)
     if dead and root and held.recipe:
         _deliver_what_is_made(held, root, _for_here(finder, held))
-    return [settle(finder, run) for run in dead]
+    return [line for run in dead for line in (settle(finder, run), *_settle_flow(run))]
 
 
 def is_dead(run: Told) -> bool:
@@ -35,6 +39,16 @@ def settle(finder: Finder, run: Told) -> str:
     if status == "RUNNING":
         finder.client.set_terminated(run.id, status := "KILLED")
     return f"{run.name} {run.id[:8]} was left RUNNING: {status} now"
+
+
+def _settle_flow(run: Told) -> Iterator[str]:
+    """Tell Prefect of a flow run that was at work on a dead run, and is RUNNING there as well."""
+    if (flow := flow_run(run.tags.get(BY, ""))) is None or PARENT in run.tags:  # the run around the others has said it
+        return
+    with suppress(flow_states.Unanswered):  # which the audit says
+        if flow_states.state(flow) == "RUNNING":
+            flow_states.crash(flow)
+            yield f"flow run {flow.name} ({flow.id}) was left RUNNING: CRASHED now"
 
 
 def _for_here(finder: Finder, held: Held) -> Recipe:

@@ -6,10 +6,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from pipeline_lib.audit import disagreements, flow_states
+from pipeline_lib.audit import disagreements, flow_states, repair
 from pipeline_lib.tracking.circumstances import FlowRun
 from pipeline_lib.tracking.held import Told
 
+IN = {"mlflow.parentRunId": "2" * 32}
 ID = "0f6e7d5c-1b2a-4c3d-8e9f-001122334455"
 
 
@@ -24,6 +25,13 @@ class Stub(BaseHTTPRequestHandler):
         self.send_response(200 if found else 404)
         self.end_headers()
         self.wfile.write(json.dumps({"state": {"type": Stub.state}} if found else {}).encode())
+
+    def do_POST(self):
+        assert self.path == f"/api/flow_runs/{ID}/set_state"
+        Stub.state = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["state"]["type"]
+        self.send_response(201)
+        self.end_headers()
+        self.wfile.write(b"{}")
 
     def log_message(self, *_):
         pass
@@ -95,3 +103,17 @@ def test_only_the_api_of_ones_own_settings_is_told_who_asks(api, monkeypatch):
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:pass")
     flow_states.state(FlowRun("moods", ID, None))
     assert Stub.asked == [None, "Bearer a key", "Basic bWU6cGFzcw=="]
+
+
+def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone(api):
+    by = f"flow run moods ({ID}) at {api}"
+    around, inside = (Told("1" * 32, "moods", "RUNNING", "", "1", {"tunesmith.by": by} | tags, {}) for tags in ({}, IN))
+    for state, run, after in (
+        ("RUNNING", inside, "RUNNING"),
+        ("COMPLETED", around, "COMPLETED"),
+        ("RUNNING", around, "CRASHED"),
+    ):
+        Stub.state = state
+        told = list(repair._settle_flow(run))
+        assert Stub.state == after
+        assert told == ([f"flow run moods ({ID}) was left RUNNING: CRASHED now"] if after == "CRASHED" else [])
