@@ -4,21 +4,19 @@ import json
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_lib.audit import flow_states
 from pipeline_lib.audit.chain import artifacts
+from pipeline_lib.audit.kept import Kept, kept_by
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import check
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.disk import DAMAGE
-from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import content_digest, sound
+from pipeline_lib.store.store import content_digest
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.deliver import named_scores
-from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.held import Held, Told
 from pipeline_lib.tracking.runs import BY, HOST, PROCESS, process_mark
 
@@ -41,36 +39,19 @@ class Finding(NamedTuple):
 
 def findings(held: Held, store: str | None = None) -> list[Finding]:
     """All that disagrees about a training; `store` takes the place of the one that its run names."""
-    root, here = store_root(held.training, store)
+    kept, why_not = kept_by(held.training, store)
     looked_at = [
         *(finding for run in held.runs if (finding := left_running(run))),
         *_flow_states(held.parents),
         *_data(held),
     ]
-    if root is None:
-        return [*looked_at, Finding("store", here, sure=False)]
+    if kept is None:
+        return [*looked_at, Finding("store", why_not, sure=False)]
     scored = [(run, told) for run in held.evaluations if (told := held.json(run, "manifest.json"))]
     made = [*artifacts(held.manifests), *(told for _, told in scored)]
-    stored = [finding for told in made if (finding := _artifact(root, told))]
-    metrics = [finding for run, told in scored for finding in _metrics(root, run, told)]
+    stored = [finding for told in made if (finding := _artifact(kept, told))]
+    metrics = [finding for run, told in scored for finding in _metrics(kept, run, told)]
     return [*looked_at, *stored, *metrics]
-
-
-def store_root(run: Told, store: str | None = None) -> tuple[Path | None, str]:
-    """The folder of the store that a run's artifacts are in (a far store's is this machine's cache), or why not."""
-    named = store or run.tags.get(STORE)
-    if not named:
-        return None, "the run does not say where its store is; name it with --store"
-    if "://" in named:
-        return open_store(named).root, ""
-    if not Path(named).is_dir():
-        return None, f"{named} is not on this machine; the run was last at work on {run.tags.get(HOST, 'another')}"
-    return Path(named).absolute(), ""
-
-
-def folder_of(root: Path, told: Mapping[str, Any]) -> Path:
-    """Where the store keeps the artifact of a manifest."""
-    return root / "steps" / told["identity"]["step"] / told["fingerprint"][:16]
 
 
 def left_running(run: Told) -> Finding | None:
@@ -117,22 +98,22 @@ def _data(held: Held) -> Iterator[Finding]:
         yield Finding("data", f"{file.split} file {file.path} {what} since the training")
 
 
-def _artifact(root: Path, told: Mapping[str, Any]) -> Finding | None:
+def _artifact(kept: Kept, told: Mapping[str, Any]) -> Finding | None:
     """An artifact that is gone, damaged, or not the one that MLflow was told of."""
-    folder, name = folder_of(root, told), f"{told['identity']['step']} {told['fingerprint'][:8]}"
-    if not folder.exists():
-        return Finding(name, f"is gone from {root}")
+    name = f"{told['identity']['step']} {told['fingerprint'][:8]}"
     try:
-        digest = content_digest(sound(folder)["files"])
+        found = kept.manifest(told)
     except DAMAGE as damage:
-        return Finding(name, f"is damaged ({damage}) in {root}")
-    same = digest == content_digest(told["files"])
-    return None if same else Finding(name, f"in {root} holds other bytes than MLflow was told of")
+        return Finding(name, f"is damaged ({damage}) in {kept}")
+    if found is None:
+        return Finding(name, f"is gone from {kept}")
+    same = content_digest(found.get("files", {})) == content_digest(told["files"])
+    return None if same else Finding(name, f"in {kept} holds other bytes than MLflow was told of")
 
 
-def _metrics(root: Path, run: Told, told: Mapping[str, Any]) -> Iterator[Finding]:
+def _metrics(kept: Kept, run: Told, told: Mapping[str, Any]) -> Iterator[Finding]:
     """Scores in MLflow that are not those of the evaluation's artifact."""
-    file = folder_of(root, told) / "metrics.json"
+    file = kept.folder(told) / "metrics.json"
     if run.status != "FINISHED" or not file.is_file():
         return
     for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):

@@ -5,7 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline_lib.audit import flow_states
-from pipeline_lib.audit.disagreements import left_running, store_root
+from pipeline_lib.audit.disagreements import left_running
+from pipeline_lib.audit.kept import kept_by
 from pipeline_lib.export import lineage
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.disk import DAMAGE
@@ -21,9 +22,9 @@ from pipeline_lib.tracking.runs import BY, FINGERPRINT, PARENT, Tracker
 def repair(finder: Finder, held: Held, store: str | None = None) -> list[str]:
     """What was done about a training's runs whose processes are gone, a sentence for each; nothing where none is."""
     dead = [run for run in held.runs if is_dead(run)]
-    root, _ = store_root(held.training, store)
-    if dead and root and held.recipe:
-        _deliver_what_is_made(held, root, _for_here(finder, held))
+    kept, _ = kept_by(held.training, store)
+    if dead and kept and held.recipe:
+        _deliver_what_is_made(held, kept.root, _for_here(finder, held))
     return [line for run in dead for line in (settle(finder, run), *_settle_flow(run))]
 
 

@@ -140,9 +140,9 @@ def _facts_now(outcome: RunOutcome) -> dict[str, Any]:
 
 def _facts(told: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
     """What can make bytes differ where recipe and data are the same."""
-    project = (made["git"] or {}).get("project") or {}
-    commit = {"commit": project.get("commit")}
-    return {"code": modules(told), "libraries": made["software"], "machine": made["machine"], "training": how, **commit}
+    project = (made.get("git") or {}).get("project") or {}
+    known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
+    return {"code": modules(told), "training": how, **known}
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline_lib.audit.audit import audited
+from pipeline_lib.audit.disagreements import findings
 from pipeline_lib.cli import app
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import file_digest
@@ -189,3 +190,17 @@ def test_repair_finishes_what_was_made_and_ends_what_was_not(ran):
         ran.audit(mend=True)
         assert ran.client.get_run(ran.ids["moods training"]).info.status == "KILLED"
     ran.client.delete_run(stray)
+
+
+def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatch):
+    """A far store that this machine has fetched nothing of."""
+    from pipeline_lib.store.remote import RemoteStore
+
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(ran.folder / "store" / "steps", tmp_path / "far" / "steps")
+    held, url = ran.held(), f"file://{tmp_path}/far"
+    assert findings(held, url) == []
+    shutil.rmtree(tmp_path / "far" / "steps" / "prepare")
+    (told,) = findings(held, url)
+    assert told.what == f"is gone from {url}"
+    assert not list(RemoteStore(url).root.glob("steps/*"))
