@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from pipeline_lib.audit.commands import audit, reproduce
 from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.schema import RecipeError
 
@@ -35,6 +36,8 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
+app.command()(audit)
+app.command()(reproduce)
 
 
 @app.callback()

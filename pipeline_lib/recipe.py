@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -165,6 +166,10 @@ class Execution(Section):
     """How many source files are encoded side by side, each in a process of its own; 1: here, one after the other."""
     task_runner: Literal["processes", "threads", "ray", "dask"] = "processes"
     """Who encodes files side by side in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
+    watts: PositiveFloat | None = None
+    """What the machine draws while it trains; given, a training's energy is logged."""
+    cost_per_hour: PositiveFloat | None = None
+    """What an hour on this machine costs, in your currency; given, a training's cost is logged."""
     cluster: str | None = None
     """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
 
@@ -180,6 +185,14 @@ def tracking_uri(execution: Execution) -> str:
     return (
         execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
     )
+
+
+class Given(NamedTuple):
+    """A recipe as somebody gave it: a file with its text, and what was changed on the way."""
+
+    file: str
+    text: str
+    overrides: tuple[str, ...]
 
 
 class Recipe(Section):
@@ -200,6 +213,12 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
     """Decides the new head's weights, the order of rows and the dropout."""
     execution: Execution = Execution()
+    _given: Given | None = PrivateAttr(None)
+
+    @property
+    def given(self) -> Given | None:
+        """Where the recipe came from, if that was a file; decides nothing and is kept for audits."""
+        return self._given
 
     @field_validator("strategies")
     @classmethod
@@ -243,9 +262,11 @@ class Recipe(Section):
             raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", mend)
 
 
-def check(document: dict[str, Any], folder: Path | None = None) -> Recipe:
+def check(document: dict[str, Any], folder: Path | None = None, given: Given | None = None) -> Recipe:
     """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
     try:
-        return Recipe.model_validate(document, context={"folder": folder} if folder else None)
+        recipe = Recipe.model_validate(document, context={"folder": folder} if folder else None)
+        recipe._given = given
+        return recipe
     except ValidationError as error:
         raise explain(error, Recipe, document) from None

@@ -5,21 +5,23 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe import Given, Recipe, check
 from pipeline_lib.schema import RecipeError
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
-    document = _read(Path(path))
+    text, document = _read(Path(path))
     for override in overrides:
         _apply(document, override)
-    return check(document, folder=Path(path).parent.absolute())
+    file = Path(path).absolute()
+    return check(document, file.parent, Given(str(file), text, tuple(overrides)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, _Loader)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise RecipeError("recipe", str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
@@ -27,7 +29,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError("recipe", str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
         raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
-    return document
+    return text, document
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,8 +3,10 @@
 from typing import Any
 
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed
 
+from pipeline_lib.masking import without_password
 from pipeline_lib.store.store import Artifact
 
 
@@ -14,5 +16,6 @@ def told(artifact: Artifact) -> Any:
 
 
 def by() -> str:
-    """The flow run for whom an artifact is made."""
-    return f"flow run {flow_run.name} ({flow_run.id})"
+    """The flow run for whom an artifact is made, with the API that knows it; an embedded server's is soon gone."""
+    url = PREFECT_API_URL.value()
+    return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {without_password(url)}" if url else "")
