@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from pipeline_lib.cache.commands import app as cache
+from pipeline_lib.comparison.commands import compare
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
+app.command()(compare)
 
 
 @app.callback()

@@ -10,6 +10,7 @@ from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.outcome_file import write_outcome
 from pipeline_lib.evaluation.report import write_report
 from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 
 def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
-    """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
+    """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html."""
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
     answered = Answerer(finetuned / "model", base, recipe.execution.device).read(split)
     outcome: Any = objective.outcome(*answered)
     metrics = _asked(recipe)
     _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
+    write_outcome(outcome, split, objective.hidden, folder)
     baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
     scores = {
         "level": recipe.evaluation.intervals,

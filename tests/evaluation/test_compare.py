@@ -1,0 +1,94 @@
+"""Differences between two models: by hand, by planted effects, and how often chance is taken for one.
+
+pytest tests/evaluation/test_compare.py
+"""
+
+import numpy as np
+import pytest
+
+from pipeline_lib.evaluation.classification import SINGLE_LABEL
+from pipeline_lib.evaluation.compare import beyond_chance, compare
+from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.regression import REGRESSION
+
+RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right")}
+
+
+def answers(right):
+    return Sums({"right": np.asarray(right, float)})
+
+
+def random_answers(random, rows, share):
+    return answers(random.random(rows) < share)
+
+
+def test_the_difference_is_b_minus_a_and_the_same_answers_differ_by_nothing():
+    one, other = answers([1, 1, 0, 0]), answers([1, 1, 1, 0])
+    (found,) = compare([one], [other], RIGHT).values()
+    assert (found.a, found.b, found.value) == (0.5, 0.75, 0.25)
+    (same,) = compare([one], [one], RIGHT).values()
+    assert same == (0.5, 0.5, 0, 0, 0, 1)
+
+
+def test_rows_are_paired_so_that_a_steady_gain_on_hard_and_easy_rows_is_sure():
+    gold = np.random.default_rng(0).normal(0, 100, 50)
+    near, far = Outcome(gold, gold + 1.0), Outcome(gold, gold + 2.0)
+    found = compare([far], [near], {"mae": REGRESSION["mae"]}, resamples=100)["mae"]
+    assert found[:5] == pytest.approx((2, 1, -1, -1, -1))  # unpaired, the rows' own spread would hide it
+    assert found.p == 2 / 101
+
+
+def test_the_interval_is_that_of_the_normal_approximation_where_that_holds():
+    random = np.random.default_rng(1)
+    one, other = random_answers(random, 4000, 0.7), random_answers(random, 4000, 0.75)
+    gaps = other.counts["right"] - one.counts["right"]
+    (found,) = compare([one], [other], RIGHT).values()
+    half = 1.96 * gaps.std() / np.sqrt(len(gaps))
+    assert (found.low, found.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.1 * half)
+
+
+def test_no_more_false_alarms_than_the_level_allows():
+    from scipy.stats import binom
+
+    random, runs = np.random.default_rng(2), 200
+    alarms = 0
+    for index in range(runs):
+        one, other = random_answers(random, 300, 0.8), random_answers(random, 300, 0.8)
+        (found,) = compare([one], [other], RIGHT, seed=index, resamples=400).values()
+        alarms += found.p <= 0.05
+    assert alarms <= binom.ppf(0.999, runs, 0.05)
+
+
+def test_every_metric_of_an_objective_can_be_compared():
+    random = np.random.default_rng(3)
+    gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
+    good = np.eye(3)[gold] * 0.8 + chances * 0.2
+    one, other = (Outcome(gold, each.argmax(1), each) for each in (chances, good))
+    found = compare([one], [other], SINGLE_LABEL, resamples=200)
+    assert found.keys() == SINGLE_LABEL.keys()
+    for name in ("accuracy", "macro_f1", "log_loss"):
+        assert (found[name].value > 0) == SINGLE_LABEL[name].higher_is_better
+        assert found[name].p == 2 / 201
+
+
+def test_several_seeds_count_by_their_mean_and_their_spread_widens_the_interval():
+    even = [answers(np.arange(200) % 10 < level) for level in (7, 7, 7)]
+    uneven = [answers(np.arange(200) % 10 < level) for level in (5, 7, 9)]
+    one = [answers(np.arange(200) % 10 < 6)]
+    narrow, wide = (compare(one, side, RIGHT)["right"] for side in (even, uneven))
+    assert narrow.value == pytest.approx(wide.value) == pytest.approx(0.1)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert narrow.p < 0.01 < 0.05 < wide.p
+
+
+def test_outcomes_of_other_rows_are_refused_and_one_row_tells_nothing():
+    with pytest.raises(ValueError, match=r"number of rows: \[2, 3\]"):
+        compare([answers([1, 0])], [answers([1, 0, 1])], RIGHT)
+    assert np.isnan(compare([answers([1])], [answers([0])], RIGHT)["right"].p)
+
+
+def test_holm_is_worked_out_by_hand():
+    assert beyond_chance({"a": 0.01, "b": 0.04, "c": 0.03}) == {"a"}  # 0.03 > 0.05 / 2, so the search ends
+    assert beyond_chance({"a": 0.01, "b": 0.024, "c": 0.05}) == {"a", "b", "c"}
+    assert beyond_chance({"a": 0.02, "b": 0.02, "c": 0.02}) == set()  # none is below 0.05 / 3
+    assert beyond_chance({"a": 0.02, "b": float("nan")}) == {"a"}
