@@ -57,6 +57,8 @@ SCOPES = {
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
+    "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),
+    "rescore": Scope(("retrain.rescore",), ("objective",), ("data.shards",)),
 }
 
 

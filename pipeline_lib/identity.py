@@ -58,8 +58,9 @@ def tokenizer_digests(base: Path) -> dict[str, str]:
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
     """Which row is for what; `shards` are pairs of a split and a digest."""
-    parts = _parts(recipe, "objective", "seed") | {
-        "split": recipe.data.split.model_dump(mode="json"),
+    parts = _parts(recipe, "objective") | {
+        "seed": recipe.drawing_seed,
+        "split": recipe.data.split.model_dump(mode="json", exclude={"seed"}),
         "max_unusable": recipe.data.max_unusable,
     }
     inputs: dict[str, str | None] = {}
@@ -84,6 +85,16 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The scores; reads prepare and finetune."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+
+
+def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What is remembered of a data set, to tell how later ones differ; reads prepare."""
+    return _step("profile", 1, recipe, _parts(recipe, "objective"), inputs, ("numpy", "pyarrow"))
+
+
+def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What a registered model answers to the test rows; reads prepare and the champion."""
+    return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:

@@ -11,22 +11,23 @@ from pipeline_lib.schema import RecipeError
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
-    document = _read(Path(path))
+    document = read(Path(path))
     for override in overrides:
-        _apply(document, override)
+        apply(document, override)
     return check(document, folder=Path(path).parent.absolute())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path, field: str = "recipe") -> dict[str, Any]:
+    """The fields of a YAML file; raises RecipeError where it holds none."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise RecipeError("recipe", str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
+        raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
     except yaml.YAMLError as error:
-        raise RecipeError("recipe", str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
+        raise RecipeError(field, str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
-        raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
+        raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
     return document
 
 
@@ -50,7 +51,7 @@ def _flaw(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def apply(document: dict[str, Any], override: str) -> None:
     """Set `a.b.0.c=value` in place; the value is read as YAML."""
     path, given, value = override.partition("=")
     if not given or not all(path.split(".")):

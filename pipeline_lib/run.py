@@ -24,11 +24,11 @@ class RunOutcome:
         return self.scores.folder / "report.html"
 
 
-def run(recipe: Recipe) -> RunOutcome:
+def run(recipe: Recipe, by: str = "a plain call") -> RunOutcome:
     """Encode, prepare, initialise, fine-tune, evaluate and publish, without an orchestrator."""
-    files = steps.encode(recipe)
-    data = steps.prepare(recipe, files)
-    start = steps.initialise(recipe, data)
-    model = steps.finetune(recipe, data, start)
-    scores = steps.evaluate(recipe, data, model)
-    return RunOutcome(data, start, model, scores, steps.publish(recipe, data, model, scores))
+    files = steps.encode(recipe, by)
+    data = steps.prepare(recipe, files, by)
+    start = steps.initialise(recipe, data, by)
+    model = steps.finetune(recipe, data, start, by)
+    scores = steps.evaluate(recipe, data, model, by)
+    return RunOutcome(data, start, model, scores, steps.publish(recipe, data, model, scores, by))

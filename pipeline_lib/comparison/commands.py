@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline_lib.console import fail
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def compare(
         one, other = evaluated(a), evaluated(b)
         found = differences(one, other, level)
     except RecipeError as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(2) from None
+        fail(error)
     names = (one.name, other.name) if one.name != other.name else ("A", "B")
     _show(names, len(one.scored.rows), found, level)
     typer.echo(in_words(names, found, one.metrics, level))

@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 
-RESAMPLES = 2000
-"""So many that a Holm-corrected p of a dozen metrics can still fall below 0.05: none is smaller than 2 / 2001."""
+RESAMPLES = 1000
+"""So many that the Holm-corrected p of two dozen metrics can still fall below 0.05: none is smaller than 2 / 1001."""
 
 Answers = Sequence[Outcome | Sums]
 """What one recipe's models answered to the same n rows: one model, or one for each training seed."""
