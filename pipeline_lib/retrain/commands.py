@@ -1,15 +1,12 @@
 """`tunesmith retrain` and `tunesmith rollback`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline_lib.console import fail, with_prefect
 from pipeline_lib.schema import RecipeError
-
-if TYPE_CHECKING:
-    from pipeline_lib.retrain.decide import Decision
 
 
 def retrain(
@@ -22,6 +19,7 @@ def retrain(
     from pipeline_lib.recipe_file import load
     from pipeline_lib.retrain.gate import load_gate
     from pipeline_lib.retrain.retrain import retrain as retrain_plain
+    from pipeline_lib.retrain.show import lines
 
     try:
         loaded, settings = load(recipe, overrides or []), load_gate(gate)
@@ -48,10 +46,3 @@ def rollback(
     except RecipeError as error:
         fail(error)
     typer.echo(f"{name}: version {now} is the champion again; version {left.number} is not promoted a second time")
-
-
-def lines(decision: "Decision", model: str) -> list[str]:
-    """The decision for a terminal."""
-    version = f" (version {decision.version} of {model})" if decision.version else ""
-    numbers = [f"  {name:<40} {value:.4f}" for name, value in decision.numbers.items()]
-    return [f"{decision.verdict}{version}: {decision.reason}", *numbers]
