@@ -12,6 +12,7 @@ from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, with_prefect
 from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.sweep.commands import sweep
 
 
 class _ToStderr(logging.Handler):
@@ -30,7 +31,7 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
-for command in (compare, retrain, rollback):
+for command in (compare, retrain, rollback, sweep):
     app.command()(command)
 
 

@@ -58,6 +58,7 @@ SCOPES = {
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
     "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),
+    "sweep": Scope(("sweep.comparison",), ("objective",), ("data.shards",)),
     "rescore": Scope(("retrain.rescore",), ("objective",), ("data.shards",)),
 }
 

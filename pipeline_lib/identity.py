@@ -97,6 +97,11 @@ def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
     return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
 
 
+def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
+    """The comparison of several runs; reads their finetune and evaluate."""
+    return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy"))
+
+
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=set(names))
 

@@ -45,7 +45,7 @@ def _show(names: tuple[str, str], rows: int, found: "Mapping[str, Difference]", 
     for name in ("metric", *names, "difference", f"{level:.0%} interval"):
         table.add_column(name, overflow="fold")
     for name, each in found.items():
-        ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.p == each.p else "–"
+        ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.low == each.low else "–"
         table.add_row(name, number(each.a), number(each.b), f"{each.value:+.4f}", ends)
     Console().print(table)
 
@@ -53,13 +53,11 @@ def _show(names: tuple[str, str], rows: int, found: "Mapping[str, Difference]", 
 def in_words(
     names: tuple[str, str], found: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
-    """Which of the differences are beyond chance, all of them together at this level (Holm 1979)."""
-    from pipeline_lib.evaluation.compare import beyond_chance
-
-    sure = beyond_chance({name: each.p for name, each in found.items()}, level)
+    """Which of the differences are beyond chance, all of them together at this level."""
+    sure = [name for name in found if found[name].sure]
     better = {name: (found[name].value > 0) == metrics[name].higher_is_better for name in found}
     parts = [
-        f"{names[side]} is better in {_listed(name for name in found if name in sure and better[name] == bool(side))}"
+        f"{names[side]} is better in {_listed(name for name in sure if better[name] == bool(side))}"
         for side in (1, 0)
         if any(better[name] == bool(side) for name in sure)
     ]

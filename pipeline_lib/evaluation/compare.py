@@ -1,7 +1,6 @@
-"""How far two models differ on the same rows, and whether that is more than chance."""
+"""How far models differ on the same rows, and whether that is more than chance."""
 
 from collections.abc import Mapping, Sequence
-from math import nan
 from typing import NamedTuple
 
 import numpy as np
@@ -9,82 +8,87 @@ import numpy as np
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 
 RESAMPLES = 1000
-"""So many that the Holm-corrected p of two dozen metrics can still fall below 0.05: none is smaller than 2 / 1001."""
 
 Answers = Sequence[Outcome | Sums]
 """What one recipe's models answered to the same n rows: one model, or one for each training seed."""
 
 
 class Difference(NamedTuple):
-    """A metric of A and of B, B - A with the ends of its interval, in the metric's unit, and a two-sided p value."""
+    """A metric of A and of B, B - A with the ends of its interval, in the metric's unit."""
 
     a: float
     b: float
     value: float
     low: float
     high: float
-    p: float
+    sure: bool
+    """Whether it is beyond chance, together with the other metrics that were compared."""
+
+
+class Drawn(NamedTuple):
+    """Metrics of several sides on the same rows: `values` [sides, metrics], and `draws` [resamples, sides, metrics]."""
+
+    values: np.ndarray
+    draws: np.ndarray
 
 
 def compare(
-    a: Answers,
-    b: Answers,
-    metrics: Mapping[str, Metric],
-    level: float = 0.95,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    a: Answers, b: Answers, metrics: Mapping[str, Metric], level: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:
-    """Paired bootstrap: both sides answer the same resampled rows, so that hard rows are hard for both.
+    """Both sides' metrics with their differences, by `draw`; raises ValueError where the numbers of rows differ."""
+    values, draws = draw([a, b], metrics, seed)
+    gaps, drawn = values[1] - values[0], draws[:, 1] - draws[:, 0]
+    low, high = ends(drawn, level)
+    columns = (each.tolist() for each in (*values, gaps, low, high, beyond_chance(gaps, drawn, level)))
+    return {name: Difference(*facts) for name, facts in zip(metrics, zip(*columns, strict=True), strict=True)}
 
-    Efron & Tibshirani (1993), "An Introduction to the Bootstrap", sections 8.3 and 13.3; Koehn (2004), "Statistical
-    Significance Tests for Machine Translation Evaluation", section 4. Of several seeds a side's metric is their mean,
+
+def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0, resamples: int = RESAMPLES) -> Drawn:
+    """Paired bootstrap: all sides answer the same resampled rows, so that hard rows are hard for all of them.
+
+    Efron & Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3; Koehn (2004), "Statistical
+    Significance Tests for Machine Translation Evaluation". Of several seeds a side's metric is their mean,
     and seeds are resampled along with rows: Sellam et al. (2022), "The MultiBERTs", section 3 (Multi-Bootstrap,
-    unpaired seeds). With two or three seeds that tells too little rather than too much of how seeds vary.
-    Draws where a metric is nan are left out; raises ValueError where the numbers of rows differ.
+    unpaired seeds); two or three of them tell too little of how seeds vary. Draws are nan for a single row, which says
+    nothing of how rows vary. Raises ValueError where the numbers of rows differ.
     """
-    if len(lengths := {len(each) for each in (*a, *b)}) > 1:
+    lengths = {len(each) for side in sides for each in side}
+    if len(lengths) != 1:
         raise ValueError(f"the outcomes differ in their number of rows: {sorted(lengths)}")
     (rows,), random = lengths, np.random.default_rng(seed)
-    drawn = {name: np.empty(resamples) for name in metrics}
-    for index in range(resamples):
+    draws = np.full((resamples, len(sides), len(metrics)), np.nan)
+    for index in range(resamples if rows > 1 else 0):
         picked = random.integers(0, rows, size=rows)
-        one, other = (_luck(random, [each.take(picked) for each in side]) for side in (a, b))
-        for name, metric in metrics.items():
-            drawn[name][index] = _mean(metric, other) - _mean(metric, one)
-    values = {name: (_mean(metric, a), _mean(metric, b)) for name, metric in metrics.items()}
-    return {
-        name: Difference(one, other, other - one, *_ends(drawn[name], level, rows))
-        for name, (one, other) in values.items()
-    }
+        for place, side in enumerate(sides):
+            lucky = random.integers(0, len(side), size=len(side)) if len(side) > 1 else [0]
+            draws[index, place] = _means([side[which].take(picked) for which in lucky], metrics)
+    return Drawn(np.array([_means(side, metrics) for side in sides]), draws)
 
 
-def beyond_chance(p: Mapping[str, float], level: float = 0.95) -> set[str]:
-    """The names whose p value stands after correction for their number, so that all hold together at this level.
+def ends(drawn: np.ndarray, level: float) -> np.ndarray:
+    """[2, k]: the ends of the percentile intervals of draws [resamples, k], those that are nan left out."""
+    quantiles = [(1 - level) / 2, (1 + level) / 2]
+    columns = [np.quantile(column, quantiles) if len(column) else (np.nan, np.nan) for column in _known(drawn)]
+    return np.array(columns).reshape(-1, 2).T
 
-    Holm (1979), "A Simple Sequentially Rejective Multiple Test Procedure", section 3. A nan is within chance.
+
+def beyond_chance(values: np.ndarray, drawn: np.ndarray, level: float) -> np.ndarray:
+    """[k] bool: which differences `values` [k] with their `drawn` [resamples, k] are not 0, all together at this level.
+
+    A difference counts where it is more standard errors from 0 than the farthest of all k strays from its own value in
+    the given share of resamples: Westfall & Young (1993), "Resampling-Based Multiple Testing", chapter 2 (single-step
+    maxT). So it holds too for what was picked by looking at the values, such as the best of many.
     """
-    found: set[str] = set()
-    tested = {name: value for name, value in p.items() if value == value}
-    for left, name in zip(range(len(tested), 0, -1), sorted(tested, key=tested.__getitem__), strict=True):
-        if tested[name] * left > 1 - level:
-            break
-        found.add(name)
-    return found
+    spread = np.array([np.std(column) if len(column) else np.nan for column in _known(drawn)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        far, strays = np.abs(values) / spread, np.abs(drawn - values) / spread
+    farthest = np.nan_to_num(strays, nan=0.0, posinf=0.0).max(axis=1, initial=0.0)
+    return np.nan_to_num(far, nan=0.0) > np.quantile(farthest, level)
 
 
-def _luck(random: np.random.Generator, side: Answers) -> Answers:
-    return [side[index] for index in random.integers(0, len(side), size=len(side))] if len(side) > 1 else side
+def _known(drawn: np.ndarray) -> list[np.ndarray]:
+    return [column[~np.isnan(column)] for column in drawn.T]
 
 
-def _mean(metric: Metric, side: Answers) -> float:
-    return sum(metric.function(each) for each in side) / len(side)
-
-
-def _ends(drawn: np.ndarray, level: float, rows: int) -> tuple[float, float, float]:
-    """The percentile interval, and the achieved significance level of no difference; one row tells of no other."""
-    drawn = drawn[~np.isnan(drawn)]
-    if rows < 2 or not len(drawn):
-        return nan, nan, nan
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    rarer = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-    return float(low), float(high), min(1.0, 2 * (rarer + 1) / (len(drawn) + 1))
+def _means(side: Answers, metrics: Mapping[str, Metric]) -> list[float]:
+    return [sum(metric.function(each) for each in side) / len(side) for metric in metrics.values()]

@@ -33,7 +33,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     matrix, classes = np.asarray(matrix), len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.0, classes * (0.5 if classes <= COUNTS_UP_TO else 0.17)), 40.0)
-    figure = _figure(side + 2.5, side + 1.8)
+    figure = blank(side + 2.5, side + 1.8)
     axes = figure.add_subplot()
     # the square root of the share, or a mix-up of one row in twenty would look white
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -52,7 +52,7 @@ def reliability(outcome: Outcome) -> Figure:
     bins = calibration(outcome)
     total, filled = max(bins.decisions.sum(), 1), bins.decisions > 0
     sure, right = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
-    figure = _figure(5, 6)
+    figure = blank(5, 6)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     edges = np.arange(BINS) / BINS
     columns = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
@@ -66,7 +66,7 @@ def reliability(outcome: Outcome) -> Figure:
     lower.bar(edges, bins.decisions / total, **columns, color=GREY)
     what = "decisions" if outcome.multi_label else "rows"
     lower.set(xlabel="confidence: the probability of what was predicted", ylabel=f"share of {what}")
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def learning_curves(history: DataFrame) -> Figure:
@@ -78,18 +78,18 @@ def learning_curves(history: DataFrame) -> Figure:
     metrics = sorted(history["metric"].unique(), key=lambda name: name != "loss") or ["loss"]
     columns = min(3, len(metrics))
     rows = ceil(len(metrics) / columns)
-    figure = _figure(4.8 * columns, 3.4 * rows)
+    figure = blank(4.8 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
         _curves(axes, history[history["metric"] == metric], metric)
     for axes in panels[len(metrics) :]:
         axes.remove()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def scatter(outcome: Outcome) -> Figure:
     """Predicted over true numbers [n], in the unit of the data, with the line where they would be equal."""
-    figure = _figure(5, 5)
+    figure = blank(5, 5)
     axes = figure.add_subplot()
     opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that a crowd still shows where it is dense
     axes.scatter(outcome.gold, outcome.guess, s=14, color=BLUE, alpha=opacity, linewidths=0)
@@ -97,10 +97,10 @@ def scatter(outcome: Outcome) -> Figure:
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="true value", ylabel="predicted value", aspect="equal", adjustable="datalim")
     axes.set_title(f"Predicted and true values\n(RMSE {rmse(outcome):.3g}, Pearson {pearson(outcome):.3f})")
-    return _tidy(figure)
+    return tidy(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -111,7 +111,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _tidy(figure: Figure) -> Figure:
+def tidy(figure: Figure) -> Figure:
+    """The same figure without frames, with a light grid behind."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)

@@ -77,14 +77,14 @@ def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path) -
 
 
 def _total_variation(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:
-    """Half the sum over all labels of the difference of their shares: Levin & Peres (2017), proposition 4.2."""
+    """Half the sum of the differences of all shares: Levin & Peres (2017), "Markov Chains", proposition 4.2."""
     counts = [Counter(label for row in column.to_pylist() for label in row) for column in (before, now)]
     one, other = ({label: count / each.total() for label, count in each.items()} for each in counts)
     return sum(abs(one.get(label, 0) - other.get(label, 0)) for label in one.keys() | other.keys()) / 2
 
 
 def _kolmogorov_smirnov(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:
-    """The largest difference of the two cumulative distributions: Smirnov (1948), "Table for Estimating ...", eq. 1."""
+    """The largest difference of the two cumulative distributions: Massey (1951), "The Kolmogorov-Smirnov Test"."""
     one, other = (np.sort(column.to_numpy()) for column in (before, now))
     every = np.concatenate([one, other])
     shares = (np.searchsorted(each, every, side="right") / len(each) for each in (one, other))

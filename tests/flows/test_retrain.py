@@ -1,4 +1,4 @@
-"""The retrain flow in Prefect's own test server: states, artifacts, child runs. `pytest tests/flows/test_retrain.py`."""
+"""The retrain flow in Prefect's own test server: states and artifacts. `pytest tests/flows/test_retrain.py`."""
 
 import asyncio
 

@@ -182,3 +182,20 @@ def test_another_objective_is_another_model(recipe, document):
     document["data"]["source"].pop("test")
     with pytest.raises(RecipeError, match="has a champion that was trained for text_classification. Name another"):
         retrain(check(document), Gate())
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (["mood", "glad"], "data.columns.text = 'text': is no column of 2.csv"),
+        (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv cannot be used"),
+    ],
+    ids=["schema changed", "too many bad rows"],
+)
+def test_data_that_is_not_fit_stops_before_anything_is_trained(recipe, registry, tmp_path, monkeypatch, rows, told):
+    retrain(recipe, Gate())
+    (tmp_path / "rows" / "2.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
+    with pytest.raises(RecipeError, match=told):
+        retrain(recipe, Gate())
+    assert registry.champion().number == 1
