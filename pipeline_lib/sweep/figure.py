@@ -38,7 +38,7 @@ def _panel(axes: "Axes", costs: Sequence[float], variants: Sequence[Any], higher
         colour = VERMILLION if index in best else BLUE
         axes.plot([cost, cost], [each.low, each.high], color=colour, alpha=0.5)
         axes.plot(cost, each.score, "o", color=colour)
-        beside = {"xytext": (6, 4), "textcoords": "offset points", "fontsize": 7, "parse_math": False}
-        axes.annotate(each.name, (cost, each.score), **beside)
+        text = axes.annotate(each.name, (cost, each.score), (6, 4), textcoords="offset points", fontsize=7)
+        text.set_parse_math(False)  # a name may hold a "$"
     axes.step([costs[i] for i in best], [variants[i].score for i in best], "--", where="post", color=GREY, zorder=0)
     axes.set(xscale="log")

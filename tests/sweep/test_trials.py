@@ -23,19 +23,19 @@ def test_all_combinations_of_values_and_seeds_on_the_same_rows(recipe):
     found = trials([recipe], Sweep(vary=["training.learning_rate=[1e-4, 5e-5]", "training.epochs=[1, 2]"], seeds=2))
     assert [(t.variant, t.recipe.training.learning_rate, t.recipe.training.epochs, t.recipe.seed) for t in found] == [
         (f"moods learning_rate={rate} epochs={epochs}", float(rate), epochs, seed)
-        for rate in ("0.0001", "5e-05")
+        for rate in ("1e-4", "5e-5")
         for epochs in (1, 2)
         for seed in (7, 8)
     ]
     assert {t.recipe.drawing_seed for t in found} == {7}
-    assert found[1].recipe.name == "moods-learning_rate-0.0001-epochs-1-seed-8"
+    assert found[1].recipe.name == "moods-learning_rate-1e-4-epochs-1-seed-8"
 
 
 def test_lists_of_strategies_are_values_too_and_are_named_by_their_kinds(recipe):
-    vary = "strategies=[[{kind: full}], [{kind: lora, rank: 4}, {kind: layerwise_lr}]]"
+    vary = "strategies=[[{kind: full}], [{kind: lora, rank: 4}, {kind: layerwise_lr, decay: 0.9}]]"
     assert [t.variant for t in trials([recipe], Sweep(vary=[vary]))] == [
         "moods strategies=full",
-        "moods strategies=lora,rank:4+layerwise_lr",
+        "moods strategies=lora,rank:4+layerwise_lr,decay:0.9",
     ]
 
 
