@@ -14,6 +14,7 @@ from importlib.util import resolve_name
 from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ PLUMBING = (
 )
 """What checks, shows, keeps and calls, and decides no byte: the values of a recipe are in the fingerprint already."""
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))
+
+
+PARSING = Lock()
+"""CPython 3.11 counts the depth of a syntax tree once for all threads (its issue 106905), and fails where two parse."""
 
 
 class Scope(NamedTuple):
@@ -144,7 +149,8 @@ class _Source(NamedTuple):
 
 @cache
 def _read(file: Path, name: str) -> _Source:
-    tree = _Running().visit(ast.parse(file.read_bytes(), file))
+    with PARSING:
+        tree = _Running().visit(ast.parse(file.read_bytes(), file))
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     modules, members = [], []
     for node in ast.walk(tree):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 CHALLENGE, AGAINST, GATE = "tunesmith.challenge", "tunesmith.against", "tunesmith.gate"
 OBJECTIVE, VERDICT, REASON = "tunesmith.objective", "tunesmith.verdict", "tunesmith.reason"
+LONGEST = 5000
+"""Characters of a tag that MLflow keeps."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
     decision = concluded(checks, champion.number if champion else None)
     decision = replace(decision, numbers={**decision.numbers, **(_numbers(seen.drift) if seen.drift else {})})
     registry.log_profile(best.published["model"], profile(recipe, best.data, by).folder)
-    version = registry.register(best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason)
+    version = registry.register(
+        best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason[:LONGEST]
+    )
     if decision.verdict == "promoted":
         _pin(recipe, gate.name(recipe), version.number, best)
         registry.promote(version, champion)
@@ -174,19 +179,20 @@ def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
 
 
 def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, decision: Decision) -> dict[str, str]:
-    """What an auditor asks of a version; the verdict stands last, as tags of a known version are set one by one."""
+    """What an auditor asks of a version. Of a known one they are set one by one: only the last two make it settled."""
+    numbers = {name: round(value, 6) if isfinite(value) else None for name, value in decision.numbers.items()}
     return {
         CHALLENGE: _challenge([each.model.fingerprint for each in runs]),
         DIGEST: runs[chosen].model.digest,
         OBJECTIVE: recipe.objective.kind,
         "tunesmith.finetune": runs[chosen].model.fingerprint,
         "tunesmith.evaluate": runs[chosen].scores.fingerprint,
-        GATE: _digest(gate.model_dump(mode="json")),
         "tunesmith.gate.settings": json.dumps(gate.model_dump(mode="json", exclude_defaults=True)),
-        AGAINST: str(decision.champion),
-        "tunesmith.numbers": json.dumps({name: round(value, 6) for name, value in decision.numbers.items()}),
-        REASON: decision.reason[:5000],
+        "tunesmith.numbers": json.dumps(numbers),
+        REASON: decision.reason[:LONGEST],
         VERDICT: decision.verdict,
+        AGAINST: str(decision.champion),
+        GATE: _digest(gate.model_dump(mode="json")),
     }
 
 
