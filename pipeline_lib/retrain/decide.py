@@ -67,7 +67,7 @@ def _not_worse(
         f"better by {gain:+.4f}, at {gate.confidence:.0%} confidence by no less than {bound:+.4f})"
     )
     end = "" if len(challengers) == 1 else ".seeds"
-    numbers = {"champion": found.a, "challenger": found.b, "gain": gain, "bound": bound}
+    numbers = {"champion": found.a, "challenger": found.b, "gain": gain, "bound": bound, "margin": gate.margin}
     return Check(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
 
 

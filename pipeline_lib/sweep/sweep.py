@@ -46,6 +46,8 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) ->
 
 
 def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str) -> Artifact:
+    from pipeline_lib.tracking.sweeps import deliver_comparison
+
     recipe = done[0][0].recipe
     name = metric_of(recipe, settings)
     inputs = {
@@ -61,7 +63,9 @@ def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str
         runs = [Run(trial.variant, *_facts(outcome)) for trial, outcome in done]
         write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder)
 
-    return open_store(recipe.execution.store).ensure(step, make, by)
+    artifact = open_store(recipe.execution.store).ensure(step, make, by)
+    deliver_comparison(recipe, artifact, by)
+    return artifact
 
 
 def _facts(outcome: RunOutcome):

@@ -5,7 +5,7 @@ in its tags, before it can be the champion. What it replaced stands in its own t
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from mlflow.models import Model
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Execution, tracking_uri
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.tracking.refusals import in_words
 from pipeline_lib.tracking.runs import MlflowClient
 
 CHAMPION = "champion"
@@ -123,14 +124,8 @@ class Registry:
     def _run(self, model: str) -> str:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except MlflowException as error:
-            problem = f"MLflow refuses or does not answer ({masked(str(error)).splitlines()[0][:200]})"
-            mend = "Nothing was promoted: run the same command again when it answers"
-            raise RecipeError("execution.tracking_uri", self.uri, problem, mend) from error
+    def _answering(self) -> AbstractContextManager[None]:
+        return in_words(self.uri, "Nothing was promoted: run the same command again when it answers")
 
 
 def _version(found: ModelVersion) -> Version:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from pipeline_lib import run as run_module
@@ -76,6 +77,10 @@ def test_recipes_times_values_times_seeds_from_the_command_line_and_again_for_no
     assert "# accuracy on 12 test rows" in said.output
     assert "| moods epochs=4 | " in said.output
     assert "over rows and seeds" in said.output
+    client = MlflowClient(document["execution"]["tracking_uri"])
+    experiment = client.get_experiment_by_name(document["execution"]["experiment"]).experiment_id
+    (logged,) = client.search_runs([experiment], "tags.mlflow.runName LIKE '% sweep'")
+    assert {file.path for file in client.list_artifacts(logged.info.run_id)} >= {"comparison.md", "pareto.png"}
     again = CliRunner().invoke(app, command)
     assert all("reused" in line for line in again.stderr.splitlines())
     assert again.stdout == said.stdout
