@@ -6,7 +6,7 @@ from flows.finetune import finetune
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain.decide import Decision
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.retrain import challengers
+from pipeline_lib.retrain.look import challengers
 from tasks import gate as gates
 from tasks import steps
 

@@ -27,6 +27,11 @@ class Drift:
     rows: int
     distances: dict[str, float]
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """For a decision to rest on."""
+        return {"new_rows": self.rows, **{f"drift.{name}": value for name, value in self.distances.items()}}
+
     def beyond(self, limits: DriftLimits) -> list[str]:
         """What is past its limit, in words; nothing where too few rows are new."""
         if self.rows < limits.least_rows:

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from pipeline_lib import identity
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain.record import DIGEST
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version
-
-DIGEST = "tunesmith.digest"
-"""Tag of a version: the content digest of the trained model."""
 
 
 @in_errors()

@@ -10,7 +10,7 @@ from pipeline_lib.evaluation.classification import SINGLE_LABEL
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.retrain.decide import above_floors, against, concluded
-from pipeline_lib.retrain.gate import Floor, Gate
+from pipeline_lib.retrain.gate import Floor, Gate, load_gate
 from pipeline_lib.schema import RecipeError
 
 RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right")
@@ -114,3 +114,21 @@ def test_a_gate_asks_only_for_what_the_objective_knows():
     with pytest.raises(RecipeError, match="has a column without a value"):
         Gate(floors=[{"metric": "accuracy", "bound": 1, "column": "label"}]).check(recipe)
     Gate(metric="macro_f1", floors=[{"metric": "accuracy", "bound": 0.9}]).check(recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("margin: -1", "margin = -1: is not greater than or equal to 0. Give a number greater than or equal to 0"),
+        ("margn: 1", "margn = 1: there is no such field. Did you mean 'margin'?"),
+        ("floors: [{metric: accuracy}]", "floors.0.bound: is required. Add it"),
+        ("drift: {labels: 2}", "drift.labels = 2: is not less than or equal to 1"),
+        ("- a", "--gate = '~': holds no fields"),
+    ],
+)
+def test_mistakes_in_a_gate_name_field_value_and_mend(tmp_path, text, told):
+    path = tmp_path / "gate.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError) as error:
+        load_gate(path)
+    assert told.replace("~", str(path)) in str(error.value)
