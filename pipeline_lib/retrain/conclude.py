@@ -14,7 +14,7 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain.decide import Check, Decision, above_floors, against, concluded
 from pipeline_lib.retrain.drift import not_seen
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.look import Look
+from pipeline_lib.retrain.look import Look, closed
 from pipeline_lib.retrain.record import (
     AGAINST,
     CHALLENGE,
@@ -45,6 +45,9 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
     """
     registry, chosen = registry_of(recipe, gate), median([each.model.folder for each in runs])
     best, champion = runs[chosen], seen.champion
+    known = next((version for version in registry.versions() if version.model == best.published["model"]), None)
+    if known and (why := closed(known, champion)):
+        return Decision("nothing to do", f"of {len(runs)} challengers the median counts, and {why}")
     checks = _floors(recipe, gate, best.scores.folder)
     if champion:
         checks = _against(recipe, gate, registry, champion, runs, chosen, by) + checks

@@ -99,7 +99,6 @@ def _above(floor: Floor, metric: Metric, challenger: Outcome | Sums, columns: Ma
 def concluded(checks: Sequence[Check], champion: int | None) -> Decision:
     """Promoted where all checks hold; the reason tells of those that do not, else of all."""
     failed = [check for check in checks if not check.holds]
-    words = [check.words for check in failed or checks]
-    reason = "; ".join(words) if words else "there is no champion yet, and the gate has no floors"
+    words = [*(["there is no champion yet"] if champion is None else []), *(check.words for check in failed or checks)]
     numbers = {name: value for check in checks for name, value in check.numbers.items()}
-    return Decision("refused" if failed else "promoted", reason, champion=champion, numbers=numbers)
+    return Decision("refused" if failed else "promoted", "; ".join(words), champion=champion, numbers=numbers)

@@ -70,14 +70,21 @@ def _refuse_stranger(recipe: Recipe, gate: Gate, champion: "Version | None") -> 
         raise RecipeError("gate.model", gate.name(recipe), problem, "Name another model for this recipe")
 
 
-def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
-    """Why a version that was trained on the same is not to be judged again; None where it is."""
+def closed(version: "Version", champion: "Version | None") -> str | None:
+    """Why a version can't be promoted whatever it shows; None where it can."""
     from pipeline_lib.tracking.registry import ROLLED_BACK
 
     if champion and version.number == champion.number:
         return f"the champion is this model (version {version.number})"
     if ROLLED_BACK in version.tags:
         return f"this model (version {version.number}) was rolled back by {version.tags[ROLLED_BACK]}"
+    return None
+
+
+def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
+    """Why a version that was trained on the same is not to be judged again; None where it is."""
+    if why := closed(version, champion):
+        return why
     judged = (version.tags.get(VERDICT), version.tags.get(AGAINST), version.tags.get(GATE))
     if judged == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
         return f"this model (version {version.number}) was refused: {version.tags[REASON]}"

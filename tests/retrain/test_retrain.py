@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from pipeline_lib.cache.pins import pins
 from pipeline_lib.cli import app
 from pipeline_lib.recipe import check
+from pipeline_lib.retrain import conclude
 from pipeline_lib.retrain import retrain as whole
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.retrain import retrain
@@ -153,6 +154,14 @@ def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
     assert {"accuracy.bound", "accuracy.seeds.bound"} <= told.numbers.keys()
     assert len(registry.versions()) == 2  # of three challengers one is registered
     assert retrain(recipe, Gate(seeds=3, margin=0.5)).verdict == "nothing to do"
+
+
+def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
+    retrain(recipe, Gate())
+    monkeypatch.setattr(conclude, "median", lambda _: 0)  # the recipe's own seed
+    told = retrain(recipe, Gate(seeds=2))
+    assert told.reason == "of 2 challengers the median counts, and the champion is this model (version 1)"
+    assert registry.champion().tags["tunesmith.verdict"] == "promoted"
 
 
 @pytest.mark.parametrize("where", ["register", "promote"])
