@@ -28,6 +28,7 @@ from pipeline_lib.schema import RecipeError, Section
 from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Columns(Section):
@@ -75,6 +76,8 @@ class Split(Section):
     """Share set aside for the final evaluation, where the source names no test data."""
     by: str | None = None
     """Column whose equal values stay together, such as a document, a user or a thread."""
+    seed: Seed | None = None
+    """Decides which rows are drawn; empty: the recipe's seed. Models of several seeds need the same test rows."""
 
 
 class Data(Section):
@@ -210,7 +213,7 @@ class Recipe(Section):
     """What holds the model back from over-fitting."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    seed: Seed = 7
     """Decides the new head's weights, the order of rows and the dropout."""
     execution: Execution = Execution()
     _given: Given | None = PrivateAttr(None)
@@ -219,6 +222,16 @@ class Recipe(Section):
     def given(self) -> Given | None:
         """Where the recipe came from, if that was a file; decides nothing and is kept for audits."""
         return self._given
+
+    @property
+    def drawing_seed(self) -> int:
+        """Decides what is set aside for validation and test."""
+        return self.seed if self.data.split.seed is None else self.data.split.seed
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """The same recipe trained with another seed, on the same rows."""
+        split = self.data.split.model_copy(update={"seed": self.drawing_seed})
+        return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
 
     @field_validator("strategies")
     @classmethod
