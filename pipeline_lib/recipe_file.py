@@ -1,5 +1,6 @@
 """Recipe files: YAML from disk, with `path=value` overrides from the command line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import yaml
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.schema import RecipeError
 
+RECIPES = "TUNESMITH_RECIPES"
+"""The environment variable with the folder of recipes that a worker runs by name."""
+
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
@@ -15,6 +19,16 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     for override in overrides:
         _apply(document, override)
     return check(document, folder=Path(path).parent.absolute())
+
+
+def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe of the folder in $TUNESMITH_RECIPES (else `recipes`); raises RecipeError where it is not there."""
+    folder = Path(os.environ.get(RECIPES, "recipes"))
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:  # so that no name leads out of the folder
+        mend = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"is no recipe in {folder}", mend)
+    return load(folder / f"{name}.yaml", overrides)
 
 
 def _read(path: Path) -> dict[str, Any]:
