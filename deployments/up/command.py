@@ -108,7 +108,9 @@ def _until(answers: Callable[[], bool], children: list[Child]) -> None:
         _refuse_ended(children)
         if time.monotonic() - began > PATIENCE:
             child = children[-1]
-            raise RecipeError(child.name, None, f"does not answer within {PATIENCE} s", f"It said: {child.last_words()}")
+            raise RecipeError(
+                child.name, None, f"does not answer within {PATIENCE} s", f"It said: {child.last_words()}"
+            )
         time.sleep(0.3)
 
 

@@ -41,7 +41,9 @@ def _work_pool(folder: Path, runs: int) -> None:
             there = template
         other = there.get("variables", {}).get("properties", {}).get("working_dir", {}).get("default")
         if other != str(folder):
-            mend = f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
+            mend = (
+                f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
+            )
             raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", mend)
         client.create_work_pool(pool, overwrite=True)
 

@@ -16,7 +16,7 @@ LOCAL = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Server:
-    """A server's name, the option that sets its port, its address, and the page that tells that it is one of its kind."""
+    """A server: its variable, the option that sets its port, its address, and the page that tells its kind."""
 
     name: str
     option: str
@@ -55,7 +55,9 @@ class Server:
 def prefect(port: int) -> Server:
     """Prefect's server: $PREFECT_API_URL, else a port of this machine."""
     url = os.environ.get("PREFECT_API_URL", f"http://{LOCAL}:{port}/api")
-    return Server("PREFECT_API_URL", "--prefect-port", url.removesuffix("/").removesuffix("/api"), "/api/health", b"true")
+    return Server(
+        "PREFECT_API_URL", "--prefect-port", url.removesuffix("/").removesuffix("/api"), "/api/health", b"true"
+    )
 
 
 def mlflow(port: int) -> Server:
