@@ -35,6 +35,8 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
+for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
+    app.command(found.name)(found.load())
 
 
 @app.callback()

@@ -41,7 +41,7 @@ def _for_forms(schema: dict[str, Any]) -> None:
     """
     fields = schema.get("properties", {})
     for position, name in enumerate(sorted(fields, key=lambda name: name != "kind")):
-        fields[name]["position"] = position
+        fields[name] |= {"position": position, "title": name.replace("_", " ").capitalize()}
     if "const" in (kind := fields.get("kind", {})):
         kind["default"] = kind["const"]
         kind["description"] = "The choice made above."

@@ -1,6 +1,7 @@
 """`tunesmith up`. Prefect is imported once it is needed: help must not wait for it."""
 
 import os
+import platform
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from deployments.up import databases, servers
-from deployments.up.processes import Child, start
+from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.schema import RecipeError
@@ -29,13 +30,12 @@ def up(
     runs: Annotated[int, typer.Option(min=1, help="How many runs may go on at once: one for each GPU.")] = 1,
 ) -> None:
     """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""
-    here = Path.cwd()
     try:
         with ending_in_order(), ExitStack() as stack:
-            children: list[Child] = []
-            _servers(here, servers.prefect(prefect_port), servers.mlflow(mlflow_port), database, stack, children)
-            _worker(here, runs, stack, children)
-            _watch(children)
+            here = _Here(Path.cwd(), stack)
+            here.serve(servers.prefect(prefect_port), servers.mlflow(mlflow_port), database)
+            here.work(runs)
+            here.watch()
     except KeyboardInterrupt:
         typer.echo("stopped")
     except RecipeError as error:
@@ -43,85 +43,85 @@ def up(
         raise typer.Exit(2) from None
 
 
-def _servers(
-    here: Path, prefect: Server, mlflow: Server, database: str, stack: ExitStack, children: list[Child]
-) -> None:
-    """Start those that do not run, wait until each answers, and set the addresses for all that follows."""
-    missing = [server for server in (prefect, mlflow) if not server.answers]
-    for server in missing:
-        server.refuse_taken()
-    state, tracked = databases.urls(database, here) if missing else ("", "")
-    _set(
-        PREFECT_API_URL=f"{prefect.address}/api",
-        MLFLOW_TRACKING_URI=mlflow.address,
-        PREFECT_LOGGING_EXTRA_LOGGERS="tunesmith",  # our lines stand in the flow run's log
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30",
-    )
-    if prefect in missing:
-        own = {
-            "PREFECT_API_DATABASE_CONNECTION_URL": state,
-            "PREFECT_UI_API_URL": f"{prefect.address}/api",  # else its page asks port 4200
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        }
-        command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
-        _add(start("prefect", command, own, here / "logs"), stack, children)
-    if mlflow in missing:
-        own = {"MLFLOW_BACKEND_STORE_URI": tracked, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        places = ["--artifacts-destination", str(here / "mlartifacts"), "--workers", "1"]
-        command = ["mlflow", "server", "--host", servers.LOCAL, "--port", str(mlflow.port), *places]
-        _add(start("mlflow", command, own, here / "logs"), stack, children)
-    for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
-        _until(lambda server=server: server.answers, children)  # type: ignore[misc]
-        typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
+class _Here:
+    """What was started in a folder; the stack stops it, the last one first: a worker tells Prefect how its runs end."""
 
+    def __init__(self, folder: Path, stack: ExitStack):
+        self.folder, self.stack, self.children = folder, stack, list[Child]()
 
-def _worker(here: Path, runs: int, stack: ExitStack, children: list[Child]) -> None:
-    from deployments.up.register import POOL, has_worker, register
+    def serve(self, prefect: Server, mlflow: Server, database: str) -> None:
+        """Start the servers that do not run, wait until each answers, and set the addresses for all that follows."""
+        missing = [server for server in (prefect, mlflow) if not server.answers]
+        for server in missing:
+            server.refuse_taken()
+        state, tracked = databases.urls(database, self.folder) if missing else ("", "")
+        os.environ.update(_addresses(prefect, mlflow))
+        if prefect in missing:
+            command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
+            self._add("prefect", command, {"PREFECT_API_DATABASE_CONNECTION_URL": state})
+        if mlflow in missing:
+            places = ["--artifacts-destination", str(self.folder / "mlartifacts"), "--workers", "1"]
+            command = ["mlflow", "server", "--host", servers.LOCAL, "--port", str(mlflow.port), *places]
+            own = {"MLFLOW_BACKEND_STORE_URI": tracked, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            self._add("mlflow", command, own)
+        for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
+            self._until(lambda server=server: server.answers)  # type: ignore[misc]
+            typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
 
-    _set(TUNESMITH_RECIPES=os.environ.get("TUNESMITH_RECIPES", str(RECIPES)))
-    register(here, runs)
-    if has_worker():
-        typer.echo("worker   runs already")
-    else:
-        _add(start("worker", ["prefect", "worker", "start", "--pool", POOL], {}, here / "logs"), stack, children)
-        _until(has_worker, children)
-    typer.echo(f"worker   in {here}, {runs} run{'s' * (runs > 1)} at once\nlogs     {here / 'logs'}")
-    typer.echo("\nIn another terminal:")
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
-        typer.echo(f"  export {name}={os.environ[name]}")
-    typer.echo("Ctrl-C stops what was started here.")
+    def work(self, runs: int) -> None:
+        """Register the deployments and start the worker."""
+        from deployments.up.register import POOL, register, works
 
+        os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
+        register(self.folder, runs)
+        name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
+        self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], {})
+        self._until(lambda: works(name))
+        typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
+        typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
+        for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+            typer.echo(f"  export {variable}={os.environ[variable]}")
+        typer.echo("Ctrl-C stops what was started here.")
 
-def _set(**variables: str) -> None:
-    os.environ.update(variables)
+    def watch(self) -> None:
+        """Until a signal comes, start again what has ended; raises RecipeError where that would not help."""
+        while True:
+            for child in self.children:
+                if child.ended:
+                    self._refuse_ended(child)
+                    typer.echo(f"{child.name} had ended and is started again; {child.log} tells why")
+                    child.start()
+            time.sleep(1)
 
+    def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        child = Child(name, command, environment, self.folder / "logs" / f"{name}.log")
+        self.stack.callback(child.stop)
+        self.children.append(child)
 
-def _add(child: Child, stack: ExitStack, children: list[Child]) -> None:
-    """What was started last is stopped first: the worker tells its server how its runs have ended."""
-    stack.callback(child.stop)
-    children.append(child)
+    def _until(self, answers: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not answers():
+            for child in self.children:
+                self._refuse_ended(child)
+            if time.monotonic() - began > PATIENCE:
+                last = self.children[-1]
+                mend = f"It said: {last.last_words()}"
+                raise RecipeError(last.name, None, f"does not answer within {PATIENCE} s", mend)
+            time.sleep(0.3)
 
-
-def _until(answers: Callable[[], bool], children: list[Child]) -> None:
-    began = time.monotonic()
-    while not answers():
-        _refuse_ended(children)
-        if time.monotonic() - began > PATIENCE:
-            child = children[-1]
-            raise RecipeError(
-                child.name, None, f"does not answer within {PATIENCE} s", f"It said: {child.last_words()}"
-            )
-        time.sleep(0.3)
-
-
-def _watch(children: list[Child]) -> None:
-    while True:
-        _refuse_ended(children)
-        time.sleep(1)
-
-
-def _refuse_ended(children: list[Child]) -> None:
-    """Raise RecipeError where one that should run has ended."""
-    for child in children:
-        if child.ended:
+    def _refuse_ended(self, child: Child) -> None:
+        if child.ended and child.young:
             raise RecipeError(child.name, None, "has ended by itself", f"Look at {child.log}: {child.last_words()}")
+
+
+def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:
+    """The environment of all that is started, and of what this process itself asks of Prefect."""
+    return {
+        "PREFECT_API_URL": f"{prefect.address}/api",
+        "PREFECT_UI_API_URL": f"{prefect.address}/api",  # else its page asks port 4200
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a run that is ended would start a server of its own to say so
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",  # our lines stand in the flow run's log
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "MLFLOW_TRACKING_URI": mlflow.address,
+    }

@@ -50,14 +50,14 @@ def _work_pool(folder: Path, runs: int) -> None:
 
 def _automation() -> None:
     """A run that gives no sign of life any more is called crashed, so that it can be retried."""
-    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
     sign = "prefect.flow-run.heartbeat"
-    wanted = Automation(
+    wanted = AutomationCore(
         name="tunesmith: a run without a sign of life has crashed",
         trigger=EventTrigger(
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
@@ -68,18 +68,23 @@ def _automation() -> None:
             threshold=1,
             within=timedelta(seconds=3 * HEARTBEAT),
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No sign of life: its worker is gone.")],
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, name="Crashed", message="No sign of life: its worker is gone.", force=False
+            )
+        ],
     )
-    try:
-        Automation.read(name=wanted.name)
-    except ValueError:
-        wanted.create()
+    with get_client(sync_client=True) as client:
+        if not client.read_automations_by_name(wanted.name):
+            client.create_automation(wanted)
 
 
-def has_worker() -> bool:
-    """Whether a worker of the pool is online."""
+def works(name: str) -> bool:
+    """Whether the pool has a worker of this name that is online."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        found = client.request("POST", "/work_pools/{name}/workers/filter", path_params={"name": POOL}, json={})
-        return any(worker["status"] == "ONLINE" for worker in found.json())
+        found = client.request(
+            "POST", "/work_pools/{work_pool_name}/workers/filter", path_params={"work_pool_name": POOL}, json={}
+        )
+        return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in found.json())
