@@ -90,7 +90,7 @@ class _Here:
                 if child.ended:
                     self._refuse_ended(child)
                     typer.echo(f"{child.name} had ended and is started again; {child.log} tells why")
-                    child.start()
+                    child.restart()
             time.sleep(1)
 
     def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:

@@ -42,6 +42,12 @@ class Child:
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
 
+    def restart(self) -> None:
+        """Start it again, once what it has left behind is told to end: that may hold its port."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.start()
+
     def stop(self) -> None:
         """SIGTERM to what the command has started, then to itself: a worker waits for its runs, and tells how they end.
 
