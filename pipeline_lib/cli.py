@@ -13,6 +13,7 @@ import typer
 
 from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.scoring.command import score
 
 if TYPE_CHECKING:
     from pipeline_lib.recipe import Recipe
@@ -35,6 +36,7 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
+app.command()(score)
 for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
     app.command(found.name)(found.load())
 

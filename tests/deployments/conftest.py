@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -74,8 +75,14 @@ class Running:
         request = urllib.request.Request(
             f"{self.prefect}/api{path}", data, {"content-type": "application/json"}, method=method
         )
-        with urllib.request.urlopen(request, timeout=30) as page:
-            return json.loads(page.read() or b"null")
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as page:
+                    return json.loads(page.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite was busy: Prefect's client tries again, too
+                    raise
+                time.sleep(0.5)
 
     def start(self, deployment, parameters):
         return self.ask(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]

@@ -1,4 +1,4 @@
-"""Rerun what failed, on a real server with a real worker. `pytest tests/deployments/test_rerun.py` (a minute and more)."""
+"""Rerun what failed, on a real server with a real worker; minutes. `pytest tests/deployments/test_rerun.py`."""
 
 import sqlite3
 
