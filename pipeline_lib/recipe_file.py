@@ -1,5 +1,6 @@
 """Recipe files: YAML from disk, with `path=value` overrides from the command line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import yaml
 
 from pipeline_lib.recipe import Given, Recipe, check
 from pipeline_lib.schema import RecipeError
+
+RECIPES = "TUNESMITH_RECIPES"
+"""The environment variable with the folder of recipes that a worker runs by name."""
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -16,6 +20,16 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
         put(document, *parse(override))
     file = Path(path).absolute()
     return check(document, file.parent, Given(str(file), text, tuple(overrides)))
+
+
+def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe of the folder in $TUNESMITH_RECIPES (else `recipes`); raises RecipeError where it is not there."""
+    folder = Path(os.environ.get(RECIPES, "recipes"))
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:  # so that no name leads out of the folder
+        mend = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"is no recipe in {folder}", mend)
+    return load(folder / f"{name}.yaml", overrides)
 
 
 def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:

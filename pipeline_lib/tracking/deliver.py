@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.schema import RecipeError, Unanswered
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.tracking.describe import complete, describe
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
@@ -34,7 +34,8 @@ def deliver(
     except MlflowException as error:
         problem = f"MLflow does not take the run ({masked(str(error)).splitlines()[0][:200]})"
         mend = "Nothing is lost: run the same command again when it answers"
-        raise RecipeError("execution.tracking_uri", tracking_uri(recipe.execution), problem, mend) from error
+        kind = Unanswered if error.get_http_status_code() >= 500 else RecipeError
+        raise kind("execution.tracking_uri", tracking_uri(recipe.execution), problem, mend) from error
 
 
 def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Artifact, base: Path) -> dict[str, str]:
