@@ -58,8 +58,9 @@ def tokenizer_digests(base: Path) -> dict[str, str]:
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
     """Which row is for what; `shards` are pairs of a split and a digest."""
-    parts = _parts(recipe, "objective", "seed") | {
-        "split": recipe.data.split.model_dump(mode="json"),
+    parts = _parts(recipe, "objective") | {
+        "seed": recipe.drawing_seed,
+        "split": recipe.data.split.model_dump(mode="json", exclude={"seed"}),
         "max_unusable": recipe.data.max_unusable,
     }
     inputs: dict[str, str | None] = {}
@@ -103,6 +104,21 @@ def columns_step(recipe: Recipe, prepared: str | None) -> Step:
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The scores; reads prepare, checks, finetune, and columns where slices name some."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+
+
+def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What is remembered of a data set, to tell how later ones differ; reads prepare."""
+    return _step("profile", 1, recipe, _parts(recipe, "objective"), inputs, ("numpy", "pyarrow"))
+
+
+def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What a registered model answers to the test rows; reads prepare and the champion."""
+    return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
+
+
+def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
+    """The comparison of several runs; reads their finetune and evaluate."""
+    return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy"))
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:

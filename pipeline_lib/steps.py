@@ -9,6 +9,7 @@ import logging
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib import identity
 from pipeline_lib.checks.findings import heed, read_findings
@@ -99,14 +100,16 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
     step = identity.finetune_step(recipe, inputs)
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> dict[str, Any]:
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.launch import launch_finetuned
 
+        work = store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
-        with ending_in_order(), LiveRun(recipe, step.fingerprint, by) as watch:
-            train(recipe, prepared.folder, _shards(store), base.folder, initial.folder, store.work(step), watch, folder)
+        with ending_in_order(), LiveRun(recipe, step.fingerprint, by, work) as watch:
+            train(recipe, prepared.folder, _shards(store), base.folder, initial.folder, work, watch, folder)
+        return watch.facts()
 
     return _told(store.ensure(step, make, by))
 

@@ -172,6 +172,17 @@ def recipe_of(**changed):
 
 FULL, LORA = recipe_of(), recipe_of(strategies=[{"kind": "lora"}])
 PROMPT = recipe_of(strategies=[{"kind": "prompt", "length": 4}])
+
+
+def changed_copy(folder, file):
+    """The package with one line more in a file."""
+    root = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
+    with (root / file).open("a", encoding="utf-8") as changed:
+        changed.write("\nCHANGED = True\n")
+    return root
+
+
 ALL = "shard prepare initialise checks finetune evaluate"
 TRAINED = "initialise checks finetune evaluate"
 
@@ -220,11 +231,27 @@ TRAINED = "initialise checks finetune evaluate"
     ],
 )
 def test_a_changed_file_makes_again_the_steps_that_run_it(tmp_path, recipe, file, again):
-    root = tmp_path / PACKAGE.name
-    shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
-    with (root / file).open("a", encoding="utf-8") as changed:
-        changed.write("\nCHANGED = True\n")
-    assert [step for step in SCOPES if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
+    root = changed_copy(tmp_path, file)
+    assert [step for step in ALL.split() if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
+
+
+@pytest.mark.parametrize(
+    "file, again",
+    [
+        ("retrain/profile.py", "profile"),
+        ("retrain/rescore.py", "rescore"),
+        ("sweep/comparison.py", "sweep"),
+        ("sweep/figure.py", "sweep"),
+        ("evaluation/compare.py", "sweep"),
+        ("evaluation/answer.py", "evaluate rescore"),
+        ("retrain/retrain.py", ""),
+        ("retrain/decide.py", ""),
+        ("comparison/commands.py", ""),
+    ],
+)
+def test_what_comes_after_a_run_makes_no_step_of_a_run_again(tmp_path, file, again):
+    root = changed_copy(tmp_path, file)
+    assert [step for step in SCOPES if step_code(step, FULL, root) != step_code(step, FULL)] == again.split()
 
 
 def test_the_digests_of_modules_tell_which_one_changed(box):

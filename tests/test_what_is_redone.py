@@ -239,6 +239,8 @@ OTHERWISE = {
     "workers": 7,
     "task_runner": "ray",
     "cluster": "ray://somewhere:10001",
+    "watts": 250,
+    "cost_per_hour": 3.5,
     "processes": 2,
 }
 

@@ -18,6 +18,7 @@ from pipeline_lib.evaluation.figures import error_by_length, learning_curves
 from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.noise import suspect_rows
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.outcome_file import write_outcome
 from pipeline_lib.evaluation.report import write_report
 from pipeline_lib.evaluation.slices import row_lengths, sliced
 from pipeline_lib.models.build import load_untrained
@@ -40,10 +41,10 @@ def write_evaluation(
     findings: list[dict[str, Any]],
     folder: Path,
 ) -> None:
-    """Write predictions.parquet, metrics.json, figures/*.png and report.html, and where rows have answers of their
-    own examples.parquet; for one label a row also suspects.parquet.
+    """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
 
-    `columns` holds each test row's value of the columns that slices name, `findings` what the checks have found.
+    Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet. `columns`
+    holds each test row's value of the columns that slices name, `findings` what the checks have found.
     """
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
@@ -51,6 +52,7 @@ def write_evaluation(
     outcome: Any = objective.outcome(*answered)
     predictions = _predictions(objective, split.rows, objective.answers(*answered))
     pq.write_table(predictions, folder / "predictions.parquet")
+    write_outcome(outcome, split, objective.hidden, folder)
     lengths = row_lengths(split.encoded, len(split.rows)) if objective.by_row else np.array([])
     figures = objective.figures(outcome, split.labels)
     if errors := objective.errors(outcome):

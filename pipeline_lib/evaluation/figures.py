@@ -34,7 +34,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     matrix, classes = np.asarray(matrix), len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.0, classes * (0.5 if classes <= COUNTS_UP_TO else 0.17)), 40.0)
-    figure = _figure(side + 2.5, side + 1.8)
+    figure = blank(side + 2.5, side + 1.8)
     axes = figure.add_subplot()
     # the square root of the share, or a mix-up of one row in twenty would look white
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -53,7 +53,7 @@ def reliability(outcome: Outcome) -> Figure:
     bins = calibration(outcome)
     total, filled = max(bins.decisions.sum(), 1), bins.decisions > 0
     sure, right = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
-    figure = _figure(5, 6)
+    figure = blank(5, 6)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     edges = np.arange(BINS) / BINS
     columns = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
@@ -67,7 +67,7 @@ def reliability(outcome: Outcome) -> Figure:
     lower.bar(edges, bins.decisions / total, **columns, color=GREY)
     what = "decisions" if outcome.multi_label else "rows"
     lower.set(xlabel="confidence: the probability of what was predicted", ylabel=f"share of {what}")
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def learning_curves(history: DataFrame) -> Figure:
@@ -79,18 +79,18 @@ def learning_curves(history: DataFrame) -> Figure:
     metrics = sorted(history["metric"].unique(), key=lambda name: name != "loss") or ["loss"]
     columns = min(3, len(metrics))
     rows = ceil(len(metrics) / columns)
-    figure = _figure(4.8 * columns, 3.4 * rows)
+    figure = blank(4.8 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
         _curves(axes, history[history["metric"] == metric], metric)
     for axes in panels[len(metrics) :]:
         axes.remove()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def scatter(outcome: Outcome) -> Figure:
     """Predicted over true numbers [n], in the unit of the data, with the line where they would be equal."""
-    figure = _figure(5, 5)
+    figure = blank(5, 5)
     axes = figure.add_subplot()
     opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that a crowd still shows where it is dense
     axes.scatter(outcome.gold, outcome.guess, s=14, color=BLUE, alpha=opacity, linewidths=0)
@@ -98,7 +98,7 @@ def scatter(outcome: Outcome) -> Figure:
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="true value", ylabel="predicted value", aspect="equal", adjustable="datalim")
     axes.set_title(f"Predicted and true values\n(RMSE {rmse(outcome):.3g}, Pearson {pearson(outcome):.3f})")
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def error_by_length(lengths: np.ndarray, errors: Errors) -> Figure:
@@ -109,15 +109,15 @@ def error_by_length(lengths: np.ndarray, errors: Errors) -> Figure:
     bins = np.array_split(np.argsort(lengths, kind="stable"), min(10, max(1, len(lengths) // 10)))
     means = np.array([errors.error[rows].mean() for rows in bins])
     sure = np.array([1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins])
-    figure = _figure(6, 4)
+    figure = blank(6, 4)
     axes = figure.add_subplot()
     axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=sure, marker="o", color=BLUE, capsize=3)
     axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - sure).min()), None))
     axes.set_title(f"Error by length\n({len(lengths):,} rows in bins of about {len(bins[0]):,})")
-    return _tidy(figure)
+    return tidy(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -128,7 +128,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _tidy(figure: Figure) -> Figure:
+def tidy(figure: Figure) -> Figure:
+    """The same figure without frames, with a light grid behind."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)

@@ -73,6 +73,12 @@ def score_rows(scores: dict[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table for a model card or an orchestrator's page."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
