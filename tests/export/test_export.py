@@ -131,7 +131,8 @@ def test_a_recipe_that_was_not_run_is_told_with_the_command(document, tmp_path):
     path.write_text(json.dumps(document), encoding="utf-8")
     said = CliRunner().invoke(app, ["export", str(path), str(tmp_path / "plain"), "seed=8"])
     assert said.exit_code == 2
-    assert "has not been run: the store lacks base, shard, prepare, initialise, checks, finetune, evaluate" in said.output
+    lacking = "base, shard, prepare, initialise, checks, finetune, evaluate"
+    assert f"has not been run: the store lacks {lacking}" in said.output
     assert f"tunesmith run {path} seed=8" in said.output
 
 
