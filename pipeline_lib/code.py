@@ -55,7 +55,9 @@ SCOPES = {
     "shard": Scope(("data.shards", "models.base"), ("objective", "data.source"), ("evaluation",)),
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
+    "checks": Scope(("checks.checks",), ("objective", "strategies"), UNSEEN),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
+    "columns": Scope(("data.columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
 }
 

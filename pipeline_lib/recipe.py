@@ -17,7 +17,9 @@ from pydantic import (
 
 from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
+from pipeline_lib.checks.levels import Checks
 from pipeline_lib.data.sources import Source
+from pipeline_lib.evaluation.slices import ByColumn, Slice
 from pipeline_lib.masking import remember
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
@@ -86,6 +88,8 @@ class Data(Section):
     """What is set aside for validation and test."""
     max_unusable: Share = 0.01
     """The run stops when more than this share of a file's rows cannot be used."""
+    checks: Checks = Checks()
+    """What is looked for before training: `warn` tells, `error` stops the run, `ignore` does not look."""
 
 
 class Model(Section):
@@ -131,6 +135,14 @@ class Evaluation(Section):
     """Confidence level of the bootstrap intervals."""
     baselines: tuple[Literal["untrained", "majority", "bag_of_words", "copy"], ...] = ()
     """What to compare with: the model before training, and simple predictors; copy: seq2seq's source as it is."""
+    slices: tuple[Slice, ...] = ()
+    """Parts of the test rows that are scored by themselves too; to change them trains nothing anew."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Field -> the source's column that it names, for slices."""
+        named = ((index, each.column) for index, each in enumerate(self.slices) if isinstance(each, ByColumn))
+        return {f"evaluation.slices.{index}.column": column for index, column in named}
 
 
 class Execution(Section):
@@ -233,6 +245,7 @@ class Recipe(Section):
             )
         self.objective.refuse_unknown_metrics(self)
         self.objective.refuse_unfit_baselines(self)
+        self.objective.refuse_slices(self)
         return self
 
     def _refuse_empty_splits(self) -> None:

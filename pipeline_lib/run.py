@@ -14,6 +14,7 @@ class RunOutcome:
 
     data: Artifact
     start: Artifact
+    checks: Artifact
     model: Artifact
     scores: Artifact
     published: dict[str, str]
@@ -25,10 +26,11 @@ class RunOutcome:
 
 
 def run(recipe: Recipe) -> RunOutcome:
-    """Encode, prepare, initialise, fine-tune, evaluate and publish, without an orchestrator."""
+    """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator."""
     files = steps.encode(recipe)
     data = steps.prepare(recipe, files)
     start = steps.initialise(recipe, data)
+    found = steps.checks(recipe, data, start)
     model = steps.finetune(recipe, data, start)
-    scores = steps.evaluate(recipe, data, model)
-    return RunOutcome(data, start, model, scores, steps.publish(recipe, data, model, scores))
+    scores = steps.evaluate(recipe, data, found, model)
+    return RunOutcome(data, start, found, model, scores, steps.publish(recipe, data, model, scores))

@@ -36,6 +36,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
+def inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder once links and `..` are resolved."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     """Paths in a recipe file are relative to its folder, so that a recipe can be run from anywhere."""
     folder = (info.context or {}).get("folder")

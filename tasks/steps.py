@@ -37,19 +37,27 @@ def initialise(recipe: Recipe, prepared: Artifact) -> Artifact:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+def checks(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
+    """Look for what spoils a training or its scores; some of it stops the run, as the recipe says."""
+    return told(steps.checks(recipe, prepared, initial, by()))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
     """Train, going on from a checkpoint where there is one."""
     return told(steps.finetune(recipe, prepared, initial, by()))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact) -> Artifact:
+def evaluate(recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact) -> Artifact:
     """Predict the test rows and score them."""
-    return told(steps.evaluate(recipe, prepared, model, by()))
+    return told(steps.evaluate(recipe, prepared, found, model, by()))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=10)
-def publish(recipe: Recipe, prepared: Artifact, initial: Artifact, model: Artifact, scores: Artifact) -> RunOutcome:
+def publish(
+    recipe: Recipe, prepared: Artifact, initial: Artifact, found: Artifact, model: Artifact, scores: Artifact
+) -> RunOutcome:
     """Bring model and scores to MLflow."""
     addresses = steps.publish(recipe, prepared, model, scores, by())
-    return RunOutcome(prepared, initial, model, scores, addresses)
+    return RunOutcome(prepared, initial, found, model, scores, addresses)

@@ -16,9 +16,9 @@ from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.store.store import content_digest
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.data_files import changes, data_files
-from pipeline_lib.tracking.deliver import named_scores
 from pipeline_lib.tracking.held import Held, Told
 from pipeline_lib.tracking.runs import BY, HOST, PROCESS, process_mark
+from pipeline_lib.tracking.scores import named_scores
 
 AGREE = {
     "FINISHED": {"COMPLETED"},

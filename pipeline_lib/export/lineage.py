@@ -44,8 +44,9 @@ def of_recipe(recipe: Recipe, command: str) -> Lineage:
         problem = f"has not been run: the store lacks {', '.join(dict.fromkeys(missing))}"
         raise RecipeError("recipe", recipe.name, problem, f"Run it first: {command}")
     data = steps.prepare(recipe)  # all of these are reused, verified, and fetched where the store is far away
-    model = steps.finetune(recipe, data, steps.initialise(recipe, data))
-    scores, base = steps.evaluate(recipe, data, model), steps.fetch(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    model = steps.finetune(recipe, data, start)
+    scores = steps.evaluate(recipe, data, steps.checks(recipe, data, start), model)
     named = {"name": recipe.name, "base_name": recipe.model.base, "revision": recipe.model.revision or ""}
     return Lineage(
         model.folder / "model", base.folder, data.folder, scores.folder, manifest=manifest_of(model.folder), **named

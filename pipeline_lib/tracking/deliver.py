@@ -1,13 +1,14 @@
 """Bring what a run made to MLflow, each thing once."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.masking import masked
@@ -15,9 +16,9 @@ from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import Artifact
-from pipeline_lib.tracking.data_files import CONTEXT
 from pipeline_lib.tracking.describe import complete, describe
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
+from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.served_model import log_model
 
 
@@ -82,28 +83,23 @@ def _log_training(
 
 
 def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifact, scores: Artifact) -> None:
-    """Scores of the model are linked to it and to the rows; those of baselines to the rows alone."""
     client, run_id = tracker.client, run.info.run_id
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
-    model = training.data.tags[MODEL].removeprefix("models:/")
-    rows = Dataset(f"{tracker.recipe.name} test rows", prepared.digest[:32], "tunesmith", _source(prepared))
-    inputs = [DatasetInput(rows, [InputTag(CONTEXT, "test")])]
-    client.log_inputs(run_id, inputs, [LoggedModelInput(model)])
-    linked = {"dataset_name": rows.name, "dataset_digest": rows.digest}
-    scored = [
-        Metric(name, value, made, 0, model_id=model if name.startswith("test/") else None, run_id=run_id, **linked)
-        for name, value in named_scores(told)
-    ]
-    client.log_batch(run_id, scored)
+    log_scores(tracker, run, training, prepared, told, made)
+    _tag_findings(tracker, training, told["checks"])
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
 
 
-def _source(prepared: Artifact) -> str:
-    """Where the rows are from, as MLflow keeps it."""
-    return json.dumps({"uri": f"prepare {prepared.fingerprint}"})
+def _tag_findings(tracker: Tracker, training: Run, findings: list[dict[str, Any]]) -> None:
+    """What the checks have found, where somebody who looks at the training sees it."""
+    tag, run_id = tracker.client.set_tag, training.info.run_id
+    tag(run_id, "tunesmith.checks", f"{len(findings)} findings")
+    for name, some in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):
+        problems = "; ".join(f"{found['level']}: {found['problem']}" for found in some)
+        tag(run_id, f"tunesmith.checks.{name}", masked(problems)[:5000])
 
 
 def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
@@ -112,22 +108,6 @@ def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
     rows = pq.read_table(scores.folder / "predictions.parquet").slice(0, 1).to_pylist()
     told = {name: row[name] for row in rows for name in asked if row.get(name) is not None}
     return told if all(name in told for name, required in asked.items() if required) else {}
-
-
-def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """test/accuracy, test/accuracy/low, test/accuracy/high, baseline/majority/accuracy ..."""
-    for name, score in told["metrics"].items():
-        yield from (
-            (f"test/{name}{end}", score[part])
-            for part, end in (("value", ""), ("low", "/low"), ("high", "/high"))
-            if score[part] is not None
-        )
-    for baseline, metrics in told["baselines"].items():
-        yield from (
-            (f"baseline/{baseline}/{name}", score["value"])
-            for name, score in metrics.items()
-            if score["value"] is not None
-        )
 
 
 def _address(recipe: Recipe, run: Run) -> str:
