@@ -2,16 +2,19 @@
 
 import logging
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from pipeline_lib.audit.commands import audit, reproduce
 from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, with_prefect
 from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.scoring.command import score
 from pipeline_lib.sweep.commands import sweep
 
 
@@ -31,8 +34,10 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
-for command in (compare, retrain, rollback, sweep):
+for command in (audit, compare, reproduce, retrain, rollback, score, sweep):
     app.command()(command)
+for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
+    app.command(found.name)(found.load())
 
 
 @app.callback()

@@ -15,15 +15,18 @@ A recipe cannot set it. Without it a recipe reads and writes what the account th
 
 def refuse_outside(recipe: Recipe, files: list[Path]) -> None:
     """Raise RecipeError where a path of the recipe leads out of the folder in $TUNESMITH_ROOT, links resolved."""
-    if not (root := os.environ.get(CONFINED)):
-        return
     named = [("data.source", file) for file in files if not _fetched(recipe)]
     if Path(recipe.model.base).is_dir():
         named.append(("model.base", Path(recipe.model.base)))
-    if "://" not in recipe.execution.store:
-        named.append(("execution.store", Path(recipe.execution.store)))
+    hold([*named, ("execution.store", Path(recipe.execution.store))])
+
+
+def hold(named: list[tuple[str, Path]]) -> None:
+    """Raise RecipeError where a path leads out of the folder in $TUNESMITH_ROOT; each comes with its field's name."""
+    if not (root := os.environ.get(CONFINED)):
+        return
     for field, path in named:
-        if not inside(path, Path(root)):
+        if ":/" not in str(path) and not inside(path, Path(root)):  # a URL is no path of this machine
             problem = f"lies outside of the folder that ${CONFINED} holds recipes in"
             raise RecipeError(field, str(path), problem, "Put it there, or ask whoever runs the worker")
 

@@ -1,26 +1,42 @@
 """Recipe files: YAML from disk, with `path=value` overrides from the command line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe import Given, Recipe, check
 from pipeline_lib.schema import RecipeError
+
+RECIPES = "TUNESMITH_RECIPES"
+"""The environment variable with the folder of recipes that a worker runs by name."""
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
-    document = read(Path(path))
+    text, document = read(Path(path))
     for override in overrides:
         put(document, *parse(override))
-    return check(document, folder=Path(path).parent.absolute())
+    file = Path(path).absolute()
+    return check(document, file.parent, Given(str(file), text, tuple(overrides)))
 
 
-def read(path: Path, field: str = "recipe") -> dict[str, Any]:
-    """The fields of a YAML file; raises RecipeError where it holds none."""
+def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe of the folder in $TUNESMITH_RECIPES (else `recipes`); raises RecipeError where it is not there."""
+    folder = Path(os.environ.get(RECIPES, "recipes"))
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:  # so that no name leads out of the folder
+        mend = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"is no recipe in {folder}", mend)
+    return load(folder / f"{name}.yaml", overrides)
+
+
+def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
+    """The text of a YAML file, and its fields; raises RecipeError where it holds none."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, _Loader)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
@@ -28,7 +44,7 @@ def read(path: Path, field: str = "recipe") -> dict[str, Any]:
         raise RecipeError(field, str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
         raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
-    return document
+    return text, document
 
 
 class _Loader(yaml.SafeLoader):

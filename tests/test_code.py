@@ -183,8 +183,8 @@ def changed_copy(folder, file):
     return root
 
 
-ALL = "shard prepare initialise finetune evaluate"
-TRAINED = "initialise finetune evaluate"
+ALL = "shard prepare initialise checks finetune evaluate"
+TRAINED = "initialise checks finetune evaluate"
 
 
 @pytest.mark.parametrize(
@@ -207,15 +207,16 @@ TRAINED = "initialise finetune evaluate"
         (FULL, "objectives/cloze.py", ALL),
         (FULL, "objectives/seq2seq.py", ""),
         (FULL, "objectives/__init__.py", ""),
-        (FULL, "data/sources/csv.py", "shard"),
-        (FULL, "data/sources/base.py", "shard"),
+        (FULL, "data/sources/csv.py", "shard columns"),
+        (FULL, "data/sources/base.py", "shard columns"),
         (FULL, "data/sources/json.py", ""),
         (FULL, "data/sources/__init__.py", ""),
         (FULL, "data/shards.py", "shard"),
         (FULL, "data/splits.py", "prepare"),
         (FULL, "models/build.py", TRAINED),
         (FULL, "training/loop.py", "finetune"),
-        (FULL, "training/batches.py", "finetune evaluate"),
+        (FULL, "training/batches.py", "checks finetune evaluate"),
+        (FULL, "checks/labels.py", "checks"),
         (FULL, "evaluation/predict.py", "finetune evaluate"),
         (FULL, "evaluation/classification.py", "evaluate"),
         (FULL, "evaluation/outcome.py", "evaluate"),

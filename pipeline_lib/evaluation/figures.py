@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL, calibration, expected_calibration_error
+from pipeline_lib.evaluation.errors import Errors
 from pipeline_lib.evaluation.outcome import BINS, Outcome
 from pipeline_lib.evaluation.regression import REGRESSION, pearson, rmse
 
@@ -97,6 +98,22 @@ def scatter(outcome: Outcome) -> Figure:
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="true value", ylabel="predicted value", aspect="equal", adjustable="datalim")
     axes.set_title(f"Predicted and true values\n(RMSE {rmse(outcome):.3g}, Pearson {pearson(outcome):.3f})")
+    return tidy(figure)
+
+
+def error_by_length(lengths: np.ndarray, errors: Errors) -> Figure:
+    """The mean error of rows of like length, [n] each, in up to ten bins of about as many rows, with its 95 % interval.
+
+    The interval is the normal one: 1.96 standard errors to each side.
+    """
+    bins = np.array_split(np.argsort(lengths, kind="stable"), min(10, max(1, len(lengths) // 10)))
+    means = np.array([errors.error[rows].mean() for rows in bins])
+    sure = np.array([1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins])
+    figure = blank(6, 4)
+    axes = figure.add_subplot()
+    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=sure, marker="o", color=BLUE, capsize=3)
+    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - sure).min()), None))
+    axes.set_title(f"Error by length\n({len(lengths):,} rows in bins of about {len(bins[0]):,})")
     return tidy(figure)
 
 

@@ -82,7 +82,7 @@ class Gate(Section):
 
 def load_gate(path: Path | None) -> Gate:
     """The gate in a YAML file, or the default one; raises RecipeError with all mistakes."""
-    document = read(path, "--gate") if path else {}
+    document = read(path, "--gate")[1] if path else {}
     try:
         return Gate.model_validate(document)
     except ValidationError as error:
