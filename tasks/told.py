@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, StateType
 from prefect.runtime import flow_run
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report import markdown_table, score_rows
 from pipeline_lib.store.store import Artifact
@@ -19,6 +21,18 @@ def told(artifact: Artifact) -> Any:
 def by() -> str:
     """The flow run for whom an artifact is made."""
     return f"flow run {flow_run.name} ({flow_run.id})"
+
+
+def cancelled(flow: Any, flow_run: Any, state: Any) -> None:
+    """`on_crashed` of a flow: a run that was being cancelled is cancelled, and not crashed.
+
+    SIGTERM waits for the end of a training step, and while it does Prefect cannot tell its child what it is for.
+    """
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(flow_run.id), key=lambda each: each.timestamp)
+        if [each.type for each in states[-2:]] == [StateType.CANCELLING, StateType.CRASHED]:
+            told: State[Any] = Cancelled(message="Cancelled; a rerun goes on from the checkpoint.")
+            client.set_flow_run_state(flow_run.id, told, force=True)
 
 
 def show_scores(scores: Artifact, addresses: dict[str, str]) -> None:

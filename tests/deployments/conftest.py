@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,8 +68,11 @@ class Running:
 
     def child(self, *words):
         """The process started by `up`, directly or not, with these words in its command."""
-        found = [each for each in self.family() if all(word in " ".join(each.cmdline()) for word in words)]
-        return found[0] if found else None
+        for each in self.family():
+            with suppress(psutil.Error):
+                if all(word in " ".join(each.cmdline()) for word in words):
+                    return each
+        return None
 
     def ask(self, path, body=None, method="POST"):
         data = None if method == "GET" else json.dumps(body or {}).encode()
@@ -97,6 +101,9 @@ class Running:
         """Wait until a flow run has ended, and see that it ended so."""
         ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         state = until(lambda: (s := self.state(flow_run))["type"] in ended and s, seconds, f"{flow_run} {name}")
+        if state["name"] == "Crashed" != name:
+            time.sleep(3)  # its flow may yet say that it was cancelled
+            state = self.state(flow_run)
         assert state["name"] == name, state
         return state
 
