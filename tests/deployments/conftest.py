@@ -114,9 +114,17 @@ class Running:
         return {run["name"].rsplit("-", 1)[0]: run for run in runs}
 
     def retry(self, flow_run):
-        """What the button Retry does."""
+        """What the button Retry does; again where the worker tells of the crash that was before only now."""
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from a test"}
-        self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+        before = self.ask(f"/flow_runs/{flow_run}", method="GET")["run_count"]
+
+        def begun():
+            told = self.ask(f"/flow_runs/{flow_run}", method="GET")
+            if told["run_count"] == before and told["state"]["type"] in ("CRASHED", "FAILED"):
+                self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+            return told["run_count"] > before
+
+        until(begun, 90, "the retry")
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)

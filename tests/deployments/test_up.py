@@ -1,4 +1,4 @@
-"""The parts of `tunesmith up` that need no server: ports, databases, children. `pytest tests/deployments/test_up.py`."""
+"""What `tunesmith up` does without a server: ports, databases, children. `pytest tests/deployments/test_up.py`."""
 
 import os
 import socket
