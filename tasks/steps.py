@@ -69,5 +69,5 @@ def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact) -> Artifact:
 def publish(recipe: Recipe, prepared: Artifact, initial: Artifact, model: Artifact, scores: Artifact) -> RunOutcome:
     """Bring model and scores to MLflow, and show where they are."""
     addresses = steps.publish(recipe, prepared, model, scores, by())
-    show_scores(scores, addresses)
+    show_scores(recipe.name, scores, addresses)
     return RunOutcome(prepared, initial, model, scores, addresses)

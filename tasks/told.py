@@ -1,6 +1,7 @@
 """What a task tells Prefect of an artifact, and what an artifact's manifest tells of a flow run."""
 
 import json
+import re
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
@@ -35,13 +36,14 @@ def cancelled(flow: Any, flow_run: Any, state: Any) -> None:
             client.set_flow_run_state(flow_run.id, told, force=True)
 
 
-def show_scores(scores: Artifact, addresses: dict[str, str]) -> None:
+def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:
     """An artifact on the run's page: the scores, and where model and runs are in MLflow."""
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     head, *rows = score_rows(told)
     places = "\n".join(f"- {name}: {_linked(address)}" for name, address in addresses.items())
-    text = f"On {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n\nIn MLflow:\n\n{places}\n"
-    create_markdown_artifact(text, key="scores", description="Scores, and where to look at the run in MLflow")
+    text = f"In MLflow:\n\n{places}\n\nOn {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n"
+    key = f"scores-{re.sub('[^a-z0-9]+', '-', name.lower())}"  # the page of a key shows a recipe's scores over time
+    create_markdown_artifact(text, key=key, description="Scores, and where to look at the run in MLflow")
 
 
 def _linked(address: str) -> str:

@@ -73,13 +73,14 @@ def test_a_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, asked, p
     keep(page, "steps")
 
     page.goto(f"{running.prefect}/v2/runs/flow-run/{again}?tab=Artifacts")
-    page.get_by_text("scores").first.click()
+    page.locator("a[href*='/artifacts/key/scores-by-hand']").first.click()
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
     link = page.locator(f"a[href^='{running.mlflow}/']").first
     link.wait_for()
     keep(page, "scores")
     page.goto(link.get_attribute("href"))
     page.get_by_text("by-hand training").first.wait_for()
-    page.get_by_text("validation/accuracy").first.wait_for()
+    page.get_by_text("validation/accuracy").first.wait_for(state="attached")
     keep(page, "mlflow")
 
 
