@@ -54,20 +54,28 @@ def initialise(recipe: Recipe, prepared: Artifact) -> Artifact:
 
 
 @step
+def checks(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
+    """Look for what spoils a training or its scores; some of it stops the run, as the recipe says."""
+    return told(steps.checks(recipe, prepared, initial, by()))
+
+
+@step
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
     """Train, going on from a checkpoint where there is one."""
     return told(steps.finetune(recipe, prepared, initial, by()))
 
 
 @step
-def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact) -> Artifact:
+def evaluate(recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact) -> Artifact:
     """Predict the test rows and score them."""
-    return told(steps.evaluate(recipe, prepared, model, by()))
+    return told(steps.evaluate(recipe, prepared, found, model, by()))
 
 
 @step
-def publish(recipe: Recipe, prepared: Artifact, initial: Artifact, model: Artifact, scores: Artifact) -> RunOutcome:
+def publish(
+    recipe: Recipe, prepared: Artifact, initial: Artifact, found: Artifact, model: Artifact, scores: Artifact
+) -> RunOutcome:
     """Bring model and scores to MLflow, and show where they are."""
     addresses = steps.publish(recipe, prepared, model, scores, by())
     show_scores(recipe.name, scores, addresses)
-    return RunOutcome(prepared, initial, model, scores, addresses)
+    return RunOutcome(prepared, initial, found, model, scores, addresses)

@@ -8,9 +8,11 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report import markdown_table, score_rows
+from pipeline_lib.masking import without_password
 from pipeline_lib.store.store import Artifact
 
 
@@ -20,8 +22,9 @@ def told(artifact: Artifact) -> Any:
 
 
 def by() -> str:
-    """The flow run for whom an artifact is made."""
-    return f"flow run {flow_run.name} ({flow_run.id})"
+    """The flow run for whom an artifact is made, with the API that knows it; an embedded server's is soon gone."""
+    url = PREFECT_API_URL.value()
+    return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {without_password(url)}" if url else "")
 
 
 def cancelled(flow: Any, flow_run: Any, state: Any) -> None:

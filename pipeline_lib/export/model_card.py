@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.report import markdown_table, score_rows
+from pipeline_lib.evaluation.report import markdown_table, score_rows, slice_rows
 from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
@@ -86,7 +86,9 @@ def _scores(scores: dict[str, Any]) -> str:
     if not scores:
         return UNKNOWN
     head, *rows = score_rows(scores)
-    return f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
+    told = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
+    head, *rows = slice_rows(scores)
+    return told + (f"\n\nOn parts of these rows:\n\n{markdown_table(head, rows)}" if rows else "")
 
 
 def _data(lineage: Lineage) -> str:
@@ -119,6 +121,7 @@ def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
         f"The model was scored in {card['precision']}; in another number format single answers can differ.",
         "What the base has learned, its biases among it, is still in the model; its licence holds on.",
     ]
+    lines += [f"Before training: {found['problem']}." for found in scores.get("checks", ())]
     if scores and any(score["low"] is None for score in scores["metrics"].values()):
         lines.append("Scores without an interval rest on too few rows for one.")
     return "\n".join(f"- {line}" for line in lines)

@@ -1,5 +1,6 @@
 """Where to compute, and in which number format."""
 
+import ctypes
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -9,6 +10,7 @@ from pipeline_lib.schema import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # as in malloc.h
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may validate for long, and that one died the launcher sees at once."""
 
@@ -20,6 +22,7 @@ def accelerator(execution: Execution) -> "Accelerator":
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
+    _keep_freed_memory()
     gpu = torch.cuda.is_available() and execution.device != "cpu"
     if execution.device == "cuda" and not gpu:
         raise RecipeError("execution.device", "cuda", "there is no GPU that torch can use", "Choose cpu or auto")
@@ -45,3 +48,14 @@ def _precision(asked: str, gpu: bool) -> str:
         return {"fp32": "no"}.get(asked, asked)
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else torch.cpu._is_avx512_bf16_supported()
     return "bf16" if bf16 else "no"
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory: it hands large blocks, such as the gradient of a table of embeddings, back at once,
+
+    and the kernel then clears every page of it anew in every step. Other C libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
