@@ -77,5 +77,5 @@ def publish(
 ) -> RunOutcome:
     """Bring model and scores to MLflow, and show where they are."""
     addresses = steps.publish(recipe, prepared, model, scores, by())
-    show_scores(scores, addresses)
+    show_scores(recipe.name, scores, addresses)
     return RunOutcome(prepared, initial, found, model, scores, addresses)

@@ -1,12 +1,15 @@
 """What a task tells Prefect of an artifact, and what an artifact's manifest tells of a flow run."""
 
 import json
+import re
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, StateType
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report import markdown_table, score_rows
 from pipeline_lib.masking import without_password
@@ -24,13 +27,26 @@ def by() -> str:
     return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {without_password(url)}" if url else "")
 
 
-def show_scores(scores: Artifact, addresses: dict[str, str]) -> None:
+def cancelled(flow: Any, flow_run: Any, state: Any) -> None:
+    """`on_crashed` of a flow: a run that was being cancelled is cancelled, and not crashed.
+
+    SIGTERM waits for the end of a training step, and while it does Prefect cannot tell its child what it is for.
+    """
+    with get_client(sync_client=True) as client:
+        states = sorted(client.read_flow_run_states(flow_run.id), key=lambda each: each.timestamp)
+        if [each.type for each in states[-2:]] == [StateType.CANCELLING, StateType.CRASHED]:
+            told: State[Any] = Cancelled(message="Cancelled; a rerun goes on from the checkpoint.")
+            client.set_flow_run_state(flow_run.id, told, force=True)
+
+
+def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:
     """An artifact on the run's page: the scores, and where model and runs are in MLflow."""
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     head, *rows = score_rows(told)
     places = "\n".join(f"- {name}: {_linked(address)}" for name, address in addresses.items())
-    text = f"On {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n\nIn MLflow:\n\n{places}\n"
-    create_markdown_artifact(text, key="scores", description="Scores, and where to look at the run in MLflow")
+    text = f"In MLflow:\n\n{places}\n\nOn {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n"
+    key = f"scores-{re.sub('[^a-z0-9]+', '-', name.lower())}"  # the page of a key shows a recipe's scores over time
+    create_markdown_artifact(text, key=key, description="Scores, and where to look at the run in MLflow")
 
 
 def _linked(address: str) -> str:

@@ -72,6 +72,7 @@ def files(scoring: Scoring) -> list[Path]:
 def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
     from pipeline_lib.export.lineage import of_folder
+    from pipeline_lib.models.build import TRAINED
 
     if scoring.model.startswith("models:/"):
         from pipeline_lib.tracking.models import download, resolve
@@ -84,8 +85,9 @@ def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     else:
         hold([("model", Path(scoring.model))])
         found = of_folder(Path(scoring.model))
-    parts = {"model": found.model} | ({"base": found.base} if found.base else {})
-    return Model(found.model, found.base, {name: content_digest(describe(part)) for name, part in parts.items()})
+    base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
+    parts = {"model": found.model} | ({"base": base} if base else {})
+    return Model(found.model, base, {name: content_digest(describe(part)) for name, part in parts.items()})
 
 
 @in_errors()
@@ -161,7 +163,9 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     # of a shard without any usable row there is but `answered`, and types differ where all is null
-    answered = pa.unify_schemas([pq.read_schema(part) for part in answers] or [pa.schema([])], "permissive")
+    answered = pa.unify_schemas(
+        [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
+    )
     try:
         with pq.ParquetFile(file) as table:
             if both := set(table.schema_arrow.names) & set(answered.names):

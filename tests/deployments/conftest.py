@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,8 +68,11 @@ class Running:
 
     def child(self, *words):
         """The process started by `up`, directly or not, with these words in its command."""
-        found = [each for each in self.family() if all(word in " ".join(each.cmdline()) for word in words)]
-        return found[0] if found else None
+        for each in self.family():
+            with suppress(psutil.Error):
+                if all(word in " ".join(each.cmdline()) for word in words):
+                    return each
+        return None
 
     def ask(self, path, body=None, method="POST"):
         data = None if method == "GET" else json.dumps(body or {}).encode()
@@ -97,6 +101,9 @@ class Running:
         """Wait until a flow run has ended, and see that it ended so."""
         ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         state = until(lambda: (s := self.state(flow_run))["type"] in ended and s, seconds, f"{flow_run} {name}")
+        if state["name"] == "Crashed" != name:
+            time.sleep(3)  # its flow may yet say that it was cancelled
+            state = self.state(flow_run)
         assert state["name"] == name, state
         return state
 
@@ -107,9 +114,17 @@ class Running:
         return {run["name"].rsplit("-", 1)[0]: run for run in runs}
 
     def retry(self, flow_run):
-        """What the button Retry does."""
+        """What the button Retry does; again where the worker tells of the crash that was before only now."""
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from a test"}
-        self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+        before = self.ask(f"/flow_runs/{flow_run}", method="GET")["run_count"]
+
+        def begun():
+            told = self.ask(f"/flow_runs/{flow_run}", method="GET")
+            if told["run_count"] == before and told["state"]["type"] in ("CRASHED", "FAILED"):
+                self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+            return told["run_count"] > before
+
+        until(begun, 90, "the retry")
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)

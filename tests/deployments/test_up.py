@@ -1,0 +1,136 @@
+"""What `tunesmith up` does without a server: ports, databases, children. `pytest tests/deployments/test_up.py`."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+
+from deployments.up import databases, servers
+from deployments.up.processes import Child
+from pipeline_lib.schema import RecipeError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_addresses(monkeypatch):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def other():
+    """A server of another kind: it answers everything with one word."""
+
+    class Answer(BaseHTTPRequestHandler):
+        word = b"OK"
+
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.word)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_that_runs_is_known_by_its_answer(other):
+    assert servers.mlflow(other).answers
+    assert not servers.prefect(other).answers
+
+
+def test_a_port_that_is_taken_is_told_with_its_holder(other):
+    with pytest.raises(RecipeError) as told:
+        servers.prefect(other).refuse_taken()
+    assert f"--prefect-port = {other}: is taken by " in str(told.value)
+    assert f"process {os.getpid()}: " in str(told.value)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = probe.getsockname()[1]
+    servers.prefect(free).refuse_taken()
+
+
+def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api/")
+    server = servers.prefect(1234)
+    assert (server.address, server.port) == ("http://prefect.example:4200", 4200)
+    with pytest.raises(RecipeError, match="no server answers there"):
+        server.refuse_taken()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # no server: ours is started
+    assert servers.mlflow(1234).address == "http://127.0.0.1:1234"
+
+
+def test_without_a_database_both_keep_a_file_in_the_folder(tmp_path):
+    prefect, mlflow = databases.urls("", tmp_path)
+    assert prefect == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
+    assert mlflow == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://me:topsecret@host", "is no address of a PostgreSQL server"),
+        ("postgresql://me:topsecret@host/mine", "without a database"),
+        ("postgresql://me:topsecret@127.0.0.1:1", "does not take us"),
+    ],
+)
+def test_a_database_that_does_not_do_is_told_without_its_password(url, problem, tmp_path):
+    pytest.importorskip("psycopg2")
+    with pytest.raises(RecipeError, match=problem) as told:
+        databases.urls(url, tmp_path)
+    assert "topsecret" not in str(told.value)
+
+
+def gone(pid, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_child_is_stopped_with_what_it_has_started(tmp_path):
+    (tmp_path / "parent.py").write_text(
+        "import subprocess, sys, time\n"
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    child = Child("parent", ["parent"], {"PYTHONPATH": str(tmp_path)}, tmp_path / "logs" / "parent.log")
+    while not child.last_words():
+        time.sleep(0.05)
+    grandchild = int(child.last_words())
+    assert not child.ended
+    child.stop()
+    assert child.ended
+    assert gone(grandchild)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux ends them")
+def test_a_child_does_not_outlive_a_killed_up(tmp_path):
+    code = (
+        "from pathlib import Path\nimport time\nfrom deployments.up.processes import Child\n"
+        f"print(Child('server', ['http.server', '0'], {{}}, Path({str(tmp_path)!r}) / 'log').process.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    up = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    pid = int(up.stdout.readline())
+    assert psutil.pid_exists(pid)
+    up.kill()
+    up.wait()
+    assert gone(pid)
