@@ -47,7 +47,7 @@ class Scope(NamedTuple):
     without: tuple[str, ...]
 
 
-# Metrics are left out before `evaluate`: a new one must not train again. One that is mended, and now picks another
+# What strategies and regularizers do lies above a trunk. Metrics are left out before `evaluate`: a new one must not train again. One that is mended, and now picks another
 # checkpoint, needs a higher version of `finetune`. Of `data.shards` later steps take names of files alone, and those
 # are in the digests of the shards.
 UNSEEN = ("evaluation", "data.shards")
@@ -55,6 +55,7 @@ SCOPES = {
     "shard": Scope(("data.shards", "models.base"), ("objective", "data.source"), ("evaluation",)),
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
+    "trunk": Scope(("training.kept",), ("objective",), (*UNSEEN, "strategies", "regularizers")),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
 }
