@@ -47,7 +47,7 @@ class Scope(NamedTuple):
     without: tuple[str, ...]
 
 
-# What strategies and regularizers do lies above a trunk. Metrics are left out before `evaluate`: a new one must not train again. One that is mended, and now picks another
+# Metrics are left out before `evaluate`: a new one must not train again. One that is mended, and now picks another
 # checkpoint, needs a higher version of `finetune`. Of `data.shards` later steps take names of files alone, and those
 # are in the digests of the shards.
 UNSEEN = ("evaluation", "data.shards")

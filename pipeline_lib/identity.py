@@ -1,6 +1,6 @@
 """What each step is: the recipe's parts and the bytes that decide what it writes. No step is made here."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,7 @@ from pipeline_lib.code import module_digests, step_scope
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.store import Step, file_digest
-from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.device import chosen
-from pipeline_lib.training.frozen import trunk_layers
 
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
@@ -85,11 +83,11 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
-def trunk_step(recipe: Recipe, inputs: Inputs, where: Collection[Place]) -> Step:
-    """What the frozen layers put out for all rows; reads prepare and base. Neither the head nor a rate decides it."""
+def trunk_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
+    """What so many frozen layers put out for all rows; reads prepare and base. Neither head nor rate decides it."""
     device, precision = chosen(recipe.execution)
-    parts = _parts(recipe, "objective") | {"layers": trunk_layers(recipe, where)}
-    return _step("trunk", 1, recipe, parts | {"device": device, "precision": precision}, inputs, TRUNK)
+    parts = _parts(recipe, "objective") | {"layers": layers, "device": device, "precision": precision}
+    return _step("trunk", 1, recipe, parts, inputs, TRUNK)
 
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:

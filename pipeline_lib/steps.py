@@ -133,22 +133,26 @@ def publish(
 def _kept_trunk(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, by: str) -> Path | None:
     """The folder of what the frozen layers below all trained ones put out, where there are any and that can be kept."""
     where, store = read_places(initial.folder / PLACES), open_store(recipe.execution.store)
-    if why := why_not_kept(recipe, where):
-        log.info("%-11s not kept: %s", "trunk", why)
-    if why or not trunk_layers(recipe, where):
-        return None
-    from pipeline_lib.training.begun import Begun
-    from pipeline_lib.training.trunk import NotKept
+    why, layers = why_not_kept(recipe, where), trunk_layers(recipe, where)
+    if layers and not why:
+        from pipeline_lib.training.begun import Begun
+        from pipeline_lib.training.trunk import NotKept
 
-    def make(folder: Path) -> None:
-        Begun.of(recipe, prepared.folder, _shards(store), base.folder, initial.folder).write_trunk(folder)
+        inputs = {"prepare": prepared.digest, "base": base.digest}
+        steps = {count: identity.trunk_step(recipe, inputs, count) for count in range(layers, 0, -1)}
 
-    try:
-        step = identity.trunk_step(recipe, {"prepare": prepared.digest, "base": base.digest}, where)
-        return _told(store.ensure(step, make, by)).folder
-    except NotKept as why:
+        def make(folder: Path) -> None:
+            lower = next(((count, held.folder) for count, step in steps.items() if (held := store.find(step))), None)
+            begun = Begun.of(recipe, prepared.folder, _shards(store), base.folder, initial.folder)
+            begun.write_trunk(layers, lower, folder)
+
+        try:
+            return _told(store.ensure(steps[layers], make, by)).folder
+        except NotKept as reason:
+            why = str(reason)
+    if why:
         log.info("%-11s not kept: %s", "trunk", why)
-        return None
+    return None
 
 
 def _told(artifact: Artifact) -> Artifact:

@@ -92,8 +92,8 @@ def _add_trunk(made: Plan, recipe: Recipe, inputs: identity.Inputs, where: Colle
     training = made.planned.pop()
     if why_not := why_not_kept(recipe, where):
         made.planned.append(Planned("trunk", "", None, why_not, kept=False))
-    elif trunk_layers(recipe, where):
-        made.add(identity.trunk_step(recipe, inputs, where))
+    elif layers := trunk_layers(recipe, where):
+        made.add(identity.trunk_step(recipe, inputs, layers))
     made.planned.append(training)
 
 

@@ -12,7 +12,7 @@ from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.frozen import trunk_layers
-from pipeline_lib.training.kept import write_kept
+from pipeline_lib.training.kept import with_kept, write_kept
 from pipeline_lib.training.trunk import NotKept, Trunk
 
 if TYPE_CHECKING:
@@ -51,11 +51,18 @@ class Begun:
         except NotKept:
             return None  # told when it was to be kept
 
-    def write_trunk(self, folder: Path) -> None:
-        """Keep what the trunk puts out for all rows; raises NotKept where that can't be or takes too much room."""
-        layers = trunk_layers(self.recipe, places(self.model, self.head).values())
-        splits = {"train": self.train.encoded, "validation": self.validation.encoded}
-        write_kept(self._trunk(layers), splits, self.pad, folder)
+    def write_trunk(self, layers: int, lower: tuple[int, Path] | None, folder: Path) -> None:
+        """Keep what a trunk of so many layers puts out for all rows, from what a lower one of them is known to.
+
+        Raises NotKept where that can't be or takes too much room.
+        """
+        splits, below = {"train": self.train.encoded, "validation": self.validation.encoded}, None
+        if lower:
+            below = self._trunk(lower[0])
+            splits = {name: with_kept(encoded, below, lower[1], name) for name, encoded in splits.items()}
+        trunk = self._trunk(layers)
+        trunk.lower = below
+        write_kept(trunk, splits, self.pad, folder)
 
     def _trunk(self, layers: int) -> Trunk:
         return Trunk(self.model, layers, self.recipe.objective, self.train.encoded, self.pad, self.here)

@@ -56,11 +56,13 @@ class Trunk:
         """What a block returns beside its output, where that is a tuple."""
         self.place: int | None = None
         """The one place of a row that is read above the trunk, if it is only one."""
+        self.lower: Trunk | None = None
+        """A trunk of fewer layers of the same model, parted before this one, whose output batches may bring along."""
         if model.config.is_encoder_decoder:
             self._part_encoder()
         else:
             self._part_blocks(layers)
-        model.register_forward_pre_hook(self._take, with_kwargs=True)
+        model.register_forward_pre_hook(self._take, with_kwargs=True, prepend=True)
         self._prove(objective, encoded, pad)
 
     def feed(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
@@ -87,10 +89,13 @@ class Trunk:
 
         rows, length = batch["input_ids"].shape
         index, training = torch.arange(max(rows, -(-LEAST // length))) % rows, self.model.training
+        given = {name: tensor[index.to(tensor.device)] for name, tensor in batch.items()}
+        if self.lower:
+            self.lower.hidden = given.pop("hidden", None)
         self.hidden = None
         self.model.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            hidden = self._run({name: tensor[index.to(tensor.device)] for name, tensor in batch.items()})[:rows]
+            hidden = self._run(given)[:rows]
         self.model.train(training)
         return hidden if self.place is None else hidden[:, [self.place]]
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline_lib import identity, steps
+from pipeline_lib import steps
 from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.plan.plan import plan
@@ -280,9 +280,21 @@ def _train(recipe_file):
     return subprocess.Popen([sys.executable, "-c", code, str(recipe_file)], start_new_session=True)
 
 
-def test_a_trunk_is_known_without_torch_where_the_recipe_says_where(document):
+def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, of_family, monkeypatch, tmp_path):
+    of_family("bert", "text_classification", HEAD)
+    (alone,) = trunk_of(check(document))
+    document["execution"]["store"] = str(tmp_path / "other")
     document["strategies"] = [LAST]
-    recipe = check(document)
-    where = read_places(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
-    parts = identity.trunk_step(recipe, {"prepare": "a", "base": "b"}, where).recipe
-    assert parts == {"objective": parts["objective"], "layers": 1, "device": "cpu", "precision": "fp32"}
+    (lower,) = trunk_of(check(document))
+    document["strategies"] = [HEAD]
+    begun_with, unpadded = [], trunk.Trunk.unpadded
+
+    def watched(self, batch):
+        begun_with.append("hidden" in batch)
+        return unpadded(self, batch)
+
+    monkeypatch.setattr(trunk.Trunk, "unpadded", watched)
+    (higher,) = {*trunk_of(check(document))} - {lower}
+    assert any(begun_with)
+    assert higher.name == alone.name
+    assert bytes_of(higher) == bytes_of(alone)
