@@ -172,8 +172,9 @@ def recipe_of(**changed):
 
 FULL, LORA = recipe_of(), recipe_of(strategies=[{"kind": "lora"}])
 PROMPT = recipe_of(strategies=[{"kind": "prompt", "length": 4}])
-ALL = "shard prepare initialise finetune evaluate"
+ALL = "shard prepare initialise trunk finetune evaluate"
 TRAINED = "initialise finetune evaluate"
+LOADED = "initialise trunk finetune evaluate"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ TRAINED = "initialise finetune evaluate"
         (FULL, "strategies/through_peft.py", ""),
         (LORA, "strategies/lora.py", TRAINED),
         (LORA, "strategies/through_peft.py", TRAINED),
-        (LORA, "models/modules.py", TRAINED),
+        (LORA, "models/modules.py", LOADED),
         (LORA, "strategies/full.py", ""),
         (PROMPT, "strategies/virtual.py", TRAINED),
         (FULL, "strategies/__init__.py", ""),
@@ -202,9 +203,11 @@ TRAINED = "initialise finetune evaluate"
         (FULL, "data/sources/__init__.py", ""),
         (FULL, "data/shards.py", "shard"),
         (FULL, "data/splits.py", "prepare"),
-        (FULL, "models/build.py", TRAINED),
+        (FULL, "models/build.py", LOADED),
         (FULL, "training/loop.py", "finetune"),
-        (FULL, "training/batches.py", "finetune evaluate"),
+        (FULL, "training/batches.py", "trunk finetune evaluate"),
+        (FULL, "training/trunk.py", "trunk finetune"),
+        (FULL, "training/frozen.py", "finetune"),
         (FULL, "evaluation/predict.py", "finetune evaluate"),
         (FULL, "evaluation/classification.py", "evaluate"),
         (FULL, "evaluation/outcome.py", "evaluate"),
