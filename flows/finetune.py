@@ -9,10 +9,11 @@ from tasks import steps
 
 @flow(name="finetune", flow_run_name="{recipe.name}", persist_result=False)
 def finetune(recipe: Recipe) -> RunOutcome:
-    """Encode and prepare the data, initialise the model, fine-tune it, evaluate it, and publish the result."""
+    """Encode and prepare the data, initialise the model, check both, fine-tune, evaluate, and publish the result."""
     files = steps.encode(recipe)
     data = steps.prepare(recipe, files)
     start = steps.initialise(recipe, data)
+    found = steps.checks(recipe, data, start)
     model = steps.finetune(recipe, data, start)
-    scores = steps.evaluate(recipe, data, model)
-    return steps.publish(recipe, data, start, model, scores)
+    scores = steps.evaluate(recipe, data, found, model)
+    return steps.publish(recipe, data, start, found, model, scores)

@@ -1,22 +1,21 @@
 """The command line: `tunesmith run RECIPE [path=value ...]`."""
 
 import logging
-import os
 import sys
-import threading
-from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from pipeline_lib.audit.commands import audit, reproduce
 from pipeline_lib.cache.commands import app as cache
+from pipeline_lib.comparison.commands import compare
+from pipeline_lib.console import fail, with_prefect
+from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.schema import RecipeError
-
-if TYPE_CHECKING:
-    from pipeline_lib.recipe import Recipe
-    from pipeline_lib.run import RunOutcome
+from pipeline_lib.scoring.command import score
+from pipeline_lib.sweep.commands import sweep
 
 
 class _ToStderr(logging.Handler):
@@ -35,6 +34,10 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
+for command in (audit, compare, reproduce, retrain, rollback, score, sweep):
+    app.command()(command)
+for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
+    app.command(found.name)(found.load())
 
 
 @app.callback()
@@ -61,9 +64,9 @@ def run(
     try:
         loaded = load(recipe, overrides or [])
         steps.check(loaded)
-        outcome = run_plain(loaded) if plain else _with_prefect()(loaded)
+        outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
     except RecipeError as error:
-        _fail(error)
+        fail(error)
     show(loaded, outcome, recipe)
 
 
@@ -84,7 +87,7 @@ def plan(
     try:
         made = make_plan(load(recipe, overrides or []))
     except RecipeError as error:
-        _fail(error)
+        fail(error)
     if as_json:
         typer.echo(json.dumps(plan_view.as_json(made), indent=1, ensure_ascii=False))
     else:
@@ -105,26 +108,4 @@ def export(
     try:
         typer.echo(f"written to {write(source, out, overrides or [])}")
     except RecipeError as error:
-        _fail(error)
-
-
-def _with_prefect() -> "Callable[[Recipe], RunOutcome]":
-    """The flow, found by its entry point: this package never imports Prefect. Torch is imported meanwhile."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail on a busy machine
-    threading.Thread(target=_import_ahead, daemon=True).start()
-    (found,) = entry_points(group="tunesmith.runners", name="prefect")
-    return found.load()
-
-
-def _import_ahead() -> None:
-    import torch  # noqa: F401
-
-
-def _fail(error: RecipeError) -> NoReturn:
-    for line in (str(error), *getattr(error, "__notes__", ())):
-        typer.secho(line, err=True, fg="red")
-    raise typer.Exit(2)
+        fail(error)

@@ -14,6 +14,7 @@ from importlib.util import resolve_name
 from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ PLUMBING = (
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))
 
 
+PARSING = Lock()
+"""CPython 3.11 counts the depth of a syntax tree once for all threads (its issue 106905), and fails where two parse."""
+
+
 class Scope(NamedTuple):
     """Where a step's code begins and ends, without `pipeline_lib.` before each name."""
 
@@ -55,9 +60,14 @@ SCOPES = {
     "shard": Scope(("data.shards", "models.base"), ("objective", "data.source"), ("evaluation",)),
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
+    "checks": Scope(("checks.checks",), ("objective", "strategies"), UNSEEN),
     "trunk": Scope(("training.kept",), ("objective",), (*UNSEEN, "strategies", "regularizers")),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
+    "columns": Scope(("data.columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
+    "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),
+    "sweep": Scope(("sweep.comparison",), ("objective",), ("data.shards",)),
+    "rescore": Scope(("retrain.rescore",), ("objective",), ("data.shards",)),
 }
 
 
@@ -142,7 +152,8 @@ class _Source(NamedTuple):
 
 @cache
 def _read(file: Path, name: str) -> _Source:
-    tree = _Running().visit(ast.parse(file.read_bytes(), file))
+    with PARSING:
+        tree = _Running().visit(ast.parse(file.read_bytes(), file))
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     modules, members = [], []
     for node in ast.walk(tree):

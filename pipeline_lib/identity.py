@@ -60,8 +60,9 @@ def tokenizer_digests(base: Path) -> dict[str, str]:
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
     """Which row is for what; `shards` are pairs of a split and a digest."""
-    parts = _parts(recipe, "objective", "seed") | {
-        "split": recipe.data.split.model_dump(mode="json"),
+    parts = _parts(recipe, "objective") | {
+        "seed": recipe.drawing_seed,
+        "split": recipe.data.split.model_dump(mode="json", exclude={"seed"}),
         "max_unusable": recipe.data.max_unusable,
     }
     inputs: dict[str, str | None] = {}
@@ -77,6 +78,12 @@ def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) ->
     return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
 
 
+def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What is found before training; reads prepare, initialise, base. Training does not read it."""
+    parts = _parts(recipe, "objective", "strategies", "seed") | {"checks": recipe.data.checks.model_dump(mode="json")}
+    return _step("checks", 1, recipe, parts, inputs, (*COMPUTING, "numpy", "pyarrow", "tokenizers"))
+
+
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The trained model; reads prepare, initialise, base."""
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
@@ -90,9 +97,37 @@ def trunk_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     return _step("trunk", 1, recipe, parts, inputs, TRUNK)
 
 
+def columns_step(recipe: Recipe, prepared: str | None) -> Step:
+    """Columns of the test rows that slices are named by; reads prepare and the files that hold these rows."""
+    source = recipe.data.source
+    parts = {
+        "source": source.model_dump(mode="json", exclude=LOCATION),
+        "columns": sorted({*recipe.evaluation.columns.values()}),
+    }
+    split = "test" if source.test else "train"
+    digests = sorted(file_digest(part) for file in source.files(split) for part in source.parts(file))
+    inputs = {"prepare": prepared} | {f"{split} {digest[:12]}": digest for digest in digests}
+    return _step("columns", 1, recipe, parts, inputs, ("pyarrow",))
+
+
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The scores; reads prepare and finetune."""
+    """The scores; reads prepare, checks, finetune, and columns where slices name some."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+
+
+def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What is remembered of a data set, to tell how later ones differ; reads prepare."""
+    return _step("profile", 1, recipe, _parts(recipe, "objective"), inputs, ("numpy", "pyarrow"))
+
+
+def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """What a registered model answers to the test rows; reads prepare and the champion."""
+    return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
+
+
+def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
+    """The comparison of several runs; reads their finetune and evaluate."""
+    return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy"))
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:

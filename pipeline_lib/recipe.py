@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -16,7 +17,9 @@ from pydantic import (
 
 from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
+from pipeline_lib.checks.levels import Checks
 from pipeline_lib.data.sources import Source
+from pipeline_lib.evaluation.slices import ByColumn, Slice
 from pipeline_lib.masking import remember
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
@@ -25,6 +28,7 @@ from pipeline_lib.schema import RecipeError, Section
 from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Columns(Section):
@@ -72,6 +76,8 @@ class Split(Section):
     """Share set aside for the final evaluation, where the source names no test data."""
     by: str | None = None
     """Column whose equal values stay together, such as a document, a user or a thread."""
+    seed: Seed | None = None
+    """Decides which rows are drawn; empty: the recipe's seed. Models of several seeds need the same test rows."""
 
 
 class Data(Section):
@@ -85,6 +91,8 @@ class Data(Section):
     """What is set aside for validation and test."""
     max_unusable: Share = 0.01
     """The run stops when more than this share of a file's rows cannot be used."""
+    checks: Checks = Checks()
+    """What is looked for before training: `warn` tells, `error` stops the run, `ignore` does not look."""
 
 
 class Model(Section):
@@ -130,6 +138,14 @@ class Evaluation(Section):
     """Confidence level of the bootstrap intervals."""
     baselines: tuple[Literal["untrained", "majority", "bag_of_words", "copy"], ...] = ()
     """What to compare with: the model before training, and simple predictors; copy: seq2seq's source as it is."""
+    slices: tuple[Slice, ...] = ()
+    """Parts of the test rows that are scored by themselves too; to change them trains nothing anew."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Field -> the source's column that it names, for slices."""
+        named = ((index, each.column) for index, each in enumerate(self.slices) if isinstance(each, ByColumn))
+        return {f"evaluation.slices.{index}.column": column for index, column in named}
 
 
 class Execution(Section):
@@ -153,6 +169,10 @@ class Execution(Section):
     """How many source files are encoded side by side, each in a process of its own; 1: here, one after the other."""
     task_runner: Literal["processes", "threads", "ray", "dask"] = "processes"
     """Who encodes files side by side in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
+    watts: PositiveFloat | None = None
+    """What the machine draws while it trains; given, a training's energy is logged."""
+    cost_per_hour: PositiveFloat | None = None
+    """What an hour on this machine costs, in your currency; given, a training's cost is logged."""
     cluster: str | None = None
     """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
 
@@ -170,6 +190,14 @@ def tracking_uri(execution: Execution) -> str:
     )
 
 
+class Given(NamedTuple):
+    """A recipe as somebody gave it: a file with its text, and what was changed on the way."""
+
+    file: str
+    text: str
+    overrides: tuple[str, ...]
+
+
 class Recipe(Section):
     """One fine-tuning run from data to scores. Everything but `execution` decides the result."""
 
@@ -185,9 +213,25 @@ class Recipe(Section):
     """What holds the model back from over-fitting."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 7
+    seed: Seed = 7
     """Decides the new head's weights, the order of rows and the dropout."""
     execution: Execution = Execution()
+    _given: Given | None = PrivateAttr(None)
+
+    @property
+    def given(self) -> Given | None:
+        """Where the recipe came from, if that was a file; decides nothing and is kept for audits."""
+        return self._given
+
+    @property
+    def drawing_seed(self) -> int:
+        """Decides what is set aside for validation and test."""
+        return self.seed if self.data.split.seed is None else self.data.split.seed
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """The same recipe trained with another seed, on the same rows."""
+        split = self.data.split.model_copy(update={"seed": self.drawing_seed})
+        return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
 
     @field_validator("strategies")
     @classmethod
@@ -214,6 +258,7 @@ class Recipe(Section):
             )
         self.objective.refuse_unknown_metrics(self)
         self.objective.refuse_unfit_baselines(self)
+        self.objective.refuse_slices(self)
         return self
 
     def _refuse_empty_splits(self) -> None:
@@ -230,9 +275,11 @@ class Recipe(Section):
             raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", mend)
 
 
-def check(document: dict[str, Any], folder: Path | None = None) -> Recipe:
+def check(document: dict[str, Any], folder: Path | None = None, given: Given | None = None) -> Recipe:
     """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
     try:
-        return Recipe.model_validate(document, context={"folder": folder} if folder else None)
+        recipe = Recipe.model_validate(document, context={"folder": folder} if folder else None)
+        recipe._given = given
+        return recipe
     except ValidationError as error:
         raise explain(error, Recipe, document) from None

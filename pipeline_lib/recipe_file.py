@@ -1,33 +1,50 @@
 """Recipe files: YAML from disk, with `path=value` overrides from the command line."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe import Given, Recipe, check
 from pipeline_lib.schema import RecipeError
+
+RECIPES = "TUNESMITH_RECIPES"
+"""The environment variable with the folder of recipes that a worker runs by name."""
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
-    document = _read(Path(path))
+    text, document = read(Path(path))
     for override in overrides:
-        _apply(document, override)
-    return check(document, folder=Path(path).parent.absolute())
+        put(document, *parse(override))
+    file = Path(path).absolute()
+    return check(document, file.parent, Given(str(file), text, tuple(overrides)))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe of the folder in $TUNESMITH_RECIPES (else `recipes`); raises RecipeError where it is not there."""
+    folder = Path(os.environ.get(RECIPES, "recipes"))
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if name not in known:  # so that no name leads out of the folder
+        mend = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"is no recipe in {folder}", mend)
+    return load(folder / f"{name}.yaml", overrides)
+
+
+def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
+    """The text of a YAML file, and its fields; raises RecipeError where it holds none."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_text(encoding="utf-8")
+        document = yaml.load(text, _Loader)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise RecipeError("recipe", str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
+        raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
     except yaml.YAMLError as error:
-        raise RecipeError("recipe", str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
+        raise RecipeError(field, str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
-        raise RecipeError("recipe", str(path), "holds no fields", "Start from one in deployments/recipes")
-    return document
+        raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
+    return text, document
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,20 +67,25 @@ def _flaw(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set `a.b.0.c=value` in place; the value is read as YAML."""
+def parse(override: str) -> tuple[str, Any]:
+    """The path and the value, read as YAML, of `path=value`; raises RecipeError where it is none."""
     path, given, value = override.partition("=")
     if not given or not all(path.split(".")):
         raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
-    *parents, last = path.split(".")
-    place: Any = document
     try:
-        parsed = yaml.load(value, _Loader)
-        for name in parents:
-            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
-        place[int(last) if isinstance(place, list) else last] = parsed
+        return path, yaml.load(value, _Loader)
     except yaml.YAMLError as error:
         why = f"its value is not sound YAML ({_flaw(error)})"
         raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
+
+
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Set `a.b.0.c` in place; raises RecipeError where the path leads nowhere."""
+    *parents, last = path.split(".")
+    place: Any = document
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        place[int(last) if isinstance(place, list) else last] = value
     except (TypeError, AttributeError, ValueError, IndexError):
-        raise RecipeError("override", override, "leads to no field of this recipe", "Check the path") from None
+        raise RecipeError("override", f"{path}={value}", "leads to no field of this recipe", "Check the path") from None

@@ -14,6 +14,7 @@ class RunOutcome:
 
     data: Artifact
     start: Artifact
+    checks: Artifact
     model: Artifact
     scores: Artifact
     published: dict[str, str]
@@ -24,11 +25,12 @@ class RunOutcome:
         return self.scores.folder / "report.html"
 
 
-def run(recipe: Recipe) -> RunOutcome:
-    """Encode, prepare, initialise, fine-tune, evaluate and publish, without an orchestrator."""
-    files = steps.encode(recipe)
-    data = steps.prepare(recipe, files)
-    start = steps.initialise(recipe, data)
-    model = steps.finetune(recipe, data, start)
-    scores = steps.evaluate(recipe, data, model)
-    return RunOutcome(data, start, model, scores, steps.publish(recipe, data, model, scores))
+def run(recipe: Recipe, by: str = "a plain call") -> RunOutcome:
+    """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator."""
+    files = steps.encode(recipe, by)
+    data = steps.prepare(recipe, files, by)
+    start = steps.initialise(recipe, data, by)
+    found = steps.checks(recipe, data, start, by)
+    model = steps.finetune(recipe, data, start, by)
+    scores = steps.evaluate(recipe, data, found, model, by)
+    return RunOutcome(data, start, found, model, scores, steps.publish(recipe, data, model, scores, by))

@@ -1,7 +1,7 @@
 """What every part of a recipe is made of: frozen sections, file paths, and the error for a user's mistake."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
@@ -23,6 +23,10 @@ class RecipeError(Exception):
         return type(self), (self.field, self.value, self.problem, self.mend)
 
 
+class Unanswered(RecipeError):
+    """A server that the recipe names does not answer just now. The recipe may be sound: later the same run may do."""
+
+
 def _shown(value: object) -> str:
     """` = value`, cut where a section or list is long; nothing where there is no value."""
     text = repr(value)
@@ -30,10 +34,34 @@ def _shown(value: object) -> str:
     return "" if value is None else f" = {text[:77]}..." if long else f" = {text}"
 
 
+def _for_forms(schema: dict[str, Any]) -> None:
+    """What Prefect's form goes by: fields in our order, and a `kind` that is filled in where a choice is made.
+
+    The position is told, as a database may keep keys in another order. The section itself has no default for `kind`.
+    """
+    fields = schema.get("properties", {})
+    for position, name in enumerate(sorted(fields, key=lambda name: name != "kind")):
+        fields[name] |= {"position": position, "title": name.replace("_", " ").capitalize()}
+    if "const" in (kind := fields.get("kind", {})):
+        kind["default"] = kind["const"]
+        kind["description"] = "The choice made above."
+
+
 class Section(BaseModel):
     """A part of a recipe: immutable, and refusing keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        json_schema_extra=_for_forms,
+    )
+
+
+def inside(path: Path, folder: Path) -> bool:
+    """Whether a path lies in a folder once links and `..` are resolved."""
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:

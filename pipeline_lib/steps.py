@@ -9,9 +9,12 @@ import logging
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib import identity
-from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
+from pipeline_lib.checks.findings import heed, read_findings
+from pipeline_lib.confine import refuse_outside
+from pipeline_lib.data.encode import Encoded, Encoding, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, write_splits
 from pipeline_lib.interrupts import ending_in_order
@@ -36,9 +39,13 @@ def check(recipe: Recipe) -> None:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
         accelerator(execution)
+    files = {split: recipe.data.source.files(split) for split in SPLITS}
+    refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
+    held_in = "test" if files["test"] else "train"
     for split in SPLITS:
-        for file in recipe.data.source.files(split):
-            refuse_missing_columns(recipe.data, recipe.objective, file, split)
+        for file in files[split]:
+            sliced = recipe.evaluation.columns if split == held_in else {}
+            refuse_missing_columns(recipe.data, recipe.objective, sliced, file, split)
 
 
 @in_errors()
@@ -73,39 +80,82 @@ def initialise(recipe: Recipe, prepared: Artifact, by: str = "a plain call") -> 
 
 
 @in_errors()
+def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
+    """What is found in rows, labels and model; raises RecipeError for what the recipe calls an error."""
+    store, base = open_store(recipe.execution.store), fetch(recipe, by)
+    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.checks.checks import write_checks
+
+        write_checks(recipe, prepared.folder, _shards(store), base.folder, initial.folder, folder)
+
+    found = _told(store.ensure(identity.checks_step(recipe, inputs), make, by))
+    heed(found.folder)
+    return found
+
+
+@in_errors()
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
     step = identity.finetune_step(recipe, inputs)
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> dict[str, Any]:
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.launch import launch_finetuned
 
-        given = prepared.folder, _shards(store), base.folder, initial.folder
+        given, work = (prepared.folder, _shards(store), base.folder, initial.folder), store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = _kept_trunk(recipe, prepared, initial, base, by)
-            with LiveRun(recipe, step.fingerprint, by) as watch:
-                train(recipe, *given, store.work(step), watch, folder, kept)
+            with LiveRun(recipe, step.fingerprint, by, work) as watch:
+                train(recipe, *given, work, watch, folder, kept)
+        return watch.facts()
 
     return _told(store.ensure(step, make, by))
 
 
 @in_errors()
-def evaluate(recipe: Recipe, prepared: Artifact, model: Artifact, by: str = "a plain call") -> Artifact:
+def evaluate(
+    recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact, by: str = "a plain call"
+) -> Artifact:
     """Predictions, scores with intervals, figures and the report."""
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
-    step = identity.evaluate_step(recipe, {"prepare": prepared.digest, "finetune": model.digest})
+    columns = _columns(recipe, prepared, base, by) if recipe.evaluation.columns else None
+    inputs = {"prepare": prepared.digest, "checks": found.digest, "finetune": model.digest}
+    inputs |= {"columns": columns.digest} if columns else {}
+    step = identity.evaluate_step(recipe, inputs)
 
     def make(folder: Path) -> None:
+        from pipeline_lib.data.columns import read_columns
         from pipeline_lib.evaluation.evaluate import write_evaluation
 
-        write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, folder)
+        values = read_columns(columns.folder) if columns else {}
+        findings = read_findings(found.folder)
+        write_evaluation(recipe, prepared.folder, _shards(store), base.folder, model.folder, values, findings, folder)
 
     return _told(store.ensure(step, make, by))
+
+
+def _columns(recipe: Recipe, prepared: Artifact, base: Artifact, by: str) -> Artifact:
+    """What the slices' columns hold in the test rows: read again, so that another column encodes and trains nothing."""
+    store, source = open_store(recipe.execution.store), recipe.data.source
+    step = identity.columns_step(recipe, prepared.digest)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.data.columns import write_columns
+
+        tokenizer, split = identity.tokenizer_digests(base.folder), "test" if source.test else "train"
+        files = [Encoding(split, file, identity.shard_step(recipe, tokenizer, file)) for file in source.files(split)]
+        files.sort(key=lambda each: shard(recipe, store, base.folder, each, by).digest)  # as `prepare` has them
+        before = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
+        of_shard = {index: each.file for index, each in enumerate(files, before)}
+        write_columns(source, step.recipe["columns"], prepared.folder, _shards(store), of_shard, folder)
+
+    return store.ensure(step, make, by)
 
 
 @in_errors()

@@ -172,9 +172,20 @@ def recipe_of(**changed):
 
 FULL, LORA = recipe_of(), recipe_of(strategies=[{"kind": "lora"}])
 PROMPT = recipe_of(strategies=[{"kind": "prompt", "length": 4}])
-ALL = "shard prepare initialise trunk finetune evaluate"
-TRAINED = "initialise finetune evaluate"
-LOADED = "initialise trunk finetune evaluate"
+
+
+def changed_copy(folder, file):
+    """The package with one line more in a file."""
+    root = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
+    with (root / file).open("a", encoding="utf-8") as changed:
+        changed.write("\nCHANGED = True\n")
+    return root
+
+
+ALL = "shard prepare initialise checks trunk finetune evaluate"
+TRAINED = "initialise checks finetune evaluate"
+LOADED = "initialise checks trunk finetune evaluate"
 
 
 @pytest.mark.parametrize(
@@ -197,17 +208,18 @@ LOADED = "initialise trunk finetune evaluate"
         (FULL, "objectives/cloze.py", ALL),
         (FULL, "objectives/seq2seq.py", ""),
         (FULL, "objectives/__init__.py", ""),
-        (FULL, "data/sources/csv.py", "shard"),
-        (FULL, "data/sources/base.py", "shard"),
+        (FULL, "data/sources/csv.py", "shard columns"),
+        (FULL, "data/sources/base.py", "shard columns"),
         (FULL, "data/sources/json.py", ""),
         (FULL, "data/sources/__init__.py", ""),
         (FULL, "data/shards.py", "shard"),
         (FULL, "data/splits.py", "prepare"),
         (FULL, "models/build.py", LOADED),
         (FULL, "training/loop.py", "finetune"),
-        (FULL, "training/batches.py", "trunk finetune evaluate"),
+        (FULL, "training/batches.py", "checks trunk finetune evaluate"),
         (FULL, "training/trunk.py", "trunk finetune"),
         (FULL, "training/frozen.py", "finetune"),
+        (FULL, "checks/labels.py", "checks"),
         (FULL, "evaluation/predict.py", "finetune evaluate"),
         (FULL, "evaluation/classification.py", "evaluate"),
         (FULL, "evaluation/outcome.py", "evaluate"),
@@ -222,11 +234,27 @@ LOADED = "initialise trunk finetune evaluate"
     ],
 )
 def test_a_changed_file_makes_again_the_steps_that_run_it(tmp_path, recipe, file, again):
-    root = tmp_path / PACKAGE.name
-    shutil.copytree(PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
-    with (root / file).open("a", encoding="utf-8") as changed:
-        changed.write("\nCHANGED = True\n")
-    assert [step for step in SCOPES if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
+    root = changed_copy(tmp_path, file)
+    assert [step for step in ALL.split() if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
+
+
+@pytest.mark.parametrize(
+    "file, again",
+    [
+        ("retrain/profile.py", "profile"),
+        ("retrain/rescore.py", "rescore"),
+        ("sweep/comparison.py", "sweep"),
+        ("sweep/figure.py", "sweep"),
+        ("evaluation/compare.py", "sweep"),
+        ("evaluation/answer.py", "evaluate rescore"),
+        ("retrain/retrain.py", ""),
+        ("retrain/decide.py", ""),
+        ("comparison/commands.py", ""),
+    ],
+)
+def test_what_comes_after_a_run_makes_no_step_of_a_run_again(tmp_path, file, again):
+    root = changed_copy(tmp_path, file)
+    assert [step for step in SCOPES if step_code(step, FULL, root) != step_code(step, FULL)] == again.split()
 
 
 def test_the_digests_of_modules_tell_which_one_changed(box):
@@ -247,7 +275,7 @@ def test_every_name_in_the_scopes_is_a_module():
 
 
 def test_steps_after_shard_take_only_names_of_files_from_the_module_that_they_leave_out():
-    for file in set(PACKAGE.rglob("*.py")) - {PACKAGE / "steps.py", PACKAGE / "encode.py"}:
+    for file in set(PACKAGE.rglob("*.py")) - {PACKAGE / "steps.py", PACKAGE / "data" / "encode.py"}:
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 taken = {f"{getattr(node, 'module', '')}.{alias.name}" for alias in node.names}

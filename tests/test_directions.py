@@ -49,8 +49,7 @@ def test_the_tasks_package_is_ours():
 
 
 def test_a_flow_waits_for_no_heavy_library():
-    code = (
-        "import sys, flows.finetune; print(sorted(m for m in ('torch', 'transformers', 'mlflow') if m in sys.modules))"
-    )
+    flows = "flows.finetune, flows.retrain, flows.sweep"
+    code = f"import sys, {flows}; print(sorted(m for m in ('torch', 'transformers', 'mlflow') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"

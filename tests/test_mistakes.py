@@ -285,6 +285,31 @@ MISTAKES = {
         ["objective.problem_type=multi_label_classification", "evaluation.baselines=[bag_of_words]"],
         "evaluation.baselines.0 = 'bag_of_words': can't answer what this objective asks. Choose one of untrained.",
     ),
+    "level that is none": (
+        ["data.checks={duplicates: off}"],  # YAML reads `off` as false
+        "data.checks.duplicates = False: is not among the choices. Choose one of 'ignore', 'warn' or 'error'.",
+    ),
+    "check that is none": (
+        ["data.checks={duplicate: error}"],
+        "data.checks.duplicate = 'error': there is no such field. Did you mean 'duplicates'?",
+    ),
+    "slice without a kind": (
+        ["evaluation.slices=[{column: place}]"],
+        "evaluation.slices.0.kind: is required. Choose one of column, length.",
+    ),
+    "slice by a column that is not there": (
+        ["evaluation.slices=[{kind: length, edges: [9]}, {kind: column, column: place}]"],
+        "evaluation.slices.1.column = 'place': is no column of moods.csv. Choose one of text, mood.",
+    ),
+    "lengths that do not rise": (
+        ["evaluation.slices=[{kind: length, edges: [20, 20]}]"],
+        "evaluation.slices.0.edges = [20, 20]: do not rise. Give each length once, the smallest first.",
+    ),
+    "slices of blocks": (
+        ["objective={kind: language_modeling, modeling: causal}", "evaluation.slices=[{kind: length, edges: [20]}]"],
+        "evaluation.slices = ['length']: tell rows apart, and language_modeling scores blocks that go across rows. "
+        "Leave them out.",
+    ),
     "nothing to watch": (
         [f"regularizers=[{{{STOP}}}]", "data.split.validation=0"],
         "data.split.validation = 0.0: leaves early_stopping nothing to watch. Set aside a share, name "
@@ -448,6 +473,12 @@ def test_what_the_machine_has_not_got_is_told_before_training(override, message,
     assert tell("execution.device=auto", override) == [message]
 
 
+def test_a_finding_that_the_recipe_calls_an_error_is_told_before_training(folder):
+    (told,) = tell("data.checks={balance: error}", "data.source.train=rare.csv")
+    message = "data.checks.balance = 'error': 1 of 2 labels have fewer than 10 training rows: sad (…). Add rows with "
+    assert re.fullmatch(pattern(f"{message}these labels, or join labels (examples in …checks.json)"), told), told
+
+
 @pytest.mark.parametrize("override", ["training.epochs=0", "data.columns.text=body", "evaluation.metrics=[f1]"])
 def test_a_mistake_is_told_before_anything_heavy_is_imported(override, folder):
     code = f"""if True:
@@ -477,6 +508,7 @@ def folder(document, tmp_path):
         "glad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(20)),
         "bad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(10)) + "day 10,\nday 11\n",
         "unlabelled.jsonl": "".join(f'{{"text": "day {day}", "mood": []}}\n' for day in range(20)),
+        "rare.csv": "text,mood\n" + "".join(f"day {day},{'glad' if day % 6 else 'sad'}\n" for day in range(48)),
         "bare/weights.txt": "",
         "pickled/config.json": "{}",
         "pickled/pytorch_model.bin": "",

@@ -20,6 +20,7 @@ def test_a_run_leaves_model_predictions_scores_and_report(recipe):
     assert "What it means" in outcome.report.read_text() or "what it means" in outcome.report.read_text()
     assert {file.name for file in (outcome.scores.folder / "figures").iterdir()} == {
         "confusion.png",
+        "error_by_length.png",
         "learning_curves.png",
         "reliability.png",
     }

@@ -125,9 +125,9 @@ def setting(path, value):
 # What is made anew, in a plan: labels are not known before `prepare` is made, so it expects a new start as well.
 MODEL, START, ROWS, ALL = (
     "finetune evaluate",
-    "initialise finetune evaluate",
-    "prepare initialise finetune evaluate",
-    "moods.csv more.csv prepare initialise finetune evaluate",
+    "initialise checks finetune evaluate",
+    "prepare initialise checks finetune evaluate",
+    "moods.csv more.csv prepare initialise checks finetune evaluate",
 )
 ONE = f"moods.csv {ROWS}"
 OTHER_BYTES = "the file holds other bytes"
@@ -145,6 +145,21 @@ CHANGES = {
     ),
     "a rate": (setting("training.learning_rate", 0.25), MODEL, "training.learning_rate 0.005 → 0.25"),
     "a metric": (setting("evaluation.metrics", ["accuracy"]), "evaluate", 'evaluation.metrics.0 nothing → "accuracy"'),
+    "a slice by length": (
+        setting("evaluation.slices", [{"kind": "length", "edges": [4]}]),
+        "evaluate",
+        'evaluation.slices.0.kind nothing → "length"',
+    ),
+    "how seriously a finding is taken": (
+        setting("data.checks.duplicates", "error"),
+        "checks evaluate",
+        'checks.duplicates "warn" → "error"',
+    ),
+    "a mended check": (
+        partial(other_code, file="checks/labels.py", old="FEW = 10", new="FEW = 12"),
+        "checks evaluate",
+        "the code of pipeline_lib.checks.labels changed",
+    ),
     "a strategy": (
         setting("strategies", [{"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.5}]),
         START,
@@ -211,7 +226,7 @@ def test_what_waits_says_for_what_and_no_more_than_it_knows(change):
     assert words["prepare"] == "waits for train file; objective.max_length null → 5"
     assert words["initialise"] == "waits for labels; objective.max_length null → 5"
     assert words["finetune"] == "waits for prepare, initialise; objective.max_length null → 5"
-    assert words["evaluate"] == "waits for prepare, finetune; objective.max_length null → 5"
+    assert words["evaluate"] == "waits for prepare, checks, finetune; objective.max_length null → 5"
 
 
 OTHERWISE = {
@@ -224,6 +239,8 @@ OTHERWISE = {
     "workers": 7,
     "task_runner": "ray",
     "cluster": "ray://somewhere:10001",
+    "watts": 250,
+    "cost_per_hour": 3.5,
     "processes": 2,
 }
 

@@ -40,8 +40,8 @@ def side_by_side(
 
 def join_in(workers: int) -> None:
     """What a worker does first: take its share of the cores, and watch the process that it works for."""
-    # Tokenizers start a thread for every core; a user's own choice comes first.
-    os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+    for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):  # of tokenizers and torch; a user's own choice comes first
+        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // workers)))
     Thread(target=_end_with_parent, daemon=True).start()
 
 

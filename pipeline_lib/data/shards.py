@@ -1,6 +1,6 @@
 """One source file -> one shard: clean, encoded rows as Parquet, and the list of rows that cannot be used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -22,11 +22,15 @@ FIRST = 100
 ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
 
 
-def refuse_missing_columns(data: Data, objective: "Objective", file: Path, split: str) -> None:
-    """Raise RecipeError if the first rows of a file lack a column, or if the file has no row."""
+def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str, str], file: Path, split: str) -> None:
+    """Raise RecipeError if the first rows of a file lack a column, or if the file has no row.
+
+    `more` names columns that are wanted beside the objective's, by the field that names them.
+    """
     wanted = {f"data.columns.{role}": name for role, name in objective.columns(data.columns).items()}
     if data.split.by:
         wanted["data.split.by"] = data.split.by
+    wanted |= more
     found: dict[str, None] = {}
     for row in islice((row for row in data.source.read(file) if isinstance(row, Row)), FIRST):
         found |= dict.fromkeys(row.values)

@@ -89,7 +89,7 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
     shares = {name: getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given}
     train = [index for index, shard in enumerate(shards) if shard.split == "train"]
     keys = np.concatenate([tables[index]["key"].to_numpy() for index in train])
-    drawn = draw(keys, shares, _strata(recipe, [tables[index] for index in train]), recipe.seed)
+    drawn = draw(keys, shares, _strata(recipe, [tables[index] for index in train]), recipe.drawing_seed)
     begins = np.cumsum([0, *(len(tables[index]) for index in train)])
     for index, begin, end in zip(train, begins[:-1], begins[1:], strict=True):
         splits[index] = drawn[begin:end]

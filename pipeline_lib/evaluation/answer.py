@@ -40,7 +40,7 @@ class Answerer:
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Predictions column by column; rows hold the objective's columns by role, without the answers."""
-        split = self._split(rows)
+        split = self.split(rows)
         return self.objective.answers(*self.read(split))
 
     def read(self, split: Split) -> tuple[list[Any], Split, list[str] | None]:
@@ -63,8 +63,8 @@ class Answerer:
     def _predict(self, encoded: Encoded, read: Read) -> list[Any]:
         return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator, read)
 
-    def _split(self, rows: Sequence[Mapping[str, Any]]) -> Split:
-        """Rows as a split: encoded, with nulls where the answers would stand."""
+    def split(self, rows: Sequence[Mapping[str, Any]]) -> Split:
+        """Rows as a split: encoded for this model, with nulls where rows lack the answers."""
         import pyarrow as pa
 
         columns = self.objective.encode(self.tokenizer, rows)

@@ -6,40 +6,79 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline_lib.data.dataset import Split, encoded_split
+from pipeline_lib.data.origins import with_files
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.examples import examples
+from pipeline_lib.evaluation.figures import error_by_length, learning_curves
 from pipeline_lib.evaluation.intervals import bootstrap
+from pipeline_lib.evaluation.noise import suspect_rows
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.outcome_file import write_outcome
 from pipeline_lib.evaluation.report import write_report
+from pipeline_lib.evaluation.slices import row_lengths, sliced
 from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
 
 if TYPE_CHECKING:
-    import pyarrow
+    from matplotlib.figure import Figure
 
     from pipeline_lib.evaluation.intervals import Score
 
 
-def write_evaluation(recipe: Recipe, prepared: Path, shards: Path, base: Path, finetuned: Path, folder: Path) -> None:
-    """Write predictions.parquet, metrics.json, figures/*.png and report.html."""
+def write_evaluation(
+    recipe: Recipe,
+    prepared: Path,
+    shards: Path,
+    base: Path,
+    finetuned: Path,
+    columns: dict[str, list[str]],
+    findings: list[dict[str, Any]],
+    folder: Path,
+) -> None:
+    """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
+
+    Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet. `columns`
+    holds each test row's value of the columns that slices name, `findings` what the checks have found.
+    """
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
-    answered = Answerer(finetuned / "model", base, recipe.execution.device).read(split)
+    answerer = Answerer(finetuned / "model", base, recipe.execution.device)
+    answered = answerer.read(split)
     outcome: Any = objective.outcome(*answered)
-    metrics = _asked(recipe)
-    _write_predictions(objective, split.rows, objective.answers(*answered), folder / "predictions.parquet")
+    metrics, figures = _asked(recipe), objective.figures(outcome, split.labels)
+    predictions = _predictions(objective, split.rows, objective.answers(*answered))
+    pq.write_table(predictions, folder / "predictions.parquet")
+    write_outcome(outcome, split, objective.hidden, folder)
+    lengths = row_lengths(split.encoded, len(split.rows)) if objective.by_row else np.array([])
+    if errors := objective.errors(outcome):
+        pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
+        figures["error_by_length"] = error_by_length(lengths, errors)
+    if isinstance(outcome, Outcome) and outcome.one_label:
+        known = {"test": (split, outcome)} | _validated(objective, prepared, shards, answerer)
+        pq.write_table(suspect_rows(prepared, known), folder / "suspects.parquet")
     baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
+    parts = sliced(recipe.evaluation.slices, lengths, columns)
     scores = {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
         "metrics": _score(recipe, outcome, metrics),
+        "slices": [
+            {"name": name, "rows": len(rows), "metrics": _score(recipe, outcome.take(rows), metrics)}
+            for name, rows in parts.items()
+        ],
         "per_class": _plain(objective.per_class(outcome, split.labels)),
+        "checks": findings,
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }
     (folder / "metrics.json").write_text(
         json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
     )
-    _write_figures(recipe, outcome, split.labels, finetuned, folder / "figures")
+    _write_figures(recipe, figures, finetuned, folder / "figures")
     write_report(recipe, scores, prepared, finetuned, folder)
 
 
@@ -66,16 +105,19 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_predictions(
-    objective: Objective, rows: "pyarrow.Table", answers: Mapping[str, list[Any]], path: Path
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, list[Any]]) -> pa.Table:
     table = rows.drop_columns(["key", *objective.hidden])
     for name, values in answers.items():
         table = table.append_column(name, pa.array(values))
-    pq.write_table(table, path)
+    return table
+
+
+def _validated(
+    objective: Objective, prepared: Path, shards: Path, answerer: Answerer
+) -> dict[str, tuple[Split, Outcome]]:
+    """The validation rows with their outcome, where there are any."""
+    split = encoded_split(prepared, shards, "validation", objective)
+    return {"validation": (split, objective.outcome(*answerer.read(split)))} if len(split.rows) else {}  # type: ignore[dict-item]
 
 
 def _taught(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome | Sums]:
@@ -96,14 +138,12 @@ def _untrained(recipe: Recipe, base: Path, finetuned: Path, test: Split) -> dict
     return {"untrained": recipe.objective.outcome(*answerer.read(test))}
 
 
-def _write_figures(recipe: Recipe, outcome: Any, labels: list[str], finetuned: Path, folder: Path) -> None:
+def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path, folder: Path) -> None:
     import pandas as pd
-
-    from pipeline_lib.evaluation.figures import learning_curves
 
     folder.mkdir()
     history = pd.read_parquet(finetuned / "history.parquet")
     watched = ["loss", "learning_rate", recipe.objective.main_metric]
     curves = learning_curves(history[history["metric"].isin(watched)])
-    for name, figure in {"learning_curves": curves, **recipe.objective.figures(outcome, labels)}.items():
+    for name, figure in {"learning_curves": curves, **figures}.items():
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})

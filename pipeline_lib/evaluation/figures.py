@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL, calibration, expected_calibration_error
+from pipeline_lib.evaluation.errors import Errors
 from pipeline_lib.evaluation.outcome import BINS, Outcome
 from pipeline_lib.evaluation.regression import REGRESSION, pearson, rmse
 
@@ -33,7 +34,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     matrix, classes = np.asarray(matrix), len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.0, classes * (0.5 if classes <= COUNTS_UP_TO else 0.17)), 40.0)
-    figure = _figure(side + 2.5, side + 1.8)
+    figure = blank(side + 2.5, side + 1.8)
     axes = figure.add_subplot()
     # the square root of the share, or a mix-up of one row in twenty would look white
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -52,7 +53,7 @@ def reliability(outcome: Outcome) -> Figure:
     bins = calibration(outcome)
     total, filled = max(bins.decisions.sum(), 1), bins.decisions > 0
     sure, right = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
-    figure = _figure(5, 6)
+    figure = blank(5, 6)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     edges = np.arange(BINS) / BINS
     columns = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
@@ -66,7 +67,7 @@ def reliability(outcome: Outcome) -> Figure:
     lower.bar(edges, bins.decisions / total, **columns, color=GREY)
     what = "decisions" if outcome.multi_label else "rows"
     lower.set(xlabel="confidence: the probability of what was predicted", ylabel=f"share of {what}")
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def learning_curves(history: DataFrame) -> Figure:
@@ -78,18 +79,18 @@ def learning_curves(history: DataFrame) -> Figure:
     metrics = sorted(history["metric"].unique(), key=lambda name: name != "loss") or ["loss"]
     columns = min(3, len(metrics))
     rows = ceil(len(metrics) / columns)
-    figure = _figure(4.8 * columns, 3.4 * rows)
+    figure = blank(4.8 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
         _curves(axes, history[history["metric"] == metric], metric)
     for axes in panels[len(metrics) :]:
         axes.remove()
-    return _tidy(figure)
+    return tidy(figure)
 
 
 def scatter(outcome: Outcome) -> Figure:
     """Predicted over true numbers [n], in the unit of the data, with the line where they would be equal."""
-    figure = _figure(5, 5)
+    figure = blank(5, 5)
     axes = figure.add_subplot()
     opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that a crowd still shows where it is dense
     axes.scatter(outcome.gold, outcome.guess, s=14, color=BLUE, alpha=opacity, linewidths=0)
@@ -97,10 +98,26 @@ def scatter(outcome: Outcome) -> Figure:
     axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="true value", ylabel="predicted value", aspect="equal", adjustable="datalim")
     axes.set_title(f"Predicted and true values\n(RMSE {rmse(outcome):.3g}, Pearson {pearson(outcome):.3f})")
-    return _tidy(figure)
+    return tidy(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
+def error_by_length(lengths: np.ndarray, errors: Errors) -> Figure:
+    """The mean error of rows of like length, [n] each, in up to ten bins of about as many rows, with its 95 % interval.
+
+    The interval is the normal one: 1.96 standard errors to each side.
+    """
+    bins = np.array_split(np.argsort(lengths, kind="stable"), min(10, max(1, len(lengths) // 10)))
+    means = np.array([errors.error[rows].mean() for rows in bins])
+    sure = np.array([1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins])
+    figure = blank(6, 4)
+    axes = figure.add_subplot()
+    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=sure, marker="o", color=BLUE, capsize=3)
+    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - sure).min()), None))
+    axes.set_title(f"Error by length\n({len(lengths):,} rows in bins of about {len(bins[0]):,})")
+    return tidy(figure)
+
+
+def blank(width: float, height: float) -> Figure:
     """An empty figure of this size in inches, drawn by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -111,7 +128,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _tidy(figure: Figure) -> Figure:
+def tidy(figure: Figure) -> Figure:
+    """The same figure without frames, with a light grid behind."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)

@@ -62,6 +62,11 @@ class Outcome:
         """True where a row can have several labels."""
         return self.gold.ndim == 2
 
+    @property
+    def one_label(self) -> bool:
+        """True where each row has one label out of several."""
+        return self.probabilities is not None and not self.multi_label
+
     @cached_property
     def tally(self) -> Tally:
         """Counts by class; what most metrics are made of, so counted once."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline_lib.masking import masked
@@ -15,7 +17,10 @@ from pipeline_lib.recipe import Recipe
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;
 text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
-.muted{color:#667}"""
+.muted{color:#667}.wide{overflow-x:auto}.slices td{white-space:nowrap}
+.examples table{min-width:80rem}"""
+FEW = 30
+"""Rows below which a slice's numbers are called those of few rows."""
 
 
 def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetuned: Path, folder: Path) -> None:
@@ -26,9 +31,13 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _scores(scores),
+        _slices(scores),
         _figures(folder / "figures"),
         _per_class(scores["per_class"]),
+        _examples(folder / "examples.parquet"),
+        _suspects(folder / "suspects.parquet"),
         _predictions(folder / "predictions.parquet"),
+        _checks(scores["checks"]),
         _data(data, prepared),
         _training(summary),
         "<h2>Recipe</h2><pre>",
@@ -64,10 +73,35 @@ def score_rows(scores: dict[str, Any]) -> list[list[str]]:
     return [head, *rows]
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table for a model card or an orchestrator's page."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
     return "<h2>Scores</h2>" + note + _table(head, rows)
+
+
+def slice_rows(scores: dict[str, Any]) -> list[list[str]]:
+    """A head, then each slice with its rows and every metric in its interval."""
+    rows = [
+        [
+            each["name"],
+            f"{each['rows']:,}" + (" (few)" if each["rows"] < FEW else ""),
+            *(f"{number(s['value'])} ({number(s['low'])} to {number(s['high'])})" for s in each["metrics"].values()),
+        ]
+        for each in scores["slices"]
+    ]
+    return [["slice", "rows", *scores["metrics"]], *rows]
+
+
+def _slices(scores: dict[str, Any]) -> str:
+    head, *rows = slice_rows(scores)
+    note = f"<p class=muted>The same metrics on parts of the test rows; of fewer than {FEW} rows little is known.</p>"
+    return f"<h2>By slice</h2>{note}<div class='wide slices'>{_table(head, rows)}</div>" if rows else ""
 
 
 def _figures(folder: Path) -> str:
@@ -92,18 +126,52 @@ def _per_class(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _predictions(predictions: Path) -> str:
-    """The surest mistakes where the model says how sure it is, else the first predictions."""
+    """The first predictions, as they come."""
     table = pq.read_table(predictions)
-    if "prediction" not in table.column_names:
+    return "<h2>Predictions</h2>" + _rows(table.slice(0, 20)) if "prediction" in table.column_names else ""
+
+
+def _examples(path: Path) -> str:
+    if not path.exists():
+        return "<h2>Examples</h2><p class=muted>Rows have no answers of their own here.</p>"
+    table = pq.read_table(path)
+    parts = {
+        "worst": ("Worst answers", "The highest error first."),
+        "doubtful": (
+            "Most doubtful answers",
+            "The smallest margin first: between the likeliest label and the next one, or between yes and no.",
+        ),
+    }
+    found = {why: table.filter(pc.equal(table["why"], why)).drop_columns(["why"]) for why in parts}
+    shown = (
+        f"<h2>{parts[why][0]}</h2><p class=muted>{parts[why][1]}</p>{_rows(some)}"
+        for why, some in found.items()
+        if len(some)
+    )
+    return "".join(shown)
+
+
+def _suspects(path: Path) -> str:
+    if not path.exists():
         return ""
-    if "probability" not in table.column_names:
-        rows = table.drop_columns(["line"]).slice(0, 20).to_pylist()
-        names = list(rows[0])
-        return "<h2>Predictions</h2>" + _table(names, [[str(row[name])[:500] for name in names] for row in rows])
-    wrong = [row for row in table.to_pylist() if row["prediction"] != row["label"]]
-    worst = sorted(wrong, key=lambda row: -row["probability"])[:20]
-    cells = [[row["text"][:300], row["label"], row["prediction"], number(row["probability"])] for row in worst]
-    return "<h2>Surest mistakes</h2>" + _table(["text", "label", "prediction", "probability"], cells) if worst else ""
+    table = pq.read_table(path)
+    note = (
+        "Rows of validation and test whose label the model doubts by more than it usually does (confident learning; "
+        "Northcutt et al. 2021). Training rows are not among them: the model has learned their labels. Validation rows "
+        "have picked the checkpoint."
+    )
+    return f"<h2>Suspect labels</h2><p class=muted>{note}</p>" + (_rows(table) if len(table) else "<p>None.</p>")
+
+
+def _rows(table: "pa.Table") -> str:
+    """Rows as people look at them: without columns that hold nothing, and with long texts cut."""
+    names = [name for name in table.column_names if table[name].null_count < len(table) and name != "probabilities"]
+    cells = [[_cell(row[name]) for name in names] for row in table.select(names).to_pylist()]
+    return f"<div class='wide examples'>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
+
+
+def _cell(value: Any) -> str:
+    return number(value) if isinstance(value, float) else str(value)[:500]
 
 
 def _data(data: dict[str, Any], prepared: Path) -> str:
@@ -115,6 +183,20 @@ def _data(data: dict[str, Any], prepared: Path) -> str:
     bad = pq.read_table(prepared / "unusable.parquet").slice(0, 100).to_pylist()
     listed = _table(["file", "line", "reason"], [list(row.values()) for row in bad]) if bad else ""
     return f"<h2>Data</h2><p>Rows used: {used}.</p>{files}{listed}"
+
+
+def _checks(findings: Sequence[dict[str, Any]]) -> str:
+    cells = [
+        [found["level"], f"{found['problem']}. {found['mend']}.", "; ".join(map(_place, found["examples"][:3]))]
+        for found in findings
+    ]
+    told = _table(["level", "what was found", "such as"], cells) if cells else "<p>Nothing was found.</p>"
+    return "<h2>Checks before training</h2>" + told
+
+
+def _place(example: dict[str, Any]) -> str:
+    same = f" as {_place(example['as'])}" if "as" in example else ""
+    return f"{example['file']} line {example['line']:,}{same}"
 
 
 def _training(summary: dict[str, Any]) -> str:

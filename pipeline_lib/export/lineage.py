@@ -44,11 +44,12 @@ def of_recipe(recipe: Recipe, command: str) -> Lineage:
         problem = f"has not been run: the store lacks {', '.join(dict.fromkeys(missing))}"
         raise RecipeError("recipe", recipe.name, problem, f"Run it first: {command}")
     data = steps.prepare(recipe)  # all of these are reused, verified, and fetched where the store is far away
-    model = steps.finetune(recipe, data, steps.initialise(recipe, data))
-    scores, base = steps.evaluate(recipe, data, model), steps.fetch(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    model = steps.finetune(recipe, data, start)
+    scores = steps.evaluate(recipe, data, steps.checks(recipe, data, start), model)
     named = {"name": recipe.name, "base_name": recipe.model.base, "revision": recipe.model.revision or ""}
     return Lineage(
-        model.folder / "model", base.folder, data.folder, scores.folder, manifest=_manifest(model.folder), **named
+        model.folder / "model", base.folder, data.folder, scores.folder, manifest=manifest_of(model.folder), **named
     )
 
 
@@ -62,12 +63,26 @@ def of_folder(folder: Path) -> Lineage:
     if not (found.parent / MANIFEST).is_file():
         beside = found.parent / "base"
         return Lineage(found, beside if beside.is_dir() else None)
-    manifest = _manifest(found.parent)
+    manifest = manifest_of(found.parent)
     lineage = Lineage(found, manifest=manifest)
     inputs, mine = manifest["identity"]["inputs"], content_digest(manifest["files"])
     scored = [place for place in _newest(lineage.root, "evaluate") if _inputs(place).get("finetune") == mine]
     base, prepared = (_holding(lineage.root, step, inputs[step]) for step in ("base", "prepare"))
     return Lineage(found, base, prepared, next(iter(scored), None), manifest=manifest)
+
+
+def manifests(folder: Path) -> dict[str, Any]:
+    """The manifests that lead from a model's artifact back to the data: base, prepare, initialise, finetune, shards.
+
+    What the store has no more is left out.
+    """
+    found, root = {"finetune": manifest_of(folder)}, folder.parents[2]
+    for step in ("base", "prepare", "initialise"):
+        if place := _holding(root, step, found["finetune"]["identity"]["inputs"][step]):
+            found[step] = manifest_of(place)
+    read = set(found.get("prepare", {}).get("identity", {}).get("inputs", {}).values())
+    shards = map(manifest_of, _newest(root, "shard") if read else ())
+    return found | {"shards": [told for told in shards if content_digest(told.get("files", {})) in read]}
 
 
 def is_hub_id(name: str) -> bool:
@@ -85,20 +100,20 @@ def file_digests(lineage: Lineage) -> list[str]:
 
 
 def _holding(root: Path, step: str, digest: str) -> Path | None:
-    same = (place for place in _newest(root, step) if content_digest(_manifest(place).get("files", {})) == digest)
+    same = (place for place in _newest(root, step) if content_digest(manifest_of(place).get("files", {})) == digest)
     return next(same, None)
 
 
 def _newest(root: Path, step: str) -> list[Path]:
     places = [file.parent for file in (root / "steps" / step).glob(f"*/{MANIFEST}")]
-    return sorted(places, key=lambda place: _manifest(place).get("made", {}).get("at", ""), reverse=True)
+    return sorted(places, key=lambda place: manifest_of(place).get("made", {}).get("at", ""), reverse=True)
 
 
 def _inputs(folder: Path) -> dict[str, str]:
-    return _manifest(folder).get("identity", {}).get("inputs", {})
+    return manifest_of(folder).get("identity", {}).get("inputs", {})
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def manifest_of(folder: Path) -> dict[str, Any]:
     """A manifest, empty where it is not there or broken: what a card does not know it leaves out."""
     try:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))

@@ -1,13 +1,13 @@
 """README.md of an exported model: what it is, from what, how well, on which data, how trained, and its limits."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.report import score_rows
+from pipeline_lib.evaluation.report import markdown_table, score_rows, slice_rows
 from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD
@@ -78,7 +78,7 @@ def _base(lineage: Lineage, card: dict[str, Any]) -> str:
     called = lineage.base_name
     name = f"`{called}`" if is_hub_id(called) or called.startswith("package:") else "A base model in a local folder"
     commit = f", revision `{lineage.revision}`" if lineage.revision else ""
-    files = _table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
+    files = markdown_table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
     return f"{name}{commit}. Its files:\n\n{files}"
 
 
@@ -86,7 +86,9 @@ def _scores(scores: dict[str, Any]) -> str:
     if not scores:
         return UNKNOWN
     head, *rows = score_rows(scores)
-    return f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{_table(head, rows)}"
+    told = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
+    head, *rows = slice_rows(scores)
+    return told + (f"\n\nOn parts of these rows:\n\n{markdown_table(head, rows)}" if rows else "")
 
 
 def _data(lineage: Lineage) -> str:
@@ -98,7 +100,7 @@ def _data(lineage: Lineage) -> str:
         for told, digest in zip(report["files"], file_digests(lineage), strict=True)
     ]
     used = ", ".join(f"{count:,} {split}" for split, count in report["rows"].items())
-    return f"Rows used: {used}.\n\n{_table(('given for', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
+    return f"Rows used: {used}.\n\n{markdown_table(('given for', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
 
 
 def _training(lineage: Lineage, card: dict[str, Any]) -> str:
@@ -109,7 +111,7 @@ def _training(lineage: Lineage, card: dict[str, Any]) -> str:
     if (lineage.model.parent / "summary.json").is_file():
         facts |= {f"{name} (done)": value for name, value in _json(lineage.model.parent / "summary.json").items()}
     facts |= lineage.manifest.get("identity", {}).get("libraries", {})
-    table = _table(("what", "value"), facts.items()) if facts else UNKNOWN
+    table = markdown_table(("what", "value"), facts.items()) if facts else UNKNOWN
     return "\n\n".join([*lists, table])
 
 
@@ -119,6 +121,7 @@ def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
         f"The model was scored in {card['precision']}; in another number format single answers can differ.",
         "What the base has learned, its biases among it, is still in the model; its licence holds on.",
     ]
+    lines += [f"Before training: {found['problem']}." for found in scores.get("checks", ())]
     if scores and any(score["low"] is None for score in scores["metrics"].values()):
         lines.append("Scores without an interval rest on too few rows for one.")
     return "\n".join(f"- {line}" for line in lines)
@@ -146,11 +149,6 @@ def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _listed(labels: Sequence[str], most: int = 20) -> str:
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return ", ".join(f"`{label}`" for label in labels[:most]) + more
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _json(path: Path) -> Any:

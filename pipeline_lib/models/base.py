@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.recipe import Model
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.schema import RecipeError, inside
 from pipeline_lib.store.store import file_digest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def locate(model: Model) -> Path:
 
 
 def _in_package(model: Model) -> Path:
-    package, _, inside = model.base.removeprefix("package:").partition("/")
+    package, _, folder = model.base.removeprefix("package:").partition("/")
     found = importlib.util.find_spec(package) if package.isidentifier() else None
     if found is None or found.origin is None:
         raise RecipeError(
@@ -59,7 +59,10 @@ def _in_package(model: Model) -> Path:
             f"no Python package {package!r} is installed",
             "Install it with pip (for the demo: pip install -c constraints.txt -e '.[demo]')",
         )
-    return Path(found.origin).parent / inside
+    home = Path(found.origin).parent
+    if not inside(home / folder, home):
+        raise RecipeError("model.base", model.base, "leads out of the package", f"Name a folder inside {package}")
+    return home / folder
 
 
 def _from_hub(model: Model) -> Path:

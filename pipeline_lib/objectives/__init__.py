@@ -1,4 +1,7 @@
-"""Objectives: what is learned. To add one: write one file with the stages of `base.py`, add one name here."""
+"""Objectives: what is learned. To add one: write one file with the stages of `base.py`, add one name here.
+
+Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+"""
 
 from typing import Annotated
 
@@ -12,6 +15,6 @@ from pipeline_lib.objectives.text_classification import TextClassification
 from pipeline_lib.objectives.token_classification import TokenClassification
 
 Objective = Annotated[
-    CausalLM | LanguageModeling | QuestionAnswering | Seq2Seq | TextClassification | TokenClassification,
+    TokenClassification | TextClassification | CausalLM | LanguageModeling | Seq2Seq | QuestionAnswering,
     Field(discriminator="kind"),
 ]

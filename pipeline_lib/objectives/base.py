@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
     from pipeline_lib.recipe import Columns, Recipe
 
@@ -29,6 +30,10 @@ class ObjectiveSection(Section):
     """Whether the model's output is read at every token of the input."""
     writes: ClassVar[bool] = False
     """Whether an evaluation has the model write text."""
+    by_row: ClassVar[bool] = True
+    """Whether every row has a score of its own."""
+    limits: ClassVar[tuple[str, ...]] = ("max_length",)
+    """The fields by which a longer input is cut; none where it is read in parts."""
     asked: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
@@ -123,6 +128,10 @@ class ObjectiveSection(Section):
         """Figures of an evaluation, by name."""
         return {}
 
+    def errors(self, outcome: Any) -> "Errors | None":
+        """How wrong and how doubtful each row's answer is; None where rows have no answers of their own."""
+        return None
+
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Metrics of each label; empty where there are none."""
         return []
@@ -150,6 +159,13 @@ class ObjectiveSection(Section):
     def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "Mapping[str, Outcome | Sums]":
         """What simple methods, taught on the same rows, answer to the test rows."""
         raise NotImplementedError
+
+    def refuse_slices(self, recipe: "Recipe") -> None:
+        """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
+        if recipe.evaluation.slices and not self.by_row:
+            kinds = [each.kind for each in recipe.evaluation.slices]
+            problem = f"tell rows apart, and {self.kind} scores blocks that go across rows"  # type: ignore[attr-defined]
+            raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 
     def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
         """Raise RecipeError where the recipe asks for a baseline that this objective has not."""

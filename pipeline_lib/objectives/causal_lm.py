@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
     from pipeline_lib.recipe import Columns
 
@@ -158,6 +159,12 @@ class CausalLM(ObjectiveSection):
         nll, tokens = np.stack(read).T
         right = [[messages[-1]["content"]] for messages in split.rows["messages"].to_pylist()]
         return Sums({"nll": nll, "tokens": tokens, **(text_counts(right, texts) if texts is not None else {})})
+
+    def errors(self, outcome: "Sums") -> "Errors":
+        """What the answers lack of the right ones."""
+        from pipeline_lib.evaluation.errors import of_text
+
+        return of_text(outcome)
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None

@@ -31,6 +31,8 @@ class LanguageModeling(ObjectiveSection):
     main_metric: ClassVar = "perplexity"
     same_if: ClassVar = ("text",)
     by_token: ClassVar = True
+    by_row: ClassVar = False
+    limits: ClassVar = ()
     asked: ClassVar = {"text": True}
     hidden: ClassVar = ("input_ids",)
 

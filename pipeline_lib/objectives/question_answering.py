@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
     from pipeline_lib.recipe import Columns
 
@@ -32,6 +33,7 @@ class QuestionAnswering(ObjectiveSection):
 
     main_metric: ClassVar = "f1"
     same_if: ClassVar = ("context",)
+    limits: ClassVar = ()
     by_token: ClassVar = True
     asked: ClassVar = {"question": True, "context": True}
     hidden: ClassVar = ("input_ids", "token_type_ids", "begins", "ends")
@@ -180,6 +182,12 @@ class QuestionAnswering(ObjectiveSection):
         from pipeline_lib.evaluation.reading import answer_counts
 
         return Sums(answer_counts(split.rows["answers"].to_pylist(), self._spans(read, split)))
+
+    def errors(self, outcome: "Sums") -> "Errors":
+        """What the answers lack of the right ones' words."""
+        from pipeline_lib.evaluation.errors import of_answers
+
+        return of_answers(outcome)
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None

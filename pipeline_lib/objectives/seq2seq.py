@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
     from pipeline_lib.recipe import Columns
 
@@ -27,6 +28,7 @@ class Seq2Seq(ObjectiveSection):
 
     main_metric: ClassVar = "perplexity"
     same_if: ClassVar = ("source",)
+    limits: ClassVar = ("max_source", "max_target")
     asked: ClassVar = {"source": True}
     hidden: ClassVar = ("input_ids", "target_ids")
     writes: ClassVar = True
@@ -148,6 +150,12 @@ class Seq2Seq(ObjectiveSection):
         nll, tokens = np.stack(read).T
         counts = text_counts(split.rows["target"].to_pylist(), texts) if texts is not None else {}
         return Sums({"nll": nll, "tokens": tokens, **counts})
+
+    def errors(self, outcome: "Sums") -> "Errors":
+        """What the texts lack of their references."""
+        from pipeline_lib.evaluation.errors import of_text
+
+        return of_text(outcome)
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None

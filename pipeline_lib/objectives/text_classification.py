@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns
 
@@ -250,6 +251,12 @@ class TextClassification(ObjectiveSection):
         if self.problem_type == SINGLE:
             shown["confusion"] = figures.confusion(confusion_matrix(outcome), labels)
         return shown
+
+    def errors(self, outcome: "Outcome") -> "Errors":
+        """Surprise at the right labels, or distance from the right number."""
+        from pipeline_lib.evaluation.errors import of_labels, of_numbers
+
+        return of_numbers(outcome) if self.problem_type == REGRESSION else of_labels(outcome)
 
     def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each label."""

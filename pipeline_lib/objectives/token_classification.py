@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
     from pipeline_lib.recipe import Columns
 
@@ -120,6 +121,12 @@ class TokenClassification(ObjectiveSection):
 
         gold = split.rows["tags"].to_pylist()
         return Sums(span_counts(gold, self._guesses(read, split), _types(split.labels)))
+
+    def errors(self, outcome: "Sums") -> "Errors":
+        """Spans that are missed or wrong."""
+        from pipeline_lib.evaluation.errors import of_spans
+
+        return of_spans(outcome)
 
     def per_class(self, outcome: "Sums", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each type of span."""

@@ -76,6 +76,7 @@ def plan(recipe: Recipe) -> Plan:
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None
     initial = made.add(identity.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
+    found = made.add(identity.checks_step(recipe, inputs))
     model = made.add(identity.finetune_step(recipe, inputs))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
@@ -83,7 +84,10 @@ def plan(recipe: Recipe) -> Plan:
         made.parameters = resolve(where, recipe.strategies, recipe.training.learning_rate, decay)
         if not model:
             _add_trunk(made, recipe, {"prepare": digest(prepared), "base": base}, where)
-    made.add(identity.evaluate_step(recipe, {"prepare": digest(prepared), "finetune": digest(model)}))
+    scored = {"prepare": digest(prepared), "checks": digest(found), "finetune": digest(model)}
+    if recipe.evaluation.columns:
+        scored["columns"] = digest(made.add(identity.columns_step(recipe, digest(prepared))))
+    made.add(identity.evaluate_step(recipe, scored))
     return made
 
 

@@ -1,4 +1,7 @@
-"""Regularizers: what holds a model back from over-fitting. To add one: write one file, add one name here."""
+"""Regularizers: what holds a model back from over-fitting. To add one: write one file, add one name here.
+
+Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+"""
 
 from typing import Annotated
 
@@ -14,7 +17,7 @@ from pipeline_lib.regularizers.r_drop import RDrop
 from pipeline_lib.regularizers.weight_decay import WeightDecay
 
 Regularizer = Annotated[
-    Dropout | EarlyStopping | L2SP | LabelSmoothing | Mixout | Neftune | RDrop | WeightDecay,
+    WeightDecay | LabelSmoothing | Mixout | Neftune | RDrop | Dropout | L2SP | EarlyStopping,
     Field(discriminator="kind"),
 ]
 

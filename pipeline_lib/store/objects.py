@@ -14,7 +14,7 @@ from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from pipeline_lib.masking import masked, remember, without_password
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.schema import RecipeError, Unanswered
 
 ATTEMPTS = 4
 PAUSE = 0.5
@@ -143,7 +143,7 @@ class Objects:
             raise RecipeError("execution.store", self.shown, "the disk is full", "Free some space") from None
         if last:
             mend = "Nothing is lost: run the same command again when it answers"
-            raise RecipeError("execution.store", self.shown, f"does not answer ({self._told(error)})", mend) from None
+            raise Unanswered("execution.store", self.shown, f"does not answer ({self._told(error)})", mend) from None
 
     def _told(self, error: Exception) -> str:
         """The error's first line; a driver may have put the URL's credentials into it."""

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.disk import set_aside
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.shared import Shared, parse
-from pipeline_lib.store.store import MANIFEST, Artifact, Step, Store, file_digest
+from pipeline_lib.store.store import MANIFEST, Artifact, Make, Step, Store, file_digest
 
 log = logging.getLogger("tunesmith")
 FETCHES = 2
@@ -45,7 +45,7 @@ class RemoteStore(Store):
         home = Path(os.environ.get("TUNESMITH_CACHE") or Path.home() / ".cache" / "tunesmith")
         super().__init__(home / sha256(url.rstrip("/").encode()).hexdigest()[:16])
 
-    def _settle(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
+    def _settle(self, step: Step, make: Make, by: str) -> Artifact:
         """Fetch, make or bring there what is missing, until this machine and the remote hold the same bytes."""
         held = self.find(step)
         for _ in range(TURNS):

@@ -31,6 +31,9 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, regular_files, set_aside
 
 log = logging.getLogger("tunesmith")
+Make = Callable[[Path], Mapping[str, Any] | None]
+"""Writes an artifact into an empty folder. What it returns is kept in the manifest beside when and by whom: facts of
+this one making, such as the machine and its speed, that no digest holds."""
 RECENT = 200
 """Artifacts of a step that one is compared with: a store may hold many thousands of shards."""
 
@@ -112,7 +115,7 @@ class Store:
                 "execution.store", str(root), f"cannot be made ({error})", "Name a writable folder"
             ) from None
 
-    def ensure(self, step: Step, make: Callable[[Path], None], by: str = "a plain call") -> Artifact:
+    def ensure(self, step: Step, make: Make, by: str = "a plain call") -> Artifact:
         """The artifact of a step: reused if it is there and sound, else made by `make(empty_folder)` and published.
 
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
@@ -123,7 +126,7 @@ class Store:
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
 
-    def _settle(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
+    def _settle(self, step: Step, make: Make, by: str) -> Artifact:
         return self.find(step) or self._make(step, make, by)
 
     def find(self, step: Step) -> Artifact | None:
@@ -173,19 +176,20 @@ class Store:
             step.name, step.fingerprint, content_digest(manifest["files"]), folder, manifest["made"], reused=True
         )
 
-    def _make(self, step: Step, make: Callable[[Path], None], by: str) -> Artifact:
+    def _make(self, step: Step, make: Make, by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.fingerprint}-{uuid.uuid4().hex[:8]}"
         note = partial.with_suffix(".json")  # what is being made, and from what: `cache gc` keeps it
         began, reason = time.perf_counter(), why(step, self.manifests(step.name))
         try:
             partial.mkdir(parents=True)
             note.write_text(json.dumps(step.identity()), encoding="utf-8")
-            make(partial)
+            told = make(partial) or {}
             made = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": time.perf_counter() - began,
                 "by": by,
                 "host": platform.node(),
+                **told,
             }
             return replace(self._publish(step, partial, made), why=reason)
         finally:

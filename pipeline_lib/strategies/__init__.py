@@ -1,4 +1,7 @@
-"""Strategies: what is trained, and how fast. To add one: write one file with the hooks it needs, add one name here."""
+"""Strategies: what is trained, and how fast. To add one: write one file with the hooks it needs, add one name here.
+
+Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+"""
 
 from typing import Annotated
 
@@ -13,7 +16,7 @@ from pipeline_lib.strategies.partial import Partial
 from pipeline_lib.strategies.prompt import SoftPrompt
 
 Strategy = Annotated[
-    Full | Partial | LayerwiseLR | Bottleneck | SoftPrompt | LoRA | IA3,
+    Full | IA3 | LayerwiseLR | Partial | LoRA | Bottleneck | SoftPrompt,
     Field(discriminator="kind"),
 ]
 

@@ -5,9 +5,12 @@ import queue
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.circumstances import circumstances
+from pipeline_lib.tracking.meter import Meter, records
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -20,10 +23,14 @@ PAUSE = 1.0
 
 
 class LiveRun:
-    """Shows a training's curves in MLflow as they grow, from a thread of its own: training waits for nothing."""
+    """Shows a training in MLflow as it goes, from a thread of its own: training waits for nothing.
 
-    def __init__(self, recipe: Recipe, fingerprint: str, by: str):
+    `work` is a folder that outlives a kill.
+    """
+
+    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
+        self.circumstances, self.meter = circumstances(recipe), Meter(work / "measured.jsonl")
         self.records: queue.Queue[Sequence[dict[str, Any]] | None] = queue.Queue()
         self.settled: str | None = None
         """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
@@ -35,34 +42,46 @@ class LiveRun:
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> None:
         """Take new records of the history."""
+        self.meter.count(records)
         self.records.put(list(records))
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest keeps of this training, so that MLflow can be told later."""
+        return self.circumstances | {"measured": self.meter.totals()}
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         if kind is not None:  # Ctrl-C, SIGTERM and an orchestrator's cancellation are no Exceptions
             self.settled = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self.meter.finish()
         self.records.put(None)
         self.thread.join(timeout=60)
 
     def _work(self) -> None:
         try:
-            from pipeline_lib.tracking.runs import Tracker  # importing MLflow takes seconds: not in training's way
+            # here, for importing MLflow takes seconds: not in training's way
+            from pipeline_lib.tracking.describe import describe
+            from pipeline_lib.tracking.runs import PARENT, Tracker
 
             tracker = Tracker(self.recipe, self.by)
             run = tracker.run("training", self.fingerprint)
             tracker.reopen(run)
+            describe(tracker, run, self.circumstances)
             self._send(tracker, run)
             if self.settled:
                 tracker.finish(run.info.run_id, self.settled)
-                tracker.finish(run.data.tags["mlflow.parentRunId"], self.settled)
+                tracker.finish(run.data.tags[PARENT], self.settled)
         except Exception as error:  # whatever MLflow's trouble is, it must not end a training
             log.warning("MLflow does not answer (%s): training goes on, its curves are delivered at the end", error)
 
     def _send(self, tracker: "Tracker", run: "Run") -> None:
         history: list[dict[str, Any]] = []
-        going = True
+        going, measured = True, 0
         while going:
             waiting = [self.records.get(), *(self.records.get() for _ in range(self.records.qsize()))]
             going = waiting[-1] is not None
             history.extend(record for records in waiting if records for record in records)
             tracker.add_history(run, history)
+            windows = self.meter.windows[measured:]
+            tracker.add(run, records(windows))
+            measured += len(windows)
             time.sleep(PAUSE if going else 0)

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import platform
 import time
 from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
 
 from mlflow.entities import Metric, Run, RunTag
@@ -18,8 +20,10 @@ from pipeline_lib.recipe import Recipe, tracking_uri
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
 for handler in logging.getLogger("mlflow").handlers:
     handler.addFilter(mask_record)  # it shows the address of a database that does not answer
-FINGERPRINT, DELIVERED = "tunesmith.fingerprint", "tunesmith.delivered_records"
-PARENT_OF = "tunesmith.parent_of"
+FINGERPRINT, KIND, DELIVERED = "tunesmith.fingerprint", "tunesmith.kind", "tunesmith.delivered_records"
+PARENT_OF, PARENT = "tunesmith.parent_of", "mlflow.parentRunId"
+MODEL, TRAINING = "tunesmith.model", "tunesmith.training_run"
+BY, HOST, PROCESS = "tunesmith.by", "tunesmith.host", "tunesmith.process"
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
 
@@ -46,25 +50,39 @@ class Tracker:
 
     def _parent(self, fingerprint: str) -> str:
         """The parent of an artifact's run: one that a kill left without it, else a new one."""
-        tags = {PARENT_OF: fingerprint, "tunesmith.by": self.by}
+        tags = {PARENT_OF: fingerprint, **self._holder()}
         parent = self._tagged(PARENT_OF, fingerprint) or self.client.create_run(
             self.experiment, run_name=self.recipe.name, tags=tags
         )
         return parent.info.run_id
 
     def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
-        tags = {FINGERPRINT: fingerprint, "mlflow.parentRunId": parent, "tunesmith.by": self.by}
+        tags = {FINGERPRINT: fingerprint, KIND: kind, PARENT: parent, **self._holder()}
         return self.client.create_run(self.experiment, run_name=f"{self.recipe.name} {kind}", tags=tags)
+
+    def _holder(self) -> dict[str, str]:
+        """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
+        return {BY: self.by, HOST: platform.node(), PROCESS: process_mark(os.getpid()) or ""}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
-            part, now = records[begin : begin + BATCH], int(time.time() * 1000)
-            named = [(f"{r['split']}/{r['metric']}", r) for r in part]
-            had = {name: self._had(run.info.run_id, name) for name in dict(named)}
-            metrics = [Metric(name, r["value"], now, r["step"]) for name, r in named if r["step"] not in had[name]]
-            self.client.log_batch(run.info.run_id, metrics, tags=[RunTag(DELIVERED, str(begin + len(part)))])
+            part = records[begin : begin + BATCH]
+            self._add(run, part, [RunTag(DELIVERED, str(begin + len(part)))])
+
+    def add(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
+        """Log records that the run does not have yet, metric by metric and step by step."""
+        for begin in range(0, len(records), BATCH):
+            self._add(run, records[begin : begin + BATCH])
+
+    def _add(self, run: Run, records: Sequence[dict[str, Any]], tags: Sequence[RunTag] = ()) -> None:
+        now = int(time.time() * 1000)
+        named = [(f"{r['split']}/{r['metric']}", r) for r in records]
+        had = {name: self._had(run.info.run_id, name) for name in dict(named)}
+        new = [(name, r) for name, r in named if r["step"] not in had[name]]
+        metrics = [Metric(name, r["value"], r.get("at", now), r["step"]) for name, r in new]
+        self.client.log_batch(run.info.run_id, metrics, tags=tags)
 
     def _had(self, run_id: str, metric: str) -> set[int]:
         """Steps of a metric from before this process: MLflow takes metrics first, and a kill may cut off their tag.
@@ -77,11 +95,23 @@ class Tracker:
 
     def reopen(self, run: Run) -> None:
         """Go on in a run that a kill or an error ended, and in its parent."""
-        for run_id in (run.info.run_id, run.data.tags["mlflow.parentRunId"]):
+        tags = [RunTag(name, value) for name, value in self._holder().items()]
+        for run_id in (run.info.run_id, run.data.tags[PARENT]):
             if self.client.get_run(run_id).info.status != "RUNNING":
                 self.client.update_run(run_id, status="RUNNING")
+            self.client.log_batch(run_id, tags=tags)
 
     def finish(self, run_id: str, status: str = "FINISHED") -> None:
         """Settle a run, if it is not settled so already."""
         if self.client.get_run(run_id).info.status != status:
             self.client.set_terminated(run_id, status)
+
+
+def process_mark(pid: int) -> str | None:
+    """A process by its number and when it began, so that another one that is given the number later is told apart."""
+    import psutil
+
+    try:
+        return f"{pid} {psutil.Process(pid).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return None

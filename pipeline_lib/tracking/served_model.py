@@ -1,16 +1,17 @@
 """The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
 
-import os
-import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import pandas as pd
+from mlflow.entities import LoggedModelOutput, Run
+from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
+from mlflow.tracking import MlflowClient
 
 from pipeline_lib.objectives import Objective
 
@@ -66,20 +67,28 @@ def _schema(objective: Objective) -> "Schema":
     )
 
 
-def log_model(uri: str, run_id: str, model: Path, base: Path | None, objective: Objective) -> str:
-    """Log a model folder (and the base it needs) under a run; returns its models:/ address."""
-    from mlflow.models import ModelSignature
+def log_model(
+    client: MlflowClient, run: Run, model: Path, base: Path | None, objective: Objective, example: Mapping[str, Any]
+) -> str:
+    """Log a model folder (and the base it needs) as the model of a run; returns its models:/ address.
 
-    mlflow.set_tracking_uri(uri)
-    artifacts = {"model": str(model)} | ({"base": str(base)} if base else {})
-    with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for an input example, which it would load the model to try
-        logged = mlflow.pyfunc.log_model(
-            name="model",
+    Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
+    that has just trained may have no room for, and end the run.
+    """
+    logged = client.create_logged_model(run.info.experiment_id, "model", source_run_id=run.info.run_id)
+    named = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
+    with TemporaryDirectory(prefix="tunesmith-") as folder:
+        mlflow.pyfunc.save_model(
+            Path(folder, "model"),
+            mlflow_model=Model(artifact_path=logged.artifact_location, **named),
             python_model=str(PACKAGE / "tracking" / "serve.py"),
-            artifacts=artifacts,
+            artifacts={"model": str(model)} | ({"base": str(base)} if base else {}),
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(_schema(objective)),
+            input_example=pd.DataFrame([example]) if example else None,
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
         )
+        client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
     return f"models:/{logged.model_id}"

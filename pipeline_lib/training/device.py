@@ -1,5 +1,6 @@
 """Where to compute, and in which number format."""
 
+import ctypes
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # as in malloc.h
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may validate for long, and that one died the launcher sees at once."""
 
@@ -22,6 +24,7 @@ def accelerator(execution: Execution) -> "Accelerator":
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
+    _keep_freed_memory()
     device, precision = chosen(execution)
     gpu = device == "cuda"
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
@@ -56,3 +59,14 @@ def chosen(execution: Execution) -> tuple[Device, Precision]:
 def precision_of(accelerator: "Accelerator") -> Precision:
     """What a recipe calls the precision that an accelerator computes in."""
     return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep freed memory: it hands large blocks, such as the gradient of a table of embeddings, back at once,
+
+    and the kernel then clears every page of it anew in every step. Other C libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)

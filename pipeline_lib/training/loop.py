@@ -19,7 +19,6 @@ from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
-from pipeline_lib.training.memory import freed_memory_kept
 from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
@@ -57,7 +56,7 @@ class Loop:
         """Train to the end, from the last checkpoint where there is one; the model is left with the best weights."""
         self.begin()
         self.watch(self.state.history)
-        with self.interrupts, freed_memory_kept(), bar("training", self.steps, self.state.step) as shown:
+        with self.interrupts, bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)

@@ -43,7 +43,7 @@ class Stepper:
             self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def step(self, rows: np.ndarray, step: int, rate: float) -> dict[str, float]:
-        """Take step number `step` (from 0) at `rate` of the peak rates; its loss and the gradient's norm."""
+        """Take step number `step` (from 0) at `rate` of the peak rates; what it came to and what it read."""
         import torch
 
         training = self.recipe.training
@@ -62,7 +62,8 @@ class Stepper:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": float(norm)}
+        read = {"rows": len(rows), "tokens": int(self.train.lengths[rows].sum())}
+        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": float(norm), **read}
 
     def _backward(self, rows: np.ndarray) -> float:
         """Gradients of the whole step; the loss without what regularizers add. Each rank takes a share of the rows."""

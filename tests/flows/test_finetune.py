@@ -34,12 +34,12 @@ def test_the_tasks_say_what_was_made_and_what_was_reused(recipe):
     made = finetune(recipe)
     flow_run, told = task_states()
     assert flow_run.name == "moods"
-    assert told.keys() == {"encode", "shard", "prepare", "initialise", "finetune", "evaluate", "publish"}
+    assert told.keys() == {"encode", "shard", "prepare", "initialise", "checks", "finetune", "evaluate", "publish"}
     assert {state for state, _ in told.values()} == {"Completed"}
     again = finetune(recipe)
     _, told = task_states()
     assert told["encode"] == ("Reused", "1 of 1 files reused")
-    for name in ("prepare", "initialise", "finetune", "evaluate"):
+    for name in ("prepare", "initialise", "checks", "finetune", "evaluate"):
         assert told[name][0] == "Reused"
         assert f"by flow run moods ({flow_run.id})" in told[name][1]
     assert again.published == made.published
@@ -56,6 +56,6 @@ def test_a_failed_step_fails_the_flow_and_a_rerun_reuses_what_was_done(recipe, m
     monkeypatch.undo()
     finetune(recipe)
     _, told = task_states()
-    assert [told[name][0] for name in ("prepare", "initialise", "finetune", "evaluate")] == ["Reused"] * 3 + [
+    assert [told[name][0] for name in ("prepare", "initialise", "checks", "finetune", "evaluate")] == ["Reused"] * 4 + [
         "Completed"
     ]

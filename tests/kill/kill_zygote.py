@@ -106,8 +106,9 @@ def take_steps(recipe, publish: bool) -> None:
         return
     live.LiveRun = Silent
     data = steps.prepare(recipe)
-    model = steps.finetune(recipe, data, steps.initialise(recipe, data))
-    steps.evaluate(recipe, data, model)
+    start = steps.initialise(recipe, data)
+    found = steps.checks(recipe, data, start)
+    steps.evaluate(recipe, data, found, steps.finetune(recipe, data, start))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ def test_nothing_is_there_yet(document):
         "shard": "there is none yet",
         "prepare": "waits for train file",
         "initialise": "waits for base, labels",
+        "checks": "waits for prepare, initialise, base",
         "finetune": "waits for prepare, initialise, base",
-        "evaluate": "waits for prepare, finetune",
+        "evaluate": "waits for prepare, checks, finetune",
     }
 
 

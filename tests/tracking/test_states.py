@@ -177,7 +177,8 @@ def test_an_evaluation_waits_for_the_training_that_was_never_shown(document):
     away = document | {"execution": document["execution"] | {"tracking_uri": "http://127.0.0.1:9"}}
     recipe, back = check(away), check(document)
     data = steps.prepare(recipe)
-    model = steps.finetune(recipe, data, steps.initialise(recipe, data))
-    steps.publish(back, data, model, steps.evaluate(back, data, model))
+    start = steps.initialise(recipe, data)
+    model = steps.finetune(recipe, data, start)
+    steps.publish(back, data, model, steps.evaluate(back, data, steps.checks(back, data, start), model))
     client, runs = told(document)
     curve_is_whole(client, runs["moods training"].info.run_id, model)

@@ -2,7 +2,8 @@
 
 To add one, write a frozen class with `kind: Literal["..."]`, a docstring under every field (they are the form's
 help) and `read`, as in `text.py`, then add its name to `Source`. A source that reads no plain file needs `files`
-and `parts` too, as in `huggingface.py`. Heavy libraries are imported inside methods: forms and plans load this.
+and `parts` too, as in `huggingface.py`. Sources with fewer fields stand first in `Source`: Prefect's form takes a
+value for the first that has all of its fields. Heavy libraries are imported inside methods: forms and plans load this.
 """
 
 from typing import Annotated
@@ -20,7 +21,7 @@ from pipeline_lib.data.sources.squad import Squad
 from pipeline_lib.data.sources.text import Text
 
 Source = Annotated[
-    Csv | Tsv | Json | Jsonl | Parquet | HuggingFace | Conll | Squad | Parallel | Text, Field(discriminator="kind")
+    Parquet | Jsonl | Squad | Tsv | Json | Text | Csv | Conll | Parallel | HuggingFace, Field(discriminator="kind")
 ]
 
 __all__ = ["Row", "Source", "Unusable"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ValidationInfo
 
 from pipeline_lib.data.sources.base import Row, Unusable
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.schema import RecipeError, Section, inside
 
 
 def _folder_or_id(path: str, info: ValidationInfo) -> str:
@@ -77,7 +77,12 @@ class HuggingFace(Section):
         if state.get("_indices_data_files"):  # written by datasets 1.x after select or shuffle; ignored by today's
             mend = "Call `flatten_indices()` with the version that saved it, and save it again"
             raise RecipeError("data.source.path", str(folder), "its rows are a selection kept beside the data", mend)
-        return [folder / data["filename"] for data in state["_data_files"]]
+        files = [folder / data["filename"] for data in state["_data_files"]]
+        for file in files:
+            if not inside(file, Path(self.path)):  # whoever wrote the data named it
+                mend = "Do not trust this data set: save it again from where it comes from"
+                raise RecipeError("data.source.path", self.path, f"names a file outside of its folder ({file})", mend)
+        return files
 
     def _downloaded(self, split: str) -> list[Path]:
         import datasets

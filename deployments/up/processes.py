@@ -1,0 +1,85 @@
+"""Child processes that are all gone when `up` is: stopped by it, or by the kernel where `up` was killed."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+RUNS, ITSELF = 40, 8
+"""Seconds that what a command has started, and then the command, has to end: Prefect's worker may hang at its end."""
+YOUNG = 30
+"""Who ends within so many seconds will not do better when it is started again."""
+PR_SET_PDEATHSIG = 1
+
+
+class Child:
+    """A command that runs until it is stopped, and the file that takes what it says."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path):
+        self.name, self.arguments, self.log = name, arguments, log
+        self.environment = {**os.environ, **environment}
+        self.start()
+
+    def start(self) -> None:
+        """Start `python -m ...` in a session of its own, so that the terminal's Ctrl-C reaches `up` alone."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.began = time.monotonic()
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *self.arguments],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def restart(self) -> None:
+        """Start it again, once what it has left behind is told to end: that may hold its port."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        self.start()
+
+    def stop(self) -> None:
+        """SIGTERM to what the command has started, then to itself: a worker waits for its runs, and tells how they end.
+
+        A training leaves a checkpoint at its step's end. What does not end in time is killed.
+        """
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self.process.pid)
+            family, runs = first.children(recursive=True), first.children()
+            for group, grace in ((runs, RUNS), ([first], ITSELF)):
+                for process in group:
+                    process.terminate()
+                psutil.wait_procs(group, timeout=grace)
+            for process in (*family, first):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self.process.wait()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone, which it should not be before it is stopped."""
+        return self.process.poll() is not None
+
+    @property
+    def young(self) -> bool:
+        """Whether it was started just now."""
+        return time.monotonic() - self.began < YOUNG
+
+    def last_words(self) -> str:
+        """The end of what it said."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+
+
+def _end_with_parent() -> None:
+    """Linux sends SIGTERM to this process when its parent is gone, even by SIGKILL (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,83 @@
+"""The two servers: where they answer, whether they run already, and what else stands on their ports."""
+
+import os
+import socket
+import urllib.request
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psutil
+
+from pipeline_lib.masking import without_password
+from pipeline_lib.schema import RecipeError
+
+LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server: its variable, the option that sets its port, its address, and the page that tells its kind."""
+
+    name: str
+    option: str
+    address: str
+    health: str
+    healthy: bytes
+
+    @property
+    def answers(self) -> bool:
+        """Whether a server of this kind answers at the address."""
+        try:
+            with urllib.request.urlopen(f"{self.address}{self.health}", timeout=5) as page:
+                return bool(page.read(100).strip() == self.healthy)
+        except OSError:
+            return False
+
+    @property
+    def port(self) -> int:
+        """The port of the address."""
+        return urlsplit(self.address).port or 80
+
+    def refuse_taken(self) -> None:
+        """Raise RecipeError where something else has the port, or the address is another machine's."""
+        if urlsplit(self.address).hostname not in (LOCAL, "localhost"):
+            problem = "is in the environment, and no server answers there"
+            raise RecipeError(self.name, without_password(self.address), problem, "Start it, or unset the variable")
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is no reason
+            try:
+                probe.bind((LOCAL, self.port))
+            except OSError:
+                problem = f"is taken by {_holder(self.port)}"
+                raise RecipeError(self.option, self.port, problem, "Stop it, or give another port") from None
+
+
+def prefect(port: int) -> Server:
+    """Prefect's server: $PREFECT_API_URL, else a port of this machine."""
+    url = os.environ.get("PREFECT_API_URL", f"http://{LOCAL}:{port}/api")
+    return Server(
+        "PREFECT_API_URL", "--prefect-port", url.removesuffix("/").removesuffix("/api"), "/api/health", b"true"
+    )
+
+
+def mlflow(port: int) -> Server:
+    """MLflow's server: $MLFLOW_TRACKING_URI if that is a server, else a port of this machine."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    url = given if given.startswith("http") else f"http://{LOCAL}:{port}"
+    return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK")
+
+
+def _holder(port: int) -> str:
+    """The process that listens on a port, as far as this account may know."""
+    try:
+        found = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    except psutil.AccessDenied:
+        return "a process of another account"
+    pids = [each.pid for each in found if each.laddr and each.laddr.port == port]
+    if not pids or pids[0] is None:
+        return "a process of another account"
+    try:
+        process = psutil.Process(pids[0])
+        return f"{process.name()} (process {process.pid}: {' '.join(process.cmdline())[:80]})"
+    except psutil.Error:
+        return f"process {pids[0]}"

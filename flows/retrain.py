@@ -1,0 +1,23 @@
+"""Retrain a model where its data has grown, behind a gate: from a recipe to a decision about the champion."""
+
+from prefect import flow
+
+from flows.finetune import finetune
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.look import challengers
+from tasks import gate as gates
+from tasks import steps
+
+
+@flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False)
+def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
+    """Look at the data, train challengers, and promote one where the gate lets it through."""
+    seen = gates.ask(recipe, gate)
+    if not seen.ends:
+        seen = gates.look(recipe, gate, seen, steps.prepare(recipe, steps.encode(recipe)))
+    if seen.ends:
+        return gates.ended(recipe, gate, seen.ends)
+    runs = [finetune(each) for each in challengers(recipe, gate)]
+    return gates.ended(recipe, gate, gates.conclude(recipe, gate, seen, runs))

@@ -1,0 +1,15 @@
+"""Answer Parquet files with a trained model: a registered one, or one in the store."""
+
+from prefect import flow
+
+from pipeline_lib.scoring.request import Scoring
+from pipeline_lib.scoring.score import Scored
+from tasks import scoring
+
+
+@flow(name="score", persist_result=False)
+def score(request: Scoring) -> list[Scored]:
+    """Find the files and the model, and answer file by file."""
+    files = scoring.files(request)
+    model = scoring.model(request)
+    return [scoring.score(request, model, file) for file in files]

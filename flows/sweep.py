@@ -1,0 +1,16 @@
+"""Try many recipes on the same rows: from recipes and values to one comparison."""
+
+from prefect import flow
+
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.store import Artifact
+from pipeline_lib.sweep.sweep import plan
+from pipeline_lib.sweep.trials import Sweep
+from tasks import trials
+
+
+@flow(name="sweep", persist_result=False)
+def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
+    """Run recipes x values x seeds, and compare what came of them."""
+    planned = plan(recipes, settings)
+    return trials.compare(planned, trials.ended(planned), settings)

@@ -1,0 +1,1 @@
+"""Where a model comes from, whether its records agree, and whether it can be made again."""

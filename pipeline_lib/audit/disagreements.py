@@ -1,0 +1,129 @@
+"""What Prefect, MLflow, the store and the disk say of the same training, where they do not say the same."""
+
+import json
+import math
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pipeline_lib.audit import flow_states
+from pipeline_lib.audit.chain import artifacts
+from pipeline_lib.audit.kept import Kept, kept_by
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import check
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.disk import DAMAGE
+from pipeline_lib.store.store import content_digest
+from pipeline_lib.tracking.circumstances import flow_run
+from pipeline_lib.tracking.data_files import changes, data_files
+from pipeline_lib.tracking.held import Held, Told
+from pipeline_lib.tracking.runs import BY, HOST, PROCESS, process_mark
+from pipeline_lib.tracking.scores import named_scores
+
+AGREE = {
+    "FINISHED": {"COMPLETED"},
+    "FAILED": {"FAILED", "CRASHED"},
+    "KILLED": {"CANCELLED", "CANCELLING", "CRASHED", "FAILED"},
+    "RUNNING": {"RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"},
+}
+"""Prefect's state types that go with a status in MLflow. A flow run that will be tried again is SCHEDULED."""
+
+
+class Finding(NamedTuple):
+    """Something that does not fit; `sure` is false where it could not be looked into."""
+
+    about: str
+    what: str
+    sure: bool = True
+
+
+def findings(held: Held, store: str | None = None) -> list[Finding]:
+    """All that disagrees about a training; `store` takes the place of the one that its run names."""
+    kept, why_not = kept_by(held.training, store)
+    looked_at = [
+        *(finding for run in held.runs if (finding := left_running(run))),
+        *_flow_states(held.parents),
+        *_data(held),
+    ]
+    if kept is None:
+        return [*looked_at, Finding("store", why_not, sure=False)]
+    scored = [(run, told) for run in held.evaluations if (told := held.json(run, "manifest.json"))]
+    made = [*artifacts(held.manifests), *(told for _, told in scored)]
+    stored = [finding for told in made if (finding := _artifact(kept, told))]
+    metrics = [finding for run, told in scored for finding in _metrics(kept, run, told)]
+    return [*looked_at, *stored, *metrics]
+
+
+def left_running(run: Told) -> Finding | None:
+    """A run that MLflow calls RUNNING and whose process is gone, or cannot be seen from here."""
+    if run.status != "RUNNING":
+        return None
+    host, process = run.tags.get(HOST), run.tags.get(PROCESS, "")
+    if host != platform.node() or not process:
+        return Finding(
+            _run(run), f"is RUNNING on {host or 'another machine'}, and only there can be seen if it is", False
+        )
+    pid = process.split()[0]
+    if process_mark(int(pid)) == process:
+        return None
+    return Finding(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
+
+
+def _flow_states(runs: Iterable[Told]) -> Iterator[Finding]:
+    """Prefect's state of the flow run that was last at work on a run."""
+    for run in runs:
+        if not (flow := flow_run(run.tags.get(BY, ""))):
+            continue
+        try:
+            state = flow_states.state(flow)
+        except flow_states.Unanswered as error:
+            yield Finding(_run(run), f"Prefect cannot be asked about flow run {flow.name} ({flow.id}): {error}", False)
+            continue
+        if state is None:
+            yield Finding(_run(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
+        elif state not in AGREE.get(run.status, {state}):
+            yield Finding(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
+
+
+def _data(held: Held) -> Iterator[Finding]:
+    """Source files that are gone, hold other bytes or were not there when the training ran."""
+    if not held.recipe or not held.data:
+        return
+    try:
+        now = list(data_files(check(held.recipe)))
+    except (RecipeError, OSError) as error:
+        yield Finding("data", f"cannot be read any more: {masked(str(error))}")
+        return
+    for file, what in changes(held.data, now):
+        yield Finding("data", f"{file.split} file {file.path} {what} since the training")
+
+
+def _artifact(kept: Kept, told: Mapping[str, Any]) -> Finding | None:
+    """An artifact that is gone, damaged, or not the one that MLflow was told of."""
+    name = f"{told['identity']['step']} {told['fingerprint'][:8]}"
+    try:
+        found = kept.manifest(told)
+    except DAMAGE as damage:
+        return Finding(name, f"is damaged ({damage}) in {kept}")
+    if found is None:
+        return Finding(name, f"is gone from {kept}")
+    same = content_digest(found.get("files", {})) == content_digest(told["files"])
+    return None if same else Finding(name, f"in {kept} holds other bytes than MLflow was told of")
+
+
+def _metrics(kept: Kept, run: Told, told: Mapping[str, Any]) -> Iterator[Finding]:
+    """Scores in MLflow that are not those of the evaluation's artifact."""
+    file = kept.folder(told) / "metrics.json"
+    if run.status != "FINISHED" or not file.is_file():
+        return
+    for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):
+        logged = run.metrics.get(name)
+        if logged is None or not math.isclose(logged, value, rel_tol=1e-9):
+            shown = "missing" if logged is None else f"{logged:g}"
+            yield Finding(
+                _run(run), f"{name} is {shown} in MLflow and {value:g} in the artifact {file.parent.name[:8]}"
+            )
+
+
+def _run(run: Told) -> str:
+    return f"{run.name} {run.id[:8]}"

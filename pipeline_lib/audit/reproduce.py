@@ -1,0 +1,158 @@
+"""Run a training again from what MLflow holds, in a store of its own, and compare what comes out byte by byte."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.audit.chain import modules
+from pipeline_lib.export.lineage import manifest_of, manifests
+from pipeline_lib.identity import base_step
+from pipeline_lib.models.base import locate
+from pipeline_lib.plan.explain import MISSING, Difference, flatten
+from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.tracking.data_files import changes, data_files
+from pipeline_lib.tracking.held import Held
+
+WEIGHTS, PREDICTIONS = "model/", "predictions.parquet"
+HOW = ("device", "precision", "processes")
+"""How a training was carried out in the end, where the recipe may have said `auto`."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How a second run compares with the first one."""
+
+    store: str
+    weights: bool
+    """Whether all files of the model have the same bytes."""
+    predictions: bool | None
+    """Whether the predictions have; None where MLflow holds no evaluation."""
+    metrics: dict[str, tuple[float | None, float | None]]
+    """Scores on the test rows, then and now, where they differ."""
+    changed: list[str]
+    """What of code, software and machine is not as it was."""
+
+    @property
+    def same(self) -> bool:
+        """Whether weights and predictions have the same bytes."""
+        return self.weights and self.predictions is not False
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return asdict(self) | {"same": self.same}
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        words = {True: "the same bytes", False: "other bytes", None: "MLflow holds none to compare with"}
+        yield f"weights     {words[self.weights]}"
+        yield f"predictions {words[self.predictions]}"
+        for name, (then, now) in self.metrics.items():
+            far = "" if then is None or now is None else f" ({now - then:+.6g})"
+            yield f"{name:<11} {_number(then)} then, {_number(now)} now{far}"
+        yield from (f"changed     {each}" for each in self.changed)
+        if not self.changed:
+            yield "changed     nothing of code, software and machine that is known"
+        yield f"store       {self.store}"
+
+
+def reproduce(held: Held, store: Path) -> Reproduction:
+    """Run it again in the new folder `store`, which also holds an MLflow of its own.
+
+    Raises RecipeError where MLflow holds too little for it, where `store` holds anything, and where data or base
+    have other bytes than they had.
+    """
+    recipe = _recipe(held, store)
+    _refuse_other_data(held, recipe)
+    _refuse_other_base(held, recipe)
+    outcome = run(recipe)
+    model, scored = manifest_of(outcome.model.folder), _scored(held)
+    weights = _digests(held.manifests["finetune"], WEIGHTS) == _digests(model, WEIGHTS)
+    changed = [str(each) for each in _changed(_facts_then(held), _facts_now(outcome))]
+    if scored is None:
+        return Reproduction(str(store), weights, None, {}, changed)
+    predictions = _digests(scored[0], PREDICTIONS) == _digests(manifest_of(outcome.scores.folder), PREDICTIONS)
+    now = json.loads((outcome.scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    return Reproduction(str(store), weights, predictions, dict(_moved(scored[1], now)), changed)
+
+
+def _recipe(held: Held, store: Path) -> Recipe:
+    """The resolved recipe, to be carried out in a store of its own; what was evaluated last is evaluated again."""
+    if not held.recipe or "finetune" not in held.manifests:
+        mend = "Give the run of a training that was finished; `tunesmith audit` lists them"
+        raise RecipeError("RUN", held.training.id, "holds no finished training", mend)
+    if store.exists() and (not store.is_dir() or any(store.iterdir())):
+        mend = "Name a new folder: what a store holds is not made again"
+        raise RecipeError("--store", str(store), "is not empty", mend)
+    scored = _scored(held)
+    document = held.recipe | ({"evaluation": scored[0]["identity"]["recipe"]["evaluation"]} if scored else {})
+    own = {"store": str(store), "tracking_uri": f"sqlite:///{store}/mlflow.db", "experiment": "reproduced"}
+    return check(document | {"execution": document["execution"] | own})
+
+
+def _refuse_other_data(held: Held, recipe: Recipe) -> None:
+    for file, what in changes(held.data, list(data_files(recipe))):
+        mend = "Bring the files back as they were; the run in MLflow holds their SHA-256 digests"
+        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be another run", mend)
+
+
+def _refuse_other_base(held: Held, recipe: Recipe) -> None:
+    then, now = held.manifests["base"]["identity"]["inputs"], base_step(locate(recipe.model)).inputs
+    if changed := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
+        problem = f"is no longer what the run started from ({', '.join(changed)} changed)"
+        raise RecipeError("model.base", recipe.model.base, problem, "Bring its files back as they were")
+
+
+def _scored(held: Held) -> tuple[Any, Any] | None:
+    """Manifest and scores of the newest evaluation."""
+    if not held.evaluations:
+        return None
+    told, scores = (held.json(held.evaluations[-1], name) for name in ("manifest.json", "metrics.json"))
+    return (told, scores) if told and scores else None
+
+
+def _digests(told: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    return {name: facts["sha256"] for name, facts in told["files"].items() if name.startswith(prefix)}
+
+
+def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    for name in then["metrics"] | now["metrics"]:
+        was, is_ = (told["metrics"].get(name, {}).get("value") for told in (then, now))
+        if was != is_:
+            yield name, (was, is_)
+
+
+def _facts_then(held: Held) -> dict[str, Any]:
+    scored = _scored(held)
+    told = [held.manifests, *([{"evaluate": scored[0]}] if scored else [])]
+    carried = {name: held.client.get_run(held.training.id).data.params.get(name) for name in HOW}
+    return _facts({name: each for part in told for name, each in part.items()}, held.circumstances, carried)
+
+
+def _facts_now(outcome: RunOutcome) -> dict[str, Any]:
+    summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
+    told = manifests(outcome.model.folder) | {"evaluate": manifest_of(outcome.scores.folder)}
+    return _facts(told, outcome.model.made, {name: str(summary[name]) for name in HOW})
+
+
+def _facts(told: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+    """What can make bytes differ where recipe and data are the same."""
+    project = (made.get("git") or {}).get("project") or {}
+    known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
+    return {"code": modules(told), "training": how, **known}
+
+
+def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    """Facts that differ, by dotted path."""
+    before, after = dict(flatten(then)), dict(flatten(now))
+    for what in sorted(before.keys() | after.keys()):
+        was, is_ = before.get(what, MISSING), after.get(what, MISSING)
+        if was != is_:
+            yield Difference(what, was, is_)
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.6g}"

@@ -1,0 +1,49 @@
+"""The step `checks`: what is to be known before hours are spent on training."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from pipeline_lib.checks.duplicates import duplicates, near_duplicates, repeats, texts
+from pipeline_lib.checks.findings import Finding, write_findings
+from pipeline_lib.checks.labels import balance, missing_labels
+from pipeline_lib.checks.truncation import truncated
+from pipeline_lib.data.dataset import read_labels, read_split
+from pipeline_lib.data.origins import with_files
+from pipeline_lib.recipe import Recipe
+
+Check = Callable[[], Iterator[Finding]]
+
+
+def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, folder: Path) -> None:
+    """Write checks.json. What the recipe ignores is not looked for, so that it costs nothing."""
+    levels = recipe.data.checks.model_dump()
+    checks = _checks(recipe, prepared, shards, base, initial)
+    asked = {name: check for name, check in checks.items() if levels[name] != "ignore"}
+    write_findings([(levels[name], finding) for name, check in asked.items() for finding in check()], folder)
+
+
+def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> dict[str, Check]:
+    """Each check by its field in `data.checks`; those that do not fit the objective find nothing."""
+    from pipeline_lib.checks.model import model_findings
+    from pipeline_lib.models.base import load_tokenizer
+
+    objective, labels = recipe.objective, read_labels(prepared)
+    splits = {
+        name: with_files(prepared, read_split(prepared, shards, name), name) for name in ("train", "validation", "test")
+    }
+    role = objective.label_role if labels else None
+
+    @cache
+    def read() -> dict[str, list[str]]:
+        return {name: texts(objective, rows) for name, rows in splits.items()}
+
+    return {
+        "duplicates": lambda: duplicates(splits, read()),
+        "near_duplicates": lambda: near_duplicates(splits, read()),
+        "repeats": lambda: repeats(splits, read()),
+        "truncated": lambda: truncated(splits, objective, load_tokenizer(base)),
+        "balance": lambda: balance(splits, role, labels) if role else iter(()),
+        "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
+        "model": lambda: model_findings(recipe, base, initial, splits["train"], labels),
+    }

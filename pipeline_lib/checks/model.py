@@ -1,0 +1,95 @@
+"""One small batch through the model: does what is to be trained get a gradient, and nothing else?"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline_lib.checks.findings import Finding, listed
+from pipeline_lib.models.base import load_tokenizer
+from pipeline_lib.models.build import load_initial
+from pipeline_lib.models.prompts import prompted
+from pipeline_lib.training.batches import collate
+from pipeline_lib.training.parameters import thaw
+
+if TYPE_CHECKING:
+    import pyarrow
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from pipeline_lib.data.dataset import Encoded
+    from pipeline_lib.recipe import Recipe
+
+ROWS, INPUTS = 32, 8
+"""Rows that inputs are made of, and how many of these, the shortest ones, go through the model."""
+STIR = 0.02
+MEND = "Report it: a strategy, the objective or the base's architecture does not fit this project's code"
+
+
+def model_findings(
+    recipe: "Recipe", base: Path, initial: Path, rows: "pyarrow.Table", labels: Sequence[str]
+) -> Iterator[Finding]:
+    """Parameters without the gradient that they need or with one that they should not have; what is odd in a head."""
+    model, head = load_initial(base, initial)
+    table = thaw(model, head, recipe.strategies, 1.0, 0.0)
+    trained = {row.name for row in table if row.trained}
+    yield from _head(model, head, trained, labels)
+    few = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
+    encoded = prompted(recipe.objective.features(few, labels), recipe.strategies, load_tokenizer(initial))
+    got = with_gradient(recipe, model, encoded, trained, load_tokenizer(initial).pad_token_id)
+    for names, problem in (
+        (sorted(trained - got), "parameters are to be trained and get no gradient"),
+        (sorted(got - trained), "parameters are not to be trained and get a gradient"),
+    ):
+        if names and got:
+            yield Finding("model", len(names), len(table), f"{len(names):,} {problem}: {listed(names)}", MEND)
+    if not got:
+        problem = f"none of {len(trained):,} parameters gets a gradient from {INPUTS} training rows"
+        yield Finding("model", len(trained), len(trained), problem, MEND)
+
+
+def with_gradient(
+    recipe: "Recipe", model: "PreTrainedModel", encoded: "Encoded", trained: set[str], pad: int
+) -> set[str]:
+    """The names of the parameters to which the loss of a few inputs gives a gradient.
+
+    What is trained is moved a little first: modules that start as nothing (LoRA's B, the way out of a bottleneck) would
+    let no gradient through to what stands before them.
+    """
+    import torch
+
+    objective = recipe.objective
+    inputs = np.argsort(encoded.lengths, kind="stable")[:INPUTS]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        _stir({name: parameter for name, parameter in model.named_parameters() if name in trained})
+        batch, targets = objective.corrupt(model.eval(), *collate(encoded, inputs, pad))
+        objective.loss(objective.forward(model, batch, targets), targets).backward()
+    return {name for name, parameter in model.named_parameters() if _moved(parameter)}
+
+
+def _moved(parameter: "nn.Parameter") -> bool:
+    """Whether there is a gradient. A vector's may be zero: to add to all scores of a softmax changes nothing."""
+    return parameter.grad is not None and (parameter.dim() < 2 or bool(parameter.grad.any()))
+
+
+def _stir(parameters: "dict[str, nn.Parameter]") -> None:
+    import torch
+
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter.add_(STIR * torch.randn_like(parameter))
+
+
+def _head(model: "PreTrainedModel", head: set[str], trained: set[str], labels: Sequence[str]) -> Iterator[Finding]:
+    """A head must be trained, must not start with all outputs alike, and names the labels as the data does."""
+    parameters = dict(model.named_parameters())
+    if frozen := sorted(head - trained):
+        yield Finding("model", len(frozen), len(head), f"the new head is not trained: {listed(frozen)}", MEND)
+    if flat := sorted(name for name in head if parameters[name].dim() > 1 and not parameters[name].std()):
+        yield Finding("model", len(flat), len(head), f"the new head starts with equal weights: {listed(flat)}", MEND)
+    named = [*(model.config.id2label or {}).values()] if head and labels else [*labels]
+    if named != [*labels]:
+        problem = f"the model's labels are not the data's: {listed(named)} in place of {listed(labels)}"
+        yield Finding("model", len(named), len(labels), problem, MEND)

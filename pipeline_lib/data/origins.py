@@ -1,0 +1,27 @@
+"""Where a prepared row comes from."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+
+
+def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
+    """[rows] the shard of each row, as an index into shards.json, in the order of `read_split`."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    owner = pq.read_table(prepared / "splits.parquet", filters=pc.field("split") == split)
+    return owner["shard"].sort().to_numpy()
+
+
+def with_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
+    """All rows of a split with the name of their source file before their line."""
+    import pyarrow as pa
+
+    files = json.loads((prepared / "report.json").read_text(encoding="utf-8"))["files"]
+    names = [files[shard]["file"] for shard in shards_of(prepared, split).tolist()]
+    return rows.add_column(rows.column_names.index("line"), "file", pa.array(names, pa.string()))

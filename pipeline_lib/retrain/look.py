@@ -1,0 +1,114 @@
+"""What stands before a retraining: is anything new, is the data fit, and how far has it moved."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline_lib.masking import in_errors
+from pipeline_lib.plan.plan import plan
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.retrain.drift import Drift, drift
+from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.record import (
+    AGAINST,
+    CHALLENGE,
+    GATE,
+    OBJECTIVE,
+    REASON,
+    VERDICT,
+    challenge,
+    digest,
+    registry_of,
+)
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact
+
+if TYPE_CHECKING:
+    from pipeline_lib.tracking.registry import Version
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stands before a retraining: the champion, how far the data moved, and a decision where all ends here."""
+
+    champion: "Version | None"
+    ends: Decision | None = None
+    drift: Drift | None = None
+
+
+def challengers(recipe: Recipe, gate: Gate) -> list[Recipe]:
+    """One recipe a seed, from the recipe's own on; all on the same rows."""
+    if gate.seeds == 1:
+        return [recipe]
+    return [recipe.with_seed(recipe.seed + index) for index in range(gate.seeds)]
+
+
+@in_errors()
+def ask(recipe: Recipe, gate: Gate) -> Look:
+    """The champion, and whether there is nothing to do: asked of the plan and the registry, so that nothing is made."""
+    gate.check(recipe)
+    registry = registry_of(recipe, gate)
+    champion = registry.champion()
+    _refuse_stranger(recipe, gate, champion)
+    fingerprints = [_planned(each) for each in challengers(recipe, gate)]
+    if None in fingerprints:
+        return Look(champion)
+    trained = challenge(fingerprints)
+    same = [version for version in registry.versions() if version.tags.get(CHALLENGE) == trained]
+    known = next((why for version in same if (why := _settled(version, champion, gate))), None)
+    return Look(champion, Decision("nothing to do", f"every step is reused, and {known}") if known else None)
+
+
+def _refuse_stranger(recipe: Recipe, gate: Gate, champion: "Version | None") -> None:
+    """Raise RecipeError for a champion of another objective, or one of which nothing is known here."""
+    kind = champion and champion.tags.get(OBJECTIVE)
+    if champion and kind != recipe.objective.kind:
+        problem = f"has a champion that was trained for {kind or 'something unknown here'}"
+        raise RecipeError("gate.model", gate.name(recipe), problem, "Name another model for this recipe")
+
+
+def closed(version: "Version", champion: "Version | None") -> str | None:
+    """Why a version can't be promoted whatever it shows; None where it can."""
+    from pipeline_lib.tracking.registry import ROLLED_BACK
+
+    if champion and version.number == champion.number:
+        return f"the champion is this model (version {version.number})"
+    if ROLLED_BACK in version.tags:
+        return f"this model (version {version.number}) was rolled back by {version.tags[ROLLED_BACK]}"
+    return None
+
+
+def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
+    """Why a version that was trained on the same is not to be judged again; None where it is."""
+    if why := closed(version, champion):
+        return why
+    judged = (version.tags.get(VERDICT), version.tags.get(AGAINST), version.tags.get(GATE))
+    if judged == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
+        return f"this model (version {version.number}) was refused: {version.tags[REASON]}"
+    return None
+
+
+def _planned(recipe: Recipe) -> str | None:
+    """The fingerprint of a trained model that is there already, with its evaluation."""
+    planned = plan(recipe).planned
+    if any(step.artifact is None for step in planned):
+        return None
+    return next(step.artifact.fingerprint for step in planned if step.step == "finetune" and step.artifact)
+
+
+@in_errors()
+def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) -> Look:
+    """How far the prepared data is from the champion's; raises RecipeError where its labels are others."""
+    if seen.champion is None:
+        return seen
+    store = open_store(recipe.execution.store)
+    with TemporaryDirectory() as aside:
+        before = registry_of(recipe, gate).profile(seen.champion, Path(aside))
+        found = drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before)
+    blocked = found.beyond(gate.drift)
+    reason = f"{'; '.join(blocked)} over {found.rows:,} new rows"
+    ends = Decision("blocked", reason, champion=seen.champion.number, numbers=found.numbers) if blocked else None
+    return replace(seen, drift=found, ends=ends)

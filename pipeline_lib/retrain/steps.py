@@ -1,0 +1,44 @@
+"""The steps that retraining adds to those of a run."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline_lib import identity
+from pipeline_lib.masking import in_errors
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain.record import DIGEST
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact
+
+if TYPE_CHECKING:
+    from pipeline_lib.tracking.registry import Registry, Version
+
+
+@in_errors()
+def profile(recipe: Recipe, prepared: Artifact, by: str) -> Artifact:
+    """What is remembered of the data."""
+    store = open_store(recipe.execution.store)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.retrain.profile import write_profile
+
+        write_profile(recipe.objective, prepared.folder, store.root / "steps" / "shard", folder)
+
+    return store.ensure(identity.profile_step(recipe, {"prepare": prepared.digest}), make, by)
+
+
+@in_errors()
+def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: "Version", by: str) -> Artifact:
+    """What the champion, fetched as it is served, answers to today's test rows."""
+    store = open_store(recipe.execution.store)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.retrain.rescore import write_rescored
+
+        with TemporaryDirectory() as aside:
+            model, base = registry.fetch(champion, Path(aside))
+            write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, folder)
+
+    inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST]}
+    return store.ensure(identity.rescore_step(recipe, inputs), make, by)

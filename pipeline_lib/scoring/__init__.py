@@ -1,0 +1,1 @@
+"""Batch prediction: a trained model over Parquet files, shard by shard."""

@@ -1,0 +1,189 @@
+"""Answer the rows of Parquet files. Each shard of rows is a step of the store: what is there is verified and reused."""
+
+import json
+import logging
+import os
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.code import NEVER, PACKAGE, module_digests
+from pipeline_lib.confine import hold
+from pipeline_lib.data.sources.parquet import Parquet
+from pipeline_lib.identity import COMPUTING
+from pipeline_lib.masking import in_errors
+from pipeline_lib.recipe import Execution, tracking_uri
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.scoring.request import Scoring
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact, Step, content_digest, describe
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pipeline_lib.evaluation.answer import Answerer
+
+log = logging.getLogger("tunesmith")
+ANSWERS = "answers.parquet"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model's folder, the base that it needs beside it, and the digests of their bytes."""
+
+    folder: Path
+    base: Path | None
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A written file: how many rows and shards it has, and how many shards were answered before."""
+
+    file: Path
+    rows: int
+    shards: int
+    reused: int
+
+    @property
+    def message(self) -> str:
+        """What happened, in the words of the terminal and of Prefect."""
+        return f"{self.rows:,} rows to {self.file}; {self.reused} of {self.shards} shards reused"
+
+
+@in_errors()
+def files(scoring: Scoring) -> list[Path]:
+    """The files to answer, checked; raises RecipeError where one is not there or would be written over."""
+    found, out = Parquet(kind="parquet", train=scoring.data).files("train"), Path(scoring.out)
+    hold([("out", out), ("store", Path(scoring.store)), *(("data", file) for file in found)])
+    names = [file.name for file in found]
+    for file in found:
+        if names.count(file.name) > 1:
+            raise RecipeError("data", str(file), "has a name that another file has", "Answer their folders one by one")
+        if (out / file.name).resolve() == file.resolve():
+            raise RecipeError("out", scoring.out, f"would write over {file}", "Name another folder")
+    return found
+
+
+@in_errors()
+def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
+    """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
+    from pipeline_lib.export.lineage import of_folder
+
+    if scoring.model.startswith("models:/"):
+        from pipeline_lib.tracking.models import download, resolve
+
+        uri = tracking_uri(Execution(tracking_uri=scoring.tracking_uri))
+        address = resolve(scoring.model, uri)
+        step = Step("model", 1, {"address": address}, {})
+        folder = open_store(scoring.store).ensure(step, lambda into: download(address, uri, into), by).folder
+        found = of_folder(folder / "artifacts")
+    else:
+        hold([("model", Path(scoring.model))])
+        found = of_folder(Path(scoring.model))
+    parts = {"model": found.model} | ({"base": found.base} if found.base else {})
+    return Model(found.model, found.base, {name: content_digest(describe(part)) for name, part in parts.items()})
+
+
+@in_errors()
+def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") -> Scored:
+    """Answer one file, shard by shard, and write it with its answers, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    from pipeline_lib.models.build import read_card
+
+    card = read_card(model.folder)
+    objective, strategies = card["objective"], card["strategies"]
+    entries = [f"{PACKAGE.name}.evaluation.answer", *(type(part).__module__ for part in (objective, *strategies))]
+    code = module_digests(entries, [f"{PACKAGE.name}.{name}" for name in (*NEVER, "data.shards")])
+    store, shards = open_store(scoring.store), list[Artifact]()
+    with pq.ParquetFile(file) as table:
+        roles = _roles(scoring, objective, table.schema_arrow.names, file)
+        for batch in table.iter_batches(batch_size=scoring.shard_rows):
+            rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
+            digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
+            step = Step("answers", 1, {}, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
+            shards.append(store.ensure(step, partial(_answer, scoring, model, rows), by))
+    written = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
+    done = Scored(written[0], written[1], len(shards), sum(shard.reused for shard in shards))
+    log.info("%-11s %s", "score", done.message)
+    return done
+
+
+def _roles(scoring: Scoring, objective: Any, there: list[str], file: Path) -> dict[str, str]:
+    """Role -> column, of those that the model reads; raises RecipeError where one that it needs is not there."""
+    named = objective.columns(scoring.columns)
+    roles = {role: named.get(role, role) for role in objective.asked if named.get(role, role) in there}
+    for role, needed in objective.asked.items():
+        if needed and role not in roles:
+            problem = f"is no column of {file.name}, which has {', '.join(there)}"
+            raise RecipeError(f"columns.{role}", named.get(role, role), problem, "Name the column that it is")
+    return roles
+
+
+def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write the answers of a shard; rows without what is asked for get nulls."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    answerer = _answerer(model.folder, model.base, scoring.device)
+    needed = [role for role, must in answerer.objective.asked.items() if must]
+    usable = [index for index, row in enumerate(rows) if all(_given(row[role]) for role in needed)]
+    answers = answerer.answer([rows[index] for index in usable]) if usable else {}
+    places: list[int | None] = [None] * len(rows)
+    for place, index in enumerate(usable):
+        places[index] = place
+    taken = pa.array(places, pa.int64())
+    columns = {name: pa.array(list(values)).take(taken) for name, values in answers.items()}
+    pq.write_table(pa.table({"answered": [place is not None for place in places], **columns}), folder / ANSWERS)
+
+
+def _given(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
+@lru_cache(maxsize=1)
+def _answerer(folder: Path, base: Path | None, device: Any) -> "Answerer":
+    from pipeline_lib.evaluation.answer import Answerer
+
+    return Answerer(folder, base, device)
+
+
+def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int]:
+    """The file's columns with the answers beside them, under its name in the folder `out`; and its rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = Path(scoring.out) / file.name
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    # of a shard without any usable row there is but `answered`, and types differ where all is null
+    answered = pa.unify_schemas([pq.read_schema(part) for part in answers] or [pa.schema([])], "permissive")
+    try:
+        with pq.ParquetFile(file) as table:
+            if both := set(table.schema_arrow.names) & set(answered.names):
+                raise RecipeError("data", str(file), f"has a column {sorted(both)[0]!r} already", "Rename it")
+            schema = pa.schema([*table.schema_arrow, *answered])
+            with pq.ParquetWriter(aside, schema) as writer:
+                for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):
+                    writer.write_table(_beside(batch, pq.read_table(part), schema))
+            rows = table.metadata.num_rows
+        os.replace(aside, out)
+    finally:
+        aside.unlink(missing_ok=True)
+    return out, rows
+
+
+def _beside(batch: "pa.RecordBatch", answers: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
+
+    def column(field: "pa.Field") -> Any:
+        if field.name in batch.schema.names:
+            return batch.column(field.name)
+        known = field.name in answers.column_names
+        return answers[field.name].cast(field.type) if known else pa.nulls(len(batch), field.type)
+
+    return pa.table([column(field) for field in schema], schema=schema)

@@ -1,0 +1,1 @@
+"""Many recipes, and one comparison of what came of them."""

@@ -1,0 +1,128 @@
+"""The step `sweep`: scores of all variants against what they cost, and which differences are beyond chance.
+
+comparison.json   the variants with score, interval, trained parameters and seconds; the sentence
+comparison.md     the same as a page
+pareto.png        score against trained parameters and against time, with the fronts
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.evaluation.compare import beyond_chance, draw, ends
+from pipeline_lib.evaluation.outcome import Metric
+from pipeline_lib.evaluation.outcome_file import Scored
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.sweep.figure import pareto
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a variant: its answers, the parameters that were trained, the seconds that it took."""
+
+    variant: str
+    scored: Scored
+    trained: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is compared: its mean score over seeds with the ends of its interval, and what it costs."""
+
+    name: str
+    seeds: int
+    score: float
+    low: float
+    high: float
+    trained: int
+    seconds: float
+
+
+def write_comparison(runs: Sequence[Run], name: str, metric: Metric, level: float, folder: Path) -> None:
+    """Write the comparison; raises RecipeError where runs did not answer the same test rows."""
+    sides = _sides(runs)
+    values, draws = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
+    values, draws = values[:, 0], draws[:, :, 0]
+    low, high = ends(draws, level)
+    facts = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
+    variants = [_variant(variant, side, *score) for (variant, side), *score in facts]
+    told = in_words(variants, name, metric, sure_pairs(values, draws, level), level)
+    document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": told}
+    document |= {"variants": [asdict(each) for each in variants]}
+    (folder / "comparison.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "comparison.md").write_text(markdown(document), encoding="utf-8")
+    figure = pareto(variants, name, metric.higher_is_better)
+    figure.savefig(folder / "pareto.png", metadata={"Software": None})
+
+
+def _variant(name: str, side: Sequence[Run], score: float, low: float, high: float) -> Variant:
+    seconds = sum(run.seconds for run in side) / len(side)
+    return Variant(name, len(side), score, low, high, side[0].trained, seconds)
+
+
+def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    sides: dict[str, list[Run]] = {}
+    for run in runs:
+        ordered = Run(run.variant, run.scored.ordered, run.trained, run.seconds)
+        sides.setdefault(run.variant, []).append(ordered)
+        if not np.array_equal(ordered.scored.rows, next(iter(sides.values()))[0].scored.rows):
+            mend = "Name data.source.test, or set data.split.seed to one number in all recipes"
+            raise RecipeError("sweep", run.variant, "answered other test rows than the first recipe", mend)
+    return sides
+
+
+def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float) -> set[tuple[int, int]]:
+    """The pairs (i, j), i < j, of sides whose values [sides] differ beyond chance, all pairs together; by their draws
+    [resamples, sides]. As all pairs count, it may be asked of the best, which the same rows have picked."""
+    pairs = list(combinations(range(len(values)), 2))
+    if not pairs:
+        return set()
+    one, other = np.array(pairs).T
+    sure = beyond_chance(values[other] - values[one], draws[:, other] - draws[:, one], level)
+    return {pair for pair, found in zip(pairs, sure, strict=True) if found}
+
+
+def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float) -> str:
+    """The best variant, and which of the others it leaves behind beyond chance."""
+    order = sorted(range(len(variants)), key=lambda index: variants[index].score, reverse=metric.higher_is_better)
+    best, others = order[0], order[1:]
+    worse = [variants[other].name for other in others if (min(best, other), max(best, other)) in sure]
+    even = [variants[other].name for other in others if variants[other].name not in worse]
+    parts = [f"{variants[best].name} has the best {name} ({variants[best].score:.4f})"]
+    parts += [f"it is better than {', '.join(worse)} beyond chance"] if worse else []
+    parts += [f"its difference to {', '.join(even)} is within chance"] if even else []
+    over = "rows and seeds" if any(each.seeds > 1 for each in variants) else "rows"
+    end = f"All pairs were tested together at {level:.0%}, by a paired bootstrap over {over}."
+    return f"{'; '.join(parts)}. {end} The best was picked on these rows, which flatters its score a little."
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """The comparison as a page, the best variant first as far as the table knows."""
+    head = [
+        "variant",
+        document["metric"],
+        f"{document['level']:.0%} interval",
+        "trained parameters",
+        "seconds",
+        "seeds",
+    ]
+    rows = [
+        [
+            each["name"],
+            f"{each['score']:.4f}",
+            f"{each['low']:.4f} to {each['high']:.4f}",
+            f"{each['trained']:,}",
+            f"{each['seconds']:.1f}",
+            each["seeds"],
+        ]
+        for each in document["variants"]
+    ]
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"# {document['metric']} on {document['rows']:,} test rows\n\n{document['said']}\n\n{table}\n"

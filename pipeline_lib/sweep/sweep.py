@@ -1,0 +1,83 @@
+"""A whole sweep as plain calls: run all trials, then compare those that ended. The flow takes the same steps."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline_lib import identity, steps
+from pipeline_lib.data.pool import one_by_one
+from pipeline_lib.masking import in_errors
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Artifact
+from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, trials
+
+Ended = Mapping[str, RunOutcome | BaseException]
+"""What came of each run, by its recipe's name."""
+
+
+def sweep(recipes: Sequence[Recipe], settings: Sweep, by: str = "a plain call") -> Artifact:
+    """Run one trial after the other, and compare them."""
+    planned = plan(recipes, settings)
+    ended = {trial.recipe.name: outcome for trial, outcome in one_by_one(lambda trial: run(trial.recipe, by), planned)}
+    return compare(planned, ended, settings, by)
+
+
+@in_errors()
+def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
+    """All trials; raises RecipeError for what would stop one of them before its first step."""
+    planned = trials(recipes, settings)
+    for trial in planned:
+        steps.check(trial.recipe)
+    return planned
+
+
+@in_errors()
+def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) -> Artifact:
+    """The comparison of the runs that ended well; then raises the error of the first that did not."""
+    done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
+    artifact = _compared(done, settings, by) if done else None
+    failed = {name: error for name, error in ended.items() if isinstance(error, BaseException)}
+    if artifact is None or failed:
+        _raise_first(failed)
+    assert artifact is not None
+    return artifact
+
+
+def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str) -> Artifact:
+    from pipeline_lib.tracking.sweeps import deliver_comparison
+
+    recipe = done[0][0].recipe
+    name = metric_of(recipe, settings)
+    inputs = {
+        f"{trial.recipe.name} {part}": artifact.digest
+        for trial, outcome in done
+        for part, artifact in (("model", outcome.model), ("scores", outcome.scores))
+    }
+    step = identity.sweep_step(recipe, {"metric": name, "level": settings.level}, inputs)
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.sweep.comparison import Run, write_comparison
+
+        runs = [Run(trial.variant, *_facts(outcome)) for trial, outcome in done]
+        write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder)
+
+    artifact = open_store(recipe.execution.store).ensure(step, make, by)
+    deliver_comparison(recipe, artifact, by)
+    return artifact
+
+
+def _facts(outcome: RunOutcome):
+    from pipeline_lib.evaluation.outcome_file import read_outcome
+
+    summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
+    return read_outcome(outcome.scores.folder), summary["trained_parameters"], outcome.model.made["seconds"]
+
+
+def _raise_first(failed: Mapping[str, BaseException]) -> None:
+    (name, first), *others = failed.items()
+    first.add_note(f"in {name}; the other runs are kept, and the same command runs again what failed")
+    for other, error in others[:5]:
+        first.add_note(f"{other}: {error}")
+    raise first

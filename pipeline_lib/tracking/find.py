@@ -1,0 +1,94 @@
+"""Find trainings in MLflow: all of an experiment, or the one that a run or a model belongs to."""
+
+import re
+from collections.abc import Sequence
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.masking import masked
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.tracking.held import Held, Told, told
+from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
+
+MODEL_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))?")
+
+
+class Finder:
+    """Looks into one MLflow; raises RecipeError where it does not answer or has not got what is looked for."""
+
+    def __init__(self, uri: str):
+        self.uri, self.shown, self.client = uri, masked(uri), MlflowClient(uri)
+
+    def runs(self, experiment: str, of: str = "") -> list[Told]:
+        """An experiment's runs that match one of MLflow's filters, the oldest first."""
+        found, token = [], None
+        while True:
+            page = self.client.search_runs([experiment], of, order_by=["attributes.start_time ASC"], page_token=token)
+            found += [told(run) for run in page]
+            if not (token := page.token):
+                return found
+
+    def status(self, run_id: str) -> str:
+        """A run's status, asked anew."""
+        return str(self.client.get_run(run_id).info.status)
+
+    def experiment(self, name: str) -> str:
+        """An experiment's id."""
+        try:
+            found = self.client.get_experiment_by_name(name)
+        except MlflowException as error:
+            problem = f"MLflow does not answer ({masked(str(error)).splitlines()[0][:200]})"
+            raise RecipeError("--tracking-uri", self.shown, problem, "Start it, or give another address") from None
+        if found is None:
+            mend = "Name what execution.experiment names, and with --tracking-uri MLflow's address"
+            raise RecipeError("--experiment", name, f"is not in {self.shown}", mend)
+        return found.experiment_id
+
+    def trainings(self, experiment: str) -> list[Held]:
+        """Every training of an experiment, the oldest first."""
+        runs = self.runs(self.experiment(experiment))
+        return [self._held(run, runs) for run in runs if run.tags.get(KIND) == "training"]
+
+    def training(self, target: str) -> Held:
+        """The training of a run (its own, the one around it or an evaluation's) or of a models:/ address."""
+        try:
+            run = told(self.client.get_run(self._run_of(target)))
+            while run.tags.get(KIND) != "training":
+                run = self._towards_training(run)
+        except (MlflowException, LookupError) as error:
+            problem = f"leads to no training in {self.shown} ({masked(str(error)).splitlines()[0][:200]})"
+            mend = "`tunesmith audit` lists the runs; --tracking-uri says in which MLflow"
+            raise RecipeError("RUN|MODEL", target, problem, mend) from None
+        return self._held(run, self.runs(run.experiment))
+
+    def _towards_training(self, run: Told) -> Told:
+        if TRAINING in run.tags:
+            return told(self.client.get_run(run.tags[TRAINING]))
+        inside = self.runs(run.experiment, f"tags.`{PARENT}` = '{run.id}'")
+        leading = [each for each in inside if each.tags.get(KIND) == "training" or TRAINING in each.tags]
+        if not leading:
+            raise LookupError(f"{run.name} is no training and holds none")
+        return leading[0]
+
+    def _run_of(self, target: str | None) -> str:
+        """The run's id: given as it is, or behind a model (models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS)."""
+        if target is None:
+            raise LookupError("the model does not say which run it is of")
+        if not target.startswith("models:"):
+            return target
+        if not (found := MODEL_ADDRESS.fullmatch(target)):
+            raise LookupError("write models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS")
+        name, version, alias = found.groups()
+        if version is None and alias is None:
+            return self._run_of(self.client.get_logged_model(name).source_run_id)
+        get, which = (
+            (self.client.get_model_version, version) if version else (self.client.get_model_version_by_alias, alias)
+        )
+        registered = get(name, which)
+        return registered.run_id or self._run_of(registered.source)
+
+    def _held(self, training: Told, runs: Sequence[Told]) -> Held:
+        mine = [run for run in runs if run.tags.get(TRAINING) == training.id]
+        around = {run.tags.get(PARENT) for run in (training, *mine)}
+        return Held(self.client, training, [run for run in runs if run.id in around], mine)

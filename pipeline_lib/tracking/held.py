@@ -1,0 +1,110 @@
+"""What MLflow holds of trainings, in plain values: what `tunesmith audit` and `tunesmith reproduce` go by."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import yaml
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.tracking.data_files import CONTEXT, DataFile
+from pipeline_lib.tracking.describe import CIRCUMSTANCES, GIVEN, MANIFESTS, RECIPE
+from pipeline_lib.tracking.runs import MODEL
+
+
+class Told(NamedTuple):
+    """One run."""
+
+    id: str
+    name: str
+    status: str
+    began: str
+    experiment: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass
+class Held:
+    """A training with all that belongs to it: the runs around it and its evaluations, the newest last."""
+
+    client: MlflowClient
+    training: Told
+    parents: list[Told]
+    evaluations: list[Told]
+
+    @property
+    def runs(self) -> list[Told]:
+        """All of them."""
+        return [*self.parents, self.training, *self.evaluations]
+
+    @property
+    def model(self) -> str | None:
+        """The model's models:/ address."""
+        return self.training.tags.get(MODEL)
+
+    @cached_property
+    def versions(self) -> list[str]:
+        """What the model is registered as."""
+        found = self.client.search_model_versions(f"run_id = '{self.training.id}'")
+        return [f"{each.name} version {each.version}" for each in found]
+
+    @cached_property
+    def recipe(self) -> dict[str, Any] | None:
+        """The recipe as resolved."""
+        text = self.text(self.training, RECIPE)
+        return None if text is None else yaml.safe_load(text)
+
+    @cached_property
+    def given(self) -> dict[str, Any] | None:
+        """The recipe's file and the overrides."""
+        return self.json(self.training, f"{GIVEN}/how.json")
+
+    @cached_property
+    def circumstances(self) -> dict[str, Any]:
+        """The code's commit, machine and software."""
+        return self.json(self.training, CIRCUMSTANCES) or {}
+
+    @cached_property
+    def manifests(self) -> dict[str, Any]:
+        """By step; `shards` is a list."""
+        return self.json(self.training, MANIFESTS) or {}
+
+    @cached_property
+    def data(self) -> list[DataFile]:
+        """The files that were read."""
+        inputs = self.client.get_run(self.training.id).inputs
+        return [
+            DataFile(
+                next((tag.value for tag in each.tags if tag.key == CONTEXT), ""),
+                json.loads(each.dataset.source)["uri"],
+                each.dataset.digest,
+            )
+            for each in (inputs.dataset_inputs if inputs else ())
+        ]
+
+    def json(self, run: Told, path: str) -> Any:
+        """An artifact of a run, None where it has none of that name."""
+        text = self.text(run, path)
+        return None if text is None else json.loads(text)
+
+    def text(self, run: Told, path: str) -> str | None:
+        """The same, as text."""
+        with TemporaryDirectory(prefix="tunesmith-") as folder:
+            try:
+                return Path(self.client.download_artifacts(run.id, path, folder)).read_text(encoding="utf-8")
+            except (MlflowException, OSError):
+                return None
+
+
+def told(run: Run) -> Told:
+    """A run in plain values."""
+    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds")
+    info, data = run.info, run.data
+    return Told(info.run_id, info.run_name, info.status, began, info.experiment_id, data.tags, data.metrics)

@@ -1,0 +1,152 @@
+"""A registered model: its versions, which of them is the champion, and which one it replaced.
+
+The alias `champion` is the one thing that moves, in one call and last of all: a version is complete, with the decision
+in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import Execution, tracking_uri
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.tracking.refusals import in_words
+from pipeline_lib.tracking.runs import MlflowClient
+
+CHAMPION = "champion"
+REPLACED, ROLLED_BACK = "tunesmith.replaced", "tunesmith.rolled_back"
+MODEL, PROFILE = "tunesmith.model", "profile"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model; `model` is the models:/ address of what it was made of."""
+
+    number: int
+    model: str
+    tags: Mapping[str, str]
+
+
+class Registry:
+    """One registered model in one MLflow; raises RecipeError where that does not answer or refuses."""
+
+    def __init__(self, execution: Execution, name: str):
+        self.uri, self.name = tracking_uri(execution), name
+        with self._answering():
+            self.client = MlflowClient(self.uri)
+
+    def champion(self) -> Version | None:
+        """The version that is served; None where there is none yet."""
+        with self._answering(), _absent():
+            return _version(self.client.get_model_version_by_alias(self.name, CHAMPION))
+        return None
+
+    def versions(self) -> list[Version]:
+        """All versions, the newest first."""
+        with self._answering():
+            found = self.client.search_model_versions(f"name='{self.name}'")
+            return sorted(map(_version, found), key=lambda version: -version.number)
+
+    def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
+        """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
+        tags = {MODEL: model, **tags}
+        with self._answering():
+            known = next((version for version in self.versions() if version.model == model), None)
+            if known is None:
+                with _present():
+                    self.client.create_registered_model(self.name)
+                made = self.client.create_model_version(
+                    self.name, model, tags=tags, description=masked(why), model_id=model.removeprefix("models:/")
+                )
+                return _version(made)
+            for tag, value in tags.items():
+                self.client.set_model_version_tag(self.name, str(known.number), tag, value)
+            self.client.update_model_version(self.name, str(known.number), masked(why))
+            return known
+
+    def promote(self, version: Version, over: Version | None) -> None:
+        """Make a version the champion in place of the one that it was judged against.
+
+        Raises RecipeError, and moves nothing, where that is no longer the champion.
+        """
+        now = self.champion()
+        if now and now.number == version.number:
+            return
+        if (now and now.number) != (over and over.number):
+            problem = f"has another champion now (version {now.number if now else 'none'})"
+            raise RecipeError("gate.model", self.name, problem, "Run again: the challenger is to be judged against it")
+        with self._answering():
+            if over:
+                self.client.set_model_version_tag(self.name, str(version.number), REPLACED, str(over.number))
+            self.client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
+
+    def roll_back(self, by: str) -> tuple[Version, int]:
+        """Give the place back to the version that the champion replaced; who left, and who is champion now."""
+        champion = self.champion()
+        if champion is None:
+            raise RecipeError("NAME", self.name, "has no champion", "Name a model that `tunesmith retrain` registered")
+        before = champion.tags.get(REPLACED)
+        if before is None:
+            problem = f"has no champion before version {champion.number}"
+            raise RecipeError("NAME", self.name, problem, "There is nothing to go back to")
+        with self._answering():
+            self.client.get_model_version(self.name, before)
+            self.client.set_model_version_tag(self.name, str(champion.number), ROLLED_BACK, masked(by))
+            self.client.set_registered_model_alias(self.name, CHAMPION, before)
+        return champion, int(before)
+
+    def log_profile(self, model: str, folder: Path) -> None:
+        """Keep the profile of a model's data in the run that trained it."""
+        with self._answering():
+            self.client.log_artifacts(self._run(model), str(folder), PROFILE)
+
+    def profile(self, version: Version, into: Path) -> Path:
+        """Fetch the profile of a version's data; its folder."""
+        with self._answering():
+            return Path(self.client.download_artifacts(self._run(version.model), PROFILE, str(into)))
+
+    def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
+        """Fetch what a version serves: the model's folder, and its base where it needs one."""
+        with self._answering():
+            folder = Path(download_artifacts(version.model, dst_path=str(into), tracking_uri=self.uri))
+            parts: dict[str, Any] = Model.load(str(folder)).flavors["python_function"]["artifacts"]
+        places = {name: folder / part["path"] for name, part in parts.items()}
+        return places["model"], places.get("base")
+
+    def _run(self, model: str) -> str:
+        return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
+
+    def _answering(self) -> AbstractContextManager[None]:
+        return in_words(self.uri, "Nothing was promoted: run the same command again when it answers")
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(int(found.version), found.tags.get(MODEL, ""), dict(found.tags))
+
+
+@contextmanager
+def _absent() -> Iterator[None]:
+    """A name, an alias or a version that is not there is no error."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+
+
+@contextmanager
+def _present() -> Iterator[None]:
+    """A name that is there already is no error."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

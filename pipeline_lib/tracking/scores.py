@@ -1,0 +1,55 @@
+"""Scores of an evaluation in MLflow, linked to the model and to the rows that they were taken on."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
+
+from pipeline_lib.store.store import Artifact
+from pipeline_lib.tracking.data_files import CONTEXT
+from pipeline_lib.tracking.runs import BATCH, MODEL, Tracker
+
+UNNAMED = re.compile(r"[^\w -]")
+"""What MLflow takes in no metric's name, and the slash and the dot, which mean more to it."""
+
+
+def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, told: dict[str, Any], made: int) -> None:
+    """Log what metrics.json has `told` at the time `made`, in milliseconds.
+
+    Scores of the model are linked to it and to the rows; those of baselines to the rows alone.
+    """
+    client, run_id = tracker.client, run.info.run_id
+    model = training.data.tags[MODEL].removeprefix("models:/")
+    source = json.dumps({"uri": f"prepare {prepared.fingerprint}"})
+    rows = Dataset(f"{tracker.recipe.name} test rows", prepared.digest[:32], "tunesmith", source)
+    inputs = [DatasetInput(rows, [InputTag(CONTEXT, "test")])]
+    client.log_inputs(run_id, inputs, [LoggedModelInput(model)])
+    linked = {"dataset_name": rows.name, "dataset_digest": rows.digest, "run_id": run_id}
+    scored = [
+        Metric(name, value, made, 0, model_id=None if name.startswith("baseline/") else model, **linked)
+        for name, value in named_scores(told)
+    ]
+    for begin in range(0, len(scored), BATCH):  # slices by a column may have many values
+        client.log_batch(run_id, scored[begin : begin + BATCH])
+
+
+def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
+    parts = {"test": told["metrics"]} | {
+        f"slice/{UNNAMED.sub('_', each['name'])[:150]}": each["metrics"] for each in told["slices"]
+    }
+    for part, metrics in parts.items():
+        yield from (
+            (f"{part}/{name}{end}", score[what])
+            for name, score in metrics.items()
+            for what, end in (("value", ""), ("low", "/low"), ("high", "/high"))
+            if score[what] is not None
+        )
+    for baseline, metrics in told["baselines"].items():
+        yield from (
+            (f"baseline/{baseline}/{name}", score["value"])
+            for name, score in metrics.items()
+            if score["value"] is not None
+        )

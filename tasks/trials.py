@@ -1,0 +1,47 @@
+"""The runs of a sweep, each as a task run of its own, side by side as `execution` says, and their comparison."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+from prefect.utilities.annotations import unmapped
+
+from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.store.store import Artifact
+from pipeline_lib.sweep import sweep
+from pipeline_lib.sweep.trials import Sweep, Trial
+from tasks.runners import task_runner
+from tasks.told import by, told
+
+
+@task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
+def trial(by: str, each: Trial) -> RunOutcome:
+    """Fine-tune and evaluate one recipe; what the store has is reused."""
+    outcome = run(each.recipe, by)
+    state: Any = Completed(
+        name="Reused" if outcome.scores.reused else "Completed", message=outcome.model.message, data=outcome
+    )
+    return state
+
+
+def ended(planned: Sequence[Trial]) -> sweep.Ended:
+    """What came of every trial: its outcome, or its error, which stops no other."""
+    with task_runner(planned[0].recipe.execution) as runner:
+        futures = runner.map(cast(Any, trial), {"by": unmapped(by()), "each": list(planned)})
+        for future in futures:
+            future.wait()
+        states = [future.state for future in futures]
+    results = [state.result(raise_on_failure=False) for state in states]
+    return {each.recipe.name: result for each, result in zip(planned, results, strict=True)}
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
+    """Compare the trials that ended well; fails where one did not."""
+    found = sweep.compare(planned, ended, settings, by())
+    page = (found.folder / "comparison.md").read_text(encoding="utf-8")
+    create_markdown_artifact(page, key="sweep-comparison", description=str(found.folder))
+    return told(found)

@@ -1,0 +1,206 @@
+"""The chain from a model to its data, and what disagrees about it: one run, tampered with. `pytest tests/audit`."""
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline_lib.audit.audit import audited
+from pipeline_lib.audit.disagreements import findings
+from pipeline_lib.cli import app
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.store import file_digest
+from pipeline_lib.tracking.find import Finder
+from pipeline_lib.tracking.runs import HOST, PROCESS
+
+
+def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
+    (link,) = ran.audit().chains
+    assert link["model"]["address"] == ran.outcome.published["model"]
+    assert link["recipe"]["given"] == {"file": str(ran.folder / "moods.yaml"), "overrides": ["training.epochs=2"]}
+    assert link["recipe"]["resolved"]["training"]["epochs"] == 2
+    (data,) = link["data"]
+    assert data["split"] == "train"
+    assert data["digest"] == file_digest(ran.folder / "moods.csv")[:32]
+    assert link["base"]["files"]["model.safetensors"]
+    assert {"pipeline_lib.training.loop", "pipeline_lib.data.shards"} <= link["code"]["modules"].keys()
+    assert [told["step"] for told in link["artifacts"]] == ["base", "shard", "prepare", "initialise", "finetune"]
+    assert link["artifacts"][-1]["fingerprint"] == ran.outcome.model.fingerprint
+
+
+def test_every_run_and_model_leads_to_its_training(ran):
+    from mlflow import register_model, set_tracking_uri
+
+    set_tracking_uri(ran.uri)
+    register_model(ran.outcome.published["model"], "audited-moods")
+    ran.client.set_registered_model_alias("audited-moods", "champion", "1")
+    models = [ran.outcome.published["model"], "models:/audited-moods/1", "models:/audited-moods@champion"]
+    for target in [*ran.ids.values(), *models]:
+        assert Finder(ran.uri).training(target).training.id == ran.ids["moods training"]
+    assert Finder(ran.uri).training(models[0]).versions == ["audited-moods version 1"]
+
+
+@pytest.mark.parametrize("target", ["0" * 32, "models:/m-unknown", "models:/unknown/3", "models:"])
+def test_what_leads_to_no_training_is_one_clear_error(ran, target):
+    with pytest.raises(RecipeError, match="leads to no training in sqlite"):
+        ran.audit(target)
+
+
+def test_where_nothing_disagrees_the_command_says_so(ran):
+    said = CliRunner().invoke(app, ["audit", ran.ids["moods"], "--tracking-uri", ran.uri])
+    assert said.exit_code == 0, said.output
+    assert f"recipe      {ran.folder}/moods.yaml training.epochs=2" in said.output
+    assert said.output.splitlines()[-1] == "all agrees"
+    said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", ran.folder.name, "--json"])
+    told = json.loads(said.output)
+    assert (told["disagrees"], told["strays"], len(told["trainings"])) == (False, [], 1)
+    said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", "no such"])
+    assert said.exit_code == 2
+    assert "--experiment = 'no such': is not in sqlite" in said.output
+
+
+@contextmanager
+def other_bytes(path):
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    yield
+    path.write_bytes(kept)
+
+
+@contextmanager
+def gone(path):
+    with tempfile.TemporaryDirectory() as aside:
+        shutil.move(path, aside)
+        yield
+        if path.is_file():
+            path.unlink()
+        shutil.move(f"{aside}/{path.name}", path)
+
+
+@contextmanager
+def logged(ran, name, value):
+    client, run_id = ran.client, ran.ids["moods evaluation"]
+    kept = client.get_run(run_id).data.metrics[name]
+    client.log_metric(run_id, name, value)
+    yield
+    client.log_metric(run_id, name, kept)
+
+
+WEIGHTS = "model/model.safetensors"
+TAMPERED = {
+    "weights": (lambda ran: other_bytes(ran.outcome.model.folder / WEIGHTS), f"is damaged ({WEIGHTS} changed"),
+    "a file": (lambda ran: gone(ran.outcome.data.folder / "labels.json"), "is damaged (labels.json changed"),
+    "an artifact": (lambda ran: gone(ran.outcome.scores.folder), "is gone from"),
+    "a score": (lambda ran: logged(ran, "test/accuracy", 0.125), "test/accuracy is 0.125 in MLflow and"),
+    "data": (lambda ran: other_bytes(ran.folder / "moods.csv"), "moods.csv holds other bytes since the training"),
+    "no data": (lambda ran: gone(ran.folder / "moods.csv"), "no such file"),
+}
+
+
+@pytest.mark.parametrize(("tamper", "words"), TAMPERED.values(), ids=TAMPERED)
+def test_what_was_tampered_with_is_named_and_nothing_else(ran, tamper, words):
+    with tamper(ran):
+        (said,) = ran.words()
+        assert words in said
+        assert ran.audit().disagrees
+    assert ran.words() == []
+
+
+def test_an_artifact_made_of_other_bytes_is_not_the_one_that_mlflow_was_told_of(ran):
+    """Sound by itself: its manifest was made to fit."""
+    folder = ran.outcome.scores.folder
+    told = json.loads((folder / "manifest.json").read_text())
+    with other_bytes(folder / "report.html"):
+        told["files"]["report.html"]["sha256"] = file_digest(folder / "report.html")
+        with gone(folder / "manifest.json"):
+            (folder / "manifest.json").write_text(json.dumps(told))
+            (said,) = ran.words()
+    assert "holds other bytes than MLflow was told of" in said
+
+
+def test_a_store_that_is_not_here_is_no_disagreement_but_said(ran):
+    with gone(ran.folder / "store"):
+        report = ran.audit(ran.ids["moods training"])
+        ((finding,),) = report.found
+        assert "is not on this machine" in finding.what
+        assert not report.disagrees
+    moved = ran.folder / "moved"
+    shutil.copytree(ran.folder / "store", moved)
+    assert audited(ran.uri, ran.ids["moods"], ran.folder.name, str(moved), False).found == [[]]
+
+
+def test_totals_are_worked_out_with_the_rates_of_the_recipe(ran):
+    metrics = ran.client.get_run(ran.ids["moods training"]).data.metrics
+    measured = ran.outcome.model.made["measured"]
+    assert metrics["total/rows"] == measured["rows"] == sum(window["rows"] for window in measured["windows"])
+    assert metrics["total/energy_kwh"] == pytest.approx(measured["seconds"] * 500 / 3.6e6)
+    assert metrics["total/cost"] == pytest.approx(measured["seconds"] * 2 / 3600)
+    assert metrics["total/samples_per_second"] == pytest.approx(measured["rows"] / measured["seconds"])
+    assert {"system/cpu_utilization_percentage", "pace/tokens_per_second", "train/grad_norm"} <= metrics.keys()
+
+
+@contextmanager
+def running(ran, names, host, process):
+    """Runs as a kill leaves them."""
+    for name in names:
+        ran.client.update_run(ran.ids[name], status="RUNNING")
+        ran.client.set_tag(ran.ids[name], HOST, host)
+        ran.client.set_tag(ran.ids[name], PROCESS, process)
+    yield
+    for name in names:
+        ran.client.set_terminated(ran.ids[name], "FINISHED")
+
+
+def test_a_run_whose_process_is_gone_is_no_longer_running(ran):
+    import platform
+
+    from pipeline_lib.tracking.runs import process_mark
+
+    alive = process_mark(os.getpid())
+    with running(ran, ["moods"], platform.node(), alive):
+        assert ran.words() == []
+    with running(ran, ["moods"], platform.node(), alive.split()[0] + " 1.00"):  # the number was given to another
+        (said,) = ran.words()
+        assert "is RUNNING, and its process" in said
+    with running(ran, ["moods"], "another machine", alive):
+        assert ran.words() == []
+        ((finding,),) = ran.audit(ran.ids["moods"]).found
+        assert finding.what.startswith("is RUNNING on another machine")
+
+
+def test_repair_finishes_what_was_made_and_ends_what_was_not(ran):
+    import platform
+
+    dead = {HOST: platform.node(), PROCESS: "999999999 1.00"}
+    stray = ran.client.create_run(ran.experiment, run_name="stray", tags=dead).info.run_id
+    before = ran.client.get_metric_history(ran.ids["moods training"], "train/loss")
+    with running(ran, list(ran.ids), platform.node(), dead[PROCESS]):
+        assert len(ran.audit().strays) == 1
+        report = ran.audit(mend=True)
+        assert len(report.repaired) == 4
+        assert not report.disagrees
+        assert {ran.client.get_run(run_id).info.status for run_id in ran.ids.values()} == {"FINISHED"}
+        assert ran.client.get_run(stray).info.status == "KILLED"
+        assert ran.client.get_metric_history(ran.ids["moods training"], "train/loss") == before
+    with running(ran, ["moods training"], platform.node(), dead[PROCESS]), gone(ran.outcome.model.folder):
+        ran.audit(mend=True)
+        assert ran.client.get_run(ran.ids["moods training"]).info.status == "KILLED"
+    ran.client.delete_run(stray)
+
+
+def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatch):
+    """A far store that this machine has fetched nothing of."""
+    from pipeline_lib.store.remote import RemoteStore
+
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(ran.folder / "store" / "steps", tmp_path / "far" / "steps")
+    held, url = ran.held(), f"file://{tmp_path}/far"
+    assert findings(held, url) == []
+    shutil.rmtree(tmp_path / "far" / "steps" / "prepare")
+    (told,) = findings(held, url)
+    assert told.what == f"is gone from {url}"
+    assert not list(RemoteStore(url).root.glob("steps/*"))

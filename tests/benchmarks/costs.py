@@ -1,0 +1,222 @@
+"""What a step, a score and an encoded row cost, as ratios measured in turn in one process.
+
+    python tests/benchmarks/costs.py [--rows 1000] [--steps 20] [--history artifacts/bench/costs.parquet]
+
+Needs ../shared. Each figure is a median over turns in which every side runs once, so that what else the machine does
+falls on all of them. Figures are added to the history, which is also drawn beside it.
+"""
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline_lib import steps
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe_file import load
+from pipeline_lib.training.batches import collate, within
+from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.loop import Loop
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data" / "glue_sst2"
+SIDES = {
+    "full, bf16": ("full", "bf16"),
+    "full, fp32": ("full", "fp32"),
+    "LoRA": ("lora", "bf16"),
+    "bottleneck": ("bottleneck", "bf16"),
+    "biases": ("partial, biases: true", "bf16"),
+    "last two layers": ("partial, last_layers: 2", "bf16"),
+}
+Times = dict[str, list[float]]
+
+
+def main() -> None:
+    """Measure, print the table, and keep it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1000, help="rows of SST-2")
+    parser.add_argument("--steps", type=int, default=20, help="turns")
+    parser.add_argument("--history", type=Path, default=Path("artifacts/bench/costs.parquet"))
+    args = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"no {DATA}: this benchmark needs the shared folder beside the checkout")
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), args.rows, args.steps)
+    print("| what | ratio |\n| --- | --- |")
+    for what, ratio in figures.items():
+        print(f"| {what} | {ratio:.3f} |")
+    keep(figures, args.history)
+
+
+def measure(folder: Path, rows: int, turns: int) -> dict[str, float]:
+    """All figures by name."""
+    frame = pd.read_csv(DATA / "train.tsv", sep="\t", quoting=3).dropna().sample(n=rows, random_state=7)
+    frame.to_csv(folder / "train.tsv", sep="\t", quoting=3, index=False)
+    loops = {name: ready(folder, name, *side) for name, side in SIDES.items()}
+    costs = in_turn({name: stepping(loop) for name, loop in loops.items()}, turns)
+    base = costs.pop("full, bf16")
+    figures = {f"step: {name} over full, bf16": ratio(times, base) for name, times in costs.items()}
+    figures["step: bf16 over fp32"] = ratio(base, costs["full, fp32"])
+    both = in_turn({"ours": stepping(loops["full, bf16"]), "bare": bare(loops["full, bf16"])}, turns)
+    figures["loop over a bare loop on the same rows"] = ratio(both["ours"], both["bare"])
+    figures["padded tokens over real tokens"] = padding(loops["full, bf16"])
+    scores = in_turn({name: scoring(loops[f"full, {name}"], name == "bf16") for name in ("bf16", "fp32")}, 3)
+    figures["scoring by length in bf16 over in order in fp32"] = ratio(scores["bf16"], scores["fp32"])
+    speeds = in_turn(encoding(folder, rows), 3)
+    figures["encoding: rows per second over datasets.map"] = ratio(speeds["datasets.map"], speeds["ours"])
+    return figures
+
+
+def recipe_for(folder: Path, strategy: str, precision: str) -> Recipe:
+    """SST-2's recipe over some rows, in a store of its own."""
+    return load(
+        ROOT / "deployments" / "recipes" / "sst2.yaml",
+        [
+            *(f"data.source.train={folder / 'train.tsv'}", "data.split.validation=0", "regularizers=[]"),
+            *(f"strategies=[{{kind: {strategy}}}]", f"execution.precision={precision}"),
+            f"execution.store={folder / 'store'}",
+        ],
+    )
+
+
+def ready(folder: Path, name: str, strategy: str, precision: str) -> Loop:
+    """A training before its first step."""
+    recipe = recipe_for(folder, strategy, precision)
+    encoded = steps.encode(recipe)
+    data = steps.prepare(recipe, encoded)
+    start = steps.initialise(recipe, data)
+    shards = folder / "store" / "steps" / "shard"
+    loop = build_loop(recipe, data.folder, shards, encoded.base.folder, start.folder, folder / "work" / name)
+    loop.begin()
+    return loop
+
+
+def in_turn(sides: dict[str, Callable[[], object]], turns: int) -> Times:
+    """Seconds of each side in each turn, in another order every time; the first turn warms up and does not count."""
+    times: Times = {name: [] for name in sides}
+    for turn in range(turns + 1):
+        for name in random.Random(turn).sample(list(sides), len(sides)):
+            began = time.perf_counter()
+            sides[name]()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def ratio(some: list[float], others: list[float]) -> float:
+    """The median of the ratios turn by turn."""
+    return statistics.median(one / other for one, other in zip(some, others, strict=True))
+
+
+def stepping(loop: Loop) -> Callable[[], object]:
+    """Takes the next step of a training's first epoch."""
+    rows, number = iter(loop.plans[0] * 3), iter(range(10**9))
+
+    def step() -> None:
+        switch(loop)
+        loop.stepper.step(next(rows), next(number), 0.5)
+
+    return step
+
+
+def switch(loop: Loop) -> None:
+    """Accelerate has one precision in a process: that of the side whose turn it is."""
+    loop.accelerator = loop.stepper.accelerator = accelerator(loop.recipe.execution)
+
+
+def bare(loop: Loop) -> Callable[[], object]:
+    """The same rows through a loop of five lines: forward, backward, clipping, AdamW."""
+    import torch
+
+    model, rows = loop.model, iter(loop.plans[0] * 3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
+
+    def step() -> None:
+        batch, targets = collate(loop.train, next(rows), loop.pad)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**batch).logits
+        torch.nn.functional.cross_entropy(logits.float(), targets).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def padding(loop: Loop) -> float:
+    """Tokens that go through the model in an epoch, over those that are text."""
+    lengths, budget = loop.train.lengths, loop.recipe.training.batch_tokens
+    parts = [part for rows in loop.plans[0] for part in within(rows, lengths, budget)]
+    return sum(len(part) * int(lengths[part].max()) for part in parts) / int(lengths.sum())
+
+
+def scoring(loop: Loop, sorted_by_length: bool) -> Callable[[], object]:
+    """Logits of all training rows: in parts of like length, or 32 at a time as they stand."""
+    import torch
+
+    every = np.arange(len(loop.train))
+    parts = within(every, loop.train.lengths, 4096) if sorted_by_length else np.array_split(every, len(every) // 32)
+
+    def score() -> None:
+        switch(loop)
+        loop.model.eval()
+        with torch.inference_mode(), loop.accelerator.autocast():
+            for part in parts:
+                loop.model(**collate(loop.train, part, loop.pad)[0])
+
+    return score
+
+
+def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
+    """Files to Parquet shards, by ours and by `datasets.map`."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    from pipeline_lib.data.shards import write_shard
+    from pipeline_lib.models.base import locate
+
+    recipe = recipe_for(folder, "full", "fp32")
+    tokenizer = AutoTokenizer.from_pretrained(locate(recipe.model))
+    many = folder / "many.tsv"
+    pd.concat([pd.read_csv(folder / "train.tsv", sep="\t", quoting=3)] * max(1, 20_000 // rows)).to_csv(
+        many, sep="\t", quoting=3, index=False
+    )
+
+    def ours() -> None:
+        with tempfile.TemporaryDirectory() as shard:
+            write_shard(recipe.data, recipe.objective, tokenizer, many, Path(shard))
+
+    def mapped() -> None:
+        frame = pd.read_csv(many, sep="\t", quoting=3).dropna()
+        table = datasets.Dataset.from_pandas(frame, preserve_index=False)
+        with tempfile.TemporaryDirectory() as shard:
+            table.map(lambda batch: tokenizer(batch["sentence"], truncation=True), batched=True).to_parquet(
+                f"{shard}/rows.parquet"
+            )
+
+    datasets.disable_progress_bars()
+    return {"ours": ours, "datasets.map": mapped}
+
+
+def keep(figures: dict[str, float], history: Path) -> None:
+    """Add the figures to those of earlier days, and draw them."""
+    history.parent.mkdir(parents=True, exist_ok=True)
+    known = [pd.read_parquet(history)] if history.exists() else []
+    now = pd.DataFrame({"at": datetime.now(UTC), "what": list(figures), "ratio": list(figures.values())})
+    frame = pd.concat([*known, now], ignore_index=True)
+    frame.to_parquet(history)
+    drawn = frame.pivot_table(index="at", columns="what", values="ratio")
+    drawn.plot(figsize=(9, 6), marker="o", logy=True).get_figure().savefig(history.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()

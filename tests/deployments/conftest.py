@@ -1,0 +1,139 @@
+"""One `tunesmith up` for all tests of this folder, in a folder and on ports of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UP = "import typer; from deployments.up.command import up; typer.run(up)"
+
+
+def until(true, seconds=60, what=""):
+    """Wait for something to become true, and give it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := true():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s: {what or true}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Running:
+    """A running `up`: its folder, its addresses, and what a test asks of its Prefect."""
+
+    def __init__(self, folder, *options, **environment):
+        self.folder, self.ports = folder, (free_port(), free_port())
+        self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
+        self.planted = folder / "planted"
+        self.planted.mkdir(parents=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+        paths = f"{ROOT}{os.pathsep}{Path(__file__).parent}"
+        own |= {"PYTHONPATH": paths, "PLANTED": str(self.planted), "PREFECT_HOME": str(folder / "home"), **environment}
+        ports = ["--prefect-port", str(self.ports[0]), "--mlflow-port", str(self.ports[1])]
+        with (folder / "said.txt").open("w") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", UP, *ports, *options], cwd=folder, env=own, stdout=said, stderr=said
+            )
+
+    until = staticmethod(until)
+
+    @property
+    def said(self):
+        return (self.folder / "said.txt").read_text()
+
+    def wait(self):
+        until(lambda: "Ctrl-C stops" in self.said or self.process.poll() is not None, 150, "up")
+        assert self.process.poll() is None, self.said
+        return self
+
+    def family(self):
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def child(self, *words):
+        """The process started by `up`, directly or not, with these words in its command."""
+        found = [each for each in self.family() if all(word in " ".join(each.cmdline()) for word in words)]
+        return found[0] if found else None
+
+    def ask(self, path, body=None, method="POST"):
+        data = None if method == "GET" else json.dumps(body or {}).encode()
+        request = urllib.request.Request(
+            f"{self.prefect}/api{path}", data, {"content-type": "application/json"}, method=method
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as page:
+                    return json.loads(page.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite was busy: Prefect's client tries again, too
+                    raise
+                time.sleep(0.5)
+
+    def start(self, deployment, parameters):
+        return self.ask(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
+
+    def deployment(self, name):
+        return self.ask(f"/deployments/name/{name}/{name}", method="GET")
+
+    def state(self, flow_run):
+        return self.ask(f"/flow_runs/{flow_run}", method="GET")["state"]
+
+    def ends(self, flow_run, name, seconds=90):
+        """Wait until a flow run has ended, and see that it ended so."""
+        ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+        state = until(lambda: (s := self.state(flow_run))["type"] in ended and s, seconds, f"{flow_run} {name}")
+        assert state["name"] == name, state
+        return state
+
+    def tasks(self, flow_run):
+        """Step -> its last task run."""
+        runs = self.ask("/task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+        runs.sort(key=lambda run: run["expected_start_time"])
+        return {run["name"].rsplit("-", 1)[0]: run for run in runs}
+
+    def retry(self, flow_run):
+        """What the button Retry does."""
+        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "Retry from a test"}
+        self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=90)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    """A running `up` whose deployment `planted` runs planted.py."""
+    up = Running(tmp_path_factory.mktemp("up"))
+    try:
+        up.wait()
+        kept = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")
+        told = up.deployment("finetune")
+        planted = {"name": "planted", "entrypoint": "planted.finetune", "pull_steps": []}
+        up.planted_id = up.ask("/deployments/", planted | {key: told[key] for key in kept})["id"]
+        yield up
+    finally:
+        up.stop()
+
+
+@pytest.fixture
+def asked(document):
+    """The recipe as a form sends it: store and MLflow are those of the worker."""
+    for key in ("store", "tracking_uri", "experiment"):
+        del document["execution"][key]
+    return document

@@ -1,0 +1,71 @@
+"""Rerun what failed, on a real server with a real worker; minutes. `pytest tests/deployments/test_rerun.py`."""
+
+import sqlite3
+
+
+def training_runs(running):
+    rows = "SELECT run_uuid, status FROM runs WHERE name = 'moods training'"
+    with sqlite3.connect(running.folder / "mlflow.db") as mlflow:
+        return mlflow.execute(rows).fetchall()
+
+
+def checkpoints(running):
+    """The steps of the checkpoints that there are."""
+    return {int(place.name.split("-")[1]) for place in (running.folder / "artifacts" / "work").glob("*/step-*")}
+
+
+def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_away(running, asked):
+    asked["training"]["epochs"], asked["execution"]["checkpoint_seconds"] = 150, 0.5
+    (running.planted / "evaluate").write_text("lasting")
+    (running.planted / "publish").write_text("passing")
+    run = running.start(running.planted_id, {"recipe": asked})
+
+    running.until(lambda: checkpoints(running), what="a checkpoint")
+    running.child("prefect.engine").kill()  # the flow's process, in the middle of its training
+    running.child("mlflow", "server").kill()
+    running.ends(run, "Crashed")
+    left = checkpoints(running)
+    running.until(lambda: "mlflow had ended and is started again" in running.said, what="MLflow again")
+
+    running.retry(run)
+    made = running.until(lambda: checkpoints(running) - left, what="the next checkpoint")
+    assert min(made) > max(left) > 0  # training went on, inside its epoch
+    assert "planted: a defect" in running.ends(run, "Failed")["message"]
+    told = running.tasks(run)
+    assert {told[step]["state"]["name"] for step in ("encode", "prepare", "initialise")} == {"Reused"}
+    assert told["evaluate"]["run_count"] == 1  # a defect is not tried again
+
+    running.retry(run)
+    running.ends(run, "Completed")
+    told = running.tasks(run)
+    assert told["finetune"]["state"]["name"] == "Reused"
+    assert told["publish"]["run_count"] == 2  # by itself: nobody had answered
+    assert [status for _, status in training_runs(running)] == ["FINISHED"]
+    (artifact,) = running.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    assert f"]({running.mlflow}/#/experiments/" in artifact["data"]
+    assert "| accuracy |" in artifact["data"]
+
+
+def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
+    asked["training"]["epochs"], asked["seed"] = 4000, 8
+    run = running.start(running.planted_id, {"recipe": asked})
+    running.until(
+        lambda: running.tasks(run).get("finetune", {}).get("state", {}).get("name") == "Running", what="training"
+    )
+    running.until(lambda: "RUNNING" in dict(training_runs(running)).values(), what="its run in MLflow")
+    running.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    running.ends(run, "Cancelled", seconds=30)
+    assert checkpoints(running)
+    assert training_runs(running)[-1][1] == "KILLED"
+
+    asked["data"]["columns"]["label"] = "no such column"
+    run = running.start(running.planted_id, {"recipe": asked})
+    assert "no such column" in running.ends(run, "Failed")["message"]
+    assert running.tasks(run)["encode"]["run_count"] == 1  # a mistake in a recipe is not tried again
+
+
+def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
+    (told,) = running.ask("/automations/filter")
+    assert told["trigger"]["posture"] == "Proactive"
+    assert told["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
+    assert told["actions"][0]["state"] == "CRASHED"

@@ -1,0 +1,49 @@
+"""The sweep flow in Prefect's own test server, side by side. `pytest tests/flows/test_sweep.py`."""
+
+import asyncio
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.sweep import sweep
+from pipeline_lib.recipe import check
+from pipeline_lib.sweep.trials import Sweep
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def last():
+    """The state's name of each task of the last flow run, by the task run's name, and its artifacts."""
+
+    async def read():
+        async with get_client() as client:
+            newest = max(await client.read_flow_runs(), key=lambda run: run.start_time)
+            tasks = [run for run in await client.read_task_runs() if run.flow_run_id == newest.id]
+            artifacts = [each for each in await client.read_artifacts() if each.flow_run_id == newest.id]
+            return {run.name: run.state.name for run in tasks}, artifacts
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_each_run_is_a_task_run_and_a_rerun_does_only_what_is_new(document, kind):
+    document["execution"] |= {"workers": 2, "task_runner": kind}
+    found = sweep([check(document)], Sweep(vary=["training.epochs=[1, 2]"]))
+    tasks, (artifact,) = last()
+    names = {name for name in tasks if name.startswith("moods")}
+    assert names == {"moods-epochs-1", "moods-epochs-2"}
+    assert {tasks[name] for name in names} == {"Completed"}
+    assert artifact.data.startswith("# accuracy on 12 test rows")
+    again = sweep([check(document)], Sweep(vary=["training.epochs=[1, 2, 3]"]))
+    tasks, _ = last()
+    assert {name: state for name, state in tasks.items() if name.startswith("moods")} == {
+        "moods-epochs-1": "Reused",
+        "moods-epochs-2": "Reused",
+        "moods-epochs-3": "Completed",
+    }
+    assert again.fingerprint != found.fingerprint

@@ -1,0 +1,210 @@
+"""A model's life behind the gate: first, unchanged, challenged, rolled back. `pytest tests/retrain/test_retrain.py`."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pipeline_lib.cache.pins import pins
+from pipeline_lib.cli import app
+from pipeline_lib.recipe import check
+from pipeline_lib.retrain import conclude
+from pipeline_lib.retrain import retrain as whole
+from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.retrain import retrain
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.strategies import LoRA
+from pipeline_lib.tracking.registry import Registry, Version
+
+
+@pytest.fixture
+def recipe(document, tmp_path, moods_csv):
+    """Named after the test, as one MLflow serves all tests; its data is a folder that can grow."""
+    (tmp_path / "rows").mkdir()
+    moods_csv.rename(tmp_path / "rows" / "1.csv")
+    test = tmp_path / "test.csv"
+    rows = [f"{text} {place},{mood}" for mood, text in MOODS for place in ("here", "at home", "in town", "today")]
+    test.write_text("\n".join(["text,mood", *rows]) + "\n")
+    document["name"] = tmp_path.name
+    document["data"]["source"] |= {"train": str(tmp_path / "rows"), "test": str(test)}
+    return check(document)
+
+
+MOODS = [("glad", "a sweet song"), ("glad", "what a fine day"), ("sad", "the soup is cold"), ("sad", "a long wait")]
+
+
+@pytest.fixture
+def registry(recipe):
+    return Registry(recipe.execution, recipe.name)
+
+
+def grow(tmp_path, name="2.csv", rows=("a fine song in the sun,glad", "the soup is lost,sad")):
+    (tmp_path / "rows" / name).write_text("\n".join(["text,mood", *rows]) + "\n")
+
+
+def untaught(recipe):
+    """The same recipe at a rate at which nothing is learned."""
+    idle = recipe.training.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
+    return recipe.model_copy(update={"training": idle})
+
+
+def test_a_first_model_is_promoted_and_the_same_again_is_nothing_to_do(recipe, registry, monkeypatch):
+    first = retrain(recipe, Gate())
+    assert (first.verdict, first.version, first.champion) == ("promoted", 1, None)
+    champion = registry.champion()
+    assert champion.tags["tunesmith.verdict"] == "promoted"
+    assert f"models:/{recipe.name}/1" in {name for names in pins(_root(recipe)).values() for name in names}
+    monkeypatch.setattr(whole.steps, "prepare", lambda *_, **__: pytest.fail("something was done"))
+    again = retrain(recipe, Gate())
+    assert again.verdict == "nothing to do"
+    assert again.reason == "every step is reused, and the champion is this model (version 1)"
+
+
+def _root(recipe):
+    from pipeline_lib.store.remote import open_store
+
+    return open_store(recipe.execution.store).root
+
+
+def test_a_better_challenger_takes_the_place_and_a_rollback_gives_it_back(recipe, registry, tmp_path):
+    retrain(untaught(recipe), Gate())
+    grow(tmp_path)
+    better = retrain(recipe, Gate())
+    assert (better.verdict, better.version, better.champion) == ("promoted", 2, 1)
+    assert better.numbers["accuracy.bound"] > 0
+    assert better.numbers["new_rows"] == 2
+    assert registry.champion().number == 2
+    assert json.loads(registry.champion().tags["tunesmith.numbers"])["accuracy.gain"] > 0
+    said = CliRunner().invoke(app, ["rollback", recipe.name, "--tracking-uri", recipe.execution.tracking_uri])
+    assert said.exit_code == 0, said.output
+    assert f"{recipe.name}: version 1 is the champion again" in said.output
+    assert registry.champion().number == 1
+    again = retrain(recipe, Gate())
+    assert (again.verdict, registry.champion().number) == ("nothing to do", 1)
+    assert "(version 2) was rolled back by" in again.reason
+    said = CliRunner().invoke(app, ["rollback", recipe.name, "--tracking-uri", recipe.execution.tracking_uri])
+    assert said.exit_code == 2
+    assert "has no champion before version 1. There is nothing to go back to." in said.output
+
+
+def test_a_worse_challenger_is_registered_with_the_reason_and_refused(recipe, registry, tmp_path):
+    retrain(recipe, Gate())
+    grow(tmp_path)
+    worse = retrain(untaught(recipe), Gate(margin=0.1))
+    assert (worse.verdict, worse.version, worse.champion) == ("refused", 2, 1)
+    assert "the challenger is not shown to be no more than 0.1 worse than the champion in accuracy" in worse.reason
+    assert registry.champion().number == 1
+    assert registry.versions()[0].tags["tunesmith.reason"] == worse.reason
+    again = retrain(untaught(recipe), Gate(margin=0.1))
+    assert again.verdict == "nothing to do"
+    assert f"(version 2) was refused: {worse.reason}" in again.reason
+    eased = retrain(untaught(recipe), Gate(margin=1))  # another gate judges anew, with nothing trained
+    assert (eased.verdict, eased.version, registry.champion().number) == ("promoted", 2, 2)
+
+
+def test_a_floor_holds_back_even_a_first_model(recipe, registry):
+    refused = retrain(untaught(recipe), Gate(floors=[{"metric": "accuracy", "bound": 0.99}]))
+    assert refused.verdict == "refused"
+    assert "beyond its bound of 0.99" in refused.reason
+    assert registry.champion() is None
+
+
+def test_the_champion_answers_today_as_its_own_evaluation_did(recipe, registry, tmp_path):
+    """Fetched from MLflow, with its own tokenizer, on rows that another run has encoded."""
+    from pipeline_lib import steps
+    from pipeline_lib.evaluation.outcome_file import read_outcome
+    from pipeline_lib.retrain.steps import rescore
+    from pipeline_lib.run import run
+
+    recipe = recipe.model_copy(update={"strategies": (LoRA(kind="lora", rank=2),)})
+    retrain(recipe, Gate())
+    before = read_outcome(run(recipe).scores.folder)
+    grow(tmp_path)
+    prepared = steps.prepare(recipe)
+    found = read_outcome(rescore(recipe, prepared, registry, registry.champion(), "a test").folder)
+    assert (found.rows == before.rows).all()
+    np.testing.assert_allclose(found.outcome.probabilities, before.outcome.probabilities, atol=1e-5)
+
+
+def test_other_labels_stop_before_anything_is_trained(recipe, registry, tmp_path, monkeypatch):
+    retrain(recipe, Gate())
+    grow(tmp_path, rows=["the sky is grey,calm", "a grey sky,calm"])
+    monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
+    with pytest.raises(RecipeError, match=r"has other labels than the champion knows \(new: calm\). Mend the data"):
+        retrain(recipe, Gate())
+    assert registry.champion().number == 1
+
+
+def test_drift_is_told_and_blocks_past_its_limit(recipe, tmp_path, monkeypatch):
+    retrain(recipe, Gate())
+    grow(tmp_path, rows=[f"unheard words {index},glad" for index in range(30)])
+    monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
+    blocked = retrain(recipe, Gate(drift={"labels": 0.2, "words": 0.5, "least_rows": 20}))
+    assert (blocked.verdict, blocked.version) == ("blocked", None)
+    assert "words drifted by 1.000 (limit 0.5)" in blocked.reason
+    assert "labels drifted by 0.5" in blocked.reason
+    assert "over 30 new rows" in blocked.reason
+
+
+def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
+    retrain(untaught(recipe), Gate())
+    told = retrain(recipe, Gate(seeds=3, margin=0.5))
+    assert told.verdict == "promoted", told.reason
+    assert {"accuracy.bound", "accuracy.seeds.bound"} <= told.numbers.keys()
+    assert len(registry.versions()) == 2  # of three challengers one is registered
+    assert retrain(recipe, Gate(seeds=3, margin=0.5)).verdict == "nothing to do"
+
+
+def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
+    retrain(recipe, Gate())
+    monkeypatch.setattr(conclude, "median", lambda _: 0)  # the recipe's own seed
+    told = retrain(recipe, Gate(seeds=2))
+    assert told.reason == "of 2 challengers the median counts, and the champion is this model (version 1)"
+    assert registry.champion().tags["tunesmith.verdict"] == "promoted"
+
+
+@pytest.mark.parametrize("where", ["register", "promote"])
+def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe, registry, where, monkeypatch):
+    retrain(untaught(recipe), Gate())
+    monkeypatch.setattr(Registry, where, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        retrain(recipe, Gate())
+    monkeypatch.undo()
+    assert registry.champion().number == 1
+    done = retrain(recipe, Gate())
+    assert (done.verdict, done.version) == ("promoted", 2)
+    assert (registry.champion().number, len(registry.versions())) == (2, 2)
+
+
+def test_a_champion_that_changed_meanwhile_is_not_replaced_unjudged(recipe, registry, tmp_path):
+    retrain(untaught(recipe), Gate())
+    stale = registry.champion()
+    retrain(recipe, Gate())
+    with pytest.raises(RecipeError, match=r"has another champion now \(version 2\). Run again"):
+        registry.promote(Version(3, "models:/m-0", {}), stale)
+
+
+def test_another_objective_is_another_model(recipe, document):
+    retrain(recipe, Gate())
+    document["objective"] = {"kind": "language_modeling", "modeling": "masked"}
+    document["data"]["source"].pop("test")
+    with pytest.raises(RecipeError, match="has a champion that was trained for text_classification. Name another"):
+        retrain(check(document), Gate())
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (["mood", "glad"], "data.columns.text = 'text': is no column of 2.csv"),
+        (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv cannot be used"),
+    ],
+    ids=["schema changed", "too many bad rows"],
+)
+def test_data_that_is_not_fit_stops_before_anything_is_trained(recipe, registry, tmp_path, monkeypatch, rows, told):
+    retrain(recipe, Gate())
+    (tmp_path / "rows" / "2.csv").write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
+    with pytest.raises(RecipeError, match=told):
+        retrain(recipe, Gate())
+    assert registry.champion().number == 1

@@ -1,0 +1,126 @@
+"""Batch prediction: shards, kills, models by address. `pytest tests/scoring`."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
+
+from pipeline_lib.cli import app
+from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.recipe import tracking_uri
+from pipeline_lib.run import run
+from pipeline_lib.schema import RecipeError
+from pipeline_lib.scoring import score as scoring
+from pipeline_lib.scoring.request import Scoring
+
+TEXTS = ["what a fine day at home", "the soup is cold in town", None, "a sweet song by the sea", " ", "i lost the game"]
+
+
+@pytest.fixture
+def trained(recipe):
+    return run(recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 1})}))
+
+
+@pytest.fixture
+def request_(trained, recipe, tmp_path):
+    for name, texts in (("a", TEXTS), ("b", TEXTS[:2])):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        table = pa.table({"id": range(len(texts)), "message": texts})
+        pq.write_table(table, tmp_path / "in" / f"{name}.parquet", row_group_size=4)
+    return Scoring(
+        model=str(trained.model.folder),
+        data=str(tmp_path / "in"),
+        out=str(tmp_path / "out"),
+        columns={"text": "message"},
+        shard_rows=2,
+        device="cpu",
+        store=recipe.execution.store,
+        tracking_uri=tracking_uri(recipe.execution),
+    )
+
+
+def done(request):
+    model = scoring.fetch(request)
+    return [scoring.score(request, model, file) for file in scoring.files(request)]
+
+
+def test_answers_stand_beside_the_rows_and_rows_without_text_have_none(request_, trained, tmp_path):
+    first, second = done(request_)
+    assert (first.rows, first.shards, second.rows, second.shards) == (6, 3, 2, 1)
+    assert second.reused == 1  # the same two rows as the first shard of the other file
+    table = pq.read_table(tmp_path / "out" / "a.parquet")
+    assert table["id"].to_pylist() == [0, 1, 2, 3, 4, 5]
+    assert table["answered"].to_pylist() == [True, True, False, True, False, True]
+    asked = [{"text": text} for text in TEXTS if text and text.strip()]
+    alone = Answerer(trained.model.folder / "model", device="cpu").answer(asked)
+    kept = [value for value in table["prediction"].to_pylist() if value is not None]
+    assert kept == alone["prediction"]
+    assert table["prediction"].to_pylist()[2] is None
+
+
+def test_a_rerun_answers_only_what_is_new_or_damaged(request_, tmp_path):
+    before = [each.shards for each in done(request_)]
+    whole = (tmp_path / "out" / "a.parquet").read_bytes()
+    (tmp_path / "out" / "a.parquet").unlink()
+    again = done(request_)
+    assert [each.reused for each in again] == before
+    assert (tmp_path / "out" / "a.parquet").read_bytes() == whole
+    kept = sorted((tmp_path / "store" / "steps" / "answers").glob("*/answers.parquet"))
+    kept[0].write_bytes(b"no longer Parquet")
+    assert sum(each.shards - each.reused for each in done(request_)) == 1
+    assert (tmp_path / "out" / "a.parquet").read_bytes() == whole
+
+
+def test_a_prediction_that_is_killed_goes_on_with_the_next_shard(request_, monkeypatch, tmp_path):
+    sound, calls = scoring._answer, []
+
+    def killed(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        sound(*given)
+
+    monkeypatch.setattr(scoring, "_answer", killed)
+    with pytest.raises(KeyboardInterrupt):
+        done(request_)
+    assert not list((tmp_path / "out").glob("*"))  # nothing half-written
+    monkeypatch.undo()
+    assert done(request_)[0].reused == 1
+
+
+def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, trained, tmp_path, monkeypatch):
+    client = MlflowClient(request_.tracking_uri)
+    name = f"moods-{tmp_path.name}"
+    client.create_registered_model(name)
+    version = client.create_model_version(name, trained.published["model"]).version
+    client.set_registered_model_alias(name, "champion", version)
+    registered = request_.model_copy(update={"model": f"models:/{name}@champion"})
+    from_folder = [each.shards for each in done(request_)]
+    assert [each.reused for each in done(registered)] == from_folder  # the same bytes, the same answers
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, **__: pytest.fail("fetched again"))
+    done(registered)
+    with pytest.raises(RecipeError, match="MLflow does not give it"):
+        done(registered.model_copy(update={"model": f"models:/{name}@challenger"}))
+
+
+def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
+    given = ["score", request_.model, request_.data, "--out", str(tmp_path / "out"), "--store", request_.store]
+    said = CliRunner().invoke(app, [*given, "--column", "text=message"])
+    assert said.exit_code == 0, said.output
+    assert "6 rows to" in said.output
+    said = CliRunner().invoke(app, given)
+    assert said.exit_code == 2
+    assert "columns.text = 'text': is no column of a.parquet, which has id, message" in said.output
+    said = CliRunner().invoke(app, [*given, "--column", "txt=message"])
+    assert "Did you mean 'text'?" in said.output
+    said = CliRunner().invoke(app, [*given[:3], "--out", request_.data])
+    assert "would write over" in said.output
+
+
+def test_paths_stay_where_a_worker_holds_them(request_, tmp_path, monkeypatch):
+    monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path / "in"))
+    with pytest.raises(RecipeError, match="lies outside of the folder"):
+        scoring.files(request_)
+    monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path))
+    assert len(scoring.files(request_)) == 2
