@@ -183,8 +183,9 @@ def changed_copy(folder, file):
     return root
 
 
-ALL = "shard prepare initialise checks finetune evaluate"
+ALL = "shard prepare initialise checks trunk finetune evaluate"
 TRAINED = "initialise checks finetune evaluate"
+LOADED = "initialise checks trunk finetune evaluate"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ TRAINED = "initialise checks finetune evaluate"
         (FULL, "strategies/through_peft.py", ""),
         (LORA, "strategies/lora.py", TRAINED),
         (LORA, "strategies/through_peft.py", TRAINED),
-        (LORA, "models/modules.py", TRAINED),
+        (LORA, "models/modules.py", LOADED),
         (LORA, "strategies/full.py", ""),
         (PROMPT, "strategies/virtual.py", TRAINED),
         (FULL, "strategies/__init__.py", ""),
@@ -213,9 +214,11 @@ TRAINED = "initialise checks finetune evaluate"
         (FULL, "data/sources/__init__.py", ""),
         (FULL, "data/shards.py", "shard"),
         (FULL, "data/splits.py", "prepare"),
-        (FULL, "models/build.py", TRAINED),
+        (FULL, "models/build.py", LOADED),
         (FULL, "training/loop.py", "finetune"),
-        (FULL, "training/batches.py", "checks finetune evaluate"),
+        (FULL, "training/batches.py", "checks trunk finetune evaluate"),
+        (FULL, "training/trunk.py", "trunk finetune"),
+        (FULL, "training/frozen.py", "finetune"),
         (FULL, "checks/labels.py", "checks"),
         (FULL, "evaluation/predict.py", "finetune evaluate"),
         (FULL, "evaluation/classification.py", "evaluate"),
