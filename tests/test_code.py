@@ -183,6 +183,7 @@ def changed_copy(folder, file):
     return root
 
 
+STEPS = "shard prepare initialise checks trunk finetune columns evaluate"
 ALL = "shard prepare initialise checks trunk finetune evaluate"
 TRAINED = "initialise checks finetune evaluate"
 LOADED = "initialise checks trunk finetune evaluate"
@@ -235,7 +236,7 @@ LOADED = "initialise checks trunk finetune evaluate"
 )
 def test_a_changed_file_makes_again_the_steps_that_run_it(tmp_path, recipe, file, again):
     root = changed_copy(tmp_path, file)
-    assert [step for step in ALL.split() if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
+    assert [step for step in STEPS.split() if step_code(step, recipe, root) != step_code(step, recipe)] == again.split()
 
 
 @pytest.mark.parametrize(
