@@ -66,8 +66,10 @@ class Registry:
             if known is None:
                 with _present():
                     self.client.create_registered_model(self.name)
+                logged = self.client.get_logged_model(model.removeprefix("models:/"))
+                # neither models:/ nor model_id: MLflow looks these up in the process's default store, not in this one
                 made = self.client.create_model_version(
-                    self.name, model, tags=tags, description=masked(why), model_id=model.removeprefix("models:/")
+                    self.name, logged.artifact_location, logged.source_run_id, tags=tags, description=masked(why)
                 )
                 return _version(made)
             for tag, value in tags.items():
