@@ -26,8 +26,10 @@ def markdown(decision: Decision, model: str) -> str:
     against = f" against version {decision.champion}" if decision.champion else ""
     told = [f"# {model}{version}: {decision.verdict}{against}", MEANS[decision.verdict], f"Reason: {decision.reason}."]
     if decision.numbers:
-        rows = [f"| {name} | {value:.4f} |" for name, value in decision.numbers.items()]
-        told.append("\n".join(["| what | value |", "| --- | --- |", *rows]))
+        from pipeline_lib.evaluation.report import markdown_table
+
+        rows = [(name, f"{value:.4f}") for name, value in decision.numbers.items()]
+        told.append(markdown_table(("what", "value"), rows))
     if drawn := _figure(decision):
         told.append(f"![the gain and its lower bound against the margin](data:image/png;base64,{drawn})")
     return "\n\n".join(told)

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline_lib.evaluation.compare import beyond_chance, draw, ends
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import Scored
+from pipeline_lib.evaluation.report import markdown_table
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.sweep.figure import pareto
 
@@ -123,6 +124,5 @@ def markdown(document: Mapping[str, Any]) -> str:
         ]
         for each in document["variants"]
     ]
-    lines = [head, ["---"] * len(head), *rows]
-    table = "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {document['metric']} on {document['rows']:,} test rows\n\n{document['said']}\n\n{table}\n"
+    title = f"# {document['metric']} on {document['rows']:,} test rows"
+    return f"{title}\n\n{document['said']}\n\n{markdown_table(head, rows)}\n"

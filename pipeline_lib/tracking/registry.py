@@ -66,8 +66,10 @@ class Registry:
             if known is None:
                 with _present():
                     self.client.create_registered_model(self.name)
+                logged = self.client.get_logged_model(model.removeprefix("models:/"))
+                # neither models:/ nor model_id: MLflow looks these up in the process's default store, not in this one
                 made = self.client.create_model_version(
-                    self.name, model, tags=tags, description=masked(why), model_id=model.removeprefix("models:/")
+                    self.name, logged.artifact_location, logged.source_run_id, tags=tags, description=masked(why)
                 )
                 return _version(made)
             for tag, value in tags.items():
@@ -119,7 +121,8 @@ class Registry:
     def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
         """Fetch what a version serves: the model's folder, and its base where it needs one."""
         with self._answering():
-            folder = Path(download_artifacts(version.model, dst_path=str(into), tracking_uri=self.uri))
+            place = self.client.get_logged_model(version.model.removeprefix("models:/")).artifact_location
+            folder = Path(download_artifacts(place, dst_path=str(into), tracking_uri=self.uri))
             parts: dict[str, Any] = Model.load(str(folder)).flavors["python_function"]["artifacts"]
         places = {name: folder / part["path"] for name, part in parts.items()}
         return places["model"], places.get("base")
