@@ -61,6 +61,7 @@ SCOPES = {
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
     "checks": Scope(("checks.checks",), ("objective", "strategies"), UNSEEN),
+    "trunk": Scope(("training.kept",), ("objective",), (*UNSEEN, "strategies", "regularizers")),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
     "columns": Scope(("data.columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),

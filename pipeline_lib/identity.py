@@ -8,9 +8,11 @@ from pipeline_lib.code import module_digests, step_scope
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.store import Step, file_digest
+from pipeline_lib.training.device import chosen
 
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
+TRUNK = ("torch", "transformers")
 SCORING = (
     "matplotlib",
     "numpy",
@@ -86,6 +88,13 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """The trained model; reads prepare, initialise, base."""
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
+
+
+def trunk_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
+    """What so many frozen layers put out for all rows; reads prepare and base. Neither head nor rate decides it."""
+    device, precision = chosen(recipe.execution)
+    parts = _parts(recipe, "objective") | {"layers": layers, "device": device, "precision": precision}
+    return _step("trunk", 1, recipe, parts, inputs, TRUNK)
 
 
 def columns_step(recipe: Recipe, prepared: str | None) -> Step:

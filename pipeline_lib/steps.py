@@ -21,9 +21,11 @@ from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors, masked
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
+from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact, Store
+from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 
 log = logging.getLogger("tunesmith")
 
@@ -105,10 +107,12 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.launch import launch_finetuned
 
-        work = store.work(step)
+        given, work = (prepared.folder, _shards(store), base.folder, initial.folder), store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
-        with ending_in_order(), LiveRun(recipe, step.fingerprint, by, work) as watch:
-            train(recipe, prepared.folder, _shards(store), base.folder, initial.folder, work, watch, folder)
+        with ending_in_order():
+            kept = _kept_trunk(recipe, prepared, initial, base, by)
+            with LiveRun(recipe, step.fingerprint, by, work) as watch:
+                train(recipe, *given, work, watch, folder, kept)
         return watch.facts()
 
     return _told(store.ensure(step, make, by))
@@ -174,6 +178,31 @@ def publish(
     aside.write_text(json.dumps(told), encoding="utf-8")
     os.replace(aside, receipt)
     return told
+
+
+def _kept_trunk(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, by: str) -> Path | None:
+    """The folder of what the frozen layers below all trained ones put out, where there are any and that can be kept."""
+    where, store = read_places(initial.folder / PLACES), open_store(recipe.execution.store)
+    why, layers = why_not_kept(recipe, where), trunk_layers(recipe, where)
+    if layers and not why:
+        from pipeline_lib.training.begun import Begun
+        from pipeline_lib.training.trunk import NotKept
+
+        inputs = {"prepare": prepared.digest, "base": base.digest}
+        steps = {count: identity.trunk_step(recipe, inputs, count) for count in range(layers, 0, -1)}
+
+        def make(folder: Path) -> None:
+            lower = next(((count, held.folder) for count, step in steps.items() if (held := store.find(step))), None)
+            begun = Begun.of(recipe, prepared.folder, _shards(store), base.folder, initial.folder)
+            begun.write_trunk(layers, lower, folder)
+
+        try:
+            return _told(store.ensure(steps[layers], make, by)).folder
+        except NotKept as reason:
+            why = str(reason)
+    if why:
+        log.info("%-11s not kept: %s", "trunk", why)
+    return None
 
 
 def _told(artifact: Artifact) -> Artifact:

@@ -14,7 +14,7 @@ from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.trials import Sweep, Trial
 from tasks.runners import task_runner
-from tasks.told import by, told
+from tasks.told import by
 
 
 @task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -44,4 +44,4 @@ def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Ar
     found = sweep.compare(planned, ended, settings, by())
     page = (found.folder / "comparison.md").read_text(encoding="utf-8")
     create_markdown_artifact(page, key="sweep-comparison", description=str(found.folder))
-    return told(found)
+    return found

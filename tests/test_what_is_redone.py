@@ -251,6 +251,31 @@ def test_how_a_run_is_carried_out_makes_nothing_anew(change):
     assert to_be_made(change.recipe) == []
 
 
+FROZEN = {
+    "a rate": (setting("training.learning_rate", 0.25), False),
+    "the batches": (setting("training.batch_size", 4), False),
+    "a regularizer": (setting("regularizers", [{"kind": "weight_decay", "value": 0.1}]), False),
+    "a precision": (setting("execution.precision", "bf16"), True),
+    "a changed row": (partial(of_text, file="moods.csv", old="a fine day at", new="a fine day near"), True),
+}
+
+
+@pytest.mark.parametrize(("make", "anew"), FROZEN.values(), ids=FROZEN)
+def test_what_makes_the_trunk_of_frozen_layers_anew(make, anew, change):
+    change.recipe["strategies"] = [{"kind": "partial", "last_layers": 1}]
+
+    def trained():
+        recipe = check(change.recipe)
+        data = steps.prepare(recipe)
+        steps.finetune(recipe, data, steps.initialise(recipe, data))
+        return {place.name for place in (change.folder / "store" / "steps" / "trunk").iterdir()}
+
+    before = trained()
+    make(change)
+    change.recipe["training"]["epochs"] = 2
+    assert (trained() != before) is anew
+
+
 def test_a_changed_row_leaves_the_start_alone_and_another_label_does_not(change):
     of_text(change, "moods.csv", "a fine day at", "a fine day near")
     recipe = check(change.recipe)

@@ -28,8 +28,14 @@ def chain(held: Held) -> dict[str, Any]:
         "software": facts.get("software"),
         "machine": facts.get("machine"),
         "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
-        "artifacts": [_artifact(told) for told in artifacts(manifests)],
+        "artifacts": [_artifact(told) for told in made(held)],
     }
+
+
+def made(held: Held) -> list[Mapping[str, Any]]:
+    """The manifests of all artifacts of a training and of its evaluations."""
+    evaluated = (told for run in held.evaluations for told in held.evaluated(run).values())
+    return [*artifacts(held.manifests), *evaluated]
 
 
 def artifacts(manifests: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

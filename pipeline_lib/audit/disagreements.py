@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pipeline_lib.audit import flow_states
-from pipeline_lib.audit.chain import artifacts
+from pipeline_lib.audit.chain import made
 from pipeline_lib.audit.kept import Kept, kept_by
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import check
@@ -47,9 +47,8 @@ def findings(held: Held, store: str | None = None) -> list[Finding]:
     ]
     if kept is None:
         return [*looked_at, Finding("store", why_not, sure=False)]
-    scored = [(run, told) for run in held.evaluations if (told := held.json(run, "manifest.json"))]
-    made = [*artifacts(held.manifests), *(told for _, told in scored)]
-    stored = [finding for told in made if (finding := _artifact(kept, told))]
+    stored = [finding for told in made(held) if (finding := _artifact(kept, told))]
+    scored = [(run, told) for run in held.evaluations if (told := held.evaluated(run).get("evaluate"))]
     metrics = [finding for run, told in scored for finding in _metrics(kept, run, told)]
     return [*looked_at, *stored, *metrics]
 

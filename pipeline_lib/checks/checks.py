@@ -16,7 +16,7 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, folder: Path) -> None:
-    """Write checks.json. What the recipe ignores is not looked for, so that it costs nothing."""
+    """Write checks.json; what the recipe ignores is not looked for."""
     levels = recipe.data.checks.model_dump()
     checks = _checks(recipe, prepared, shards, base, initial)
     asked = {name: check for name, check in checks.items() if levels[name] != "ignore"}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from pipeline_lib.objectives import Objective
+    from pipeline_lib.training.kept import Kept
 
 IGNORED = -100
 """The target of a token that is not learned; transformers' and PyTorch's own mark."""
@@ -120,6 +121,8 @@ class Encoded:
     aligned: bool = False
     rows: np.ndarray | None = None
     losses: np.ndarray | None = None
+    hidden: "Kept | None" = None
+    """What the model's trunk puts out for each input, where that is kept."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -50,36 +50,46 @@ def write_evaluation(
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
     answered = answerer.read(split)
     outcome: Any = objective.outcome(*answered)
-    metrics, figures = _asked(recipe), objective.figures(outcome, split.labels)
     predictions = _predictions(objective, split.rows, objective.answers(*answered))
     pq.write_table(predictions, folder / "predictions.parquet")
     write_outcome(outcome, split, objective.hidden, folder)
     lengths = row_lengths(split.encoded, len(split.rows)) if objective.by_row else np.array([])
+    figures = objective.figures(outcome, split.labels)
     if errors := objective.errors(outcome):
         pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
         figures["error_by_length"] = error_by_length(lengths, errors)
     if isinstance(outcome, Outcome) and outcome.one_label:
         known = {"test": (split, outcome)} | _validated(objective, prepared, shards, answerer)
         pq.write_table(suspect_rows(prepared, known), folder / "suspects.parquet")
+    _write_figures(recipe, figures, finetuned, folder / "figures")
     baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
     parts = sliced(recipe.evaluation.slices, lengths, columns)
-    scores = {
+    scores = _scores(recipe, outcome, split.labels, parts, baselines) | {"checks": findings}
+    told = json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "metrics.json").write_text(told, encoding="utf-8")
+    write_report(recipe, scores, prepared, finetuned, folder)
+
+
+def _scores(
+    recipe: Recipe,
+    outcome: Any,
+    labels: list[str],
+    slices: Mapping[str, np.ndarray],
+    baselines: Mapping[str, Outcome | Sums],
+) -> dict[str, Any]:
+    """What metrics.json holds of a model's outcome, of the slices' rows in it, and of the baselines."""
+    metrics = _asked(recipe)
+    return {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
         "metrics": _score(recipe, outcome, metrics),
         "slices": [
             {"name": name, "rows": len(rows), "metrics": _score(recipe, outcome.take(rows), metrics)}
-            for name, rows in parts.items()
+            for name, rows in slices.items()
         ],
-        "per_class": _plain(objective.per_class(outcome, split.labels)),
-        "checks": findings,
+        "per_class": _plain(recipe.objective.per_class(outcome, labels)),
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }
-    (folder / "metrics.json").write_text(
-        json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
-    )
-    _write_figures(recipe, figures, finetuned, folder / "figures")
-    write_report(recipe, scores, prepared, finetuned, folder)
 
 
 def _asked(recipe: Recipe) -> dict[str, Metric]:

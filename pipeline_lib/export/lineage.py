@@ -76,13 +76,17 @@ def manifests(folder: Path) -> dict[str, Any]:
 
     What the store has no more is left out.
     """
-    found, root = {"finetune": manifest_of(folder)}, folder.parents[2]
-    for step in ("base", "prepare", "initialise"):
-        if place := _holding(root, step, found["finetune"]["identity"]["inputs"][step]):
-            found[step] = manifest_of(place)
+    found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise")}
     read = set(found.get("prepare", {}).get("identity", {}).get("inputs", {}).values())
-    shards = map(manifest_of, _newest(root, "shard") if read else ())
+    shards = map(manifest_of, _newest(folder.parents[2], "shard") if read else ())
     return found | {"shards": [told for told in shards if content_digest(told.get("files", {})) in read]}
+
+
+def manifests_read(folder: Path, *steps: str) -> dict[str, Any]:
+    """The manifests of what an artifact has read of these steps, as far as the store has it."""
+    inputs, root = _inputs(folder), folder.parents[2]
+    places = {step: _holding(root, step, inputs[step]) for step in steps if step in inputs}
+    return {step: manifest_of(place) for step, place in places.items() if place}
 
 
 def is_hub_id(name: str) -> bool:

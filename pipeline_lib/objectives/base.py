@@ -68,6 +68,11 @@ class ObjectiveSection(Section):
         parameters: those that the base does not have. `config` overrides values of the model's configuration."""
         raise NotImplementedError
 
+    @property
+    def varies(self) -> bool:
+        """Whether `corrupt` hides something else in every step."""
+        return False
+
     def corrupt(
         self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor"
     ) -> "tuple[dict[str, Tensor], Tensor]":

@@ -108,6 +108,11 @@ class LanguageModeling(ObjectiveSection):
             raise RecipeError("objective.modeling", self.modeling, problem, "Choose another base, or causal")
         return ids
 
+    @property
+    def varies(self) -> bool:
+        """Where not every next token is predicted."""
+        return self.modeling != "causal"
+
     def corrupt(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "tuple[dict[str, Tensor], Tensor]":
         """The batch with gaps, and what is to fill them."""
         import torch

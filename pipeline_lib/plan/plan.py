@@ -1,7 +1,7 @@
 """What a run would do, step by step, and why; nothing is made and no model is loaded."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,21 +13,29 @@ from pipeline_lib.plan.explain import when, why
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact, Step, Store
+from pipeline_lib.strategies.base import Place
+from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 from pipeline_lib.training.parameters import ParameterRow, resolve
 
 
 class Planned(NamedTuple):
-    """A step: the artifact that will be reused, or why it has to be made; `of` names a shard's file."""
+    """A step: what will be reused, or why it has to be made, or why it is not `kept`; `of` names a shard's file."""
 
     step: str
     of: str
     artifact: Artifact | None
     why: str
+    kept: bool = True
+
+    @property
+    def status(self) -> str:
+        """What will become of it."""
+        return "reused" if self.artifact else "to be made" if self.kept else "not kept"
 
     def __str__(self) -> str:
         if self.artifact:
             return f"reused {self.artifact.short} of {when(self.artifact.made['at'])}"
-        return f"to be made: {self.why}"
+        return f"{self.status}: {self.why}"
 
 
 @dataclass
@@ -70,15 +78,27 @@ def plan(recipe: Recipe) -> Plan:
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
     found = made.add(identity.checks_step(recipe, inputs))
     model = made.add(identity.finetune_step(recipe, inputs))
-    scored = {"prepare": digest(prepared), "checks": digest(found), "finetune": digest(model)}
-    if recipe.evaluation.columns:
-        scored["columns"] = digest(made.add(identity.columns_step(recipe, digest(prepared))))
-    made.add(identity.evaluate_step(recipe, scored))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
         where = read_places(initial.folder / PLACES)
         made.parameters = resolve(where, recipe.strategies, recipe.training.learning_rate, decay)
+        if not model:
+            _add_trunk(made, recipe, {"prepare": digest(prepared), "base": base}, where)
+    scored = {"prepare": digest(prepared), "checks": digest(found), "finetune": digest(model)}
+    if recipe.evaluation.columns:
+        scored["columns"] = digest(made.add(identity.columns_step(recipe, digest(prepared))))
+    made.add(identity.evaluate_step(recipe, scored))
     return made
+
+
+def _add_trunk(made: Plan, recipe: Recipe, inputs: identity.Inputs, where: Collection[Place]) -> None:
+    """What training goes on from, before it: known once there are places, and looked up only for a training to come."""
+    training = made.planned.pop()
+    if why_not := why_not_kept(recipe, where):
+        made.planned.append(Planned("trunk", "", None, why_not, kept=False))
+    elif layers := trunk_layers(recipe, where):
+        made.add(identity.trunk_step(recipe, inputs, layers))
+    made.planned.append(training)
 
 
 def digest(artifact: Artifact | None) -> str | None:

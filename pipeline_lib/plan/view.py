@@ -48,7 +48,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         {
             "step": each.step,
             **({"file": each.of} if each.of else {}),
-            "status": "reused" if each.artifact else "to be made",
+            "status": each.status,
             "fingerprint": each.artifact.fingerprint if each.artifact else None,
             "why": each.why,
         }

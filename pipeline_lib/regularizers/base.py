@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 class RegularizerSection(Section):
     """What holds a model back from over-fitting."""
 
+    acts_everywhere: ClassVar[bool] = False
+    """Whether it acts in training in frozen layers too; else those below the lowest trained one are without dropout."""
     needs_start: ClassVar[bool] = False
     """Whether the hooks ask for the weights as they were before training."""
 

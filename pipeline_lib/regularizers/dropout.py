@@ -27,8 +27,8 @@ class Dropout(RegularizerSection):
     """In training each unit is zero with probability p, the others are scaled by 1 / (1 - p) (Srivastava et al. 2014,
     section 4).
 
-    It acts wherever the family has dropout: BERT in every layer, Llama in attention alone. The trained model's
-    configuration keeps the base's values.
+    It acts wherever the family has dropout: BERT in every layer, Llama in attention alone; not in frozen layers below
+    the lowest trained one. The trained model's configuration keeps the base's values.
     """
 
     kind: Literal["dropout"]

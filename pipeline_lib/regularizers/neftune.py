@@ -1,6 +1,6 @@
 """Add noise to what the model reads."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ class Neftune(RegularizerSection):
     L is the length of the input with its padding, as in the authors' code, and d the size of an embedding. An
     encoder-decoder has one table for both sides, and both get noise. Virtual tokens get none.
     """
+
+    acts_everywhere: ClassVar[bool] = True
 
     kind: Literal["neftune"]
     alpha: Annotated[float, Field(ge=0)] = 5.0

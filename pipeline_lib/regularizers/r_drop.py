@@ -1,6 +1,6 @@
 """Make two passes with other dropout agree."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,8 @@ class RDrop(RegularizerSection):
     That is one half of the loss in section 2.1, NLL_p + NLL_q + alpha/2 (KL(p|q) + KL(q|p)), so that losses and
     gradients keep the size that they have with one pass; alpha weighs the same. A step takes twice the time.
     """
+
+    acts_everywhere: ClassVar[bool] = True
 
     kind: Literal["r_drop"]
     alpha: Annotated[float, Field(ge=0)] = 1.0

@@ -14,6 +14,9 @@ class Partial(StrategySection):
     The last n layers: Lee, Tang and Lin 2019, "What would Elsa do?". Bias terms only: BitFit (Ben Zaken, Goldberg and
     Ravfogel 2022, section 3), where of W x + b only b is learned. Gradual unfreezing: ULMFiT (Howard and Ruder 2018,
     section 3.3), where the uppermost layer is trained for an epoch, then one more at each epoch.
+
+    What stays frozen in all epochs below the lowest trained layer computes without dropout: what it puts out never
+    changes, so that it is computed once and kept.
     """
 
     kind: Literal["partial"]

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline_lib import identity, steps
 from pipeline_lib.data.pool import one_by_one
@@ -12,6 +13,9 @@ from pipeline_lib.run import RunOutcome, run
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, trials
+
+if TYPE_CHECKING:
+    from pipeline_lib.evaluation.outcome_file import Scored
 
 Ended = Mapping[str, RunOutcome | BaseException]
 """What came of each run, by its recipe's name."""
@@ -37,11 +41,12 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
 def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) -> Artifact:
     """The comparison of the runs that ended well; then raises the error of the first that did not."""
     done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
-    artifact = _compared(done, settings, by) if done else None
     failed = {name: error for name, error in ended.items() if isinstance(error, BaseException)}
-    if artifact is None or failed:
+    if not done:
         _raise_first(failed)
-    assert artifact is not None
+    artifact = _compared(done, settings, by)
+    if failed:
+        _raise_first(failed)
     return artifact
 
 
@@ -68,14 +73,14 @@ def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str
     return artifact
 
 
-def _facts(outcome: RunOutcome):
+def _facts(outcome: RunOutcome) -> "tuple[Scored, int, float]":
     from pipeline_lib.evaluation.outcome_file import read_outcome
 
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
     return read_outcome(outcome.scores.folder), summary["trained_parameters"], outcome.model.made["seconds"]
 
 
-def _raise_first(failed: Mapping[str, BaseException]) -> None:
+def _raise_first(failed: Mapping[str, BaseException]) -> NoReturn:
     (name, first), *others = failed.items()
     first.add_note(f"in {name}; the other runs are kept, and the same command runs again what failed")
     for other, error in others[:5]:

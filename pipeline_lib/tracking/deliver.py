@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from pipeline_lib.export.lineage import manifests_read
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.schema import RecipeError, Unanswered
 from pipeline_lib.store.store import Artifact
-from pipeline_lib.tracking.describe import complete, describe
+from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.served_model import log_model
@@ -90,6 +91,7 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
     log_scores(tracker, run, training, prepared, told, made)
     _tag_findings(tracker, training, told["checks"])
+    client.log_dict(run_id, manifests_read(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
 

@@ -76,6 +76,11 @@ class Held:
         """By step; `shards` is a list."""
         return self.json(self.training, MANIFESTS) or {}
 
+    def evaluated(self, run: Told) -> dict[str, Any]:
+        """The manifests of an evaluation and of what it alone has read, by step; empty before it is told whole."""
+        told = self.json(run, "manifest.json")
+        return (self.json(run, MANIFESTS) or {}) | ({"evaluate": told} if told else {})
+
     @cached_property
     def data(self) -> list[DataFile]:
         """The files that were read."""

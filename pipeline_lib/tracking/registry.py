@@ -4,11 +4,14 @@ The alias `champion` is the one thing that moves, in one call and last of all: a
 in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion

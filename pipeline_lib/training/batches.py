@@ -54,7 +54,7 @@ def collate(
     encoded: Encoded, rows: Sequence[int] | np.ndarray, pad: int, device: "torch.device | str" = "cpu"
 ) -> "tuple[dict[str, Tensor], Tensor]":
     """Right-padded int64 tensors [rows, longest] for the model (input_ids, attention_mask, token_type_ids for pairs),
-    and the targets of these rows."""
+    with what is kept of its trunk `hidden` [rows, longest or 1, width], and the targets of these rows."""
     import torch
 
     lengths = encoded.ids.lengths[rows]
@@ -67,4 +67,6 @@ def collate(
     wanted = encoded.targets
     targets = wanted.padded(rows, IGNORED) if isinstance(wanted, Ragged) else wanted[rows]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+    if encoded.hidden is not None:
+        tensors["hidden"] = encoded.hidden.padded(rows).to(device)
     return tensors, torch.from_numpy(targets).to(device)

@@ -10,6 +10,8 @@ from pipeline_lib.schema import RecipeError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Device = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "bf16", "fp16"]
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # as in malloc.h
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: rank 0 may validate for long, and that one died the launcher sees at once."""
@@ -23,31 +25,40 @@ def accelerator(execution: Execution) -> "Accelerator":
     from accelerate.utils import InitProcessGroupKwargs
 
     _keep_freed_memory()
-    gpu = torch.cuda.is_available() and execution.device != "cpu"
-    if execution.device == "cuda" and not gpu:
-        raise RecipeError("execution.device", "cuda", "there is no GPU that torch can use", "Choose cpu or auto")
-    if execution.precision == "fp16" and not gpu:
-        raise RecipeError("execution.precision", "fp16", "needs a GPU", "Choose bf16, fp32 or auto")
+    device, precision = chosen(execution)
+    gpu = device == "cuda"
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
         raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
     AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes, each its own way
     waiting = InitProcessGroupKwargs(timeout=PATIENCE)
-    return Accelerator(mixed_precision=_precision(execution.precision, gpu), cpu=not gpu, kwargs_handlers=[waiting])
+    mixed = {"fp32": "no"}.get(precision, precision)
+    return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])
 
 
-def precision_of(accelerator: "Accelerator") -> Literal["fp32", "bf16", "fp16"]:
-    """What a recipe calls the precision that an accelerator computes in."""
-    return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
+def chosen(execution: Execution) -> tuple[Device, Precision]:
+    """The device and precision that an execution gets; asks torch only for what the recipe leaves open.
 
-
-def _precision(asked: str, gpu: bool) -> str:
+    Raises RecipeError where the machine has not got what the recipe asks for.
+    """
+    if execution.device == "cpu" and execution.precision in ("fp32", "bf16"):
+        return "cpu", execution.precision
     import torch
 
-    if asked != "auto":
-        return {"fp32": "no"}.get(asked, asked)
+    gpu = torch.cuda.is_available() and execution.device != "cpu"
+    if execution.device == "cuda" and not gpu:
+        raise RecipeError("execution.device", "cuda", "there is no GPU that torch can use", "Choose cpu or auto")
+    if execution.precision == "fp16" and not gpu:
+        raise RecipeError("execution.precision", "fp16", "needs a GPU", "Choose bf16, fp32 or auto")
+    if execution.precision != "auto":
+        return ("cuda" if gpu else "cpu"), execution.precision
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if bf16 else "no"
+    return ("cuda" if gpu else "cpu"), "bf16" if bf16 else "fp32"
+
+
+def precision_of(accelerator: "Accelerator") -> Precision:
+    """What a recipe calls the precision that an accelerator computes in."""
+    return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
 
 
 def _keep_freed_memory() -> None:

@@ -2,30 +2,34 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline_lib.data.dataset import Split, encoded_split
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.models.build import load_initial, write_trained
-from pipeline_lib.models.prompts import prompted
+from pipeline_lib.models.build import write_trained
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.training.begun import Begun
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.device import accelerator, precision_of
+from pipeline_lib.training.device import precision_of
+from pipeline_lib.training.kept import with_kept
 from pipeline_lib.training.loop import Loop, Watch
 from pipeline_lib.training.parameters import thaw, write_table
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 def write_finetuned(
-    recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch, folder: Path
+    recipe: Recipe,
+    prepared: Path,
+    shards: Path,
+    base: Path,
+    initial: Path,
+    work: Path,
+    watch: Watch,
+    folder: Path,
+    kept: Path | None = None,
 ) -> None:
     """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints.
 
-    In one of several processes: train with the others, and let rank 0 write.
+    `kept` holds what the model's trunk puts out, if that is kept. In one of several processes: train with the others,
+    and let rank 0 write.
     """
-    loop = build_loop(recipe, prepared, shards, base, initial, work, watch)
+    loop = build_loop(recipe, prepared, shards, base, initial, work, watch, kept)
     loop.run()
     if not loop.accelerator.is_main_process:
         return
@@ -37,23 +41,26 @@ def write_finetuned(
 
 
 def build_loop(
-    recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch = lambda _: None
+    recipe: Recipe,
+    prepared: Path,
+    shards: Path,
+    base: Path,
+    initial: Path,
+    work: Path,
+    watch: Watch = lambda _: None,
+    kept: Path | None = None,
 ) -> Loop:
     """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
-    model, head = load_initial(base, initial, recipe.regularizers)
-    tokenizer = load_tokenizer(initial)
-    train, validation = (
-        _ready(recipe, tokenizer, encoded_split(prepared, shards, split, recipe.objective))
-        for split in ("train", "validation")
-    )
+    begun = Begun.of(recipe, prepared, shards, base, initial)
+    trunk = begun.trunk()
+    train, validation = begun.train.encoded, begun.validation
+    if trunk and kept:
+        train = with_kept(train, trunk, kept, "train")
+        validation = validation._replace(encoded=with_kept(validation.encoded, trunk, kept, "validation"))
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
-    table = thaw(model, head, recipe.strategies, recipe.training.learning_rate, decay)
-    pad, here = tokenizer.pad_token_id, accelerator(recipe.execution)
-    return Loop(recipe, model, head, table, train.encoded, validation, pad, here, Checkpoints(work), watch)
-
-
-def _ready(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", split: Split) -> Split:
-    return split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer))
+    table = thaw(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
+    of_model, here = (begun.model, begun.head, table), begun.here
+    return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch)
 
 
 def _write_history(loop: Loop, path: Path) -> None:

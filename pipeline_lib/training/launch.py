@@ -37,13 +37,21 @@ KINDS: dict[str, type[Exception]] = {
 
 
 def launch_finetuned(
-    recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, work: Path, watch: Watch, folder: Path
+    recipe: Recipe,
+    prepared: Path,
+    shards: Path,
+    base: Path,
+    initial: Path,
+    work: Path,
+    watch: Watch,
+    folder: Path,
+    kept: Path | None = None,
 ) -> None:
     """`write_finetuned` in `execution.processes` processes; raises what the first of them to fail has raised."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    folders = [str(path) for path in (prepared, shards, base, initial, work, folder)]
+    folders = [str(path) for path in (prepared, shards, base, initial, work, folder, kept) if path]
     with TemporaryDirectory(prefix="tunesmith-") as place:
         job = {"recipe": recipe.model_dump(mode="json"), "folders": folders, "launcher": os.getpid()}
         Path(place, JOB).write_text(json.dumps(job), encoding="utf-8")

@@ -23,6 +23,7 @@ from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
+from pipeline_lib.training.trunk import Trunk
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,6 +48,7 @@ class Loop:
     pad: int
     accelerator: "Accelerator"
     checkpoints: Checkpoints
+    trunk: Trunk | None = None
     watch: Watch = lambda records: None
     interrupts: Interrupts = field(default_factory=Interrupts)
 
@@ -65,9 +67,8 @@ class Loop:
         self.model.to(self.accelerator.device)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
         weights = self._weights()
-        self.stepper = Stepper(
-            self.recipe, self.model, weights, self.head, self.train, self.pad, self.accelerator, self.optimizer
-        )
+        of_model, here = (self.model, weights, self.head), self.accelerator
+        self.stepper = Stepper(self.recipe, *of_model, self.train, self.pad, here, self.optimizer, self.trunk)
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
         self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
@@ -152,6 +153,7 @@ class Loop:
 
         def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
             batch, targets = objective.corrupt(self.model, batch, targets)
+            batch = self.trunk.feed(batch) if self.trunk else batch
             logits = objective.forward(self.model, batch, targets)
             losses.append(float(objective.loss(logits, targets)))
             return objective.read(logits, targets)

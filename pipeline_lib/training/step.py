@@ -11,6 +11,7 @@ from pipeline_lib.data.dataset import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.batches import collate, within
 from pipeline_lib.training.ranks import add_up
+from pipeline_lib.training.trunk import Trunk
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,6 +32,7 @@ class Stepper:
     pad: int
     accelerator: "Accelerator"
     optimizer: "AcceleratedOptimizer"
+    trunk: Trunk | None = None
     start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
     """The weights before training, where a regularizer asks for them."""
 
@@ -89,6 +91,7 @@ class Stepper:
         objective = self.recipe.objective
         batch, targets = collate(self.train, rows, self.pad, self.accelerator.device)
         batch, targets = objective.corrupt(self.model, batch, targets)
+        batch = self.trunk.feed(batch) if self.trunk else batch
         logits = self._forward(batch, targets)
         loss = objective.loss(logits, targets, self.smoothing) / units
         added = sum(self._second(logits, batch, targets, units))

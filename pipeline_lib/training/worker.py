@@ -47,10 +47,10 @@ def _train(job: dict[str, Any], place: Path) -> None:
 
     from pipeline_lib.training.finetune import write_finetuned
 
-    prepared, shards, base, initial, work, folder = map(Path, job["folders"])
+    prepared, shards, base, initial, work, folder, *kept = map(Path, job["folders"])
 
     def train(watch: Watch) -> None:
-        write_finetuned(check(job["recipe"]), prepared, shards, base, initial, work, watch, folder)
+        write_finetuned(check(job["recipe"]), prepared, shards, base, initial, work, watch, folder, *kept)
 
     if os.environ["RANK"] == "0":
         with (place / CHANNEL).open("w", encoding="utf-8") as channel:

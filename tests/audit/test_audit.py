@@ -28,8 +28,9 @@ def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
     assert data["digest"] == file_digest(ran.folder / "moods.csv")[:32]
     assert link["base"]["files"]["model.safetensors"]
     assert {"pipeline_lib.training.loop", "pipeline_lib.data.shards"} <= link["code"]["modules"].keys()
-    assert [told["step"] for told in link["artifacts"]] == ["base", "shard", "prepare", "initialise", "finetune"]
-    assert link["artifacts"][-1]["fingerprint"] == ran.outcome.model.fingerprint
+    steps = {told["step"]: told["fingerprint"] for told in link["artifacts"]}
+    assert [*steps] == ["base", "shard", "prepare", "initialise", "finetune", "checks", "evaluate"]
+    assert (steps["finetune"], steps["evaluate"]) == (ran.outcome.model.fingerprint, ran.outcome.scores.fingerprint)
 
 
 def test_every_run_and_model_leads_to_its_training(ran):

@@ -10,13 +10,14 @@ from pipeline_lib.objectives import CausalLM, QuestionAnswering, TextClassificat
 
 LEARNED = ["the soup is cold", "a fine day", "a fine day", "it rains on my new shoes every single day"]
 HELD = ["a fine day", "nobody came", "it rains on my new shoes every single time"]
+PLACES = pa.schema([("file", pa.string()), ("line", pa.int64())])
 
 
 def splits(train, test):
     """Splits as `checks` has them, each row on a line of its own, and their texts."""
     read = {"train": train, "validation": [], "test": test}
     tables = {
-        name: pa.table({"file": [f"{name}.csv"] * len(some), "line": [row + 2 for row in range(len(some))]})
+        name: pa.table([[f"{name}.csv"] * len(some), range(2, len(some) + 2)], schema=PLACES)
         for name, some in read.items()
     }
     return tables, read

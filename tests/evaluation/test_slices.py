@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mlflow.tracking import MlflowClient
 
 from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.evaluation.slices import ByColumn, ByLength, row_lengths, sliced
@@ -78,6 +79,12 @@ def test_each_slice_is_scored_as_its_rows_are_and_another_slice_makes_only_score
         assert each["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(wanted[each["name"]]))
         assert (each["metrics"]["accuracy"]["low"] is None) == (each["rows"] == 1)
     assert "By slice" in second.report.read_text()
+    client = MlflowClient(placed["execution"]["tracking_uri"])
+    logged = client.get_run(second.published["evaluation"].split()[0]).data.metrics
+    for each in told["slices"]:
+        score = each["metrics"]["accuracy"]
+        for what, end in (("value", ""), ("low", "/low"), ("high", "/high")):
+            assert logged.get(f"slice/{each['name']}/accuracy{end}") == score[what]
     placed["evaluation"]["slices"] = SLICES[1:]
     assert [each.step for each in plan(check(placed)).planned if not each.artifact] == ["evaluate"]
 

@@ -52,7 +52,7 @@ def ran(document, tiny, tmp_path):
     def train(strategies, family="bert", **changes):
         document["model"]["base"], document["strategies"] = str(tiny[family]), strategies
         document["training"]["epochs"] = 2
-        document["evaluation"] = {"baselines": ["majority"]}
+        document["evaluation"] = {"baselines": ["majority"], "slices": [{"kind": "length", "edges": [8]}]}
         path = tmp_path / "moods.yaml"
         path.write_text(json.dumps(document | changes), encoding="utf-8")
         return SimpleNamespace(outcome=run(check(document | changes)), recipe=path, out=tmp_path / "plain")
@@ -131,7 +131,8 @@ def test_a_recipe_that_was_not_run_is_told_with_the_command(document, tmp_path):
     path.write_text(json.dumps(document), encoding="utf-8")
     said = CliRunner().invoke(app, ["export", str(path), str(tmp_path / "plain"), "seed=8"])
     assert said.exit_code == 2
-    assert "has not been run: the store lacks base, shard, prepare, initialise, finetune, evaluate" in said.output
+    lacking = "base, shard, prepare, initialise, checks, finetune, evaluate"
+    assert f"has not been run: the store lacks {lacking}" in said.output
     assert f"tunesmith run {path} seed=8" in said.output
 
 
@@ -162,6 +163,8 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     accuracy = scores["metrics"]["accuracy"]
     assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in text
     assert "majority" in text
+    for part in scores["slices"]:
+        assert f"| {part['name']} | {part['rows']} (few) | {part['metrics']['accuracy']['value']:.4f} (" in text
     assert f"| train | moods.csv | 60 | 0 | `{hashlib.sha256(moods_csv.read_bytes()).hexdigest()}` |" in text
     assert "Rows used: 36 train, 12 validation, 12 test." in text
     assert (

@@ -27,6 +27,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training": {"epochs": 4, "batch_size": 10},
         "execution": {"checkpoint_seconds": 2},
     },
+    "frozen": {  # a trunk that is made inside of the training
+        "strategies": [{"kind": "partial", "last_layers": 1}],
+        "training": {"epochs": 2},
+        "execution": {"checkpoint_seconds": 2},
+    },
     "start": {  # regularizers that ask for the weights before training
         "strategies": [{"kind": "lora", "rank": 2}],
         "regularizers": [{"kind": "r_drop"}, {"kind": "mixout", "probability": 0.5}, {"kind": "l2_sp", "value": 0.1}],

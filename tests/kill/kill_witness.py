@@ -143,12 +143,12 @@ def _watch_steps(witness: Witness) -> None:
     make, train = Store._make, Stepper.step
 
     def making(store: Store, step: Any, *args: Any) -> Any:
-        witness.stage = step.name
+        around, witness.stage = witness.stage, step.name  # a training makes its trunk
         witness.tell("make", step.name)
         try:
             return make(store, step, *args)
         finally:
-            witness.stage = "between"
+            witness.stage = around
 
     def training(stepper: Stepper, rows: Any, step: int, rate: float) -> Any:
         witness.deed("step", step)

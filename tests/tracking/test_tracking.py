@@ -63,6 +63,31 @@ def test_scores_figures_and_predictions_are_there(recipe, client):
     assert {"report.html", "predictions.parquet", "figures"} <= files
 
 
+def test_scores_are_linked_to_the_model_and_the_rows_and_the_model_can_be_asked(recipe, client, tracking_uri):
+    import mlflow
+
+    outcome = run(recipe)
+    told = runs(client, recipe)
+    model = client.get_logged_model(outcome.published["model"].removeprefix("models:/"))
+    scores = told["moods evaluation"].data.metrics
+    linked = {metric.key: metric for metric in model.metrics}
+    assert {name: metric.value for name, metric in linked.items()} == {
+        name: value for name, value in scores.items() if name.startswith("test/")
+    }
+    rows = linked["test/accuracy"]
+    assert (rows.dataset_name, rows.dataset_digest) == ("moods test rows", outcome.data.digest[:32])
+    evaluation = client.get_run(told["moods evaluation"].info.run_id)
+    assert [each.model_id for each in evaluation.inputs.model_inputs] == [model.model_id]
+    training = client.get_run(told["moods training"].info.run_id)
+    assert [each.model_id for each in training.outputs.model_outputs] == [model.model_id]
+    assert (model.status, model.source_run_id) == ("READY", training.info.run_id)
+    mlflow.set_tracking_uri(tracking_uri)
+    served = mlflow.pyfunc.load_model(outcome.published["model"])
+    first = pq.read_table(outcome.scores.folder / "predictions.parquet").slice(0, 1).to_pylist()[0]
+    assert served.input_example.to_dict("records") == [{"text": first["text"]}]
+    assert served.predict(served.input_example)["prediction"].tolist() == [first["prediction"]]
+
+
 def test_nothing_is_logged_twice(recipe, client):
     run(recipe)
     before = runs(client, recipe)
@@ -129,6 +154,10 @@ def test_training_goes_on_without_mlflow_and_all_is_delivered_later(document, cl
     training = runs(client, check(document))["moods training"]
     records = pq.read_metadata(outcome.model.folder / "history.parquet").num_rows
     assert training.data.tags["tunesmith.delivered_records"] == str(records)
+    measured = {"total/seconds", "pace/seconds_per_step", "system/cpu_utilization_percentage"}
+    assert measured <= training.data.metrics.keys()
+    held = {file.path for file in client.list_artifacts(training.info.run_id)}
+    assert {"manifests.json", "circumstances.json", "recipe.yaml"} <= held
 
 
 @pytest.mark.parametrize("strategy", [{"kind": "full"}, {"kind": "partial"}])

@@ -1,0 +1,120 @@
+"""What a trunk has put out for all rows, kept as safetensors: only real tokens, rows sorted by length.
+
+train-00000.safetensors, train-00001.safetensors ... validation-00000.safetensors: `hidden` [tokens, width] each.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.models.build import save_tensors
+from pipeline_lib.progress import Bar, bar
+from pipeline_lib.training.batches import collate
+from pipeline_lib.training.trunk import NotKept, Trunk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AT_ONCE = 4096
+"""Tokens that go through the trunk together at most, a longer row aside."""
+FILE = 2**26
+"""Bytes after which a new file begins."""
+SHARE = 0.25
+"""The share of the disk's free room that may be taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What the trunk puts out for n rows: row i is files[file[i]][begin[i]:begin[i] + lengths[i]]."""
+
+    files: "Sequence[Tensor]"
+    file: np.ndarray
+    begin: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, split: str, order: np.ndarray, lengths: np.ndarray) -> "Kept":
+        """The rows of a split, written in `order`, `lengths` [n] tokens each; files are mapped, not read at once."""
+        from safetensors import safe_open
+
+        files = []
+        for path in sorted(folder.glob(f"{split}-*.safetensors")):
+            with safe_open(path, "pt") as file:
+                files.append(file.get_tensor("hidden"))
+        ends = np.cumsum([0, *(len(file) for file in files)])
+        begin = np.empty(len(lengths), np.int64)
+        begin[order] = np.cumsum(lengths[order]) - lengths[order]
+        if ends[-1] != lengths.sum():
+            raise ValueError(f"the trunk keeps {ends[-1]} tokens of {split}, and {lengths.sum()} are asked for")
+        file = np.searchsorted(ends, begin, side="right") - 1
+        return cls(files, file, begin - ends[file], lengths)
+
+    def padded(self, rows: Sequence[int] | np.ndarray) -> "Tensor":
+        """[rows, longest, width], zero behind a row's end."""
+        lengths, width = self.lengths[rows], self.files[0].shape[1]
+        out = self.files[0].new_zeros(len(lengths), int(lengths.max(initial=1)), width)
+        for index, (file, begin, length) in enumerate(zip(self.file[rows], self.begin[rows], lengths, strict=True)):
+            out[index, :length] = self.files[file][begin : begin + length]
+        return out
+
+
+def write_kept(trunk: Trunk, splits: Mapping[str, Encoded], pad: int, folder: Path) -> None:
+    """Compute and keep what a trunk puts out for splits; raises NotKept where the disk has not the room for it."""
+    _refuse_too_large(trunk, splits, folder)
+    with bar("trunk", sum(map(len, splits.values()))) as shown:
+        for split, encoded in splits.items():
+            for index, hidden in enumerate(_computed(trunk, encoded, pad, shown)):
+                save_tensors({"hidden": hidden}, folder / f"{split}-{index:05d}.safetensors")
+
+
+def with_kept(encoded: Encoded, trunk: Trunk, folder: Path, split: str) -> Encoded:
+    """Rows with what their trunk has put out."""
+    if not len(encoded):
+        return encoded
+    return replace(encoded, hidden=Kept.read(folder, split, _order(encoded), _lengths(trunk, encoded)))
+
+
+def _computed(trunk: Trunk, encoded: Encoded, pad: int, shown: Bar) -> "Iterator[Tensor]":
+    """[tokens, width] of all rows in order, a file's worth at a time."""
+    import torch
+
+    parts: list[Tensor] = []
+    for rows in _equally_long(encoded):
+        batch, _ = collate(encoded, rows, pad, trunk.accelerator.device)
+        parts.append(trunk.unpadded(batch).flatten(0, 1).cpu())
+        shown.advance(by=len(rows))
+        if sum(part.nbytes for part in parts) >= FILE:
+            yield torch.cat(parts)
+            parts = []
+    if parts:
+        yield torch.cat(parts)
+
+
+def _order(encoded: Encoded) -> np.ndarray:
+    return np.argsort(encoded.ids.lengths, kind="stable")
+
+
+def _equally_long(encoded: Encoded) -> Iterator[np.ndarray]:
+    """All rows in order, cut where the length changes and where they are too many to compute at once."""
+    order = _order(encoded)
+    lengths = encoded.ids.lengths[order]
+    for rows in np.split(order, np.flatnonzero(np.diff(lengths)) + 1) if len(order) else ():
+        most = max(1, AT_ONCE // int(encoded.ids.lengths[rows[0]]))
+        yield from np.split(rows, range(most, len(rows), most))
+
+
+def _lengths(trunk: Trunk, encoded: Encoded) -> np.ndarray:
+    """[n] how many tokens of each row are kept."""
+    return encoded.ids.lengths if trunk.place is None else np.ones(len(encoded), np.int64)
+
+
+def _refuse_too_large(trunk: Trunk, splits: Mapping[str, Encoded], folder: Path) -> None:
+    tokens = sum(int(_lengths(trunk, encoded).sum()) for encoded in splits.values())
+    size, free = 4 * trunk.model.config.hidden_size * tokens, shutil.disk_usage(folder).free
+    if size > SHARE * free:
+        raise NotKept(f"{size / 2**30:.1f} GiB are more than a quarter of the {free / 2**30:.1f} GiB that are free")
