@@ -43,11 +43,11 @@ def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:
     """An artifact on the run's page: the scores, and where model and runs are in MLflow."""
     told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     head, *rows = score_rows(told)
-    places = "\n".join(f"- {name}: {_linked(address)}" for name, address in addresses.items())
+    places = "\n".join(f"- {_linked(what, address)}" for what, address in addresses.items())
     text = f"In MLflow:\n\n{places}\n\nOn {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n"
     key = f"scores-{re.sub('[^a-z0-9]+', '-', name.lower())}"  # the page of a key shows a recipe's scores over time
     create_markdown_artifact(text, key=key, description="Scores, and where to look at the run in MLflow")
 
 
-def _linked(address: str) -> str:
-    return f"[{address}]({address})" if address.startswith("http") else f"`{address}`"
+def _linked(what: str, address: str) -> str:
+    return f"[{what}]({address})" if address.startswith("http") else f"{what}: `{address}`"
