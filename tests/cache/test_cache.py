@@ -29,9 +29,11 @@ def step(name, **recipe):
 
 def make(store, name, size=1000, days=0, inputs=None, **recipe):
     """An artifact of `size` bytes that was last used `days` ago."""
-    made = store.ensure(
-        Step(name, 1, recipe, inputs or {}), lambda folder: (folder / "rows.bin").write_bytes(bytes(size)), by="me"
-    )
+
+    def write(folder):
+        (folder / "rows.bin").write_bytes(bytes(size))
+
+    made = store.ensure(Step(name, 1, recipe, inputs or {}), write, by="me")
     grow_old(made.folder / "manifest.json", days)
     return made
 

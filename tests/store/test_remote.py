@@ -217,7 +217,11 @@ def test_of_two_publishers_at_once_one_wins_and_both_end_with_its_bytes(url, mac
 
 def test_bytes_made_before_another_machine_published_give_way(url, machine, caplog):
     ours, theirs = machine("a", url), machine("b", url)
-    Store.ensure(Store(ours.root), STEP, lambda folder: (folder / "rows.txt").write_text("ours"))  # never brought there
+
+    def write_ours(folder):
+        (folder / "rows.txt").write_text("ours")
+
+    Store.ensure(Store(ours.root), STEP, write_ours)  # never brought there
     first = theirs.ensure(STEP, write)
     assert ours.ensure(STEP, refuse).digest == first.digest
     assert "published first by another machine" in caplog.text
