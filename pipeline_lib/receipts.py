@@ -1,0 +1,41 @@
+"""What MLflow was told of already: a note in the store, so that a run whose steps are all reused does not even ask."""
+
+import json
+import os
+from hashlib import sha256
+from pathlib import Path
+
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.store.store import Artifact, Store
+
+
+def receipt(recipe: Recipe, store: Store, scores: Artifact) -> dict[str, str] | None:
+    """The addresses that a delivery of these scores has left; None where there was none, or MLflow has lost it."""
+    place = _place(recipe, store, scores)
+    return json.loads(place.read_text(encoding="utf-8")) if place.exists() and not _lost(recipe) else None
+
+
+def write_receipt(recipe: Recipe, store: Store, scores: Artifact, told: dict[str, str]) -> None:
+    """Note what was delivered, whole or not at all."""
+    place = _place(recipe, store, scores)
+    place.parent.mkdir(exist_ok=True)
+    aside = place.with_suffix(f".{os.getpid()}")
+    aside.write_text(json.dumps(told), encoding="utf-8")
+    os.replace(aside, place)
+
+
+def _place(recipe: Recipe, store: Store, scores: Artifact) -> Path:
+    return store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
+
+
+def _lost(recipe: Recipe) -> bool:
+    """Whether MLflow's own SQLite file is gone, and with it what the receipt speaks of."""
+    path = tracking_uri(recipe.execution).removeprefix("sqlite:///")
+    return path != tracking_uri(recipe.execution) and not Path(path).exists()
+
+
+def _where(recipe: Recipe) -> str:
+    """Which MLflow the recipe means: one store can deliver to several."""
+    where = f"{masked(tracking_uri(recipe.execution))} {recipe.execution.experiment}"
+    return sha256(where.encode()).hexdigest()[:8]
