@@ -7,9 +7,10 @@ from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep.sweep import plan
 from pipeline_lib.sweep.trials import Sweep
 from tasks import trials
+from tasks.told import cancelled
 
 
-@flow(name="sweep", persist_result=False)
+@flow(name="sweep", persist_result=False, on_crashed=[cancelled])
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
     """Run recipes x values x seeds, and compare what came of them."""
     planned = plan(recipes, settings)

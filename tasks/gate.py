@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from prefect import task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from pipeline_lib.recipe import Recipe
@@ -16,22 +14,23 @@ from pipeline_lib.retrain.look import Look
 from pipeline_lib.retrain.show import markdown
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.store import Artifact
+from tasks.steps import step
 from tasks.told import by
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def ask(recipe: Recipe, gate: Gate) -> Look:
     """Whether anything is new since the champion was trained."""
     return looking.ask(recipe, gate)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact) -> Look:
     """How far the data has moved since the champion was trained."""
     return looking.look(recipe, gate, seen, prepared, by())
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=10)
+@step
 def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: list[RunOutcome]) -> Decision:
     """Judge the challengers, register one, promote it or not."""
     return ending.conclude(recipe, gate, seen, runs, by())

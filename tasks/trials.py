@@ -14,6 +14,7 @@ from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.trials import Sweep, Trial
 from tasks.runners import task_runner
+from tasks.steps import step
 from tasks.told import by
 
 
@@ -38,7 +39,7 @@ def ended(planned: Sequence[Trial]) -> sweep.Ended:
     return {each.recipe.name: result for each, result in zip(planned, results, strict=True)}
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@step
 def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
     """Compare the trials that ended well; fails where one did not."""
     found = sweep.compare(planned, ended, settings, by())

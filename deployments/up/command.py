@@ -13,6 +13,7 @@ import typer
 from deployments.up import databases, servers
 from deployments.up.processes import Child
 from deployments.up.servers import Server
+from pipeline_lib.console import fail
 from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.schema import RecipeError
 
@@ -39,8 +40,7 @@ def up(
     except KeyboardInterrupt:
         typer.echo("stopped")
     except RecipeError as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(2) from None
+        fail(error)
 
 
 class _Here:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline_lib.console import fail
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.disk import in_words
 
@@ -112,8 +113,7 @@ def _in_one_line(store: Path) -> Iterator[Path]:
         with in_words(root, field="--store"):
             yield root
     except RecipeError as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(2) from None
+        fail(error)
 
 
 def _seconds(age: str) -> float:

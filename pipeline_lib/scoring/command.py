@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from pipeline_lib.console import fail
 from pipeline_lib.schema import RecipeError
 
 
@@ -31,6 +32,4 @@ def score(
         for file in files:
             typer.echo(scoring.score(request, found, file).message)
     except (RecipeError, ValidationError) as error:
-        told = explain(error, Scoring, document) if isinstance(error, ValidationError) else error
-        typer.secho(str(told), err=True, fg="red")
-        raise typer.Exit(2) from None
+        fail(explain(error, Scoring, document) if isinstance(error, ValidationError) else error)
