@@ -24,7 +24,8 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-bench: install ## against the Hugging Face Trainer, side by side, on ../shared/data (about an hour on two cores)
+bench: install ## costs as ratios, and against the Hugging Face Trainer, on ../shared/data (over an hour on two cores)
+	$(BIN)/python tests/benchmarks/costs.py
 	$(BIN)/python tests/benchmarks/against_trainer.py
 
 tables: install ## every strategy and every objective on ../shared/data, as the tables of the README (hours on two cores)

