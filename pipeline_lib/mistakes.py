@@ -63,7 +63,7 @@ def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: A
 
 def _wrong_kind(field: str, value: Any, kinds: list[str]) -> Mistake:
     problem = "is required" if value is None else "is no known kind"
-    return field, value, problem, f"Choose one of {', '.join(kinds)}"
+    return field, value, problem, f"Choose one of {', '.join(sorted(kinds))}"
 
 
 def _own_words(detail: Any, annotation: Any, model: type[BaseModel], path: Path, document: Any) -> tuple[str, str]:

@@ -17,10 +17,10 @@ from pipeline_lib.cli import app
 from pipeline_lib.objectives import TextClassification
 
 SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, seed, strategies, training"
-STRATEGIES = "full, partial, layerwise_lr, bottleneck, prompt, lora, ia3"
+STRATEGIES = "bottleneck, full, ia3, layerwise_lr, lora, partial, prompt"
 REGULARIZERS = "dropout, early_stopping, l2_sp, label_smoothing, mixout, neftune, r_drop, weight_decay"
 OBJECTIVES = "causal_lm, language_modeling, question_answering, seq2seq, text_classification, token_classification"
-SOURCES = "csv, tsv, json, jsonl, parquet, huggingface, conll, squad, parallel, text"
+SOURCES = "conll, csv, huggingface, json, jsonl, parallel, parquet, squad, text, tsv"
 STOP = "kind: early_stopping"
 
 # What the user writes behind `tunesmith run` (the recipe is recipe.yaml where no other is named) and what is told:

@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from pipeline_lib.data.sources import Source
 from pipeline_lib.recipe import Recipe, check, tracking_uri
 from pipeline_lib.recipe_file import load
+from pipeline_lib.strategies import Strategy
 
 RECIPES = sorted((Path(__file__).parents[1] / "deployments" / "recipes").glob("*.yaml"))
 HEAVY = ("torch", "transformers", "mlflow", "prefect", "pandas", "sklearn", "datasets")
@@ -126,7 +129,14 @@ def test_a_union_is_told_apart_by_a_kind_that_must_be_given():
     for name, section in Recipe.model_json_schema()["$defs"].items():
         if "kind" in section.get("properties", {}):
             assert "kind" in section["required"], name
-            assert "default" not in section["properties"]["kind"], name
+            kind = section["properties"]["kind"]
+            assert kind["default"] == kind["const"], name  # Prefect's form fills it in
+
+
+def test_a_section_has_no_kind_of_its_own_accord():
+    for section in (*get_args(get_args(Strategy)[0]), *get_args(get_args(Source)[0])):
+        with pytest.raises(ValidationError, match="kind\n  Field required"):
+            section.model_validate({})
 
 
 def test_no_field_takes_just_anything():

@@ -170,7 +170,7 @@ def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
             continue
         if name == "train":
             mend = "Split by a column with more different values" if split.by else "Set aside smaller shares"
-            raise RecipeError("data.split", split.model_dump(), "leaves no row to train on", mend)
+            raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no row to train on", mend)
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
             raise RecipeError(
                 f"data.split.{name}",

@@ -148,13 +148,13 @@ def test_a_second_text_that_is_missing_makes_the_row_unusable(shard, tmp_path):
 
 def test_a_column_that_the_first_row_leaves_out_is_still_a_column(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "b", "label": "x"}\n')
-    refuse_missing_columns(data_of("rows.jsonl", {}, {}), objective_of(), tmp_path / "rows.jsonl", "train")
+    refuse_missing_columns(data_of("rows.jsonl", {}, {}), objective_of(), {}, tmp_path / "rows.jsonl", "train")
 
 
 def test_a_column_that_no_row_has_is_refused_with_those_that_there_are(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": "b", "mood": "x"}\n')
     with pytest.raises(RecipeError, match=r"data\.columns\.label = 'label': .* Choose one of text, mood\."):
-        refuse_missing_columns(data_of("rows.jsonl", {}, {}), objective_of(), tmp_path / "rows.jsonl", "train")
+        refuse_missing_columns(data_of("rows.jsonl", {}, {}), objective_of(), {}, tmp_path / "rows.jsonl", "train")
 
 
 # Keys
