@@ -43,7 +43,8 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     running.until(lambda: running.tasks(run)["publish"]["run_count"] == 2, what="the publishing tried twice")
     assert running.tasks(run)["finetune"]["state"]["name"] == "Reused"
     assert training_runs(running, "survivor") == ["FINISHED"]
-    (artifact,) = running.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    shown = {"flow_run_id": {"any_": [run]}, "key": {"any_": ["scores-survivor"]}}
+    (artifact,) = running.ask("/artifacts/filter", {"artifacts": shown})
     assert f"]({running.mlflow}/#/experiments/" in artifact["data"]
     assert "| accuracy |" in artifact["data"]
 
