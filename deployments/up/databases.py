@@ -25,7 +25,7 @@ def urls(database: str, folder: Path) -> tuple[str, str]:
         mend = "Install it: pip install -c constraints.txt -e '.[postgres]'"
         raise RecipeError("--database", without_password(database), "needs psycopg2", mend)
     asyncio.run(_ensure(f"postgresql://{parts.netloc}/postgres", without_password(database)))
-    return f"postgresql+asyncpg://{parts.netloc}/{NAMES[0]}", f"postgresql://{parts.netloc}/{NAMES[1]}"
+    return f"postgresql+asyncpg://{parts.netloc}/{NAMES[0]}", f"postgresql+psycopg2://{parts.netloc}/{NAMES[1]}"
 
 
 async def _ensure(url: str, shown: str) -> None:
