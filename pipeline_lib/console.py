@@ -4,11 +4,25 @@ import os
 import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+WIDTH = 120
+"""Columns that tables need, where a terminal or a file has fewer."""
+
+
+def wide() -> "Console":
+    """Where tables are printed: narrower ones would break their words."""
+    from rich.console import Console
+
+    return Console(width=max(Console().width, WIDTH))
 
 
 def with_prefect(name: str) -> Callable[..., Any]:

@@ -7,20 +7,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline_lib.console import wide
 from pipeline_lib.evaluation.report import number
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe, tracking_uri
 from pipeline_lib.run import RunOutcome
 
-WIDTH = 120
-"""Columns that the table of scores needs, where the terminal has fewer."""
-
 
 def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     """Print the scores with what they mean, where everything is, and the next command to try."""
     console = Console()
-    wide = Console(width=max(console.width, WIDTH))
-    wide.print(_scores(outcome))
+    wide().print(_scores(outcome))
     uri = masked(tracking_uri(recipe.execution))
     lines = {
         "model": outcome.model.folder / "model",

@@ -13,9 +13,7 @@ from rich.text import Text
 
 from pipeline_lib.cache.gc import Collected
 from pipeline_lib.cache.holdings import Entry
-
-WIDTH = 120
-"""Columns that a table needs, where the terminal has fewer or there is none."""
+from pipeline_lib.console import wide
 
 
 def facts(entry: Entry) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
         made = entry.manifest["made"] if entry.manifest else {"at": "manifest is broken", "by": ""}
         at, used = made["at"][:16].replace("T", " ") if entry.manifest else made["at"], _minute(entry.used)
         _row(table, entry.step, entry.short, decimal(entry.size), at, made["by"], used, ", ".join(entry.pins))
-    console = _console()
+    console = wide()
     console.print(table)
     total = decimal(sum(entry.size for entry in entries))
     _say(console, f"{len(entries)} artifacts, {total}")
@@ -50,7 +48,7 @@ def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
 
 def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
     """One artifact: what made it, from what, and its files."""
-    console, made, identity = _console(), manifest["made"], manifest["identity"]
+    console, made, identity = wide(), manifest["made"], manifest["identity"]
     lines = {
         "step": f"{entry.step}, version {identity['version']}",
         "fingerprint": entry.fingerprint,
@@ -72,7 +70,7 @@ def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
 
 def collected(told: Collected, keep_size: int | None, dry_run: bool) -> None:
     """What went and what stayed, artifact by artifact, and the sum."""
-    console = _console()
+    console = wide()
     for entry in told.removed:
         size, did = decimal(entry.size), "would remove" if dry_run else "removed"
         _say(console, f"{did} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
@@ -97,10 +95,6 @@ def _row(table: Table, *cells: str) -> None:
 
 def _say(console: Console, text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
-def _console() -> Console:
-    return Console(width=max(Console().width, WIDTH))
 
 
 def _minute(stamp: float) -> str:

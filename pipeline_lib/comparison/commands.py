@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline_lib.console import fail
+from pipeline_lib.console import fail, wide
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def compare(
 
 def _show(names: tuple[str, str], rows: int, found: "Mapping[str, Difference]", level: float) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     from pipeline_lib.evaluation.report import number
@@ -47,7 +46,7 @@ def _show(names: tuple[str, str], rows: int, found: "Mapping[str, Difference]", 
     for name, each in found.items():
         ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.low == each.low else "–"
         table.add_row(name, number(each.a), number(each.b), f"{each.value:+.4f}", ends)
-    Console().print(table)
+    wide().print(table)
 
 
 def in_words(

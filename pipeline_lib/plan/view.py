@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline_lib.console import wide
 from pipeline_lib.plan.plan import Plan, Planned
 from pipeline_lib.training.parameters import ParameterRow
 
@@ -22,8 +23,7 @@ def show(plan: Plan, every: bool) -> None:
     for line in lines(plan.planned):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if plan.parameters:
-        wide = Console(width=max(console.width, 120))
-        wide.print(_parameters(plan.parameters) if every else _layers(plan.parameters))
+        wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
     else:
         console.print("Parameters and their rates are known once the step initialise has been made.", soft_wrap=True)
 
