@@ -38,7 +38,7 @@ class SoftPrompt(AddedWeights):
     """How they start: at random with the embeddings' spread, as `init_text`, or as tokens drawn from the frequent."""
     init_text: str = ""
     """The text that they start as, repeated or cut to their length."""
-    rate: PositiveFloat = 100.0
+    rate: PositiveFloat = 400.0
     """Their learning rate, relative to the recipe's: a few vectors have to move far, where weights move little each."""
 
     @model_validator(mode="after")
