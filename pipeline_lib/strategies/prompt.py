@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 COMMON = 5000
 """Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
 
+HEAD = 20.0
+"""The head's rate at most, relative to the recipe's."""
+
 
 class SoftPrompt(AddedWeights):
     """The model reads [p_1 ... p_n; x_1 ... x_m], where the vectors p are learned and x are the text's embeddings:
@@ -51,6 +54,10 @@ class SoftPrompt(AddedWeights):
         """Before or after the text."""
         before, after = (self.length, 0) if self.position == "before" else (0, self.length)
         return Prompt(before, after, deep=self.depth == "all")
+
+    def head_scale(self) -> float:
+        """The head is no faster than beside other added weights: it does not share the vectors' long way."""
+        return min(self.rate, HEAD)
 
     def trains(self, place: Place) -> bool:
         """The learned vectors."""
