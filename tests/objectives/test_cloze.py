@@ -30,7 +30,9 @@ def cloze(family="bert", words=WORDS):
     return Cloze(template=TEMPLATES[family], verbalizer=words)
 
 
-@pytest.mark.parametrize("more", [[], [{"kind": "prompt", "length": 4, "depth": "all"}]], ids=["full", "prompt"])
+@pytest.mark.parametrize(
+    "more", [[], [{"kind": "prompt", "length": 4, "depth": "all", "rate": 50}]], ids=["full", "prompt"]
+)
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_it_is_learned_without_a_new_head(trained, family, more):
     objective, strategies = {"kind": "text_classification", "cloze": cloze(family).model_dump()}, [{"kind": "full"}]
