@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.models.base import load_tokenizer
@@ -9,6 +10,9 @@ from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+LOADING = Lock()
+"""transformers changes how the whole process makes models while it loads one: a second thread's would lack weights."""
 
 
 def pretrained(
@@ -34,7 +38,13 @@ def pretrained(
         raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
     if known.pad_token_id is None:  # decoders find a row's end by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
-    model, told = kind.from_pretrained(
-        base, ignore_mismatched_sizes=True, output_loading_info=True, local_files_only=True, dtype="float32", **config
-    )
+    with LOADING:
+        model, told = kind.from_pretrained(
+            base,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            local_files_only=True,
+            dtype="float32",
+            **config,
+        )
     return model, {*told["missing_keys"], *(key[0] for key in told["mismatched_keys"])}
