@@ -3,7 +3,9 @@
 Signals reach the main thread alone; in any other thread nothing here changes anything.
 """
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1  # as in sys/prctl.h
 
 
 class Interrupts:
@@ -67,3 +70,9 @@ def ending_in_order() -> Iterator[None]:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)  # as shells tell it
+
+
+def end_with_parent(number: int) -> None:
+    """Have Linux's kernel send this process a signal when its parent dies, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

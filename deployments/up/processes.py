@@ -1,6 +1,5 @@
 """Child processes that are all gone when `up` is: stopped by it, or by the kernel where `up` was killed."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -8,15 +7,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
+
+from pipeline_lib.interrupts import end_with_parent
 
 RUNS, ITSELF = 40, 8
 """Seconds that what a command has started, and then the command, has to end: Prefect's worker may hang at its end."""
 YOUNG = 30
 """Who ends within so many seconds will not do better when it is started again."""
-PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -39,7 +40,7 @@ class Child:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(end_with_parent, signal.SIGTERM),
             )
 
     def restart(self) -> None:
@@ -78,8 +79,3 @@ class Child:
     def last_words(self) -> str:
         """The end of what it said."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
-
-
-def _end_with_parent() -> None:
-    """Linux sends SIGTERM to this process when its parent is gone, even by SIGKILL (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,6 +1,5 @@
 """One of the processes that train together, started by `launch.py`."""
 
-import ctypes
 import json
 import logging
 import os
@@ -11,11 +10,10 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
+from pipeline_lib.interrupts import end_with_parent
 from pipeline_lib.recipe import check
 from pipeline_lib.training.launch import CHANNEL, JOB
 from pipeline_lib.training.loop import Watch
-
-PR_SET_PDEATHSIG = 1
 
 
 def main(folder: str) -> None:
@@ -36,8 +34,7 @@ def main(folder: str) -> None:
 
 def _die_with(launcher: int) -> None:
     """Be killed by the kernel when the launcher dies, however that happens: nobody else would end this process."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent(signal.SIGKILL)
     if os.getppid() != launcher:  # it died before
         sys.exit(1)
 

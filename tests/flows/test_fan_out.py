@@ -8,7 +8,6 @@ import sys
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune import finetune
 from pipeline_lib.recipe import check
@@ -16,12 +15,6 @@ from pipeline_lib.run import run
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.steps import prepare
 from tasks import steps
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture

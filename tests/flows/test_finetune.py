@@ -4,16 +4,9 @@ import asyncio
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune import finetune
 from pipeline_lib import steps
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def task_states():

@@ -2,19 +2,11 @@
 
 import asyncio
 
-import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
 from pipeline_lib.recipe import check
 from pipeline_lib.retrain.gate import Gate
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def last():

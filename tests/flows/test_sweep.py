@@ -4,17 +4,10 @@ import asyncio
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.sweep import sweep
 from pipeline_lib.recipe import check
 from pipeline_lib.sweep.trials import Sweep
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def last():
