@@ -24,6 +24,7 @@ from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.trunk import Trunk
+from pipeline_lib.training.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,6 +51,7 @@ class Loop:
     checkpoints: Checkpoints
     trunk: Trunk | None = None
     watch: Watch = lambda records: None
+    vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
 
     def run(self) -> State:
@@ -60,6 +62,8 @@ class Loop:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)
+        if self.vocabulary:
+            self.vocabulary.widen()
         return self.state
 
     def begin(self) -> None:
