@@ -40,7 +40,7 @@ class Embedder:
     def embed(self, texts: list[str]) -> np.ndarray:
         """[texts, width] float16: the mean of the last hidden state, an encoder's where there is one, over all tokens.
 
-        Always computed in fp32: what a GPU's bf16 leaves out would tell its rows from another machine's.
+        Computed in fp32 on every machine, so that no precision is taken for drift.
         """
         from transformers import AutoModel
 
