@@ -11,6 +11,7 @@ from pipeline_lib.evaluation.predict import predict
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.heads import pretrained
 from pipeline_lib.objectives.base import limit_of
+from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.recipe import Execution
 from pipeline_lib.training.device import accelerator
 
@@ -52,8 +53,7 @@ class Embedder:
             there = batch["attention_mask"].unsqueeze(-1)
             return [*((reader(**batch).last_hidden_state * there).sum(1) / there.sum(1)).half().cpu().numpy()]
 
-        limit = limit_of(tokenizer, MAX_LENGTH)
-        ids = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        ids, _ = token_ids(tokenizer, texts, limit=limit_of(tokenizer, MAX_LENGTH))
         pad = tokenizer.pad_token_id
         encoded = Encoded(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # no row is without a token
         return np.stack(predict(model, encoded, pad, BATCH_TOKENS, computing, mean))
