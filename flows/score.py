@@ -5,9 +5,10 @@ from prefect import flow
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.scoring.score import Scored
 from tasks import scoring
+from tasks.told import cancelled
 
 
-@flow(name="score", persist_result=False)
+@flow(name="score", persist_result=False, on_crashed=[cancelled])
 def score(request: Scoring) -> list[Scored]:
     """Find the files and the model, and answer file by file."""
     files = scoring.files(request)

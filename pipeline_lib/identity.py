@@ -116,8 +116,8 @@ def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
 
 
 def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """What is remembered of a data set, to tell how later ones differ; reads prepare."""
-    return _step("profile", 1, recipe, _parts(recipe, "objective"), inputs, ("numpy", "pyarrow"))
+    """What is remembered of a data set, to tell how later ones differ; reads prepare and base."""
+    return _step("profile", 2, recipe, _parts(recipe, "objective"), inputs, ("numpy", "torch", *READING))
 
 
 def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:

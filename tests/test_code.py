@@ -243,6 +243,7 @@ def test_a_changed_file_makes_again_the_steps_that_run_it(tmp_path, recipe, file
     "file, again",
     [
         ("retrain/profile.py", "profile"),
+        ("retrain/embeddings.py", "profile"),
         ("retrain/rescore.py", "rescore"),
         ("sweep/comparison.py", "sweep"),
         ("sweep/figure.py", "sweep"),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.up import databases, servers
+from deployments.up import automations, databases, servers
 from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.console import fail
@@ -29,13 +29,17 @@ def up(
         str, typer.Option(help="PostgreSQL for both: postgresql://user:password@host:5432; empty: SQLite, here.")
     ] = "",
     runs: Annotated[int, typer.Option(min=1, help="How many runs may go on at once: one for each GPU.")] = 1,
+    notify: Annotated[
+        str, typer.Option(envvar=automations.NOTIFY, help="A webhook (Slack's, ...) told of failures and refusals.")
+    ] = "",
 ) -> None:
     """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""
     try:
+        automations.check(notify)
         with ending_in_order(), ExitStack() as stack:
             here = _Here(Path.cwd(), stack)
             here.serve(servers.prefect(prefect_port), servers.mlflow(mlflow_port), database)
-            here.work(runs)
+            here.work(runs, notify)
             here.watch()
     except KeyboardInterrupt:
         typer.echo("stopped")
@@ -68,12 +72,12 @@ class _Here:
             self._until(lambda server=server: server.answers)  # type: ignore[misc]
             typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
 
-    def work(self, runs: int) -> None:
+    def work(self, runs: int, notify: str) -> None:
         """Register the deployments and start the worker."""
         from deployments.up.register import POOL, register, works
 
         os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
-        register(self.folder, runs)
+        register(self.folder, runs, notify)
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], {})
         self._until(lambda: works(name))
@@ -122,6 +126,6 @@ def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a run that is ended would start a server of its own to say so
         "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",  # our lines stand in the flow run's log
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT),
         "MLFLOW_TRACKING_URI": mlflow.address,
     }

@@ -1,23 +1,20 @@
-"""What a Prefect server is told: the work pool and its limit, the deployments, and who notices a dead worker."""
+"""What a Prefect server is told: the work pool and its limit, the deployments, and the automations."""
 
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
+from deployments.up.automations import automate
 from pipeline_lib.schema import RecipeError
 
 POOL = "tunesmith"
 LIST = Path(__file__).parents[1] / "prefect.yaml"
-HEARTBEAT = 30
-"""Seconds between a run's signs of life: the shortest that Prefect takes. Three that fail to come mean a crash."""
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
 
 
-def register(folder: Path, runs: int) -> None:
-    """Make or renew the work pool, the automation and the deployments; raises RecipeError where Prefect takes none."""
+def register(folder: Path, runs: int, notify: str) -> None:
+    """Make or renew the work pool, the automations and the deployments; raises RecipeError where Prefect takes none."""
     _work_pool(folder, runs)
-    _automation()
+    automate(notify)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(LIST)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -46,37 +43,6 @@ def _work_pool(folder: Path, runs: int) -> None:
             )
             raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", mend)
         client.create_work_pool(pool, overwrite=True)
-
-
-def _automation() -> None:
-    """A run that gives no sign of life any more is called crashed, so that it can be retried."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-    from prefect.events.schemas.events import ResourceSpecification
-
-    sign = "prefect.flow-run.heartbeat"
-    wanted = AutomationCore(
-        name="tunesmith: a run without a sign of life has crashed",
-        trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            for_each={"prefect.resource.id"},
-            after={sign},
-            expect={sign, *(f"prefect.flow-run.{state}" for state in ENDED)},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=3 * HEARTBEAT),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, name="Crashed", message="No sign of life: its worker is gone.", force=False
-            )
-        ],
-    )
-    with get_client(sync_client=True) as client:
-        if not client.read_automations_by_name(wanted.name):
-            client.create_automation(wanted)
 
 
 def works(name: str) -> bool:

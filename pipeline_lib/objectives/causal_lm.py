@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -78,7 +79,7 @@ class CausalLM(ObjectiveSection):
 
         pieces = [_pieces(tokenizer, row.get("messages") or _one_turn(row)) for row in rows]
         texts = [text for row in pieces for text, _ in row]
-        parts = iter(tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+        parts = iter(token_ids(tokenizer, texts, special=False)[0])
         limit = limit_of(tokenizer, self.max_length, 1024)
         columns: dict[str, list[Any]] = {"input_ids": [], "target_ids": []}
         for row in pieces:

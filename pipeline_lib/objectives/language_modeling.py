@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline_lib.objectives.base import ObjectiveSection, text_of
+from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class LanguageModeling(ObjectiveSection):
         """Token ids, each text ended by the tokenizer's mark of an end."""
         texts = [row["text"] for row in rows]
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        ids = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        ids, _ = token_ids(tokenizer, texts, special=False)
         return {"input_ids": [[*row, *([] if end is None else [end])] for row in ids]}
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -67,8 +68,7 @@ class Seq2Seq(ObjectiveSection):
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of source and first target, each with the tokenizer's special tokens."""
         sources = [self.prefix + row["source"] for row in rows]
-        limit = limit_of(tokenizer, self.max_source)
-        ids = tokenizer(sources, truncation=True, max_length=limit, verbose=False)["input_ids"]
+        ids, _ = token_ids(tokenizer, sources, limit=limit_of(tokenizer, self.max_source))
         targets = [(row.get("target") or [None])[0] for row in rows]
         if None in targets:
             return {"input_ids": ids, "target_ids": [[] for _ in rows]}

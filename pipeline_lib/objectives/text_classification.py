@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
 from pipeline_lib.objectives.cloze import Cloze
+from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -129,16 +130,9 @@ class TextClassification(ObjectiveSection):
         paired = any(row.get("text_pair") for row in rows)
         pairs = [row["text_pair"] for row in rows] if paired else None
         limit = limit_of(tokenizer, self.max_length)
-        out = tokenizer(
-            [row["text"] for row in rows],
-            pairs,
-            truncation=True,
-            max_length=limit,
-            return_attention_mask=False,
-            return_token_type_ids=paired and "token_type_ids" in tokenizer.model_input_names,
-            verbose=False,
-        )
-        return {name: out.get(name, [None] * len(rows)) for name in ("input_ids", "token_type_ids")}
+        ids, segments = token_ids(tokenizer, [row["text"] for row in rows], pairs, limit=limit)
+        told = paired and "token_type_ids" in tokenizer.model_input_names
+        return {"input_ids": ids, "token_type_ids": segments if told else [None] * len(rows)}
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
         """Label names in the order of their ids: by number where all are numbers, else by alphabet."""

@@ -52,7 +52,8 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
     if champion:
         checks = _against(recipe, gate, registry, champion, runs, chosen, by) + checks
     decision = concluded(checks, champion.number if champion else None)
-    decision = replace(decision, numbers={**decision.numbers, **(seen.drift.numbers if seen.drift else {})})
+    if seen.drift:
+        decision = replace(decision, numbers={**decision.numbers, **seen.drift.numbers}, notes=seen.drift.notes)
     registry.log_profile(best.published["model"], profile(recipe, best.data, by).folder)
     version = registry.register(
         best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason[:LONGEST]

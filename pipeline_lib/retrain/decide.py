@@ -25,6 +25,8 @@ class Decision:
     """The version that it was judged against."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """What the decision rests on, by name."""
+    notes: tuple[str, ...] = ()
+    """What it could not rest on, in words."""
 
 
 class Check(NamedTuple):

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline_lib.data.dataset import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.retrain.embeddings import Embedder, NotCompared, some
 from pipeline_lib.retrain.gate import DriftLimits
 from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, described, texts, words_of
 from pipeline_lib.schema import RecipeError
@@ -26,6 +27,8 @@ class Drift:
 
     rows: int
     distances: dict[str, float]
+    notes: tuple[str, ...] = ()
+    """What could not be measured, and why."""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -54,7 +57,7 @@ def refuse_other_labels(prepared: Path, profile: Path) -> None:
         raise RecipeError("data", None, f"has other labels than the champion knows ({'; '.join(told)})", mend)
 
 
-def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path) -> Drift:
+def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path, embedder: Embedder) -> Drift:
     """Compare today's new rows, by key, with all rows of the champion's profile; raises RecipeError for other labels.
 
     Old rows that are still there would only hide what the new ones are like.
@@ -69,8 +72,18 @@ def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path) -
     new = today.filter(pc.invert(pc.is_in(today["key"], before["key"].combine_chunks())))
     if not len(new):
         return Drift(0, {})
+    distances = _distances(objective, before, new, set(pq.read_table(profile / WORDS)["word"].to_pylist()))
+    try:
+        distances["embeddings"] = embedder.distance(profile, texts(objective, some(new)))
+    except NotCompared as why:
+        return Drift(len(new), distances, (f"drift by embeddings is not known: {why}",))
+    return Drift(len(new), distances)
+
+
+def _distances(
+    objective: "Objective", before: "pyarrow.Table", new: "pyarrow.Table", known: set[str]
+) -> dict[str, float]:
     now = described(objective, new)
-    known = set(pq.read_table(profile / WORDS)["word"].to_pylist())
     words = [word for text in texts(objective, new) for word in words_of(text)]
     distances = {"length": _kolmogorov_smirnov(before["length"], now["length"])}
     distances["words"] = sum(word not in known for word in words) / max(len(words), 1)
@@ -78,7 +91,7 @@ def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path) -
         distances["labels"] = _kolmogorov_smirnov(before["number"], now["number"])
     elif objective.label_role:
         distances["labels"] = _total_variation(before["labels"], now["labels"])
-    return Drift(len(new), distances)
+    return distances
 
 
 def _total_variation(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:

@@ -22,6 +22,7 @@ from pipeline_lib.retrain.record import (
     digest,
     registry_of,
 )
+from pipeline_lib.retrain.steps import embedder
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
@@ -104,11 +105,11 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
     """How far the prepared data is from the champion's; raises RecipeError where its labels are others."""
     if seen.champion is None:
         return seen
-    store = open_store(recipe.execution.store)
+    store, base = open_store(recipe.execution.store), embedder(recipe, by)
     with TemporaryDirectory() as aside:
         before = registry_of(recipe, gate).profile(seen.champion, Path(aside))
-        found = drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before)
+        found = drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
     blocked = found.beyond(gate.drift)
     reason = f"{'; '.join(blocked)} over {found.rows:,} new rows"
-    ends = Decision("blocked", reason, champion=seen.champion.number, numbers=found.numbers) if blocked else None
-    return replace(seen, drift=found, ends=ends)
+    told = Decision("blocked", reason, None, seen.champion.number, found.numbers, found.notes)
+    return replace(seen, drift=found, ends=told if blocked else None)

@@ -3,6 +3,7 @@
 rows.parquet     every row's key and split, the length of its text in characters, its labels or its number
 words.parquet    the words of all texts, each once
 labels.json      the labels that the model knows
+embeddings.safetensors   where some of the texts lie for the base model, and which base that is
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.dataset import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.retrain.embeddings import Embedder, some
 
 if TYPE_CHECKING:
     import pyarrow
@@ -21,19 +23,19 @@ if TYPE_CHECKING:
 PROFILE, WORDS, LABELS = "rows.parquet", "words.parquet", "labels.json"
 
 
-def write_profile(objective: "Objective", prepared: Path, shards: Path, folder: Path) -> None:
+def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder: Embedder, folder: Path) -> None:
     """Write the profile of all splits together."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = []
-    words: set[str] = set()
-    for split in SPLITS:
-        rows = read_split(prepared, shards, split)
+    parts, words = [], set[str]()
+    splits = {split: read_split(prepared, shards, split) for split in SPLITS}
+    for split, rows in splits.items():
         parts.append(described(objective, rows).append_column("split", pa.array([split] * len(rows), pa.string())))
         words.update(word for text in texts(objective, rows) for word in words_of(text))
     pq.write_table(pa.concat_tables(parts), folder / PROFILE)
     pq.write_table(pa.table({"word": pa.array(sorted(words), pa.string())}), folder / WORDS)
+    embedder.write(texts(objective, some(pa.concat_tables(splits.values()))), folder)
     (folder / LABELS).write_text(json.dumps(read_labels(prepared), ensure_ascii=False), encoding="utf-8")
 
 

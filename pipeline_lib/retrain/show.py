@@ -17,7 +17,7 @@ def lines(decision: Decision, model: str) -> list[str]:
     """The decision for a terminal."""
     version = f" (version {decision.version} of {model})" if decision.version else ""
     numbers = [f"  {name:<40} {value:.4f}" for name, value in decision.numbers.items()]
-    return [f"{decision.verdict}{version}: {decision.reason}", *numbers]
+    return [f"{decision.verdict}{version}: {decision.reason}", *numbers, *(f"  {note}" for note in decision.notes)]
 
 
 def markdown(decision: Decision, model: str) -> str:
@@ -30,6 +30,7 @@ def markdown(decision: Decision, model: str) -> str:
 
         rows = [(name, f"{value:.4f}") for name, value in decision.numbers.items()]
         told.append(markdown_table(("what", "value"), rows))
+    told += [f"Note: {note}." for note in decision.notes]
     if drawn := _figure(decision):
         told.append(f"![the gain and its lower bound against the margin](data:image/png;base64,{drawn})")
     return "\n\n".join(told)

@@ -4,9 +4,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pipeline_lib import identity
+from pipeline_lib import identity, steps
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain.embeddings import Embedder
 from pipeline_lib.retrain.record import DIGEST
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
@@ -15,17 +16,24 @@ if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version
 
 
+def embedder(recipe: Recipe, by: str) -> Embedder:
+    """The recipe's base, as it is before any training."""
+    base = steps.fetch(recipe, by)
+    return Embedder(base.folder, base.digest, recipe.execution.device)
+
+
 @in_errors()
 def profile(recipe: Recipe, prepared: Artifact, by: str) -> Artifact:
     """What is remembered of the data."""
-    store = open_store(recipe.execution.store)
+    store, base = open_store(recipe.execution.store), embedder(recipe, by)
 
     def make(folder: Path) -> None:
         from pipeline_lib.retrain.profile import write_profile
 
-        write_profile(recipe.objective, prepared.folder, store.root / "steps" / "shard", folder)
+        write_profile(recipe.objective, prepared.folder, store.root / "steps" / "shard", base, folder)
 
-    return store.ensure(identity.profile_step(recipe, {"prepare": prepared.digest}), make, by)
+    step = identity.profile_step(recipe, {"prepare": prepared.digest, "base": base.digest})
+    return store.ensure(step, make, by)
 
 
 @in_errors()

@@ -31,8 +31,8 @@ class Bottleneck(AddedWeights):
     """Width of the bottleneck; an adapter has about 2 * size * (the model's width) parameters."""
     activation: Literal["relu", "gelu"] = "gelu"
     """The function f."""
-    scale: PositiveFloat | None = None
-    """The factor s; empty: 4 if parallel, as in He et al. 2022, else 1."""
+    scale: PositiveFloat = 1.0
+    """The factor s. He et al. 2022 take 4 in parallel: at the default `rate` that is too fast."""
     layer_norms: bool | None = None
     """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
 
@@ -56,10 +56,6 @@ class Bottleneck(AddedWeights):
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
         return ".adapter." in place.name or (norms and place.depth > 0 and _is_norm(place.name))
 
-    @property
-    def _factor(self) -> float:
-        return self.scale or (4.0 if self.placement == "parallel" else 1.0)
-
     def _adapter(self, width: int) -> "nn.Module":
         from collections import OrderedDict
 
@@ -72,10 +68,10 @@ class Bottleneck(AddedWeights):
         return nn.Sequential(OrderedDict(down=down, between=between, up=up))
 
     def _after(self, end: Any, args: Any, out: "Tensor") -> "Tensor":
-        return out + self._factor * end.adapter(out)
+        return out + self.scale * end.adapter(out)
 
     def _beside(self, around: "Around", end: Any, args: Any, out: "Tensor") -> "Tensor":
-        return out + self._factor * end.adapter(around.taken())
+        return out + self.scale * end.adapter(around.taken())
 
 
 class Around:

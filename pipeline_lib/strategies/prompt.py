@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 COMMON = 5000
 """Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
 
-HEAD = 20.0
-"""The head's rate at most, relative to the recipe's."""
+DEEP_HEAD = 20.0
+"""The head's rate at most beside deep prompts, relative to the recipe's."""
 
 
 class SoftPrompt(AddedWeights):
@@ -56,8 +56,9 @@ class SoftPrompt(AddedWeights):
         return Prompt(before, after, deep=self.depth == "all")
 
     def head_scale(self) -> float:
-        """The head is no faster than beside other added weights: it does not share the vectors' long way."""
-        return min(self.rate, HEAD)
+        """As fast as the vectors where they can change the input alone, for then most is the head's to learn; beside
+        vectors at every layer no faster than with other added weights."""
+        return min(self.rate, DEEP_HEAD) if self.depth == "all" else self.rate
 
     def trains(self, place: Place) -> bool:
         """The learned vectors."""

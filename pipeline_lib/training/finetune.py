@@ -11,6 +11,7 @@ from pipeline_lib.training.device import precision_of
 from pipeline_lib.training.kept import with_kept
 from pipeline_lib.training.loop import Loop, Watch
 from pipeline_lib.training.parameters import thaw, write_table
+from pipeline_lib.training.vocabulary import narrowed
 
 
 def write_finetuned(
@@ -60,7 +61,11 @@ def build_loop(
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
     table = thaw(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
     of_model, here = (begun.model, begun.head, table), begun.here
-    return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch)
+    vocabulary = None
+    if not recipe.objective.varies:  # else a batch may have tokens that no row has
+        trained = [row.name for row in table if row.trained]
+        vocabulary = narrowed(begun.model, trained, [train, validation.encoded], begun.pad)
+    return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch, vocabulary)
 
 
 def _write_history(loop: Loop, path: Path) -> None:

@@ -24,6 +24,7 @@ from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.trunk import Trunk
+from pipeline_lib.training.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,6 +58,7 @@ class Loop:
     checkpoints: Checkpoints
     trunk: Trunk | None = None
     watch: Watch = lambda records: None
+    vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     hopeless: str | None = None
     """What the watch has answered last."""
@@ -73,6 +75,8 @@ class Loop:
                 self._end_if_hopeless()
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)
+        if self.vocabulary:
+            self.vocabulary.widen()
         return self.state
 
     def begin(self) -> None:

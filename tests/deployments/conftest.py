@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -131,10 +133,41 @@ class Running:
         return self.process.wait(timeout=90)
 
 
+class Webhook(HTTPServer):
+    """What a team's chat is told, in the order of its coming."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Hook)
+        self.told = []
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/services/secret-place"
+
+
+class Hook(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.server.told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture(scope="session")
-def running(tmp_path_factory):
+def webhook():
+    server = Webhook()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory, webhook):
     """A running `up` whose deployment `planted` runs planted.py."""
-    up = Running(tmp_path_factory.mktemp("up"))
+    up = Running(tmp_path_factory.mktemp("up"), TUNESMITH_NOTIFY=webhook.address)
     try:
         up.wait()
         kept = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")

@@ -67,8 +67,24 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     assert running.tasks(run)["encode"]["run_count"] == 1  # a mistake in a recipe is not tried again
 
 
+def test_somebody_is_told_of_what_failed_but_not_of_a_cancelled_run(running, webhook, asked):
+    asked["name"], asked["data"]["columns"]["label"] = "told-of", "no such column"
+    run = running.start(running.planted_id, {"recipe": asked})
+    running.ends(run, "Failed")
+    running.until(lambda: any("told-of: Failed." in text for text in webhook.told), what="the message")
+    ours = [text for text in webhook.told if text.startswith("told-of")]
+    assert len(ours) == 1
+    assert "no such column" in ours[0]
+    assert f"{running.prefect}/" in ours[0]
+    refused = {"type": "COMPLETED", "name": "Refused", "message": 'worse "by" 0.1'}  # as a retraining's gate ends
+    running.ask(f"/flow_runs/{run}/set_state", {"state": refused, "force": True})
+    running.until(lambda: any('told-of: Refused. worse "by" 0.1' in text for text in webhook.told), what="the refusal")
+    assert not [text for text in webhook.told if text.startswith("cancelled: C")]
+
+
 def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
-    (told,) = running.ask("/automations/filter")
+    everything = running.ask("/automations/filter")
+    (told,) = (each for each in everything if each["actions"][0]["type"] == "change-flow-run-state")
     assert told["trigger"]["posture"] == "Proactive"
     assert told["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
     assert told["actions"][0]["state"] == "CRASHED"

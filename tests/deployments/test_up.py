@@ -12,7 +12,7 @@ from threading import Thread
 import psutil
 import pytest
 
-from deployments.up import databases, servers
+from deployments.up import automations, databases, servers
 from deployments.up.processes import Child
 from pipeline_lib.schema import RecipeError
 
@@ -71,6 +71,14 @@ def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
         server.refuse_taken()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # no server: ours is started
     assert servers.mlflow(1234).address == "http://127.0.0.1:1234"
+
+
+def test_what_is_no_webhook_is_refused_and_not_shown():
+    automations.check("")
+    automations.check("https://chat.example/services/1")
+    with pytest.raises(RecipeError, match="is no address of a webhook") as told:
+        automations.check("chat.example/services/1")
+    assert "services" not in str(told.value)
 
 
 def test_without_a_database_both_keep_a_file_in_the_folder(tmp_path):

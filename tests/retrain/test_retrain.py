@@ -147,6 +147,20 @@ def test_drift_is_told_and_blocks_past_its_limit(recipe, tmp_path, monkeypatch):
     assert "over 30 new rows" in blocked.reason
 
 
+def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_base(recipe, tmp_path, tiny):
+    recipe = untaught(recipe)
+    retrain(recipe, Gate())
+    grow(tmp_path, rows=[f"unheard words {index},{mood}" for index in range(30) for mood in ("glad", "sad")])
+    blocked = retrain(recipe, Gate(drift={"embeddings": 0.5}))
+    assert (blocked.verdict, blocked.notes) == ("blocked", ())
+    assert blocked.reason.startswith("embeddings drifted by 1.000 (limit 0.5) over 60 new rows")
+    other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny["bert"])})})
+    told = retrain(other, Gate(drift={"embeddings": 0.5}))
+    assert told.notes == ("drift by embeddings is not known: the champion was trained from another base",)
+    assert told.version == 2
+    assert "drift.words" in told.numbers and "drift.embeddings" not in told.numbers
+
+
 def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
     retrain(untaught(recipe), Gate())
     told = retrain(recipe, Gate(seeds=3, margin=0.5))

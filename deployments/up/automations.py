@@ -1,0 +1,114 @@
+"""What a Prefect server does by itself: it calls a run without a sign of life crashed, and tells of what wants a look.
+
+For a team's server, once: PREFECT_API_URL=... TUNESMITH_NOTIFY=https://... python -m deployments.up.automations
+"""
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+from uuid import UUID
+
+from pydantic import SecretStr
+
+from pipeline_lib.schema import RecipeError
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger
+
+NOTIFY = "TUNESMITH_NOTIFY"
+HEARTBEAT = 30
+"""Seconds between a run's signs of life: the shortest that Prefect takes. Three that fail to come mean a crash."""
+PATIENCE = 10
+"""Seconds in which a crash may turn out to be a cancelling, or be retried: the shortest that Prefect takes."""
+RUN = "prefect.flow-run."
+ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+TOLD = ("Failed", "Refused", "Blocked")
+"""Names of states; the last two are a retraining's."""
+TEXT = (
+    '{"text": {{ (flow_run.name ~ ": " ~ event.payload.validated_state.name ~ ". " '
+    '~ (event.payload.validated_state.message or "") ~ " " ~ (flow_run | ui_url)) | tojson }}}'
+)
+"""What Slack, Mattermost and their like read: a decision's reason, or an error with its secrets masked."""
+
+
+def check(notify: str) -> None:
+    """Raise RecipeError for what is no webhook's address; it is a secret, so it is not shown."""
+    if notify and not notify.startswith(("http://", "https://")):
+        raise RecipeError("--notify", None, "is no address of a webhook", "Give one with https://")
+
+
+def automate(notify: str) -> None:
+    """Make or renew the automations; `notify` is a webhook's address, empty for nobody to be told."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for wanted in (_crashed(), *(_told(client, notify) if notify else ())):
+            there = client.read_automations_by_name(wanted.name)
+            for each in there:
+                client.update_automation(each.id, wanted)
+            if not there:
+                client.create_automation(wanted)
+
+
+def _crashed() -> "AutomationCore":
+    """A run that gives no sign of life any more is called crashed, so that it can be retried."""
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import AutomationCore
+
+    sign = f"{RUN}heartbeat"
+    said = "No sign of life: its worker is gone."
+    crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=said, force=False)
+    return AutomationCore(
+        name="tunesmith: a run without a sign of life has crashed",
+        trigger=_missing(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT),
+        actions=[crash],
+    )
+
+
+def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
+    """Somebody is told of a deployment's run that failed or crashed, and of a promotion that was refused or blocked."""
+    from prefect.blocks.webhook import Webhook
+    from prefect.events.actions import CallWebhook
+    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    block = cast(UUID, Webhook(url=SecretStr(notify)).save("tunesmith-notify", overwrite=True))
+    call = CallWebhook(block_document_id=block, payload=TEXT)
+    failed = EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]}),
+        match_related=ResourceSpecification({"prefect.resource.id": ["prefect.deployment.*"]}),  # not its child runs
+        for_each={"prefect.resource.id"},
+        expect={RUN + state for state in TOLD},
+        posture=Posture.Reactive,
+        threshold=1,
+        within=timedelta(0),
+    )
+    crashed = _missing(f"{RUN}Crashed", {f"{RUN}Cancelled", f"{RUN}AwaitingRetry"}, PATIENCE)
+    crashed.match_related = failed.match_related
+    return [
+        AutomationCore(name=f"tunesmith: tell of {what}", trigger=trigger, actions=[call])
+        for what, trigger in (("what failed or was refused", failed), ("what crashed", crashed))
+    ]
+
+
+def _missing(after: str, expected: set[str], seconds: int) -> "EventTrigger":
+    """Fires where a flow run tells nothing of what is expected for so many seconds after an event."""
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    return EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]}),
+        for_each={"prefect.resource.id"},
+        after={after},
+        expect=expected,
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=seconds),
+    )
+
+
+if __name__ == "__main__":
+    check(os.environ.get(NOTIFY, ""))
+    automate(os.environ.get(NOTIFY, ""))
