@@ -4,6 +4,7 @@ What the trials know of one another is an Optuna study in a journal file, which 
 as long as the sweep: what earlier ones know is in the store, and trials that are complete there are told to it first.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline_lib.sweep.trials import Sweep, Trial
 if TYPE_CHECKING:
     import optuna
 
+log = logging.getLogger("tunesmith")
 STARTUP = 3
 """Trials that must have ended before the median counts: Optuna's own five are more than many sweeps have."""
 
@@ -103,6 +105,7 @@ def run_trial(trial: Trial, by: str, study: Study | None) -> RunOutcome | Pruned
         outcome = run(trial.recipe, by, judge)
     except Pruned as pruned:
         judge.end(complete=False)
+        log.info("%s stopped early: %s", trial.recipe.name, pruned)
         return pruned
     judge.end(complete=True)
     return outcome
