@@ -14,4 +14,4 @@ from tasks.told import cancelled
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
     """Run recipes x values x seeds, and compare what came of them."""
     planned = plan(recipes, settings)
-    return trials.compare(planned, trials.ended(planned), settings)
+    return trials.compare(planned, trials.ended(planned, settings), settings)

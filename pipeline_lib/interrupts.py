@@ -16,6 +16,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 PR_SET_PDEATHSIG = 1  # as in sys/prctl.h
 
 
+class Pruned(Exception):
+    """A training that was ended early, with a checkpoint, because it had no hope; the message says why."""
+
+
 class Interrupts:
     """While this lasts, Ctrl-C and SIGTERM wait until `deliver` is called or it ends. A second one waits no more."""
 

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.store import Artifact
+
+if TYPE_CHECKING:
+    from pipeline_lib.training.loop import Watch
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,15 @@ class RunOutcome:
         return self.scores.folder / "report.html"
 
 
-def run(recipe: Recipe, by: str = "a plain call") -> RunOutcome:
-    """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator."""
+def run(recipe: Recipe, by: str = "a plain call", judge: "Watch | None" = None) -> RunOutcome:
+    """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
+
+    Raises Pruned where `judge` sees no hope in the training.
+    """
     files = steps.encode(recipe, by)
     data = steps.prepare(recipe, files, by)
     start = steps.initialise(recipe, data, by)
     found = steps.checks(recipe, data, start, by)
-    model = steps.finetune(recipe, data, start, by)
+    model = steps.finetune(recipe, data, start, by, judge)
     scores = steps.evaluate(recipe, data, found, model, by)
     return RunOutcome(data, start, found, model, scores, steps.publish(recipe, data, model, scores, by))

@@ -7,7 +7,7 @@ has to be made: a step that is reused waits for none of them.
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib import identity
 from pipeline_lib.checks.findings import heed, read_findings
@@ -24,6 +24,9 @@ from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
+
+if TYPE_CHECKING:
+    from pipeline_lib.training.loop import Watch
 
 log = logging.getLogger("tunesmith")
 
@@ -94,8 +97,13 @@ def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a p
 
 
 @in_errors()
-def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call") -> Artifact:
-    """The trained model; its curves can be watched in MLflow while it trains."""
+def finetune(
+    recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call", judge: "Watch | None" = None
+) -> Artifact:
+    """The trained model; its curves can be watched in MLflow while it trains.
+
+    Raises Pruned, with a checkpoint kept, where `judge` sees no hope.
+    """
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
     step = identity.finetune_step(recipe, inputs)
@@ -109,7 +117,7 @@ def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = kept_trunk(recipe, prepared, initial, base, by)
-            with LiveRun(recipe, step.fingerprint, by, work) as watch:
+            with LiveRun(recipe, step.fingerprint, by, work, judge) as watch:
                 train(recipe, *given, work, watch, folder, kept)
         return watch.facts()
 

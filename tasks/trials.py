@@ -9,9 +9,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from prefect.utilities.annotations import unmapped
 
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.interrupts import Pruned
+from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep import sweep
+from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial
 from tasks.runners import task_runner
 from tasks.steps import step
@@ -19,19 +21,22 @@ from tasks.told import by
 
 
 @task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
-def trial(by: str, each: Trial) -> RunOutcome:
-    """Fine-tune and evaluate one recipe; what the store has is reused."""
-    outcome = run(each.recipe, by)
-    state: Any = Completed(
-        name="Reused" if outcome.scores.reused else "Completed", message=outcome.model.message, data=outcome
-    )
+def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
+    """Fine-tune and evaluate one recipe; what the store has is reused, what has no hope is stopped early."""
+    outcome = run_trial(each, by, study)
+    if isinstance(outcome, Pruned):
+        name, message = "Stopped early", str(outcome)
+    else:
+        name, message = "Reused" if outcome.scores.reused else "Completed", outcome.model.message
+    state: Any = Completed(name=name, message=message, data=outcome)
     return state
 
 
-def ended(planned: Sequence[Trial]) -> sweep.Ended:
+def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
     """What came of every trial: its outcome, or its error, which stops no other."""
-    with task_runner(planned[0].recipe.execution) as runner:
-        futures = runner.map(cast(Any, trial), {"by": unmapped(by()), "each": list(planned)})
+    with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
+        given = {"by": unmapped(by()), "each": list(planned), "study": unmapped(study)}
+        futures = runner.map(cast(Any, trial), given)
         for future in futures:
             future.wait()
         states = [future.state for future in futures]

@@ -17,7 +17,7 @@ from pipeline_lib.store.store import content_digest
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.held import Held, Told
-from pipeline_lib.tracking.runs import BY, HOST, PROCESS, process_mark
+from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED, process_mark
 from pipeline_lib.tracking.scores import named_scores
 
 AGREE = {
@@ -80,7 +80,7 @@ def _flow_states(runs: Iterable[Told]) -> Iterator[Finding]:
             continue
         if state is None:
             yield Finding(_run(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
-        elif state not in AGREE.get(run.status, {state}):
+        elif state not in AGREE.get(run.status, {state}) and not (PRUNED in run.tags and state == "COMPLETED"):
             yield Finding(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
 
 

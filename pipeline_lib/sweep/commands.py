@@ -1,7 +1,7 @@
 """`tunesmith sweep RECIPE ...`: many runs and one comparison."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,6 +15,10 @@ def sweep(
     seeds: Annotated[int, typer.Option(min=1, help="Seeds of each combination.")] = 1,
     metric: Annotated[str | None, typer.Option(help="What is compared; default: the objective's main metric.")] = None,
     level: Annotated[float, typer.Option(min=0.51, max=0.999, help="Confidence level.")] = 0.95,
+    prune: Annotated[
+        Literal["median", "halving"] | None,
+        typer.Option(help="End hopeless trainings by Optuna's pruner of this name."),
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="One run after the other, without Prefect.")] = False,
 ) -> None:
     """Run recipes x values x seeds, and compare score, trained parameters and time."""
@@ -24,7 +28,7 @@ def sweep(
 
     try:
         loaded = [load(recipe) for recipe in recipes]
-        settings = Sweep(vary=tuple(vary or ()), seeds=seeds, metric=metric, level=level)
+        settings = Sweep(vary=tuple(vary or ()), seeds=seeds, metric=metric, level=level, pruner=prune)
         found = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
     except RecipeError as error:
         fail(error)

@@ -1,13 +1,13 @@
 """The step `sweep`: scores of all variants against what they cost, and which differences are beyond chance.
 
-comparison.json   the variants with score, interval, trained parameters and seconds; the sentence
+comparison.json   the variants with score, interval, trained parameters, seconds and cost; the sentence; what was pruned
 comparison.md     the same as a page
-pareto.png        score against trained parameters and against time, with the fronts
+pareto.png        score against trained parameters, time and, where all have one, cost, with the fronts
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from pipeline_lib.sweep.figure import pareto
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a variant: its answers, the parameters that were trained, the seconds that it took."""
+    """One run of a variant: its answers, the parameters that were trained, the seconds and the money that it took."""
 
     variant: str
     scored: Scored
     trained: int
     seconds: float
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,16 @@ class Variant:
     high: float
     trained: int
     seconds: float
+    cost: float | None
 
 
-def write_comparison(runs: Sequence[Run], name: str, metric: Metric, level: float, folder: Path) -> None:
-    """Write the comparison; raises RecipeError where runs did not answer the same test rows."""
+def write_comparison(
+    runs: Sequence[Run], name: str, metric: Metric, level: float, folder: Path, stopped: Mapping[str, str] = {}
+) -> None:
+    """Write the comparison; raises RecipeError where runs did not answer the same test rows.
+
+    `stopped` says of runs that were ended early why, by their names.
+    """
     sides = _sides(runs)
     values, draws = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
     values, draws = values[:, 0], draws[:, :, 0]
@@ -55,7 +62,7 @@ def write_comparison(runs: Sequence[Run], name: str, metric: Metric, level: floa
     variants = [_variant(variant, side, *score) for (variant, side), *score in facts]
     told = in_words(variants, name, metric, sure_pairs(values, draws, level), level)
     document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": told}
-    document |= {"variants": [asdict(each) for each in variants]}
+    document |= {"variants": [asdict(each) for each in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "comparison.md").write_text(markdown(document), encoding="utf-8")
     figure = pareto(variants, name, metric.higher_is_better)
@@ -64,13 +71,15 @@ def write_comparison(runs: Sequence[Run], name: str, metric: Metric, level: floa
 
 def _variant(name: str, side: Sequence[Run], score: float, low: float, high: float) -> Variant:
     seconds = sum(run.seconds for run in side) / len(side)
-    return Variant(name, len(side), score, low, high, side[0].trained, seconds)
+    costs = [run.cost for run in side if run.cost is not None]
+    cost = sum(costs) / len(side) if len(costs) == len(side) else None
+    return Variant(name, len(side), score, low, high, side[0].trained, seconds, cost)
 
 
 def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
     sides: dict[str, list[Run]] = {}
     for run in runs:
-        ordered = Run(run.variant, run.scored.ordered, run.trained, run.seconds)
+        ordered = replace(run, scored=run.scored.ordered)
         sides.setdefault(run.variant, []).append(ordered)
         if not np.array_equal(ordered.scored.rows, next(iter(sides.values()))[0].scored.rows):
             mend = "Name data.source.test, or set data.split.seed to one number in all recipes"
@@ -104,25 +113,26 @@ def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[t
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The comparison as a page, the best variant first as far as the table knows."""
-    head = [
-        "variant",
-        document["metric"],
-        f"{document['level']:.0%} interval",
-        "trained parameters",
-        "seconds",
-        "seeds",
-    ]
-    rows = [
-        [
-            each["name"],
-            f"{each['score']:.4f}",
-            f"{each['low']:.4f} to {each['high']:.4f}",
-            f"{each['trained']:,}",
-            f"{each['seconds']:.1f}",
-            each["seeds"],
-        ]
-        for each in document["variants"]
-    ]
+    """The comparison as a page, in the order of the runs, and below it what was stopped early."""
+    variants, level = document["variants"], f"{document['level']:.0%} interval"
+    columns: dict[str, list[Any]] = {
+        "variant": [each["name"] for each in variants],
+        document["metric"]: [f"{each['score']:.4f}" for each in variants],
+        level: [f"{each['low']:.4f} to {each['high']:.4f}" for each in variants],
+        "trained parameters": [f"{each['trained']:,}" for each in variants],
+        "seconds": [f"{each['seconds']:.1f}" for each in variants],
+    }
+    if any(each["cost"] is not None for each in variants):
+        columns["cost"] = ["–" if each["cost"] is None else f"{each['cost']:.4g}" for each in variants]
+    columns["seeds"] = [each["seeds"] for each in variants]
     title = f"# {document['metric']} on {document['rows']:,} test rows"
-    return f"{title}\n\n{document['said']}\n\n{markdown_table(head, rows)}\n"
+    table = markdown_table([*columns], [*map(list, zip(*columns.values(), strict=True))])
+    return f"{title}\n\n{document['said']}\n\n{table}\n{_stopped(document['stopped'])}"
+
+
+def _stopped(stopped: Mapping[str, str]) -> str:
+    """What was ended early; a variant's other seeds are compared without it."""
+    if not stopped:
+        return ""
+    told = "\n".join(f"- {name} stopped early: {why}" for name, why in stopped.items())
+    return f"\nNot compared (a variant's score leaves out its seeds that stopped early, which flatters it):\n\n{told}\n"

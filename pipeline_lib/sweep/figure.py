@@ -22,13 +22,22 @@ def front(costs: Sequence[float], scores: Sequence[float], higher_is_better: boo
 
 
 def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Figure":
-    """Scores with their intervals over trained parameters and over seconds; vermillion: on the front."""
-    figure = blank(11, 4.5)
-    left, right = figure.subplots(1, 2, sharey=True)
-    _panel(left, [each.trained for each in variants], variants, higher_is_better)
-    _panel(right, [each.seconds for each in variants], variants, higher_is_better)
-    left.set(xlabel="trained parameters", ylabel=metric)
-    right.set(xlabel="seconds of training")
+    """Scores with their intervals over trained parameters, seconds and, where all have one, cost.
+
+    Vermillion: on the front.
+    """
+    costs = {
+        "trained parameters": [each.trained for each in variants],
+        "seconds of training": [each.seconds for each in variants],
+        "cost of training": [each.cost for each in variants],
+    }
+    shown = {label: values for label, values in costs.items() if None not in values}
+    figure = blank(5.5 * len(shown), 4.5)
+    panels = figure.subplots(1, len(shown), sharey=True)
+    for axes, (label, values) in zip(panels, shown.items(), strict=True):
+        _panel(axes, values, variants, higher_is_better)
+        axes.set(xlabel=label)
+    panels[0].set(ylabel=metric)
     return tidy(figure)
 
 

@@ -7,24 +7,28 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pipeline_lib import identity, steps
 from pipeline_lib.data.pool import one_by_one
+from pipeline_lib.interrupts import Pruned
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
+from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, trials
 
 if TYPE_CHECKING:
     from pipeline_lib.evaluation.outcome_file import Scored
 
 Ended = Mapping[str, RunOutcome | BaseException]
-"""What came of each run, by its recipe's name."""
+"""What came of each run, by its recipe's name; Pruned is no failure."""
 
 
 def sweep(recipes: Sequence[Recipe], settings: Sweep, by: str = "a plain call") -> Artifact:
     """Run one trial after the other, and compare them."""
     planned = plan(recipes, settings)
-    ended = {trial.recipe.name: outcome for trial, outcome in one_by_one(lambda trial: run(trial.recipe, by), planned)}
+    with shared_study(planned, settings) as study:
+        outcomes = one_by_one(lambda trial: run_trial(trial, by, study), planned)
+        ended = {trial.recipe.name: outcome for trial, outcome in outcomes}
     return compare(planned, ended, settings, by)
 
 
@@ -34,6 +38,7 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     planned = trials(recipes, settings)
     for trial in planned:
         steps.check(trial.recipe)
+    refuse_unjudged(planned, settings)
     return planned
 
 
@@ -41,16 +46,19 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
 def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) -> Artifact:
     """The comparison of the runs that ended well; then raises the error of the first that did not."""
     done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
-    failed = {name: error for name, error in ended.items() if isinstance(error, BaseException)}
+    pruned = {name: error for name, error in ended.items() if isinstance(error, Pruned)}
+    failed = {n: error for n, error in ended.items() if isinstance(error, BaseException) and n not in pruned}
     if not done:
-        _raise_first(failed)
-    artifact = _compared(done, settings, by)
+        _raise_first(failed or pruned)
+    artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, by)
     if failed:
         _raise_first(failed)
     return artifact
 
 
-def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str) -> Artifact:
+def _compared(
+    done: Sequence[tuple[Trial, RunOutcome]], pruned: Mapping[str, str], settings: Sweep, by: str
+) -> Artifact:
     from pipeline_lib.tracking.sweeps import deliver_comparison
 
     recipe = done[0][0].recipe
@@ -60,17 +68,25 @@ def _compared(done: Sequence[tuple[Trial, RunOutcome]], settings: Sweep, by: str
         for trial, outcome in done
         for part, artifact in (("model", outcome.model), ("scores", outcome.scores))
     }
-    step = identity.sweep_step(recipe, {"metric": name, "level": settings.level}, inputs)
+    costs = {trial.recipe.name: _cost(trial.recipe, outcome) for trial, outcome in done}
+    parts = {"metric": name, "level": settings.level, "stopped": pruned, "costs": costs}
+    step = identity.sweep_step(recipe, parts, inputs)
 
     def make(folder: Path) -> None:
         from pipeline_lib.sweep.comparison import Run, write_comparison
 
-        runs = [Run(trial.variant, *_facts(outcome)) for trial, outcome in done]
-        write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder)
+        runs = [Run(trial.variant, *_facts(outcome), costs[trial.recipe.name]) for trial, outcome in done]
+        write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder, pruned)
 
     artifact = open_store(recipe.execution.store).ensure(step, make, by)
     deliver_comparison(recipe, artifact, by)
     return artifact
+
+
+def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:
+    """What the training has cost, as MLflow is told it."""
+    rate, measured = recipe.execution.cost_per_hour, outcome.model.made.get("measured")
+    return rate * measured["seconds"] / 3600 if rate and measured else None
 
 
 def _facts(outcome: RunOutcome) -> "tuple[Scored, int, float]":

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -25,6 +25,12 @@ class Sweep(Section):
     """The metric of the comparison; empty: the objective's main metric."""
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of intervals and of what counts as beyond chance."""
+    pruner: Literal["median", "halving"] | None = None
+    """Ends trainings that have no hope, by their validation score after an epoch (Optuna's pruners).
+
+    median: its best is worse than the median of the trials that have ended, of which there must be three; halving: it
+    is not in the better half of those that got as far, asked after epochs 1, 2, 4, 8 and so on. Empty: none is ended.
+    """
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.circumstances import circumstances
 from pipeline_lib.tracking.meter import Meter, records
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
     from pipeline_lib.tracking.runs import Tracker
+    from pipeline_lib.training.loop import Watch
 
 log = logging.getLogger("tunesmith")
 PAUSE = 1.0
@@ -25,32 +27,38 @@ PAUSE = 1.0
 class LiveRun:
     """Shows a training in MLflow as it goes, from a thread of its own: training waits for nothing.
 
-    `work` is a folder that outlives a kill.
+    `work` is a folder that outlives a kill; `judge` answers in its place.
     """
 
-    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path):
+    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Watch | None" = None):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
+        self.judge = judge
         self.circumstances, self.meter = circumstances(recipe), Meter(work / "measured.jsonl")
         self.records: queue.Queue[Sequence[dict[str, Any]] | None] = queue.Queue()
         self.settled: str | None = None
         """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
+        self.pruned: str | None = None
+        """Why it was ended early."""
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
         self.thread.start()
         return self
 
-    def __call__(self, records: Sequence[dict[str, Any]]) -> None:
-        """Take new records of the history."""
+    def __call__(self, records: Sequence[dict[str, Any]]) -> str | None:
+        """Take new records of the history; the judge's answer."""
         self.meter.count(records)
         self.records.put(list(records))
+        return self.judge(records) if self.judge else None
 
     def facts(self) -> dict[str, Any]:
         """What the manifest keeps of this training, so that MLflow can be told later."""
         return self.circumstances | {"measured": self.meter.totals()}
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is not None:  # Ctrl-C, SIGTERM and an orchestrator's cancellation are no Exceptions
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Pruned):
+            self.settled, self.pruned = "KILLED", str(error)
+        elif kind is not None:  # Ctrl-C, SIGTERM and an orchestrator's cancellation are no Exceptions
             self.settled = "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.meter.finish()
         self.records.put(None)
@@ -60,7 +68,7 @@ class LiveRun:
         try:
             # here, for importing MLflow takes seconds: not in training's way
             from pipeline_lib.tracking.describe import describe
-            from pipeline_lib.tracking.runs import PARENT, Tracker
+            from pipeline_lib.tracking.runs import PARENT, PRUNED, Tracker
 
             tracker = Tracker(self.recipe, self.by)
             run = tracker.run("training", self.fingerprint)
@@ -68,8 +76,10 @@ class LiveRun:
             describe(tracker, run, self.circumstances)
             self._send(tracker, run)
             if self.settled:
-                tracker.finish(run.info.run_id, self.settled)
-                tracker.finish(run.data.tags[PARENT], self.settled)
+                for run_id in (run.info.run_id, run.data.tags[PARENT]):
+                    if self.pruned:
+                        tracker.client.set_tag(run_id, PRUNED, self.pruned)
+                    tracker.finish(run_id, self.settled)
         except Exception as error:  # whatever MLflow's trouble is, it must not end a training
             log.warning("MLflow does not answer (%s): training goes on, its curves are delivered at the end", error)
 

@@ -24,6 +24,8 @@ FINGERPRINT, KIND, DELIVERED = "tunesmith.fingerprint", "tunesmith.kind", "tunes
 PARENT_OF, PARENT = "tunesmith.parent_of", "mlflow.parentRunId"
 MODEL, TRAINING = "tunesmith.model", "tunesmith.training_run"
 BY, HOST, PROCESS = "tunesmith.by", "tunesmith.host", "tunesmith.process"
+PRUNED = "tunesmith.pruned"
+"""Why a sweep has ended a training early."""
 BATCH = 1000
 """Most metrics that MLflow takes in one call."""
 
@@ -97,8 +99,11 @@ class Tracker:
         """Go on in a run that a kill or an error ended, and in its parent."""
         tags = [RunTag(name, value) for name, value in self._holder().items()]
         for run_id in (run.info.run_id, run.data.tags[PARENT]):
-            if self.client.get_run(run_id).info.status != "RUNNING":
+            known = self.client.get_run(run_id)
+            if known.info.status != "RUNNING":
                 self.client.update_run(run_id, status="RUNNING")
+            if PRUNED in known.data.tags:
+                self.client.delete_tag(run_id, PRUNED)
             self.client.log_batch(run_id, tags=tags)
 
     def finish(self, run_id: str, status: str = "FINISHED") -> None:

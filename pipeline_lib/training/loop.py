@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import predict
-from pipeline_lib.interrupts import Interrupts
+from pipeline_lib.interrupts import Interrupts, Pruned
 from pipeline_lib.models.places import places
 from pipeline_lib.progress import Bar, bar
 from pipeline_lib.recipe import Recipe
@@ -32,8 +32,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger("tunesmith")
-Watch = Callable[[Sequence[dict[str, Any]]], None]
-"""Told of new history records: step, epoch, split, metric, value."""
+Watch = Callable[[Sequence[dict[str, Any]]], str | None]
+"""Told of new history records: step, epoch, split, metric, value. What it answers is why training on has no hope."""
+
+
+def watched(recipe: Recipe) -> tuple[str, bool]:
+    """The validation metric that picks the checkpoint, and whether higher is better."""
+    named = (each.metric for each in recipe.regularizers if isinstance(each, EarlyStopping))
+    metric = next(named, None) or recipe.objective.main_metric
+    return metric, metric != "loss" and recipe.objective.metrics()[metric].higher_is_better
 
 
 @dataclass
@@ -53,13 +60,19 @@ class Loop:
     watch: Watch = lambda records: None
     vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
+    hopeless: str | None = None
+    """What the watch has answered last."""
 
     def run(self) -> State:
-        """Train to the end, from the last checkpoint where there is one; the model is left with the best weights."""
+        """Train to the end, from the last checkpoint where there is one; the model is left with the best weights.
+
+        Raises Pruned before an epoch that the watch sees no hope in.
+        """
         self.begin()
-        self.watch(self.state.history)
+        self.hopeless = self.watch(self.state.history)
         with self.interrupts, bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
+                self._end_if_hopeless()
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)
         if self.vocabulary:
@@ -140,8 +153,8 @@ class Loop:
         """Score the validation rows, and remember the weights if they are the best so far."""
         scores = from_first(self._scores, self.accelerator)
         self._tell("validation", scores)
-        metric = (self.stopper.metric if self.stopper else None) or self.recipe.objective.main_metric
-        better = 1 if metric != "loss" and self.recipe.objective.metrics()[metric].higher_is_better else -1
+        metric, higher_is_better = watched(self.recipe)
+        better = 1 if higher_is_better else -1
         gain = better * (scores[metric] - self.state.best) if self.state.best is not None else np.inf
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = scores[metric], self.state.step
@@ -178,7 +191,13 @@ class Loop:
             for name, value in scores.items()
         ]
         self.state.history.extend(records)
-        self.watch(records)
+        self.hopeless = self.watch(records) or self.hopeless
+
+    def _end_if_hopeless(self) -> None:
+        if self.hopeless:
+            if self.kept != (self.state.step, self.state.epoch):
+                self._save()
+            raise Pruned(self.hopeless)
 
     def _save_if_due(self) -> None:
         due = time.monotonic() - self.saved >= self.recipe.execution.checkpoint_seconds

@@ -1,6 +1,7 @@
 """The sweep flow in Prefect's own test server, side by side. `pytest tests/flows/test_sweep.py`."""
 
 import asyncio
+import json
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -8,6 +9,8 @@ from prefect.client.orchestration import get_client
 from flows.sweep import sweep
 from pipeline_lib.recipe import check
 from pipeline_lib.sweep.trials import Sweep
+
+RATES = "training.learning_rate=[5e-3, 4e-3, 3e-3, 1e-9]"
 
 
 def last():
@@ -40,3 +43,14 @@ def test_each_run_is_a_task_run_and_a_rerun_does_only_what_is_new(document, kind
         "moods-epochs-3": "Completed",
     }
     assert again.fingerprint != found.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_a_hopeless_trial_ends_early_and_is_no_failure(document, kind):
+    document["training"]["epochs"] = 3
+    document["execution"] |= {"workers": 2, "task_runner": kind}
+    sweep([check(document)], Sweep(vary=[RATES.replace(", 1e-9", "")]))  # three that the store has: any order will do
+    found = sweep([check(document)], Sweep(vary=[RATES], pruner="median"))
+    tasks, _ = last()
+    assert tasks["moods-learning_rate-1e-9"] == "Stopped early"
+    assert [*json.loads((found.folder / "comparison.json").read_text())["stopped"]] == ["moods-learning_rate-1e-9"]

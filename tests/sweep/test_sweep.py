@@ -1,6 +1,7 @@
 """A sweep from recipes to its comparison, and what a rerun does again. `pytest tests/sweep/test_sweep.py`."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from pipeline_lib.evaluation.outcome import Metric, Sums
 from pipeline_lib.evaluation.outcome_file import Scored
 from pipeline_lib.recipe import check
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.sweep import comparison as module
 from pipeline_lib.sweep.comparison import Run, write_comparison
-from pipeline_lib.sweep.figure import front
+from pipeline_lib.sweep.figure import front, pareto
 from pipeline_lib.sweep.sweep import sweep
 from pipeline_lib.sweep.trials import Sweep
 
@@ -52,9 +54,30 @@ def test_seeds_of_one_variant_count_by_their_mean(tmp_path):
     runs = [planted("a", level, 5, seconds, seed) for seed, (level, seconds) in enumerate([(10, 1.0), (14, 3.0)])]
     found = compared(tmp_path, *runs, planted("b", 12, 5))
     assert found["variants"][0] | {"low": 0, "high": 0} == {
-        **{"name": "a", "seeds": 2, "score": pytest.approx(0.6), "low": 0, "high": 0, "trained": 5, "seconds": 2.0}
+        **{"name": "a", "seeds": 2, "score": pytest.approx(0.6), "low": 0, "high": 0, "trained": 5, "seconds": 2.0},
+        "cost": None,
     }
     assert "over rows and seeds" in found["said"]
+
+
+def test_cost_is_the_mean_over_seeds_and_has_a_panel_where_all_have_one(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(module, "pareto", lambda *given: shown.append(pareto(*given)) or shown[-1])
+    dear = [replace(planted("a", 10, 5, seed=seed), cost=cost) for seed, cost in enumerate([1.0, 3.0])]
+    cheap = planted("b", 12, 5)
+    found = compared(tmp_path, *dear, replace(cheap, cost=0.5))
+    assert [each["cost"] for each in found["variants"]] == [2.0, 0.5]
+    assert "| trained parameters | seconds | cost | seeds |" in (tmp_path / "comparison.md").read_text()
+    assert [each["cost"] for each in compared(tmp_path, *dear, cheap)["variants"]] == [2.0, None]
+    assert "| 5 | 1.0 | – | 1 |" in (tmp_path / "comparison.md").read_text()
+    compared(tmp_path, planted("a", 10, 5), cheap)
+    assert "cost" not in (tmp_path / "comparison.md").read_text()
+    axes = ["trained parameters", "seconds of training"]
+    assert [[each.get_xlabel() for each in figure.axes] for figure in shown] == [
+        [*axes, "cost of training"],
+        axes,
+        axes,
+    ]
 
 
 def test_other_test_rows_are_refused(tmp_path):
@@ -87,7 +110,7 @@ def test_recipes_times_values_times_seeds_from_the_command_line_and_again_for_no
 
 
 def test_a_run_that_fails_stops_no_other_and_is_the_only_one_done_again(document, monkeypatch):
-    from pipeline_lib.sweep import sweep as module
+    from pipeline_lib.sweep import pruning as module
 
     settings, done = Sweep(vary=["training.epochs=[1, 2, 3]"]), []
 
