@@ -25,8 +25,8 @@ class Bottleneck(AddedWeights):
     """
 
     kind: Literal["bottleneck"]
-    placement: Literal["houlsby", "pfeiffer", "parallel"] = "houlsby"
-    """Where adapters stand: after both sub-layers, after the feed-forward, or beside it."""
+    placement: Literal["houlsby", "pfeiffer", "parallel"] = "parallel"
+    """Where adapters stand: after both sub-layers, after the feed-forward, or beside it, which learned best here."""
     size: PositiveInt = 64
     """Width of the bottleneck; an adapter has about 2 * size * (the model's width) parameters."""
     activation: Literal["relu", "gelu"] = "gelu"

@@ -62,7 +62,7 @@ def adapted(adapter, x, function):
 def test_houlsby_is_the_equation_after_both_sublayers(make, tokenizer):
     model = make("bert")
     layer, plain = model.bert.encoder.layer[1], make("bert").bert.encoder.layer[1]
-    bottleneck().inject(model, tokenizer)
+    bottleneck(placement="houlsby").inject(model, tokenizer)
     after_attention, after_feed_forward = listen(layer.attention.output.dense), listen(layer.output.dense)
     run(shaken(model))
     for part, ((x, out),) in ((layer.attention.output, after_attention), (layer.output, after_feed_forward)):
@@ -104,18 +104,18 @@ def test_parallel_keeps_no_step_in_memory(make, tokenizer):
 
 def test_houlsby_trains_the_layer_norms_and_pfeiffer_does_not(make, tokenizer):
     model = make("bert")
-    houlsby, pfeiffer = bottleneck(), bottleneck(placement="pfeiffer")
+    houlsby, pfeiffer = bottleneck(placement="houlsby"), bottleneck(placement="pfeiffer")
     houlsby.inject(model, tokenizer)
     norms = {f"bert.encoder.layer.{i}.{o}.LayerNorm" for i in (0, 1) for o in ("output", "attention.output")}
     adapters = {name for name, _ in model.named_parameters() if ".adapter." in name}
     assert len(adapters) == 2 * 2 * 4
     assert own(model, houlsby) == adapters | {f"{norm}.{part}" for norm in norms for part in ("weight", "bias")}
-    assert own(model, pfeiffer) == own(model, bottleneck(layer_norms=False)) == adapters
+    assert own(model, pfeiffer) == own(model, bottleneck(placement="houlsby", layer_norms=False)) == adapters
 
 
 def test_an_adapter_stands_in_its_layer(make, tokenizer):
     model = make("t5")
-    bottleneck().inject(model, tokenizer)
+    bottleneck(placement="houlsby").inject(model, tokenizer)
     depth = {name: place.depth for name, place in places(model, set()).items()}
     assert depth["encoder.block.1.layer.1.DenseReluDense.wo.adapter.down.weight"] == 2
     assert depth["decoder.block.0.layer.1.EncDecAttention.o.adapter.up.bias"] == 3
