@@ -54,7 +54,7 @@ HIDING = ("masked", "spans")
 BLOCKS = r"\.\d+\."
 UPPER = r"encoder\.layer\.1\.|\.h\.1\.|\.layers\.1\.|decoder\.block\.1\."  # the uppermost of two layers
 ENCODER_UPPER = r"encoder\.block\.1\.|encoder\.final_layer_norm"  # of T5's encoder where it has no decoder
-PROMPT = {"kind": "prompt", "length": 3}
+PROMPT = {"kind": "prompt", "length": 3, "rate": 50}  # a head of random weights that is faster leaps to and fro
 LORA = {"kind": "lora", "rank": 2}
 BOTTLENECK = {"kind": "bottleneck", "size": 4}
 # The strategies of a recipe, and the pattern of all parameters below the head that they claim

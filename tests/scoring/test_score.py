@@ -13,6 +13,7 @@ from pipeline_lib.run import run
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.scoring import score as scoring
 from pipeline_lib.scoring.request import Scoring
+from pipeline_lib.tracking.registry import Registry
 
 TEXTS = ["what a fine day at home", "the soup is cold in town", None, "a sweet song by the sea", " ", "i lost the game"]
 
@@ -89,12 +90,10 @@ def test_a_prediction_that_is_killed_goes_on_with_the_next_shard(request_, monke
     assert done(request_)[0].reused == 1
 
 
-def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, trained, tmp_path, monkeypatch):
-    client = MlflowClient(request_.tracking_uri)
+def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, recipe, trained, tmp_path, monkeypatch):
     name = f"moods-{tmp_path.name}"
-    client.create_registered_model(name)
-    version = client.create_model_version(name, trained.published["model"]).version
-    client.set_registered_model_alias(name, "champion", version)
+    version = Registry(recipe.execution, name).register(trained.published["model"], {}, "tried")
+    MlflowClient(request_.tracking_uri).set_registered_model_alias(name, "champion", str(version.number))
     registered = request_.model_copy(update={"model": f"models:/{name}@champion"})
     from_folder = [each.shards for each in done(request_)]
     assert [each.reused for each in done(registered)] == from_folder  # the same bytes, the same answers

@@ -229,7 +229,7 @@ def test_how_many_processes_is_no_part_of_what_is_computed(document, tmp_path, m
     assert plans[0].exit_code == 0
     assert plans[0].output == plans[1].output
     started = []
-    monkeypatch.setattr(live, "LiveRun", lambda *_: nullcontext(Mock(facts=dict)))
+    monkeypatch.setattr(live, "LiveRun", lambda *_: nullcontext(Mock(facts=dict, return_value=None)))
     monkeypatch.setattr(launch, "launch_finetuned", lambda *given: started.append(given) or write_finetuned(*given))
     document["training"]["epochs"] = 1
     for processes in (2, 1):  # what two have trained is reused by one
