@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 COMMON = 5000
 """Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
 
-DEEP_HEAD = 20.0
-"""The head's rate at most beside deep prompts, relative to the recipe's."""
-
 
 class SoftPrompt(AddedWeights):
     """The model reads [p_1 ... p_n; x_1 ... x_m], where the vectors p are learned and x are the text's embeddings:
@@ -54,11 +51,6 @@ class SoftPrompt(AddedWeights):
         """Before or after the text."""
         before, after = (self.length, 0) if self.position == "before" else (0, self.length)
         return Prompt(before, after, deep=self.depth == "all")
-
-    def head_scale(self) -> float:
-        """As fast as the vectors where they can change the input alone, for then most is the head's to learn; beside
-        vectors at every layer no faster than with other added weights."""
-        return min(self.rate, DEEP_HEAD) if self.depth == "all" else self.rate
 
     def trains(self, place: Place) -> bool:
         """The learned vectors."""
