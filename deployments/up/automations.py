@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
+import typer
 from pydantic import SecretStr
 
+from pipeline_lib.console import fail
 from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def check(notify: str) -> None:
 
 
 def automate(notify: str) -> None:
-    """Make or renew the automations; `notify` is a webhook's address, empty for nobody to be told."""
+    """Make or renew the automations; `notify` is a webhook's address; empty leaves who is told as it was."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -76,9 +78,10 @@ def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
 
     block = cast(UUID, Webhook(url=SecretStr(notify)).save("tunesmith-notify", overwrite=True))
     call = CallWebhook(block_document_id=block, payload=TEXT)
+    related = ResourceSpecification({"prefect.resource.id": ["prefect.deployment.*"]})  # not a run's child runs
     failed = EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]}),
-        match_related=ResourceSpecification({"prefect.resource.id": ["prefect.deployment.*"]}),  # not its child runs
+        match_related=related,
         for_each={"prefect.resource.id"},
         expect={RUN + state for state in TOLD},
         posture=Posture.Reactive,
@@ -86,7 +89,7 @@ def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
         within=timedelta(0),
     )
     crashed = _missing(f"{RUN}Crashed", {f"{RUN}Cancelled", f"{RUN}AwaitingRetry"}, PATIENCE)
-    crashed.match_related = failed.match_related
+    crashed.match_related = related
     return [
         AutomationCore(name=f"tunesmith: tell of {what}", trigger=trigger, actions=[call])
         for what, trigger in (("what failed or was refused", failed), ("what crashed", crashed))
@@ -109,6 +112,14 @@ def _missing(after: str, expected: set[str], seconds: int) -> "EventTrigger":
     )
 
 
+def main() -> None:
+    """Tell the server at PREFECT_API_URL, with the webhook in TUNESMITH_NOTIFY."""
+    try:
+        check(os.environ.get(NOTIFY, ""))
+        automate(os.environ.get(NOTIFY, ""))
+    except RecipeError as error:
+        fail(error)
+
+
 if __name__ == "__main__":
-    check(os.environ.get(NOTIFY, ""))
-    automate(os.environ.get(NOTIFY, ""))
+    typer.run(main)

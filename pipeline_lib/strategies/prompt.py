@@ -39,7 +39,7 @@ class SoftPrompt(AddedWeights):
     init_text: str = ""
     """The text that they start as, repeated or cut to their length."""
     rate: PositiveFloat = 400.0
-    """Their learning rate, relative to the recipe's: a few vectors have to move far, where weights move little each."""
+    """Their learning rate and the head's, relative to the recipe's: few vectors move far, weights little each."""
 
     @model_validator(mode="after")
     def _has_a_text(self) -> Self:
