@@ -149,10 +149,13 @@ class TextClassification(ObjectiveSection):
             return self.cloze.model(base, labels, **config)
         from transformers import AutoModelForSequenceClassification
 
+        from pipeline_lib.models.first_place import compute_first_place_alone
         from pipeline_lib.models.heads import pretrained
 
-        names = list(labels) or ["value"]
-        return pretrained(AutoModelForSequenceClassification, base, names, problem_type=self.problem_type, **config)
+        names, kind = list(labels) or ["value"], AutoModelForSequenceClassification
+        model, head = pretrained(kind, base, names, problem_type=self.problem_type, **config)
+        compute_first_place_alone(model)
+        return model, head
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[rows, outputs] logits."""

@@ -11,6 +11,7 @@ from pipeline_lib.models.places import places
 from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.dropout import draw_faster
 from pipeline_lib.training.frozen import trunk_layers
 from pipeline_lib.training.kept import with_kept, write_kept
 from pipeline_lib.training.trunk import NotKept, Trunk
@@ -36,6 +37,7 @@ class Begun:
     def of(cls, recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> "Begun":
         """Read all of it."""
         model, head = load_initial(base, initial, recipe.regularizers)
+        draw_faster(model)
         tokenizer = load_tokenizer(initial)
         train, validation = (
             split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer))

@@ -56,6 +56,8 @@ class Trunk:
         """What a block returns beside its output, where that is a tuple."""
         self.place: int | None = None
         """The one place of a row that is read above the trunk, if it is only one."""
+        self.narrow = False
+        """Whether the uppermost block computes one place of a row alone (`models/first_place.py`)."""
         self.lower: Trunk | None = None
         """A trunk of fewer layers of the same model, parted before this one, whose output batches may bring along."""
         if model.config.is_encoder_decoder:
@@ -88,7 +90,8 @@ class Trunk:
         import torch
 
         rows, length = batch["input_ids"].shape
-        index, training = torch.arange(max(rows, -(-LEAST // length))) % rows, self.model.training
+        least = LEAST if self.narrow else -(-LEAST // length)
+        index, training = torch.arange(max(rows, least)) % rows, self.model.training
         given = {name: tensor[index.to(tensor.device)] for name, tensor in batch.items()}
         if self.lower:
             self.lower.hidden = given.pop("hidden", None)
@@ -97,7 +100,7 @@ class Trunk:
         with torch.no_grad(), self.accelerator.autocast():
             hidden = self._run(given)[:rows]
         self.model.train(training)
-        return hidden if self.place is None else hidden[:, [self.place]]
+        return hidden if self.place is None or self.narrow else hidden[:, [self.place]]
 
     def _part_encoder(self) -> None:
         from transformers.modeling_outputs import BaseModelOutput
@@ -160,6 +163,7 @@ class Trunk:
                 return objective.forward(self.model, batch, targets).float()
 
         whole = logits(batch)
+        self.narrow = self.unpadded(batch).shape[1] < batch["input_ids"].shape[1]
 
         def alike(found: "Tensor") -> bool:
             return found.shape == whole.shape and bool((found - whole).abs().max() <= ROUNDING * whole.abs().max())
