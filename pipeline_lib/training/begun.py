@@ -10,6 +10,7 @@ from pipeline_lib.models.build import load_initial
 from pipeline_lib.models.places import places
 from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.training.attention import attend_faster
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.dropout import draw_faster
 from pipeline_lib.training.frozen import trunk_layers
@@ -38,6 +39,7 @@ class Begun:
         """Read all of it."""
         model, head = load_initial(base, initial, recipe.regularizers)
         draw_faster(model)
+        attend_faster(model)
         tokenizer = load_tokenizer(initial)
         train, validation = (
             split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer))

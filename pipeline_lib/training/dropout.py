@@ -22,15 +22,23 @@ def draw_faster(model: "nn.Module") -> None:
             module.forward = MethodType(_drop, module)  # type: ignore[method-assign]
 
 
-def _drop(module: "nn.Dropout", given: "Tensor") -> "Tensor":
-    """Zero with probability p, to 1/65536, else 1 / (1 - p) times what is given (Srivastava et al. 2014, section 4)."""
+def noise(given: "Tensor", p: float) -> "Tensor":
+    """In the shape and kind of `given`: zero with probability p, to 1/65536, else 1 / (1 - p).
+
+    Dropout is what is given times this (Srivastava et al. 2014, section 4). p is above 0 and below 1.
+    """
     import torch
+
+    count = given.numel()
+    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # all 64 of them
+    drawn = bits.view(torch.int16)[:count].view(given.shape)
+    kept = drawn >= round(p * RANGE) - RANGE // 2
+    return kept.to(given.dtype).mul_(1 / (1 - p))
+
+
+def _drop(module: "nn.Dropout", given: "Tensor") -> "Tensor":
     from torch import nn
 
     if not module.training or module.p in (0, 1) or given.device.type != "cpu":
         return nn.Dropout.forward(module, given)
-    count = given.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits
-    drawn = bits.view(torch.int16)[:count].view(given.shape)
-    kept = drawn >= round(module.p * RANGE) - RANGE // 2
-    return given * kept.to(given.dtype).mul_(1 / (1 - module.p))
+    return given * noise(given, module.p)
