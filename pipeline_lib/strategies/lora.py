@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+RANK, ALPHA = 8, 16.0
+
+
 class LoRA(AddedWeights):
     """h = W_0 x + (alpha / r) B A x, where only B and A are learned, of rank r (Hu et al. 2021, equation 3).
 
@@ -22,10 +25,10 @@ class LoRA(AddedWeights):
     """
 
     kind: Literal["lora"]
-    rank: PositiveInt = 8
+    rank: PositiveInt = RANK
     """The rank r of the updates."""
-    alpha: PositiveFloat = 16.0
-    """Updates are scaled by alpha / rank."""
+    alpha: PositiveFloat | None = None
+    """Updates are scaled by alpha / rank; empty: 16, with rslora 16 / sqrt(8), so that rank 8 is scaled by 2 in both."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
@@ -41,7 +44,7 @@ class LoRA(AddedWeights):
 
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self.alpha,  # type: ignore[arg-type]  # a float does as well
+            lora_alpha=self._alpha,  # type: ignore[arg-type]  # a float does as well
             lora_dropout=self.dropout,
             target_modules=self._targets(model),
             use_dora=self.dora,
@@ -56,6 +59,10 @@ class LoRA(AddedWeights):
     def merge(self, model: "PreTrainedModel") -> None:
         """Add the updates to the weights."""
         through_peft.merge(model)
+
+    @property
+    def _alpha(self) -> float:
+        return self.alpha or (ALPHA / RANK**0.5 if self.rslora else ALPHA)
 
     def _targets(self, model: "PreTrainedModel") -> list[str] | str:
         family, known = model.config.model_type, projections(model)

@@ -37,7 +37,7 @@ STRATEGIES: dict[str, list[dict]] = {
     "bottleneck, parallel": [BOTTLENECK],
     "LoRA": [LORA],
     "DoRA": [LORA | {"dora": True}],
-    "rsLoRA": [LORA | {"rslora": True}],
+    "rsLoRA, rank 32": [LORA | {"rslora": True, "rank": 32}],
     "(IA)^3": [{"kind": "ia3"}],
     "bottleneck and deep prompt": [BOTTLENECK | {"placement": "houlsby"}, PROMPT | {"depth": "all"}],
     "LoRA, layerwise rates": [LORA, {"kind": "layerwise_lr", "decay": 0.9}],

@@ -40,6 +40,15 @@ def matrices(wrapped):
     return wrapped.lora_A.default.weight, wrapped.lora_B.default.weight
 
 
+@pytest.mark.parametrize(
+    ("rank", "rslora", "scale"), [(8, False, 2.0), (8, True, 2.0), (32, False, 0.5), (32, True, 1.0)]
+)
+def test_without_alpha_rank_8_is_scaled_by_2_and_rslora_spares_high_ranks(make, tokenizer, rank, rslora, scale):
+    model = make("bert")
+    inject(LoRA(kind="lora", rank=rank, rslora=rslora), model, tokenizer)
+    assert model.bert.encoder.layer[0].attention.self.query.scaling == {"default": pytest.approx(scale)}
+
+
 @pytest.mark.parametrize(("rslora", "scale"), [(False, 6 / 2), (True, 6 / 2**0.5)])
 def test_it_is_the_equation(make, tokenizer, rslora, scale):
     model = make("bert")
