@@ -28,7 +28,7 @@ class LoRA(AddedWeights):
     rank: PositiveInt = RANK
     """The rank r of the updates."""
     alpha: PositiveFloat | None = None
-    """Updates are scaled by alpha / rank; empty: 16, with rslora 16 / sqrt(8), so that rank 8 is scaled by 2 in both."""
+    """Updates are scaled by alpha / rank; empty: 16, with rslora 16 / sqrt(8): rank 8 is scaled by 2 in both."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
