@@ -24,9 +24,13 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-bench: install ## costs as ratios, and against the Hugging Face Trainer, on ../shared/data (over an hour on two cores)
+bench: install ## costs as ratios, growth, and against the Hugging Face Trainer, on ../shared/data (over an hour on two cores)
 	$(BIN)/python tests/benchmarks/costs.py
+	$(BIN)/python tests/benchmarks/growth.py
 	$(BIN)/python tests/benchmarks/against_trainer.py
+
+bench-gpu: install ## rows and tokens per second on a GPU, beside the Hugging Face Trainer
+	$(BIN)/python tests/benchmarks/gpu.py
 
 tables: install ## every strategy and every objective on ../shared/data, as the tables of the README (hours on two cores)
 	$(BIN)/python tests/benchmarks/strategies.py
@@ -35,4 +39,4 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test bench tables clean
+.PHONY: help install demo lint test bench bench-gpu tables clean

@@ -12,7 +12,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from itertools import chain
@@ -123,8 +123,8 @@ def locate_encoder() -> Path:
     return locate(recipe_for(Path(), ROWS).model)
 
 
-def recipe_for(folder: Path, rows: int, base: str = ENCODER) -> Recipe:
-    """Two classes, all parameters, a store of its own."""
+def recipe_for(folder: Path, rows: int, base: str = ENCODER, more: Sequence[str] = ()) -> Recipe:
+    """Two classes, all parameters where `more` does not say otherwise, a store of its own."""
     return load(
         ROOT / "deployments" / "recipes" / "sst2.yaml",
         [
@@ -134,6 +134,7 @@ def recipe_for(folder: Path, rows: int, base: str = ENCODER) -> Recipe:
             ),
             *("data.split.validation=0", "regularizers=[]"),
             *(f"model.base={base}", f"training.batch_size={rows}", f"execution.store={folder.absolute() / 'store'}"),
+            *more,
         ],
     )
 
