@@ -39,6 +39,7 @@ def kept_trunk(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Arti
     why, layers = why_not_kept(recipe, where), trunk_layers(recipe, where)
     if layers and not why:
         from pipeline_lib.training.begun import Begun
+        from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.trunk import NotKept
 
         inputs = {"prepare": prepared.digest, "base": base.digest}
@@ -46,7 +47,7 @@ def kept_trunk(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Arti
 
         def make(folder: Path) -> None:
             lower = next(((count, held.folder) for count, step in steps.items() if (held := store.find(step))), None)
-            begun = Begun.of(recipe, prepared.folder, shards_of(store), base.folder, initial.folder)
+            begun = Begun.of(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
             begun.write_trunk(layers, lower, folder)
 
         try:

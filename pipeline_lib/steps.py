@@ -111,14 +111,15 @@ def finetune(
     def make(folder: Path) -> dict[str, Any]:
         from pipeline_lib.tracking.live import LiveRun
         from pipeline_lib.training.finetune import write_finetuned
+        from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.launch import launch_finetuned
 
-        given, work = (prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
+        given, work = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = kept_trunk(recipe, prepared, initial, base, by)
             with LiveRun(recipe, step.fingerprint, by, work, judge) as watch:
-                train(recipe, *given, work, watch, folder, kept)
+                train(recipe, given._replace(kept=kept), work, watch, folder)
         return watch.facts()
 
     return told(store.ensure(step, make, by))

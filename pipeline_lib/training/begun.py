@@ -14,6 +14,7 @@ from pipeline_lib.training.attention import attend_faster
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.dropout import draw_faster
 from pipeline_lib.training.frozen import trunk_layers
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.kept import with_kept, write_kept
 from pipeline_lib.training.trunk import NotKept, Trunk
 
@@ -35,8 +36,9 @@ class Begun:
     here: "Accelerator"
 
     @classmethod
-    def of(cls, recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> "Begun":
+    def of(cls, recipe: Recipe, inputs: Inputs) -> "Begun":
         """Read all of it."""
+        prepared, shards, base, initial, _ = inputs
         model, head = load_initial(base, initial, recipe.regularizers)
         draw_faster(model)
         attend_faster(model)

@@ -8,56 +8,37 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.begun import Begun
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import precision_of
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.kept import with_kept
 from pipeline_lib.training.loop import Loop, Watch
 from pipeline_lib.training.parameters import thaw, write_table
 from pipeline_lib.training.vocabulary import narrowed
 
 
-def write_finetuned(
-    recipe: Recipe,
-    prepared: Path,
-    shards: Path,
-    base: Path,
-    initial: Path,
-    work: Path,
-    watch: Watch,
-    folder: Path,
-    kept: Path | None = None,
-) -> None:
+def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
     """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints.
 
-    `kept` holds what the model's trunk puts out, if that is kept. In one of several processes: train with the others,
-    and let rank 0 write.
+    In one of several processes: train with the others, and let rank 0 write.
     """
-    loop = build_loop(recipe, prepared, shards, base, initial, work, watch, kept)
+    loop = build_loop(recipe, inputs, work, watch)
     loop.run()
     if not loop.accelerator.is_main_process:
         return
     trained = [row.name for row in loop.table if row.trained]
-    write_trained(loop.model, trained, initial, precision_of(loop.accelerator), folder / "model")
+    write_trained(loop.model, trained, inputs.initial, precision_of(loop.accelerator), folder / "model")
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
     (folder / "summary.json").write_text(json.dumps(_summary(loop), indent=1), encoding="utf-8")
 
 
-def build_loop(
-    recipe: Recipe,
-    prepared: Path,
-    shards: Path,
-    base: Path,
-    initial: Path,
-    work: Path,
-    watch: Watch = lambda _: None,
-    kept: Path | None = None,
-) -> Loop:
+def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda _: None) -> Loop:
     """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
-    begun = Begun.of(recipe, prepared, shards, base, initial)
+    begun = Begun.of(recipe, inputs)
     trunk = begun.trunk()
     train, validation = begun.train.encoded, begun.validation
-    if trunk and kept:
-        train = with_kept(train, trunk, kept, "train")
-        validation = validation._replace(encoded=with_kept(validation.encoded, trunk, kept, "validation"))
+    if trunk and inputs.kept:
+        train = with_kept(train, trunk, inputs.kept, "train")
+        validation = validation._replace(encoded=with_kept(validation.encoded, trunk, inputs.kept, "validation"))
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
     table = thaw(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
     of_model, here = (begun.model, begun.head, table), begun.here

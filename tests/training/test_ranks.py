@@ -30,6 +30,7 @@ from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking import live
 from pipeline_lib.training import launch, ranks, worker
 from pipeline_lib.training.finetune import write_finetuned
+from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
 
 TAKEN_APART = {  # passes of two rows at most, and a penalty that must be counted once
@@ -52,7 +53,8 @@ def job(document, tmp_path, name, processes, **changes):
     work, folder = tmp_path / f"{name}-work", tmp_path / name
     work.mkdir()
     folder.mkdir()
-    return recipe, data.folder, tmp_path / "store" / "steps" / "shard", base.folder, start.folder, work, folder
+    inputs = Inputs(data.folder, tmp_path / "store" / "steps" / "shard", base.folder, start.folder)
+    return recipe, inputs, work, folder
 
 
 def trained(*job):
@@ -101,10 +103,14 @@ def start(job):
     code = (
         "import json, sys; from pathlib import Path; from pipeline_lib.recipe import check\n"
         "from pipeline_lib.training.launch import launch_finetuned\n"
-        "recipe, *given, folder = json.loads(sys.argv[1])\n"
-        "launch_finetuned(check(recipe), *map(Path, given), lambda records: None, Path(folder))"
+        "from pipeline_lib.training.inputs import Inputs\n"
+        "recipe, inputs, work, folder = json.loads(sys.argv[1])\n"
+        "inputs = Inputs(*map(Path, inputs))\n"
+        "launch_finetuned(check(recipe), inputs, Path(work), lambda records: None, Path(folder))"
     )
-    told = json.dumps([job[0].model_dump(mode="json"), *map(str, job[1:])])
+    recipe, inputs, work, folder = job
+    read = [str(path) for path in inputs if path]
+    told = json.dumps([recipe.model_dump(mode="json"), read, str(work), str(folder)])
     return subprocess.Popen([sys.executable, "-c", code, told], stderr=subprocess.DEVNULL)
 
 
@@ -119,7 +125,7 @@ def ranks_that(monkeypatch, recipe, tmp_path):
     def begin(code, watched):
         monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{code}")
         two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
-        launch.launch_finetuned(two, *[tmp_path] * 5, watched.extend, tmp_path)
+        launch.launch_finetuned(two, Inputs(*[tmp_path] * 4), tmp_path, watched.extend, tmp_path)
 
     return begin
 

@@ -26,18 +26,18 @@ from pipeline_lib.store.store import Store
 from pipeline_lib.training import kept, trunk
 from pipeline_lib.training.finetune import build_loop, write_finetuned
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
+from pipeline_lib.training.inputs import Inputs
 
 HEAD, LAST, TWO = ({"kind": "partial", "last_layers": layers} for layers in (0, 1, 2))
 DECODER = {"kind": "partial", "patterns": ["*decoder.block.1.*"]}
 
 
-def begun(recipe):
-    """Folders of what a training reads, by the names of `build_loop`."""
+def inputs(recipe, kept=None):
+    """What a training of the recipe reads."""
     prepared = steps.prepare(recipe)
     initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
-    given = {"prepared": prepared, "base": base, "initial": initial}
-    return {"recipe": recipe, "shards": shards, **{name: artifact.folder for name, artifact in given.items()}}
+    return Inputs(prepared.folder, shards, base.folder, initial.folder, kept)
 
 
 def trunk_of(recipe):
@@ -61,7 +61,7 @@ def with_and_without(recipe, tmp_path):
         for place in ("work", "out"):
             (tmp_path / name / place).mkdir(parents=True)
         out, work = tmp_path / name / "out", tmp_path / name / "work"
-        write_finetuned(**begun(recipe), work=work, watch=lambda _: None, folder=out, kept=where)
+        write_finetuned(recipe, inputs(recipe, where), work, lambda _: None, out)
         found.append(bytes_of(out))
     return found
 
@@ -117,7 +117,7 @@ def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path,
     recipe = of_family(*CASES[case])
     (folder,) = trunk_of(recipe)
     (tmp_path / "work").mkdir()
-    loop = build_loop(**begun(recipe), work=tmp_path / "work", kept=folder)
+    loop = build_loop(recipe, inputs(recipe, folder), tmp_path / "work")
     assert loop.trunk.place == place
     lengths = loop.train.hidden.lengths
     assert lengths.tolist() == (loop.train.ids.lengths if place is None else np.ones(len(loop.train), int)).tolist()
@@ -125,7 +125,8 @@ def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path,
 
 def test_the_trunk_gives_what_the_model_gives_without_dropout(of_family, tmp_path):
     (tmp_path / "work").mkdir()
-    loop = build_loop(**begun(of_family("bert", "text_classification", LAST)), work=tmp_path / "work")
+    recipe = of_family("bert", "text_classification", LAST)
+    loop = build_loop(recipe, inputs(recipe), tmp_path / "work")
     batch = {"input_ids": torch.tensor([[2, 110, 111, 3], [2, 112, 3, 0]])}
     batch["attention_mask"] = (batch["input_ids"] > 0).long()
     loop.model.train()

@@ -10,6 +10,7 @@ from pipeline_lib.recipe import check
 from pipeline_lib.store.store import Store
 from pipeline_lib.training import finetune
 from pipeline_lib.training.finetune import build_loop
+from pipeline_lib.training.inputs import Inputs
 
 TABLE = "bert.embeddings.word_embeddings.weight"
 
@@ -19,7 +20,7 @@ def loop_of(recipe, folder):
     initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
     folder.mkdir()
-    return build_loop(recipe, prepared.folder, shards, base.folder, initial.folder, folder)
+    return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
 
 
 def weights(loop):
