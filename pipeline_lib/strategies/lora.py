@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from pipeline_lib.models.modules import FAMILIES, modules, projections
+from pipeline_lib.models.modules import projections
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import through_peft
 from pipeline_lib.strategies.base import AddedWeights, Place
@@ -32,7 +32,13 @@ class LoRA(AddedWeights):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
-    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: as in PEFT, queries and values."""
+    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: all projections in the layers.
+
+    All of them are what comes up to full fine-tuning (Dettmers et al. 2023, QLoRA, section 4); queries and values
+    alone, as Hu et al. have it, take less time.
+    """
+    rate: PositiveFloat = 10.0
+    """Learning rate of what is added and of the head, relative to the recipe's: all projections at 20 may diverge."""
     dora: bool = False
     """Learn the columns' lengths apart from their directions."""
     rslora: bool = False
@@ -64,23 +70,12 @@ class LoRA(AddedWeights):
     def _alpha(self) -> float:
         return self.alpha or (ALPHA / RANK**0.5 if self.rslora else ALPHA)
 
-    def _targets(self, model: "PreTrainedModel") -> list[str] | str:
-        family, known = model.config.model_type, projections(model)
-        if not self.targets:
-            return self._usual(model, family, known)
+    def _targets(self, model: "PreTrainedModel") -> list[str]:
+        known = projections(model)
         for target in self.targets:
             if not any(f".{name}".endswith(f".{target}") for name in known):
                 self._refuse(f"finds no weight named {target!r} in the model's layers", known)
-        return list(self.targets)
-
-    def _usual(self, model: "PreTrainedModel", family: str, known: list[str]) -> list[str] | str:
-        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
-
-        if usual := USUAL.get(family):
-            return usual if isinstance(usual, str) else list(usual)
-        if family not in FAMILIES:
-            self._refuse(f"has no usual targets in the family {family}", known)
-        return [*modules(model, "query", self.kind), *modules(model, "value", self.kind)]
+        return list(self.targets) or known
 
     def _refuse(self, problem: str, known: list[str]) -> NoReturn:
         ends = ", ".join(sorted({name.rpartition(".")[2] for name in known}))

@@ -35,6 +35,7 @@ SIDES = {
     "full, bf16": ("full", "bf16"),
     "full, fp32": ("full", "fp32"),
     "LoRA": ("lora", "bf16"),
+    "LoRA, q and v": ("lora, targets: [query, value]", "bf16"),
     "bottleneck": ("bottleneck", "bf16"),
     "biases": ("partial, biases: true", "bf16"),
     "last two layers": ("partial, last_layers: 2", "bf16"),

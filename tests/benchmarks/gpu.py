@@ -197,7 +197,9 @@ def plain(loop: Loop, base: str, side: str) -> Any:
 
     classify = loop.recipe.objective.kind == "text_classification"
     model = (AutoModelForSequenceClassification if classify else AutoModelForCausalLM).from_pretrained(base)
-    return model if side == "full" else get_peft_model(model, LoraConfig(r=8, lora_alpha=16))
+    return (
+        model if side == "full" else get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    )
 
 
 if __name__ == "__main__":

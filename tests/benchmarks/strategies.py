@@ -22,6 +22,7 @@ ROWS = {"sst2": 6920}
 """Rows of the training file that are read, where that is not all."""
 EPOCHS = 3
 BOTTLENECK, PROMPT, LORA = {"kind": "bottleneck"}, {"kind": "prompt"}, {"kind": "lora"}
+QUERY_VALUE = LORA | {"targets": ["query", "value"], "rate": 20}
 STRATEGIES: dict[str, list[dict]] = {
     "full": [{"kind": "full"}],
     "head alone": [{"kind": "partial"}],
@@ -36,12 +37,13 @@ STRATEGIES: dict[str, list[dict]] = {
     "bottleneck, Pfeiffer": [BOTTLENECK | {"placement": "pfeiffer"}],
     "bottleneck, parallel": [BOTTLENECK],
     "LoRA": [LORA],
-    "DoRA": [LORA | {"dora": True}],
-    "rsLoRA, rank 32": [LORA | {"rslora": True, "rank": 32}],
+    "LoRA, q and v": [QUERY_VALUE],
+    "DoRA, q and v": [QUERY_VALUE | {"dora": True}],
+    "rsLoRA, q and v, rank 32": [QUERY_VALUE | {"rslora": True, "rank": 32}],
     "(IA)^3": [{"kind": "ia3"}],
     "bottleneck and deep prompt": [BOTTLENECK | {"placement": "houlsby"}, PROMPT | {"depth": "all"}],
-    "LoRA, layerwise rates": [LORA, {"kind": "layerwise_lr", "decay": 0.9}],
-    "last two layers and LoRA": [{"kind": "partial", "last_layers": 2}, LORA],
+    "LoRA, q and v, layerwise rates": [QUERY_VALUE, {"kind": "layerwise_lr", "decay": 0.9}],
+    "last two layers, LoRA, q and v": [{"kind": "partial", "last_layers": 2}, QUERY_VALUE],
 }
 
 

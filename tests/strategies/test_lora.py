@@ -93,6 +93,24 @@ def test_only_base_layer_comes_into_the_bases_names(make, tokenizer):
     assert after["transformer.h.0.attn.c_attn.lora_B.default.weight"].depth == 1
 
 
+@pytest.mark.parametrize(
+    ("family", "ends"),
+    [
+        ("gpt2", "attn.c_attn attn.c_proj mlp.c_fc mlp.c_proj"),
+        (
+            "mpnet",
+            "attention.attn.q attention.attn.k attention.attn.v attention.attn.o intermediate.dense output.dense",
+        ),
+    ],
+)
+def test_without_targets_all_projections_of_the_blocks_are_updated(make, tokenizer, family, ends):
+    model = make(family)
+    lora().inject(model, tokenizer)
+    own = {name for name, place in places(model, set()).items() if lora().trains(place)}
+    blocks = {"gpt2": "transformer.h", "mpnet": "encoder.layer"}[family]
+    assert own == {f"{blocks}.{i}.{end}.lora_{m}.default.weight" for i in (0, 1) for end in ends.split() for m in "AB"}
+
+
 def test_targets_by_the_end_of_their_names(make, tokenizer):
     model = make("gpt2")
     lora(targets=["mlp.c_proj"]).inject(model, tokenizer)
@@ -105,7 +123,6 @@ def test_targets_by_the_end_of_their_names(make, tokenizer):
     [
         ("gpt2", {"targets": ["c_attn", "query"]}, "finds no weight named 'query'.*among c_attn, c_fc, c_proj"),
         ("bert", {"targets": ["LayerNorm"]}, "finds no weight named 'LayerNorm'.*among dense, key, query, value"),
-        ("mpnet", {}, "has no usual targets in the family mpnet.*among dense, k, o, q, v"),
     ],
 )
 def test_targets_that_are_not_there_are_refused(make, tokenizer, family, fields, message):
