@@ -22,7 +22,8 @@ def written(path, document):
 
 @pytest.fixture
 def two(tmp_path, document):
-    """The same recipe with six epochs, and with a rate at which nothing is learned."""
+    """The same recipe with epochs enough, and with a rate at which nothing is learned."""
+    document["training"]["epochs"] = 20
     idle = document | {"name": "idle", "training": document["training"] | {"epochs": 1, "learning_rate": 1e-9}}
     run(check(document)), run(check(idle))
     return written(tmp_path / "moods.yaml", document), written(tmp_path / "idle.yaml", idle)

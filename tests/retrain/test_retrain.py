@@ -43,6 +43,11 @@ def grow(tmp_path, name="2.csv", rows=("a fine song in the sun,glad", "the soup 
     (tmp_path / "rows" / name).write_text("\n".join(["text,mood", *rows]) + "\n")
 
 
+def taught(recipe):
+    """The same recipe with epochs enough to learn."""
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 20})})
+
+
 def untaught(recipe):
     """The same recipe at a rate at which nothing is learned."""
     idle = recipe.training.model_copy(update={"epochs": 1, "learning_rate": 1e-9})
@@ -70,6 +75,7 @@ def _root(recipe):
 def test_a_better_challenger_takes_the_place_and_a_rollback_gives_it_back(recipe, registry, tmp_path):
     retrain(untaught(recipe), Gate())
     grow(tmp_path)
+    recipe = taught(recipe)
     better = retrain(recipe, Gate())
     assert (better.verdict, better.version, better.champion) == ("promoted", 2, 1)
     assert better.numbers["accuracy.bound"] > 0

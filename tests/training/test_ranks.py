@@ -39,7 +39,7 @@ TAKEN_APART = {  # passes of two rows at most, and a penalty that must be counte
     "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 5, "batch_tokens": 17},
 }
 ROW_BY_ROW = {  # one rank has no row, and its mask must be the other one's
-    "strategies": [{"kind": "lora", "rank": 4, "dropout": 0.0, "start_epoch": 1}],
+    "strategies": [{"kind": "lora", "rank": 4, "targets": ["query", "value"], "rate": 20, "start_epoch": 1}],
     "regularizers": [{"kind": "dropout", "value": 0.0}, {"kind": "mixout", "probability": 0.5}],
     "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 1},
 }
