@@ -92,13 +92,17 @@ def recipe_for(folder: Path, strategy: str, precision: str) -> Recipe:
 
 
 def ready(folder: Path, name: str, strategy: str, precision: str) -> Loop:
-    """A training before its first step."""
-    recipe = recipe_for(folder, strategy, precision)
+    """A training of one side before its first step."""
+    return begun(recipe_for(folder, strategy, precision), folder / "work" / name)
+
+
+def begun(recipe: Recipe, work: Path) -> Loop:
+    """A training before its first step; its recipe's store is a folder."""
     encoded = steps.encode(recipe)
     data = steps.prepare(recipe, encoded)
     start = steps.initialise(recipe, data)
-    shards = folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work" / name)
+    shards = Path(recipe.execution.store) / "steps" / "shard"
+    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), work)
     loop.begin()
     return loop
 

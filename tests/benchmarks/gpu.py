@@ -20,13 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from costs import stepping
-from growth import locate_encoder, recipe_for
+from costs import begun, stepping
+from growth import locate_encoder, recipe_for, vocabulary
 
-from pipeline_lib import steps
 from pipeline_lib.training.batches import collate
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Loop
 
 WARM = 5
@@ -128,10 +125,7 @@ def made(folder: Path, shape: Shape, tiny: bool) -> str:
 def ready(folder: Path, shape: Shape, base: str, strategies: str, count: int) -> Loop:
     """A training before its first step, with rows enough."""
     (folder / "train").mkdir(parents=True)
-    draw = np.random.default_rng(7)
-    known = [
-        word for word in (locate_encoder() / "vocab.txt").read_text(encoding="utf-8").split("\n") if word.isalpha()
-    ]
+    draw, known = np.random.default_rng(7), vocabulary()
     lengths = draw.integers(*shape.words, shape.rows * (count + WARM), endpoint=True)
     frame = pd.DataFrame({"sentence": [" ".join(draw.choice(known, length)) for length in lengths]})
     for name, rows in (("train/rows", frame), ("test", frame[:2])):
@@ -139,12 +133,7 @@ def ready(folder: Path, shape: Shape, base: str, strategies: str, count: int) ->
     columns = ["data.columns={text: sentence}", "evaluation.metrics=[]"] if shape.family != "bert" else []
     settings = [f"objective={shape.objective}", f"strategies={strategies}", "training.batch_tokens=65536", *columns]
     recipe = recipe_for(folder, shape.rows, base, [*settings, "execution.precision=bf16"])
-    encoded = steps.encode(recipe)
-    data = steps.prepare(recipe, encoded)
-    start, shards = steps.initialise(recipe, data), folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work")
-    loop.begin()
-    return loop
+    return begun(recipe, folder / "work")
 
 
 def ours(loop: Loop, count: int) -> tuple[float, float]:
@@ -163,17 +152,18 @@ def theirs(loop: Loop, base: str, side: str, count: int) -> tuple[float, float]:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     class Clock(TrainerCallback):
-        began, tokens, rows = 0.0, 0, 0
+        began = 0.0
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == WARM:
-                self.began, self.tokens, self.rows = time.perf_counter() - timed(lambda: None), 0, 0
+                timed(lambda: None)
+                self.began = time.perf_counter()
 
-    clock, size = Clock(), loop.recipe.training.batch_size
+    clock, size, read = Clock(), loop.recipe.training.batch_size, []
 
     def batch(rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
         given, targets = collate(loop.train, np.array([row["row"] for row in rows]), loop.pad)
-        clock.tokens, clock.rows = clock.tokens + int(given["attention_mask"].sum()), clock.rows + len(rows)
+        read.append((len(rows), int(given["attention_mask"].sum())))
         labels = targets if loop.recipe.objective.kind == "text_classification" else given["input_ids"]
         return given | {"labels": labels}
 
@@ -186,8 +176,10 @@ def theirs(loop: Loop, base: str, side: str, count: int) -> tuple[float, float]:
         rows = [{"row": row, "length": int(length)} for row, length in enumerate(loop.train.lengths)]
         trainer = Trainer(plain(loop, base, side), settings, batch, Dataset.from_list(rows), callbacks=[clock])
         trainer.train()
-        seconds = time.perf_counter() + timed(lambda: None) - clock.began
-    return clock.rows / seconds, clock.tokens / seconds
+        timed(lambda: None)
+        seconds = time.perf_counter() - clock.began
+    taken, tokens = np.sum(read[WARM:][:count], axis=0)  # the Trainer reads ahead of its steps
+    return taken / seconds, tokens / seconds
 
 
 def plain(loop: Loop, base: str, side: str) -> Any:

