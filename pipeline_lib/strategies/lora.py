@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 RANK, ALPHA = 8, 16.0
+"""By default; what alpha is with rslora follows from both."""
 
 
 class LoRA(AddedWeights):
