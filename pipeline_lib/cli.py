@@ -1,5 +1,7 @@
 """The command line: `tunesmith run RECIPE [path=value ...]`."""
 
+import atexit
+import gc
 import logging
 import sys
 from importlib.metadata import entry_points
@@ -43,6 +45,8 @@ for found in entry_points(group="tunesmith.commands"):  # of what this package m
 @app.callback()
 def main() -> None:
     """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
+    gc.set_threshold(10_000)  # imports make some million objects that stay: looking for garbage among them takes
+    atexit.register(gc.freeze)  # seconds, and once more at the end
     HANDLER.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
     log = logging.getLogger("tunesmith")
     log.setLevel(logging.INFO)

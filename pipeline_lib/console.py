@@ -1,8 +1,8 @@
 """What commands share: how a mistake is shown, and how a flow is found."""
 
 import os
-import threading
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns that tables need, where a terminal or a file has fewer."""
+HEAVY = (
+    "torch",
+    "transformers.models.auto.modeling_auto",
+    "transformers.modeling_utils",
+    "accelerate",
+    "mlflow.tracking",
+)
+"""What a training will import. In this thread: transformers can't be imported by two at once."""
 
 
 def wide() -> "Console":
@@ -26,19 +34,28 @@ def wide() -> "Console":
 
 
 def with_prefect(name: str) -> Callable[..., Any]:
-    """The flow of an entry point's name: this package never imports Prefect. Torch is imported meanwhile."""
+    """The flow of an entry point's name: this package never imports Prefect.
+
+    Where its server is embedded, it starts meanwhile, and as long as it does not answer, what a training needs is imported.
+    """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail on a busy machine
-    threading.Thread(target=_import_ahead, daemon=True).start()
+    embedded = _loaded("embedded")()
+    flow: Callable[..., Any] = _loaded(name)
+    embedded.hand_over()
+    for heavy in HEAVY:
+        if embedded.answers():
+            break
+        import_module(heavy)
+    return flow
+
+
+def _loaded(name: str) -> Any:
     (found,) = entry_points(group="tunesmith.runners", name=name)
     return found.load()
-
-
-def _import_ahead() -> None:
-    import torch  # noqa: F401
 
 
 def fail(error: RecipeError) -> NoReturn:

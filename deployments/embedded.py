@@ -1,0 +1,73 @@
+"""Prefect's embedded server, started while a command still imports: Prefect itself starts it once all is imported.
+
+It is the same server, and Prefect's client waits for it and ends it as it does its own. Where settings name a server,
+none is started.
+"""
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+from functools import partial
+
+from pipeline_lib.interrupts import end_with_parent
+
+LOCAL = "127.0.0.1"
+ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+"""As Prefect sets it for its embedded server."""
+
+
+class Embedded:
+    """The server of this command, unless the environment names another one."""
+
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen[bytes]] = []
+        if os.environ.get("PREFECT_API_URL"):
+            return
+        with socket.socket() as probe:
+            probe.bind((LOCAL, 0))
+            self.port = probe.getsockname()[1]
+        command = [sys.executable, "-m", __name__, str(self.port)]
+        dying = partial(end_with_parent, signal.SIGTERM)
+        self.started.append(subprocess.Popen(command, env=os.environ | ENVIRONMENT, preexec_fn=dying))
+
+    def hand_over(self) -> None:
+        """Have Prefect's client use it where it would start one: to be called when all of Prefect may be imported."""
+        if not self.started or not _wanted():
+            return
+        from prefect.server.api.server import SubprocessASGIServer
+
+        server = SubprocessASGIServer()
+        again = server._run_uvicorn_command  # where the port was taken in the meantime
+        server.port = self.port
+        server._run_uvicorn_command = lambda: self.started.pop() if self.started else again()  # type: ignore[method-assign]
+
+    def answers(self) -> bool:
+        """Whether there is nothing to wait for."""
+        if not self.started or self.started[0].poll() is not None:
+            return True
+        with socket.socket() as probe:
+            return probe.connect_ex((LOCAL, self.port)) == 0
+
+
+def _wanted() -> bool:
+    """Whether Prefect would start a server: a profile or a file may name one."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
+
+    return not PREFECT_API_URL.value() and PREFECT_SERVER_EPHEMERAL_ENABLED.value()
+
+
+def main(port: int) -> None:
+    """Serve, in a process of its own."""
+    gc.set_threshold(10_000)
+    if _wanted():
+        import uvicorn
+
+        app = "prefect.server.api.server:create_app"
+        uvicorn.run(app, factory=True, host=LOCAL, port=port, log_level="error", lifespan="on")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
