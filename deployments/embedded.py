@@ -40,7 +40,7 @@ class Embedded:
         from prefect.server.api.server import SubprocessASGIServer
 
         server = SubprocessASGIServer()
-        again = server._run_uvicorn_command  # where the port was taken in the meantime
+        again = server._run_uvicorn_command  # where ours could not start
         server.port = self.port
         server._run_uvicorn_command = lambda: self.started.pop() if self.started else again()  # type: ignore[method-assign]
 

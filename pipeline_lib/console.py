@@ -36,7 +36,7 @@ def wide() -> "Console":
 def with_prefect(name: str) -> Callable[..., Any]:
     """The flow of an entry point's name: this package never imports Prefect.
 
-    Where its server is embedded, it starts meanwhile, and as long as it does not answer, what a training needs is imported.
+    Where its server is embedded, it starts meanwhile; what a training needs is imported as long as it does not answer.
     """
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
