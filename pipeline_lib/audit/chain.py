@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline_lib.store.store import content_digest
+from pipeline_lib.store.digests import content_digest
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.held import Held, Told
 from pipeline_lib.tracking.runs import BY

@@ -12,8 +12,8 @@ from pipeline_lib.audit.kept import Kept, kept_by
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import check
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
-from pipeline_lib.store.store import content_digest
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.held import Held, Told

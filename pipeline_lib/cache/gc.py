@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline_lib.cache.holdings import Entry, alone, artifacts, last_used, size_of, unfinished
 from pipeline_lib.cache.pins import NAMED, pins
-from pipeline_lib.store.store import content_digest
+from pipeline_lib.store.digests import content_digest
 
 DAY = 86400.0
 MADE = re.compile("([0-9a-f]{64})-")

@@ -11,7 +11,8 @@ from pipeline_lib.models.build import CARD
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.store import MANIFEST, content_digest
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.store.store import MANIFEST
 
 
 @dataclass(frozen=True)

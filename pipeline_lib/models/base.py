@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.recipe import Model
 from pipeline_lib.schema import RecipeError, inside
-from pipeline_lib.store.store import file_digest
+from pipeline_lib.store.digests import file_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,8 +18,9 @@ from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Execution, tracking_uri
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.scoring.request import Scoring
+from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact, Step, content_digest, describe
+from pipeline_lib.store.store import Artifact, Step
 
 if TYPE_CHECKING:
     import pyarrow as pa

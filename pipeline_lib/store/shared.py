@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline_lib.store.store import MANIFEST, Step, content_digest
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.store.store import MANIFEST, Step
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ ROOT/damaged/                  artifacts whose bytes no longer match
 ROOT/pins/                     which artifacts something outside the store needs (`pins.py`)
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -28,7 +27,8 @@ from filelock import FileLock, Timeout
 
 from pipeline_lib.plan.explain import when, why
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, regular_files, set_aside
+from pipeline_lib.store.digests import content_digest, describe, value_digest
+from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, set_aside
 
 log = logging.getLogger("tunesmith")
 Make = Callable[[Path], Mapping[str, Any] | None]
@@ -70,7 +70,7 @@ class Step:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the identity; raises TypeError for a value that JSON cannot hold the same way everywhere."""
-        return hashlib.sha256(_canonical(self.identity())).hexdigest()
+        return value_digest(self.identity())
 
 
 @dataclass(frozen=True)
@@ -231,27 +231,6 @@ def sound(folder: Path) -> dict[str, Any]:
     told = manifest["files"]
     if changed := sorted(name for name in files.keys() | told.keys() if files.get(name) != told.get(name)):
         raise Damage(f"{', '.join(changed)} changed since it was made")
-    if hashlib.sha256(_canonical(manifest["identity"])).hexdigest() != manifest["fingerprint"]:
+    if value_digest(manifest["identity"]) != manifest["fingerprint"]:
         raise Damage("its manifest tells of another step")
     return manifest
-
-
-def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and SHA-256 of every file in a folder but its manifest, by relative path."""
-    files = {name: file for name, file in regular_files(folder).items() if name != MANIFEST}
-    return {name: {"size": file.stat().st_size, "sha256": file_digest(file)} for name, file in files.items()}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """The digest of an artifact, over its files' digests."""
-    return hashlib.sha256(_canonical({name: facts["sha256"] for name, facts in files.items()})).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.store import file_digest
+from pipeline_lib.store.digests import file_digest
 
 CONTEXT = "mlflow.data.context"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.models.build import load_tensors, save_tensors
-from pipeline_lib.store.store import describe
+from pipeline_lib.store.digests import describe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

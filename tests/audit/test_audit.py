@@ -13,7 +13,7 @@ from pipeline_lib.audit.audit import audited
 from pipeline_lib.audit.disagreements import findings
 from pipeline_lib.cli import app
 from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.store import file_digest
+from pipeline_lib.store.digests import file_digest
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.runs import HOST, PROCESS
 

@@ -1,4 +1,5 @@
-"""Against the Hugging Face Trainer, side by side: the same rows, epochs and rate, whole processes, interleaved.
+"""Against the Hugging Face Trainer, side by side: the same rows, epochs and rate, whole processes, interleaved,
+each run with the next seed.
 
     python tests/benchmarks/against_trainer.py [--runs 1] [--sets sst2 banking77 chnsenticorp]
         [--settings defaults dynamic expert] [--ours tunesmith fp32 32-rows]
@@ -22,7 +23,7 @@ import pandas as pd
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 TRAINER = SHARED / "bench" / "trainer_baseline.py"
-EPOCHS, RATE = 3, 5e-5
+EPOCHS, RATE, SEED = 3, 5e-5, 7
 DATA = SHARED / "data"
 SETS = {
     "sst2": ("glue_sst2/train.tsv", "glue_sst2/dev.tsv", "sentence", "label", 6920),
@@ -40,8 +41,8 @@ SETTINGS = {
 """How the Trainer is set: rows padded to the most tokens, to the longest of a batch, or all that an expert turns on."""
 OURS = {"tunesmith": (16, "auto"), "fp32": (16, "fp32"), "32-rows": (32, "auto")}
 """Rows a step and precision: our defaults, and what tells from what a difference comes. The Trainer takes 32 rows."""
-Side = tuple[float, float]
-"""Accuracy and seconds."""
+Side = tuple[float, float, float]
+"""Accuracy, seconds, and peak memory in GiB."""
 Files = tuple[Path, Path]
 
 
@@ -58,16 +59,19 @@ def main() -> None:
     for name in args.sets:
         with tempfile.TemporaryDirectory() as folder:
             files = drawn(name, Path(folder))
-            turns = [turn(name, files, args.settings, args.ours) for _ in range(args.runs)]
+            turns = [turn(name, files, args.settings, args.ours, SEED + run) for run in range(args.runs)]
         report(name, turns)
 
 
-def turn(name: str, files: Files, settings: list[str], ours: list[str]) -> dict[str, Side]:
+def turn(name: str, files: Files, settings: list[str], ours: list[str], seed: int) -> dict[str, Side]:
     """Every side once, ours last; each is said as soon as it is known."""
     sides = {}
     for side in (*settings, *ours):
-        sides[side] = tunesmith(name, files, *OURS[side]) if side in OURS else trainer(name, files, SETTINGS[side])
-        print(f"  {side}: {sides[side][0]:.4f} in {sides[side][1]:.0f} s", flush=True)
+        if side in OURS:
+            sides[side] = tunesmith(name, files, *OURS[side], seed)
+        else:
+            sides[side] = trainer(name, files, SETTINGS[side], seed)
+        print("  {}: {:.4f} in {:.0f} s and {:.2f} GiB".format(side, *sides[side]), flush=True)
     return sides
 
 
@@ -84,17 +88,17 @@ def drawn(name: str, folder: Path) -> Files:
     return folder / Path(train).name, folder / Path(test).name
 
 
-def trainer(name: str, files: Files, setting: list[str]) -> Side:
+def trainer(name: str, files: Files, setting: list[str], seed: int) -> Side:
     """The Trainer."""
     _, _, text, label, _ = SETS[name]
     of_data = ["--train", str(files[0]), "--test", str(files[1]), "--text", text, "--label", label]
     of_model = ["--model", str(base()), "--max-length", str(LENGTH.get(name, 128))]
-    pace = ["--epochs", str(EPOCHS), "--learning-rate", str(RATE)]
-    said, seconds = timed([sys.executable, str(TRAINER), *of_data, *of_model, *setting, *pace], dict(os.environ))
-    return json.loads(said.strip().splitlines()[-1])["accuracy"], seconds
+    pace = ["--epochs", str(EPOCHS), "--learning-rate", str(RATE), "--seed", str(seed)]
+    said, *costs = measured([sys.executable, str(TRAINER), *of_data, *of_model, *setting, *pace], dict(os.environ))
+    return json.loads(said.strip().splitlines()[-1])["accuracy"], *costs
 
 
-def tunesmith(name: str, files: Files, rows: int, precision: str) -> Side:
+def tunesmith(name: str, files: Files, rows: int, precision: str, seed: int) -> Side:
     """`tunesmith run`, with all that it promises on."""
     _, _, text, label, _ = SETS[name]
     overrides = [
@@ -102,23 +106,28 @@ def tunesmith(name: str, files: Files, rows: int, precision: str) -> Side:
         *(f"data.columns={{text: {text}, label: {label}}}", f"objective.max_length={LENGTH.get(name, 128)}"),
         *("strategies=[{kind: full}]", "regularizers=[]", "evaluation.baselines=[]"),
         f"training={{epochs: {EPOCHS}, learning_rate: {RATE}, batch_size: {rows}}}",
-        f"execution.precision={precision}",
+        *(f"execution.precision={precision}", f"seed={seed}"),
     ]
     with tempfile.TemporaryDirectory() as home:
         recipe = ROOT / "deployments" / "recipes" / f"{'banking77' if name == 'banking77' else 'sst2'}.yaml"
         command = [str(Path(sys.executable).with_name("tunesmith")), "run", str(recipe), *overrides]
-        _, seconds = timed(command, dict(os.environ) | {"HOME": home}, cwd=home)
+        _, *costs = measured(command, dict(os.environ) | {"HOME": home}, cwd=home)
         (told,) = Path(home).glob("artifacts/steps/evaluate/*/metrics.json")
-        return json.loads(told.read_text())["metrics"]["accuracy"]["value"], seconds
+        return json.loads(told.read_text())["metrics"]["accuracy"]["value"], *costs
 
 
-def timed(command: list[str], environment: dict[str, str], cwd: str | None = None) -> tuple[str, float]:
-    """Standard output and wall seconds of a whole process."""
+def measured(command: list[str], environment: dict[str, str], cwd: str | None = None) -> tuple[str, float, float]:
+    """Standard output of a whole process, its wall seconds, and the most memory that it held, in GiB."""
     began = time.perf_counter()
-    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr[-3000:])
-    return done.stdout, time.perf_counter() - began
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, env=environment, cwd=cwd, stdout=out, stderr=err)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        if status:
+            err.seek(0)
+            sys.exit(err.read()[-3000:])
+        out.seek(0)
+        return out.read(), seconds, usage.ru_maxrss / 2**20
 
 
 def base() -> Path:
@@ -131,14 +140,14 @@ def base() -> Path:
 def report(name: str, turns: list[dict[str, Side]]) -> None:
     """A line for each side: median accuracy and seconds, and what each of ours took of the Trainer's, turn by turn."""
     for side in turns[0]:
-        accuracy, seconds = (statistics.median(sides[side][index] for sides in turns) for index in (0, 1))
+        accuracy, seconds, memory = (statistics.median(sides[side][index] for sides in turns) for index in range(3))
         ratios = {
             other: statistics.median(sides[side][1] / sides[other][1] for sides in turns)
             for other in turns[0]
             if side in OURS and other not in OURS
         }
         told = ", ".join(f"{ratio:.2f} of {other}" for other, ratio in ratios.items())
-        print(f"| {name} | {side} | {accuracy:.4f} | {seconds:.0f} | {told} |", flush=True)
+        print(f"| {name} | {side} | {accuracy:.4f} | {seconds:.0f} | {memory:.2f} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

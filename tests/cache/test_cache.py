@@ -159,7 +159,7 @@ def test_verify_sets_nothing_aside_that_cannot_be_read(store, monkeypatch):
     def failing(*_):
         raise OSError(5, os.strerror(5))
 
-    monkeypatch.setattr("pipeline_lib.store.store.file_digest", failing)
+    monkeypatch.setattr("pipeline_lib.store.digests.file_digest", failing)
     said = tell(store, "verify")
     assert (said.exit_code, "Input/output error" in said.output) == (2, True)
     assert there(store) == ["prepare"]

@@ -17,8 +17,9 @@ import pytest
 
 from pipeline_lib.plan.explain import when
 from pipeline_lib.schema import RecipeError
+from pipeline_lib.store.digests import describe
 from pipeline_lib.store.disk import Damage
-from pipeline_lib.store.store import Step, Store, describe
+from pipeline_lib.store.store import Step, Store
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
@@ -259,7 +260,7 @@ def test_a_failing_disk_is_no_damage(tmp_path, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))  # read() names no file
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline_lib.store.store.file_digest", failing)
+        patch.setattr("pipeline_lib.store.digests.file_digest", failing)
         with pytest.raises(RecipeError, match="Input/output error"):
             store.ensure(STEP, refuse)
     assert store.ensure(STEP, refuse).reused
