@@ -16,9 +16,9 @@ def opened(monkeypatch):
     """The files that were opened to be read."""
     names, own = [], Path.open
 
-    def counted(path, *how):
+    def counted(path, *how, **named):
         names.append(path.name)
-        return own(path, *how)
+        return own(path, *how, **named)
 
     monkeypatch.setattr(Path, "open", counted)
     return names
