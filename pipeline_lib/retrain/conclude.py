@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING
 from pipeline_lib import steps
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain import record
 from pipeline_lib.retrain.decide import Check, Decision, above_floors, against, concluded
 from pipeline_lib.retrain.drift import not_seen
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.look import Look, closed
-from pipeline_lib.retrain.record import (
-    AGAINST,
-    CHALLENGE,
-    DIGEST,
-    GATE,
-    LONGEST,
-    OBJECTIVE,
-    REASON,
-    VERDICT,
-    challenge,
-    digest,
-    registry_of,
-)
+from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import profile, rescore
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.remote import open_store
@@ -56,7 +45,7 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
         decision = replace(decision, numbers={**decision.numbers, **seen.drift.numbers}, notes=seen.drift.notes)
     registry.log_profile(best.published["model"], profile(recipe, best.data, by).folder)
     version = registry.register(
-        best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason[:LONGEST]
+        best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason[: record.LONGEST]
     )
     if decision.verdict == "promoted":
         _pin(recipe, gate.name(recipe), version.number, best)
@@ -112,17 +101,17 @@ def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, d
     """What an auditor asks of a version. Of a known one they are set one by one: only the last two make it settled."""
     numbers = {name: round(value, 6) if isfinite(value) else None for name, value in decision.numbers.items()}
     return {
-        CHALLENGE: challenge([each.model.fingerprint for each in runs]),
-        DIGEST: runs[chosen].model.digest,
-        OBJECTIVE: recipe.objective.kind,
+        record.CHALLENGE: challenge([each.model.fingerprint for each in runs]),
+        record.DIGEST: runs[chosen].model.digest,
+        record.OBJECTIVE: recipe.objective.kind,
         "tunesmith.finetune": runs[chosen].model.fingerprint,
         "tunesmith.evaluate": runs[chosen].scores.fingerprint,
         "tunesmith.gate.settings": json.dumps(gate.model_dump(mode="json", exclude_defaults=True)),
         "tunesmith.numbers": json.dumps(numbers),
-        REASON: decision.reason[:LONGEST],
-        VERDICT: decision.verdict,
-        AGAINST: str(decision.champion),
-        GATE: digest(gate.model_dump(mode="json")),
+        record.REASON: decision.reason[: record.LONGEST],
+        record.VERDICT: decision.verdict,
+        record.AGAINST: str(decision.champion),
+        record.GATE: digest(gate.model_dump(mode="json")),
     }
 
 

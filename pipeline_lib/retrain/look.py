@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING
 from pipeline_lib.masking import in_errors
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.retrain import record
 from pipeline_lib.retrain.decide import Decision
 from pipeline_lib.retrain.drift import Drift, drift
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.record import (
-    AGAINST,
-    CHALLENGE,
-    GATE,
-    OBJECTIVE,
-    REASON,
-    VERDICT,
-    challenge,
-    digest,
-    registry_of,
-)
+from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import embedder
 from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
@@ -58,14 +49,14 @@ def ask(recipe: Recipe, gate: Gate) -> Look:
     if None in fingerprints:
         return Look(champion)
     trained = challenge(fingerprints)
-    same = [version for version in registry.versions() if version.tags.get(CHALLENGE) == trained]
+    same = [version for version in registry.versions() if version.tags.get(record.CHALLENGE) == trained]
     known = next((why for version in same if (why := _settled(version, champion, gate))), None)
     return Look(champion, Decision("nothing to do", f"every step is reused, and {known}") if known else None)
 
 
 def _refuse_stranger(recipe: Recipe, gate: Gate, champion: "Version | None") -> None:
     """Raise RecipeError for a champion of another objective, or one of which nothing is known here."""
-    kind = champion and champion.tags.get(OBJECTIVE)
+    kind = champion and champion.tags.get(record.OBJECTIVE)
     if champion and kind != recipe.objective.kind:
         problem = f"has a champion that was trained for {kind or 'something unknown here'}"
         raise RecipeError("gate.model", gate.name(recipe), problem, "Name another model for this recipe")
@@ -86,9 +77,9 @@ def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str 
     """Why a version that was trained on the same is not to be judged again; None where it is."""
     if why := closed(version, champion):
         return why
-    judged = (version.tags.get(VERDICT), version.tags.get(AGAINST), version.tags.get(GATE))
+    judged = (version.tags.get(record.VERDICT), version.tags.get(record.AGAINST), version.tags.get(record.GATE))
     if judged == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
-        return f"this model (version {version.number}) was refused: {version.tags[REASON]}"
+        return f"this model (version {version.number}) was refused: {version.tags[record.REASON]}"
     return None
 
 

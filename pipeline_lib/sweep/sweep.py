@@ -11,6 +11,7 @@ from pipeline_lib.interrupts import Pruned
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
+from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
@@ -44,12 +45,19 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
 
 @in_errors()
 def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) -> Artifact:
-    """The comparison of the runs that ended well; then raises the error of the first that did not."""
+    """The comparison of the runs that ended well; then raises the error of the first that did not.
+
+    Raises RecipeError where all were ended early.
+    """
     done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
     pruned = {name: error for name, error in ended.items() if isinstance(error, Pruned)}
     failed = {n: error for n, error in ended.items() if isinstance(error, BaseException) and n not in pruned}
+    if not done and failed:
+        _raise_first(failed)
     if not done:
-        _raise_first(failed or pruned)
+        name, reason = next(iter(pruned.items()))
+        mend = "Leave the pruner out: their checkpoints are kept, and all of them go on"
+        raise RecipeError("pruner", settings.pruner, f"has ended every run early ({name}: {reason})", mend)
     artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, by)
     if failed:
         _raise_first(failed)

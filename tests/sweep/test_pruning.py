@@ -116,7 +116,7 @@ def test_all_pruned_is_told_as_it_is(document, settings, monkeypatch):
     from pipeline_lib.sweep import sweep as module
 
     monkeypatch.setattr(module, "run_trial", lambda trial, by, study: Pruned("planted"))
-    with pytest.raises(Pruned, match="planted"):
+    with pytest.raises(RecipeError, match="pruner.* has ended every run early .*planted"):
         sweep([check(document)], settings)
 
 
