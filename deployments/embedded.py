@@ -31,7 +31,9 @@ class Embedded:
             self.port = probe.getsockname()[1]
         command = [sys.executable, "-m", __name__, str(self.port)]
         dying = partial(end_with_parent, signal.SIGTERM)
-        self.started.append(subprocess.Popen(command, env=os.environ | ENVIRONMENT, preexec_fn=dying))
+        # in a session of its own: the terminal's Ctrl-C is for the command, which still has to tell it how a run ended
+        process = subprocess.Popen(command, env=os.environ | ENVIRONMENT, preexec_fn=dying, start_new_session=True)
+        self.started.append(process)
 
     def hand_over(self) -> None:
         """Have Prefect's client use it where it would start one: to be called when all of Prefect may be imported."""

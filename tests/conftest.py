@@ -1,6 +1,7 @@
 """What the tests share: a tiny model made on the spot, a small data set of ours, and a recipe over both."""
 
 import csv
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
@@ -10,6 +11,8 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 import pytest
 
 from pipeline_lib.recipe import check
+
+gc.set_threshold(10_000)  # as the command line does
 
 MOODS = {
     "glad": ["what a fine day", "i love this tea", "the sun is warm and kind", "we laughed all night", "a sweet song"],

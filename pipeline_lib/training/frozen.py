@@ -11,22 +11,33 @@ if TYPE_CHECKING:
 
 
 def trunk_layers(recipe: "Recipe", where: Collection[Place]) -> int:
-    """How many blocks lie below the lowest layer that is trained at any time and compute the same in every step.
+    """How many blocks lie below the lowest layer that is trained and compute the same in every step.
 
-    Of an encoder-decoder they are its whole encoder, or none. None too where a regularizer acts in every layer.
+    That is in all epochs, or where every block is trained sooner or later, in the first ones: `trunk_epochs`. Of an
+    encoder-decoder they are its whole encoder, or none. None too where a regularizer acts in every layer.
     """
-    if acting_everywhere(recipe):
-        return 0
-    return _frozen_layers(recipe, where)
+    return 0 if acting_everywhere(recipe) else _frozen_layers(recipe, where, trunk_epochs(recipe, where))
+
+
+def trunk_epochs(recipe: "Recipe", where: Collection[Place]) -> int:
+    """For how many epochs, from the first one on, the trunk stays as it is."""
+    every = recipe.training.epochs
+    if _frozen_layers(recipe, where, every):
+        return every
+    first = _frozen_layers(recipe, where, 1)
+    return max(epochs for epochs in range(1, every + 1) if _frozen_layers(recipe, where, epochs) == first)
 
 
 def why_not_kept(recipe: "Recipe", where: Collection[Place]) -> str:
     """Why what frozen layers put out is computed in every step; empty where it can be kept, or where there are none."""
-    if not _frozen_layers(recipe, where):
+    epochs = trunk_epochs(recipe, where)
+    if not _frozen_layers(recipe, where, epochs):
         return ""
     if kinds := acting_everywhere(recipe):
         return f"{' and '.join(kinds)} acts in frozen layers too"
-    return f"{recipe.objective.kind} hides other tokens in every step" if recipe.objective.varies else ""
+    if recipe.objective.varies:
+        return f"{recipe.objective.kind} hides other tokens in every step"
+    return "it is read in one epoch alone" if epochs == 1 < recipe.training.epochs else ""
 
 
 def acting_everywhere(recipe: "Recipe") -> list[str]:
@@ -34,11 +45,15 @@ def acting_everywhere(recipe: "Recipe") -> list[str]:
     return [regularizer.kind for regularizer in recipe.regularizers if regularizer.acts_everywhere]
 
 
-def _frozen_layers(recipe: "Recipe", where: Collection[Place]) -> int:
-    trained = [p.depth for p in where if p.is_head or any(strategy.trains(p) for strategy in recipe.strategies)]
-    layers = max(place.layers for place in where)
+def _frozen_layers(recipe: "Recipe", where: Collection[Place], epochs: int) -> int:
+    """How many blocks lie below the lowest layer that is trained in the first `epochs` epochs."""
+
+    def trained(place: Place) -> bool:
+        owners = (strategy for strategy in recipe.strategies if strategy.trains(place))
+        return place.is_head or any(strategy.thawed(place, epochs - 1) for strategy in owners)
+
+    layers, lowest = max(place.layers for place in where), min((p.depth for p in where if trained(p)), default=0)
     encoder = max((p.depth for p in where if ENCODER.search(p.name) and p.depth <= layers and not p.is_head), default=0)
-    lowest = min(trained, default=0)
     if 0 < encoder < layers:
         return encoder if lowest > encoder else 0
     return max(0, lowest - 1)

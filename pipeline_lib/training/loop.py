@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
+from pipeline_lib.training.frozen import trunk_epochs
 from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
@@ -99,7 +100,11 @@ class Loop:
         return {name: parameter for name, parameter in self.model.named_parameters() if name in trained}
 
     def _thaw(self) -> None:
-        """Freeze what the strategies do not train in this epoch."""
+        """Freeze what the strategies do not train in this epoch, and leave the trunk where they train that from now."""
+        if self.trunk and self.state.epoch >= trunk_epochs(self.recipe, self.places.values()):
+            self.trunk = self.stepper.trunk = None
+            self.train = self.stepper.train = replace(self.train, hidden=None)
+            self.validation = self.validation._replace(encoded=replace(self.validation.encoded, hidden=None))
         for name, weight in self.stepper.weights.items():
             owners = [strategy for strategy in self.recipe.strategies if strategy.trains(self.places[name])]
             weight.requires_grad_(

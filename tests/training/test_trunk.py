@@ -27,9 +27,11 @@ from pipeline_lib.training import kept, trunk
 from pipeline_lib.training.finetune import build_loop, write_finetuned
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.step import Stepper
 
 HEAD, LAST, TWO = ({"kind": "partial", "last_layers": layers} for layers in (0, 1, 2))
 DECODER = {"kind": "partial", "patterns": ["*decoder.block.1.*"]}
+HEAD_FIRST = {"kind": "full", "start_epoch": 2}
 
 
 def inputs(recipe, kept=None):
@@ -78,7 +80,7 @@ def of_family(document, tiny, tmp_path):
         document["model"] = {"base": str(tiny[family])}
         document["objective"] = {"kind": kind} | ({"modeling": "causal", "block_size": 8} if "model" in kind else {})
         document["strategies"] = [strategy]
-        document["training"] |= {"epochs": 2}
+        document["training"] |= {"epochs": 3}
         return check(document)
 
     return make
@@ -92,6 +94,8 @@ CASES = {
     "llama last layer": ("llama", "text_classification", LAST),
     "t5 decoder": ("t5", "seq2seq", DECODER),
     "t5 head": ("t5", "text_classification", HEAD),
+    "bert head first": ("bert", "text_classification", HEAD_FIRST),
+    "gpt2 head first": ("gpt2", "text_classification", HEAD_FIRST),
 }
 
 
@@ -121,6 +125,24 @@ def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path,
     assert loop.trunk.place == place
     lengths = loop.train.hidden.lengths
     assert lengths.tolist() == (loop.train.ids.lengths if place is None else np.ones(len(loop.train), int)).tolist()
+
+
+def test_the_trunk_is_left_when_what_is_in_it_begins_to_be_trained(of_family, tmp_path, monkeypatch):
+    recipe, own, seen = of_family("bert", "text_classification", HEAD_FIRST), Stepper.step, []
+    (folder,) = trunk_of(recipe)
+
+    def watched(stepper, rows, step, rate):
+        below = next(weight for name, weight in stepper.weights.items() if "layer.0" in name)
+        seen.append((stepper.trunk is not None, stepper.train.hidden is not None, below.requires_grad))
+        return own(stepper, rows, step, rate)
+
+    monkeypatch.setattr(Stepper, "step", watched)
+    (tmp_path / "work").mkdir()
+    loop = build_loop(recipe, inputs(recipe, folder), tmp_path / "work")
+    loop.run()
+    steps_an_epoch = len(seen) // 3
+    assert seen == [(True, True, False)] * 2 * steps_an_epoch + [(False, False, True)] * steps_an_epoch
+    assert loop.validation.encoded.hidden is None
 
 
 def test_the_trunk_gives_what_the_model_gives_without_dropout(of_family, tmp_path):
@@ -164,7 +186,15 @@ WHAT_IS_FROZEN = {
     "both layers": ([TWO], [], 0, ""),
     "gradual": ([LAST | {"gradual": True}], [], 1, ""),
     "biases": ([{"kind": "partial", "biases": True}], [], 0, ""),
-    "full, the head first": ([{"kind": "full", "start_epoch": 1}], [], 0, ""),
+    "full, the head first": ([{"kind": "full", "start_epoch": 2}], [], 2, ""),
+    "full, the head first for an epoch": (
+        [{"kind": "full", "start_epoch": 1}],
+        [],
+        2,
+        "it is read in one epoch alone",
+    ),
+    "last layer, the head first": ([LAST | {"start_epoch": 2}], [], 1, ""),
+    "never thawed": ([{"kind": "full", "start_epoch": 6}], [], 2, ""),
     "lora": ([{"kind": "lora"}], [], 0, ""),
     "a prompt": ([{"kind": "prompt"}, LAST], [], 0, ""),
     "noise": ([LAST], [{"kind": "neftune"}], 0, "neftune acts in frozen layers too"),
@@ -252,15 +282,17 @@ def test_a_model_that_does_not_go_on_from_its_trunk_as_before_is_trained_whole(d
     assert "trunk       not kept: the family bert can't be parted below its lowest trained layer" in caplog.text
 
 
-def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path):
-    document["strategies"] = [LAST]
-    document["training"] |= {"epochs": 40}
+@pytest.mark.parametrize(("strategy", "steps_done"), [(LAST, 1), (HEAD_FIRST, 1), (HEAD_FIRST, 60)])
+def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path, strategy, steps_done):
+    """With the head first, in the epochs that start from the trunk, and in those behind them."""
+    document["strategies"] = [strategy]
+    document["training"] |= {"epochs": 20}
     document["execution"] |= {"checkpoint_seconds": 0.05}
     straight = document | {"execution": document["execution"] | {"store": str(tmp_path / "straight")}}
     trunk_of(check(straight))
     (tmp_path / "recipe.json").write_text(json.dumps(document))
     process = _train(tmp_path / "recipe.json")
-    while process.poll() is None and not list((tmp_path / "store" / "work").glob("*/step-*")):
+    while process.poll() is None and _kept(tmp_path / "store" / "work") < steps_done:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -270,6 +302,11 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path):
     assert (place / "manifest.json").read_bytes() == made
     first, second = (bytes_of(tmp_path / store / "steps" / "finetune") for store in ("straight", "store"))
     assert first == second
+
+
+def _kept(work):
+    """The step of the last checkpoint."""
+    return max((int(folder.name.split("-")[1]) for folder in work.glob("*/step-*")), default=0)
 
 
 def _train(recipe_file):
