@@ -39,6 +39,8 @@ class LiveRun:
         """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
         self.pruned: str | None = None
         """Why it was ended early."""
+        self.begun = threading.Event()
+        """Set by the first record: importing MLflow takes seconds, and would hold up the imports of the training."""
         self.thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
@@ -49,6 +51,7 @@ class LiveRun:
         """Take new records of the history; the judge's answer."""
         self.meter.count(records)
         self.records.put(list(records))
+        self.begun.set()
         return self.judge(records) if self.judge else None
 
     def facts(self) -> dict[str, Any]:
@@ -62,11 +65,12 @@ class LiveRun:
             self.settled = "FAILED" if issubclass(kind, Exception) else "KILLED"
         self.meter.finish()
         self.records.put(None)
+        self.begun.set()
         self.thread.join(timeout=60)
 
     def _work(self) -> None:
+        self.begun.wait()
         try:
-            # here, for importing MLflow takes seconds: not in training's way
             from pipeline_lib.tracking.describe import describe
             from pipeline_lib.tracking.runs import PARENT, PRUNED, Tracker
 
