@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.circumstances import circumstances
-from pipeline_lib.tracking.meter import Meter, records
+from pipeline_lib.tracking.meter import IMPORTING, Meter, records
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -71,8 +71,9 @@ class LiveRun:
     def _work(self) -> None:
         self.begun.wait()
         try:
-            from pipeline_lib.tracking.describe import describe
-            from pipeline_lib.tracking.runs import PARENT, PRUNED, Tracker
+            with IMPORTING:
+                from pipeline_lib.tracking.describe import describe
+                from pipeline_lib.tracking.runs import PARENT, PRUNED, Tracker
 
             tracker = Tracker(self.recipe, self.by)
             run = tracker.run("training", self.fingerprint)

@@ -23,6 +23,8 @@ TICK = 1.0
 EVERY, SHARE = 10.0, 0.01
 """A window lasts so many seconds, or this share of all the time so far: weeks of training make some hundred."""
 COUNTED = ("rows", "tokens")
+IMPORTING = threading.Lock()
+"""Held while MLflow is imported: two threads that do so at once find it half made."""
 
 
 class Meter:
@@ -108,8 +110,9 @@ def pace(done: Mapping[str, Any]) -> dict[str, float]:
 
 def _monitors() -> "list[BaseMetricsMonitor]":
     """MLflow's, without its thread: that one tells a server at once, and forgets what a server that is away missed."""
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    with IMPORTING:
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
     found: list[BaseMetricsMonitor] = [CPUMonitor()]
     with suppress(Exception):  # no NVIDIA GPU, or no nvidia-ml-py to ask it
