@@ -12,9 +12,9 @@ import subprocess
 import sys
 from functools import partial
 
+from deployments.up.servers import LOCAL
 from pipeline_lib.interrupts import end_with_parent
 
-LOCAL = "127.0.0.1"
 ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 """As Prefect sets it for its embedded server."""
 
