@@ -14,8 +14,8 @@ from pipeline_lib.audit.commands import audit, reproduce
 from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, with_prefect
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.retrain.commands import retrain, rollback
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.scoring.command import score
 from pipeline_lib.sweep.commands import sweep
 

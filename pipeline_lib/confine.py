@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import RecipeError, inside
+from pipeline_lib.schema import inside
 
 CONFINED = "TUNESMITH_ROOT"
 """The environment variable that holds recipes in a folder: whoever may start a run need not read all that a worker may.

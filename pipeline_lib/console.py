@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console

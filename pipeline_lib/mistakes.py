@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 NOUNS = {
     "bool": "true or false",

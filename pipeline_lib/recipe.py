@@ -19,12 +19,13 @@ from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
 from pipeline_lib.checks.levels import Checks
 from pipeline_lib.data.sources import Source
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.slices import ByColumn, Slice
 from pipeline_lib.masking import remember
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.schema import Section
 from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -122,7 +123,7 @@ class Training(Section):
     warmup: Share = 0.06
     """Share of all steps in which the rate rises from zero."""
     batch_size: PositiveInt = 16
-    """Rows per optimizer step, on average: steps hold rows of like length and about equally many tokens."""
+    """Rows per optimizer step, give or take one; the rows of a step are of like length."""
     batch_tokens: PositiveInt = 4096
     """Most tokens, padding included, that go through the model at once; a larger step is accumulated."""
     max_grad_norm: PositiveFloat = 1.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Given, Recipe, check
-from pipeline_lib.schema import RecipeError
 
 RECIPES = "TUNESMITH_RECIPES"
 """The environment variable with the folder of recipes that a worker runs by name."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from pipeline_lib.schema import RecipeError, Unanswered
+from pipeline_lib.errors import RecipeError, Unanswered
 
 BUSY = {errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESTALE}
 FULL_GPU = "OutOfMemoryError"

@@ -9,8 +9,8 @@ from typing import Any
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from pipeline_lib.data.pool import join_in
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Execution
-from pipeline_lib.schema import RecipeError
 
 
 def task_runner(execution: Execution) -> TaskRunner[Any]:

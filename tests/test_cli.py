@@ -1,6 +1,8 @@
 """The command line as a user meets it. `pytest tests/test_cli.py`."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -34,3 +36,30 @@ def test_help_names_the_commands():
     said = CliRunner().invoke(app, ["--help"])
     assert said.exit_code == 0
     assert "run" in said.output
+
+
+def test_help_waits_for_no_heavy_library():
+    heavy = (
+        "asyncio",
+        "mlflow",
+        "numpy",
+        "pandas",
+        "prefect",
+        "psutil",
+        "pyarrow",
+        "pydantic",
+        "torch",
+        "transformers",
+    )
+    code = f"""
+import sys
+from pipeline_lib.cli import app
+sys.argv = ["tunesmith", "--help"]
+try:
+    app()
+finally:
+    print(sorted(name for name in {heavy!r} if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "Usage" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"

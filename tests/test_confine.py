@@ -7,8 +7,8 @@ import datasets
 import pytest
 
 from pipeline_lib import steps
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 
 
 @pytest.fixture

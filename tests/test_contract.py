@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from pipeline_lib.data.dataset import Split
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import TRAINED, load_initial, load_trained, write_initial, write_trained
 from pipeline_lib.models.prompts import prompted
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import accelerator

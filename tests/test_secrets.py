@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import in_errors, mask_record, masked, remember
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 
 PLANTED = {
     "HF_TOKEN": "hf_plantedHubToken",

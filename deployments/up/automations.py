@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import typer
-from pydantic import SecretStr
 
 from pipeline_lib.console import fail
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -75,6 +74,7 @@ def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
     from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
+    from pydantic import SecretStr
 
     block = cast(UUID, Webhook(url=SecretStr(notify)).save("tunesmith-notify", overwrite=True))
     call = CallWebhook(block_document_id=block, payload=TEXT)

@@ -5,8 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked, remember, without_password
-from pipeline_lib.schema import RecipeError
 
 NAMES = ("prefect", "mlflow")
 """Databases in PostgreSQL. One each: both servers keep the version of their tables in a table of the same name."""

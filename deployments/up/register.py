@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from deployments.up.automations import automate
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 POOL = "tunesmith"
 LIST = Path(__file__).parents[1] / "prefect.yaml"

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import without_password
-from pipeline_lib.schema import RecipeError
 
 LOCAL = "127.0.0.1"
 

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow's address, as in execution.tracking_uri.")]
 Experiment = Annotated[str, typer.Option("--experiment", help="The MLflow experiment, where no RUN or MODEL is given.")]

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from pipeline_lib.audit import flow_states
 from pipeline_lib.audit.chain import made
 from pipeline_lib.audit.kept import Kept, kept_by
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.tracking.circumstances import flow_run

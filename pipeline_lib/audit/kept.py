@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.disk import MANIFEST
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.manifest import MANIFEST
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.remote import RemoteStore
 from pipeline_lib.store.store import sound

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.audit.chain import modules
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.lineage import manifest_of, manifests
 from pipeline_lib.identity import base_step
 from pipeline_lib.models.base import locate
 from pipeline_lib.plan.explain import MISSING, Difference, flatten
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.run import RunOutcome, run
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.held import Held
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline_lib.console import fail
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.disk import in_words
 
 app = typer.Typer(no_args_is_help=True, help="Look into the store of artifacts, check it, free its space.")

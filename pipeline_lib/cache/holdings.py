@@ -14,8 +14,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline_lib.cache.pins import NAMED, pin, pins, unpin
-from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, set_aside
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
+from pipeline_lib.store.manifest import MANIFEST, read_manifest
 from pipeline_lib.store.store import sound
 
 __all__ = ["Entry", "Finding", "alone", "artifacts", "find", "pin", "pins", "unfinished", "unpin", "verify"]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 NAMED = 16
 """Digits of a fingerprint that name an artifact's folder."""

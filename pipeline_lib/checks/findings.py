@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 log = logging.getLogger("tunesmith")
 FINDINGS = "checks.json"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline_lib.console import fail, wide
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
     from pipeline_lib.evaluation.compare import Difference

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import Difference, compare
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
 from pipeline_lib.export import lineage
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe_file import load
-from pipeline_lib.schema import RecipeError
-from pipeline_lib.store.disk import read_manifest
+from pipeline_lib.store.manifest import read_manifest
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pipeline_lib import identity
 from pipeline_lib.data.pool import one_by_one, side_by_side
 from pipeline_lib.data.shards import write_shard
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import load_tokenizer, locate
 from pipeline_lib.models.build import copy_base
 from pipeline_lib.plan.explain import differences
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact, Step, Store
 

@@ -8,7 +8,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Data
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import pyarrow

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.data.shards import ROWS, UNUSABLE
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.export import lineage
 from pipeline_lib.models.build import TRAINED
-from pipeline_lib.schema import RecipeError
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:

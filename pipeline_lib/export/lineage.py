@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib import steps
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.build import CARD
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.store import MANIFEST
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Model
-from pipeline_lib.schema import RecipeError, inside
+from pipeline_lib.schema import inside
 from pipeline_lib.store.digests import file_digest
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
 from pipeline_lib.models.places import PLACES, places, write_places
 from pipeline_lib.models.prompts import refuse_unread
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.store import MANIFEST
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import plain_name

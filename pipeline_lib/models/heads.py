@@ -5,8 +5,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import TOKENIZER, digests
 from pipeline_lib.models.build import load_trained, read_card
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import Place, StrategySection
 

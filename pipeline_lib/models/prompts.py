@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline_lib.data.dataset import Encoded
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.strategies import Strategy
 
 if TYPE_CHECKING:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.schema import Section
 
 if TYPE_CHECKING:
     import pyarrow

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import limit_of
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.schema import Section
 
 if TYPE_CHECKING:
     from torch import Tensor

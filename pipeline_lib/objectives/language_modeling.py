@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import ObjectiveSection, text_of
 from pipeline_lib.objectives.tokens import token_ids
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.regularizers.base import RegularizerSection
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline_lib.data.dataset import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.retrain.embeddings import Embedder, NotCompared, some
 from pipeline_lib.retrain.gate import DriftLimits
 from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, described, texts, words_of
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     import pyarrow

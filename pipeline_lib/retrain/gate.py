@@ -5,11 +5,12 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.mistakes import explain
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import read
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.schema import Section
 
 Distance = Annotated[float, Field(ge=0, le=1)]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import in_errors
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
@@ -14,7 +15,6 @@ from pipeline_lib.retrain.drift import Drift, drift
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import embedder
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
 

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from pipeline_lib.console import fail
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 def score(
@@ -19,6 +18,8 @@ def score(
     store: Annotated[str, typer.Option(help="The artifact store.")] = "artifacts",
 ) -> None:
     """Answer the rows of Parquet files with a trained model; what was answered before is reused."""
+    from pydantic import ValidationError
+
     from pipeline_lib.mistakes import explain
     from pipeline_lib.scoring import score as scoring
     from pipeline_lib.scoring.request import Scoring

@@ -1,20 +1,15 @@
 """What a disk can do to a store: files that changed, files that are none, reads and writes that it refuses."""
 
 import errno
-import json
 import os
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pipeline_lib.errors import RecipeError
 
-from pipeline_lib.schema import RecipeError
-
-MANIFEST = "manifest.json"
 FULL = {errno.ENOSPC, errno.EDQUOT}
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
@@ -25,47 +20,6 @@ class Damage(ValueError):
 
 DAMAGE = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 """Errors that mean other bytes or none. Any other OSError is about the disk or its rights, not about the bytes."""
-
-
-class _Made(BaseModel):
-    at: str
-    by: str
-    seconds: float
-
-
-class _Facts(BaseModel):
-    size: int
-    sha256: str
-
-
-class _Identity(BaseModel):
-    step: str
-    version: int
-    recipe: dict[str, Any]
-    inputs: dict[str, str]
-    libraries: dict[str, str]
-
-
-class _Manifest(BaseModel, strict=True):
-    identity: _Identity
-    fingerprint: str
-    made: _Made
-    files: dict[str, _Facts]
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an artifact; raises Damage where it has not the form of one.
-
-    Its file names are compared with those that are there and never opened, so that none can point elsewhere.
-    """
-    try:
-        text = (folder / MANIFEST).read_bytes()
-        _Manifest.model_validate_json(text)
-    except (FileNotFoundError, IsADirectoryError):
-        raise Damage("it has no manifest") from None
-    except ValidationError:
-        raise Damage("its manifest is broken") from None
-    return json.loads(text)
 
 
 def regular_files(folder: Path) -> dict[str, Path]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
+from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.masking import masked, remember, without_password
-from pipeline_lib.schema import RecipeError, Unanswered
 
 ATTEMPTS = 4
 PAUSE = 0.5

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.disk import set_aside
 from pipeline_lib.store.objects import Objects

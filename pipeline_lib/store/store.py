@@ -25,10 +25,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.plan.explain import when, why
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.digests import content_digest, describe, value_digest
-from pipeline_lib.store.disk import DAMAGE, MANIFEST, Damage, in_words, read_manifest, set_aside
+from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
+from pipeline_lib.store.manifest import MANIFEST, read_manifest
 
 log = logging.getLogger("tunesmith")
 Make = Callable[[Path], Mapping[str, Any] | None]

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.modules import projections
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import through_peft
 from pipeline_lib.strategies.base import AddedWeights, Place
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.modules import stacks
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies.base import AddedWeights, Place, Prompt
 from pipeline_lib.strategies.virtual import Virtual, read_alone
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline_lib.console import fail, with_prefect
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 def sweep(

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome, run
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.sweep.trials import Sweep, Trial
 
 if TYPE_CHECKING:

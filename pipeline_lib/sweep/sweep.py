@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pipeline_lib import identity, steps
 from pipeline_lib.data.pool import one_by_one
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.recipe_file import parse, put
-from pipeline_lib.schema import RecipeError, Section
+from pipeline_lib.schema import Section
 
 
 class Sweep(Section):

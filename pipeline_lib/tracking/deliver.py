@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.export.lineage import manifests_read
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.schema import RecipeError, Unanswered
 from pipeline_lib.store.store import Artifact
 from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker

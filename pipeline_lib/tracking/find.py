@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking.held import Held, Told, told
 from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
 

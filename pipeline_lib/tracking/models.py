@@ -6,8 +6,8 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.masking import masked
-from pipeline_lib.schema import RecipeError, Unanswered
 
 
 def resolve(address: str, uri: str) -> str:

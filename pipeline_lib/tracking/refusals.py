@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
-from pipeline_lib.schema import RecipeError
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Execution, tracking_uri
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking.refusals import in_words
 from pipeline_lib.tracking.runs import MlflowClient
 

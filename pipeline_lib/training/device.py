@@ -4,8 +4,8 @@ import ctypes
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Execution
-from pipeline_lib.schema import RecipeError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

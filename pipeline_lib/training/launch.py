@@ -18,8 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Watch
 

@@ -1,4 +1,4 @@
-"""The training loop: steps of equal cost, exact loss over accumulation, validation, the best checkpoint."""
+"""The training loop: steps of rows of like length, exact loss over accumulation, validation, the best checkpoint."""
 
 import logging
 import time

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pipeline_lib.audit.audit import audited
 from pipeline_lib.audit.disagreements import findings
 from pipeline_lib.cli import app
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.runs import HOST, PROCESS

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from pipeline_lib.audit import reproduce as again
 from pipeline_lib.audit.reproduce import reproduce
 from pipeline_lib.cli import app
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 def test_the_same_bytes_come_again_and_the_first_runs_are_left_alone(ran, tmp_path, monkeypatch):

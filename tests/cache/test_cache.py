@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pipeline_lib.cache import holdings as cache
 from pipeline_lib.cache.gc import collect
 from pipeline_lib.cli import app
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.store import Step, Store
 
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from pipeline_lib import steps
 from pipeline_lib.data import encode as encoding
 from pipeline_lib.data import pool
 from pipeline_lib.data.pool import side_by_side
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 
 
 @pytest.fixture

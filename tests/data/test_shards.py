@@ -13,10 +13,10 @@ import pytest
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import Ragged, encoded_split, read_split
 from pipeline_lib.data.shards import ROWS, UNUSABLE, refuse_missing_columns, write_shard
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.recipe import Data, check
-from pipeline_lib.schema import RecipeError
 
 TEXTS = ["what a fine day", "i love this tea in town", "nobody came", "an unknown word", "the soup is cold " * 30]
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.data.sources import Row, Source, Unusable
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 def source(kind, **fields):

@@ -13,8 +13,8 @@ import pytest
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import read_labels, read_split
 from pipeline_lib.data.splits import draw
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 
 SHARES = {"test": 0.2, "validation": 0.1}
 

@@ -14,7 +14,7 @@ import pytest
 
 from deployments.up import automations, databases, servers
 from deployments.up.processes import Child
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 ROOT = Path(__file__).parents[2]
 

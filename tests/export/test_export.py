@@ -11,11 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from pipeline_lib.cli import app
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.export import export
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.schema import RecipeError
 
 LORA, PARTIAL = {"kind": "lora", "rank": 2}, {"kind": "partial", "last_layers": 1}
 STRATEGIES = {

@@ -10,9 +10,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 
 from flows.finetune import finetune
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.steps import prepare
 from tasks import steps
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from pipeline_lib.data.dataset import VIRTUAL
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.objectives.cloze import Cloze
-from pipeline_lib.schema import RecipeError
 
 PLACES = ["home", "town", "mill", "train", "sister"]
 WORDS = [{"label": "glad", "words": ["sun", "song"]}, {"label": "sad", "words": ["rains"]}]

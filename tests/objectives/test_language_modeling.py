@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from pipeline_lib.data.corruption import masked, span_corrupted
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives import LanguageModeling
-from pipeline_lib.schema import RecipeError
 
 TEXTS = ["what a fine day", "i lost the game again", "the soup is cold", "we laughed all night", "a sweet song"]
 

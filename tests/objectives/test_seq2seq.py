@@ -3,10 +3,10 @@
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.objectives import Seq2Seq
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 
 OBJECTIVE = {"kind": "seq2seq", "max_target": 8, "beams": 2}
 TEXTS = ["fine day", "sweet song", "cold soup", "long wait", "warm sun"]

@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.models.build import load_trained
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.schema import RecipeError
 
 PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
 WORDS = ["day", "tea", "sun", "song", "rain", "game", "soup", "wait"]

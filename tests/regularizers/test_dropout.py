@@ -5,8 +5,8 @@ import torch
 import transformers as hf
 from torch import nn
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.regularizers import Dropout
-from pipeline_lib.schema import RecipeError
 
 IDS = torch.arange(3, 15).reshape(2, 6)
 SHAPE = {"vocab_size": 20, "pad_token_id": 0, "num_labels": 2}

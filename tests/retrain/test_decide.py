@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.classification import SINGLE_LABEL
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.retrain.decide import above_floors, against, concluded
 from pipeline_lib.retrain.gate import Floor, Gate, load_gate
-from pipeline_lib.schema import RecipeError
 
 RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right")
 WRONG = Metric(lambda sums: 1 - sums.mean("right"), False, "share that is wrong")

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from pipeline_lib.cache.pins import pins
 from pipeline_lib.cli import app
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
 from pipeline_lib.retrain import conclude
 from pipeline_lib.retrain import retrain as whole
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.retrain import retrain
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import LoRA
 from pipeline_lib.tracking.registry import Registry, Version
 

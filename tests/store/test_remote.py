@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib import steps
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import without_password
 from pipeline_lib.plan.explain import when
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store import objects
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.remote import RemoteStore, open_store

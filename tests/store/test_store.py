@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.plan.explain import when
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.store.digests import describe
 from pipeline_lib.store.disk import Damage
 from pipeline_lib.store.store import Step, Store

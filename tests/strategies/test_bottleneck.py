@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.places import places
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import Bottleneck
 
 IDS = torch.tensor([[1, 7, 8, 9, 2], [1, 11, 12, 13, 2]])

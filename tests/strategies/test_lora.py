@@ -6,8 +6,8 @@ import warnings
 import pytest
 import torch
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.places import places
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import Bottleneck, LoRA, Partial
 
 IDS = torch.tensor([[1, 7, 8, 9, 2], [1, 11, 12, 13, 2]])

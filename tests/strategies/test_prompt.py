@@ -8,9 +8,9 @@ import torch
 from pydantic import ValidationError
 
 from pipeline_lib.data.dataset import VIRTUAL, Encoded, Ragged
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.generation import left_padded
 from pipeline_lib.models.places import places
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.strategies import SoftPrompt
 from pipeline_lib.training.batches import collate
 

@@ -7,9 +7,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib import run as run_module
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.sweep.pruning import Judge, Study
 from pipeline_lib.sweep.sweep import plan, sweep
 from pipeline_lib.sweep.trials import Sweep

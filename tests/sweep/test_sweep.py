@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from pipeline_lib import run as run_module
 from pipeline_lib.cli import app
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.outcome import Metric, Sums
 from pipeline_lib.evaluation.outcome_file import Scored
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.sweep import comparison as module
 from pipeline_lib.sweep.comparison import Run, write_comparison
 from pipeline_lib.sweep.figure import front, pareto

@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.sweep.trials import Sweep, trials
 
 DOCUMENT = {

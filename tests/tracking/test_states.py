@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline_lib import steps
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Interrupts, ending_in_order
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking.runs import DELIVERED, Tracker
 
 STEPS = 54

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 
 from pipeline_lib import steps
 from pipeline_lib.cli import app
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
-from pipeline_lib.schema import RecipeError
 from pipeline_lib.tracking import live
 from pipeline_lib.training import launch, ranks, worker
 from pipeline_lib.training.finetune import write_finetuned

@@ -9,7 +9,8 @@ from typing import IO, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from pipeline_lib.schema import RecipeError, RecipePath, Section
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.schema import RecipePath, Section
 
 
 class Row(NamedTuple):

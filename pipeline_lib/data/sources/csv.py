@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 
 from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 LONGEST = 2**24  # characters in a field: beyond any text, and a bound on what an unclosed quote can swallow
 Record = tuple[int, list[str]]

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ValidationInfo
 
 from pipeline_lib.data.sources.base import Row, Unusable
-from pipeline_lib.schema import RecipeError, Section, inside
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.schema import Section, inside
 
 
 def _folder_or_id(path: str, info: ValidationInfo) -> str:

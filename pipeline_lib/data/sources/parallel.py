@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import model_validator
 
 from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 class Parallel(FileSource):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from pipeline_lib.data.sources.base import FileSource, Row, Unusable
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 class Parquet(FileSource):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw
 from pipeline_lib.data.sources.json import load_json
-from pipeline_lib.schema import RecipeError
+from pipeline_lib.errors import RecipeError
 
 
 class Squad(FileSource):

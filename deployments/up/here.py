@@ -1,0 +1,103 @@
+"""What `tunesmith up` has started in a folder, and how it is kept going and stopped."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import typer
+
+from deployments.up import automations, databases, servers
+from deployments.up.processes import Child
+from deployments.up.servers import Server
+from pipeline_lib.errors import RecipeError
+
+PATIENCE = 180
+"""Seconds that a server has to answer: on a busy machine a first start makes its tables slowly."""
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+class Here:
+    """What was started in a folder; the stack stops it, the last one first: a worker tells Prefect how its runs end."""
+
+    def __init__(self, folder: Path, stack: ExitStack):
+        self.folder, self.stack, self.children = folder, stack, list[Child]()
+
+    def serve(self, prefect: Server, mlflow: Server, database: str) -> None:
+        """Start the servers that do not run, wait until each answers, and set the addresses for all that follows."""
+        missing = [server for server in (prefect, mlflow) if not server.answers]
+        for server in missing:
+            server.refuse_taken()
+        state, tracked = databases.urls(database, self.folder) if missing else ("", "")
+        os.environ.update(_addresses(prefect, mlflow))
+        if prefect in missing:
+            command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
+            self._add("prefect", command, {"PREFECT_API_DATABASE_CONNECTION_URL": state})
+        if mlflow in missing:
+            places = ["--artifacts-destination", str(self.folder / "mlartifacts"), "--workers", "1"]
+            command = ["mlflow", "server", "--host", servers.LOCAL, "--port", str(mlflow.port), *places]
+            own = {"MLFLOW_BACKEND_STORE_URI": tracked, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+            self._add("mlflow", command, own)
+        for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
+            self._until(lambda server=server: server.answers)  # type: ignore[misc]
+            typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
+
+    def work(self, runs: int, notify: str) -> None:
+        """Register the deployments and start the worker."""
+        from deployments.up.register import POOL, register, works
+
+        os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
+        register(self.folder, runs, notify)
+        name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
+        self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], {})
+        self._until(lambda: works(name))
+        typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
+        typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
+        for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+            typer.echo(f"  export {variable}={os.environ[variable]}")
+        typer.echo("Ctrl-C stops what was started here.")
+
+    def watch(self) -> None:
+        """Until a signal comes, start again what has ended; raises RecipeError where that would not help."""
+        while True:
+            for child in self.children:
+                if child.ended:
+                    self._refuse_ended(child)
+                    typer.echo(f"{child.name} had ended and is started again; {child.log} tells why")
+                    child.restart()
+            time.sleep(1)
+
+    def _add(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        child = Child(name, command, environment, self.folder / "logs" / f"{name}.log")
+        self.stack.callback(child.stop)
+        self.children.append(child)
+
+    def _until(self, answers: Callable[[], bool]) -> None:
+        began = time.monotonic()
+        while not answers():
+            for child in self.children:
+                self._refuse_ended(child)
+            if time.monotonic() - began > PATIENCE:
+                last = self.children[-1]
+                mend = f"It said: {last.last_words()}"
+                raise RecipeError(last.name, None, f"does not answer within {PATIENCE} s", mend)
+            time.sleep(0.3)
+
+    def _refuse_ended(self, child: Child) -> None:
+        if child.ended and child.young:
+            raise RecipeError(child.name, None, "has ended by itself", f"Look at {child.log}: {child.last_words()}")
+
+
+def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:
+    """The environment of all that is started, and of what this process itself asks of Prefect."""
+    return {
+        "PREFECT_API_URL": f"{prefect.address}/api",
+        "PREFECT_UI_API_URL": f"{prefect.address}/api",  # else its page asks port 4200
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a run that is ended would start a server of its own to say so
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",  # our lines stand in the flow run's log
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT),
+        "MLFLOW_TRACKING_URI": mlflow.address,
+    }
