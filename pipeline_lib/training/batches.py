@@ -18,25 +18,18 @@ POOL = 128
 def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The rows of each optimizer step of an epoch, drawn anew from (seed, epoch).
 
-    Rows [n] are shuffled, cut into pools, and sorted by length within a pool, which is then cut where its running
-    count of tokens passes the next multiple of a step's share. So a step has `batch_size` rows on average, its rows
-    are of like length, and all steps cost about the same. The steps come in random order.
+    Rows [n] are shuffled, cut into pools, sorted by length within a pool, and cut into steps of `batch_size` rows, give
+    or take one; so the rows of a step are of like length. The steps come in random order. Steps of equal tokens would
+    cost the same each, but hold many of the short rows, each of which would then count for less.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    pools = np.array_split(order, max(1, round(len(order) / (POOL * batch_size))))
-    steps = [
-        step for pool in pools for step in _cut(pool[np.argsort(lengths[pool], kind="stable")], lengths, batch_size)
-    ]
+    pools = _cut(random.permutation(len(lengths)), POOL * batch_size)
+    steps = [step for pool in pools for step in _cut(pool[np.argsort(lengths[pool], kind="stable")], batch_size)]
     return [steps[index] for index in random.permutation(len(steps))]
 
 
-def _cut(rows: np.ndarray, lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    pieces = max(1, round(len(rows) / batch_size))
-    tokens, piece = np.cumsum(lengths[rows]), np.arange(1, pieces)
-    cuts = np.searchsorted(tokens, tokens[-1] * piece / pieces)
-    cuts = np.maximum.accumulate(cuts - piece) + piece  # a row longer than a step's share must leave no step empty
-    return np.split(rows, np.clip(cuts, piece, len(rows) - pieces + piece))
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return np.array_split(rows, max(1, round(len(rows) / size)))
 
 
 def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:

@@ -23,12 +23,9 @@ def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 32])
-def test_steps_have_batch_size_rows_on_average_and_about_equal_tokens(batch_size):
+def test_steps_have_batch_size_rows_whether_short_or_long(batch_size):
     steps = plan(LENGTHS, batch_size, seed=7, epoch=0)
-    assert len(steps) == pytest.approx(5000 / batch_size, rel=0.03)
-    tokens = np.array([LENGTHS[rows].sum() for rows in steps])
-    if batch_size > 1:
-        assert tokens.max() < 2 * tokens.mean()
+    assert {abs(len(rows) - batch_size) for rows in steps} <= {0, 1}
 
 
 def test_next_to_nothing_is_padding():
