@@ -17,6 +17,7 @@ from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome, run
 from pipeline_lib.sweep.trials import Sweep, Trial
+from pipeline_lib.training.validation import watched
 
 if TYPE_CHECKING:
     import optuna
@@ -56,8 +57,6 @@ class Judge:
     """Reports a training's validation scores to the study, and says why it has no hope; a `Watch` of the training."""
 
     def __init__(self, study: Study, recipe: Recipe):
-        from pipeline_lib.training.loop import watched
-
         self.study, self.metric = study, watched(recipe)[0]
         self.scores: dict[int, float] = {}
 
@@ -117,8 +116,6 @@ def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | 
     if settings.pruner is None:
         yield None
         return
-    from pipeline_lib.training.loop import watched
-
     with TemporaryDirectory(prefix="tunesmith-") as place:
         study = Study(str(Path(place, "journal")), settings.pruner, watched(planned[0].recipe)[1])
         for trial in planned:
@@ -148,8 +145,6 @@ def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
     except ImportError as error:
         mend = "Install it: pip install -c constraints.txt -e '.[sweep]'"
         raise RecipeError("sweep.pruner", settings.pruner, f"needs optuna ({error})", mend) from None
-    from pipeline_lib.training.loop import watched
-
     for trial in planned:
         _refuse(trial.recipe)
     if len(metrics := {watched(trial.recipe)[0] for trial in planned}) > 1:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.dataset import Encoded, Split
-from pipeline_lib.evaluation.predict import predict
 from pipeline_lib.interrupts import Interrupts, Pruned
 from pipeline_lib.models.places import places
 from pipeline_lib.progress import Bar, bar
@@ -25,23 +24,17 @@ from pipeline_lib.training.ranks import from_first, refuse_drift
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.trunk import Trunk
+from pipeline_lib.training.validation import validate, watched
 from pipeline_lib.training.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import nn
     from transformers import PreTrainedModel
 
 log = logging.getLogger("tunesmith")
 Watch = Callable[[Sequence[dict[str, Any]]], str | None]
 """Told of new history records: step, epoch, split, metric, value. What it answers is why training on has no hope."""
-
-
-def watched(recipe: Recipe) -> tuple[str, bool]:
-    """The validation metric that picks the checkpoint, and whether higher is better."""
-    named = (each.metric for each in recipe.regularizers if isinstance(each, EarlyStopping))
-    metric = next(named, None) or recipe.objective.main_metric
-    return metric, metric != "loss" and recipe.objective.metrics()[metric].higher_is_better
 
 
 @dataclass
@@ -156,7 +149,9 @@ class Loop:
 
     def _validate(self) -> None:
         """Score the validation rows, and remember the weights if they are the best so far."""
-        scores = from_first(self._scores, self.accelerator)
+        split, budget = self.validation, self.recipe.training.batch_tokens
+        objective, here = self.recipe.objective, self.accelerator
+        scores = from_first(lambda: validate(objective, self.model, split, self.pad, budget, here, self.trunk), here)
         self._tell("validation", scores)
         metric, higher_is_better = watched(self.recipe)
         better = 1 if higher_is_better else -1
@@ -168,23 +163,6 @@ class Loop:
                 self.checkpoints.save_best(self.state, self.stepper.weights)
         else:
             self.state.epochs_without_gain += 1
-
-    def _scores(self) -> dict[str, float]:
-        objective, split = self.recipe.objective, self.validation
-        losses = []
-
-        def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
-            batch, targets = objective.corrupt(self.model, batch, targets)
-            batch = self.trunk.feed(batch) if self.trunk else batch
-            logits = objective.forward(self.model, batch, targets)
-            losses.append(float(objective.loss(logits, targets)))
-            return objective.read(logits, targets)
-
-        budget = self.recipe.training.batch_tokens
-        kept = predict(self.model, split.encoded, self.pad, budget, self.accelerator, read)
-        outcome = objective.outcome(kept, split)
-        known = {name: metric.function(outcome) for name, metric in objective.metrics().items() if not metric.of_text}
-        return {"loss": sum(losses) / max(1, int(split.encoded.units.sum()))} | known
 
     def _stopped(self) -> bool:
         return self.stopper is not None and self.state.epochs_without_gain >= self.stopper.patience

@@ -9,6 +9,7 @@ import pytest
 from pipeline_lib.audit import disagreements, flow_states, repair
 from pipeline_lib.tracking.circumstances import FlowRun
 from pipeline_lib.tracking.held import Told
+from pipeline_lib.tracking.runs import PRUNED
 
 IN = {"mlflow.parentRunId": "2" * 32}
 ID = "0f6e7d5c-1b2a-4c3d-8e9f-001122334455"
@@ -49,8 +50,8 @@ def api(monkeypatch):
     server.server_close()
 
 
-def said(status, by):
-    run = Told("1" * 32, "moods", status, "", "1", {"tunesmith.by": by}, {})
+def said(status, by, **tags):
+    run = Told("1" * 32, "moods", status, "", "1", {"tunesmith.by": by} | tags, {})
     return [(finding.what, finding.sure) for finding in disagreements._flow_states([run])]
 
 
@@ -72,6 +73,13 @@ def test_states_that_do_not_go_together_are_told(api, status, state, agree):
     told = said(status, f"flow run moods ({ID}) at {api}")
     words = f"is {status} in MLflow, and flow run moods ({ID}) is {state}"
     assert told == ([] if agree else [(words, True)])
+
+
+@pytest.mark.parametrize(("state", "agree"), [("COMPLETED", True), ("CRASHED", False)])
+def test_a_trial_that_a_sweep_has_ended_early_is_killed_in_a_flow_that_completes(api, state, agree):
+    Stub.state = state
+    told = said("KILLED", f"flow run moods ({ID}) at {api}", **{PRUNED: "no hope"})
+    assert (told == []) == agree
 
 
 def test_a_flow_run_that_prefect_has_never_heard_of(api):
