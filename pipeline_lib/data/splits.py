@@ -1,10 +1,10 @@
 """Which row of which shard is for training, validation and test; the labels; the data report."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline_lib.data.draw import draw
 from pipeline_lib.data.shards import ROWS, UNUSABLE
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
@@ -36,21 +36,14 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     unusable = [_unusable(shard) for shard in shards]
     files = [_counts(recipe, shard, bad) for shard, bad in zip(shards, unusable, strict=True)]
     role = recipe.objective.label_role
-    columns = ["key", "line", *([role] if role else [])]
+    columns = ["key", *([role] if role else [])]
     tables = [pq.read_table(shard.artifact.folder / ROWS, columns=columns) for shard in shards]
     splits = _assign(recipe, shards, tables)
     _refuse_empty(recipe, splits)
     labels = _labels(recipe, role, shards, tables, splits) if role else []
-    owner = pa.table(
-        {
-            "shard": pa.array(_repeat(range(len(tables)), tables), pa.int32()),
-            "row": pa.array([row for table in tables for row in range(len(table))], pa.int64()),
-            "split": pa.array([name for split in splits for name in split]),
-        }
-    )
-    pq.write_table(owner, folder / "splits.parquet")
+    pq.write_table(_owners(splits), folder / "splits.parquet")
     pq.write_table(pa.concat_tables(unusable), folder / UNUSABLE)
-    rows = {name: sum(int((split == name).sum()) for split in splits) for name in SPLITS}
+    rows = {name: sum(int((split == code).sum()) for split in splits) for code, name in enumerate(SPLITS)}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
     _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files})
@@ -81,92 +74,61 @@ def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str
 
 
 def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[numpy.ndarray]":
-    """The split of every row, by shard. Shares are drawn from the training files alone."""
+    """The place in SPLITS of every row's split, by shard. Shares are drawn from the training files alone."""
     import numpy as np
 
-    splits = [np.full(len(table), shard.split, dtype="<U10") for shard, table in zip(shards, tables, strict=True)]
     given = {shard.split for shard in shards}
-    shares = {name: getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given}
-    train = [index for index, shard in enumerate(shards) if shard.split == "train"]
-    keys = np.concatenate([tables[index]["key"].to_numpy() for index in train])
-    drawn = draw(keys, shares, _strata(recipe, [tables[index] for index in train]), recipe.drawing_seed)
-    begins = np.cumsum([0, *(len(tables[index]) for index in train)])
-    for index, begin, end in zip(train, begins[:-1], begins[1:], strict=True):
-        splits[index] = drawn[begin:end]
-    return splits
+    shares = {
+        SPLITS.index(name): getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given
+    }
+    train = [table for shard, table in zip(shards, tables, strict=True) if shard.split == "train"]
+    keys = np.concatenate([table["key"].to_numpy() for table in train])
+    drawn = draw(keys, shares, _strata(recipe, train), recipe.drawing_seed)
+    parts = iter(np.split(drawn, np.cumsum([len(table) for table in train])[:-1]))
+    return [
+        next(parts) if shard.split == "train" else np.full(len(table), SPLITS.index(shard.split), np.int8)
+        for shard, table in zip(shards, tables, strict=True)
+    ]
 
 
 def _strata(recipe: Recipe, tables: list[Any]) -> "numpy.ndarray | None":
-    """The rows' labels, of which every split is to have its share; None where there is not one label a row."""
+    """The rows' labels, of which every split is to have its share, by their place in the alphabet; None where there is
+    not one label a row."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     role = recipe.objective.label_role
     if recipe.data.split.by or role != "label":
         return None
-    return np.array([str(label) for table in tables for label in table[role].to_pylist()])
+    column = pa.chunked_array([chunk for table in tables for chunk in table[role].chunks], tables[0][role].type)
+    if pa.types.is_list(column.type):  # of several labels each combination is one
+        column = pc.binary_join(column, "\x1f")
+    labels = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    places = np.unique([str(label) for label in labels.dictionary.to_pylist()], return_inverse=True)[1]
+    return places[labels.indices.to_numpy()]
 
 
-def draw(keys: "numpy.ndarray", shares: dict[str, float], strata: "numpy.ndarray | None", seed: int) -> "numpy.ndarray":
-    """Split names [rows] by hash key: in each stratum the lowest keys go to the first share, the next to the second.
-
-    keys: [rows] uint64, equal for rows that must stay together. strata: [rows] labels, or None for one stratum;
-    where no label has enough rows for strata, as in regression, there is one. Rows of one key that differ in their
-    label are all of the stratum of the first label, so that they stay together too.
-    """
+def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
+    """Shard, row in it, and split of every row."""
     import numpy as np
+    import pyarrow as pa
 
-    names = np.full(len(keys), "train", dtype="<U10")
-    mixed = _mixed(keys, seed)
-    groups = _groups(None if strata is None else _of_key(keys, strata), len(keys))
-    for rows in groups:
-        ordered = np.sort(mixed[rows])
-        begin = 0
-        for name, share in shares.items():
-            end = min(begin + round(share * len(rows)), len(rows))
-            if end > begin:
-                low, high = ordered[begin], ordered[end - 1]
-                names[rows[(mixed[rows] >= low) & (mixed[rows] <= high) & (names[rows] == "train")]] = name
-            begin = end
-    return names
-
-
-def _mixed(keys: "numpy.ndarray", seed: int) -> "numpy.ndarray":
-    """The keys permuted, another way for every seed, so that draws have no more in common than chance has.
-
-    SplitMix64's step and finalizer (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-    """
-    import numpy as np
-
-    mixed = keys + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def _of_key(keys: "numpy.ndarray", strata: "numpy.ndarray") -> "numpy.ndarray":
-    """[rows] the first label, by alphabet, of all rows that share the row's key."""
-    import numpy as np
-
-    order = np.lexsort((strata, keys))
-    _, first, key = np.unique(keys[order], return_index=True, return_inverse=True)
-    labels = np.empty_like(strata)
-    labels[order] = strata[order][first][key]
-    return labels
-
-
-def _groups(strata: "numpy.ndarray | None", rows: int) -> "list[numpy.ndarray]":
-    import numpy as np
-
-    if strata is None or len(np.unique(strata)) > rows / 5:
-        return [np.arange(rows)]
-    order = np.argsort(strata, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(np.unique(strata, return_inverse=True)[1][order])) + 1)
+    counts = [len(split) for split in splits]
+    names = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(splits)), pa.array(SPLITS))
+    return pa.table(
+        {
+            "shard": np.repeat(np.arange(len(splits), dtype=np.int32), counts),
+            "row": np.concatenate([np.arange(count) for count in counts]),
+            "split": names.cast(pa.string()),
+        }
+    )
 
 
 def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
     source, split = recipe.data.source, recipe.data.split
-    for name in SPLITS:
-        if any((part == name).any() for part in splits):
+    for code, name in enumerate(SPLITS):
+        if any((part == code).any() for part in splits):
             continue
         if name == "train":
             mend = "Split by a column with more different values" if split.by else "Set aside smaller shares"
@@ -187,7 +149,7 @@ def _labels(
     import pyarrow as pa
 
     objective = recipe.objective
-    training = [table[role].filter(split == "train") for table, split in zip(tables, splits, strict=True)]
+    training = [table[role].filter(split == SPLITS.index("train")) for table, split in zip(tables, splits, strict=True)]
     labels = objective.labels(pa.chunked_array([chunk for column in training for chunk in column.chunks]))
     known = set(labels)
     for shard, table in zip(shards, tables, strict=True):
@@ -196,7 +158,7 @@ def _labels(
                 raise RecipeError(
                     f"data.columns.{role}",
                     name,
-                    f"stands in {_where(shard, table, role, name)} but in no row that is trained on",
+                    f"stands in {_where(shard, role, name)} but in no row that is trained on",
                     "Add training rows with this label, or take those rows out",
                 )
     if len(labels) == 1 or (not labels and pa.types.is_list(tables[0][role].type)):
@@ -209,14 +171,13 @@ def _labels(
     return labels
 
 
-def _where(shard: Shard, table: Any, role: str, label: str) -> str:
+def _where(shard: Shard, role: str, label: str) -> str:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(shard.artifact.folder / ROWS, columns=["line", role])
     rows = zip(table["line"].to_pylist(), table[role].to_pylist(), strict=True)
     line = next(line for line, has in rows if label in (has if isinstance(has, list) else [has]))
     return f"{shard.file} (line {line})"
-
-
-def _repeat(values: Iterable[int], tables: list[Any]) -> list[int]:
-    return [value for value, table in zip(values, tables, strict=True) for _ in range(len(table))]
 
 
 def _write(path: Path, value: Any) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import read_labels, read_split
-from pipeline_lib.data.splits import draw
+from pipeline_lib.data.draw import draw
+from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
 
@@ -29,49 +30,54 @@ def random_strata(rows, labels, seed=0):
     return np.random.default_rng(seed).choice([f"label {index}" for index in range(labels)], rows)
 
 
+def drawn(keys, shares, strata, seed):
+    """The name of each row's split."""
+    return np.array(SPLITS)[draw(keys, {SPLITS.index(name): share for name, share in shares.items()}, strata, seed)]
+
+
 def share_of(names, name):
     return float((names == name).mean())
 
 
-# draw
+# Draws
 
 
 def test_each_label_gives_its_exact_share():
     strata = np.repeat(["rare", "common", "most"], [30, 170, 1800])
-    names = draw(random_keys(2000), SHARES, strata, seed=7)
+    names = drawn(random_keys(2000), SHARES, strata, seed=7)
     for label, size in zip(*np.unique(strata, return_counts=True), strict=True):
         for split, share in SHARES.items():
             assert (names[strata == label] == split).sum() == round(share * size)
 
 
 def test_without_strata_the_shares_are_those_of_the_whole():
-    names = draw(random_keys(1000), SHARES, None, seed=7)
+    names = drawn(random_keys(1000), SHARES, None, seed=7)
     assert [(names == split).sum() for split in ("test", "validation", "train")] == [200, 100, 700]
 
 
 def test_where_nearly_every_row_has_its_own_label_the_shares_are_those_of_the_whole():
-    names = draw(random_keys(1000), SHARES, random_strata(1000, 900), seed=7)
+    names = drawn(random_keys(1000), SHARES, random_strata(1000, 900), seed=7)
     assert (names == "test").sum() == 200
 
 
 def test_no_share_leaves_every_row_for_training():
-    assert set(draw(random_keys(100), {}, None, seed=7)) == {"train"}
+    assert set(drawn(random_keys(100), {}, None, seed=7)) == {"train"}
 
 
 def test_shares_of_more_than_everything_leave_nothing():
-    assert set(draw(random_keys(100), {"test": 0.6, "validation": 0.6}, None, seed=7)) == {"test", "validation"}
+    assert set(drawn(random_keys(100), {"test": 0.6, "validation": 0.6}, None, seed=7)) == {"test", "validation"}
 
 
 def test_a_draw_is_the_same_every_time_and_in_any_order_of_rows():
     keys, strata = random_keys(500), random_strata(500, 4)
-    names, order = draw(keys, SHARES, strata, 7), np.random.default_rng(1).permutation(500)
-    np.testing.assert_array_equal(draw(keys, SHARES, strata, 7), names)
-    np.testing.assert_array_equal(draw(keys[order], SHARES, strata[order], 7), names[order])
+    names, order = drawn(keys, SHARES, strata, 7), np.random.default_rng(1).permutation(500)
+    np.testing.assert_array_equal(drawn(keys, SHARES, strata, 7), names)
+    np.testing.assert_array_equal(drawn(keys[order], SHARES, strata[order], 7), names[order])
 
 
 def test_two_seeds_have_no_more_in_common_than_chance_has():
     keys = random_keys(10_000)
-    tests = [draw(keys, SHARES, None, seed) == "test" for seed in (0, 1, 2, 3, 7, 2**32 - 1)]
+    tests = [drawn(keys, SHARES, None, seed) == "test" for seed in (0, 1, 2, 3, 7, 2**32 - 1)]
     for index, one in enumerate(tests):
         for other in tests[:index]:
             assert (one & other).mean() == pytest.approx(0.2 * 0.2, abs=0.01)
@@ -82,20 +88,20 @@ def test_equal_keys_never_part(seed):
     rows = 50 + 40 * seed
     keys = random_keys(rows, seed, different=rows // 3)
     for strata in (None, random_strata(rows, 3, seed)):  # also where equal texts have different labels
-        names = draw(keys, SHARES, strata, seed)
+        names = drawn(keys, SHARES, strata, seed)
         homes = {(key, name) for key, name in zip(keys.tolist(), names.tolist(), strict=True)}
         assert len(homes) == len(set(keys.tolist()))
 
 
 def test_duplicates_cost_the_shares_little():
-    names = draw(random_keys(3000, different=1500), SHARES, random_strata(3000, 3), seed=7)
+    names = drawn(random_keys(3000, different=1500), SHARES, random_strata(3000, 3), seed=7)
     assert share_of(names, "test") == pytest.approx(0.2, abs=0.01)
     assert share_of(names, "validation") == pytest.approx(0.1, abs=0.01)
 
 
 def test_new_rows_leave_most_old_rows_where_they_were():
     keys, strata = random_keys(2200), random_strata(2200, 3)
-    before, after = draw(keys[:2000], SHARES, strata[:2000], 7), draw(keys, SHARES, strata, 7)
+    before, after = drawn(keys[:2000], SHARES, strata[:2000], 7), drawn(keys, SHARES, strata, 7)
     assert (before == after[:2000]).mean() > 0.97
 
 
