@@ -75,7 +75,7 @@ def test_states_that_do_not_go_together_are_told(api, status, state, agree):
     assert told == ([] if agree else [(words, True)])
 
 
-@pytest.mark.parametrize(("state", "agree"), [("COMPLETED", True), ("CRASHED", False)])
+@pytest.mark.parametrize(("state", "agree"), [("COMPLETED", True), ("RUNNING", False)])
 def test_a_trial_that_a_sweep_has_ended_early_is_killed_in_a_flow_that_completes(api, state, agree):
     Stub.state = state
     told = said("KILLED", f"flow run moods ({ID}) at {api}", **{PRUNED: "no hope"})

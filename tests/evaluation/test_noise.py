@@ -45,7 +45,7 @@ def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_
             csv.writer(file).writerows([head, *some])
         document["data"]["source"][name] = str(tmp_path / f"{name}.csv")
     document["data"].pop("split")
-    document["training"]["epochs"] = 20
+    document["training"]["epochs"] = 40
     outcome = run(check(document))
     told = pq.read_table(outcome.scores.folder / "suspects.parquet").to_pylist()
     found = {(row["split"], row["file"], row["line"], row["text"], row["suggested"]) for row in told}

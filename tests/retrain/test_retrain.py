@@ -169,6 +169,7 @@ def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_b
 
 def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
     retrain(untaught(recipe), Gate())
+    recipe = taught(recipe)
     told = retrain(recipe, Gate(seeds=3, margin=0.5))
     assert told.verdict == "promoted", told.reason
     assert {"accuracy.bound", "accuracy.seeds.bound"} <= told.numbers.keys()
@@ -187,6 +188,7 @@ def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
 @pytest.mark.parametrize("where", ["register", "promote"])
 def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe, registry, where, monkeypatch):
     retrain(untaught(recipe), Gate())
+    recipe = taught(recipe)
     monkeypatch.setattr(Registry, where, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         retrain(recipe, Gate())
@@ -200,7 +202,7 @@ def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe,
 def test_a_champion_that_changed_meanwhile_is_not_replaced_unjudged(recipe, registry, tmp_path):
     retrain(untaught(recipe), Gate())
     stale = registry.champion()
-    retrain(recipe, Gate())
+    retrain(taught(recipe), Gate())
     with pytest.raises(RecipeError, match=r"has another champion now \(version 2\). Run again"):
         registry.promote(Version(3, "models:/m-0", {}), stale)
 
