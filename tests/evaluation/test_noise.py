@@ -38,9 +38,11 @@ def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_
     with moods_csv.open(encoding="utf-8") as file:
         head, *rows = csv.reader(file)
     held = {"validation": rows[::5], "test": rows[1::5]}
-    wrong = {name: some[3] for name, some in held.items()}
+    places = (3, 9)  # one of each mood: what counts for a mood is held against the mean of all rows labelled so
+    wrong = {(name, place): some[place] for name, some in held.items() for place in places}
     for name, some in held.items():
-        some[3] = [some[3][0], "sad" if some[3][1] == "glad" else "glad"]
+        for place in places:
+            some[place] = [some[place][0], "sad" if some[place][1] == "glad" else "glad"]
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([head, *some])
         document["data"]["source"][name] = str(tmp_path / f"{name}.csv")
@@ -49,6 +51,6 @@ def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_
     outcome = run(check(document))
     told = pq.read_table(outcome.scores.folder / "suspects.parquet").to_pylist()
     found = {(row["split"], row["file"], row["line"], row["text"], row["suggested"]) for row in told}
-    assert {(name, f"{name}.csv", 5, *row) for name, row in wrong.items()} <= found
-    assert len(found) <= 4
+    assert {(name, f"{name}.csv", place + 2, *row) for (name, place), row in wrong.items()} <= found
+    assert len(found) <= 6
     assert "Suspect labels" in outcome.report.read_text()
