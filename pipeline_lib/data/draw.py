@@ -45,16 +45,20 @@ def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:
 def _of_key(keys: np.ndarray, strata: np.ndarray) -> np.ndarray:
     """[rows] the lowest label of all rows that share the row's key."""
     order = np.lexsort((strata, keys))
-    ordered = keys[order]
-    begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    begins = _begins(keys[order])
     labels = np.empty_like(strata)
     labels[order] = np.repeat(strata[order[begins]], np.diff(np.append(begins, len(keys))))
     return labels
 
 
 def _groups(strata: np.ndarray | None, rows: int) -> list[np.ndarray]:
-    if strata is None or len(np.unique(strata)) > rows / 5:
+    if strata is None:
         return [np.arange(rows)]
     order = np.argsort(strata, kind="stable")
-    ordered = strata[order]
-    return np.split(order, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
+    begins = _begins(strata[order])
+    return [order] if len(begins) > rows / 5 else np.split(order, begins[1:])
+
+
+def _begins(ordered: np.ndarray) -> np.ndarray:
+    """Where each run of equal values begins; empty where there are none."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])

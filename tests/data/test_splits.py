@@ -64,6 +64,11 @@ def test_no_share_leaves_every_row_for_training():
     assert set(drawn(random_keys(100), {}, None, seed=7)) == {"train"}
 
 
+@pytest.mark.parametrize("strata", [None, np.array([], np.int64)])
+def test_no_rows_are_shared_out_as_none(strata):
+    assert len(drawn(np.array([], np.uint64), SHARES, strata, seed=7)) == 0
+
+
 def test_shares_of_more_than_everything_leave_nothing():
     assert set(drawn(random_keys(100), {"test": 0.6, "validation": 0.6}, None, seed=7)) == {"test", "validation"}
 
