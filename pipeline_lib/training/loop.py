@@ -1,7 +1,5 @@
 """The training loop: steps of rows of like length, exact loss over accumulation, validation, the best checkpoint."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +19,7 @@ from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.frozen import trunk_epochs
 from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.ranks import from_first, refuse_drift
+from pipeline_lib.training.saving import Saver
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.trunk import Trunk
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-log = logging.getLogger("tunesmith")
 Watch = Callable[[Sequence[dict[str, Any]]], str | None]
 """Told of new history records: step, epoch, split, metric, value. What it answers is why training on has no hope."""
 
@@ -66,7 +64,9 @@ class Loop:
         self.hopeless = self.watch(self.state.history)
         with self.interrupts, bar("training", self.steps, self.state.step) as shown:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
-                self._end_if_hopeless()
+                if self.hopeless:
+                    self.saver.save(self.state)
+                    raise Pruned(self.hopeless)
                 self._epoch(shown)
         self.checkpoints.restore_best(self.state, self.stepper.weights)
         if self.vocabulary:
@@ -82,10 +82,10 @@ class Loop:
         self.stepper = Stepper(self.recipe, *of_model, self.train, self.pad, here, self.optimizer, self.trunk)
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
-        self.state = self.checkpoints.restore(weights, self.optimizer.optimizer) or State()
-        self._restore_scaler()
-        refuse_drift(weights.values(), self.state.step, self.accelerator)
-        self.saved, self.kept = time.monotonic(), (self.state.step, self.state.epoch)
+        seconds = self.recipe.execution.checkpoint_seconds
+        self.saver = Saver(self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds)
+        self.state = self.saver.restore()
+        refuse_drift(weights.values(), self.state.step, here)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
         """The parameters that are trained at some time, by name."""
@@ -135,13 +135,13 @@ class Loop:
             self.state.position += 1
             self._tell("train", record)
             shown.advance(f"epoch {self.state.epoch + 1}/{self.recipe.training.epochs} loss {record['loss']:.4f}")
-            self._save_if_due()
+            self.saver.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
         refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
         if len(self.validation.encoded):
             self._validate()
-        self._save_if_due()
+        self.saver.save_if_due(self.state)
 
     def _rate(self) -> float:
         training = self.recipe.training
@@ -159,8 +159,7 @@ class Loop:
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = scores[metric], self.state.step
             self.state.epochs_without_gain = 0
-            if self.accelerator.is_main_process:
-                self.checkpoints.save_best(self.state, self.stepper.weights)
+            self.saver.save_best(self.state)
         else:
             self.state.epochs_without_gain += 1
 
@@ -175,29 +174,3 @@ class Loop:
         ]
         self.state.history.extend(records)
         self.hopeless = self.watch(records) or self.hopeless
-
-    def _end_if_hopeless(self) -> None:
-        if self.hopeless:
-            if self.kept != (self.state.step, self.state.epoch):
-                self._save()
-            raise Pruned(self.hopeless)
-
-    def _save_if_due(self) -> None:
-        due = time.monotonic() - self.saved >= self.recipe.execution.checkpoint_seconds
-        stopping = self.interrupts.received is not None
-        due = due or (stopping and self.kept != (self.state.step, self.state.epoch))
-        if due and self.accelerator.is_main_process:
-            self._save()
-        if stopping:
-            log.info("training stopped after step %d: the same command goes on from there", self.state.step)
-            self.interrupts.deliver()
-
-    def _save(self) -> None:
-        if self.accelerator.scaler is not None:
-            self.state.scaler = self.accelerator.scaler.state_dict()
-        self.checkpoints.save(self.state, self.stepper.weights, self.optimizer.optimizer)
-        self.saved, self.kept = time.monotonic(), (self.state.step, self.state.epoch)
-
-    def _restore_scaler(self) -> None:
-        if self.accelerator.scaler is not None and self.state.scaler:
-            self.accelerator.scaler.load_state_dict(self.state.scaler)

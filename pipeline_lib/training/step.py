@@ -52,9 +52,7 @@ class Stepper:
             group["lr"] = group["peak"] * rate
         self.model.train()
         loss = self._backward(rows)
-        norm = self.accelerator.clip_grad_norm_(
-            [weight for weight in self.weights.values() if weight.requires_grad], training.max_grad_norm
-        )
+        norm = self._clip(training.max_grad_norm)
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"the loss is {loss} at step {step + 1}: lower training.learning_rate "
@@ -63,7 +61,16 @@ class Stepper:
         self.optimizer.step()
         self.optimizer.zero_grad()
         read = {"rows": len(rows), "tokens": int(self.train.lengths[rows].sum())}
-        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": float(norm), **read}
+        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": norm, **read}
+
+    def _clip(self, most: float) -> float:
+        """The norm of all gradients. AdamW divides by what it is above `most` as it reads them: one pass less."""
+        from torch.nn.utils import get_total_norm
+
+        self.accelerator.unscale_gradients(self.optimizer)
+        norm = get_total_norm(weight.grad for weight in self.weights.values() if weight.grad is not None)
+        self.optimizer.optimizer.grad_scale = (norm / most).clamp(min=1)  # as GradScaler asks its users to set it
+        return float(norm)
 
     def _backward(self, rows: np.ndarray) -> float:
         """Gradients of the whole step; the loss without what regularizers add. Each rank takes a share of the rows."""

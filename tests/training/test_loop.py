@@ -57,6 +57,17 @@ def test_accumulation_equals_the_full_batch(document, tmp_path):
         assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize(("most", "left"), [(0.5, 0.5), (1e9, None)])
+def test_gradients_above_the_most_are_scaled_down_to_it(document, tmp_path, most, left):
+    document["training"] |= {"max_grad_norm": most}
+    loop = loop_of(check(document), tmp_path / "work")
+    loop.begin()
+    norm = loop.stepper.step(np.arange(8), 0, 1.0)["grad_norm"]
+    assert norm > 0.5
+    means = [state["exp_avg"] for state in loop.optimizer.state.values()]  # 0.1 of what AdamW was given
+    assert torch.nn.utils.get_total_norm(means) / 0.1 == pytest.approx(left or norm, rel=1e-5)
+
+
 def test_the_loss_falls_and_frozen_weights_keep_their_bytes(document, tmp_path):
     document["strategies"] = [{"kind": "partial", "last_layers": 1}]
     document["training"]["learning_rate"] = 1e-2
