@@ -1,6 +1,8 @@
 """Where to compute, and in which number format."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -61,10 +63,22 @@ def precision_of(accelerator: "Accelerator") -> Precision:
     return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory: it hands large blocks, such as the gradient of a table of embeddings, back at once,
+@contextmanager
+def giving_back() -> Iterator[None]:
+    """Hand the memory that a training has kept for its next step back to the system, when it is over."""
+    try:
+        yield
+    finally:
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
 
-    and the kernel then clears every page of it anew in every step. Other C libraries are left as they are.
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed; other C libraries are left as they are.
+
+    It hands large blocks, such as the gradient of a table of embeddings, back at once, and the kernel then clears every
+    page of them anew in every step.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

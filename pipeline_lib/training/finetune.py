@@ -7,7 +7,7 @@ from pipeline_lib.models.build import write_trained
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.begun import Begun
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.device import precision_of
+from pipeline_lib.training.device import giving_back, precision_of
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.kept import with_kept
 from pipeline_lib.training.loop import Loop, Watch
@@ -15,6 +15,7 @@ from pipeline_lib.training.parameters import thaw, write_table
 from pipeline_lib.training.vocabulary import narrowed
 
 
+@giving_back()
 def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
     """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints.
 

@@ -1,0 +1,35 @@
+"""Where a training computes, and what it leaves behind.
+
+`pytest tests/training/test_device.py`
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline_lib.recipe import Execution
+from pipeline_lib.training.device import accelerator, giving_back
+
+BLOCK = 200 * 2**20
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than glibc")
+def test_memory_is_kept_from_step_to_step_and_handed_back_at_the_end():
+    accelerator(Execution(device="cpu"))
+    with giving_back():  # what other tests have kept
+        pass
+    before = resident()
+    with giving_back():
+        block = torch.ones(BLOCK // 4)
+        assert resident() > before + BLOCK * 0.9
+        del block
+        assert resident() > before + BLOCK * 0.9
+    assert resident() < before + BLOCK * 0.1
