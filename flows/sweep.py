@@ -3,7 +3,7 @@
 from prefect import flow
 
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.sweep.sweep import plan
 from pipeline_lib.sweep.trials import Sweep
 from tasks import trials

@@ -24,6 +24,8 @@ PACKAGE = Path(__file__).parent
 REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
 PLUMBING = (
     "data.encode",
+    "errors",
+    "execution",
     "interrupts",
     "masking",
     "mistakes",

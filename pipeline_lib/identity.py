@@ -7,8 +7,8 @@ from typing import Any
 from pipeline_lib.code import module_digests, step_scope
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.digests import file_digest
-from pipeline_lib.store.store import Step
 from pipeline_lib.training.device import chosen
 
 READING = ("pyarrow", "tokenizers", "transformers")

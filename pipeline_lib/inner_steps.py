@@ -8,8 +8,9 @@ from pipeline_lib.data.encode import Encoding, shard
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact, Store
+from pipeline_lib.store.store import Store
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 
 log = logging.getLogger("tunesmith")

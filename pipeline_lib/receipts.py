@@ -5,9 +5,11 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
+from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
-from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.store.store import Artifact, Store
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.store.store import Store
 
 
 def receipt(recipe: Recipe, store: Store, scores: Artifact) -> dict[str, str] | None:

@@ -1,6 +1,5 @@
 """The recipe: one schema for the YAML file, the command line's overrides and the form in Prefect's UI."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from pipeline_lib.checks.levels import Checks
 from pipeline_lib.data.sources import Source
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.slices import ByColumn, Slice
-from pipeline_lib.masking import remember
+from pipeline_lib.execution import Execution
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
@@ -149,48 +148,6 @@ class Evaluation(Section):
         return {f"evaluation.slices.{index}.column": column for index, column in named}
 
 
-class Execution(Section):
-    """Where and how a run is carried out; never part of what is computed."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; auto: a GPU if there is one."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
-    processes: PositiveInt = 1
-    """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
-    store: str = "artifacts"
-    """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix)."""
-    tracking_uri: str | None = None
-    """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
-    experiment: str = "tunesmith"
-    """MLflow experiment that the runs belong to."""
-    checkpoint_seconds: PositiveFloat = 60
-    """A killed training loses at most this much work."""
-    workers: PositiveInt = 1
-    """How many source files are encoded side by side, each in a process of its own; 1: here, one after the other."""
-    task_runner: Literal["processes", "threads", "ray", "dask"] = "processes"
-    """Who encodes files side by side in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
-    watts: PositiveFloat | None = None
-    """What the machine draws while it trains; given, a training's energy is logged."""
-    cost_per_hour: PositiveFloat | None = None
-    """What an hour on this machine costs, in your currency; given, a training's cost is logged."""
-    cluster: str | None = None
-    """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
-
-    @field_validator("store", "tracking_uri")
-    @classmethod
-    def _keep_its_password(cls, url: str | None) -> str | None:
-        remember(url)  # to hide it wherever it turns up
-        return url
-
-
-def tracking_uri(execution: Execution) -> str:
-    """MLflow's address for an execution."""
-    return (
-        execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
-    )
-
-
 class Given(NamedTuple):
     """A recipe as somebody gave it: a file with its text, and what was changed on the way."""
 
@@ -249,14 +206,6 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
         self._refuse_empty_splits()
-        if self.execution.precision == "fp16" and self.execution.device == "cpu":
-            problem = "needs a GPU, and execution.device is cpu"
-            raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
-        if self.execution.cluster and self.execution.task_runner not in ("ray", "dask"):
-            problem = f"is not used, as execution.task_runner is {self.execution.task_runner}"
-            raise RecipeError(
-                "execution.cluster", self.execution.cluster, problem, "Choose ray or dask, or leave it out"
-            )
         self.objective.refuse_unknown_metrics(self)
         self.objective.refuse_unfit_baselines(self)
         self.objective.refuse_slices(self)

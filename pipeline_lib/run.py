@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 
 if TYPE_CHECKING:
     from pipeline_lib.training.loop import Watch

@@ -22,8 +22,8 @@ from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
 from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:
     from pipeline_lib.training.loop import Watch

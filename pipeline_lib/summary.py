@@ -9,8 +9,9 @@ from rich.table import Table
 
 from pipeline_lib.console import wide
 from pipeline_lib.evaluation.report import number
+from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
-from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 
 

@@ -13,7 +13,7 @@ from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.look import Look
 from pipeline_lib.retrain.show import markdown
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 from tasks.steps import step
 from tasks.told import by
 

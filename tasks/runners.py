@@ -10,7 +10,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 
 from pipeline_lib.data.pool import join_in
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import Execution
+from pipeline_lib.execution import Execution
 
 
 def task_runner(execution: Execution) -> TaskRunner[Any]:

@@ -12,7 +12,7 @@ from prefect.utilities.annotations import unmapped
 
 from pipeline_lib.data.encode import Encoding, Outcomes, Spread, encode_file
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 from tasks.told import told
 
 

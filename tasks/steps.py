@@ -11,7 +11,7 @@ from pipeline_lib import steps
 from pipeline_lib.data.encode import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 from tasks.retries import can_pass
 from tasks.runners import task_runner
 from tasks.shards import mapped

@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report import markdown_table, score_rows
 from pipeline_lib.masking import without_password
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 
 
 def told(artifact: Artifact) -> Any:

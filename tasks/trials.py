@@ -11,7 +11,7 @@ from prefect.utilities.annotations import unmapped
 
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial

@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline_lib.data.sources import Source
-from pipeline_lib.recipe import Recipe, check, tracking_uri
+from pipeline_lib.execution import tracking_uri
+from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.recipe_file import load
 from pipeline_lib.strategies import Strategy
 

@@ -12,10 +12,11 @@ from functools import partial
 import pytest
 
 from pipeline_lib import code, identity, steps
+from pipeline_lib.execution import Execution
 from pipeline_lib.plan.plan import plan
-from pipeline_lib.recipe import Execution, check
+from pipeline_lib.recipe import check
 from pipeline_lib.run import run
-from pipeline_lib.store import store
+from pipeline_lib.store import artifact
 
 HEADER = "text,mood\n"
 
@@ -107,8 +108,8 @@ def other_weights(change):
 
 
 def other_library(change, library):
-    known = store.version
-    change.monkeypatch.setattr(store, "version", lambda name: "99.0" if name == library else known(name))
+    known = artifact.version
+    change.monkeypatch.setattr(artifact, "version", lambda name: "99.0" if name == library else known(name))
 
 
 def other_code(change, file, old, new):

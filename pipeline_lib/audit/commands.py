@@ -68,7 +68,7 @@ def reproduce(
 
 
 def _uri(given: str | None) -> str:
-    from pipeline_lib.recipe import Execution, tracking_uri
+    from pipeline_lib.execution import Execution, tracking_uri
 
     return tracking_uri(Execution(tracking_uri=given))
 

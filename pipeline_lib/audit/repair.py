@@ -9,9 +9,10 @@ from pipeline_lib.audit.disagreements import left_running
 from pipeline_lib.audit.kept import kept_by
 from pipeline_lib.export import lineage
 from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
-from pipeline_lib.store.store import Artifact, sound
+from pipeline_lib.store.store import sound
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.deliver import deliver, deliver_training
 from pipeline_lib.tracking.describe import STORE

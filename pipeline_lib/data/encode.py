@@ -16,8 +16,9 @@ from pipeline_lib.models.build import copy_base
 from pipeline_lib.plan.explain import differences
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact, Step, Store
+from pipeline_lib.store.store import Store
 
 log = logging.getLogger("tunesmith")
 NOTES = 5

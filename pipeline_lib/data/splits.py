@@ -8,7 +8,7 @@ from pipeline_lib.data.draw import draw
 from pipeline_lib.data.shards import ROWS, UNUSABLE
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.store.artifact import Artifact
 
 if TYPE_CHECKING:
     import numpy

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import Read, predict
+from pipeline_lib.execution import Execution
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import load_trained, read_card
 from pipeline_lib.models.prompts import prompted
-from pipeline_lib.recipe import Execution
 from pipeline_lib.training.device import accelerator
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pipeline_lib.models.build import CARD
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.digests import content_digest
-from pipeline_lib.store.store import MANIFEST
+from pipeline_lib.store.manifest import MANIFEST
 
 
 @dataclass(frozen=True)

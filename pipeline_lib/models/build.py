@@ -19,7 +19,7 @@ from pipeline_lib.models.places import PLACES, places, write_places
 from pipeline_lib.models.prompts import refuse_unread
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
-from pipeline_lib.store.store import MANIFEST
+from pipeline_lib.store.manifest import MANIFEST
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import plain_name
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from pipeline_lib.store.store import Step
+    from pipeline_lib.store.artifact import Step
 
 SHOWN = 4
 """Differences that are told one by one."""

@@ -11,8 +11,9 @@ from pipeline_lib.models.base import locate
 from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.plan.explain import when, why
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact, Step, Store
+from pipeline_lib.store.store import Store
 from pipeline_lib.strategies.base import Place
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 from pipeline_lib.training.parameters import ParameterRow, resolve

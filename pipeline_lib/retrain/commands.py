@@ -38,7 +38,7 @@ def rollback(
     """Give the champion's place back to the version that it replaced."""
     import getpass
 
-    from pipeline_lib.recipe import Execution
+    from pipeline_lib.execution import Execution
     from pipeline_lib.tracking.registry import Registry
 
     try:

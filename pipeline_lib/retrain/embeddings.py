@@ -8,11 +8,11 @@ import numpy as np
 
 from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.evaluation.predict import predict
+from pipeline_lib.execution import Execution
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.heads import pretrained
 from pipeline_lib.objectives.base import limit_of
 from pipeline_lib.objectives.tokens import token_ids
-from pipeline_lib.recipe import Execution
 from pipeline_lib.training.device import accelerator
 
 if TYPE_CHECKING:

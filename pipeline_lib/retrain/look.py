@@ -15,8 +15,8 @@ from pipeline_lib.retrain.drift import Drift, drift
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import embedder
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Version

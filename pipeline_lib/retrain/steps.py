@@ -9,8 +9,8 @@ from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain.embeddings import Embedder
 from pipeline_lib.retrain.record import DIGEST
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version

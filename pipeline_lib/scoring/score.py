@@ -14,13 +14,13 @@ from pipeline_lib.code import NEVER, PACKAGE, module_digests
 from pipeline_lib.confine import hold
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.identity import COMPUTING
 from pipeline_lib.masking import in_errors
-from pipeline_lib.recipe import Execution, tracking_uri
 from pipeline_lib.scoring.request import Scoring
+from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact, Step
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.disk import set_aside
+from pipeline_lib.store.manifest import MANIFEST
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.shared import Shared, parse
-from pipeline_lib.store.store import MANIFEST, Artifact, Make, Step, Store
+from pipeline_lib.store.store import Make, Store
 
 log = logging.getLogger("tunesmith")
 FETCHES = 2

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.digests import content_digest
-from pipeline_lib.store.store import MANIFEST, Step
+from pipeline_lib.store.manifest import MANIFEST
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.plan.explain import when, why
+from pipeline_lib.plan.explain import why
+from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe, value_digest
 from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
 from pipeline_lib.store.manifest import MANIFEST, read_manifest
@@ -37,67 +36,6 @@ Make = Callable[[Path], Mapping[str, Any] | None]
 this one making, such as the machine and its speed, that no digest holds."""
 RECENT = 200
 """Artifacts of a step that one is compared with: a store may hold many thousands of shards."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step is: all of this decides its bytes, and nothing else may.
-
-    `recipe` holds the recipe's parts that the step reads (plain JSON values), `inputs` the content digests of what it
-    reads (None in a plan, for what is yet to be made), `libraries` the packages whose version decides its bytes, `code`
-    the digests of the modules of ours that it reaches. Raise `version` where what it writes changes and its code does
-    not.
-    """
-
-    name: str
-    version: int
-    recipe: Mapping[str, Any]
-    inputs: Mapping[str, str | None]
-    libraries: tuple[str, ...] = ()
-    code: Mapping[str, str] = field(default_factory=dict)
-
-    def identity(self) -> dict[str, Any]:
-        """The hashed facts, as they stand in the manifest."""
-        versions = {library: version(library) for library in self.libraries}
-        return {
-            "step": self.name,
-            "version": self.version,
-            "recipe": dict(self.recipe),
-            "inputs": dict(self.inputs),
-            "libraries": versions,
-            "code": dict(self.code),
-        }
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the identity; raises TypeError for a value that JSON cannot hold the same way everywhere."""
-        return value_digest(self.identity())
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published step: a reference that steps hand to each other. `digest` is the SHA-256 over its files' digests."""
-
-    step: str
-    fingerprint: str
-    digest: str
-    folder: Path
-    made: Mapping[str, Any]
-    reused: bool
-    why: str = ""
-    """Why it had to be made."""
-
-    @property
-    def short(self) -> str:
-        """The fingerprint as people read it."""
-        return self.fingerprint[:8]
-
-    @property
-    def message(self) -> str:
-        """What happened, in the words that the terminal, the log and Prefect show."""
-        if self.reused:
-            return f"reused {self.short}, made {when(self.made['at'])} by {self.made['by']}"
-        return f"made {self.short} in {self.made['seconds']:.1f} s ({self.why})"
 
 
 class Store:

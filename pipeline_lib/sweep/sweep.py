@@ -12,8 +12,8 @@ from pipeline_lib.interrupts import Pruned
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Artifact
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, trials
 

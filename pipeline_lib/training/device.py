@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import Execution
+from pipeline_lib.execution import Execution
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

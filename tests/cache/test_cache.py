@@ -17,7 +17,8 @@ from pipeline_lib.cache import holdings as cache
 from pipeline_lib.cache.gc import collect
 from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.store import Step, Store
+from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 DAY = 86400
@@ -284,7 +285,8 @@ def test_what_was_used_while_gc_looked_stays(store, monkeypatch):
 MAKING = """
 import json, sys, time
 from pathlib import Path
-from pipeline_lib.store.store import Step, Store
+from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.store import Store
 
 def make(folder):
     (folder / "half").write_text("half")

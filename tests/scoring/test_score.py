@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.recipe import tracking_uri
+from pipeline_lib.execution import tracking_uri
 from pipeline_lib.run import run
 from pipeline_lib.scoring import score as scoring
 from pipeline_lib.scoring.request import Scoring

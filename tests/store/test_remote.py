@@ -21,9 +21,10 @@ from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
 from pipeline_lib.store import objects
+from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.remote import RemoteStore, open_store
-from pipeline_lib.store.store import Step, Store
+from pipeline_lib.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7}, {"file": "00ff"}, ("numpy",))

@@ -17,9 +17,10 @@ import pytest
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.plan.explain import when
+from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.digests import describe
 from pipeline_lib.store.disk import Damage
-from pipeline_lib.store.store import Step, Store
+from pipeline_lib.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
@@ -382,7 +383,8 @@ def test_a_disk_so_full_that_not_even_damage_can_be_set_aside(small_disk):
 MAKING = """
 import sys, time
 from pathlib import Path
-from pipeline_lib.store.store import Step, Store
+from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.store import Store
 
 def make(folder):
     with open(sys.argv[2], "a") as log:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline_lib.recipe import Execution
+from pipeline_lib.execution import Execution
 from pipeline_lib.training.device import accelerator, giving_back
 
 BLOCK = 200 * 2**20
