@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.execution import tracking_uri
 from pipeline_lib.export.lineage import manifests_read
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
-from pipeline_lib.recipe import Recipe, tracking_uri
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
+from pipeline_lib.tracking.refusals import in_words
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.served_model import log_model
@@ -30,13 +30,9 @@ def deliver(
 
     Raises RecipeError where MLflow does not take them.
     """
-    try:
+    mend = "Nothing is lost: run the same command again when it answers"
+    with in_words("execution.tracking_uri", tracking_uri(recipe.execution), mend):
         return _deliver(Tracker(recipe, by), prepared, model, scores, base)
-    except MlflowException as error:
-        problem = f"MLflow does not take the run ({masked(str(error)).splitlines()[0][:200]})"
-        mend = "Nothing is lost: run the same command again when it answers"
-        kind = Unanswered if error.get_http_status_code() >= 500 else RecipeError
-        raise kind("execution.tracking_uri", tracking_uri(recipe.execution), problem, mend) from error
 
 
 def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Artifact, base: Path) -> dict[str, str]:

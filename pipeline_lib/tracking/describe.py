@@ -9,11 +9,12 @@ from typing import Any
 import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
+from pipeline_lib.execution import Execution
 from pipeline_lib.export.lineage import manifests
 from pipeline_lib.masking import masked
 from pipeline_lib.plan.explain import flatten
-from pipeline_lib.recipe import Execution, Recipe
-from pipeline_lib.store.store import Artifact
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.data_files import CONTEXT, data_files
 from pipeline_lib.tracking.meter import pace, records

@@ -1,13 +1,12 @@
 """Models in MLflow by their addresses: which one an alias means, and its files."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.masking import masked
+from pipeline_lib.tracking.refusals import in_words
 
 
 def resolve(address: str, uri: str) -> str:
@@ -15,22 +14,16 @@ def resolve(address: str, uri: str) -> str:
     name, aliased, alias = address.removeprefix("models:/").partition("@")
     if not aliased:
         return address
-    try:
+    with _given(address):
         return f"models:/{name}/{MlflowClient(uri).get_model_version_by_alias(name, alias).version}"
-    except MlflowException as error:
-        raise _told(address, error) from error
 
 
 def download(address: str, uri: str, folder: Path) -> None:
     """Write a model's `artifacts` (the trained folder, and the base where it needs one) into a folder."""
     mlflow.set_tracking_uri(uri)
-    try:
+    with _given(address):
         mlflow.artifacts.download_artifacts(f"{address}/artifacts", dst_path=str(folder))
-    except MlflowException as error:
-        raise _told(address, error) from error
 
 
-def _told(address: str, error: MlflowException) -> RecipeError:
-    kind = Unanswered if error.get_http_status_code() >= 500 else RecipeError
-    problem = f"MLflow does not give it ({masked(str(error)).splitlines()[0][:200]})"
-    return kind("model", address, problem, "Look the name and the alias up in MLflow, and see that it answers")
+def _given(address: str) -> AbstractContextManager[None]:
+    return in_words("model", address, "Look the name and the alias up in MLflow, and see that it answers")

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
 
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.masking import masked
 
 
 @contextmanager
-def in_words(uri: str, mend: str) -> Iterator[None]:
-    """Raise RecipeError where MLflow at `uri` refuses or does not answer; `mend` says what to do then."""
+def in_words(field: str, value: str, mend: str) -> Iterator[None]:
+    """Raise RecipeError of a field where MLflow refuses, Unanswered where it is away; `mend` says what to do then."""
     try:
         yield
     except MlflowException as error:
-        problem = f"MLflow refuses or does not answer ({masked(str(error)).splitlines()[0][:200]})"
-        raise RecipeError("execution.tracking_uri", uri, problem, mend) from error
+        away = error.get_http_status_code() >= 500
+        problem = "MLflow does not answer" if away else "MLflow refuses"
+        kind = Unanswered if away else RecipeError
+        raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error

@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
-from pipeline_lib.recipe import Execution, tracking_uri
 from pipeline_lib.tracking.refusals import in_words
 from pipeline_lib.tracking.runs import MlflowClient
 
@@ -131,7 +131,8 @@ class Registry:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
 
     def _answering(self) -> AbstractContextManager[None]:
-        return in_words(self.uri, "Nothing was promoted: run the same command again when it answers")
+        mend = "Nothing was promoted: run the same command again when it answers"
+        return in_words("execution.tracking_uri", self.uri, mend)
 
 
 def _version(found: ModelVersion) -> Version:

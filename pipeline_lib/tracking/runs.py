@@ -14,8 +14,9 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with 
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import mask_record
-from pipeline_lib.recipe import Recipe, tracking_uri
+from pipeline_lib.recipe import Recipe
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
 for handler in logging.getLogger("mlflow").handlers:
