@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.windows import answer_tokens, best_answers, shortened, windows
 
 if TYPE_CHECKING:
     import numpy
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 START, END = 1, 2
 """Bits of a token's target: the answer begins here, ends here."""
-BEST = 20
-"""Starts and ends that are tried with one another."""
 
 
 class QuestionAnswering(ObjectiveSection):
@@ -83,7 +82,7 @@ class QuestionAnswering(ObjectiveSection):
         """Windows over the context, each with the question; begins and ends are -1 for tokens of no context."""
         limit = limit_of(tokenizer, self.max_length)
         out = tokenizer(
-            _shortened(tokenizer, [row["question"] for row in rows], min(self.max_question, limit // 2)),
+            shortened(tokenizer, [row["question"] for row in rows], min(self.max_question, limit // 2)),
             [row["context"] for row in rows],
             truncation="only_second",
             max_length=limit,
@@ -113,8 +112,8 @@ class QuestionAnswering(ObjectiveSection):
 
         from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
 
-        ids, begins, ends = (Ragged.of(_windows(rows[name])) for name in ("input_ids", "begins", "ends"))
-        segments = Ragged.of(_windows(rows["token_type_ids"]))
+        ids, begins, ends = (Ragged.of(windows(rows[name])) for name in ("input_ids", "begins", "ends"))
+        segments = Ragged.of(windows(rows["token_type_ids"]))
         owner = np.repeat(np.arange(len(rows)), rows["input_ids"].combine_chunks().value_lengths().to_numpy())
         targets = np.where(begins.values < 0, IGNORED, 0).astype(np.int32)
         answers, starts = rows["answers"].to_pylist(), rows["starts"].to_pylist()
@@ -122,7 +121,7 @@ class QuestionAnswering(ObjectiveSection):
             first = targets[ids.offsets[window] :]
             first[0] = 0
             if answers[row] is not None:  # rows to be served have none to learn
-                start, end = _answer_tokens(begins[window], ends[window], answers[row], starts[row])
+                start, end = answer_tokens(begins[window], ends[window], answers[row], starts[row])
                 first[start] |= START
                 first[end] |= END
         return Encoded(
@@ -181,7 +180,7 @@ class QuestionAnswering(ObjectiveSection):
         from pipeline_lib.evaluation.outcome import Sums
         from pipeline_lib.evaluation.reading import answer_counts
 
-        return Sums(answer_counts(split.rows["answers"].to_pylist(), self._spans(read, split)))
+        return Sums(answer_counts(split.rows["answers"].to_pylist(), self._best(read, split)))
 
     def errors(self, outcome: "Sums") -> "Errors":
         """What the answers lack of the right ones' words."""
@@ -193,72 +192,7 @@ class QuestionAnswering(ObjectiveSection):
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: a part of the context, empty for no answer."""
-        return {"prediction": self._spans(read, split)}
+        return {"prediction": self._best(read, split)}
 
-    def _spans(self, read: "Sequence[numpy.ndarray]", split: "Split") -> list[str]:
-        """The best span of all windows of each row, or nothing where no answer scores higher in each of them."""
-        from pipeline_lib.data.dataset import Ragged
-
-        begins, ends = (Ragged.of(_windows(split.rows[name])) for name in ("begins", "ends"))
-        contexts = split.rows["context"].to_pylist()
-        best: list[tuple[float, str]] = [(float("-inf"), "")] * len(contexts)
-        none = [float("inf")] * len(contexts)
-        owners: Any = split.encoded.rows
-        for window, (row, scores) in enumerate(zip(owners, read, strict=True)):
-            none[row] = min(none[row], float(scores[0].sum()))
-            there = begins[window] >= 0
-            score, first, last = self._best_span(scores[1:] if not there[0] else scores)
-            if score > best[row][0]:
-                begin, end = begins[window][there][first], ends[window][there][last]
-                best[row] = score, contexts[row][begin:end]
-        return [
-            "" if self.unanswerable and nothing >= score else text
-            for (score, text), nothing in zip(best, none, strict=True)
-        ]
-
-    def _best_span(self, scores: "numpy.ndarray") -> tuple[float, int, int]:
-        """Score and ends of the best span among the likeliest starts and ends: scores [tokens, 2]."""
-        import numpy as np
-
-        if not len(scores):
-            return float("-inf"), 0, 0
-        firsts, lasts = (np.argsort(-scores[:, side], kind="stable")[:BEST] for side in (0, 1))
-        total = scores[firsts, 0][:, None] + scores[lasts, 1]
-        length = lasts - firsts[:, None] + 1
-        total = np.where((length > 0) & (length <= self.max_answer), total, -np.inf)
-        first, last = np.unravel_index(total.argmax(), total.shape)
-        return float(total[first, last]), int(firsts[first]), int(lasts[last])
-
-
-def _windows(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
-    """The windows of all rows, one after the other."""
-    import pyarrow as pa
-
-    return pa.chunked_array([column.combine_chunks().flatten()])
-
-
-def _answer_tokens(
-    begins: "numpy.ndarray", ends: "numpy.ndarray", answers: Sequence[str], starts: Sequence[int]
-) -> tuple[int, int]:
-    """First and last token of the first answer in a window; the first token twice where it is not all in there."""
-    import numpy as np
-
-    inside = np.flatnonzero(begins >= 0)
-    if not answers or not len(inside):
-        return 0, 0
-    start, end = starts[0], starts[0] + len(answers[0])
-    if begins[inside[0]] > start or ends[inside[-1]] < end:
-        return 0, 0
-    first = np.searchsorted(ends[inside], start, side="right")
-    last = np.searchsorted(begins[inside], end, side="left") - 1
-    return int(inside[first]), int(inside[max(first, last)])
-
-
-def _shortened(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], limit: int) -> list[str]:
-    out = tokenizer(
-        list(questions), add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
-    )
-    return [
-        question[: offsets[-1][1]] if offsets else question
-        for question, offsets in zip(questions, out["offset_mapping"], strict=True)
-    ]
+    def _best(self, read: "Sequence[numpy.ndarray]", split: "Split") -> list[str]:
+        return best_answers(read, split, self.max_answer, self.unanswerable)

@@ -1,14 +1,13 @@
 """Classify a text or a pair of texts: one label, several labels, or a number."""
 
-import math
-import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
 from pipeline_lib.objectives.cloze import Cloze
+from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, Problem, cleaned, names_in, targets_of
 from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -22,11 +21,6 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns
-
-SINGLE: Final = "single_label_classification"
-MULTI: Final = "multi_label_classification"
-REGRESSION: Final = "regression"
-WHOLE = re.compile("-?[0-9]+")
 
 
 class TextClassification(ObjectiveSection):
@@ -42,7 +36,7 @@ class TextClassification(ObjectiveSection):
     label_role: ClassVar = "label"
 
     kind: Literal["text_classification"]
-    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] = SINGLE
+    problem_type: Problem = SINGLE
     """One label a row, several labels a row, or a number."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
     """What stands between the labels of a row, where there are several and the column holds text."""
@@ -95,19 +89,7 @@ class TextClassification(ObjectiveSection):
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Texts as strings (a list of sentences is joined), the label in the type of its problem."""
         texts = {role: text_of(role, value) for role, value in row.items() if role != "label"}
-        return {**texts, "label": self._label(row["label"])}
-
-    def _label(self, value: Any) -> Any:
-        if value is None or value == "" or value != value:
-            raise ValueError("no label")
-        if self.problem_type == REGRESSION:
-            return _number(value)
-        if self.problem_type == SINGLE:
-            return _name(value)
-        parts = value.split(self.label_separator) if isinstance(value, str) else value
-        if not isinstance(parts, (list, tuple)):
-            raise ValueError(f"label {value!r} is no list")
-        return sorted({_name(part) for part in parts if _name(part)})
+        return {**texts, "label": cleaned(row["label"], self.problem_type, self.label_separator)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Texts, label, token ids."""
@@ -136,12 +118,7 @@ class TextClassification(ObjectiveSection):
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
         """Label names in the order of their ids: by number where all are numbers, else by alphabet."""
-        import pyarrow.compute as pc
-
-        if self.problem_type == REGRESSION:
-            return []
-        names = pc.unique(pc.list_flatten(column) if self.problem_type == MULTI else column).to_pylist()
-        return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
+        return names_in(column, self.problem_type)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number; or the cloze's model."""
@@ -168,24 +145,9 @@ class TextClassification(ObjectiveSection):
         segments = rows["token_type_ids"]
         return Encoded(
             Ragged.of(rows["input_ids"]),
-            self._targets(rows["label"], labels),
+            targets_of(rows["label"], labels, self.problem_type),
             Ragged.of(segments) if len(rows) and not segments.null_count else None,
         )
-
-    def _targets(self, column: "pyarrow.ChunkedArray", labels: Sequence[str]) -> "numpy.ndarray":
-        import numpy as np
-
-        if column.null_count:  # rows to be served
-            return np.full(len(column), -1)
-        if self.problem_type == REGRESSION:
-            return column.to_numpy().astype(np.float32)
-        place = {name: index for index, name in enumerate(labels)}
-        if self.problem_type == SINGLE:
-            return np.array([place[name] for name in column.to_pylist()], np.int64)
-        hot = np.zeros((len(column), len(labels)), np.float32)
-        for row, names in enumerate(column.to_pylist()):
-            hot[row, [place[name] for name in names]] = 1
-        return hot
 
     def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Sum over the rows of logits [rows, outputs] against targets as `features` gives them."""
@@ -260,28 +222,6 @@ class TextClassification(ObjectiveSection):
         from pipeline_lib.evaluation.classification import per_class
 
         return per_class(outcome, labels) if labels else []
-
-
-def _whole(name: str) -> tuple[int, str]:
-    return int(name), name
-
-
-def _name(value: Any) -> str:
-    """1.0 and 1 are one label: JSON, Parquet and CSV spell a whole number differently."""
-    if value is None or isinstance(value, (list, tuple, dict)):
-        raise ValueError(f"label {value!r} is no name")
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value).strip()
-
-
-def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"label {value!r} is no number")
-    return number
 
 
 def _joined(rows: "pyarrow.Table") -> list[str]:

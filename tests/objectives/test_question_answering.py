@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from pipeline_lib.data.dataset import Split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.objectives import QuestionAnswering
+from pipeline_lib.objectives.windows import best_span
 
 OBJECTIVE = QuestionAnswering(kind="question_answering", max_length=12, stride=2)
 TEXTS = ["what a fine day", "i lost the game", "the soup is cold", "we laughed all night", "nobody came to dinner"]
@@ -78,10 +79,9 @@ def test_the_loss_by_hand():
 
 
 def test_the_best_span_ends_after_it_begins_and_is_not_too_long():
-    objective = QuestionAnswering(kind="question_answering", max_answer=2)
     scores = np.array([[9.0, 9.0], [1.0, 0.0], [5.0, 0.0], [0.0, 4.0], [0.0, 8.0]])
-    assert objective._best_span(scores) == (18.0, 0, 0)
-    assert objective._best_span(scores[1:]) == (9.0, 1, 2)  # 5 + 4: 5 + 8 would be three tokens long
+    assert best_span(scores, most=2) == (18.0, 0, 0)
+    assert best_span(scores[1:], most=2) == (9.0, 1, 2)  # 5 + 4: 5 + 8 would be three tokens long
 
 
 def test_no_answer_wins_where_it_scores_higher_in_every_window(tiny):

@@ -1,0 +1,87 @@
+"""Long texts read in windows: where an answer stands in each, and the best answer of all windows of a text."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+    from transformers import PreTrainedTokenizerBase
+
+    from pipeline_lib.data.dataset import Split
+
+BEST = 20
+"""Starts and ends that are tried with one another."""
+
+
+def windows(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
+    """The windows of all rows, one after the other."""
+    import pyarrow as pa
+
+    return pa.chunked_array([column.combine_chunks().flatten()])
+
+
+def answer_tokens(
+    begins: "numpy.ndarray", ends: "numpy.ndarray", answers: Sequence[str], starts: Sequence[int]
+) -> tuple[int, int]:
+    """First and last token of the first answer in a window; the first token twice where it is not all in there."""
+    import numpy as np
+
+    inside = np.flatnonzero(begins >= 0)
+    if not answers or not len(inside):
+        return 0, 0
+    start, end = starts[0], starts[0] + len(answers[0])
+    if begins[inside[0]] > start or ends[inside[-1]] < end:
+        return 0, 0
+    first = np.searchsorted(ends[inside], start, side="right")
+    last = np.searchsorted(begins[inside], end, side="left") - 1
+    return int(inside[first]), int(inside[max(first, last)])
+
+
+def shortened(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], limit: int) -> list[str]:
+    """Texts cut to so many tokens, at the end of one."""
+    out = tokenizer(
+        list(questions), add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
+    )
+    return [
+        question[: offsets[-1][1]] if offsets else question
+        for question, offsets in zip(questions, out["offset_mapping"], strict=True)
+    ]
+
+
+def best_answers(read: "Sequence[numpy.ndarray]", split: "Split", most: int, unanswerable: bool) -> list[str]:
+    """The best span of at most `most` tokens of all windows of each row; `read` has [tokens, 2] scores of each window.
+
+    Where a question may be unanswerable: nothing, where no answer scores higher in each of them.
+    """
+    from pipeline_lib.data.dataset import Ragged
+
+    begins, ends = (Ragged.of(windows(split.rows[name])) for name in ("begins", "ends"))
+    contexts = split.rows["context"].to_pylist()
+    best: list[tuple[float, str]] = [(float("-inf"), "")] * len(contexts)
+    none = [float("inf")] * len(contexts)
+    owners: Any = split.encoded.rows
+    for window, (row, scores) in enumerate(zip(owners, read, strict=True)):
+        none[row] = min(none[row], float(scores[0].sum()))
+        there = begins[window] >= 0
+        score, first, last = best_span(scores[1:] if not there[0] else scores, most)
+        if score > best[row][0]:
+            begin, end = begins[window][there][first], ends[window][there][last]
+            best[row] = score, contexts[row][begin:end]
+    return [
+        "" if unanswerable and nothing >= score else text for (score, text), nothing in zip(best, none, strict=True)
+    ]
+
+
+def best_span(scores: "numpy.ndarray", most: int) -> tuple[float, int, int]:
+    """Score, first and last token of the best span of at most `most` tokens: scores [tokens, 2] of starts and ends."""
+    import numpy as np
+
+    if not len(scores):
+        return float("-inf"), 0, 0
+    firsts, lasts = (np.argsort(-scores[:, side], kind="stable")[:BEST] for side in (0, 1))
+    total = scores[firsts, 0][:, None] + scores[lasts, 1]
+    length = lasts - firsts[:, None] + 1
+    total = np.where((length > 0) & (length <= most), total, -np.inf)
+    first, last = np.unravel_index(total.argmax(), total.shape)
+    return float(total[first, last]), int(firsts[first]), int(lasts[last])
