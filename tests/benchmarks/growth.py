@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from costs import ROOT, begun, stepping
+from history import FOLDER, add
 
 from pipeline_lib import steps
 from pipeline_lib.models.base import locate
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, default=10**6, help="rows to prepare at most; 10^4 at least")
     parser.add_argument("--steps", type=int, default=8, help="steps of which the median counts")
-    parser.add_argument("--history", type=Path, default=Path("artifacts/bench/growth.parquet"))
+    parser.add_argument("--history", type=Path, default=FOLDER / "growth.parquet")
     args = parser.parse_args()
     figures = []
     print("| what grows | to | seconds | MiB |\n| --- | --- | --- | --- |")
@@ -151,11 +151,8 @@ def keep(figures: list[Figure], history: Path) -> None:
     """Add the figures to those of earlier days, and draw the latest: a panel for each thing that grows."""
     import matplotlib.pyplot as plt
 
-    history.parent.mkdir(parents=True, exist_ok=True)
-    known = [pd.read_parquet(history)] if history.exists() else []
-    now = pd.DataFrame(figures).assign(at=datetime.now(UTC))
-    pd.concat([*known, now], ignore_index=True).to_parquet(history)
-    panels = list(now.groupby("what", sort=False))
+    add(figures, history)
+    panels = list(pd.DataFrame(figures).groupby("what", sort=False))
     _, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4))
     for axis, (what, frame) in zip(axes, panels, strict=True):
         axis.loglog(frame["size"], frame["seconds"], marker="o")
