@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.evaluation.predict import Read, predict
-from pipeline_lib.execution import Execution
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import load_trained, read_card
 from pipeline_lib.models.prompts import prompted
-from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.device import reader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +19,7 @@ BATCH_TOKENS = 4096
 
 
 class Answerer:
-    """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in.
+    """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in if it can.
 
     `model` takes the place of the folder's own. Raises RecipeError where `base` is not the model's own.
     """
@@ -35,7 +34,7 @@ class Answerer:
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
         self.tokenizer = load_tokenizer(folder)
-        self.accelerator = accelerator(Execution(device=device, precision=card["precision"]))
+        self.accelerator = reader(device, card["precision"])
         self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

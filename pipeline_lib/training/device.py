@@ -38,6 +38,14 @@ def accelerator(execution: Execution) -> "Accelerator":
     return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])
 
 
+def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Accelerator":
+    """To answer with a model as it was trained; what was trained in fp16 is read in fp32 where there is no GPU."""
+    import torch
+
+    gpu = device != "cpu" and torch.cuda.is_available()
+    return accelerator(Execution(device=device, precision="fp32" if trained_in == "fp16" and not gpu else trained_in))
+
+
 def chosen(execution: Execution) -> tuple[Device, Precision]:
     """The device and precision that an execution gets; asks torch only for what the recipe leaves open.
 

@@ -10,7 +10,7 @@ import torch
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.models.build import load_trained
+from pipeline_lib.models.build import CARD, load_trained, read_card
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
@@ -104,6 +104,17 @@ def test_whole_and_partial_models_load_and_answer_as_evaluated(document):
         (base,) = (outcome.model.folder.parents[1] / "base").iterdir()
         answers = Answerer(model, base).answer(rows)
         assert answers["prediction"] == [row["prediction"] for row in rows]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU computes in fp16")
+def test_what_a_gpu_trained_in_fp16_answers_on_a_cpu(document, device):
+    outcome = run(check(document))
+    folder = outcome.model.folder / "model"
+    (folder / CARD).write_text((folder / CARD).read_text().replace('"fp32"', '"fp16"'))
+    assert read_card(folder)["precision"] == "fp16"
+    rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    assert Answerer(folder, device=device).answer(rows)["prediction"] == [row["prediction"] for row in rows]
 
 
 def test_a_part_refuses_another_base(document, tmp_path):
