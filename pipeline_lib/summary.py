@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline_lib.console import wide
-from pipeline_lib.evaluation.report import number
+from pipeline_lib.evaluation.tables import number
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe

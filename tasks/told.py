@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
 
-from pipeline_lib.evaluation.report import markdown_table, score_rows
+from pipeline_lib.evaluation.tables import markdown_table, score_rows
 from pipeline_lib.masking import without_password
 from pipeline_lib.store.artifact import Artifact
 

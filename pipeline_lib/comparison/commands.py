@@ -38,7 +38,7 @@ def _show(names: tuple[str, str], rows: int, found: "Mapping[str, Difference]", 
     from rich import box
     from rich.table import Table
 
-    from pipeline_lib.evaluation.report import number
+    from pipeline_lib.evaluation.tables import number
 
     table = Table(title=f"{names[0]} and {names[1]} on {rows:,} test rows", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("metric", *names, "difference", f"{level:.0%} interval"):

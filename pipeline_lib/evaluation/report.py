@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline_lib.evaluation.tables import FEW, number, score_rows, slice_rows
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 
@@ -19,8 +20,6 @@ table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem
 text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
 .muted{color:#667}.wide{overflow-x:auto}.slices td{white-space:nowrap}
 .examples table{min-width:80rem}"""
-FEW = 30
-"""Rows below which a slice's numbers are called those of few rows."""
 
 
 def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetuned: Path, folder: Path) -> None:
@@ -52,50 +51,10 @@ def _told(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"execution", "name"})
 
 
-def number(value: float | None) -> str:
-    """A score as people read it."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def score_rows(scores: dict[str, Any]) -> list[list[str]]:
-    """A head, then each metric with its interval, the baselines' values and what it means."""
-    head = ["metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means"]
-    rows = [
-        [
-            name,
-            number(s["value"]),
-            f"{number(s['low'])} to {number(s['high'])}",
-            *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
-            s["meaning"] + ("" if s["higher_is_better"] else " (lower is better)"),
-        ]
-        for name, s in scores["metrics"].items()
-    ]
-    return [head, *rows]
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table for a model card or an orchestrator's page."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
     return "<h2>Scores</h2>" + note + _table(head, rows)
-
-
-def slice_rows(scores: dict[str, Any]) -> list[list[str]]:
-    """A head, then each slice with its rows and every metric in its interval."""
-    rows = [
-        [
-            each["name"],
-            f"{each['rows']:,}" + (" (few)" if each["rows"] < FEW else ""),
-            *(f"{number(s['value'])} ({number(s['low'])} to {number(s['high'])})" for s in each["metrics"].values()),
-        ]
-        for each in scores["slices"]
-    ]
-    return [["slice", "rows", *scores["metrics"]], *rows]
 
 
 def _slices(scores: dict[str, Any]) -> str:

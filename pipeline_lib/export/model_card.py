@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.report import markdown_table, score_rows, slice_rows
+from pipeline_lib.evaluation.tables import markdown_table, score_rows, slice_rows
 from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import CARD

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.dialogue import one_turn, pieces
 from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
     from pipeline_lib.recipe import Columns
-
-Piece = tuple[str, bool]
-"""A part of a dialogue's text, and whether it is learned."""
 
 
 class CausalLM(ObjectiveSection):
@@ -55,7 +53,7 @@ class CausalLM(ObjectiveSection):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A dialogue as a list of messages, the last one an answer."""
-        messages = row["messages"] if "messages" in row else _one_turn(row)
+        messages = row["messages"] if "messages" in row else one_turn(row)
         if not isinstance(messages, (list, tuple)) or not messages:
             raise ValueError("no messages")
         if not all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in messages):
@@ -77,13 +75,13 @@ class CausalLM(ObjectiveSection):
         """Token ids of the dialogues; `target_ids` is IGNORED where nothing is learned."""
         from pipeline_lib.data.dataset import IGNORED
 
-        pieces = [_pieces(tokenizer, row.get("messages") or _one_turn(row)) for row in rows]
-        texts = [text for row in pieces for text, _ in row]
+        dialogues = [pieces(tokenizer, row.get("messages") or one_turn(row)) for row in rows]
+        texts = [text for dialogue in dialogues for text, _ in dialogue]
         parts = iter(token_ids(tokenizer, texts, special=False)[0])
         limit = limit_of(tokenizer, self.max_length, 1024)
         columns: dict[str, list[Any]] = {"input_ids": [], "target_ids": []}
-        for row in pieces:
-            marked = [(token, learned) for _, learned in row for token in next(parts)][-limit:]
+        for dialogue in dialogues:
+            marked = [(token, learned) for _, learned in dialogue for token in next(parts)][-limit:]
             columns["input_ids"].append([token for token, _ in marked])
             # nothing stands before the first token, so it is never learned
             wanted = [token if learned and place else IGNORED for place, (token, learned) in enumerate(marked)]
@@ -172,38 +170,6 @@ class CausalLM(ObjectiveSection):
     ) -> dict[str, list[Any]]:
         """`prediction`: the answer that was written."""
         return {"prediction": list(texts or [])}
-
-
-def _one_turn(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    asked = "\n".join(str(row[role]) for role in ("prompt", "input") if row.get(role))
-    answer = [{"role": "assistant", "content": row["answer"]}] if row.get("answer") else []
-    return [{"role": "user", "content": asked}, *answer]
-
-
-def _pieces(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> list[Piece]:
-    """A dialogue's text cut where an answer begins and ends."""
-    pieces, done = [], ""
-    for index, message in enumerate(messages):
-        if message["role"] == "assistant":
-            for upto, learned in (
-                (_render(tokenizer, messages[:index], True), False),
-                (_render(tokenizer, messages[: index + 1], False), True),
-            ):
-                pieces.append((upto[len(done) :], learned))
-                done = upto
-    if messages[-1]["role"] != "assistant":  # to be served: the answer is asked for
-        pieces.append((_render(tokenizer, messages, True)[len(done) :], False))
-    return pieces
-
-
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]], asked: bool) -> str:
-    """The text of a dialogue; `asked`: up to where the next answer begins."""
-    if tokenizer.chat_template:
-        return str(
-            tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=asked)
-        )
-    turns = [m["content"] + ((tokenizer.eos_token or "") if m["role"] == "assistant" else "\n\n") for m in messages]
-    return (tokenizer.bos_token or "") + "".join(turns)
 
 
 def _last_answer(targets: "numpy.ndarray") -> int:

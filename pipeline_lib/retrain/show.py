@@ -26,7 +26,7 @@ def markdown(decision: Decision, model: str) -> str:
     against = f" against version {decision.champion}" if decision.champion else ""
     told = [f"# {model}{version}: {decision.verdict}{against}", MEANS[decision.verdict], f"Reason: {decision.reason}."]
     if decision.numbers:
-        from pipeline_lib.evaluation.report import markdown_table
+        from pipeline_lib.evaluation.tables import markdown_table
 
         rows = [(name, f"{value:.4f}") for name, value in decision.numbers.items()]
         told.append(markdown_table(("what", "value"), rows))

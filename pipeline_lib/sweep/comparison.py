@@ -18,7 +18,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import beyond_chance, draw, ends
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import Scored
-from pipeline_lib.evaluation.report import markdown_table
+from pipeline_lib.evaluation.tables import markdown_table
 from pipeline_lib.sweep.figure import pareto
 
 
