@@ -25,9 +25,9 @@ class Saver:
     accelerator: "Accelerator"
     interrupts: Interrupts
     seconds: float
-    at: float = field(default_factory=time.monotonic)
-    """When the last one was written."""
-    kept: tuple[int, int] = (0, 0)
+    at: float = field(init=False)
+    """When the last one was written or read."""
+    kept: tuple[int, int] = field(init=False)
     """Step and epoch of the last one."""
 
     def restore(self) -> State:
@@ -36,7 +36,7 @@ class Saver:
         state = state or State()
         if scaler is not None and state.scaler:
             scaler.load_state_dict(state.scaler)
-        self.kept = state.step, state.epoch
+        self.at, self.kept = time.monotonic(), (state.step, state.epoch)
         return state
 
     def save_if_due(self, state: State) -> None:

@@ -137,7 +137,7 @@ def watch(root: Path, trace: Path, point: Point | None) -> Witness:
 
 def _watch_steps(witness: Witness) -> None:
     from pipeline_lib.store.store import Store
-    from pipeline_lib.training import loop
+    from pipeline_lib.training import saving
     from pipeline_lib.training.step import Stepper
 
     make, train = Store._make, Stepper.step
@@ -155,4 +155,4 @@ def _watch_steps(witness: Witness) -> None:
         return train(stepper, rows, step, rate)
 
     Store._make, Stepper.step = making, training  # type: ignore[method-assign]
-    loop.time = SimpleNamespace(monotonic=count().__next__)  # type: ignore[assignment]  # no two machines differ
+    saving.time = SimpleNamespace(monotonic=count().__next__)  # type: ignore[assignment]  # no two machines differ
