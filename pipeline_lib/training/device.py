@@ -40,10 +40,8 @@ def accelerator(execution: Execution) -> "Accelerator":
 
 def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Accelerator":
     """To answer with a model as it was trained; what was trained in fp16 is read in fp32 where there is no GPU."""
-    import torch
-
-    gpu = device != "cpu" and torch.cuda.is_available()
-    return accelerator(Execution(device=device, precision="fp32" if trained_in == "fp16" and not gpu else trained_in))
+    refused = trained_in == "fp16" and chosen(Execution(device=device))[0] == "cpu"
+    return accelerator(Execution(device=device, precision="fp32" if refused else trained_in))
 
 
 def chosen(execution: Execution) -> tuple[Device, Precision]:
