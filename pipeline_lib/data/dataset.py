@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -75,10 +76,19 @@ class Ragged:
             column = pa.array(lists, pa.list_(pa.type_for_alias(kind)))
         return cls(column.flatten().to_numpy(), column.offsets.to_numpy() - column.offsets[0].as_py())
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """[lists] how long each is."""
         return self.offsets[1:] - self.offsets[:-1]
+
+    @cached_property
+    def longest(self) -> int:
+        """How long the longest is."""
+        return int(self.lengths.max(initial=1))
+
+    def width(self, rows: Sequence[int] | np.ndarray, multiple: int = 1) -> int:
+        """That of the longest of these, rounded up to `multiple`, but never above that of the longest list of all."""
+        return min(-(-int(self.lengths[rows].max(initial=1)) // multiple) * multiple, self.longest)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,10 +96,9 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    def padded(self, rows: Sequence[int] | np.ndarray, fill: int) -> np.ndarray:
-        """[rows, longest] int64, filled on the right."""
-        lengths = self.lengths[rows]
-        there = np.arange(lengths.max(initial=1)) < lengths[:, None]
+    def padded(self, rows: Sequence[int] | np.ndarray, fill: int, multiple: int = 1) -> np.ndarray:
+        """[rows, their width] int64, filled on the right."""
+        there = np.arange(self.width(rows, multiple)) < self.lengths[rows][:, None]
         out = np.full(there.shape, fill, np.int64)
         out[there] = np.concatenate([self[row] for row in rows]) if len(rows) else []
         return out
@@ -127,7 +136,7 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """[n] tokens that go through the model for each input, those of an output text too."""
         apart = isinstance(self.targets, Ragged) and not self.aligned

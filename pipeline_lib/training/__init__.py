@@ -2,6 +2,6 @@
 
 import os
 
-# oneDNN keeps its last 1,024 kernels, of which rows of fifty lengths need some 900, 300 MiB; to make those anew that
-# 256 do not hold takes 2 % of a small model's step. It reads this when it computes for the first time.
+# oneDNN keeps its last 1,024 kernels, 300 MiB of them; widths are rounded so that 256 hold most of those in use
+# (`batches.MULTIPLE`). It reads this when it computes for the first time.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")

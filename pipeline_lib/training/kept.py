@@ -6,6 +6,7 @@ train-00000.safetensors, train-00001.safetensors ... validation-00000.safetensor
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,15 @@ class Kept:
         file = np.searchsorted(ends, begin, side="right") - 1
         return cls(files, file, begin - ends[file], lengths)
 
-    def padded(self, rows: Sequence[int] | np.ndarray) -> "Tensor":
-        """[rows, longest, width], zero behind a row's end."""
+    @cached_property
+    def most(self) -> int:
+        """How many tokens a row keeps at most."""
+        return int(self.lengths.max(initial=1))
+
+    def padded(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
+        """[rows, tokens, width], or fewer tokens where the rows keep one each; zero behind a row's end."""
         lengths, width = self.lengths[rows], self.files[0].shape[1]
-        out = self.files[0].new_zeros(len(lengths), int(lengths.max(initial=1)), width)
+        out = self.files[0].new_zeros(len(lengths), min(tokens, self.most), width)
         for index, (file, begin, length) in enumerate(zip(self.file[rows], self.begin[rows], lengths, strict=True)):
             out[index, :length] = self.files[file][begin : begin + length]
         return out

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline_lib.data.dataset import Encoded
 from pipeline_lib.recipe import Recipe
-from pipeline_lib.training.batches import collate, within
+from pipeline_lib.training.batches import MULTIPLE, collate, within
 from pipeline_lib.training.ranks import add_up
 from pipeline_lib.training.trunk import Trunk
 
@@ -96,7 +96,7 @@ class Stepper:
 
     def _part(self, rows: np.ndarray, units: int) -> "Tensor":
         objective = self.recipe.objective
-        batch, targets = collate(self.train, rows, self.pad, self.accelerator.device)
+        batch, targets = collate(self.train, rows, self.pad, self.accelerator.device, self.multiple)
         batch, targets = objective.corrupt(self.model, batch, targets)
         batch = self.trunk.feed(batch) if self.trunk else batch
         logits = self._forward(batch, targets)
@@ -104,6 +104,12 @@ class Stepper:
         added = sum(self._second(logits, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()
+
+    @property
+    def multiple(self) -> int:
+        """What widths of batches are rounded up to: only oneDNN, in bf16 on the CPU, makes kernels for each of them."""
+        here = self.accelerator
+        return MULTIPLE if here.device.type == "cpu" and here.mixed_precision == "bf16" else 1
 
     def _second(self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int) -> "list[Tensor]":
         """Where a regularizer wants a second pass: half the difference of the two losses, and how far they disagree."""

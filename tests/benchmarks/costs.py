@@ -164,7 +164,8 @@ def padding(loop: Loop) -> float:
     """Tokens that go through the model in an epoch, over those that are text."""
     training, lengths = loop.recipe.training, loop.train.lengths
     parts = [part for rows in loop.plans[0] for part in within(rows, lengths, training.batch_tokens)]
-    return sum(len(part) * int(lengths[part].max()) for part in parts) / int(lengths.sum())
+    given = (collate(loop.train, part, loop.pad, multiple=loop.stepper.multiple)[0]["input_ids"] for part in parts)
+    return sum(ids.numel() for ids in given) / int(lengths.sum())
 
 
 def scoring(loop: Loop, sorted_by_length: bool) -> Callable[[], object]:

@@ -66,3 +66,13 @@ def test_rows_are_padded_on_the_right_and_masked():
 
 def test_single_texts_have_no_segments():
     assert "token_type_ids" not in collate(Encoded(Ragged.of([[5, 6]]), np.zeros(1)), [0], pad=0)[0]
+
+
+def test_a_width_is_rounded_up_but_not_above_the_longest_row_of_all():
+    ids = Ragged.of([[1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
+    tokens = Encoded(ids, Ragged.of([[0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]), aligned=True)
+    for rows, width in (([0], 4), ([0, 1], 6), ([2], 6)):
+        batch, targets = collate(tokens, rows, pad=9, multiple=4)
+        assert {tensor.shape for tensor in (*batch.values(), targets)} == {(len(rows), width)}
+        assert batch["attention_mask"].sum(-1).tolist() == ids.lengths[rows].tolist()
+    assert collate(tokens, [0], pad=9, multiple=4)[0]["input_ids"].tolist() == [[1, 9, 9, 9]]

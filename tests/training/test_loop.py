@@ -23,6 +23,7 @@ from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.finetune import build_loop
 from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.validation import validate
 
 
@@ -129,6 +130,32 @@ def test_bf16_trains(document, tmp_path):
     state = loop.run()
     assert loop.accelerator.mixed_precision == "bf16"
     assert state.best > 0.5
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("bf16", True), ("fp32", False)])
+def test_only_steps_in_bf16_are_padded_to_a_multiple(document, tmp_path, precision, rounded):
+    document["execution"]["precision"] = precision
+    document["training"] |= {"batch_size": 1, "epochs": 1}
+    loop, widths = loop_of(check(document), tmp_path / "work"), set()
+    loop.model.register_forward_pre_hook(
+        lambda _, args, given: widths.add(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    loop.begin()
+    for row in range(len(loop.train)):
+        loop.stepper.step(np.array([row]), row, 1.0)
+    longest = loop.train.ids.longest
+    exactly = set(loop.train.ids.lengths.tolist())
+    assert widths == ({min(-(-length // 4) * 4, longest) for length in exactly} if rounded else exactly)
+
+
+def test_padding_to_a_multiple_changes_no_gradient(document, tmp_path, monkeypatch):
+    plain, gradients = one_step(check(document), tmp_path / "a")
+    monkeypatch.setattr(Stepper, "multiple", 64)
+    monkeypatch.setattr(Ragged, "longest", 64)
+    padded, others = one_step(check(document), tmp_path / "b")
+    assert padded["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-6), name
 
 
 def test_a_training_that_is_killed_again_and_again_goes_on_and_ends_with_the_same_bytes(document, tmp_path):

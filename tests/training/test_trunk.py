@@ -177,7 +177,8 @@ def test_rows_are_found_in_whatever_file_they_stand(monkeypatch, tmp_path):
     kept.write_kept(Twice(), {"train": encoded, "validation": nothing}, 0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     hidden = kept.with_kept(encoded, Twice(), tmp_path, "train").hidden
-    assert hidden.padded(np.array([3, 1, 0]))[..., 1].tolist() == [[7, 8, 0], [1, 2, 3], [5, 0, 0]]
+    assert hidden.padded(np.array([3, 1, 0]), 3)[..., 1].tolist() == [[7, 8, 0], [1, 2, 3], [5, 0, 0]]
+    assert hidden.padded(np.array([0]), 2)[..., 1].tolist() == [[5, 0]]
 
 
 WHAT_IS_FROZEN = {
