@@ -16,7 +16,7 @@ POOL = 128
 MULTIPLE = 4
 """What a step's rows are padded to a multiple of, in bf16 on the CPU.
 
-oneDNN makes some twenty kernels for each width and keeps the last 256 (`training/__init__.py`), where rows of like
+oneDNN makes some twenty kernels for each width and keeps the last 384 (`training/__init__.py`), where rows of like
 length come in fifty widths: it made nearly all of them anew in every step, at a fifth of a small model's time.
 """
 

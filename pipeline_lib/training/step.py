@@ -65,10 +65,11 @@ class Stepper:
 
     def _clip(self, most: float) -> float:
         """The norm of all gradients. AdamW divides by what it is above `most` as it reads them: one pass less."""
-        from torch.nn.utils import get_total_norm
+        import torch
 
         self.accelerator.unscale_gradients(self.optimizer)
-        norm = get_total_norm(weight.grad for weight in self.weights.values() if weight.grad is not None)
+        gradients = [weight.grad.flatten() for weight in self.weights.values() if weight.grad is not None]
+        norm = torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()  # torch's norm: one thread
         self.optimizer.optimizer.grad_scale = (norm / most).clamp(min=1)  # as GradScaler asks its users to set it
         return float(norm)
 
