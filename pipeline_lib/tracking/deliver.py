@@ -17,7 +17,7 @@ from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
-from pipeline_lib.tracking.refusals import in_words
+from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.served_model import log_model
@@ -30,8 +30,7 @@ def deliver(
 
     Raises RecipeError where MLflow does not take them.
     """
-    mend = "Nothing is lost: run the same command again when it answers"
-    with in_words("execution.tracking_uri", tracking_uri(recipe.execution), mend):
+    with while_delivering(recipe.execution):
         return _deliver(Tracker(recipe, by), prepared, model, scores, base)
 
 

@@ -1,11 +1,12 @@
 """What MLflow refuses, in the user's words."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
 
 
@@ -19,3 +20,9 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
         problem = "MLflow does not answer" if away else "MLflow refuses"
         kind = Unanswered if away else RecipeError
         raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error
+
+
+def while_delivering(execution: Execution) -> AbstractContextManager[None]:
+    """The same where what is delivered stands in the store, and can be delivered later."""
+    mend = "Nothing is lost: run the same command again when it answers"
+    return in_words("execution.tracking_uri", tracking_uri(execution), mend)

@@ -1,16 +1,14 @@
 """A sweep's comparison in MLflow, beside the runs that it compares."""
 
-from pipeline_lib.execution import tracking_uri
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
-from pipeline_lib.tracking.refusals import in_words
+from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import Tracker
 
 
 def deliver_comparison(recipe: Recipe, comparison: Artifact, by: str) -> None:
     """Log a comparison's files once; raises RecipeError where MLflow does not take them."""
-    mend = "Nothing is lost: run the same command again when it answers"
-    with in_words("execution.tracking_uri", tracking_uri(recipe.execution), mend):
+    with while_delivering(recipe.execution):
         tracker = Tracker(recipe, by)
         run = tracker.run("sweep", comparison.fingerprint)
         if run.info.status != "FINISHED":

@@ -68,7 +68,7 @@ class Loop:
                     self.saver.save(self.state)
                     raise Pruned(self.hopeless)
                 self._epoch(shown)
-        self.checkpoints.restore_best(self.state, self.stepper.weights)
+        self.saver.restore_best(self.state)
         if self.vocabulary:
             self.vocabulary.widen()
         return self.state

@@ -61,3 +61,7 @@ class Saver:
         """Keep the weights as the best so far."""
         if self.accelerator.is_main_process:
             self.checkpoints.save_best(state, self.weights)
+
+    def restore_best(self, state: State) -> None:
+        """Put the best weights back into the model."""
+        self.checkpoints.restore_best(state, self.weights)
