@@ -8,6 +8,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
+from pipeline_lib.cores import share_out
 from pipeline_lib.errors import RecipeError
 
 Item = TypeVar("Item")
@@ -40,8 +41,7 @@ def side_by_side(
 
 def join_in(workers: int) -> None:
     """What a worker does first: take its share of the cores, and watch the process that it works for."""
-    for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS"):  # of tokenizers and torch; a user's own choice comes first
-        os.environ.setdefault(name, str(max(1, (os.cpu_count() or 1) // workers)))
+    share_out(workers)
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_lib.code import PACKAGE
+from pipeline_lib.cores import usable
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 
@@ -60,7 +61,7 @@ def _machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable(),
         "threads": torch.get_num_threads(),
         "memory_gigabytes": round(psutil.virtual_memory().total / 1e9, 1),
         "gpus": gpus,

@@ -1,11 +1,13 @@
 """Where to compute, and in which number format."""
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
+from pipeline_lib.cores import usable
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution
 
@@ -27,6 +29,7 @@ def accelerator(execution: Execution) -> "Accelerator":
     from accelerate.utils import InitProcessGroupKwargs
 
     _keep_freed_memory()
+    _heed_quota()
     device, precision = chosen(execution)
     gpu = device == "cuda"
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
@@ -78,6 +81,14 @@ def giving_back() -> Iterator[None]:
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):
             libc.malloc_trim(0)
+
+
+def _heed_quota() -> None:
+    """Take no more threads than a container's quota has cores for, unknown to OpenMP; a user's number stays."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and usable() < torch.get_num_threads():
+        torch.set_num_threads(usable())
 
 
 def _keep_freed_memory() -> None:

@@ -140,7 +140,7 @@ def test_a_worker_that_dies_is_told_in_words():
 
 
 def test_workers_share_the_cores_unless_the_user_has_said_otherwise(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr("pipeline_lib.cores.usable", lambda: 12)
     monkeypatch.delenv("RAYON_NUM_THREADS", raising=False)
     pool.join_in(4)
     assert os.environ.pop("RAYON_NUM_THREADS") == "3"

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from deployments.up import automations, databases, servers
+from deployments.up.here import Here
 from deployments.up.processes import Child
 from pipeline_lib.errors import RecipeError
 
@@ -100,6 +102,21 @@ def test_a_database_that_does_not_do_is_told_without_its_password(url, problem, 
     with pytest.raises(RecipeError, match=problem) as told:
         databases.urls(url, tmp_path)
     assert "topsecret" not in str(told.value)
+
+
+@pytest.mark.parametrize(("runs", "threads"), [(1, None), (2, "6"), (24, "1")])
+def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("pipeline_lib.cores.usable", lambda: 12)
+    monkeypatch.setattr("deployments.up.register.register", lambda *_: None)
+    monkeypatch.setattr("deployments.up.register.works", lambda _: True)
+    monkeypatch.setattr(Here, "_add", lambda self, name, command, environment: started.append(environment))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:2")
+    monkeypatch.setenv("TUNESMITH_RECIPES", "")
+    Here(tmp_path, ExitStack()).work(runs, "")
+    assert [environment.get("OMP_NUM_THREADS") for environment in started] == [threads]
 
 
 def gone(pid, seconds=20):

@@ -5,6 +5,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,16 @@ def test_memory_is_kept_from_step_to_step_and_handed_back_at_the_end():
         del block
         assert resident() > before + BLOCK * 0.9
     assert resident() < before + BLOCK * 0.1
+
+
+@pytest.mark.parametrize(("own", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
+def test_a_containers_quota_bounds_the_threads_unless_the_user_has_said_otherwise(own, threads):
+    code = (
+        "import torch; torch.set_num_threads(2)\n"
+        "from pipeline_lib.execution import Execution; from pipeline_lib.training.device import accelerator\n"
+        "accelerator(Execution(device='cpu')); print(torch.get_num_threads())"
+    )
+    others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    quota = {"LOKY_MAX_CPU_COUNT": "1"}  # stands for one, as joblib counts cores
+    said = subprocess.run([sys.executable, "-c", code], env=others | quota | own, capture_output=True, text=True)
+    assert said.stdout.strip() == threads, said.stderr
