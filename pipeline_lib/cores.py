@@ -1,0 +1,20 @@
+"""How many cores a process may use: threads that wait for one another make nothing of a core that another holds."""
+
+import os
+from collections.abc import MutableMapping
+
+THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")
+"""Read by tokenizers, and by torch when it is imported."""
+
+
+def usable() -> int:
+    """Cores of this machine, as far as affinity and a container's quota let this process use them."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def share_out(processes: int, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Give one of several processes its share of the cores, at least one; a user's own choice comes first."""
+    for name in THREADS:
+        environment.setdefault(name, str(max(1, usable() // processes)))
