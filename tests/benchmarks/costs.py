@@ -76,8 +76,10 @@ def measure(folder: Path, rows: int, turns: int) -> dict[str, float]:
     both = in_turn({"ours": stepping(full, turns), "bare": bare(full, turns)}, turns, turns)
     figures["loop over a bare loop on the same rows"] = ratio(both["ours"], both["bare"])
     figures["padded tokens over real tokens"] = padding(full)
-    scores = in_turn({name: scoring(loops[f"full, {name}"], name == "bf16") for name in ("bf16", "fp32")}, 3)
-    figures["scoring by length in bf16 over in order in fp32"] = ratio(scores["bf16"], scores["fp32"])
+    by_length = {name: scoring(loops[f"full, {name}"], True) for name in ("bf16", "fp32")}
+    scores = in_turn({**by_length, "in order": scoring(loops["full, fp32"], False)}, 3)
+    for name in by_length:
+        figures[f"scoring by length in {name} over in order in fp32"] = ratio(scores[name], scores["in order"])
     speeds = in_turn(encoding(folder, rows), 3)
     figures["encoding: rows per second over datasets.map"] = ratio(speeds["datasets.map"], speeds["ours"])
     return figures
