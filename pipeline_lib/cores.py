@@ -1,7 +1,6 @@
 """How many cores a process may use: threads that wait for one another make nothing of a core that another holds."""
 
 import os
-from collections.abc import MutableMapping
 
 THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")
 """Read by tokenizers, and by torch when it is imported."""
@@ -14,7 +13,7 @@ def usable() -> int:
     return int(cpu_count())
 
 
-def share_out(processes: int, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Give one of several processes its share of the cores, at least one; a user's own choice comes first."""
-    for name in THREADS:
-        environment.setdefault(name, str(max(1, usable() // processes)))
+def share(processes: int) -> dict[str, str]:
+    """The environment that gives one of several processes its share of the cores; a user's own choice comes first."""
+    threads = str(max(1, usable() // processes))
+    return {name: os.environ.get(name, threads) for name in THREADS}

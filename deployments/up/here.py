@@ -12,7 +12,7 @@ import typer
 from deployments.up import automations, databases, servers
 from deployments.up.processes import Child
 from deployments.up.servers import Server
-from pipeline_lib.cores import share_out
+from pipeline_lib.cores import share
 from pipeline_lib.errors import RecipeError
 
 PATIENCE = 180
@@ -52,10 +52,8 @@ class Here:
         os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
         register(self.folder, runs, notify)
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
-        environment = dict(os.environ)
-        if runs > 1:  # side by side, each with as many threads as cores, they would take turns at waiting
-            share_out(runs, environment)
-        self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], environment)
+        threads = share(runs) if runs > 1 else {}  # a thread a core in each of them: they would wait for one another
+        self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
         self._until(lambda: works(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")

@@ -8,7 +8,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
-from pipeline_lib.cores import share_out
+from pipeline_lib.cores import share
 from pipeline_lib.errors import RecipeError
 
 Item = TypeVar("Item")
@@ -41,7 +41,7 @@ def side_by_side(
 
 def join_in(workers: int) -> None:
     """What a worker does first: take its share of the cores, and watch the process that it works for."""
-    share_out(workers)
+    os.environ.update(share(workers))
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -84,7 +84,7 @@ def giving_back() -> Iterator[None]:
 
 
 def _heed_quota() -> None:
-    """Take no more threads than a container's quota has cores for, unknown to OpenMP; a user's number stays."""
+    """Take no more threads than a container's quota has cores for; OpenMP does not see it. A user's stays."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ and usable() < torch.get_num_threads():

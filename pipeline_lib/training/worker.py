@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from pipeline_lib.cores import share_out
+from pipeline_lib.cores import share
 from pipeline_lib.interrupts import end_with_parent
 from pipeline_lib.recipe import check
 from pipeline_lib.training.inputs import Inputs
@@ -23,7 +23,7 @@ def main(folder: str) -> None:
     place = Path(folder)
     job = json.loads((place / JOB).read_text(encoding="utf-8"))
     _die_with(job["launcher"])
-    share_out(int(os.environ["WORLD_SIZE"]))
+    os.environ.update(share(int(os.environ["WORLD_SIZE"])))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
     try:

@@ -4,7 +4,7 @@
 
 Needs ../shared. Each figure is a median over turns in which every side runs once, so that what else the machine does
 falls on all of them. Every side has taken the same steps once before: in a training of its own oneDNN's kernels for
-its widths are made in the first hundred steps, and all are kept here, where many sides share one process. Figures are
+its widths are made in the first steps, and all are kept here, where many sides share one process. Figures are
 added to the history, which is also drawn beside it.
 """
 
