@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import typer
 
-from deployments.up import automations, databases, servers
+from deployments.up import automations, databases, postgres, servers
 from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.cores import share
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.masking import without_password
 
 PATIENCE = 180
 """Seconds that a server has to answer: on a busy machine a first start makes its tables slowly."""
@@ -31,7 +33,7 @@ class Here:
         missing = [server for server in (prefect, mlflow) if not server.answers]
         for server in missing:
             server.refuse_taken()
-        state, tracked = databases.urls(database, self.folder) if missing else ("", "")
+        state, tracked = self._databases(database) if missing else ("", "")
         os.environ.update(_addresses(prefect, mlflow))
         if prefect in missing:
             command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
@@ -45,6 +47,25 @@ class Here:
             self._until(lambda server=server: server.answers)  # type: ignore[misc]
             typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
 
+    def _databases(self, database: str) -> tuple[str, str]:
+        """Say where the state is and how to back it up; return the addresses for Prefect and MLflow."""
+        if databases.in_sqlite(database, self.folder):
+            typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")
+            return databases.sqlite_urls(self.folder)
+        if database:
+            urls = databases.server_urls(database)
+            typer.echo(f"state    databases {' and '.join(databases.NAMES)} of {without_password(database)}")
+            return urls
+        server = postgres.Postgres(self.folder / "postgres", self.folder / "logs" / "postgres.log", self.stack)
+        self.stack.callback(server.stop)
+        self.children.append(server)
+        self._until(lambda: any(server.socket.glob(".s.PGSQL.*")))
+        dump = shlex.join([str(postgres.program("pg_dumpall")), "-h", str(server.socket), "-U", postgres.USER])
+        typer.echo(f"state    PostgreSQL {postgres.version()} in {server.data.parent}; backup: {dump} > backup.sql")
+        if (self.folder / "mlflow.db").exists():
+            typer.echo("         runs in mlflow.db, made without this server, are shown with --database sqlite")
+        return databases.socket_urls(server.socket)
+
     def work(self, runs: int, notify: str) -> None:
         """Register the deployments and start the worker."""
         from deployments.up.register import POOL, register, works
@@ -56,6 +77,7 @@ class Here:
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
         self._until(lambda: works(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
+        typer.echo(f"models   and reports in {self.folder / 'mlartifacts'}")
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
         for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
             typer.echo(f"  export {variable}={os.environ[variable]}")
