@@ -74,6 +74,10 @@ class Tracker:
             part = records[begin : begin + BATCH]
             self._add(run, part, [RunTag(DELIVERED, str(begin + len(part)))])
 
+    def add_counted(self, run: Run, records: Sequence[dict[str, Any]], count: int) -> None:
+        """Log one batch of a history's records, with which the run has the first `count` of them."""
+        self._add(run, records, [RunTag(DELIVERED, str(count))])
+
     def add(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log records that the run does not have yet, metric by metric and step by step."""
         for begin in range(0, len(records), BATCH):
