@@ -78,7 +78,7 @@ def _rebuild(described: dict[str, Any]) -> Exception:
     message = described["message"]
     for place, name in enumerate(described["classes"]):
         kind = _find(name)
-        if kind is None or kind in (Exception, BaseException) and place:
+        if kind is None or (kind in (Exception, BaseException) and place):
             continue
         if place == 0 or issubclass(kind, OSError):
             attempts = [described["args"], [message]]
