@@ -83,25 +83,30 @@ def test_what_is_no_webhook_is_refused_and_not_shown():
     assert "services" not in str(told.value)
 
 
-def test_without_a_database_both_keep_a_file_in_the_folder(tmp_path):
-    prefect, mlflow = databases.urls("", tmp_path)
-    assert prefect == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
-    assert mlflow == f"sqlite:///{tmp_path}/mlflow.db"
+def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
+    assert not databases.in_sqlite("", tmp_path)
+    assert databases.in_sqlite("sqlite", tmp_path)
+    (tmp_path / "prefect.db").touch()
+    assert databases.in_sqlite("", tmp_path)
+    assert not databases.in_sqlite("postgresql://host", tmp_path)
+    (tmp_path / "postgres").mkdir()
+    assert not databases.in_sqlite("", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
         ("mysql://me:topsecret@host", "is no address of a PostgreSQL server"),
-        ("postgresql://me:topsecret@host/mine", "without a database"),
+        ("postgresql://me:topsecret@host:port", "is no address of a PostgreSQL server"),
+        ("postgresql://me:topsecret@host/mine", "has something after the server"),
+        ("postgresql://me:top/secret@host", "in the password write / as %2F"),
         ("postgresql://me:topsecret@127.0.0.1:1", "does not take us"),
     ],
 )
-def test_a_database_that_does_not_do_is_told_without_its_password(url, problem, tmp_path):
-    pytest.importorskip("psycopg2")
+def test_a_database_that_does_not_do_is_told_without_its_password(url, problem):
     with pytest.raises(RecipeError, match=problem) as told:
-        databases.urls(url, tmp_path)
-    assert "topsecret" not in str(told.value)
+        databases.server_urls(url)
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(("runs", "threads"), [(1, None), (2, "6"), (24, "1")])
