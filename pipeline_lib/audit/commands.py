@@ -23,9 +23,10 @@ def audit(
     store: Annotated[str | None, typer.Option(help="The store, where it is not where the run says.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a model came from, and what disagrees between Prefect, MLflow, the store and the disk.
+    """Show what a model came from, what has changed at its source since, and what disagrees.
 
-    Without RUN or MODEL: all trainings of the experiment. The exit code is 1 where something disagrees.
+    Without RUN or MODEL: all trainings of the experiment. Data that has grown, changed or gone since the training is
+    listed and is no error. The exit code is 1 if Prefect, MLflow, the store and the model's manifests disagree.
     """
     from pipeline_lib.audit.audit import audited
 

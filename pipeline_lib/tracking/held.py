@@ -90,6 +90,7 @@ class Held:
                 next((tag.value for tag in each.tags if tag.key == CONTEXT), ""),
                 json.loads(each.dataset.source)["uri"],
                 each.dataset.digest,
+                json.loads(each.dataset.profile or "{}").get("bytes"),
             )
             for each in (inputs.dataset_inputs if inputs else ())
         ]
