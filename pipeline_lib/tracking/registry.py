@@ -4,6 +4,7 @@ The alias `champion` is the one thing that moves, in one call and last of all: a
 in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
@@ -77,11 +79,22 @@ class Registry:
                     description=masked(why),
                     model_id=logged.model_id,
                 )
+                self._list_on_model(model, made)
                 return _version(made)
+            self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
             self.client.update_model_version(self.name, str(known.number), masked(why))
             return known
+
+    def _list_on_model(self, model: str, version: ModelVersion) -> None:
+        """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
+        model_id = model.removeprefix("models:/")
+        listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        if any((each["name"], str(each["version"])) == (version.name, str(version.version)) for each in listed):
+            return
+        listed.append({"name": version.name, "version": int(version.version)})
+        self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})
 
     def promote(self, version: Version, over: Version | None) -> None:
         """Make a version the champion in place of the one that it was judged against.
