@@ -29,9 +29,12 @@ def audit(
     listed and is no error. The exit code is 1 if Prefect, MLflow, the store and the model's manifests disagree.
     """
     from pipeline_lib.audit.audit import audited
+    from pipeline_lib.tracking.refusals import while_reading
 
+    uri = _uri(tracking_uri)
     try:
-        report = audited(_uri(tracking_uri), target, experiment, store, repair)
+        with while_reading(uri):
+            report = audited(uri, target, experiment, store, repair)
     except RecipeError as error:
         _fail(error)
     if as_json:
@@ -54,10 +57,13 @@ def reproduce(
     """
     from pipeline_lib.audit.reproduce import reproduce as again
     from pipeline_lib.tracking.find import Finder
+    from pipeline_lib.tracking.refusals import while_reading
 
+    uri = _uri(tracking_uri)
     try:
-        held = Finder(_uri(tracking_uri)).training(run)
-        report = again(held, (store or Path(f"reproduced-{held.training.id[:8]}")).absolute())
+        with while_reading(uri):
+            held = Finder(uri).training(run)
+            report = again(held, (store or Path(f"reproduced-{held.training.id[:8]}")).absolute())
     except RecipeError as error:
         _fail(error)
     if as_json:

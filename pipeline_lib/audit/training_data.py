@@ -15,6 +15,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.digests import content_digest, value_digest
 from pipeline_lib.tracking.data_files import DataFile, changes, joint_digest, split_files
+from pipeline_lib.tracking.describe import MANIFESTS
 from pipeline_lib.tracking.held import Held
 from pipeline_lib.tracking.runs import FINGERPRINT
 
@@ -60,7 +61,12 @@ def _changes_of_split(recipe: Recipe, split: str, files: Sequence[DataFile]) -> 
 def record_findings(held: Held) -> Iterator[Finding]:
     """Where MLflow's records of a finished training and the manifests that it logged contradict one another."""
     manifests = held.manifests
-    if "finetune" not in manifests:  # logged when the training is done
+    if "finetune" not in manifests:
+        if held.training.status == "FINISHED":  # they are logged before it is
+            what = (
+                f"MLflow has no {MANIFESTS} of it: the file was removed, or its artifacts cannot be reached from here"
+            )
+            yield Finding(held.training.name, what)
         return
     for manifest in artifacts(manifests):
         if value_digest(manifest["identity"]) != manifest["fingerprint"]:

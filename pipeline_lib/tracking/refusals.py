@@ -24,6 +24,11 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
         raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error
 
 
+def while_reading(uri: str) -> AbstractContextManager[None]:
+    """The same for commands that look into MLflow."""
+    return in_words("--tracking-uri", uri, "See that it runs and that you may read it, or give another address")
+
+
 def while_delivering(execution: Execution) -> AbstractContextManager[None]:
     """The same where what is delivered stands in the store, and can be delivered later."""
     mend = "Nothing is lost: run the same command again when it answers"

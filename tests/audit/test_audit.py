@@ -200,6 +200,15 @@ def test_a_model_that_was_not_made_from_the_data_beside_it_is_a_disagreement(ran
     assert finding.what == "the tag tunesmith.fingerprint is not the fingerprint of the model's manifest"
 
 
+def test_manifests_that_are_gone_from_mlflow_are_a_disagreement(ran):
+    held = ran.held()
+    held.manifests.clear()
+    (finding,) = record_findings(held)
+    assert finding.what.startswith("MLflow has no manifests.json of it")
+    held.training = held.training._replace(status="KILLED")  # it was not finished, so there were none
+    assert list(record_findings(held)) == []
+
+
 def test_an_artifact_made_of_other_bytes_is_not_the_one_that_mlflow_was_told_of(ran):
     """Sound by itself: its manifest was made to fit."""
     folder = ran.outcome.scores.folder
