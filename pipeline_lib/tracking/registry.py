@@ -61,6 +61,12 @@ class Registry:
             found = self.client.search_model_versions(f"name='{self.name}'")
             return sorted(map(_version, found), key=lambda version: -version.number)
 
+    def holds(self, model: str) -> bool:
+        """Whether a logged model is still in this MLflow."""
+        with self._answering(), _absent():
+            return bool(self.client.get_logged_model(model.removeprefix("models:/")))
+        return False
+
     def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
         """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
         tags = {MODEL: model, **tags}

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from pipeline_lib.cli import app
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution
 from pipeline_lib.recipe_file import load
 from pipeline_lib.retrain.gate import Gate
@@ -191,6 +192,26 @@ def test_runs_are_compared_and_exported_without_a_word_to_mlflow(life, tmp_path)
     code, said = life.command("export", str(life.folder / "moods.yaml"), str(tmp_path / "plain"))
     assert code == 0, said
     assert (tmp_path / "plain" / "config.json").is_file()
+
+
+def test_a_deleted_experiment_is_one_error_with_the_way_to_restore_it(life, tmp_path):
+    deleted = life.client.create_experiment(f"{life.name} deleted")
+    life.client.delete_experiment(deleted)
+    with pytest.raises(RecipeError, match=f"was deleted in MLflow. Restore it .*--experiment-id {deleted}`"):
+        run(life.recipe(f"execution.experiment={life.name} deleted"))
+
+
+def test_a_model_that_was_deleted_in_mlflow_is_published_again_before_it_is_registered(life):
+    overrides = [f"name={life.name}-lost", f"execution.experiment={life.name}-lost"]
+    recipe = life.recipe(*overrides)
+    model = run(recipe).published["model"].removeprefix("models:/")
+    experiment = life.client.get_experiment_by_name(recipe.execution.experiment)
+    for each in life.client.search_runs([experiment.experiment_id]):
+        life.client.delete_run(each.info.run_id)
+    life.client.delete_logged_model(model)
+    told = retrain(recipe, Gate())
+    assert (told.verdict, told.version) == ("promoted", 1)
+    assert Registry(recipe.execution, recipe.name).champion().model != f"models:/{model}"
 
 
 SERVE = """
