@@ -48,6 +48,12 @@ class Tracker:
         found = self._tagged(FINGERPRINT, fingerprint)
         return found or self._start(kind, fingerprint, parent or self._parent(fingerprint))
 
+    def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
+        """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
+        tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
+        found = self._tagged(FINGERPRINT, fingerprint)
+        return found or self.client.create_run(self.experiment, run_name=name, tags=tags)
+
     def _tagged(self, tag: str, value: str) -> Run | None:
         found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1)
         return found[0] if found else None
