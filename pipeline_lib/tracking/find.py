@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.held import Held, Told, told
 from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
 
@@ -18,7 +18,7 @@ class Finder:
     """Looks into one MLflow; raises RecipeError where it does not answer or has not got what is looked for."""
 
     def __init__(self, uri: str):
-        self.uri, self.shown, self.client = uri, masked(uri), MlflowClient(uri)
+        self.uri, self.shown, self.client = uri, masked(uri), connect(uri)
 
     def runs(self, experiment: str, of: str = "") -> list[Told]:
         """An experiment's runs that match one of MLflow's filters, the oldest first."""

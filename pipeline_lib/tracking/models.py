@@ -4,8 +4,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import mlflow
-from mlflow.tracking import MlflowClient
 
+from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.refusals import in_words
 
 
@@ -15,11 +16,12 @@ def resolve(address: str, uri: str) -> str:
     if not aliased:
         return address
     with _given(address):
-        return f"models:/{name}/{MlflowClient(uri).get_model_version_by_alias(name, alias).version}"
+        return f"models:/{name}/{connect(uri).get_model_version_by_alias(name, alias).version}"
 
 
 def download(address: str, uri: str, folder: Path) -> None:
     """Write a model's `artifacts` (the trained folder, and the base where it needs one) into a folder."""
+    prepare_database(uri)
     mlflow.set_tracking_uri(uri)
     with _given(address):
         mlflow.artifacts.download_artifacts(f"{address}/artifacts", dst_path=str(folder))

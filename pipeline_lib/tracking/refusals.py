@@ -1,13 +1,14 @@
 """What MLflow refuses, in the user's words."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.store.remote import open_store
 
 
 @contextmanager
@@ -22,7 +23,13 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
         raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error
 
 
-def while_delivering(execution: Execution) -> AbstractContextManager[None]:
-    """The same where what is delivered stands in the store, and can be delivered later."""
+@contextmanager
+def while_delivering(execution: Execution, fingerprint: str) -> Iterator[None]:
+    """The same where what is delivered stands in the store, and can be delivered later.
+
+    Of this machine's processes one publishes an artifact at a time; the next one finds what it has published.
+    """
     mend = "Nothing is lost: run the same command again when it answers"
-    return in_words("execution.tracking_uri", tracking_uri(execution), mend)
+    lock = open_store(execution.store).lock(f"publish-{fingerprint}", "the model is being published")
+    with lock, in_words("execution.tracking_uri", tracking_uri(execution), mend):
+        yield

@@ -4,14 +4,11 @@ The alias `champion` is the one thing that moves, in one call and last of all: a
 in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -21,8 +18,8 @@ from mlflow.models import Model
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.refusals import in_words
-from pipeline_lib.tracking.runs import MlflowClient
 
 CHAMPION = "champion"
 REPLACED, ROLLED_BACK = "tunesmith.replaced", "tunesmith.rolled_back"
@@ -44,7 +41,7 @@ class Registry:
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
         with self._answering():
-            self.client = MlflowClient(self.uri)
+            self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
         """The version that is served; None where there is none yet."""
@@ -62,7 +59,7 @@ class Registry:
         """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
         tags = {MODEL: model, **tags}
         with self._answering():
-            known = next((version for version in self.versions() if version.model == model), None)
+            known = self._version_of(model)
             if known is None:
                 with _present():
                     self.client.create_registered_model(self.name)
@@ -71,11 +68,18 @@ class Registry:
                 made = self.client.create_model_version(
                     self.name, logged.artifact_location, logged.source_run_id, tags=tags, description=masked(why)
                 )
-                return _version(made)
+                known = self._version_of(model) or _version(made)
+                if known.number == int(made.version):
+                    return known
+                self.client.delete_model_version(self.name, made.version)  # another process has registered it as well
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
             self.client.update_model_version(self.name, str(known.number), masked(why))
             return known
+
+    def _version_of(self, model: str) -> Version | None:
+        """The first version that was made of a logged model."""
+        return next((version for version in reversed(self.versions()) if version.model == model), None)
 
     def promote(self, version: Version, over: Version | None) -> None:
         """Make a version the champion in place of the one that it was judged against.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-from mlflow.entities import LoggedModelOutput, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
@@ -75,7 +75,9 @@ def log_model(
     Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
     that has just trained may have no room for, and end the run.
     """
-    logged = client.create_logged_model(run.info.experiment_id, "model", source_run_id=run.info.run_id)
+    logged = _logged_before(client, run) or client.create_logged_model(
+        run.info.experiment_id, "model", source_run_id=run.info.run_id
+    )
     named = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
     with TemporaryDirectory(prefix="tunesmith-") as folder:
         mlflow.pyfunc.save_model(
@@ -92,3 +94,9 @@ def log_model(
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
     return f"models:/{logged.model_id}"
+
+
+def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """The logged model that a killed process began for a run: its files are written again."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return found[0] if found else None

@@ -8,7 +8,7 @@ from pipeline_lib.tracking.runs import Tracker
 
 def deliver_comparison(recipe: Recipe, comparison: Artifact, by: str) -> None:
     """Log a comparison's files once; raises RecipeError where MLflow does not take them."""
-    with while_delivering(recipe.execution):
+    with while_delivering(recipe.execution, comparison.fingerprint):
         tracker = Tracker(recipe, by)
         run = tracker.run("sweep", comparison.fingerprint)
         if run.info.status != "FINISHED":
