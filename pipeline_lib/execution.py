@@ -24,6 +24,9 @@ class Execution(Section):
     """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix)."""
     tracking_uri: str | None = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
+    when_mlflow_is_down: Literal["train", "fail"] = "train"
+    """What a run does that starts while MLflow does not answer: train waits 30 seconds for it, then trains and delivers
+    the curves when it is back; fail waits 30 seconds, then ends the run before any work."""
     experiment: str = "tunesmith"
     """MLflow experiment that the runs belong to."""
     checkpoint_seconds: PositiveFloat = 60

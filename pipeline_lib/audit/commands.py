@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 def audit(
     target: Annotated[
-        str | None, typer.Argument(metavar="[RUN|MODEL]", help="A run's id, models:/NAME/VERSION or models:/ID.")
+        str | None, typer.Argument(metavar="RUN|MODEL", help="A run's id, models:/NAME/VERSION or models:/ID.")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Settle runs that a kill has left RUNNING.")] = False,
     tracking_uri: Uri = None,

@@ -36,7 +36,9 @@ COLLISIONS = (
 """What databases say to one of two writers at the same rows: its transaction has left nothing, and may be repeated."""
 REPEATED = (
     "get_experiment_by_name",
+    "get_experiment",
     "create_experiment",
+    "set_experiment_tag",
     "search_experiments",
     "get_run",
     "search_runs",

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.tracking.answering import is_outage
 
 
 @contextmanager
@@ -16,8 +18,8 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
     """Raise RecipeError of a field where MLflow refuses, Unanswered where it is away; `mend` says what to do then."""
     try:
         yield
-    except MlflowException as error:
-        away = error.get_http_status_code() >= 500
+    except (MlflowException, SQLAlchemyError) as error:
+        away = is_outage(error)
         problem = "MLflow does not answer" if away else "MLflow refuses"
         kind = Unanswered if away else RecipeError
         raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error

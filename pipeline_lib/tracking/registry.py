@@ -64,9 +64,15 @@ class Registry:
                 with _present():
                     self.client.create_registered_model(self.name)
                 logged = self.client.get_logged_model(model.removeprefix("models:/"))
-                # neither models:/ nor model_id: MLflow looks these up in the process's default store, not in this one
+                # a server takes the source only with model_id; a models:/ source, or an id without its run, MLflow
+                # would look up in the process's default store, not in this one
                 made = self.client.create_model_version(
-                    self.name, logged.artifact_location, logged.source_run_id, tags=tags, description=masked(why)
+                    self.name,
+                    logged.artifact_location,
+                    logged.source_run_id,
+                    tags=tags,
+                    description=masked(why),
+                    model_id=logged.model_id,
                 )
                 known = self._version_of(model) or _version(made)
                 if known.number == int(made.version):
