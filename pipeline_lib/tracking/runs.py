@@ -99,11 +99,14 @@ class Tracker:
         if not self._holds(run.info.run_id):
             return
         now = int(time.time() * 1000)
-        named = [(f"{r['split']}/{r['metric']}", r) for r in records]
-        had = {name: self._had(run.info.run_id, name) for name in dict(named)}
-        new = [(name, r) for name, r in named if r["step"] not in had[name]]
-        metrics = [Metric(name, r["value"], r.get("at", now), r["step"]) for name, r in new]
-        self.client.log_batch(run.info.run_id, metrics, tags=tags)
+        new: dict[tuple[str, int], Metric] = {}  # two windows of the meter end at one step where a kill lies between
+        for record in records:
+            name, step = f"{record['split']}/{record['metric']}", record["step"]
+            if step not in self._had(run.info.run_id, name):
+                new.setdefault((name, step), Metric(name, record["value"], record.get("at", now), step))
+        self.client.log_batch(run.info.run_id, list(new.values()), tags=tags)
+        for name, step in new:
+            self.had[run.info.run_id, name].add(step)
 
     def _holds(self, run_id: str) -> bool:
         """Whether nobody has reopened the run since: another machine that trains the same goes on in it alone."""
