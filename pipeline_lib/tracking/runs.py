@@ -57,8 +57,9 @@ class Tracker:
     def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
         """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
-        found = self._tagged(FINGERPRINT, fingerprint)
-        return found or self.client.create_run(self.experiment, run_name=name, tags=tags)
+        return self._only(
+            FINGERPRINT, fingerprint, lambda: self.client.create_run(self.experiment, run_name=name, tags=tags)
+        )
 
     def _tagged(self, tag: str, value: str) -> Run | None:
         """The oldest run with a tag."""
