@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import pandas as pd
-from mlflow.entities import LoggedModelOutput, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
@@ -84,7 +84,7 @@ def log_model(
     Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
     that has just trained may have no room for, and end the run.
     """
-    logged = client.create_logged_model(
+    logged = _logged_before(client, run) or client.create_logged_model(
         run.info.experiment_id,
         re.sub(r"[/:.%\"']", "_", named.name),  # MLflow takes none of these in the name of a logged model
         source_run_id=run.info.run_id,
@@ -107,3 +107,9 @@ def log_model(
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
     return f"models:/{logged.model_id}"
+
+
+def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """The logged model that a killed process began for a run: its files are written again."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return found[0] if found else None

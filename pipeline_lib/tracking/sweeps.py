@@ -22,7 +22,7 @@ def deliver_comparison(
     recipe: Recipe, name: str, settings: Sweep, comparison: Artifact, trials: Sequence[TrialPlaces], by: str
 ) -> None:
     """Log a comparison once, under the sweep's name; raises RecipeError where MLflow does not take it."""
-    with while_delivering(recipe.execution):
+    with while_delivering(recipe.execution, comparison.fingerprint):
         tracker = Tracker(recipe, by)
         run = tracker.run_alone("sweep", comparison.fingerprint, name)
         if run.info.status != "FINISHED":
