@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.code import PACKAGE
 from pipeline_lib.cores import usable
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.data_files import data_files
 
 SHOWN = 50
 """Changed files of a checkout that are listed."""
@@ -25,8 +27,20 @@ def circumstances(recipe: Recipe) -> dict[str, Any]:
     """Plain facts about a training that begins now, in this process."""
     given = recipe.given
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
-    told = {"given": given._asdict() if given else None, "git": {name: _checkout(at) for name, at in folders.items()}}
+    told = {
+        "given": given._asdict() if given else None,
+        "git": {name: _checkout(at) for name, at in folders.items()},
+        "data": _data(recipe),
+    }
     return masked(told) | {"machine": _machine(), "software": dict(software())}
+
+
+def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
+    """The source files now: where MLflow is away it is told at the end, and they may have grown by then."""
+    try:
+        return [file._asdict() for file in data_files(recipe)]
+    except (RecipeError, OSError):  # gone since they were encoded, which ends no training
+        return None
 
 
 @cache

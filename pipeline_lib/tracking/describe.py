@@ -17,7 +17,7 @@ from pipeline_lib.plan.explain import flatten
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.circumstances import flow_run
-from pipeline_lib.tracking.data_files import CONTEXT, data_files
+from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
 from pipeline_lib.tracking.meter import pace, records
 from pipeline_lib.tracking.runs import Tracker, log_params
 from pipeline_lib.tracking.summary import begin_summary
@@ -33,7 +33,7 @@ def describe(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> No
     log_params(tracker, run_id, dict(flatten({name: part for name, part in told.items() if name != "execution"})))
     inputs = client.get_run(run_id).inputs
     if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
-        client.log_inputs(run_id, list(_data_inputs(recipe)))
+        client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
     client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), RECIPE)
     if given := circumstances.get("given"):
         client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
@@ -83,8 +83,10 @@ def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:
-    """The source's files as inputs, by the split that they were given for."""
-    for file in data_files(recipe):
-        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, json.dumps({"uri": file.path}))
+def _data_inputs(recipe: Recipe, circumstances: Mapping[str, Any]) -> Iterator[DatasetInput]:
+    """The source's files as they were when the training began, by the split that they were given for."""
+    recorded = circumstances.get("data")
+    for file in data_files(recipe) if recorded is None else [DataFile(**facts) for facts in recorded]:
+        where, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
+        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, where, profile=size)
         yield DatasetInput(dataset, [InputTag(CONTEXT, file.split)])

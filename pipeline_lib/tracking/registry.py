@@ -4,25 +4,25 @@ The alias `champion` is the one thing that moves, in one call and last of all: a
 in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
 """
 
-import os
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.find import ABSENT
 from pipeline_lib.tracking.refusals import in_words
-from pipeline_lib.tracking.runs import MlflowClient
 
 CHAMPION = "champion"
 REPLACED, ROLLED_BACK = "tunesmith.replaced", "tunesmith.rolled_back"
@@ -44,7 +44,7 @@ class Registry:
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
         with self._answering():
-            self.client = MlflowClient(self.uri)
+            self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
         """The version that is served; None where there is none yet."""
@@ -58,11 +58,17 @@ class Registry:
             found = self.client.search_model_versions(f"name='{self.name}'")
             return sorted(map(_version, found), key=lambda version: -version.number)
 
+    def holds(self, model: str) -> bool:
+        """Whether a logged model is still in this MLflow."""
+        with self._answering(), _absent():
+            return bool(self.client.get_logged_model(model.removeprefix("models:/")))
+        return False
+
     def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
         """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
         tags = {MODEL: model, **tags}
         with self._answering():
-            known = next((version for version in self.versions() if version.model == model), None)
+            known = self._version_of(model)
             if known is None:
                 with _present():
                     self.client.create_registered_model(self.name)
@@ -77,11 +83,29 @@ class Registry:
                     description=masked(why),
                     model_id=logged.model_id,
                 )
-                return _version(made)
+                known = self._version_of(model) or _version(made)
+                if known.number == int(made.version):
+                    self._list_on_model(model, made)
+                    return known
+                self.client.delete_model_version(self.name, made.version)  # another process has registered it as well
+            self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
             self.client.update_model_version(self.name, str(known.number), masked(why))
             return known
+
+    def _version_of(self, model: str) -> Version | None:
+        """The first version that was made of a logged model."""
+        return next((version for version in reversed(self.versions()) if version.model == model), None)
+
+    def _list_on_model(self, model: str, version: ModelVersion) -> None:
+        """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
+        model_id = model.removeprefix("models:/")
+        listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        if any((each["name"], str(each["version"])) == (version.name, str(version.version)) for each in listed):
+            return
+        listed.append({"name": version.name, "version": int(version.version)})
+        self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})
 
     def promote(self, version: Version, over: Version | None) -> None:
         """Make a version the champion in place of the one that it was judged against.
@@ -151,7 +175,7 @@ def _absent() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in ABSENT:
             raise
 
 
