@@ -1,24 +1,16 @@
 """Where both servers keep their state: PostgreSQL or SQLite in the folder, or a PostgreSQL server of yours."""
 
-import asyncio
-import time
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from deployments.up import postgres
+from deployments.up import postgres, tables
+from deployments.up.data_directory import USER
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import masked, remember, without_password
+from pipeline_lib.masking import remember, without_password
+from pipeline_lib.tracking.database import prepare_database
 
-if TYPE_CHECKING:
-    import asyncpg
-
-NAMES = ("prefect", "mlflow")
-"""Databases in PostgreSQL. One each: both servers keep the version of their tables in a table of the same name."""
 SQLITE = "sqlite"
-CONNECTING = 30
-"""Seconds that a server has to accept a first connection: after a crash it reads its log first."""
+FILES = ("prefect.db", "mlflow.db")
 
 
 def in_sqlite(database: str, folder: Path) -> bool:
@@ -26,40 +18,55 @@ def in_sqlite(database: str, folder: Path) -> bool:
 
     Without this rule a folder's schedules, runs and champions would seem to be lost.
     """
-    earlier = (folder / "prefect.db").exists() and not (folder / "postgres").exists()
+    earlier = (folder / FILES[0]).exists() and not (folder / "postgres" / "data").exists()
     return database == SQLITE or (not database and earlier)
 
 
+def in_folder(database: str) -> bool:
+    """Whether the state is in the folder itself, and moves with it."""
+    return database in ("", SQLITE)
+
+
+def unused(database: str, folder: Path) -> list[str]:
+    """What else in the folder holds runs, and how to see them: `up` shows none of it where it uses this database."""
+    messages = []
+    if not in_sqlite(database, folder):
+        found = " and ".join(name for name in FILES if (folder / name).exists())
+        if found:
+            messages.append(
+                f"{found} here, not used: `tunesmith up --database sqlite` shows those runs; the same recipes run "
+                "again are published to this state, without training"
+            )
+    if database and (folder / "postgres" / "data").exists():
+        messages.append("postgres/ here, not used: `tunesmith up` without --database shows its runs")
+    return messages
+
+
 def sqlite_urls(folder: Path) -> tuple[str, str]:
-    """SQLAlchemy's addresses of two files in the folder, for Prefect and MLflow."""
-    return f"sqlite+aiosqlite:///{folder / 'prefect.db'}", f"sqlite:///{folder / 'mlflow.db'}"
+    """SQLAlchemy's addresses of two files in the folder, for Prefect and MLflow; MLflow's tables are created."""
+    prefect, mlflow = (folder / name for name in FILES)
+    prepare_database(f"sqlite:///{mlflow}")  # Prefect creates its own in one transaction
+    return f"sqlite+aiosqlite:///{prefect}", f"sqlite:///{mlflow}"
 
 
 def socket_urls(directory: Path) -> tuple[str, str]:
-    """Addresses of both databases in the server behind a Unix socket; databases that are not there are made."""
-    host = f"?host={quote(str(directory))}"
-    asyncio.run(_ensure(f"postgresql://{postgres.USER}@/postgres{host}", str(directory)))
-    return _urls(f"{postgres.USER}@", host)
+    """Addresses of both databases in the server behind a Unix socket; databases that are not there are created."""
+    query = f"?host={quote(str(directory))}&port={postgres.SETTINGS['port']}"
+    return _urls(tables.Address(f"{USER}@", query), str(directory))
 
 
 def server_urls(database: str) -> tuple[str, str]:
-    """Addresses of both databases in the server at an address; databases that are not there are made."""
+    """Addresses of both databases in the server at an address; databases that are not there are created."""
     remember(database)
-    place = _place(database)
-    if find_spec("psycopg2") is None:
-        hint = "Install it: pip install -c constraints.txt psycopg2-binary"
-        raise RecipeError("--database", without_password(database), "needs psycopg2", hint)
-    asyncio.run(_ensure(f"postgresql://{place}/postgres", without_password(database)))
-    return _urls(place, "")
+    return _urls(tables.Address(_account(database)), without_password(database))
 
 
-def _urls(place: str, query: str) -> tuple[str, str]:
-    drivers = ("postgresql+asyncpg", "postgresql+psycopg2")
-    prefect, mlflow = (f"{driver}://{place}/{name}{query}" for driver, name in zip(drivers, NAMES))
-    return prefect, mlflow
+def _urls(address: tables.Address, shown: str) -> tuple[str, str]:
+    tables.create_missing(address, shown)
+    return tables.PREFECT.url(address), tables.MLFLOW.url(address)
 
 
-def _place(database: str) -> str:
+def _account(database: str) -> str:
     """Account, host and port, with user and password quoted as drivers want them; both forms are understood here."""
     problem = ""
     try:
@@ -87,32 +94,3 @@ def _shown(database: str) -> str:
     """An address that cannot be read may have its password anywhere: what is behind the scheme is hidden."""
     scheme, separator, rest = database.partition("://")
     return without_password(database) if "@" not in rest else f"{scheme}{separator}…{rest.rpartition('@')[2]}"
-
-
-async def _ensure(url: str, shown: str) -> None:
-    import asyncpg
-
-    try:
-        connection = await _connect(url)
-        there = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
-        for name in NAMES:
-            if name not in there:
-                await connection.execute(f'CREATE DATABASE "{name}"')
-        await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        hint = f"Check the server and the account, or create the databases {' and '.join(NAMES)} yourself"
-        raise RecipeError("--database", shown, f"does not take us ({masked(str(error))})", hint) from None
-
-
-async def _connect(url: str) -> "asyncpg.Connection":
-    """Connect; a server that is just starting says so, and is waited for."""
-    import asyncpg
-
-    began = time.monotonic()
-    while True:
-        try:
-            return await asyncpg.connect(url, timeout=10)
-        except asyncpg.CannotConnectNowError:
-            if time.monotonic() - began > CONNECTING:
-                raise
-            await asyncio.sleep(0.2)

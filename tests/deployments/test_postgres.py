@@ -34,7 +34,7 @@ def serving(home):
 def answering(server):
     """The addresses of both databases, once the server answers."""
     end = time.monotonic() + 60
-    while not any(server.socket.glob(".s.PGSQL.*")):
+    while not server.answers:
         assert not server.ended, server.last_words()
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -124,7 +124,7 @@ def test_a_password_with_the_characters_of_a_url(tmp_path, monkeypatch):
     with ExitStack() as stack:
         server = Postgres(tmp_path / "postgres", tmp_path / "log", stack)
         stack.callback(server.stop)
-        while not any(server.socket.glob(".s.PGSQL.*")):
+        while not server.answers:
             time.sleep(0.05)
         prefect, mlflow = databases.server_urls(f"postgresql://tunesmith:{quote(password, safe='')}@127.0.0.1:{port}")
         assert asyncio.run(answer(prefect)) == "prefect"

@@ -89,8 +89,12 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
     (tmp_path / "prefect.db").touch()
     assert databases.in_sqlite("", tmp_path)
     assert not databases.in_sqlite("postgresql://host", tmp_path)
-    (tmp_path / "postgres").mkdir()
+    assert "prefect.db here, not used" in databases.unused("postgresql://host", tmp_path)[0]
+    (tmp_path / "postgres" / "data").mkdir(parents=True)
     assert not databases.in_sqlite("", tmp_path)
+    assert databases.unused("sqlite", tmp_path) == [
+        "postgres/ here, not used: `tunesmith up` without --database shows its runs"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,7 @@ def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkey
     started = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("pipeline_lib.cores.usable", lambda: 12)
-    monkeypatch.setattr("deployments.up.register.register", lambda *_: None)
+    monkeypatch.setattr("deployments.up.register.register", lambda *_, moved: None)
     monkeypatch.setattr("deployments.up.register.works", lambda _: True)
     monkeypatch.setattr(Here, "_add", lambda self, name, command, environment: started.append(environment))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
