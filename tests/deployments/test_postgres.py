@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from deployments.up import databases, postgres
+from deployments.up import databases, postgres, tables
 from deployments.up.postgres import Postgres
 from pipeline_lib.errors import RecipeError
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def serving(home):
+    """A server that answers, until the end of the block."""
     with ExitStack() as stack:
         server = Postgres(home, home.parent / "postgres.log", stack)
         stack.callback(server.stop)
@@ -32,13 +34,13 @@ def serving(home):
 
 
 def answering(server):
-    """The addresses of both databases, once the server answers."""
+    """Wait until the server answers, and give the address of a database that is always there."""
     end = time.monotonic() + 60
     while not server.answers:
         assert not server.ended, server.last_words()
         assert time.monotonic() < end
         time.sleep(0.05)
-    return databases.socket_urls(server.socket)
+    return f"postgresql+psycopg2://tunesmith@/postgres?host={quote(str(server.socket))}"
 
 
 def sql(url, statement):
@@ -66,8 +68,27 @@ def server(tmp_path_factory):
         yield server
 
 
+def names(server):
+    return {name for (name,) in sql(answering(server), "SELECT datname FROM pg_database")}
+
+
+def test_databases_get_all_tables_or_are_not_there(server, monkeypatch):
+    sql(answering(server), 'CREATE DATABASE "prefect_unfinished"')  # of an earlier creation that was killed
+    broken = replace(tables.MLFLOW, command=("-c", "raise SystemExit('no memory left')"))
+    monkeypatch.setattr(tables, "MLFLOW", broken)
+    with pytest.raises(RecipeError, match="cannot be given its tables(.|\n)*no memory left"):
+        databases.socket_urls(server.socket)
+    assert "prefect" in names(server)
+    assert not {"prefect_unfinished", "mlflow"} & names(server)
+    monkeypatch.undo()
+    prefect, mlflow = databases.socket_urls(server.socket)
+    assert not {"prefect_unfinished", "mlflow_unfinished"} & names(server)
+    assert sql(prefect.replace("asyncpg", "psycopg2"), "SELECT count(*) FROM flow_run") == [(0,)]
+    assert sql(mlflow, "SELECT count(*) FROM runs") == [(0,)]
+
+
 def test_both_drivers_reach_their_databases_and_nothing_listens_on_a_port(server):
-    prefect, mlflow = answering(server)
+    prefect, mlflow = databases.socket_urls(server.socket)
     assert asyncio.run(answer(prefect)) == "prefect"
     assert sql(mlflow, "SELECT current_database()") == [("mlflow",)]
     assert sql(mlflow, "SHOW listen_addresses") == [("",)]
@@ -81,11 +102,12 @@ def test_a_second_up_in_the_folder_is_refused(server):
 
 @pytest.mark.parametrize("killed", ["postmaster", "backend"])
 def test_a_killed_server_is_started_again_and_loses_nothing(server, killed):
-    _, mlflow = answering(server)
-    sql(mlflow, f"CREATE TABLE kept_{killed} AS SELECT 7 AS number")
+    database = answering(server)
+    sql(database, f"CREATE TABLE kept_{killed} AS SELECT 7 AS number")
     if killed == "backend":
         with suppress(sqlalchemy.exc.OperationalError):
-            sql(mlflow, "COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'")  # the shell's parent is the connection's process
+            # the shell's parent is the connection's process
+            sql(database, "COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'")
         assert not server.ended  # the server itself starts the others anew
     else:
         server.process.kill()
@@ -96,7 +118,7 @@ def test_a_killed_server_is_started_again_and_loses_nothing(server, killed):
     end = time.monotonic() + 30
     while True:
         try:
-            assert sql(mlflow, f"SELECT number FROM kept_{killed}") == [(7,)]
+            assert sql(database, f"SELECT number FROM kept_{killed}") == [(7,)]
             return
         except sqlalchemy.exc.OperationalError:
             assert time.monotonic() < end
@@ -107,7 +129,7 @@ def test_a_path_that_is_too_long_for_a_socket(tmp_path):
     home = tmp_path / ("long, and: with a comma " * 5) / "postgres"
     home.parent.mkdir()
     with serving(home) as server:
-        assert sql(answering(server)[1], "SELECT 1") == [(1,)]
+        assert sql(answering(server), "SELECT 1") == [(1,)]
         short = server.socket
     assert not short.exists()
 
@@ -118,7 +140,7 @@ def test_a_password_with_the_characters_of_a_url(tmp_path, monkeypatch):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with serving(tmp_path / "postgres") as server:
-        sql(answering(server)[1], f"ALTER USER tunesmith PASSWORD '{password.replace(':', chr(92) + ':')}'")
+        sql(answering(server), f"ALTER USER tunesmith PASSWORD '{password.replace(':', chr(92) + ':')}'")
         (server.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
     monkeypatch.setattr(postgres, "SETTINGS", postgres.SETTINGS | {"listen_addresses": "127.0.0.1", "port": str(port)})
     with ExitStack() as stack:
@@ -144,8 +166,8 @@ def test_data_of_another_version_are_refused_with_what_to_do(tmp_path):
 
 def test_a_creation_that_was_killed_is_done_again(tmp_path):
     (tmp_path / "postgres" / "new-half").mkdir(parents=True)
-    with serving(tmp_path / "postgres") as server:
-        assert answering(server)
+    with serving(tmp_path / "postgres"):
+        pass
     assert not list((tmp_path / "postgres").glob("new-*"))
 
 
@@ -168,4 +190,4 @@ def test_it_ends_with_a_killed_up_and_starts_again_at_once(tmp_path):
     up.wait()
     with serving(tmp_path / "postgres") as server:
         assert not psutil.pid_exists(pid)
-        assert sql(answering(server)[1], "SELECT 1") == [(1,)]
+        assert sql(answering(server), "SELECT 1") == [(1,)]
