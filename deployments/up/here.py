@@ -55,6 +55,7 @@ class Here:
         for message in databases.unused(database, self.folder):
             typer.echo(f"         {message}")
         if databases.in_sqlite(database, self.folder):
+            postgres.hold(self.folder / "prefect.db.lock", self.stack)
             typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")
             return databases.sqlite_urls(self.folder)
         if database:

@@ -47,7 +47,7 @@ class Postgres(Child):
         try:
             home.mkdir(mode=0o700, exist_ok=True)
             home.chmod(0o700)
-            _lock(home, stack)
+            hold(home / "lock", stack)
             data_directory.create(self.data)
         except OSError as error:
             hint = f"Give the folder to this account, or start `tunesmith up` in another; {data_directory.SQLITE}"
@@ -112,13 +112,14 @@ class Postgres(Child):
         return found
 
 
-def _lock(home: Path, stack: ExitStack) -> None:
-    lock = FileLock(home / "lock", timeout=0)
+def hold(lock_file: Path, stack: ExitStack) -> None:
+    """Keep every other `tunesmith up` from the state beside a file; raises RecipeError where one is using it."""
+    lock = FileLock(lock_file, timeout=0)
     try:
         lock.acquire()
     except Timeout:
         hint = "Stop that one, or start this one in another folder"
-        raise RecipeError("--database", str(home), "is in use by another `tunesmith up`", hint) from None
+        raise RecipeError("--database", str(lock_file.parent), "is in use by another `tunesmith up`", hint) from None
     stack.callback(lock.release)
 
 
