@@ -27,25 +27,28 @@ def register(folder: Path, runs: int, notify: str, moved: bool = False) -> None:
 def _work_pool(folder: Path, runs: int, moved: bool) -> None:
     """A pool of processes in `folder`; raises RecipeError where a server of others has one that works in another."""
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
     template["variables"]["properties"]["working_dir"]["default"] = str(folder)
-    pool = WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=runs)
     with get_client(sync_client=True) as client:
         try:
             there = client.read_work_pool(POOL).base_job_template
         except ObjectNotFound:
-            there = template
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=runs)
+            )
+            return
         other = there.get("variables", {}).get("properties", {}).get("working_dir", {}).get("default")
         if other != str(folder) and not moved:
             mend = (
                 f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
             )
             raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", mend)
-        client.create_work_pool(pool, overwrite=True)
+        # not created with `overwrite`: that tries to create it first, which PostgreSQL logs as an error
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template, concurrency_limit=runs))
 
 
 def works(name: str) -> bool:
