@@ -35,18 +35,22 @@ def serving(home):
 
 def answering(server):
     """Wait until the server answers, and give the address of a database that is always there."""
+    url = f"postgresql+psycopg2://tunesmith@/postgres?host={quote(str(server.socket))}"
     end = time.monotonic() + 60
-    while not server.answers:
-        assert not server.ended, server.last_words()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return f"postgresql+psycopg2://tunesmith@/postgres?host={quote(str(server.socket))}"
+    while True:
+        try:
+            sql(url, "SELECT 1")
+            return url
+        except sqlalchemy.exc.OperationalError:  # it is starting
+            assert not server.ended, server.last_words()
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def sql(url, statement):
     """The rows of a statement, in a connection of its own."""
-    engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")  # as creating a database needs it
+    with engine.connect() as connection:
         result = connection.execute(sqlalchemy.text(statement))
         rows = result.fetchall() if result.returns_rows else []
     engine.dispose()
