@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 from prefect.states import Failed
 from pydantic import ValidationError
 
-from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.mistakes import explain
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.schema import Section
@@ -55,19 +55,3 @@ def checked(annotation: Any, value: Any) -> Any:
         return annotation.model_validate(value)
     except ValidationError as error:
         raise explain(error, annotation, value) from None
-
-
-def ends_in_our_words(function: Callable[P, R]) -> Callable[P, R]:
-    """A task that a mistake fails with our error as its first line; what can pass is raised, to be tried again."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return function(*args, **kwargs)
-        except Unanswered:
-            raise
-        except RecipeError as error:
-            state: R = failed(error)
-            return state
-
-    return run

@@ -48,7 +48,8 @@ def telling(parameters: dict[str, Any]) -> str:
     words = [str(word) for word in changes if isinstance(word, str) and word not in ("", AS_IN_RECIPE)]
     numbers = ("epochs", "learning_rate", "batch_size", "seed")
     words += [f"{name}={parameters[name]:g}" for name in numbers if isinstance(parameters.get(name), int | float)]
-    for override in parameters.get("overrides") or []:
+    overrides = parameters.get("overrides")
+    for override in overrides if isinstance(overrides, list) else []:
         path, _, value = str(override).partition("=")
         words.append(f"{path.rpartition('.')[2]}={value}")
     return " ".join([recipe, *words])[:LONGEST]

@@ -12,7 +12,6 @@ from pipeline_lib.data.encode import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.artifact import Artifact
-from tasks.mistakes import ends_in_our_words
 from tasks.retries import can_pass
 from tasks.runners import task_runner
 from tasks.shards import mapped
@@ -31,7 +30,7 @@ def step(function: Callable[P, R]) -> Task[P, R]:
         retry_delay_seconds=[10, 60],
         retry_condition_fn=can_pass,
     )
-    return made(ends_in_our_words(function))
+    return made(function)
 
 
 @step
