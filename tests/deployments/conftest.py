@@ -171,7 +171,7 @@ def running(tmp_path_factory, webhook):
     try:
         up.wait()
         kept = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")
-        told = up.deployment("finetune")
+        told = up.deployment("finetune-recipe")
         planted = {"name": "planted", "entrypoint": "planted.finetune", "pull_steps": []}
         up.planted_id = up.ask("/deployments/", planted | {key: told[key] for key in kept})["id"]
         yield up
