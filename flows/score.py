@@ -5,10 +5,12 @@ from prefect import flow
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.scoring.score import Scored
 from tasks import scoring
+from tasks.guard import guarded
 from tasks.told import cancelled
 
 
 @flow(name="score", persist_result=False, on_crashed=[cancelled])
+@guarded
 def score(request: Scoring) -> list[Scored]:
     """Find the files and the model, and answer file by file."""
     files = scoring.files(request)
