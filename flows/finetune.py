@@ -5,6 +5,7 @@ from prefect import flow
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from tasks import steps
+from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.names import run_name
 from tasks.told import cancelled
@@ -18,6 +19,7 @@ from tasks.told import cancelled
     on_crashed=[cancelled],
 )
 @in_our_words
+@guarded
 def finetune(recipe: Recipe) -> RunOutcome:
     """Encode and prepare the data, initialise the model, check both, fine-tune, evaluate, and publish the result."""
     files = steps.encode(recipe)

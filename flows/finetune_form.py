@@ -5,6 +5,7 @@ from prefect import flow
 from flows.finetune import finetune
 from pipeline_lib.form import AS_IN_RECIPE, UNSET, Count, Rate, RecipeName, Seed, Strategy, Text, Texts, chosen
 from pipeline_lib.run import RunOutcome
+from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.names import run_name
 from tasks.told import cancelled
@@ -12,6 +13,7 @@ from tasks.told import cancelled
 
 @flow(name="finetune", flow_run_name=run_name, validate_parameters=False, persist_result=False, on_crashed=[cancelled])
 @in_our_words
+@guarded
 def finetune_form(
     recipe: RecipeName,
     train: Text = UNSET,

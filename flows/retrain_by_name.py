@@ -6,6 +6,7 @@ from flows.retrain import retrain
 from pipeline_lib.form import UNSET, RecipeName, Texts, chosen
 from pipeline_lib.retrain.decide import Decision
 from pipeline_lib.retrain.gate import Gate
+from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.names import run_name
 from tasks.told import cancelled
@@ -19,6 +20,7 @@ from tasks.told import cancelled
     on_crashed=[cancelled],
 )
 @in_our_words
+@guarded
 def retrain_by_name(recipe: RecipeName, overrides: Texts = UNSET, gate: Gate = Gate()) -> Decision:
     """Retrain a recipe that the worker has ($TUNESMITH_RECIPES), with some values changed.
 
