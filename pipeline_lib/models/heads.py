@@ -77,7 +77,8 @@ def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
     """
     from transformers import AutoModel
 
-    here, usual = kind._model_mapping[config].base_model_prefix, AutoModel._model_mapping[config].base_model_prefix
+    classes: Any = (kind._model_mapping[config], AutoModel._model_mapping[config])
+    here, usual = (found.base_model_prefix for found in classes)
     return {} if here == usual else {"key_mapping": {rf"^{usual}\.": f"{here}."}}
 
 

@@ -71,7 +71,8 @@ def test_several_processes_create_one_database(tmp_path):
 
 
 def test_a_half_created_database_is_set_aside_and_created_again(copy):
-    change(copy, "DROP TABLE alembic_version", "DROP TABLE trace_info")  # as a kill within MLflow's own creation leaves it
+    # as a kill within MLflow's own creation leaves it
+    change(copy, "DROP TABLE alembic_version", "DROP TABLE trace_info")
     assert database_state(copy) is State.UNFINISHED
     prepare_database(f"sqlite:///{copy}")
     assert database_state(copy) is State.READY
