@@ -105,8 +105,16 @@ def log_model(
         )
         client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
     client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    link_model(client, run.info.run_id, logged.model_id)
     return f"models:/{logged.model_id}"
+
+
+def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """List a logged model as what a run has made, unless it is listed: MLflow refuses a second time."""
+    outputs = client.get_run(run_id).outputs
+    listed = outputs.model_outputs if outputs else []
+    if model_id not in {output.model_id for output in listed}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
 def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
