@@ -87,8 +87,9 @@ class Guard:
         threading.Thread(target=context.run, args=(work,), name="guard", daemon=True).start()
 
     def _watch_parent(self) -> None:
-        while not self.over.wait(1):
+        while not self.over.wait(0.2):
             if os.getppid() != self.parent:
+                _write_nowhere()
                 self._stop("the worker that started this run is gone")
                 return
 
@@ -173,6 +174,14 @@ def _added(guard: Guard, run_id: UUID) -> Iterator[None]:
     finally:
         if new:
             guard.runs.remove(run_id)
+
+
+def _write_nowhere() -> None:
+    """Let go of the pipes that the worker read: rich ends the thread that writes to a broken one, with SystemExit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def _settle(runs: list[UUID]) -> None:

@@ -43,7 +43,7 @@ def choose(page, part, shown, choice):
 def open_form(running, page, name):
     deployment = running.deployment(name)["id"]
     page.goto(f"{running.prefect}/v2/deployments/deployment/{deployment}/run")
-    field(page, "recipe").wait_for()
+    page.locator("form").get_by_text("recipe", exact=True).wait_for()
 
 
 def submit(page):
@@ -113,7 +113,8 @@ def test_a_mistake_is_shown_at_its_field_and_one_that_the_form_cannot_see_begins
     choose(page, form, "Select", "moods")
     field(page, "epochs").fill("0")
     page.get_by_role("button", name="Submit").click()
-    page.get_by_text("0 is less than the minimum of 1").first.wait_for()
+    message = field(page, "epochs").evaluate("input => input.validationMessage")
+    assert message == "Value must be greater than or equal to 1."
     keep(page, "mistake")
     assert newest(running, "finetune", "with a mistake") is None
 
