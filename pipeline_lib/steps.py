@@ -27,7 +27,8 @@ from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking import answering
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.loop import Watch
+    from pipeline_lib.sweep.pruning import Judge
+    from pipeline_lib.training.progress import Show
 
 log = logging.getLogger("tunesmith")
 
@@ -101,11 +102,17 @@ def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a p
 
 @in_errors()
 def finetune(
-    recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call", judge: "Watch | None" = None
+    recipe: Recipe,
+    prepared: Artifact,
+    initial: Artifact,
+    by: str = "a plain call",
+    judge: "Judge | None" = None,
+    show: "Show | None" = None,
 ) -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains.
 
-    Raises Pruned, with a checkpoint kept, where `judge` sees no hope.
+    `show` is called every few seconds with how the training stands. Raises Pruned, with a checkpoint kept, where
+    `judge` sees no hope.
     """
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
@@ -116,14 +123,19 @@ def finetune(
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.launch import launch_finetuned
+        from pipeline_lib.training.progress import TrainingProgress
 
         given, work = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = kept_trunk(recipe, prepared, initial, base, by)
-            with LiveRun(recipe, step.fingerprint, by, work, judge) as watch:
+            with (
+                TrainingProgress(recipe, show) as progress,
+                LiveRun(recipe, step.fingerprint, by, work, judge) as live,
+            ):
+                watch = progress.counting(live, lambda: live.page)
                 train(recipe, given._replace(kept=kept), work, watch, folder)
-        return watch.facts()
+        return live.facts()
 
     return told(store.ensure(step, make, by))
 

@@ -108,7 +108,8 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
         few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"
         rows_note = few if found.rows < gate.drift.least_rows else ""
         log.warning(
-            "The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if that is unexpected",
+            "%-11s The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if this is wrong",
+            "drift",
             f"{found.rows:,}",
             rows_note,
             "; ".join(warnings),

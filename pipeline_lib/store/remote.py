@@ -119,7 +119,7 @@ class RemoteStore(Store):
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             aside = set_aside(self.root, folder)
-            text = "%s %s was published first by another machine, with other bytes: those are used, ours are in %s"
+            text = "%-11s %s was published first by another machine, with other bytes: those are used, ours are in %s"
             log.warning(text, step.name, step.fingerprint[:8], aside)
         return folder
 
@@ -137,7 +137,7 @@ class RemoteStore(Store):
         if self.objects.read(f"{_prefix(step)}/{MANIFEST}") == manifest:  # else another machine has mended it
             self.objects.remove(f"{_prefix(step)}/{MANIFEST}")
         where = f"{self.objects.shown}/{aside}"
-        log.warning("%s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
+        log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
 
 
 def _prefix(step: Step) -> str:

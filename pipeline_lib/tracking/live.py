@@ -21,8 +21,8 @@ from pipeline_lib.tracking.record_queue import RecordQueue
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+    from pipeline_lib.sweep.pruning import Judge
     from pipeline_lib.tracking.runs import Tracker
-    from pipeline_lib.training.loop import Watch
 
 log = logging.getLogger("tunesmith")
 PAUSE = 1.0
@@ -40,7 +40,7 @@ class LiveRun:
     outlives a kill. `judge` answers in place of this watch.
     """
 
-    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Watch | None" = None):
+    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Judge | None" = None):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
         self.judge = judge
         self.circumstances, self.meter = circumstances(recipe), Meter(work / "measured.jsonl")
@@ -53,6 +53,8 @@ class LiveRun:
         """Set by the first record: importing MLflow takes seconds, and would hold up the imports of the training."""
         self.ended, self.given_up = threading.Event(), threading.Event()
         self.connected: tuple[Tracker, Run] | None = None
+        self.page: str | None = None
+        """The training run's page, once a server has one."""
         self.away_since: float | None = None
         inside = contextvars.copy_context()  # by which Prefect knows whose log lines these are
         self.thread = threading.Thread(target=inside.run, args=(self._work,), name="mlflow", daemon=True)
@@ -62,7 +64,7 @@ class LiveRun:
         self.thread.start()
         return self
 
-    def __call__(self, records: Sequence[dict[str, Any]]) -> str | None:
+    def __call__(self, records: Sequence[dict[str, Any]], steps: int) -> str | None:
         """Take new records of the history; the judge's answer."""
         self.meter.count(records)
         self.queue.append(records)
@@ -96,7 +98,7 @@ class LiveRun:
             except Exception as error:  # whatever MLflow's trouble is, it must not end a training
                 self.connected = None  # an attempt may have been half accepted: MLflow is asked what it has
                 if not (isinstance(error, Unanswered) or answering.is_outage(error)):
-                    log.warning("MLflow refuses (%s): training goes on without live curves", masked(str(error))[:300])
+                    log.warning("%-11s MLflow refuses (%s): no live curves", "finetune", masked(str(error))[:300])
                     return
                 self._tell_outage(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -126,6 +128,7 @@ class LiveRun:
         describe(tracker, run, self.circumstances)
         self.delivered = int(tracker.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         self.measured = 0
+        self._tell_page(run)
         self.queue.rewind()
         self.queue.skip_to(self.delivered)
         return tracker, run
@@ -150,19 +153,27 @@ class LiveRun:
                 tracker.client.set_tag(run_id, PRUNED, self.pruned)
             tracker.finish(run_id, status)
 
+    def _tell_page(self, run: "Run") -> None:
+        """Log where to follow the training, once; a database has no pages."""
+        from pipeline_lib.tracking.experiment import run_page
+
+        if self.page is None and (page := run_page(self.recipe, run)).startswith("http"):
+            self.page = page
+            log.info("%-11s follow it in MLflow: %s", "finetune", page)
+
     def _tell_outage(self, error: Exception) -> None:
         """Log the beginning of an outage, once."""
         if self.away_since is None:
             self.away_since = time.monotonic()
             reason = error.problem if isinstance(error, Unanswered) else masked(str(error)).partition("\n")[0][:300]
-            log.warning("MLflow does not answer (%s): training goes on, its curves follow when it is back", reason)
+            log.warning("%-11s MLflow does not answer (%s): training goes on, its curves follow", "finetune", reason)
 
     def _tell_return(self) -> None:
         """Log the end of an outage, once."""
         if self.away_since is not None:
             seconds, self.away_since = time.monotonic() - self.away_since, None
             waiting = self.queue.length - self.queue.taken
-            log.info("MLflow is back after %.0f s: delivering %d records that waited", seconds, waiting)
+            log.info("%-11s MLflow is back after %.0f s: delivering %d records", "finetune", seconds, waiting)
 
 
 def _wait_a_little(recipe: Recipe) -> None:
@@ -170,7 +181,7 @@ def _wait_a_little(recipe: Recipe) -> None:
     uri = tracking_uri(recipe.execution)
     if not (reason := answering.why_silent(uri)):
         return
-    log.warning("MLflow does not answer (%s): waiting up to %.0f s for it", reason, answering.WAIT)
+    log.warning("%-11s MLflow does not answer (%s): waiting %.0f s for it", "finetune", reason, answering.WAIT)
     try:
         answering.wait_for_mlflow(recipe.execution, answering.WAIT)
     except Unanswered:

@@ -62,6 +62,14 @@ def newest(running, deployment, name):
     return next((run for run in found if run["name"] == name), None)
 
 
+def artifacts(running, flow_run):
+    return running.ask("/artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+
+
+def log_lines(running, flow_run):
+    return [each["message"] for each in running.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})]
+
+
 def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
     open_form(running, page, "finetune")
     form = page.locator("form")
@@ -83,6 +91,15 @@ def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
     assert run["parameters"] == {"recipe": "moods", "name": "by-hand", **parameters}
     running.ends(run["id"], "Completed")
     assert newest(running, "finetune", "first try")["id"] == run["id"]  # the typed name is kept
+
+    (shown,) = [each for each in artifacts(running, run["id"]) if each["type"] == "progress"]
+    assert shown["data"] == 100.0
+    page.goto(f"{running.prefect}/v2/artifacts/artifact/{shown['id']}")
+    link = page.get_by_role("link", name="Follow it in MLflow")
+    assert link.get_attribute("href").startswith(running.mlflow)
+    keep(page, "progress")
+    lines = log_lines(running, run["id"])
+    assert any("follow it in MLflow: http" in line for line in lines), "\n".join(lines)
 
     again = running.start(running.deployment("finetune")["id"], run["parameters"])
     running.ends(again, "Completed")
