@@ -34,7 +34,8 @@ def check_artifact_location(location: str | None, server: bool) -> CheckResult:
     if scheme not in ("", "file"):
         return ok(NAME, f"They go to {shown}, which is for MLflow's client to write.")
     folder = Path(unquote(urlsplit(location).path))
-    if is_writable(existing_part(folder)):
+    there = existing_part(folder)
+    if there.is_dir() and is_writable(there):
         return ok(NAME, f"They go to {folder}, which this account can write.")
     problem = f"keeps artifacts in {folder}, which this account cannot write on this machine"
     hint = "Run in another folder, or give the experiment another one"

@@ -53,8 +53,10 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
 def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
     """Raise the error of an answer that is not the experiment."""
     code, said = answer.status_code, str(_content(answer).get("message") or answer.text).strip()[:200]
-    if code == 429 or code >= 500:
-        raise Unanswered(FIELD, uri, f"does not answer (status {code})", "Look at its log")
+    page = said.startswith("<")  # a proxy's HTML, as `is_outage` has it: MLflow itself answers in JSON
+    if code == 429 or code >= 500 or (page and code not in (401, 403)):
+        what = "a web page" if page else "no answer"
+        raise Unanswered(FIELD, uri, f"gives {what} in place of MLflow's answer (status {code})", "Look at its server")
     if code == 401:
         raise RecipeError(FIELD, uri, "refuses our credentials, or needs some (status 401)", CREDENTIALS)
     if code == 403:
@@ -62,7 +64,7 @@ def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
         raise RecipeError(FIELD, uri, f"refuses (status 403: {said})", hint)
     if code != 200 or "experiment" not in _content(answer):
         problem = f"does not answer as MLflow does (status {code}, {answer.headers.get('Content-Type', 'no type')})"
-        raise RecipeError(FIELD, uri, problem, "Give the address of an MLflow server; a login page is none")
+        raise RecipeError(FIELD, uri, problem, "Give the address of an MLflow server")
 
 
 def _get(uri: str, call: str, parameters: dict[str, str]) -> "requests.Response":
