@@ -1,5 +1,6 @@
 """`tunesmith doctor`."""
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,7 @@ def doctor(
 
 
 def show(results: "Sequence[CheckResult]") -> None:
-    """Print a table of results, and how many checks failed."""
+    """Print a table of results, and below it whether a run would begin."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -57,5 +58,10 @@ def show(results: "Sequence[CheckResult]") -> None:
         status = Text(result.status, style=COLORS[result.status])
         table.add_row(Text(result.name), status, Text(result.found), Text(result.hint))
     wide().print(table)
-    failures = sum(result.status == "failed" for result in results)
-    typer.echo(f"{failures} of {len(results)} checks failed" if failures else "Nothing would stop a run.")
+    counts = Counter(result.status for result in results)
+    if counts["failed"]:
+        typer.echo(f"{counts['failed']} of {len(results)} checks failed: a run would stop before any work.")
+    elif counts["warning"]:
+        typer.echo(f"Nothing would stop a run; warnings: {counts['warning']}.")
+    else:
+        typer.echo("Nothing would stop a run.")

@@ -55,12 +55,12 @@ def needs(recipe: Recipe) -> list[Need]:
     data = sum(file.stat().st_size for split in SPLITS for file in recipe.data.source.files(split) if file.is_file())
     training = f"{decimal(most * PER_TRAINED)} for two checkpoints and the best weights"
     what = f"{decimal(weights)} for the base model, {training}, {decimal(data)} for encoded rows"
-    fixed, model = weights + data, weights + least * FLOAT32
+    fixed, model, largest = weights + data, weights + least * FLOAT32, weights + most * FLOAT32
     store = Need(local_folder(recipe.execution.store), fixed + least * PER_TRAINED, fixed + most * PER_TRAINED, what)
-    copy = f"{decimal(model)} for a copy of the model on its way to MLflow"
-    found = [store, Need(Path(gettempdir()), model, model, copy)]
+    copy = f"{decimal(largest)} for a copy of the model on its way to MLflow"
+    found = [store, Need(Path(gettempdir()), model, largest, copy)]
     if urlsplit(tracking_uri(recipe.execution)).scheme not in ("http", "https"):  # MLflow writes here, too
-        found.append(Need(Path("mlruns"), model, model, f"{decimal(model)} for the model in MLflow"))
+        found.append(Need(Path("mlruns"), model, largest, f"{decimal(largest)} for the model in MLflow"))
     return found
 
 

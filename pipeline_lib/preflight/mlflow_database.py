@@ -1,6 +1,7 @@
 """Whether MLflow's database can be used: its driver, whether it lets us in, and the version of its tables."""
 
 import sqlite3
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,8 @@ REFUSALS = (
     "login failed",
 )
 """What databases say where waiting does not help; to their drivers it is an error like a lost connection."""
+SETTLED = 1.0
+"""Seconds after which the version of tables that are being created is another one."""
 EXPERIMENT = "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = "
 
 
@@ -110,11 +113,27 @@ def _look(connection: "Connection", shown: str, name: str) -> tuple[CheckResult,
 
     if not inspect(connection).has_table("alembic_version"):
         return ok(NAME, f"{shown} answers and has no tables yet; MLflow creates them."), Experiment(None)
-    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    version = _version(connection)
+    if version != migrations().newest and _is_changing(connection, version):
+        return ok(NAME, f"{shown} answers; its tables are being created by another process."), Experiment(None)
     if version != migrations().newest:
         raise _other_version(shown, str(version))
     row = connection.execute(text(f"{EXPERIMENT} :name"), {"name": name}).fetchone()
     return ok(NAME, f"{shown} answers and has the tables of the installed MLflow."), _experiment(row, name)
+
+
+def _version(connection: "Connection") -> str | None:
+    from sqlalchemy import text
+
+    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    connection.rollback()  # so that the next answer is a new one
+    return version
+
+
+def _is_changing(connection: "Connection", version: str | None) -> bool:
+    """Whether another process is creating the tables just now: MLflow commits each of its seventy steps."""
+    time.sleep(SETTLED)
+    return version is None or _version(connection) != version
 
 
 def _experiment(row: Any, name: str) -> Experiment:

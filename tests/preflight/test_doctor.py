@@ -80,7 +80,11 @@ def test_what_would_stop_a_run_is_told_with_what_to_do_and_exit_code_1(recipe_fi
     }
     assert all(check["hint"] for check in told.values() if check["status"] == "failed")
     assert "planted" not in json.dumps(told)
-    assert doctor(recipe_file, f"execution.store={tmp_path}/file/store")[1].splitlines()[-1].endswith("checks failed")
+    assert (
+        doctor(recipe_file, f"execution.store={tmp_path}/file/store")[1]
+        .splitlines()[-1]
+        .endswith("checks failed: a run would stop before any work.")
+    )
 
 
 def test_a_device_that_the_machine_has_not_got_fails(recipe_file, monkeypatch):

@@ -291,7 +291,7 @@ def test_room_is_compared_with_what_a_run_writes(document, monkeypatch):
     parts = r"9\d\.\d kB for the base model, 6\d\d\.\d kB for two checkpoints and the best weights"
     assert re.search(rf"has 1\.0 kB free, and a run needs 1\.\d MB \({parts}", full.found), full.found
     document["strategies"] = [{"kind": "partial", "last_layers": 1}]
-    some = space(10**6)
+    some = space(800_000)
     assert some.status == "warning"  # only the run finds out how much is trained
     assert "needs up to " in some.found
     monkeypatch.undo()
