@@ -7,10 +7,11 @@ from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import without_password
 from pipeline_lib.preflight.artifact_location import check_artifact_location
-from pipeline_lib.preflight.mlflow_database import check_driver, check_server_database, check_sqlite
+from pipeline_lib.preflight.mlflow_database import check_server_database, check_sqlite
 from pipeline_lib.preflight.mlflow_rest import check_server
 from pipeline_lib.preflight.result import CheckResult, failed, warning
 from pipeline_lib.tracking.answering import DATABASE_PORTS, WAIT
+from pipeline_lib.tracking.driver import check_driver
 
 FIELD = "execution.tracking_uri"
 NAME = "MLflow"

@@ -1,4 +1,4 @@
-"""Whether MLflow's database can be used: its driver, whether it lets us in, and the version of its tables."""
+"""Whether MLflow's database can be used: whether it lets us in, and the version of its tables."""
 
 import sqlite3
 import time
@@ -14,16 +14,10 @@ from pipeline_lib.tracking.answering import PATIENCE, deleted_experiment, why_si
 from pipeline_lib.tracking.database import State, database_file, database_state, migrations, unusable
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import Connection
 
 FIELD = "execution.tracking_uri"
 NAME = "MLflow"
-PACKAGES = {
-    "psycopg2": "-e '.[postgres]'",
-    "psycopg": "'psycopg[binary]'",
-    "MySQLdb": "mysqlclient",
-}
-"""What to install for a driver's module, where that is not the module's own name."""
 TIMEOUTS = {
     "psycopg2": "connect_timeout",
     "psycopg": "connect_timeout",
@@ -46,22 +40,6 @@ SETTLED = 1.0
 EXPERIMENT = "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = "
 
 
-def check_driver(uri: str) -> None:
-    """Raise RecipeError where the driver of a database's address is not installed, or no such driver is known."""
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    try:
-        _url(uri).get_dialect().import_dbapi()
-    except ImportError as error:
-        module = (error.name or "").partition(".")[0] or str(error)
-        problem = f"needs the database driver {module}, which is not installed"
-        hint = f"Install it: pip install -c constraints.txt {PACKAGES.get(module, module)}"
-        raise RecipeError(FIELD, without_password(uri), problem, hint) from None
-    except (ArgumentError, NoSuchModuleError) as error:
-        hint = "Write postgresql://, mysql+pymysql:// or mssql+pyodbc://"
-        raise RecipeError(FIELD, without_password(uri), f"is no database address ({error})", hint) from None
-
-
 def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]:
     """Connect to a database and look at its tables.
 
@@ -74,7 +52,7 @@ def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]
     shown = without_password(uri)
     if reason := why_silent(uri):
         raise Unanswered(FIELD, uri, f"does not answer ({reason})", "Start it")
-    url = _url(uri)
+    url = sqlalchemy.make_url(uri)
     option = TIMEOUTS.get(url.get_dialect().driver or "")
     engine = sqlalchemy.create_engine(url, connect_args={option: int(PATIENCE)} if option else {})
     try:
@@ -159,9 +137,3 @@ def _database_error(uri: str, error: Exception) -> RecipeError:
         hint = "Check user, password, database name and permissions"
         return RecipeError(FIELD, without_password(uri), f"refuses us ({said})", hint)
     return Unanswered(FIELD, without_password(uri), f"does not answer ({said})", "Look at the server")
-
-
-def _url(uri: str) -> "URL":
-    from sqlalchemy import make_url
-
-    return make_url(uri)

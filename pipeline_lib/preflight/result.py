@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
 
-LIMIT = 15.0
+LIMIT = 10.0
 """Seconds that all checks together may take. Some drivers wait and retry for minutes by themselves."""
 Status = Literal["ok", "warning", "failed"]
 

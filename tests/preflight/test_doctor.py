@@ -1,6 +1,7 @@
 """`tunesmith doctor`, and commands whose Prefect server is away. `pytest tests/preflight`"""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -174,3 +175,12 @@ def test_a_prefect_server_that_is_away_is_one_error_before_any_work(command, rec
     assert not list((tmp_path / "store").glob("steps"))
     with pytest.raises(Unanswered):
         server_version(url)
+
+
+@pytest.mark.parametrize("command", [["audit"], ["rollback", "moods"], ["reproduce", "0" * 32]])
+def test_a_missing_driver_is_one_error_for_commands_that_only_read(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pymysql", None)  # as if it were not installed
+    said = CliRunner().invoke(app, [*command, "--tracking-uri", "mysql+pymysql://me:plantedPassword@127.0.0.1/runs"])
+    assert said.exit_code == 2, said.output
+    assert "needs the database driver pymysql" in said.output
+    assert "planted" not in said.output
