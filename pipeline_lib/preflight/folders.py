@@ -4,8 +4,8 @@ import errno
 import fcntl
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 LOCKS_MISSING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -24,37 +24,33 @@ def is_writable(path: Path) -> bool:
 
 
 def why_unusable(folder: Path) -> str | None:
-    """Write, lock, read and remove a file in a folder; why that does not work, or None where it does."""
+    """Write, read and lock a file in a folder; why that does not work, or None where it does.
+
+    The file loses its name at once, so that a kill leaves nothing behind.
+    """
     data = b"written by tunesmith to see whether it may"
     try:
         number, name = tempfile.mkstemp(prefix=".tunesmith-probe-", dir=folder)
-    except OSError as error:
-        return f"cannot be written ({error.strerror})"
-    try:
-        os.write(number, data)
-        os.fsync(number)
-        if Path(name).read_bytes() != data:
-            return "does not give back what was written to it"
-        return _why_no_locks(number, name)
-    except OSError as error:
-        return f"cannot be written ({error.strerror})"
-    finally:
-        os.close(number)
-        with suppress(OSError):
+        with open(number, "wb", buffering=0) as file, open(name, "rb", buffering=0) as other:
             os.unlink(name)
+            file.write(data)
+            os.fsync(number)
+            if other.read() != data:
+                return "does not give back what was written to it"
+            return _why_no_locks(file, other)
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
 
 
-def _why_no_locks(number: int, name: str) -> str | None:
+def _why_no_locks(file: IO[bytes], other: IO[bytes]) -> str | None:
     """Whether a second holder of a file's lock is refused: some network file systems grant every lock, or none."""
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
     except OSError as error:
         if error.errno in LOCKS_MISSING:
             return "is on a file system without file locks"
         raise
-    with open(name, "rb") as other:
-        try:
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None
     return "is on a file system whose locks do not exclude one another"
