@@ -23,7 +23,7 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
         RecipeError: its driver is missing, it does not answer, or it refuses what the recipe needs.
     """
     if "://" not in execution.store:
-        return [_check_folder(STORE, "execution.store", local_folder(execution.store))]
+        return [_check_folder(STORE, "execution.store", execution.store)]
     try:
         Objects(execution.store).probe()
     except RecipeError as error:
@@ -37,23 +37,26 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
 
 def check_local_folders(execution: Execution) -> list[CheckResult]:
     """Check where a model is put together for MLflow, and the local folder of a store under a URL."""
-    results = [_check_folder(TEMPORARY, "TMPDIR", Path(gettempdir()))]
+    results = [_check_folder(TEMPORARY, "TMPDIR", gettempdir())]
     if "://" in execution.store:
-        results.append(_check_folder(CACHE, "TUNESMITH_CACHE", local_folder(execution.store)))
+        results.append(_check_folder(CACHE, "TUNESMITH_CACHE", str(local_folder(execution.store))))
     return results
 
 
-def _check_folder(name: str, field: str, folder: Path) -> CheckResult:
+def _check_folder(name: str, field: str, value: str) -> CheckResult:
+    """Check the folder that a field or variable names; one that does not exist is not created."""
+    folder = Path(value).absolute()
     there = existing_part(folder)
     if not there.is_dir():
-        return failed(name, RecipeError(field, str(folder), f"cannot be created: {there} is a file", "Name a folder"))
+        problem = "is a file" if there == folder else f"cannot be created: {there} is a file"
+        return failed(name, RecipeError(field, value, problem, "Name a folder"))
     if reason := why_unusable(there):
-        problem = reason if there == folder else f"cannot be created: {there} {reason}"
-        hint = (
-            "Free some space" if "No space" in reason else "Name a folder on a local disk that this account can write"
-        )
-        return failed(name, RecipeError(field, str(folder), problem, hint))
-    state = (
-        "can be written, and its file locks work" if there == folder else f"does not exist yet; {there} can be written"
-    )
-    return ok(name, f"{folder} {state}.")
+        problem, hint = reason, "Name a folder on a local disk that this account can write"
+        if there != folder:
+            problem = f"cannot be created: {there} {reason}"
+        if "No space" in reason:
+            hint = "Free some space"
+        return failed(name, RecipeError(field, value, problem, hint))
+    if there == folder:
+        return ok(name, f"{folder} can be written, and its file locks work.")
+    return ok(name, f"{folder} does not exist yet; {there} can be written.")
