@@ -20,6 +20,7 @@ from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
+from pipeline_lib.preflight import preflight
 from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
@@ -39,11 +40,17 @@ def check(recipe: Recipe) -> None:
     execution = recipe.execution
     if execution.when_mlflow_is_down == "fail":
         answering.wait_for_mlflow(execution, answering.WAIT)
-    locate(recipe.model)
+    check_inputs(recipe)
     if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
         accelerator(execution)
+
+
+@in_errors()
+def check_inputs(recipe: Recipe) -> None:
+    """Raise RecipeError where the base model, a file or a column is not there."""
+    locate(recipe.model)
     files = {split: recipe.data.source.files(split) for split in SPLITS}
     refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
     held_in = "test" if files["test"] else "train"
@@ -57,6 +64,7 @@ def check(recipe: Recipe) -> None:
 def encode(recipe: Recipe, by: str = "a plain call", spread: Spread = here) -> Encoded:
     """A shard for each source file, so that a new file is the only one encoded; `spread` decides who encodes them."""
     check(recipe)
+    preflight.require(recipe)
     return encode_files(recipe, fetch(recipe, by), by, spread)
 
 

@@ -14,10 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
 
-from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.answering import deleted_experiment
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
 """What an experiment holds; only MLflow's pages know this tag, its Python code does not."""
@@ -37,11 +37,8 @@ def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
     Raises RecipeError for one that was deleted.
     """
     experiment = client.get_experiment_by_name(name) or _create(client, name)
-    if experiment.lifecycle_stage == "deleted":  # its name stays taken, and it takes no runs
-        restore = (
-            f"Restore it (`mlflow experiments restore --experiment-id {experiment.experiment_id}`) or name another"
-        )
-        raise RecipeError("execution.experiment", name, "was deleted in MLflow", restore)
+    if experiment.lifecycle_stage == "deleted":
+        raise deleted_experiment(name, experiment.experiment_id)
     experiment_id = str(experiment.experiment_id)
     for tag, value in _tags(experiment_id, main_metric).items():
         if tag not in experiment.tags:  # what people have changed stays as they want it
