@@ -13,7 +13,8 @@ from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.held import Held, Told
-from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED, process_mark
+from pipeline_lib.tracking.process_marks import exists
+from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED
 from pipeline_lib.tracking.scores import named_scores
 
 AGREE = {
@@ -53,13 +54,14 @@ def left_running(run: Told) -> Finding | None:
     if run.status != "RUNNING":
         return None
     host, process = run.tags.get(HOST), run.tags.get(PROCESS, "")
-    if host != platform.node() or not process:
+    alive = exists(process) if host == platform.node() else None
+    if alive:
+        return None
+    if alive is None:
         return Finding(
-            _run(run), f"is RUNNING on {host or 'another machine'}, and only there can be seen if it is", False
+            _run(run), f"is RUNNING on {host or 'another machine'}, and from here nobody can see if it still is", False
         )
     pid = process.split()[0]
-    if process_mark(int(pid)) == process:
-        return None
     return Finding(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
 
 

@@ -14,6 +14,7 @@ from pipeline_lib.execution import tracking_uri
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.experiment import open_experiment
+from pipeline_lib.tracking.process_marks import own_mark
 
 FINGERPRINT, KIND, DELIVERED = "tunesmith.fingerprint", "tunesmith.kind", "tunesmith.delivered_records"
 PARENT_OF, PARENT = "tunesmith.parent_of", "mlflow.parentRunId"
@@ -83,8 +84,7 @@ class Tracker:
 
     def _holder(self) -> dict[str, str]:
         """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
-        mark = process_mark(os.getpid()) or ""
-        return {BY: self.by, HOST: platform.node(), PROCESS: mark, MLFLOW_USER: user()}
+        return {BY: self.by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
@@ -161,13 +161,3 @@ def user() -> str:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
         return f"user {os.getuid()}"
-
-
-def process_mark(pid: int) -> str | None:
-    """A process by its number and when it began, so that another one that is given the number later is told apart."""
-    import psutil
-
-    try:
-        return f"{pid} {psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return None
