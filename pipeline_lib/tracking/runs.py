@@ -55,6 +55,10 @@ class Tracker:
             self.client.delete_run(started.info.run_id)
         return oldest
 
+    def known(self, fingerprint: str) -> Run | None:
+        """The run of an artifact, None where there is none."""
+        return self._tagged(FINGERPRINT, fingerprint)
+
     def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
         """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
@@ -141,10 +145,10 @@ class Tracker:
                 self.client.delete_tag(run_id, PRUNED)
             self.client.log_batch(run_id, tags=tags)
 
-    def finish(self, run_id: str, status: str = "FINISHED") -> None:
-        """Settle a run, if it is not settled so already."""
+    def finish(self, run_id: str, status: str = "FINISHED", ended_at: int | None = None) -> None:
+        """Settle a run, if it is not settled so already; `ended_at` in milliseconds, else it ends now."""
         if self.client.get_run(run_id).info.status != status:
-            self.client.set_terminated(run_id, status)
+            self.client.set_terminated(run_id, status, ended_at)
 
 
 def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:

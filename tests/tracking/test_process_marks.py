@@ -12,7 +12,12 @@ import pytest
 from pipeline_lib.tracking import process_marks
 from pipeline_lib.tracking.process_marks import exists, own_mark, same_kernel
 
-OTHER = "import sys; from pipeline_lib.tracking.process_marks import own_mark; print(own_mark(), flush=True); sys.stdin.read()"
+OTHER = """
+import sys
+from pipeline_lib.tracking.process_marks import own_mark
+print(own_mark(), flush=True)
+sys.stdin.read()
+"""
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only numbers are compared")
 
 
