@@ -31,6 +31,7 @@ from pipeline_lib.tracking.held import Held, Told, told
 from pipeline_lib.tracking.note_delivery import deliver_note, one_line, settle_notes, skipped_if_refused
 from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
 from pipeline_lib.tracking.refusals import while_delivering
+from pipeline_lib.tracking.run_note import read_note
 from pipeline_lib.tracking.runs import BY, FINGERPRINT, HOST, PROCESS, Tracker
 
 log = logging.getLogger("tunesmith")
@@ -62,6 +63,17 @@ def settle_training(finder: Finder, held: Held, store: str | None = None) -> lis
         if held.recipe:
             _deliver_what_is_made(held, here.root, _for_here(finder, held))
     return [settle(finder, run) for run in dead]
+
+
+def settle_noted(finder: Finder, held: Held, store: str | None = None) -> list[str]:
+    """Settle a training that ended while MLflow was away as it said itself; a sentence, or nothing."""
+    here, fingerprint = _store_of(held.training, store), held.training.tags[FINGERPRINT]
+    if held.training.status != "RUNNING" or not here:
+        return []
+    work = here.root / "work" / fingerprint
+    note = read_note(work)
+    line = deliver_note(here, work, finder.uri) if note and note.status else None
+    return [line] if line else []
 
 
 def settle(finder: Finder, run: Told) -> str:
