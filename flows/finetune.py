@@ -5,10 +5,17 @@ from prefect import flow
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from tasks import steps
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
-@flow(name="finetune", flow_run_name="{recipe.name}", persist_result=False, on_crashed=[cancelled])
+@flow(
+    name="finetune",
+    flow_run_name="{recipe.name}",
+    persist_result=False,
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
+)
 def finetune(recipe: Recipe) -> RunOutcome:
     """Encode and prepare the data, initialise the model, check both, fine-tune, evaluate, and publish the result."""
     files = steps.encode(recipe)

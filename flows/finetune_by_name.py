@@ -5,10 +5,17 @@ from prefect import flow
 from flows.finetune import finetune
 from pipeline_lib.recipe_file import by_name
 from pipeline_lib.run import RunOutcome
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
-@flow(name="finetune-by-name", flow_run_name="{recipe}", persist_result=False, on_crashed=[cancelled])
+@flow(
+    name="finetune-by-name",
+    flow_run_name="{recipe}",
+    persist_result=False,
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
+)
 def finetune_by_name(recipe: str = "demo", overrides: list[str] | None = None) -> RunOutcome:
     """Run a recipe of the worker's folder of recipes ($TUNESMITH_RECIPES), with some values changed.
 

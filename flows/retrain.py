@@ -9,10 +9,17 @@ from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.look import challengers
 from tasks import gate as gates
 from tasks import steps
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
-@flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False, on_crashed=[cancelled])
+@flow(
+    name="retrain",
+    flow_run_name="{recipe.name}",
+    persist_result=False,
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
+)
 def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
     """Look at the data, train challengers, and promote one where the gate lets it through."""
     seen = gates.ask(recipe, gate)

@@ -1,7 +1,7 @@
 """What MLflow says of a training is true after an outage, however the training ended. `pytest tests/tracking`
 
-Five trainings begin side by side, lose their server in the midst, and end in their own ways; a sixth begins and ends
-while it is away. Then the server comes back, and one more run or command settles all that is left.
+Seven trainings begin side by side, lose their server in the midst, and end in their own ways; another one begins and
+ends while it is away. Then the server comes back, and one more run or command settles all that is left.
 """
 
 import csv
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import yaml
 from conftest import MOODS, PLACES
 from mlflow.tracking import MlflowClient
 from mlflow_server import MlflowServer
@@ -25,6 +27,7 @@ from pipeline_lib.run import run
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.note_delivery import deliver_note
 from pipeline_lib.tracking.run_note import NOTE, RunNote, notes, read_note
+from tasks.settle import settled as settled_hook
 
 TRAININGS = """
 import json, os, signal, sys, time, traceback
@@ -37,6 +40,7 @@ from pipeline_lib.training import finetune
 from pipeline_lib.training.step import Stepper
 from transformers import BertForSequenceClassification
 
+FLOW_RUN = "01234567-89ab-4cde-8f01-23456789abcd"
 take, answering.WAIT = Stepper.step, 0
 
 def wait_for(name):
@@ -51,7 +55,7 @@ def train(how, document):
         if number == 30:
             if how in ("term", "command", "unseen"):
                 os.kill(os.getpid(), signal.SIGTERM)
-            if how == "kill":
+            if how in ("kill", "hook"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if how == "fail":
                 raise RuntimeError("as planned")
@@ -63,7 +67,7 @@ def train(how, document):
     Stepper.step = step
     if how == "unseen":
         wait_for("the server is away")
-    run(check(document))
+    run(check(document), f"flow run {how} ({FLOW_RUN})" if how == "hook" else "a plain call")
 
 processes = {}
 for how, document in json.load(sys.stdin).items():
@@ -82,7 +86,7 @@ while processes:
     child, status = os.wait()
     Path(f"{processes.pop(child)} ended with {os.waitstatus_to_exitcode(status)}").touch()
 """
-ENDS = {"term": 143, "kill": -9, "fail": 1, "finish": 1, "unseen": 143, "command": 143}
+ENDS = {"term": 143, "kill": -9, "fail": 1, "finish": 1, "unseen": 143, "command": 143, "hook": -9}
 """How each ends, with its exit code; `finish` trains to the end, and finds nobody to publish to."""
 
 
@@ -113,12 +117,15 @@ class Scene:
         for how in ENDS:
             self.wait_for(f"{how} ended with *")
         self.wait_for("live waits")
-        self.noted = {note.recipe["name"]: note for store in ("store", "elsewhere") for _, note in self.notes(store)}
+        self.noted = {
+            note.recipe["name"]: note for store in ("store", "command", "hook") for _, note in self.notes(store)
+        }
         server.start()
         self.left = {how: self.training(how).info.status for how in (*ENDS, "live") if how != "unseen"}
 
     def document(self, how):
         """The recipe of a training; each has a seed of its own."""
+        alone = how if how in ("command", "hook") else None
         return {
             "name": how,
             "seed": 1 + [*ENDS, "live", "next"].index(how),
@@ -131,9 +138,9 @@ class Scene:
             "objective": {"kind": "text_classification"},
             "training": {"epochs": 6, "learning_rate": 5e-3, "batch_size": 4},
             "execution": {
-                "store": str(self.folder / ("elsewhere" if how == "command" else "store")),
+                "store": str(self.folder / ("store" if alone is None else alone)),
                 "tracking_uri": self.server.uri,
-                "experiment": "elsewhere" if how == "command" else "moods",
+                "experiment": alone or "moods",
                 "device": "cpu",
                 "precision": "fp32",
             },
@@ -219,11 +226,8 @@ def test_an_outage_leaves_runs_running_and_their_ends_on_disk(scene):
     assert {how: scene.code(how) for how in ENDS} == ENDS, (scene.folder / "log").read_text()
     assert set(scene.left.values()) == {"RUNNING"}
     ends = {how: note.status for how, note in scene.noted.items()}
-    assert ends == dict.fromkeys(("term", "unseen", "command"), "KILLED") | {
-        "kill": None,
-        "fail": "FAILED",
-        "live": None,
-    }
+    unsaid = dict.fromkeys(("kill", "hook", "live"))  # killed at once, or not over yet
+    assert ends == unsaid | dict.fromkeys(("term", "unseen", "command"), "KILLED") | {"fail": "FAILED"}
 
 
 def test_a_note_of_another_machine_or_boot_is_left_alone(scene):
@@ -277,11 +281,25 @@ def test_nothing_is_settled_twice(settled):
 
 def test_a_command_that_looks_into_mlflow_settles_what_a_training_had_to_say(scene):
     assert scene.statuses("command") == {"": "RUNNING", "training": "RUNNING"}
-    arguments = ["audit", "--experiment", "elsewhere", "--tracking-uri", scene.server.uri]
+    arguments = ["audit", "--experiment", "command", "--tracking-uri", scene.server.uri]
     done = CliRunner().invoke(app, arguments)
     assert "command training" in done.output
     assert scene.statuses("command") == {"": "KILLED", "training": "KILLED"}
     scene.curves_are_whole("command")
+
+
+def test_prefects_hook_settles_what_its_flow_run_could_not(scene, monkeypatch):
+    """In the process of a worker, which knows the parameters and has killed the flow's process."""
+    document, flow = scene.document("hook"), "01234567-89ab-4cde-8f01-23456789abcd"
+    (scene.folder / "recipes").mkdir()
+    (scene.folder / "recipes" / "hook.yaml").write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("TUNESMITH_RECIPES", str(scene.folder / "recipes"))
+    settled_hook(None, SimpleNamespace(id=flow.replace("0", "f"), parameters={"recipe": document}), None)
+    settled_hook(None, SimpleNamespace(id=flow, parameters={"recipe": scene.document("next")}), None)
+    assert scene.statuses("hook") == {"": "RUNNING", "training": "RUNNING"}
+    settled_hook(None, SimpleNamespace(id=flow, parameters={"recipe": "hook", "overrides": ["seed=3"]}), None)
+    assert scene.statuses("hook") == {"": "KILLED", "training": "KILLED"}
+    scene.curves_are_whole("hook")
 
 
 def test_a_rerun_goes_on_in_the_same_run(settled):
