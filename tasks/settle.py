@@ -1,5 +1,6 @@
 """A flow's hooks for a run that was cancelled or has crashed: MLflow learns of it, too."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from pipeline_lib.recipe_file import by_name
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.meter import IMPORTING
 from pipeline_lib.tracking.run_note import notes
+
+log = logging.getLogger("tunesmith")
 
 
 def settled(flow: Any, flow_run: Any, state: Any) -> None:
@@ -25,7 +28,8 @@ def settled(flow: Any, flow_run: Any, state: Any) -> None:
             with IMPORTING:
                 from pipeline_lib.tracking.note_delivery import settle_notes
 
-            settle_notes(execution.store, tracking_uri(execution), by)
+            for line in settle_notes(execution.store, tracking_uri(execution), by):
+                log.info("%-11s %s", "mlflow", line)
 
 
 def _executions(parameters: Mapping[str, Any]) -> Iterator[Execution]:

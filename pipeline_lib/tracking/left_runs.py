@@ -9,12 +9,9 @@ Runs of other machines, and of processes that this one cannot judge, are left al
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import tracking_uri
@@ -28,7 +25,7 @@ from pipeline_lib.store.store import Store, sound
 from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held, Told, told
-from pipeline_lib.tracking.note_delivery import deliver_note, one_line, settle_notes, skipped_if_refused
+from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, one_line, settle_notes, skipped_if_refused
 from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
 from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.run_note import read_note
@@ -39,29 +36,38 @@ MOST = 50
 """Runs that one run looks at: what is left waits for the next one."""
 
 
-def settle_left_runs(recipe: Recipe) -> None:
+def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[], bool] = lambda: False) -> None:
     """Settle what earlier runs have left open in a recipe's store and experiment.
 
     Trouble is logged and not raised: it must not end a run that only helps out.
+
+    Args:
+        recipe: Where to look.
+        complete: Whether to publish models that are in the store, which can take minutes; else their runs are left.
+        stopped: Asked between two runs.
     """
     try:
-        for line in _settle_all(recipe):
+        for line in _settle_all(recipe, complete):
             log.info("%-11s %s", "mlflow", line)
-    except (MlflowException, SQLAlchemyError, RecipeError, OSError) as error:
+            if stopped():
+                return
+    except Exception as error:
         log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", one_line(error))
 
 
-def settle_training(finder: Finder, held: Held, store: str | None = None) -> list[str]:
+def settle_training(finder: Finder, held: Held, store: str | None = None, complete: bool = True) -> list[str]:
     """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each."""
     dead = [run for run in held.runs if is_left(run)]
     here = _store_of(held.training, store)
     fingerprint = held.training.tags[FINGERPRINT]
     if not dead or (here and _in_work(here, fingerprint)):
         return []
+    if here and not complete and model_folder(here, fingerprint).exists():
+        return []
     if here:
         deliver_note(here, here.root / "work" / fingerprint, finder.uri)
         if held.recipe:
-            _deliver_what_is_made(held, here.root, _for_here(finder, held))
+            _deliver_what_is_made(held, here, _for_here(finder, held))
     return [settle(finder, run) for run in dead]
 
 
@@ -95,7 +101,7 @@ def is_at_work(run: Told) -> bool | None:
     return exists(run.tags.get(PROCESS, "")) if run.tags.get(HOST) == platform.node() else None
 
 
-def _settle_all(recipe: Recipe) -> Iterator[str]:
+def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
     execution = recipe.execution
     uri = tracking_uri(execution)
     yield from settle_notes(execution.store, uri)
@@ -103,10 +109,10 @@ def _settle_all(recipe: Recipe) -> Iterator[str]:
     left = _left(finder, finder.experiment(execution.experiment))
     while left:
         run = left.pop(0)
-        with skipped_if_refused(f"{run.name} {run.id[:8]}"):
+        with skipped_if_refused(uri, f"{run.name} {run.id[:8]}"):
             if held := _training_of(finder, run):
-                yield from settle_training(finder, held)
                 left = [other for other in left if other.id not in {known.id for known in held.runs}]
+                yield from settle_training(finder, held, None, complete)
             else:
                 yield settle(finder, run)
 
@@ -153,11 +159,11 @@ def _for_here(finder: Finder, held: Held) -> Recipe:
     return recipe.model_copy(update={"execution": execution})
 
 
-def _deliver_what_is_made(held: Held, root: Path, recipe: Recipe) -> None:
+def _deliver_what_is_made(held: Held, store: Store, recipe: Recipe) -> None:
     """Complete the training's run if its model is in the store, and all runs if its scores are."""
     from pipeline_lib.tracking.deliver import deliver, deliver_training
 
-    folder, by = root / "steps" / "finetune" / held.training.tags[FINGERPRINT][:16], held.training.tags[BY]
+    folder, by = model_folder(store, held.training.tags[FINGERPRINT]), held.training.tags[BY]
     try:
         model, found = _artifact(folder), lineage.of_folder(folder)
         if found.base is None or found.prepared is None:

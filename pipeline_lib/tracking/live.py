@@ -63,7 +63,7 @@ class LiveRun:
 
     def __enter__(self) -> "LiveRun":
         _wait_a_little(self.recipe)
-        self.note.write(self.work)
+        self.note.begin(self.work)
         self.thread.start()
         return self
 
@@ -132,13 +132,13 @@ class LiveRun:
         return TrainingDelivery(tracker, self.fingerprint, self.circumstances, self.queue, self.meter.windows)
 
     def _help(self) -> None:
-        """Settle what others have left open, once, now that MLflow answers."""
-        if not self.helped:
+        """Settle what others have left open, once, now that MLflow answers; what ends must not wait for it."""
+        if not self.helped and not self.ended.is_set():
             with IMPORTING:
                 from pipeline_lib.tracking.left_runs import settle_left_runs
 
             self.helped = True
-            settle_left_runs(self.recipe)
+            settle_left_runs(self.recipe, complete=False, stopped=self.ended.is_set)
 
     def _note_end(self) -> None:
         """Keep on disk how the training ended: MLflow may be away until this process is gone."""

@@ -7,15 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
-from pipeline_lib.tracking.answering import is_outage, why_silent
+from pipeline_lib.tracking.answering import why_silent
 from pipeline_lib.tracking.meter import read_windows
 from pipeline_lib.tracking.process_marks import exists, own_mark, same_kernel
 from pipeline_lib.tracking.record_queue import RecordQueue
@@ -28,21 +25,20 @@ MOST = 50
 """Notes that one run looks at: what is left waits for the next one."""
 
 
-def settle_notes(root: str, uri: str, by: str = "") -> list[str]:
+def settle_notes(root: str, uri: str, by: str = "") -> Iterator[str]:
     """Deliver the notes in a store, of those whose `by` contains the given text; in words what was done.
 
     Raises:
-        MlflowException, SQLAlchemyError, Unanswered: where MLflow does not answer.
+        MlflowException, SQLAlchemyError, Unanswered: where MLflow does not answer any more.
     """
-    store, lines = open_store(root), list[str]()
+    store = open_store(root)
     waiting = [(work, note) for work, note in notes(store.root) if note.server == server_name(uri) and by in note.by]
     if not waiting or why_silent(uri):
-        return []
+        return
     for work, note in waiting[:MOST]:
-        with skipped_if_refused(f"the training {note.fingerprint[:8]}"):
+        with skipped_if_refused(uri, f"the training {note.fingerprint[:8]}"):
             if line := deliver_note(store, work, uri):
-                lines.append(line)
-    return lines
+                yield line
 
 
 def deliver_note(store: Store, work: Path, uri: str) -> str | None:
@@ -55,13 +51,15 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
         return None
     with store.lock_if_free(work.name) as free:
         note = read_note(work) if free else None
-        if note is None or note.server != server_name(uri) or not _is_over(note) or _is_made(store, note):
+        if note is None or note.server != server_name(uri) or not _is_over(note):
+            return None
+        if model_folder(store, note.fingerprint).exists():
             return None
         recipe = _with_uri(note, uri)
         tracker = Tracker(recipe, note.by)
         known = tracker.known(note.fingerprint)
-        if known and (known.info.status == "FINISHED" or not _is_ours(note, known)):
-            remove_note(work)  # somebody went on with it, and has told MLflow or will
+        if known and _is_taken(note, known):
+            remove_note(work)
             return None
         note.holders.append([platform.node(), own_mark()])
         note.status = note.status or "KILLED"
@@ -77,14 +75,19 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
 
 
 @contextmanager
-def skipped_if_refused(what: str) -> Iterator[None]:
-    """Go on where MLflow refuses one thing: it must not keep the others from being settled, today and ever after."""
+def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
+    """Go on where one thing cannot be settled: it must not keep the others from it, today and ever after."""
     try:
         yield
-    except (MlflowException, SQLAlchemyError, RecipeError, OSError) as error:
-        if isinstance(error, Unanswered) or is_outage(error):
+    except Exception as error:
+        if why_silent(uri):
             raise
         log.info("%-11s %s cannot be settled (%s)", "mlflow", what, one_line(error))
+
+
+def model_folder(store: Store, fingerprint: str) -> Path:
+    """Where the model of a training is; if it is there, the training was finished, and only its publication was not."""
+    return store.root / "steps" / "finetune" / fingerprint[:16]
 
 
 def one_line(error: BaseException) -> str:
@@ -101,15 +104,14 @@ def _is_over(note: RunNote) -> bool:
     return note.status is not None or exists(note.mark) is False or same_kernel(note.mark)
 
 
-def _is_made(store: Store, note: RunNote) -> bool:
-    """Whether the model is in the store: then the training was finished, and only its publication was not."""
-    return (store.root / "steps" / "finetune" / note.fingerprint[:16]).exists()
+def _is_taken(note: RunNote, run: Run) -> bool:
+    """Whether somebody else, such as another machine, went on with the training, and has told MLflow its end or will.
 
-
-def _is_ours(note: RunNote, run: Run) -> bool:
-    """Whether the run was last taken by one of a note's processes, and not by another machine's."""
-    tags = run.data.tags
-    return [tags.get(HOST), tags.get(PROCESS)] in note.holders
+    A run that has failed or was killed is not: it had the same records, and gets those that it lacks.
+    """
+    holder = [run.data.tags.get(HOST), run.data.tags.get(PROCESS)]
+    taken = holder not in note.holders and not (holder[0] == platform.node() and exists(holder[1] or "") is False)
+    return run.info.status == "FINISHED" or (run.info.status == "RUNNING" and taken)
 
 
 def _last_sign(work: Path) -> int | None:

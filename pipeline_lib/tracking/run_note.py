@@ -55,6 +55,12 @@ class RunNote:
         mark, server = own_mark(), server_name(tracking_uri(recipe.execution))
         return cls(fingerprint, server, by, masked(document), circumstances, mark, [[platform.node(), mark]])
 
+    def begin(self, work: Path) -> None:
+        """Write it in place of the note of an earlier process, whose run goes on."""
+        earlier = read_note(work)
+        self.holders = [*(earlier.holders if earlier else ()), *self.holders]
+        self.write(work)
+
     def write(self, work: Path) -> None:
         """Write it whole or not at all."""
         aside = work / f".{NOTE}.{os.getpid()}"

@@ -7,6 +7,7 @@ ends while it is away. Then the server comes back, and one more run or command s
 import csv
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from pipeline_lib.recipe import check
 from pipeline_lib.run import run
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.note_delivery import deliver_note
+from pipeline_lib.tracking.process_marks import own_mark, place
 from pipeline_lib.tracking.run_note import NOTE, RunNote, notes, read_note
+from pipeline_lib.tracking.runs import HOST, PROCESS, Tracker
 from tasks.settle import settled as settled_hook
 
 TRAININGS = """
@@ -107,20 +110,23 @@ class Scene:
             rows = [(f"{text} {place}", mood) for mood, texts in MOODS.items() for text in texts for place in PLACES]
             csv.writer(file).writerows([("text", "mood"), *rows])
         self.process = self.train()
+
+    def play(self):
+        """From the outage to the server's return."""
         for how in (*ENDS, "live"):
             if how != "unseen":
                 wait_until(lambda how=how: "training" in self.runs(how))
                 wait_until(lambda how=how: "train/loss" in self.training(how).data.metrics)
                 self.wait_for(f"{how} is in its midst")
-        server.kill()
-        (folder / "the server is away").touch()
+        self.server.kill()
+        (self.folder / "the server is away").touch()
         for how in ENDS:
             self.wait_for(f"{how} ended with *")
         self.wait_for("live waits")
         self.noted = {
             note.recipe["name"]: note for store in ("store", "command", "hook") for _, note in self.notes(store)
         }
-        server.start()
+        self.server.start()
         self.left = {how: self.training(how).info.status for how in (*ENDS, "live") if how != "unseen"}
 
     def document(self, how):
@@ -150,7 +156,12 @@ class Scene:
         """Start all trainings, each in a process of its own."""
         with (self.folder / "log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "-c", TRAININGS], stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder
+                [sys.executable, "-c", TRAININGS],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
         process.stdin.write(json.dumps({how: self.document(how) for how in (*ENDS, "live")}).encode())
         process.stdin.close()
@@ -208,9 +219,12 @@ def scene(tmp_path_factory, tiny_bert):
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         patch.chdir(folder)
         scene = Scene(folder, tiny_bert, server)
-        yield scene
-        (folder / "the end").touch()
-        scene.process.wait(timeout=60)
+        try:
+            scene.play()
+            yield scene
+        finally:
+            os.killpg(scene.process.pid, signal.SIGKILL)
+            scene.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +252,9 @@ def test_a_note_of_another_machine_or_boot_is_left_alone(scene):
     replace(note, mark=other).write(work)
     assert deliver_note(open_store(str(scene.folder / "store")), work, scene.server.uri) is None
     assert read_note(work).mark == other
-    note.write(work)
+    replace(note, mark=note.mark.replace(note.mark.split()[3], "1")).write(
+        work
+    )  # of another container, for what follows
     assert scene.statuses("kill") == {"": "RUNNING", "training": "RUNNING"}
 
 
@@ -300,6 +316,33 @@ def test_prefects_hook_settles_what_its_flow_run_could_not(scene, monkeypatch):
     settled_hook(None, SimpleNamespace(id=flow, parameters={"recipe": "hook", "overrides": ["seed=3"]}), None)
     assert scene.statuses("hook") == {"": "KILLED", "training": "KILLED"}
     scene.curves_are_whole("hook")
+
+
+@pytest.mark.parametrize(
+    ("status", "holder", "noted", "goes"),
+    [
+        ("FINISHED", (platform.node(), "1 2 other"), False, True),
+        ("RUNNING", ("another machine", "1 2 other"), False, True),
+        ("RUNNING", (platform.node(), own_mark()), False, True),  # somebody is at work on it
+        ("RUNNING", (platform.node(), own_mark()), True, False),
+        ("RUNNING", (platform.node(), f"999999999 1 {place()}"), False, False),  # an earlier process, which was killed
+        ("KILLED", ("another machine", "1 2 other"), False, False),  # as it was when this machine went on with it
+    ],
+)
+def test_a_note_goes_where_somebody_else_went_on_with_the_training(recipe, tmp_path, status, holder, noted, goes):
+    note = RunNote.of(recipe, "f" * 64, "a test", {"data": []})
+    note.holders, note.status, work = ([[*holder]] if noted else []), "KILLED", tmp_path / "store" / "work" / ("f" * 64)
+    work.mkdir(parents=True)
+    note.write(work)
+    tracker = Tracker(recipe, "a test")
+    run = tracker.run("training", note.fingerprint)
+    for name, value in zip((HOST, PROCESS), holder, strict=True):
+        tracker.client.set_tag(run.info.run_id, name, value)
+    tracker.client.update_run(run.info.run_id, status=status)
+    uri = recipe.execution.tracking_uri
+    assert (deliver_note(open_store(recipe.execution.store), work, uri) is None) == goes
+    assert read_note(work) is None
+    assert tracker.client.get_run(run.info.run_id).info.status == (status if goes else "KILLED")
 
 
 def test_a_rerun_goes_on_in_the_same_run(settled):
