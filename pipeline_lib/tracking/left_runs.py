@@ -56,7 +56,12 @@ def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[]
 
 
 def settle_training(finder: Finder, held: Held, store: str | None = None, complete: bool = True) -> list[str]:
-    """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each."""
+    """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each.
+
+    The same where its process lives, and the training ended while MLflow was away.
+    """
+    if noted := settle_noted(finder, held, store):
+        return noted
     dead = [run for run in held.runs if is_left(run)]
     here = _store_of(held.training, store)
     fingerprint = held.training.tags[FINGERPRINT]
