@@ -8,10 +8,18 @@ from pipeline_lib.run import RunOutcome
 from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.names import run_name
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
-@flow(name="finetune", flow_run_name=run_name, validate_parameters=False, persist_result=False, on_crashed=[cancelled])
+@flow(
+    name="finetune",
+    flow_run_name=run_name,
+    validate_parameters=False,
+    persist_result=False,
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
+)
 @in_our_words
 @guarded
 def finetune_form(

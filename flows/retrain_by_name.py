@@ -9,6 +9,7 @@ from pipeline_lib.retrain.gate import Gate
 from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.names import run_name
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
@@ -17,7 +18,8 @@ from tasks.told import cancelled
     flow_run_name=run_name,
     validate_parameters=False,
     persist_result=False,
-    on_crashed=[cancelled],
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
 )
 @in_our_words
 @guarded

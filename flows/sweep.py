@@ -9,10 +9,17 @@ from pipeline_lib.sweep.trials import Sweep
 from tasks import trials
 from tasks.guard import guarded
 from tasks.mistakes import in_our_words
+from tasks.settle import settled
 from tasks.told import cancelled
 
 
-@flow(name="sweep", validate_parameters=False, persist_result=False, on_crashed=[cancelled])
+@flow(
+    name="sweep",
+    validate_parameters=False,
+    persist_result=False,
+    on_crashed=[cancelled, settled],
+    on_cancellation=[settled],
+)
 @in_our_words
 @guarded
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:

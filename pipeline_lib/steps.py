@@ -179,7 +179,9 @@ def publish(
     if known := receipt(recipe, store, scores):
         return known
     from pipeline_lib.tracking.deliver import deliver
+    from pipeline_lib.tracking.left_runs import settle_left_runs
 
     addresses = deliver(recipe, prepared, model, scores, base.folder, by)
     write_receipt(recipe, store, scores, addresses)
+    settle_left_runs(recipe)
     return addresses

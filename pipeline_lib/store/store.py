@@ -150,9 +150,7 @@ class Store:
     @contextmanager
     def lock(self, name: str, busy: str) -> Iterator[None]:
         """Hold a lock that the kernel frees when its holder dies; `busy` says what another holder does."""
-        path = self.root / "locks" / f"{name}.lock"
-        path.parent.mkdir(exist_ok=True)
-        lock = FileLock(path)
+        lock = self._lock(name)
         try:
             lock.acquire(timeout=1)
         except Timeout:
@@ -162,6 +160,25 @@ class Store:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def lock_if_free(self, name: str) -> Iterator[bool]:
+        """Hold a lock unless somebody else does; whether it is held."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _lock(self, name: str) -> FileLock:
+        path = self.root / "locks" / f"{name}.lock"
+        path.parent.mkdir(exist_ok=True)
+        return FileLock(path)
 
 
 def sound(folder: Path) -> dict[str, Any]:
