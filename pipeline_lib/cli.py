@@ -15,6 +15,7 @@ from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, with_prefect
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.preflight.commands import doctor
 from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.scoring.command import score
 from pipeline_lib.sweep.commands import sweep
@@ -37,7 +38,7 @@ app = typer.Typer(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
-for command in (audit, compare, reproduce, retrain, rollback, score, sweep):
+for command in (audit, compare, doctor, reproduce, retrain, rollback, score, sweep):
     app.command()(command)
 for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
     app.command(found.name)(found.load())
@@ -62,6 +63,7 @@ def run(
 ) -> None:
     """Fine-tune and evaluate one model; steps that are in the store already are reused."""
     from pipeline_lib import steps
+    from pipeline_lib.preflight import preflight
     from pipeline_lib.recipe_file import load
     from pipeline_lib.run import run as run_plain
     from pipeline_lib.summary import show
@@ -69,6 +71,7 @@ def run(
     try:
         loaded = load(recipe, overrides or [])
         steps.check(loaded)
+        preflight.require(loaded, tell=False)  # before Prefect starts; the first step makes the checks again
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
     except RecipeError as error:
         fail(error)

@@ -30,6 +30,7 @@ PLUMBING = (
     "interrupts",
     "masking",
     "mistakes",
+    "preflight",
     "progress",
     "recipe",
     "recipe_file",

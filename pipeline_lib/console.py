@@ -37,12 +37,16 @@ def with_prefect(name: str) -> Callable[..., Any]:
     """The flow of an entry point's name: this package never imports Prefect.
 
     Where its server is embedded, it starts meanwhile; what a training needs is imported as long as it does not answer.
+    Raises RecipeError where the environment names a server that cannot be used.
     """
+    from pipeline_lib.preflight.prefect_api import refuse_silent_prefect
+
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail on a busy machine
+    refuse_silent_prefect()
     embedded = _loaded("embedded")()
     flow: Callable[..., Any] = _loaded(name)
     embedded.hand_over()

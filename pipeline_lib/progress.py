@@ -1,4 +1,4 @@
-"""How a run is told: a bar on a terminal, plain lines in a log."""
+"""A progress bar on a terminal, plain lines in a log."""
 
 import logging
 import sys
@@ -28,7 +28,7 @@ class Bar:
             self.rich.update(self.task, completed=self.done, note=note)
         elif time.monotonic() - self.said > EVERY:
             self.said = time.monotonic()
-            log.info("%s %d/%d %s", self.what, self.done, self.total, note)
+            log.info("%-11s %d of %d %s", self.what, self.done, self.total, note)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

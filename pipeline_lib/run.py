@@ -9,7 +9,8 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.loop import Watch
+    from pipeline_lib.sweep.pruning import Judge
+    from pipeline_lib.training.progress import Show
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class RunOutcome:
         return self.scores.folder / "report.html"
 
 
-def run(recipe: Recipe, by: str = "a plain call", judge: "Watch | None" = None) -> RunOutcome:
+def run(
+    recipe: Recipe, by: str = "a plain call", judge: "Judge | None" = None, show: "Show | None" = None
+) -> RunOutcome:
     """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
 
     Raises Pruned where `judge` sees no hope in the training.
@@ -38,6 +41,6 @@ def run(recipe: Recipe, by: str = "a plain call", judge: "Watch | None" = None) 
     data = steps.prepare(recipe, files, by)
     start = steps.initialise(recipe, data, by)
     found = steps.checks(recipe, data, start, by)
-    model = steps.finetune(recipe, data, start, by, judge)
+    model = steps.finetune(recipe, data, start, by, judge, show)
     scores = steps.evaluate(recipe, data, found, model, by)
     return RunOutcome(data, start, found, model, scores, steps.publish(recipe, data, model, scores, by))

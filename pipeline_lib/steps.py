@@ -20,6 +20,7 @@ from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
+from pipeline_lib.preflight import preflight
 from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
@@ -27,7 +28,8 @@ from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking import answering
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.loop import Watch
+    from pipeline_lib.sweep.pruning import Judge
+    from pipeline_lib.training.progress import Show
 
 log = logging.getLogger("tunesmith")
 
@@ -38,11 +40,17 @@ def check(recipe: Recipe) -> None:
     execution = recipe.execution
     if execution.when_mlflow_is_down == "fail":
         answering.wait_for_mlflow(execution, answering.WAIT)
-    locate(recipe.model)
+    check_inputs(recipe)
     if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 
         accelerator(execution)
+
+
+@in_errors()
+def check_inputs(recipe: Recipe) -> None:
+    """Raise RecipeError where the base model, a file or a column is not there."""
+    locate(recipe.model)
     files = {split: recipe.data.source.files(split) for split in SPLITS}
     refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
     held_in = "test" if files["test"] else "train"
@@ -56,6 +64,7 @@ def check(recipe: Recipe) -> None:
 def encode(recipe: Recipe, by: str = "a plain call", spread: Spread = here) -> Encoded:
     """A shard for each source file, so that a new file is the only one encoded; `spread` decides who encodes them."""
     check(recipe)
+    preflight.require(recipe)
     return encode_files(recipe, fetch(recipe, by), by, spread)
 
 
@@ -101,11 +110,17 @@ def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a p
 
 @in_errors()
 def finetune(
-    recipe: Recipe, prepared: Artifact, initial: Artifact, by: str = "a plain call", judge: "Watch | None" = None
+    recipe: Recipe,
+    prepared: Artifact,
+    initial: Artifact,
+    by: str = "a plain call",
+    judge: "Judge | None" = None,
+    show: "Show | None" = None,
 ) -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains.
 
-    Raises Pruned, with a checkpoint kept, where `judge` sees no hope.
+    `show` is called every few seconds with how the training stands. Raises Pruned, with a checkpoint kept, where
+    `judge` sees no hope.
     """
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
@@ -116,14 +131,19 @@ def finetune(
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.launch import launch_finetuned
+        from pipeline_lib.training.progress import TrainingProgress
 
         given, work = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = kept_trunk(recipe, prepared, initial, base, by)
-            with LiveRun(recipe, step.fingerprint, by, work, judge) as watch:
+            with (
+                TrainingProgress(recipe, show) as progress,
+                LiveRun(recipe, step.fingerprint, by, work, judge) as live,
+            ):
+                watch = progress.counting(live, lambda: live.page)
                 train(recipe, given._replace(kept=kept), work, watch, folder)
-        return watch.facts()
+        return live.facts()
 
     return told(store.ensure(step, make, by))
 
@@ -159,7 +179,9 @@ def publish(
     if known := receipt(recipe, store, scores):
         return known
     from pipeline_lib.tracking.deliver import deliver
+    from pipeline_lib.tracking.left_runs import settle_left_runs
 
     addresses = deliver(recipe, prepared, model, scores, base.folder, by)
     write_receipt(recipe, store, scores, addresses)
+    settle_left_runs(recipe)
     return addresses

@@ -12,6 +12,7 @@ from pipeline_lib.data.encode import Encoded
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.artifact import Artifact
+from tasks.progress import ProgressArtifact
 from tasks.retries import can_pass
 from tasks.runners import task_runner
 from tasks.shards import mapped
@@ -62,7 +63,7 @@ def checks(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
 @step
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
     """Train, going on from a checkpoint where there is one."""
-    return told(steps.finetune(recipe, prepared, initial, by()))
+    return told(steps.finetune(recipe, prepared, initial, by(), show=ProgressArtifact(recipe.name)))
 
 
 @step

@@ -45,8 +45,13 @@ def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:
     head, *rows = score_rows(told)
     places = "\n".join(f"- {_linked(what, address)}" for what, address in addresses.items())
     text = f"In MLflow:\n\n{places}\n\nOn {told['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n"
-    key = f"scores-{re.sub('[^a-z0-9]+', '-', name.lower())}"  # the page of a key shows a recipe's scores over time
+    key = artifact_key("scores", name)
     create_markdown_artifact(text, key=key, description="Scores, and where to look at the run in MLflow")
+
+
+def artifact_key(kind: str, recipe_name: str) -> str:
+    """Prefect's key for artifacts of one kind and recipe: its page shows them over time."""
+    return f"{kind}-{re.sub('[^a-z0-9]+', '-', recipe_name.lower())}"
 
 
 def _linked(what: str, address: str) -> str:

@@ -16,6 +16,7 @@ from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.links import links, trial_places
 from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial
+from tasks.progress import ProgressArtifact
 from tasks.runners import task_runner
 from tasks.steps import step
 from tasks.told import by
@@ -24,7 +25,7 @@ from tasks.told import by
 @task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
 def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
     """Fine-tune and evaluate one recipe; what the store has is reused, what has no hope is stopped early."""
-    outcome = run_trial(each, by, study)
+    outcome = run_trial(each, by, study, ProgressArtifact(each.recipe.name))
     if isinstance(outcome, Pruned):
         name, message = "Stopped early", str(outcome)
     else:

@@ -441,7 +441,7 @@ MISTAKES = {
     ),
     "store that is a file": (
         ["execution.store=moods.csv"],
-        "execution.store = 'moods.csv': cannot be made (…File exists…). Name a writable folder.",
+        "execution.store = 'moods.csv': is a file. Name a folder.",
     ),
 }
 

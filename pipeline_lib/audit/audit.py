@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline_lib.audit.chain import chain, lines
 from pipeline_lib.audit.disagreements import Finding, findings, left_running
-from pipeline_lib.audit.repair import is_dead, repair, settle
+from pipeline_lib.audit.repair import repair
 from pipeline_lib.audit.training_data import SourceChange, record_findings, source_changes
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held
+from pipeline_lib.tracking.left_runs import is_left, settle, settle_noted
 
 
 @dataclass
@@ -66,9 +67,11 @@ class Audit:
 def audited(uri: str, target: str | None, experiment: str, store: str | None, mend: bool) -> Audit:
     """Look into the training of a run or model, or into all of an experiment; raises RecipeError where it is not."""
     finder, report = Finder(uri), Audit()
-    if mend:
-        report.repaired = [line for held in _held(finder, target, experiment) for line in repair(finder, held, store)]
     trainings = _held(finder, target, experiment)
+    settled = repair if mend else settle_noted  # a training's own last words are no repair
+    report.repaired = [line for held in trainings for line in settled(finder, held, store)]
+    if report.repaired:
+        trainings = _held(finder, target, experiment)
     for held in trainings:
         report.chains.append(chain(held))
         report.found.append([*findings(held, store), *record_findings(held)])
@@ -76,8 +79,8 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, me
     if target is None:
         known = {run.id for held in trainings for run in held.runs}
         strays = [run for run in finder.runs(finder.experiment(experiment)) if run.id not in known]
-        report.repaired += [settle(finder, run) for run in strays if mend and is_dead(run)]
-        report.strays = [found for run in strays if not (mend and is_dead(run)) and (found := left_running(run))]
+        report.repaired += [settle(finder, run) for run in strays if mend and is_left(run)]
+        report.strays = [found for run in strays if not (mend and is_left(run)) and (found := left_running(run))]
     return report
 
 

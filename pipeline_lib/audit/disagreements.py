@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.held import Held, Told
-from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED, process_mark
+from pipeline_lib.tracking.left_runs import is_at_work
+from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED
 from pipeline_lib.tracking.scores import named_scores
 
 AGREE = {
@@ -52,14 +52,14 @@ def left_running(run: Told) -> Finding | None:
     """A run that MLflow calls RUNNING and whose process is gone, or cannot be seen from here."""
     if run.status != "RUNNING":
         return None
-    host, process = run.tags.get(HOST), run.tags.get(PROCESS, "")
-    if host != platform.node() or not process:
-        return Finding(
-            _run(run), f"is RUNNING on {host or 'another machine'}, and only there can be seen if it is", False
-        )
-    pid = process.split()[0]
-    if process_mark(int(pid)) == process:
+    host, alive = run.tags.get(HOST), is_at_work(run)
+    if alive:
         return None
+    if alive is None:
+        return Finding(
+            _run(run), f"is RUNNING on {host or 'another machine'}, and from here nobody can see if it still is", False
+        )
+    pid = run.tags[PROCESS].split()[0]
     return Finding(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
 
 

@@ -63,7 +63,7 @@ def encode_files(recipe: Recipe, base: Artifact, by: str, spread: Spread) -> Enc
     )
     waiting, failed = _missing(open_store(recipe.execution.store), files), {}
     if waiting:
-        with bar("encoding files", len(files), len(files) - len(waiting)) as shown:
+        with bar("encode", len(files), len(files) - len(waiting)) as shown:
             for each, error in spread(_from_anywhere(recipe), base, waiting, by):
                 if error:
                     failed[each.file] = error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import in_errors
 from pipeline_lib.plan.plan import plan
+from pipeline_lib.preflight import preflight
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain import record
 from pipeline_lib.retrain.decide import Decision
@@ -45,6 +46,7 @@ def challengers(recipe: Recipe, gate: Gate) -> list[Recipe]:
 def ask(recipe: Recipe, gate: Gate) -> Look:
     """The champion, and whether there is nothing to do: asked of the plan and the registry, so that nothing is made."""
     gate.check(recipe)
+    preflight.require(recipe, tell=False)
     registry = registry_of(recipe, gate)
     champion = registry.champion()
     _refuse_stranger(recipe, gate, champion)
@@ -108,7 +110,8 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
         few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"
         rows_note = few if found.rows < gate.drift.least_rows else ""
         log.warning(
-            "The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if that is unexpected",
+            "%-11s The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if this is wrong",
+            "drift",
             f"{found.rows:,}",
             rows_note,
             "; ".join(warnings),

@@ -62,6 +62,16 @@ class Objects:
         with suppress(FileNotFoundError):
             self._ask(lambda: self.fs.rm_file(self._path(name)))
 
+    def probe(self) -> None:
+        """Write, read and remove a small object; raises RecipeError where one of these is refused."""
+        name, data = f"probe-{uuid.uuid4().hex}", b"written by tunesmith to see whether it may"
+        self.write(name, data)
+        read = self.read(name)
+        self.remove(name)
+        if read != data:
+            problem = "does not give back what was written to it"
+            raise RecipeError("execution.store", self.shown, problem, "Look at its server")
+
     def _connect(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs  # a store on a local disk needs no driver
 
@@ -134,7 +144,7 @@ class Objects:
         raise AssertionError("the last attempt returns or raises")
 
     def _judge(self, error: Exception, last: bool) -> None:
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
             problem, mend = f"does not let us in ({self._told(error)})", "Check the credentials and what they allow"
             raise RecipeError("execution.store", self.shown, problem, mend) from None
         if isinstance(error, (FileNotFoundError, FileExistsError)):  # an answer, not a failure

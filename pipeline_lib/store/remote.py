@@ -40,13 +40,20 @@ def open_store(root: str) -> Store:
     return RemoteStore(root) if "://" in root else Store(root)
 
 
+def local_folder(root: str) -> Path:
+    """Where the store at a folder or a URL keeps artifacts, locks and checkpoints on this machine."""
+    if "://" not in root:
+        return Path(root).absolute()
+    home = Path(os.environ.get("TUNESMITH_CACHE") or Path.home() / ".cache" / "tunesmith")
+    return home.absolute() / sha256(root.rstrip("/").encode()).hexdigest()[:16]
+
+
 class RemoteStore(Store):
     """The local store of this machine, and under a URL what all machines share. Whoever publishes first is right."""
 
     def __init__(self, url: str):
         self.objects = Objects(url)
-        home = Path(os.environ.get("TUNESMITH_CACHE") or Path.home() / ".cache" / "tunesmith")
-        super().__init__(home / sha256(url.rstrip("/").encode()).hexdigest()[:16])
+        super().__init__(local_folder(url))
 
     def _settle(self, step: Step, make: Make, by: str) -> Artifact:
         """Fetch, make or bring there what is missing, until this machine and the remote hold the same bytes."""
@@ -119,7 +126,7 @@ class RemoteStore(Store):
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             aside = set_aside(self.root, folder)
-            text = "%s %s was published first by another machine, with other bytes: those are used, ours are in %s"
+            text = "%-11s %s was published first by another machine, with other bytes: those are used, ours are in %s"
             log.warning(text, step.name, step.fingerprint[:8], aside)
         return folder
 
@@ -137,7 +144,7 @@ class RemoteStore(Store):
         if self.objects.read(f"{_prefix(step)}/{MANIFEST}") == manifest:  # else another machine has mended it
             self.objects.remove(f"{_prefix(step)}/{MANIFEST}")
         where = f"{self.objects.shown}/{aside}"
-        log.warning("%s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
+        log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
 
 
 def _prefix(step: Step) -> str:

@@ -59,7 +59,7 @@ class Store:
 
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
-        with in_words(self.root), self.lock(step.fingerprint, f"{step.name} is being made"):
+        with in_words(self.root), self.lock(step.fingerprint, f"{step.name:<11} is being made"):
             artifact = self._settle(step, make, by)
             shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)  # also after a kill just here
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
@@ -145,14 +145,12 @@ class Store:
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:
         aside = set_aside(self.root, folder)
-        log.warning("%s %s is damaged (%s): set aside in %s", folder.parent.name, folder.name[:8], damage, aside)
+        log.warning("%-11s %s is damaged (%s): set aside in %s", folder.parent.name, folder.name[:8], damage, aside)
 
     @contextmanager
     def lock(self, name: str, busy: str) -> Iterator[None]:
         """Hold a lock that the kernel frees when its holder dies; `busy` says what another holder does."""
-        path = self.root / "locks" / f"{name}.lock"
-        path.parent.mkdir(exist_ok=True)
-        lock = FileLock(path)
+        lock = self._lock(name)
         try:
             lock.acquire(timeout=1)
         except Timeout:
@@ -162,6 +160,25 @@ class Store:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def lock_if_free(self, name: str) -> Iterator[bool]:
+        """Hold a lock unless somebody else does; whether it is held."""
+        lock = self._lock(name)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _lock(self, name: str) -> FileLock:
+        path = self.root / "locks" / f"{name}.lock"
+        path.parent.mkdir(exist_ok=True)
+        return FileLock(path)
 
 
 def sound(folder: Path) -> dict[str, Any]:

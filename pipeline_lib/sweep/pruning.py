@@ -22,6 +22,8 @@ from pipeline_lib.training.validation import watched
 if TYPE_CHECKING:
     import optuna
 
+    from pipeline_lib.training.progress import Show
+
 log = logging.getLogger("tunesmith")
 STARTUP = 3
 """Trials that must have ended before the median counts: Optuna's own five are more than many sweeps have."""
@@ -54,7 +56,7 @@ class Study:
 
 
 class Judge:
-    """Reports a training's validation scores to the study, and says why it has no hope; a `Watch` of the training."""
+    """Reports a training's validation scores to the study, and says why it has no hope."""
 
     def __init__(self, study: Study, recipe: Recipe):
         self.study, self.metric = study, watched(recipe)[0]
@@ -95,16 +97,16 @@ class Judge:
             self.opened.tell(self.trial, state=TrialState.PRUNED)
 
 
-def run_trial(trial: Trial, by: str, study: Study | None) -> RunOutcome | Pruned:
+def run_trial(trial: Trial, by: str, study: Study | None, show: "Show | None" = None) -> RunOutcome | Pruned:
     """Run a trial to its end, or to where its training was ended early."""
     if study is None:
-        return run(trial.recipe, by)
+        return run(trial.recipe, by, show=show)
     judge = Judge(study, trial.recipe)
     try:
-        outcome = run(trial.recipe, by, judge)
+        outcome = run(trial.recipe, by, judge, show)
     except Pruned as pruned:
         judge.end(complete=False)
-        log.info("%s stopped early: %s", trial.recipe.name, pruned)
+        log.info("%-11s %s stopped early: %s", "finetune", trial.recipe.name, pruned)
         return pruned
     judge.end(complete=True)
     return outcome

@@ -10,6 +10,7 @@ from pipeline_lib.data.pool import one_by_one
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.masking import in_errors
+from pipeline_lib.preflight import preflight
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.artifact import Artifact
@@ -41,6 +42,8 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     for trial in planned:
         steps.check(trial.recipe)
     refuse_unjudged(planned, settings)
+    for recipe in {trial.recipe.execution: trial.recipe for trial in planned}.values():
+        preflight.require(recipe, tell=False)
     return planned
 
 

@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from pipeline_lib.errors import Unanswered
+from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked, without_password
 
@@ -48,6 +48,12 @@ def is_outage(error: BaseException) -> bool:
         page = "response body: '<" in str(error).lower()  # a proxy's HTML: MLflow itself answers in JSON
         return status >= 500 or status == 429 or (page and status not in (401, 403))
     return isinstance(error, (OSError, OperationalError, InterfaceError))
+
+
+def deleted_experiment(name: str, experiment_id: object) -> RecipeError:
+    """The error for an experiment that was deleted: its name stays taken, and it takes no runs."""
+    restore = f"Restore it (`mlflow experiments restore --experiment-id {experiment_id}`) or name another"
+    return RecipeError("execution.experiment", name, "was deleted in MLflow", restore)
 
 
 def _why_no_http(uri: str) -> str | None:

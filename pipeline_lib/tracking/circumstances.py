@@ -100,9 +100,12 @@ class FlowRun(NamedTuple):
 
     @property
     def page(self) -> str | None:
-        """Where people look at it: $PREFECT_UI_URL, else where a server serves its pages beside its API."""
+        """Where people look at it: under $PREFECT_UI_URL, else where a server serves its pages beside its API."""
         pages = os.environ.get("PREFECT_UI_URL") or (self.api and self.api.removesuffix("/api"))
-        return f"{masked(pages).rstrip('/')}/runs/flow-run/{self.id}" if pages else None
+        if not pages:
+            return None
+        version = "" if "prefect.cloud" in pages else "/v2"  # else a server shows its old pages
+        return f"{masked(pages).rstrip('/')}{version}/runs/flow-run/{self.id}"
 
 
 def flow_run(by: str) -> FlowRun | None:

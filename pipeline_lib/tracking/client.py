@@ -17,6 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline_lib.masking import mask_record
 from pipeline_lib.tracking.database import prepare_database
+from pipeline_lib.tracking.driver import check_driver
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs each table that it creates
 for handler in logging.getLogger("mlflow").handlers:
@@ -82,9 +83,10 @@ def connect(uri: str) -> MlflowClient:
     Calls that collide with those of another process are repeated.
 
     Raises:
-        RecipeError: where the SQLite database cannot be used.
+        RecipeError: where the SQLite database cannot be used, or the driver of another database is missing.
     """
     prepare_database(uri)
+    check_driver(uri)
     client = MlflowClient(uri)
     for name in REPEATED:
         setattr(client, name, repeated(getattr(client, name)))

@@ -170,7 +170,7 @@ def _wait_for_others(path: Path) -> None:
             problem = f"is open in another process ({user}), which does not complete its tables"
             raise RecipeError(FIELD, f"sqlite:///{path}", problem, "Stop that process, then run again")
         if not told:
-            log.info("%s is being created by another process (%s): waiting for it", path.name, user)
+            log.info("%-11s %s is being created by another process (%s): waiting for it", "mlflow", path.name, user)
         told = True
         time.sleep(0.5)
 
@@ -192,7 +192,9 @@ def _set_aside(path: Path) -> None:
     for end in ("", *SIDE_FILES):
         with suppress(FileNotFoundError):
             os.rename(f"{path}{end}", path.with_name(f"{name}{end}"))
-    log.warning("%s was left half created and holds no runs: it is created anew, the old file is %s", path, name)
+    log.warning(
+        "%-11s %s was left half created, without runs: it is created anew, the old file is %s", "mlflow", path, name
+    )
 
 
 def _create(path: Path) -> None:

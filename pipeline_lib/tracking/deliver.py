@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 
-from pipeline_lib.execution import tracking_uri
 from pipeline_lib.export.lineage import manifests_read
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
-from pipeline_lib.tracking.experiment import TRAINED_PARAMETERS, run_address
+from pipeline_lib.tracking.experiment import TRAINED_PARAMETERS, run_page
 from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.scores import log_scores
@@ -50,7 +49,7 @@ def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Arti
     tracker.finish(around.info.run_id)
     tracker.finish(parent)
     shown = {"run": around, "training": training, "evaluation": evaluation}
-    return {name: _address(tracker.recipe, run) for name, run in shown.items()} | {"model": training.data.tags[MODEL]}
+    return {name: run_page(tracker.recipe, run) for name, run in shown.items()} | {"model": training.data.tags[MODEL]}
 
 
 def deliver_training(
@@ -114,9 +113,3 @@ def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
     rows = pq.read_table(scores.folder / "predictions.parquet").slice(0, 1).to_pylist()
     told = {name: row[name] for row in rows for name in asked if row.get(name) is not None}
     return told if all(name in told for name, required in asked.items() if required) else {}
-
-
-def _address(recipe: Recipe, run: Run) -> str:
-    uri = masked(tracking_uri(recipe.execution))
-    page = run_address(run.info.experiment_id, run.info.run_id)
-    return f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"{run.info.run_id} in {uri}"

@@ -9,12 +9,15 @@ import json
 import time
 from typing import Any
 
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
 
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import tracking_uri
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.answering import deleted_experiment
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
 """What an experiment holds; only MLflow's pages know this tag, its Python code does not."""
@@ -34,11 +37,8 @@ def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
     Raises RecipeError for one that was deleted.
     """
     experiment = client.get_experiment_by_name(name) or _create(client, name)
-    if experiment.lifecycle_stage == "deleted":  # its name stays taken, and it takes no runs
-        restore = (
-            f"Restore it (`mlflow experiments restore --experiment-id {experiment.experiment_id}`) or name another"
-        )
-        raise RecipeError("execution.experiment", name, "was deleted in MLflow", restore)
+    if experiment.lifecycle_stage == "deleted":
+        raise deleted_experiment(name, experiment.experiment_id)
     experiment_id = str(experiment.experiment_id)
     for tag, value in _tags(experiment_id, main_metric).items():
         if tag not in experiment.tags:  # what people have changed stays as they want it
@@ -55,6 +55,13 @@ def view_address(experiment_id: str, main_metric: str) -> str:
 def run_address(experiment_id: str, run_id: str, part: str = "") -> str:
     """A link to a run's page or a `part` of it, relative to MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}{part}?{MODE}"
+
+
+def run_page(recipe: Recipe, run: Run) -> str:
+    """A run's page where MLflow is a server, else its id and the database, which has no pages."""
+    uri = masked(tracking_uri(recipe.execution))
+    page = run_address(run.info.experiment_id, run.info.run_id)
+    return f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"{run.info.run_id} in {uri}"
 
 
 def model_address(experiment_id: str, model: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 
 from mlflow.exceptions import MlflowException
 
@@ -64,7 +65,7 @@ class Finder:
             problem = f"leads to no training in {self.shown} ({masked(str(error)).splitlines()[0][:200]})"
             mend = "`tunesmith audit` lists the runs; --tracking-uri says in which MLflow"
             raise RecipeError("RUN|MODEL", target, problem, mend) from None
-        return self._held(run, self.runs(run.experiment))
+        return self._held_alone(run)
 
     def _towards_training(self, run: Told) -> Told:
         if TRAINING in run.tags:
@@ -91,6 +92,13 @@ class Finder:
         )
         registered = get(name, which)
         return registered.run_id or self._run_of(registered.source)
+
+    def _held_alone(self, training: Told) -> Held:
+        """A training with what belongs to it, without a list of the whole experiment."""
+        mine = self.runs(training.experiment, f"tags.`{TRAINING}` = '{training.id}'")
+        around = {parent for run in (training, *mine) if (parent := run.tags.get(PARENT))}
+        parents = [run for run in map(self.client.get_run, around) if run.info.lifecycle_stage == "active"]
+        return Held(self.client, training, sorted(map(told, parents), key=attrgetter("began")), mine)
 
     def _held(self, training: Told, runs: Sequence[Told]) -> Held:
         mine = [run for run in runs if run.tags.get(TRAINING) == training.id]

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,15 @@ from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking import answering
 from pipeline_lib.tracking.circumstances import circumstances
-from pipeline_lib.tracking.meter import IMPORTING, Meter, records
+from pipeline_lib.tracking.meter import IMPORTING, Meter
 from pipeline_lib.tracking.record_queue import RecordQueue
+from pipeline_lib.tracking.run_note import MEASURED, RECORDS, RunNote, remove_note
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from pipeline_lib.tracking.runs import Tracker
-    from pipeline_lib.training.loop import Watch
+    from pipeline_lib.sweep.pruning import Judge
+    from pipeline_lib.tracking.training_delivery import TrainingDelivery
 
 log = logging.getLogger("tunesmith")
 PAUSE = 1.0
@@ -37,14 +39,16 @@ class LiveRun:
     """Shows a training in MLflow as it goes, from a thread of its own: training waits for nothing.
 
     The thread tries again for as long as the training runs; until then records wait in a file in `work`, a folder that
-    outlives a kill. `judge` answers in place of this watch.
+    outlives a kill. What cannot be delivered before the process ends, other runs deliver: see `left_runs.py`. The
+    thread does so for those before it. `judge` answers in place of this watch.
     """
 
-    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Watch | None" = None):
+    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Judge | None" = None):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
         self.judge = judge
-        self.circumstances, self.meter = circumstances(recipe), Meter(work / "measured.jsonl")
-        self.queue = RecordQueue(work / "records.jsonl")
+        self.circumstances, self.meter = circumstances(recipe), Meter(work / MEASURED)
+        self.queue, self.work = RecordQueue(work / RECORDS), work
+        self.note = RunNote.of(recipe, fingerprint, by, self.circumstances)
         self.settled: str | None = None
         """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
         self.pruned: str | None = None
@@ -52,17 +56,22 @@ class LiveRun:
         self.begun = threading.Event()
         """Set by the first record: importing MLflow takes seconds, and would hold up the imports of the training."""
         self.ended, self.given_up = threading.Event(), threading.Event()
-        self.connected: tuple[Tracker, Run] | None = None
+        self.connected: TrainingDelivery | None = None
+        self.page: str | None = None
+        """The training run's page, once a server has one."""
+        self.helped = False
+        """Whether the runs that others have left open were looked for."""
         self.away_since: float | None = None
         inside = contextvars.copy_context()  # by which Prefect knows whose log lines these are
         self.thread = threading.Thread(target=inside.run, args=(self._work,), name="mlflow", daemon=True)
 
     def __enter__(self) -> "LiveRun":
         _wait_a_little(self.recipe)
+        self.note.begin(self.work)
         self.thread.start()
         return self
 
-    def __call__(self, records: Sequence[dict[str, Any]]) -> str | None:
+    def __call__(self, records: Sequence[dict[str, Any]], steps: int) -> str | None:
         """Take new records of the history; the judge's answer."""
         self.meter.count(records)
         self.queue.append(records)
@@ -78,6 +87,7 @@ class LiveRun:
             self.settled, self.pruned = "KILLED", str(error)
         elif kind is not None:  # Ctrl-C, SIGTERM and an orchestrator's cancellation are no Exceptions
             self.settled = "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self._note_end()
         self.meter.finish()
         self.ended.set()
         self.begun.set()
@@ -92,11 +102,12 @@ class LiveRun:
             last = self.ended.is_set()  # asked first: what was queued before the end is delivered below
             try:
                 self._deliver(last)
+                self._help()
                 pause = PAUSE
             except Exception as error:  # whatever MLflow's trouble is, it must not end a training
                 self.connected = None  # an attempt may have been half accepted: MLflow is asked what it has
                 if not (isinstance(error, Unanswered) or answering.is_outage(error)):
-                    log.warning("MLflow refuses (%s): training goes on without live curves", masked(str(error))[:300])
+                    log.warning("%-11s MLflow refuses (%s): no live curves", "finetune", masked(str(error))[:300])
                     return
                 self._tell_outage(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -108,61 +119,62 @@ class LiveRun:
         """Bring MLflow everything that waits; the state too, if the training has ended."""
         if reason := answering.why_silent(tracking_uri(self.recipe.execution)):  # its client would try for minutes
             raise Unanswered("execution.tracking_uri", None, reason, "Start it")
-        tracker, run = self.connected or self._connect()
+        delivery = self.connected or self._connect()
         self._tell_return()
-        self._send(tracker, run)
-        self.connected = tracker, run
+        delivery.send(self.given_up.is_set)
+        self.connected = delivery
         if last and self.settled:
-            self._settle(tracker, run, self.settled)
+            delivery.settle(self.settled, self.pruned, self.note.ended_at)
+            remove_note(self.work)
 
-    def _connect(self) -> "tuple[Tracker, Run]":
+    def _connect(self) -> "TrainingDelivery":
         with IMPORTING:
-            from pipeline_lib.tracking.describe import describe
-            from pipeline_lib.tracking.runs import DELIVERED, Tracker
+            from pipeline_lib.tracking.runs import Tracker
+            from pipeline_lib.tracking.training_delivery import TrainingDelivery
 
         tracker = Tracker(self.recipe, self.by)
-        run = tracker.run("training", self.fingerprint)
-        tracker.reopen(run)
-        describe(tracker, run, self.circumstances)
-        self.delivered = int(tracker.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
-        self.measured = 0
-        self.queue.rewind()
-        self.queue.skip_to(self.delivered)
-        return tracker, run
+        delivery = TrainingDelivery(tracker, self.fingerprint, self.circumstances, self.queue, self.meter.windows)
+        self._tell_page(delivery.run)
+        return delivery
 
-    def _send(self, tracker: "Tracker", run: "Run") -> None:
-        from pipeline_lib.tracking.runs import BATCH
+    def _help(self) -> None:
+        """Settle what others have left open, once, now that MLflow answers; what ends must not wait for it."""
+        if not self.helped and not self.ended.is_set():
+            with IMPORTING:
+                from pipeline_lib.tracking.left_runs import settle_left_runs
 
-        while waiting := self.queue.take(BATCH):
-            if self.given_up.is_set():
-                return
-            tracker.add_counted(run, waiting, self.delivered + len(waiting))
-            self.delivered += len(waiting)
-        windows = self.meter.windows[self.measured :]
-        tracker.add(run, records(windows))
-        self.measured += len(windows)
+            self.helped = True
+            settle_left_runs(self.recipe, complete=False, stopped=self.ended.is_set)
 
-    def _settle(self, tracker: "Tracker", run: "Run", status: str) -> None:
-        from pipeline_lib.tracking.runs import PARENT, PRUNED
+    def _note_end(self) -> None:
+        """Keep on disk how the training ended: MLflow may be away until this process is gone."""
+        if self.settled:
+            self.note.status, self.note.pruned = self.settled, self.pruned
+            self.note.ended_at = int(time.time() * 1000)
+            with suppress(OSError):  # a full disk must not take the place of the error that ends the training
+                self.note.write(self.work)
 
-        for run_id in (run.info.run_id, run.data.tags[PARENT]):
-            if self.pruned:
-                tracker.client.set_tag(run_id, PRUNED, self.pruned)
-            tracker.finish(run_id, status)
+    def _tell_page(self, run: "Run") -> None:
+        """Log where to follow the training, once; a database has no pages."""
+        from pipeline_lib.tracking.experiment import run_page
+
+        if self.page is None and (page := run_page(self.recipe, run)).startswith("http"):
+            self.page = page
+            log.info("%-11s follow it in MLflow: %s", "finetune", page)
 
     def _tell_outage(self, error: Exception) -> None:
         """Log the beginning of an outage, once."""
         if self.away_since is None:
             self.away_since = time.monotonic()
             reason = error.problem if isinstance(error, Unanswered) else masked(str(error)).partition("\n")[0][:300]
-            log.warning("MLflow does not answer (%s): training goes on, its curves follow when it is back", reason)
+            log.warning("%-11s MLflow does not answer (%s): training goes on, its curves follow", "finetune", reason)
 
     def _tell_return(self) -> None:
         """Log the end of an outage, once."""
         if self.away_since is not None:
             seconds, self.away_since = time.monotonic() - self.away_since, None
             waiting = self.queue.length - self.queue.taken
-            log.info("MLflow is back after %.0f s: delivering %d records that waited", seconds, waiting)
+            log.info("%-11s MLflow is back after %.0f s: delivering %d records", "finetune", seconds, waiting)
 
 
 def _wait_a_little(recipe: Recipe) -> None:
@@ -170,7 +182,7 @@ def _wait_a_little(recipe: Recipe) -> None:
     uri = tracking_uri(recipe.execution)
     if not (reason := answering.why_silent(uri)):
         return
-    log.warning("MLflow does not answer (%s): waiting up to %.0f s for it", reason, answering.WAIT)
+    log.warning("%-11s MLflow does not answer (%s): waiting %.0f s for it", "finetune", reason, answering.WAIT)
     try:
         answering.wait_for_mlflow(recipe.execution, answering.WAIT)
     except Unanswered:

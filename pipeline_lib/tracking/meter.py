@@ -35,7 +35,7 @@ class Meter:
     def __init__(self, kept: Path):
         self.kept = kept
         cut_torn_line(kept)
-        self.windows = list(_read(kept))
+        self.windows = list(read_windows(kept))
         self.counts, self.step, self.began = Counter[str](), 0, 0.0
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self._work, name="meter", daemon=True)
@@ -129,7 +129,8 @@ def _peak() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
 
 
-def _read(kept: Path) -> Iterator[dict[str, Any]]:
+def read_windows(kept: Path) -> Iterator[dict[str, Any]]:
+    """The windows that a meter has kept, as it closed them."""
     if kept.exists():
         for line in kept.read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):  # cut off by a kill

@@ -37,6 +37,6 @@ def while_delivering(execution: Execution, fingerprint: str) -> Iterator[None]:
     Of this machine's processes one publishes an artifact at a time; the next one finds what it has published.
     """
     mend = "Nothing is lost: run the same command again when it answers"
-    lock = open_store(execution.store).lock(f"publish-{fingerprint}", "the model is being published")
+    lock = open_store(execution.store).lock(f"publish-{fingerprint}", "publish     the model is being published")
     with lock, in_words("execution.tracking_uri", tracking_uri(execution), mend):
         yield

@@ -14,6 +14,7 @@ from pipeline_lib.execution import tracking_uri
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.experiment import open_experiment
+from pipeline_lib.tracking.process_marks import own_mark
 
 FINGERPRINT, KIND, DELIVERED = "tunesmith.fingerprint", "tunesmith.kind", "tunesmith.delivered_records"
 PARENT_OF, PARENT = "tunesmith.parent_of", "mlflow.parentRunId"
@@ -54,6 +55,10 @@ class Tracker:
             self.client.delete_run(started.info.run_id)
         return oldest
 
+    def known(self, fingerprint: str) -> Run | None:
+        """The run of an artifact, None where there is none."""
+        return self._tagged(FINGERPRINT, fingerprint)
+
     def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
         """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
@@ -83,8 +88,7 @@ class Tracker:
 
     def _holder(self) -> dict[str, str]:
         """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
-        mark = process_mark(os.getpid()) or ""
-        return {BY: self.by, HOST: platform.node(), PROCESS: mark, MLFLOW_USER: user()}
+        return {BY: self.by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
@@ -141,10 +145,10 @@ class Tracker:
                 self.client.delete_tag(run_id, PRUNED)
             self.client.log_batch(run_id, tags=tags)
 
-    def finish(self, run_id: str, status: str = "FINISHED") -> None:
-        """Settle a run, if it is not settled so already."""
+    def finish(self, run_id: str, status: str = "FINISHED", ended_at: int | None = None) -> None:
+        """Settle a run, if it is not settled so already; `ended_at` in milliseconds, else it ends now."""
         if self.client.get_run(run_id).info.status != status:
-            self.client.set_terminated(run_id, status)
+            self.client.set_terminated(run_id, status, ended_at)
 
 
 def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
@@ -161,13 +165,3 @@ def user() -> str:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):
         return f"user {os.getuid()}"
-
-
-def process_mark(pid: int) -> str | None:
-    """A process by its number and when it began, so that another one that is given the number later is told apart."""
-    import psutil
-
-    try:
-        return f"{pid} {psutil.Process(pid).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return None

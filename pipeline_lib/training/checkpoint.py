@@ -70,7 +70,7 @@ class Checkpoints:
 
         for place in sorted(self.folder.glob("step-*"), key=_when, reverse=True):
             if not self._sound(place):
-                log.warning("checkpoint %s is damaged: passed over", place.name)
+                log.warning("%-11s checkpoint %s is damaged: passed over", "finetune", place.name)
                 continue
             state = State(**json.loads((place / "state.json").read_text(encoding="utf-8")))
             load_tensors(weights, place / "weights.safetensors")

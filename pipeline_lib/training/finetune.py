@@ -32,7 +32,7 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
     (folder / "summary.json").write_text(json.dumps(_summary(loop), indent=1), encoding="utf-8")
 
 
-def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda _: None) -> Loop:
+def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:
     """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
     begun = Begun.of(recipe, inputs)
     trunk = begun.trunk()

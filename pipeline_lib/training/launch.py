@@ -51,9 +51,6 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
         except ChildFailedError as failed:
             error = _first(failed)
             raise error from error.__cause__  # what it came from there, and not the launcher's own error
-        finally:
-            if sys.stderr.isatty():
-                sys.stderr.write("\x1b[?25h")  # a worker that was ended in the midst has left the cursor hidden
 
 
 def _config(processes: int, place: str) -> "LaunchConfig":
@@ -102,7 +99,7 @@ def _pass_on(channel: Path, watch: Watch) -> None:
             except ValueError:  # cut off by a kill
                 continue
             if "records" in told:
-                watch(told["records"])
+                watch(told["records"], told["steps"])
             else:
                 logging.getLogger(told["logger"]).log(told["level"], "%s", told["line"])
 

@@ -10,7 +10,6 @@ import numpy as np
 from pipeline_lib.data.dataset import Encoded, Split
 from pipeline_lib.interrupts import Interrupts, Pruned
 from pipeline_lib.models.places import places
-from pipeline_lib.progress import Bar, bar
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import Place
@@ -31,8 +30,11 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-Watch = Callable[[Sequence[dict[str, Any]]], str | None]
-"""Told of new history records: step, epoch, split, metric, value. What it answers is why training on has no hope."""
+Watch = Callable[[Sequence[dict[str, Any]], int], str | None]
+"""Takes new history records (step, epoch, split, metric, value) and the number of steps that all epochs have.
+
+What it answers is why training on has no hope.
+"""
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Loop:
     accelerator: "Accelerator"
     checkpoints: Checkpoints
     trunk: Trunk | None = None
-    watch: Watch = lambda records: None
+    watch: Watch = lambda records, steps: None
     vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     hopeless: str | None = None
@@ -61,13 +63,13 @@ class Loop:
         Raises Pruned before an epoch that the watch sees no hope in.
         """
         self.begin()
-        self.hopeless = self.watch(self.state.history)
-        with self.interrupts, bar("training", self.steps, self.state.step) as shown:
+        self.hopeless = self.watch(self.state.history, self.steps)
+        with self.interrupts:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 if self.hopeless:
                     self.saver.save(self.state)
                     raise Pruned(self.hopeless)
-                self._epoch(shown)
+                self._epoch()
         self.saver.restore_best(self.state)
         if self.vocabulary:
             self.vocabulary.widen()
@@ -127,14 +129,13 @@ class Loop:
         """The recipe's early stopping."""
         return next((r for r in self.recipe.regularizers if isinstance(r, EarlyStopping)), None)
 
-    def _epoch(self, shown: Bar) -> None:
+    def _epoch(self) -> None:
         self._thaw()
         for rows in self.plans[self.state.epoch][self.state.position :]:
             record = self.stepper.step(rows, self.state.step, self._rate())
             self.state.step += 1
             self.state.position += 1
             self._tell("train", record)
-            shown.advance(f"epoch {self.state.epoch + 1}/{self.recipe.training.epochs} loss {record['loss']:.4f}")
             self.saver.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
@@ -173,4 +174,4 @@ class Loop:
             for name, value in scores.items()
         ]
         self.state.history.extend(records)
-        self.hopeless = self.watch(records) or self.hopeless
+        self.hopeless = self.watch(records, self.steps) or self.hopeless

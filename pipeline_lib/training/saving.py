@@ -45,7 +45,7 @@ class Saver:
         if stopping or time.monotonic() - self.at >= self.seconds:
             self.save(state)
         if stopping:
-            log.info("training stopped after step %d: the same command goes on from there", state.step)
+            log.info("%-11s stopped after step %d: the same command goes on from there", "finetune", state.step)
             self.interrupts.deliver()
 
     def save(self, state: State) -> None:

@@ -55,10 +55,10 @@ def _train(job: dict[str, Any], place: Path) -> None:
             logging.getLogger("tunesmith").setLevel(logging.INFO)
             logging.getLogger().addHandler(_Teller(channel))
             logging.captureWarnings(True)
-            train(lambda records: _say(channel, records=list(records)))
+            train(lambda records, steps: _say(channel, records=list(records), steps=steps))
     else:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  one bar and one warning of a kind are enough
-        train(lambda records: None)
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  one warning of a kind is enough
+        train(lambda records, steps: None)
     PartialState().destroy_process_group()
 
 

@@ -17,6 +17,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.tracking.describe import MANIFESTS
 from pipeline_lib.tracking.find import Finder
+from pipeline_lib.tracking.process_marks import own_mark, place
 from pipeline_lib.tracking.runs import FINGERPRINT, HOST, PROCESS
 
 
@@ -257,12 +258,10 @@ def running(ran, names, host, process):
 def test_a_run_whose_process_is_gone_is_no_longer_running(ran):
     import platform
 
-    from pipeline_lib.tracking.runs import process_mark
-
-    alive = process_mark(os.getpid())
+    alive = own_mark()
     with running(ran, ["moods"], platform.node(), alive):
         assert ran.words() == []
-    with running(ran, ["moods"], platform.node(), alive.split()[0] + " 1.00"):  # the number was given to another
+    with running(ran, ["moods"], platform.node(), f"{os.getpid()} 1 {place()}"):  # the number was given to another
         (said,) = ran.words()
         assert "is RUNNING, and its process" in said
     with running(ran, ["moods"], "another machine", alive):
@@ -274,7 +273,7 @@ def test_a_run_whose_process_is_gone_is_no_longer_running(ran):
 def test_repair_finishes_what_was_made_and_ends_what_was_not(ran):
     import platform
 
-    dead = {HOST: platform.node(), PROCESS: "999999999 1.00"}
+    dead = {HOST: platform.node(), PROCESS: f"999999999 1 {place()}"}
     stray = ran.client.create_run(ran.experiment, run_name="stray", tags=dead).info.run_id
     before = ran.client.get_metric_history(ran.ids["moods training"], "train/loss")
     with running(ran, list(ran.ids), platform.node(), dead[PROCESS]):

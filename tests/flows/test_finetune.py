@@ -1,12 +1,18 @@
 """The flow in Prefect's own test server: what its tasks tell, and a retry. `pytest tests/flows`."""
 
 import asyncio
+import sys
+from importlib.metadata import version
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
 
 from flows.finetune import finetune
 from pipeline_lib import steps
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.preflight.prefect_api import check_prefect
+from pipeline_lib.recipe import check
 
 
 def task_states():
@@ -52,3 +58,21 @@ def test_a_failed_step_fails_the_flow_and_a_rerun_reuses_what_was_done(recipe, m
     assert [told[name][0] for name in ("prepare", "initialise", "checks", "finetune", "evaluate")] == ["Reused"] * 4 + [
         "Completed"
     ]
+
+
+def test_what_is_missing_fails_the_flow_before_any_other_step(document, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pymysql", None)  # as if the driver were not installed
+    document["execution"]["tracking_uri"] = "mysql+pymysql://me:plantedPassword@127.0.0.1/runs"
+    with pytest.raises(RecipeError, match="needs the database driver pymysql"):
+        finetune(check(document))
+    _, told = task_states()
+    assert {name: state for name, (state, _) in told.items()} == {"encode": "Failed"}
+    assert not list((tmp_path / "store").glob("steps/*/*/manifest.json"))
+
+
+def test_doctor_finds_a_real_prefect_server_and_that_it_has_no_worker(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    server, workers = check_prefect()
+    assert (server.status, workers.status) == ("ok", "warning")
+    assert f"Prefect {version('prefect')}" in server.found
+    assert "There is no work pool 'tunesmith'" in workers.found

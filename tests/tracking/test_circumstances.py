@@ -58,9 +58,11 @@ def test_a_flow_run_is_known_by_what_it_left(by, api, page, monkeypatch):
     monkeypatch.delenv("PREFECT_UI_URL", raising=False)
     flow = flow_run(by)
     assert (flow.id, flow.api) == (ID, api)
-    assert flow.page == (page and f"{page}/runs/flow-run/{ID}")
+    assert flow.page == (page and f"{page}/v2/runs/flow-run/{ID}")
     monkeypatch.setenv("PREFECT_UI_URL", "https://prefect.example")
-    assert flow.page == f"https://prefect.example/runs/flow-run/{ID}"
+    assert flow.page == f"https://prefect.example/v2/runs/flow-run/{ID}"
+    monkeypatch.setenv("PREFECT_UI_URL", "https://app.prefect.cloud/account/1/workspace/2")
+    assert flow.page == f"https://app.prefect.cloud/account/1/workspace/2/runs/flow-run/{ID}"
 
 
 def test_a_plain_call_is_no_flow_run():

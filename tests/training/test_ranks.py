@@ -106,7 +106,7 @@ def start(job):
         "from pipeline_lib.training.inputs import Inputs\n"
         "recipe, inputs, work, folder = json.loads(sys.argv[1])\n"
         "inputs = Inputs(*map(Path, inputs))\n"
-        "launch_finetuned(check(recipe), inputs, Path(work), lambda records: None, Path(folder))"
+        "launch_finetuned(check(recipe), inputs, Path(work), lambda records, steps: None, Path(folder))"
     )
     recipe, inputs, work, folder = job
     read = [str(path) for path in inputs if path]

@@ -101,7 +101,7 @@ def test_two_processes_fail_as_one_would(recipe, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{RAISED}")
     two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as raised:
-        launch.launch_finetuned(two, Inputs(*[tmp_path] * 4), tmp_path, lambda records: None, tmp_path)
+        launch.launch_finetuned(two, Inputs(*[tmp_path] * 4), tmp_path, lambda records, steps: None, tmp_path)
     assert retried(raised.value)
     assert isinstance(raised.value.__cause__, ConnectionResetError)
     assert "in training process 0" in raised.value.__notes__[-1]

@@ -63,7 +63,7 @@ def with_and_without(recipe, tmp_path):
         for place in ("work", "out"):
             (tmp_path / name / place).mkdir(parents=True)
         out, work = tmp_path / name / "out", tmp_path / name / "work"
-        write_finetuned(recipe, inputs(recipe, where), work, lambda _: None, out)
+        write_finetuned(recipe, inputs(recipe, where), work, lambda records, steps: None, out)
         found.append(bytes_of(out))
     return found
 

@@ -1,0 +1,29 @@
+"""Whether this machine has the device that a recipe asks for."""
+
+from rich.filesize import decimal
+
+from pipeline_lib.cores import usable
+from pipeline_lib.execution import Execution
+from pipeline_lib.preflight.result import CheckResult, ok
+
+NAME = "device"
+
+
+def check_device(execution: Execution) -> CheckResult:
+    """Find the device and number format that a training gets; imports torch.
+
+    Raises:
+        RecipeError: the machine lacks a GPU, or so many GPUs, or the number format.
+    """
+    import torch
+
+    from pipeline_lib.training.device import accelerator, chosen
+
+    device, precision = chosen(execution)
+    if execution.processes > 1:
+        accelerator(execution)  # counts the GPUs
+    if device == "cpu":
+        return ok(NAME, f"CPU, {usable()} cores, {precision}.")
+    gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    names = ", ".join(f"{gpu.name} with {decimal(gpu.total_memory)}" for gpu in gpus)
+    return ok(NAME, f"{names}; {precision}.")

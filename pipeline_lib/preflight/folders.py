@@ -1,0 +1,56 @@
+"""What this account may do in a folder of this machine: write, and lock."""
+
+import errno
+import fcntl
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+LOCKS_MISSING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+def existing_part(path: Path) -> Path:
+    """A path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this account may write a file, or into a folder."""
+    return os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0))
+
+
+def why_unusable(folder: Path) -> str | None:
+    """Write, read and lock a file in a folder; why that does not work, or None where it does.
+
+    The file loses its name at once, so that a kill leaves nothing behind.
+    """
+    data = b"written by tunesmith to see whether it may"
+    try:
+        number, name = tempfile.mkstemp(prefix=".tunesmith-probe-", dir=folder)
+        with open(number, "wb", buffering=0) as file, open(name, "rb", buffering=0) as other:
+            os.unlink(name)
+            file.write(data)
+            os.fsync(number)
+            if other.read() != data:
+                return "does not give back what was written to it"
+            return _why_no_locks(file, other)
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+
+
+def _why_no_locks(file: IO[bytes], other: IO[bytes]) -> str | None:
+    """Whether a second holder of a file's lock is refused: some network file systems grant every lock, or none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno in LOCKS_MISSING:
+            return "is on a file system without file locks"
+        raise
+    return "is on a file system whose locks do not exclude one another"

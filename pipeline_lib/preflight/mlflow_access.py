@@ -1,0 +1,60 @@
+"""Whether a run can use MLflow: its address, its database, and where it keeps artifacts."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.execution import Execution, tracking_uri
+from pipeline_lib.masking import without_password
+from pipeline_lib.preflight.artifact_location import check_artifact_location
+from pipeline_lib.preflight.mlflow_database import check_server_database, check_sqlite
+from pipeline_lib.preflight.mlflow_rest import check_server
+from pipeline_lib.preflight.result import CheckResult, failed, warning
+from pipeline_lib.tracking.answering import DATABASE_PORTS, WAIT
+from pipeline_lib.tracking.driver import check_driver
+
+FIELD = "execution.tracking_uri"
+NAME = "MLflow"
+
+
+def check_mlflow(execution: Execution) -> list[CheckResult]:
+    """Check what a run needs of MLflow, one thing after the other; the last result is the first that is not ok."""
+    uri = tracking_uri(execution)
+    try:
+        scheme = urlsplit(uri).scheme.partition("+")[0]
+    except ValueError as error:
+        raise RecipeError(FIELD, uri, f"is not a valid address ({error})", "Check its brackets and its port") from None
+    try:
+        return _check(execution, uri, scheme)
+    except Unanswered as outage:
+        return [outage_result(execution, outage)]
+
+
+def outage_result(execution: Execution, outage: Unanswered) -> CheckResult:
+    """The result where MLflow does not answer: whether that stops a run is for the recipe to say."""
+    if execution.when_mlflow_is_down == "fail":
+        return failed(NAME, outage)
+    shown = without_password(tracking_uri(execution))
+    then = f"A training waits up to {WAIT:.0f} s for it, then starts, and is published when MLflow is back"
+    return warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {then}.")
+
+
+def too_slow(execution: Execution) -> CheckResult:
+    """The result where it takes too long to answer."""
+    uri = tracking_uri(execution)
+    return outage_result(execution, Unanswered(FIELD, uri, "does not answer in time", "Look at the server"))
+
+
+def _check(execution: Execution, uri: str, scheme: str) -> list[CheckResult]:
+    if scheme in ("http", "https"):
+        server, experiment = check_server(uri, execution.experiment)
+        return [server, check_artifact_location(experiment.artifact_location, server=True)]
+    if scheme == "sqlite":
+        database, experiment = check_sqlite(uri, execution.experiment)
+    elif scheme in DATABASE_PORTS:
+        check_driver(uri)
+        database, experiment = check_server_database(uri, execution.experiment)
+    else:  # a folder, Databricks, or a plugin's: MLflow itself has to know
+        return []
+    location = experiment.artifact_location or str(Path("mlruns").absolute())  # what MLflow's client would choose
+    return [database, check_artifact_location(location, server=False)]

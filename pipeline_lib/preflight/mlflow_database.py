@@ -1,0 +1,139 @@
+"""Whether MLflow's database can be used: whether it lets us in, and the version of its tables."""
+
+import sqlite3
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.masking import masked, without_password
+from pipeline_lib.preflight.folders import existing_part, is_writable
+from pipeline_lib.preflight.mlflow_rest import Experiment
+from pipeline_lib.preflight.result import CheckResult, ok
+from pipeline_lib.tracking.answering import PATIENCE, deleted_experiment, why_silent
+from pipeline_lib.tracking.database import State, database_file, database_state, migrations, unusable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+FIELD = "execution.tracking_uri"
+NAME = "MLflow"
+TIMEOUTS = {
+    "psycopg2": "connect_timeout",
+    "psycopg": "connect_timeout",
+    "mysqldb": "connect_timeout",
+    "pymysql": "connect_timeout",
+    "pyodbc": "timeout",
+}
+"""How each driver calls the seconds that a connection may take."""
+REFUSALS = (
+    "authentication failed",
+    "does not exist",
+    "pg_hba.conf",
+    "access denied",
+    "unknown database",
+    "login failed",
+)
+"""What databases say where waiting does not help; to their drivers it is an error like a lost connection."""
+SETTLED = 1.0
+"""Seconds after which the version of tables that are being created is another one."""
+EXPERIMENT = "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = "
+
+
+def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]:
+    """Connect to a database and look at its tables.
+
+    Raises:
+        Unanswered: it is away.
+        RecipeError: it refuses, its tables are another version's, or the experiment was deleted.
+    """
+    import sqlalchemy
+
+    shown = without_password(uri)
+    if reason := why_silent(uri):
+        raise Unanswered(FIELD, uri, f"does not answer ({reason})", "Start it")
+    url = sqlalchemy.make_url(uri)
+    option = TIMEOUTS.get(url.get_dialect().driver or "")
+    engine = sqlalchemy.create_engine(url, connect_args={option: int(PATIENCE)} if option else {})
+    try:
+        with engine.connect() as connection:
+            return _look(connection, shown, name)
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise _database_error(uri, error) from None
+    finally:
+        engine.dispose()
+
+
+def check_sqlite(uri: str, name: str) -> tuple[CheckResult, Experiment]:
+    """Look at a SQLite database, which a run creates where there is none.
+
+    Raises:
+        RecipeError: it cannot be used or written, or the experiment was deleted.
+    """
+    path = database_file(uri)
+    if path is None:
+        return ok(NAME, f"{without_password(uri)} is a database in memory."), Experiment(None)
+    if not is_writable(existing_part(path)) or not is_writable(existing_part(path.parent)):
+        hint = "Name a file that this account can write"
+        raise RecipeError(FIELD, uri, "cannot be written by this account", hint)
+    state = database_state(path)
+    if state in (State.MISSING, State.UNFINISHED):
+        return ok(NAME, f"{path} does not exist yet; a run creates it."), Experiment(None)
+    if state is not State.READY:
+        raise unusable(path, state)
+    with closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
+        row = database.execute(f"{EXPERIMENT} ?", (name,)).fetchone()
+    return ok(NAME, f"{path} is a database of the installed MLflow."), _experiment(row, name)
+
+
+def _look(connection: "Connection", shown: str, name: str) -> tuple[CheckResult, Experiment]:
+    from sqlalchemy import inspect, text
+
+    if not inspect(connection).has_table("alembic_version"):
+        return ok(NAME, f"{shown} answers and has no tables yet; MLflow creates them."), Experiment(None)
+    version = _version(connection)
+    if version != migrations().newest and _is_changing(connection, version):
+        return ok(NAME, f"{shown} answers; its tables are being created by another process."), Experiment(None)
+    if version != migrations().newest:
+        raise _other_version(shown, str(version))
+    row = connection.execute(text(f"{EXPERIMENT} :name"), {"name": name}).fetchone()
+    return ok(NAME, f"{shown} answers and has the tables of the installed MLflow."), _experiment(row, name)
+
+
+def _version(connection: "Connection") -> str | None:
+    from sqlalchemy import text
+
+    version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    connection.rollback()  # so that the next answer is a new one
+    return version
+
+
+def _is_changing(connection: "Connection", version: str | None) -> bool:
+    """Whether another process is creating the tables just now: MLflow commits each of its seventy steps."""
+    time.sleep(SETTLED)
+    return version is None or _version(connection) != version
+
+
+def _experiment(row: Any, name: str) -> Experiment:
+    if row is None:
+        return Experiment(None)
+    experiment_id, location, stage = row
+    if stage == "deleted":
+        raise deleted_experiment(name, experiment_id)
+    return Experiment(location)
+
+
+def _other_version(shown: str, version: str) -> RecipeError:
+    if version in migrations().known:
+        hint = "Back it up, stop what uses it, and run `mlflow db upgrade` with its address"
+        return RecipeError(FIELD, shown, "is a database of an older MLflow", hint)
+    hint = "Install the MLflow that wrote it, or name another database"
+    return RecipeError(FIELD, shown, "is a database of a newer MLflow, or of another program", hint)
+
+
+def _database_error(uri: str, error: Exception) -> RecipeError:
+    said = str(masked(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
+    if any(words in said.lower() for words in REFUSALS):
+        hint = "Check user, password, database name and permissions"
+        return RecipeError(FIELD, without_password(uri), f"refuses us ({said})", hint)
+    return Unanswered(FIELD, without_password(uri), f"does not answer ({said})", "Look at the server")

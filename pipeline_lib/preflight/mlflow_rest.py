@@ -1,0 +1,129 @@
+"""Whether an MLflow server answers, lets us in and has the experiment; over plain HTTP, as importing MLflow takes
+seconds."""
+
+import configparser
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.masking import without_password
+from pipeline_lib.preflight.result import CheckResult, ok
+from pipeline_lib.tracking.answering import PATIENCE, deleted_experiment
+
+if TYPE_CHECKING:
+    import requests
+
+FIELD = "execution.tracking_uri"
+NAME = "MLflow"
+OTHER_SIGN_IN = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
+"""Ways to sign in that only MLflow's client knows."""
+CREDENTIALS = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+
+class Experiment(NamedTuple):
+    """What is known of an experiment before a run."""
+
+    artifact_location: str | None
+    """Where its artifacts go; None if that is not known yet."""
+
+
+def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
+    """Ask for the experiment of a run.
+
+    Raises:
+        Unanswered: the server is away.
+        RecipeError: it refuses, is no MLflow server, or the experiment was deleted.
+    """
+    shown = without_password(uri)
+    answer = _get(uri, "experiments/get-by-name", {"experiment_name": name})
+    if answer.status_code == 404 and _content(answer).get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        default = _get(uri, "experiments/get", {"experiment_id": "0"})  # its artifacts go where a new one's will
+        location = _content(default).get("experiment", {}).get("artifact_location")
+        return ok(NAME, f"{shown} answers; the experiment {name!r} does not exist yet."), Experiment(location)
+    if answer.status_code in (401, 403) and any(map(os.environ.get, OTHER_SIGN_IN)):
+        return ok(NAME, f"{shown} answers; whether it lets us in is for MLflow's client to see."), Experiment(None)
+    _refuse(answer, uri, name)
+    experiment = _content(answer)["experiment"]
+    if experiment.get("lifecycle_stage") == "deleted":
+        raise deleted_experiment(name, experiment["experiment_id"])
+    return ok(NAME, f"{shown} answers, and has the experiment {name!r}."), Experiment(experiment["artifact_location"])
+
+
+def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
+    """Raise the error of an answer that is not the experiment."""
+    code, said = answer.status_code, str(_content(answer).get("message") or answer.text).strip()[:200]
+    page = said.startswith("<")  # a proxy's HTML, as `is_outage` has it: MLflow itself answers in JSON
+    if code == 429 or code >= 500 or (page and code not in (401, 403)):
+        what = "a web page" if page else "no answer"
+        raise Unanswered(FIELD, uri, f"gives {what} in place of MLflow's answer (status {code})", "Look at its server")
+    if code == 401:
+        raise RecipeError(FIELD, uri, "refuses our credentials, or needs some (status 401)", CREDENTIALS)
+    if code == 403:
+        hint = f"Give this account permission to write to the experiment {name!r}, or fix what the server says"
+        raise RecipeError(FIELD, uri, f"refuses (status 403: {said})", hint)
+    if code != 200 or "experiment" not in _content(answer):
+        problem = f"does not answer as MLflow does (status {code}, {answer.headers.get('Content-Type', 'no type')})"
+        raise RecipeError(FIELD, uri, problem, "Give the address of an MLflow server")
+
+
+def _get(uri: str, call: str, parameters: dict[str, str]) -> "requests.Response":
+    import requests
+
+    address = f"{uri.rstrip('/')}/api/2.0/mlflow/{call}"
+    try:
+        with _session() as session:
+            return session.get(address, params=parameters, timeout=PATIENCE)
+    except requests.exceptions.SSLError as error:
+        hint = "Name its certificate in MLFLOW_TRACKING_SERVER_CERT_PATH"
+        raise RecipeError(FIELD, uri, f"has a certificate that is not trusted ({reason(error)})", hint) from None
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise Unanswered(FIELD, uri, f"does not answer ({reason(error)})", "Start it") from None
+    except (requests.RequestException, ValueError) as error:
+        raise RecipeError(FIELD, uri, f"is not a valid address ({error})", "Give http://host:port") from None
+
+
+def _session() -> "requests.Session":
+    """A session that signs in as MLflow's client does; requests itself knows the address's password and ~/.netrc."""
+    import requests
+
+    session = requests.Session()
+    username, password = _account()
+    if username and password:
+        session.auth = (username, password)
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        session.headers["Authorization"] = f"Bearer {token}"
+    if workspace := os.environ.get("MLFLOW_WORKSPACE"):
+        session.headers["X-MLFLOW-WORKSPACE"] = workspace
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        session.verify = False
+    elif certificate := os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        session.verify = certificate
+    return session
+
+
+def _account() -> tuple[str | None, str | None]:
+    """User and password, from the environment or the file that `mlflow login` writes."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    file = configparser.ConfigParser(interpolation=None)
+    file.read(Path.home() / ".mlflow" / "credentials")
+    username, password = (os.environ.get(name) or file.get("mlflow", name, fallback=None) for name in names)
+    return username, password
+
+
+def _content(answer: "requests.Response") -> dict[str, Any]:
+    try:
+        content = answer.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def reason(error: Exception) -> str:
+    """The last cause of a connection's error: requests and urllib3 wrap it several times."""
+    cause: Any = error
+    while nested := getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, Exception)), None):
+        if not isinstance(nested, Exception):
+            break
+        cause = nested
+    return str(cause).rpartition(": ")[2][:200] or type(cause).__name__

@@ -1,0 +1,83 @@
+"""Whether Python and the libraries are versions that this project supports, and which optional packages there are."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import Execution
+from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+
+DISTRIBUTION = "tunesmith"
+PYTHON, LIBRARIES, OPTIONAL = "Python", "libraries", "optional packages"
+INSTALL = "pip install -c constraints.txt -e"
+NOT_FOR_USERS = ("dev",)
+
+
+class Flaw(NamedTuple):
+    """A requirement that the environment does not meet."""
+
+    requirement: str
+    installed: str | None
+
+
+def check_python() -> CheckResult:
+    """Compare Python's version with what the project supports."""
+    supported, running = metadata(DISTRIBUTION)["Requires-Python"], platform.python_version()
+    if running in SpecifierSet(supported):
+        return ok(PYTHON, f"Python {running}.")
+    error = RecipeError(PYTHON, running, f"is not supported ({supported} is)", "Install with another Python")
+    return failed(PYTHON, error)
+
+
+def check_libraries() -> CheckResult:
+    """Compare the installed versions of required packages with what the project supports."""
+    required = list(_requirements(""))
+    flaws = list(_flaws(required))
+    missing = [flaw.requirement for flaw in flaws if flaw.installed is None]
+    hint = f"{INSTALL} . in the project's folder"
+    if missing:
+        return failed(LIBRARIES, RecipeError("packages", None, f"{', '.join(missing)} not installed", hint))
+    if flaws:
+        other = ", ".join(f"{flaw.requirement} ({flaw.installed} is installed)" for flaw in flaws)
+        return warning(LIBRARIES, f"Versions that were not tested: {other}.", f"{hint}.")
+    return ok(LIBRARIES, f"{len(required)} packages in supported versions.")
+
+
+def check_optional_packages(execution: Execution) -> CheckResult:
+    """List the optional packages, by the extra that installs them; one that the recipe needs has to be there."""
+    names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in NOT_FOR_USERS]
+    missing = [name for name in names if any(True for _ in _flaws(list(_requirements(name))))]
+    runner = execution.task_runner
+    if runner in missing:
+        problem = f"needs packages that are not installed ({', '.join(str(r) for r in _requirements(runner))})"
+        hint = f"Install them: {INSTALL} '.[{runner}]'"
+        return failed(OPTIONAL, RecipeError("execution.task_runner", runner, problem, hint))
+    installed = [name for name in names if name not in missing]
+    found = f"Installed: {', '.join(installed) or 'none'}. Not installed: {', '.join(missing) or 'none'}."
+    return ok(OPTIONAL, found)
+
+
+def _requirements(extra: str) -> Iterator[Requirement]:
+    """The requirements of the project itself (`extra` is empty), or those that an extra adds."""
+    for line in requires(DISTRIBUTION) or []:
+        requirement = Requirement(line)
+        always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        added = requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+        if always if not extra else added and not always:
+            yield requirement
+
+
+def _flaws(required: list[Requirement]) -> Iterator[Flaw]:
+    for requirement in required:
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            yield Flaw(f"{requirement.name}{requirement.specifier}", None)
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield Flaw(f"{requirement.name}{requirement.specifier}", installed)

@@ -1,0 +1,117 @@
+"""Whether Prefect's server answers, fits the installed Prefect, and has a worker; over plain HTTP, as this package
+never imports Prefect."""
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import InvalidVersion, Version
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.masking import without_password
+from pipeline_lib.preflight.mlflow_rest import reason
+from pipeline_lib.preflight.result import CheckResult, ok, warning
+
+if TYPE_CHECKING:
+    import requests
+
+ADDRESS = "PREFECT_API_URL"
+NAME, WORKERS = "Prefect", "Prefect workers"
+POOL = "tunesmith"
+"""The work pool of the deployments in deployments/prefect.yaml."""
+PATIENCE = 5.0
+
+
+def refuse_silent_prefect() -> None:
+    """Raise Unanswered or RecipeError where the environment names a Prefect server that cannot be used."""
+    if url := os.environ.get(ADDRESS):
+        server_version(url)
+
+
+def check_prefect() -> list[CheckResult]:
+    """Check the server that $PREFECT_API_URL names, and whether a worker waits for runs."""
+    if not (url := os.environ.get(ADDRESS)):
+        found = f"{ADDRESS} is not set: commands use the active profile's server, or start one for themselves."
+        return [ok(NAME, found)]
+    return [_compare_versions(url, server_version(url)), _check_workers(url)]
+
+
+def too_slow() -> CheckResult:
+    """The result where it takes too long to answer."""
+    url = without_password(os.environ.get(ADDRESS, ""))
+    return warning(NAME, f"{url} does not answer in time.", "Look at the server.")
+
+
+def server_version(url: str) -> str | None:
+    """The version of a Prefect server; None where it does not tell, as Prefect Cloud does.
+
+    Raises:
+        Unanswered: the server is away.
+        RecipeError: it refuses, or is no Prefect server.
+    """
+    healthy = _ask(url, "GET", "health")
+    if _json(healthy) is not True:
+        problem = f"does not answer as Prefect's API does (status {healthy.status_code})"
+        raise RecipeError(ADDRESS, without_password(url), problem, "Give http://host:4200/api")
+    answer = _ask(url, "GET", "admin/version")
+    if answer.status_code in (401, 403):
+        hint = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY, as the server asks for"
+        raise RecipeError(ADDRESS, without_password(url), f"refuses us (status {answer.status_code})", hint)
+    found = _json(answer)
+    return found if isinstance(found, str) else None
+
+
+def _compare_versions(url: str, server: str | None) -> CheckResult:
+    client, shown = version("prefect"), without_password(url)
+    try:
+        older = server is not None and Version(server) < Version(client)
+    except InvalidVersion:
+        older = False
+    if older:
+        found = f"{shown} is Prefect {server}, older than the client ({client})."
+        return warning(NAME, found, "Upgrade the server: a client may ask for what an older server does not know.")
+    return ok(NAME, f"{shown} answers, Prefect {server or 'of an unknown version'}; the client is {client}.")
+
+
+def _check_workers(url: str) -> CheckResult:
+    hint = "Only runs from Prefect's page or a schedule need one: `tunesmith up` or `prefect worker start` starts it."
+    answer = _ask(url, "POST", f"work_pools/{POOL}/workers/filter", {})
+    if answer.status_code == 404:
+        return warning(WORKERS, f"There is no work pool {POOL!r}.", hint)
+    workers = _json(answer)
+    if not isinstance(workers, list):
+        return warning(WORKERS, f"Cannot be listed (status {answer.status_code}).")
+    online = [str(worker.get("name")) for worker in workers if worker.get("status") == "ONLINE"]
+    if not online:
+        return warning(WORKERS, f"No worker of the pool {POOL!r} is online ({len(workers)} known).", hint)
+    return ok(WORKERS, f"{len(online)} online in the pool {POOL!r}: {', '.join(online[:3])}.")
+
+
+def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> "requests.Response":
+    import requests
+
+    session = requests.Session()
+    if account := os.environ.get("PREFECT_API_AUTH_STRING"):
+        user, _, password = account.partition(":")
+        session.auth = (user, password)
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        session.headers["Authorization"] = f"Bearer {key}"
+    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("true", "1"):
+        session.verify = False
+    elif certificate := os.environ.get("PREFECT_API_SSL_CERT_FILE"):
+        session.verify = certificate
+    try:
+        with session:
+            return session.request(method, f"{url.rstrip('/')}/{path}", json=content, timeout=PATIENCE)
+    except (requests.RequestException, ValueError) as error:
+        hint = "Start it (`tunesmith up` or `prefect server start`), or unset the variable"
+        problem = f"does not answer ({reason(error)})"
+        raise Unanswered(ADDRESS, without_password(url), problem, hint) from None
+
+
+def _json(answer: "requests.Response") -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None

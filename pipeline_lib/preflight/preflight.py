@@ -1,0 +1,81 @@
+"""The checks that a run makes before any work, and all of them for `tunesmith doctor`."""
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.execution import Execution
+from pipeline_lib.masking import in_errors
+from pipeline_lib.preflight import disk_space, mlflow_access, packages, prefect_api, storage
+from pipeline_lib.preflight.device import NAME as DEVICE
+from pipeline_lib.preflight.device import check_device
+from pipeline_lib.preflight.result import LIMIT, Check, CheckResult, failed, run_side_by_side
+from pipeline_lib.recipe import Recipe
+
+log = logging.getLogger("tunesmith")
+
+
+@in_errors()
+def require(recipe: Recipe, tell: bool = True) -> None:
+    """Check what a run needs, log warnings (with `tell`), and stop the run where something is missing.
+
+    Raises:
+        RecipeError: the first failed check's; the others' are notes on it. Unanswered where waiting may help.
+    """
+    results = [packages.check_libraries(), *run_side_by_side(_checks(recipe.execution, recipe))]
+    for result in results:
+        if tell and result.status == "warning":
+            log.warning("%-11s %s %s", "preflight", result.found, result.hint)
+    errors = [result.error for result in results if result.error]
+    if errors:
+        errors.sort(key=lambda error: isinstance(error, Unanswered))  # what waiting does not help comes first
+        for other in errors[1:]:
+            errors[0].add_note(str(other))
+        raise errors[0]
+
+
+def check_everything(recipe: Recipe | None) -> list[CheckResult]:
+    """Make every check; without a recipe those that need none, with the default execution."""
+    execution = recipe.execution if recipe else Execution()
+    prefect = Check(prefect_api.NAME, prefect_api.check_prefect, prefect_api.too_slow)
+    beside = [*_checks(execution, recipe), prefect]
+    results = [packages.check_python(), packages.check_libraries(), packages.check_optional_packages(execution)]
+    if recipe:
+        results.append(_check_inputs(recipe))
+        if results[-1].status == "failed":  # without the base its size is not known
+            beside = [*_checks(execution, None), prefect]
+    results += run_side_by_side(beside)
+    try:
+        results.append(check_device(execution))
+    except RecipeError as error:
+        results.append(failed(DEVICE, error))
+    return results
+
+
+def _checks(execution: Execution, recipe: Recipe | None) -> Sequence[Check]:
+    slow = Unanswered("execution.store", execution.store, f"does not answer within {LIMIT:.0f} s", "Look at its server")
+    checks = [
+        Check(
+            mlflow_access.NAME,
+            partial(mlflow_access.check_mlflow, execution),
+            partial(mlflow_access.too_slow, execution),
+        ),
+        Check(storage.STORE, partial(storage.check_store, execution, recipe), lambda: failed(storage.STORE, slow)),
+        Check(storage.CACHE, partial(storage.check_local_folders, execution), lambda: failed(storage.CACHE, slow)),
+    ]
+    if recipe:
+        space = partial(disk_space.check_disk_space, recipe)
+        checks.append(Check(disk_space.NAME, space, lambda: failed(disk_space.NAME, slow)))
+    return checks
+
+
+def _check_inputs(recipe: Recipe) -> CheckResult:
+    from pipeline_lib import steps
+    from pipeline_lib.preflight.result import ok
+
+    try:
+        steps.check_inputs(recipe)
+    except RecipeError as error:
+        return failed("data and base model", error)
+    return ok("data and base model", "The files, their columns and the base model are there.")

@@ -1,0 +1,62 @@
+"""Whether the store can be written, and the folder in which this machine keeps locks, checkpoints and files."""
+
+from pathlib import Path
+from tempfile import gettempdir
+
+from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.execution import Execution
+from pipeline_lib.masking import without_password
+from pipeline_lib.preflight.disk_space import makes_something
+from pipeline_lib.preflight.folders import existing_part, why_unusable
+from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.objects import Objects
+from pipeline_lib.store.remote import local_folder
+
+STORE, CACHE, TEMPORARY = "store", "cache folder", "temporary folder"
+
+
+def check_store(execution: Execution, recipe: Recipe | None = None) -> list[CheckResult]:
+    """Write, read and remove something small in the store; a folder that does not exist yet is not created.
+
+    Raises:
+        RecipeError: its driver is missing, it does not answer, or it refuses what the recipe needs.
+    """
+    if "://" not in execution.store:
+        return [_check_folder(STORE, "execution.store", execution.store)]
+    try:
+        Objects(execution.store).probe()
+    except RecipeError as error:
+        if isinstance(error, Unanswered) or recipe is None or makes_something(recipe):
+            raise
+        found = f"{error.value} {error.problem}; every step of this recipe is there."
+        return [warning(STORE, found, f"{error.mend}.")]
+    shown = without_password(execution.store)
+    return [ok(STORE, f"{shown}: a small object was written, read and removed.")]
+
+
+def check_local_folders(execution: Execution) -> list[CheckResult]:
+    """Check where a model is put together for MLflow, and the local folder of a store under a URL."""
+    results = [_check_folder(TEMPORARY, "TMPDIR", gettempdir())]
+    if "://" in execution.store:
+        results.append(_check_folder(CACHE, "TUNESMITH_CACHE", str(local_folder(execution.store))))
+    return results
+
+
+def _check_folder(name: str, field: str, value: str) -> CheckResult:
+    """Check the folder that a field or variable names; one that does not exist is not created."""
+    folder = Path(value).absolute()
+    there = existing_part(folder)
+    if not there.is_dir():
+        problem = "is a file" if there == folder else f"cannot be created: {there} is a file"
+        return failed(name, RecipeError(field, value, problem, "Name a folder"))
+    if reason := why_unusable(there):
+        problem, hint = reason, "Name a folder on a local disk that this account can write"
+        if there != folder:
+            problem = f"cannot be created: {there} {reason}"
+        if "No space" in reason:
+            hint = "Free some space"
+        return failed(name, RecipeError(field, value, problem, hint))
+    if there == folder:
+        return ok(name, f"{folder} can be written, and its file locks work.")
+    return ok(name, f"{folder} does not exist yet; {there} can be written.")

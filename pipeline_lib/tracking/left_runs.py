@@ -1,0 +1,192 @@
+"""Settle the runs that MLflow calls RUNNING although nobody is at work on them any more.
+
+There are two kinds. Of a training whose end MLflow could not be told, the store has a note with all that is missing:
+see `note_delivery.py`. Of any other run, such as one that was killed while its model was published, MLflow has the mark
+of its process. Whatever can be completed from the store is completed; what cannot is KILLED.
+
+Runs of other machines, and of processes that this one cannot judge, are left alone.
+"""
+
+import logging
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import tracking_uri
+from pipeline_lib.export import lineage
+from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.store.disk import DAMAGE
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Store, sound
+from pipeline_lib.tracking.describe import STORE
+from pipeline_lib.tracking.find import Finder
+from pipeline_lib.tracking.held import Held, Told, told
+from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, one_line, settle_notes, skipped_if_refused
+from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
+from pipeline_lib.tracking.refusals import while_delivering
+from pipeline_lib.tracking.run_note import read_note
+from pipeline_lib.tracking.runs import BY, FINGERPRINT, HOST, PROCESS, Tracker
+
+log = logging.getLogger("tunesmith")
+MOST = 50
+"""Runs that one run looks at: what is left waits for the next one."""
+
+
+def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Settle what earlier runs have left open in a recipe's store and experiment.
+
+    Trouble is logged and not raised: it must not end a run that only helps out.
+
+    Args:
+        recipe: Where to look.
+        complete: Whether to publish models that are in the store, which can take minutes; else their runs are left.
+        stopped: Asked between two runs.
+    """
+    try:
+        for line in _settle_all(recipe, complete):
+            log.info("%-11s %s", "mlflow", line)
+            if stopped():
+                return
+    except Exception as error:
+        log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", one_line(error))
+
+
+def settle_training(finder: Finder, held: Held, store: str | None = None, complete: bool = True) -> list[str]:
+    """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each.
+
+    The same where its process lives, and the training ended while MLflow was away.
+    """
+    if noted := settle_noted(finder, held, store):
+        return noted
+    dead = [run for run in held.runs if is_left(run)]
+    here = _store_of(held.training, store)
+    fingerprint = held.training.tags[FINGERPRINT]
+    if not dead or (here and _in_work(here, fingerprint)):
+        return []
+    if here and not complete and model_folder(here, fingerprint).exists():
+        return []
+    if here:
+        deliver_note(here, here.root / "work" / fingerprint, finder.uri)
+        if held.recipe:
+            _deliver_what_is_made(held, here, _for_here(finder, held))
+    return [settle(finder, run) for run in dead]
+
+
+def settle_noted(finder: Finder, held: Held, store: str | None = None) -> list[str]:
+    """Settle a training that ended while MLflow was away as it said itself; a sentence, or nothing."""
+    here, fingerprint = _store_of(held.training, store), held.training.tags[FINGERPRINT]
+    if held.training.status != "RUNNING" or not here:
+        return []
+    work = here.root / "work" / fingerprint
+    note = read_note(work)
+    line = deliver_note(here, work, finder.uri) if note and note.status else None
+    return [line] if line else []
+
+
+def settle(finder: Finder, run: Told) -> str:
+    """Call a run KILLED unless it was finished, or taken up by another process, meanwhile; what it is now, in words."""
+    now = told(finder.client.get_run(run.id))
+    status = now.status
+    if is_left(now):
+        finder.client.set_terminated(run.id, status := "KILLED")
+    return f"{run.name} {run.id[:8]} was left RUNNING: {status} now"
+
+
+def is_left(run: Told) -> bool:
+    """Whether a run is called RUNNING and is not, for sure."""
+    return run.status == "RUNNING" and is_at_work(run) is False
+
+
+def is_at_work(run: Told) -> bool | None:
+    """Whether the process of a run still exists; None where this process cannot know."""
+    return exists(run.tags.get(PROCESS, "")) if run.tags.get(HOST) == platform.node() else None
+
+
+def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
+    execution = recipe.execution
+    uri = tracking_uri(execution)
+    yield from settle_notes(execution.store, uri)
+    finder = Finder(uri)
+    left = _left(finder, finder.experiment(execution.experiment))
+    while left:
+        run = left.pop(0)
+        with skipped_if_refused(uri, f"{run.name} {run.id[:8]}"):
+            if held := _training_of(finder, run):
+                left = [other for other in left if other.id not in {known.id for known in held.runs}]
+                yield from settle_training(finder, held, None, complete)
+            else:
+                yield settle(finder, run)
+
+
+def _training_of(finder: Finder, run: Told) -> Held | None:
+    """The training that a run belongs to; None for one of another kind, such as a sweep's."""
+    try:
+        return finder.training(run.id)
+    except RecipeError:
+        return None
+
+
+def _left(finder: Finder, experiment: str) -> list[Told]:
+    """The oldest runs that a process of this machine has left RUNNING."""
+    if place() == UNKNOWN:
+        return []
+    of = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '% {place()}'"
+    order = ["attributes.start_time ASC"]
+    found = finder.client.search_runs([experiment], of, max_results=MOST, order_by=order)
+    return [run for run in map(told, found) if is_left(run)]
+
+
+def _in_work(store: Store, fingerprint: str) -> bool:
+    """Whether somebody makes or resumes the training just now."""
+    with store.lock_if_free(fingerprint) as free:
+        return not free
+
+
+def _store_of(run: Told, named: str | None) -> Store | None:
+    """The store that a run's artifacts are in, as far as it is on this machine; `named` takes its place."""
+    place_of_it = named or run.tags.get(STORE, "")
+    if "://" not in place_of_it and not Path(place_of_it or "?").is_dir():
+        return None
+    with suppress(RecipeError):  # MLflow was told the address without its password
+        return open_store(place_of_it)
+    return None
+
+
+def _for_here(finder: Finder, held: Held) -> Recipe:
+    """The recipe, to be delivered to where its run is; MLflow holds no password of an address."""
+    recipe, tags = check(held.recipe or {}), held.training.tags
+    where = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
+    execution = recipe.execution.model_copy(update=where | {"store": tags.get(STORE, recipe.execution.store)})
+    return recipe.model_copy(update={"execution": execution})
+
+
+def _deliver_what_is_made(held: Held, store: Store, recipe: Recipe) -> None:
+    """Complete the training's run if its model is in the store, and all runs if its scores are."""
+    from pipeline_lib.tracking.deliver import deliver, deliver_training
+
+    folder, by = model_folder(store, held.training.tags[FINGERPRINT]), held.training.tags[BY]
+    try:
+        model, found = _artifact(folder), lineage.of_folder(folder)
+        if found.base is None or found.prepared is None:
+            return
+        prepared, scores = _artifact(found.prepared), _artifact(found.scores) if found.scores else None
+    except DAMAGE:
+        return
+    if scores:
+        deliver(recipe, prepared, model, scores, found.base, by)
+    else:
+        with while_delivering(recipe.execution, model.fingerprint):
+            deliver_training(Tracker(recipe, by), prepared, model, found.base)
+
+
+def _artifact(folder: Path) -> Artifact:
+    """A sound artifact by its folder; raises one of DAMAGE where it is not there or damaged."""
+    manifest = sound(folder)
+    digest = content_digest(manifest["files"])
+    return Artifact(
+        manifest["identity"]["step"], manifest["fingerprint"], digest, folder, manifest["made"], reused=True
+    )

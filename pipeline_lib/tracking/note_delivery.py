@@ -1,0 +1,126 @@
+"""Bring MLflow what the notes in a store say is missing: a training's last records, and how it ended."""
+
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Store
+from pipeline_lib.tracking.answering import why_silent
+from pipeline_lib.tracking.meter import read_windows
+from pipeline_lib.tracking.process_marks import exists, own_mark, same_kernel
+from pipeline_lib.tracking.record_queue import RecordQueue
+from pipeline_lib.tracking.run_note import MEASURED, RECORDS, RunNote, notes, read_note, remove_note, server_name
+from pipeline_lib.tracking.runs import HOST, PROCESS, Tracker
+from pipeline_lib.tracking.training_delivery import TrainingDelivery
+
+log = logging.getLogger("tunesmith")
+MOST = 50
+"""Notes that one run looks at: what is left waits for the next one."""
+
+
+def settle_notes(root: str, uri: str, by: str = "") -> Iterator[str]:
+    """Deliver the notes in a store, of those whose `by` contains the given text; in words what was done.
+
+    Raises:
+        MlflowException, SQLAlchemyError, Unanswered: where MLflow does not answer any more.
+    """
+    store = open_store(root)
+    waiting = [(work, note) for work, note in notes(store.root) if note.server == server_name(uri) and by in note.by]
+    if not waiting or why_silent(uri):
+        return
+    for work, note in waiting[:MOST]:
+        with skipped_if_refused(uri, f"the training {note.fingerprint[:8]}"):
+            if line := deliver_note(store, work, uri):
+                yield line
+
+
+def deliver_note(store: Store, work: Path, uri: str) -> str | None:
+    """Bring MLflow what a note says is missing, unless somebody is at work on its training; in words what was done.
+
+    Records come first, then the state, then the note goes: a kill in between leads to the same once more, and MLflow
+    has each record once.
+    """
+    if read_note(work) is None:
+        return None
+    with store.lock_if_free(work.name) as free:
+        note = read_note(work) if free else None
+        if note is None or note.server != server_name(uri) or not _is_over(note):
+            return None
+        if model_folder(store, note.fingerprint).exists():
+            return None
+        recipe = _with_uri(note, uri)
+        tracker = Tracker(recipe, note.by)
+        known = tracker.known(note.fingerprint)
+        if known and _is_taken(note, known):
+            remove_note(work)
+            return None
+        note.holders.append([platform.node(), own_mark()])
+        note.status = note.status or "KILLED"
+        note.ended_at = note.ended_at or _last_sign(work)
+        note.write(work)
+        windows = list(read_windows(work / MEASURED))
+        delivery = TrainingDelivery(tracker, note.fingerprint, note.circumstances, RecordQueue(work / RECORDS), windows)
+        delivery.send()
+        delivery.settle(note.status, note.pruned, note.ended_at)
+        remove_note(work)
+    info = delivery.run.info
+    return f"{info.run_name} {info.run_id[:8]} had not been told its end: {note.status} now"
+
+
+@contextmanager
+def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
+    """Go on where one thing cannot be settled: it must not keep the others from it, today and ever after."""
+    try:
+        yield
+    except Exception as error:
+        if why_silent(uri):
+            raise
+        log.info("%-11s %s cannot be settled (%s)", "mlflow", what, one_line(error))
+
+
+def model_folder(store: Store, fingerprint: str) -> Path:
+    """Where the model of a training is; if it is there, the training was finished, and only its publication was not."""
+    return store.root / "steps" / "finetune" / fingerprint[:16]
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an error says, without passwords."""
+    return str(masked(str(error)).partition("\n")[0][:300])
+
+
+def _is_over(note: RunNote) -> bool:
+    """Whether nobody trains any more, once its lock is free.
+
+    The lock alone says so within one kernel, in whatever container. A store that machines share may be on a disk
+    whose locks do not reach from one to another.
+    """
+    return note.status is not None or exists(note.mark) is False or same_kernel(note.mark)
+
+
+def _is_taken(note: RunNote, run: Run) -> bool:
+    """Whether somebody else, such as another machine, went on with the training, and has told MLflow its end or will.
+
+    A run that has failed or was killed is not: it had the same records, and gets those that it lacks.
+    """
+    holder = [run.data.tags.get(HOST), run.data.tags.get(PROCESS)]
+    taken = holder not in note.holders and not (holder[0] == platform.node() and exists(holder[1] or "") is False)
+    return run.info.status == "FINISHED" or (run.info.status == "RUNNING" and taken)
+
+
+def _last_sign(work: Path) -> int | None:
+    """When a training wrote its last record, in milliseconds."""
+    times = [file.stat().st_mtime for file in (work / RECORDS, work / MEASURED) if file.exists()]
+    return int(max(times) * 1000) if times else None
+
+
+def _with_uri(note: RunNote, uri: str) -> Recipe:
+    recipe = check(note.recipe)
+    execution = recipe.execution.model_copy(update={"tracking_uri": uri})
+    return recipe.model_copy(update={"execution": execution})

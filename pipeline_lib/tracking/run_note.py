@@ -1,0 +1,97 @@
+"""A note in a training's work folder of what MLflow must still hear of it, whatever happens to its process.
+
+It is written when the training begins and completed with how it ended; it goes once MLflow has taken that. So a note
+that is there while nobody trains is of a training whose end MLflow does not know: MLflow was away, or the process was
+killed. `note_delivery.py` delivers it.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.execution import tracking_uri
+from pipeline_lib.masking import masked, without_password
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.database import database_file
+from pipeline_lib.tracking.process_marks import own_mark
+
+NOTE, RECORDS, MEASURED = "mlflow-run.json", "records.jsonl", "measured.jsonl"
+"""In a training's work folder: this note, the history's records, and what the meter measured."""
+
+
+@dataclass
+class RunNote:
+    """A training that MLflow has not seen the end of."""
+
+    fingerprint: str
+    server: str
+    """Which MLflow it is for, without a password."""
+    by: str
+    recipe: dict[str, Any]
+    circumstances: dict[str, Any]
+    mark: str
+    """Of the process that trains."""
+    holders: list[list[str]] = field(default_factory=list)
+    """Host and mark of each process that had the run: MLflow's tags name another one where somebody else took it."""
+    status: str | None = None
+    """How it ended; None where its process could not say."""
+    pruned: str | None = None
+    """Why it was ended early."""
+    ended_at: int | None = None
+    """When, in milliseconds."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, fingerprint: str, by: str, circumstances: dict[str, Any]) -> "RunNote":
+        """The note of a training that this process begins."""
+        document = recipe.model_dump(mode="json")
+        document["execution"]["tracking_uri"] = None  # it can hold a password, and whoever delivers knows it
+        if "://" not in recipe.execution.store:
+            document["execution"]["store"] = str(Path(recipe.execution.store).absolute())
+        mark, server = own_mark(), server_name(tracking_uri(recipe.execution))
+        return cls(fingerprint, server, by, masked(document), circumstances, mark, [[platform.node(), mark]])
+
+    def begin(self, work: Path) -> None:
+        """Write it in place of the note of an earlier process, whose run goes on."""
+        earlier = read_note(work)
+        self.holders = [*(earlier.holders if earlier else ()), *self.holders]
+        self.write(work)
+
+    def write(self, work: Path) -> None:
+        """Write it whole or not at all."""
+        aside = work / f".{NOTE}.{os.getpid()}"
+        aside.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
+        os.replace(aside, work / NOTE)
+
+
+def read_note(work: Path) -> RunNote | None:
+    """The note in a training's work folder, None where there is none that can be read."""
+    with suppress(OSError, ValueError, TypeError):
+        return RunNote(**json.loads((work / NOTE).read_text(encoding="utf-8")))
+    return None
+
+
+def remove_note(work: Path) -> None:
+    """Forget a note that MLflow has taken."""
+    (work / NOTE).unlink(missing_ok=True)
+
+
+def notes(root: Path) -> Iterator[tuple[Path, RunNote]]:
+    """The notes in a store, the oldest first, each with its work folder."""
+    found = []
+    for path in (root / "work").glob(f"*/{NOTE}"):
+        with suppress(OSError):
+            found.append((path.stat().st_mtime, path.parent))
+    for _, work in sorted(found):
+        if note := read_note(work):
+            yield work, note
+
+
+def server_name(uri: str) -> str:
+    """An MLflow's address as it is compared: a file's whole path, a server's address without its password."""
+    file = database_file(uri)
+    return str(file) if file else without_password(uri).rstrip("/")

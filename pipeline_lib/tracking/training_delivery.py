@@ -1,0 +1,56 @@
+"""Bring a training's records, and how it ended, from its folder to its run in MLflow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline_lib.tracking.describe import describe
+from pipeline_lib.tracking.meter import records
+from pipeline_lib.tracking.record_queue import RecordQueue
+from pipeline_lib.tracking.runs import BATCH, DELIVERED, PARENT, PRUNED, Tracker
+
+
+class TrainingDelivery:
+    """One training's run, which this process has taken over: what waits is sent in order, each record once.
+
+    Args:
+        tracker: The experiment, and for whom the training is carried out.
+        fingerprint: The training's.
+        circumstances: What the training was carried out with.
+        queue: Its records so far; more may come.
+        windows: What its meter measured so far; more may come.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        fingerprint: str,
+        circumstances: Mapping[str, Any],
+        queue: RecordQueue,
+        windows: Sequence[Mapping[str, Any]],
+    ):
+        self.tracker, self.queue, self.windows = tracker, queue, windows
+        self.run = tracker.run("training", fingerprint)
+        tracker.reopen(self.run)
+        describe(tracker, self.run, circumstances)
+        self.delivered = int(tracker.client.get_run(self.run.info.run_id).data.tags.get(DELIVERED, 0))
+        self.measured = 0
+        queue.rewind()
+        queue.skip_to(self.delivered)
+
+    def send(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Send everything that waits, batch by batch, until `stopped` says so."""
+        while waiting := self.queue.take(BATCH):
+            if stopped():
+                return
+            self.tracker.add_counted(self.run, waiting, self.delivered + len(waiting))
+            self.delivered += len(waiting)
+        windows = self.windows[self.measured :]
+        self.tracker.add(self.run, records(windows))
+        self.measured += len(windows)
+
+    def settle(self, status: str, pruned: str | None, ended_at: int | None) -> None:
+        """Say how the training ended, on its run and on the one around it; `pruned` is why it was ended early."""
+        for run_id in (self.run.info.run_id, self.run.data.tags[PARENT]):
+            if pruned:
+                self.tracker.client.set_tag(run_id, PRUNED, pruned)
+            self.tracker.finish(run_id, status, ended_at)

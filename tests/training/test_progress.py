@@ -1,0 +1,97 @@
+"""How a training's progress is shown while it runs."""
+
+import logging
+
+import pytest
+
+from pipeline_lib import steps
+from pipeline_lib.training import progress
+from pipeline_lib.training.progress import Standing, TrainingProgress, duration
+
+
+def record(step, metric, value, split="train", epoch=1):
+    return {"step": step, "epoch": epoch, "split": split, "metric": metric, "value": value}
+
+
+def trained(step, loss, epoch=1):
+    return [record(step, "loss", loss, epoch=epoch), record(step, "learning_rate", 1e-3), record(step, "tokens", 50)]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Standings follow each other without a pause worth mentioning."""
+    monkeypatch.setattr(progress, "SHOW_EVERY", 0.02)
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
+
+
+def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recipe, monkeypatch):
+    shown, passed_on = [], []
+    watch = lambda records, steps: passed_on.append((len(records), steps)) or "no hope"  # noqa: E731
+    with TrainingProgress(recipe, shown.append) as standing:
+        told = standing.counting(watch, lambda: "http://mlflow/page")
+        assert told([], 12) == "no hope"
+        told(trained(1, 2.0), 12)
+        told(trained(2, 1.0), 12)
+        told([record(2, "accuracy", 0.75, "validation"), record(2, "loss", 0.5, "validation")], 12)
+        told(trained(3, 0.6, epoch=2), 12)
+    last = shown[-1]
+    assert (last.step, last.steps, last.epoch, last.epochs, last.percent) == (3, 12, 2, 6, 25.0)
+    assert last.loss == pytest.approx(1.2)
+    assert last.learning_rate == 1e-3
+    assert last.tokens_per_second > 0
+    assert last.seconds_left > 0
+    assert last.validation == "validation after epoch 1: accuracy 0.7500, loss 0.5000"
+    assert last.page == "http://mlflow/page"
+    assert passed_on == [(0, 12), (3, 12), (3, 12), (2, 12), (3, 12)]
+
+
+def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog):
+    caplog.set_level(logging.INFO, "tunesmith")
+    shown = []
+    with TrainingProgress(recipe, shown.append) as standing:
+        told = standing.counting(lambda records, steps: None, lambda: None)
+        told([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
+        told(trained(9, 0.5, epoch=4), 12)
+    assert caplog.messages[0] == "finetune    goes on after step 8: 6 epochs, 12 steps"
+    assert (shown[-1].step, shown[-1].loss) == (9, 0.5)
+    assert shown[-1].seconds_left < 60  # three steps at the pace of the one that was seen
+
+
+def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines(recipe, quick, caplog):
+    caplog.set_level(logging.INFO, "tunesmith")
+
+    def failing(standing):
+        raise ConnectionError("nobody answers")
+
+    with TrainingProgress(recipe, failing) as standing:
+        told = standing.counting(lambda records, steps: None, lambda: None)
+        told([], 12)
+        told(trained(1, 2.0), 12)
+    assert caplog.messages.count("finetune    progress is not shown any more: nobody answers") == 1
+    assert caplog.messages[-1].startswith(
+        "finetune    epoch 1 of 6, step 1 of 12, loss 2.0000, learning rate 1.00e-03, "
+    )
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(recipe, processes, quick, caplog):
+    caplog.set_level(logging.INFO, "tunesmith")
+    recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": processes})})
+    data = steps.prepare(recipe, steps.encode(recipe))
+    shown = []
+    steps.finetune(recipe, data, steps.initialise(recipe, data), show=shown.append)
+    assert (shown[-1].step, shown[-1].epoch, shown[-1].percent) == (shown[-1].steps, recipe.training.epochs, 100.0)
+    named = ("encode", "shard", "prepare", "initialise", "finetune", "trunk", "base", "mlflow")
+    assert [line for line in caplog.messages if not line.startswith(named)] == []
+    assert any("loss" in line and "tokens/s" in line for line in caplog.messages)
+
+
+def test_numbers_that_are_not_known_yet_are_left_out():
+    assert Standing(0, 100, 1, 3).facts() == ["epoch 1 of 3", "step 0 of 100"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.4, "4 s"), (59.7, "1 min 0 s"), (3599, "59 min 59 s"), (7325, "2 h 2 min")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
