@@ -16,7 +16,13 @@ def up(
     prefect_port: Annotated[int, typer.Option(help="Port of Prefect's server and page.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's server and page.")] = 5000,
     database: Annotated[
-        str, typer.Option(help="PostgreSQL for both: postgresql://user:password@host:5432; empty: SQLite, here.")
+        str,
+        typer.Option(
+            envvar="TUNESMITH_DATABASE",
+            show_envvar=True,
+            help="Where both keep their state: sqlite, or postgresql://user:password@host:5432. "
+            "Without it: PostgreSQL in this folder, or SQLite where an earlier `up` has left prefect.db.",
+        ),
     ] = "",
     runs: Annotated[int, typer.Option(min=1, help="How many runs may go on at once: one for each GPU.")] = 1,
     notify: Annotated[

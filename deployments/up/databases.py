@@ -1,43 +1,96 @@
-"""Where both servers keep their state: a file each in the folder, or a database each in one PostgreSQL."""
+"""Where both servers keep their state: PostgreSQL or SQLite in the folder, or a PostgreSQL server of yours."""
 
-import asyncio
-from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+from deployments.up import postgres, tables
+from deployments.up.data_directory import USER
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import masked, remember, without_password
+from pipeline_lib.masking import remember, without_password
+from pipeline_lib.tracking.database import prepare_database
 
-NAMES = ("prefect", "mlflow")
-"""Databases in PostgreSQL. One each: both servers keep the version of their tables in a table of the same name."""
+SQLITE = "sqlite"
+FILES = ("prefect.db", "mlflow.db")
 
 
-def urls(database: str, folder: Path) -> tuple[str, str]:
-    """SQLAlchemy's addresses for Prefect and MLflow; databases that are not there are made."""
-    if not database:
-        return f"sqlite+aiosqlite:///{folder / 'prefect.db'}", f"sqlite:///{folder / 'mlflow.db'}"
+def in_sqlite(database: str, folder: Path) -> bool:
+    """Whether the state is in SQLite files: by `--database sqlite`, or because an earlier `up` put it there.
+
+    Without this rule a folder's schedules, runs and champions would seem to be lost.
+    """
+    earlier = (folder / FILES[0]).exists() and not (folder / "postgres" / "data").exists()
+    return database == SQLITE or (not database and earlier)
+
+
+def in_folder(database: str) -> bool:
+    """Whether the state is in the folder itself, and moves with it."""
+    return database in ("", SQLITE)
+
+
+def unused(database: str, folder: Path) -> list[str]:
+    """What else in the folder holds runs, and how to see them: `up` shows none of it where it uses this database."""
+    messages = []
+    if not in_sqlite(database, folder):
+        found = " and ".join(name for name in FILES if (folder / name).exists())
+        if found:
+            messages.append(
+                f"{found} here, not used: `tunesmith up --database sqlite` shows those runs; the same recipes run "
+                "again are published to this state, without training"
+            )
+    if database and (folder / "postgres" / "data").exists():
+        messages.append("postgres/ here, not used: `tunesmith up` without --database shows its runs")
+    return messages
+
+
+def sqlite_urls(folder: Path) -> tuple[str, str]:
+    """SQLAlchemy's addresses of two files in the folder, for Prefect and MLflow; MLflow's tables are created."""
+    prefect, mlflow = (folder / name for name in FILES)
+    prepare_database(f"sqlite:///{mlflow}")  # Prefect creates its own in one transaction
+    return f"sqlite+aiosqlite:///{prefect}", f"sqlite:///{mlflow}"
+
+
+def socket_urls(directory: Path) -> tuple[str, str]:
+    """Addresses of both databases in the server behind a Unix socket; databases that are not there are created."""
+    query = f"?host={quote(str(directory))}&port={postgres.SETTINGS['port']}"
+    return _urls(tables.Address(f"{USER}@", query), str(directory))
+
+
+def server_urls(database: str) -> tuple[str, str]:
+    """Addresses of both databases in the server at an address; databases that are not there are created."""
     remember(database)
-    parts = urlsplit(database)
-    if parts.scheme not in ("postgresql", "postgres") or parts.path.strip("/"):
-        mend = "Give PostgreSQL's address without a database: postgresql://user:password@host:5432"
-        raise RecipeError("--database", without_password(database), "is no address of a PostgreSQL server", mend)
-    if find_spec("psycopg2") is None:
-        mend = "Install it: pip install -c constraints.txt -e '.[postgres]'"
-        raise RecipeError("--database", without_password(database), "needs psycopg2", mend)
-    asyncio.run(_ensure(f"postgresql://{parts.netloc}/postgres", without_password(database)))
-    return f"postgresql+asyncpg://{parts.netloc}/{NAMES[0]}", f"postgresql+psycopg2://{parts.netloc}/{NAMES[1]}"
+    return _urls(tables.Address(_account(database)), without_password(database))
 
 
-async def _ensure(url: str, shown: str) -> None:
-    import asyncpg
+def _urls(address: tables.Address, shown: str) -> tuple[str, str]:
+    tables.create_missing(address, shown)
+    return tables.PREFECT.url(address), tables.MLFLOW.url(address)
 
+
+def _account(database: str) -> str:
+    """Account, host and port, with user and password quoted as drivers want them; both forms are understood here."""
+    problem = ""
     try:
-        connection = await asyncpg.connect(url, timeout=10)
-        there = {row["datname"] for row in await connection.fetch("SELECT datname FROM pg_database")}
-        for name in NAMES:
-            if name not in there:
-                await connection.execute(f'CREATE DATABASE "{name}"')
-        await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        mend = f"See to the server and the account, or make the databases {' and '.join(NAMES)} yourself"
-        raise RecipeError("--database", shown, f"does not take us ({masked(str(error))})", mend) from None
+        parts = urlsplit(database)
+        port = parts.port
+    except ValueError:
+        problem = "is no address of a PostgreSQL server"
+    else:
+        if parts.scheme not in ("postgresql", "postgres") or (port is None and parts.netloc.endswith(":")):
+            problem = "is no address of a PostgreSQL server"
+        elif parts.path.strip("/") or parts.query or parts.fragment:
+            problem = "has something after the server"
+    if problem:
+        hint = (
+            "Give sqlite, or PostgreSQL's address without a database: postgresql://user:password@host:5432; in the "
+            "password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25"
+        )
+        raise RecipeError("--database", _shown(database), problem, hint)
+    account, at, host = parts.netloc.rpartition("@")
+    user, colon, password = account.partition(":")
+    return f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}{at}{host}"
+
+
+def _shown(database: str) -> str:
+    """An address that cannot be read may have its password anywhere: what is behind the scheme is hidden."""
+    scheme, separator, rest = database.partition("://")
+    return without_password(database) if "@" not in rest else f"{scheme}{separator}…{rest.rpartition('@')[2]}"

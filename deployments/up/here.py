@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import typer
 
-from deployments.up import automations, databases, servers
+from deployments.up import automations, data_directory, databases, postgres, servers, tables
 from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.cores import share
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.masking import without_password
 
 PATIENCE = 180
 """Seconds that a server has to answer: on a busy machine a first start makes its tables slowly."""
@@ -25,15 +27,18 @@ class Here:
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack, self.children = folder, stack, list[Child]()
+        self.own_state = False
+        """Whether Prefect's state is in this folder, so that it is of no other one."""
 
     def serve(self, prefect: Server, mlflow: Server, database: str) -> None:
         """Start the servers that do not run, wait until each answers, and set the addresses for all that follows."""
         missing = [server for server in (prefect, mlflow) if not server.answers]
         for server in missing:
             server.refuse_taken()
-        state, tracked = databases.urls(database, self.folder) if missing else ("", "")
+        state, tracked = self._databases(database) if missing else ("", "")
         os.environ.update(_addresses(prefect, mlflow))
         if prefect in missing:
+            self.own_state = databases.in_folder(database)
             command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
             self._add("prefect", command, {"PREFECT_API_DATABASE_CONNECTION_URL": state})
         if mlflow in missing:
@@ -43,19 +48,42 @@ class Here:
             self._add("mlflow", command, own)
         for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
             self._until(lambda server=server: server.answers)  # type: ignore[misc]
-            typer.echo(f"{name:<8} {server.address}{'' if server in missing else '  (ran already)'}")
+            typer.echo(f"{name:<8} {server.page}{'' if server in missing else '  (ran already)'}")
+
+    def _databases(self, database: str) -> tuple[str, str]:
+        """Say where the state is and how to back it up; return the addresses for Prefect and MLflow."""
+        for message in databases.unused(database, self.folder):
+            typer.echo(f"         {message}")
+        if databases.in_sqlite(database, self.folder):
+            postgres.hold(self.folder / "prefect.db.lock", self.stack)
+            typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")
+            return databases.sqlite_urls(self.folder)
+        if database:
+            urls = databases.server_urls(database)
+            names = f"{tables.PREFECT.name} and {tables.MLFLOW.name}"
+            typer.echo(f"state    databases {names} of {without_password(database)}")
+            return urls
+        server = postgres.Postgres(self.folder / "postgres", self.folder / "logs" / "postgres.log", self.stack)
+        self.stack.callback(server.stop)
+        self.children.append(server)
+        self._until(lambda: server.answers)
+        program, version = data_directory.program("pg_dumpall"), data_directory.version()
+        dump = shlex.join([str(program), "-h", str(server.socket), "-U", data_directory.USER])
+        typer.echo(f"state    PostgreSQL {version} in {server.data.parent}; backup: {dump} > backup.sql")
+        return databases.socket_urls(server.socket)
 
     def work(self, runs: int, notify: str) -> None:
         """Register the deployments and start the worker."""
         from deployments.up.register import POOL, register, works
 
         os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
-        register(self.folder, runs, notify)
+        register(self.folder, runs, notify, moved=self.own_state)
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
         threads = share(runs) if runs > 1 else {}  # a thread a core in each of them: they would wait for one another
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
         self._until(lambda: works(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
+        typer.echo(f"models   and reports in {self.folder / 'mlartifacts'}")
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
         for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
             typer.echo(f"  export {variable}={os.environ[variable]}")

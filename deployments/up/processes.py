@@ -23,24 +23,31 @@ YOUNG = 30
 class Child:
     """A command that runs until it is stopped, and the file that takes what it says."""
 
+    death_signal = signal.SIGTERM
+    """What Linux sends it when `up` is killed."""
+
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path):
         self.name, self.arguments, self.log = name, arguments, log
         self.environment = {**os.environ, **environment}
         self.start()
 
+    def command(self) -> list[str]:
+        """What is started: `python -m ...`."""
+        return [sys.executable, "-m", *self.arguments]
+
     def start(self) -> None:
-        """Start `python -m ...` in a session of its own, so that the terminal's Ctrl-C reaches `up` alone."""
+        """Start it in a session of its own, so that the terminal's Ctrl-C reaches `up` alone."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic()
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *self.arguments],
+                self.command(),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=partial(end_with_parent, signal.SIGTERM),
+                preexec_fn=partial(end_with_parent, self.death_signal),
             )
 
     def restart(self) -> None:

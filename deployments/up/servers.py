@@ -12,6 +12,8 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import without_password
 
 LOCAL = "127.0.0.1"
+TRAINING = "/#/experiments?workflowType=machine_learning"
+"""MLflow's list of experiments with the menus for trained models; without it MLflow opens in GenAI mode."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Server:
     address: str
     health: str
     healthy: bytes
+    start: str = ""
+    """The path of the page to begin with."""
 
     @property
     def answers(self) -> bool:
@@ -32,6 +36,11 @@ class Server:
                 return bool(page.read(100).strip() == self.healthy)
         except OSError:
             return False
+
+    @property
+    def page(self) -> str:
+        """What a person opens in a browser."""
+        return f"{self.address}{self.start}"
 
     @property
     def port(self) -> int:
@@ -64,7 +73,7 @@ def mlflow(port: int) -> Server:
     """MLflow's server: $MLFLOW_TRACKING_URI if that is a server, else a port of this machine."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     url = given if given.startswith("http") else f"http://{LOCAL}:{port}"
-    return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK")
+    return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK", TRAINING)
 
 
 def _holder(port: int) -> str:

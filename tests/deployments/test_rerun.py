@@ -1,13 +1,14 @@
 """Rerun what failed, on a real server with a real worker; minutes. `pytest tests/deployments/test_rerun.py`."""
 
-import sqlite3
+from mlflow import MlflowClient
 
 
 def training_runs(running, name):
     """How the training runs of a recipe stand in MLflow."""
-    rows = "SELECT status FROM runs WHERE name = ?"
-    with sqlite3.connect(running.folder / "mlflow.db") as mlflow:
-        return [status for (status,) in mlflow.execute(rows, [f"{name} training"])]
+    client = MlflowClient(running.mlflow)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"attributes.run_name = '{name} training'")
+    return [run.info.status for run in found]
 
 
 def checkpoints(running):

@@ -83,25 +83,34 @@ def test_what_is_no_webhook_is_refused_and_not_shown():
     assert "services" not in str(told.value)
 
 
-def test_without_a_database_both_keep_a_file_in_the_folder(tmp_path):
-    prefect, mlflow = databases.urls("", tmp_path)
-    assert prefect == f"sqlite+aiosqlite:///{tmp_path}/prefect.db"
-    assert mlflow == f"sqlite:///{tmp_path}/mlflow.db"
+def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
+    assert not databases.in_sqlite("", tmp_path)
+    assert databases.in_sqlite("sqlite", tmp_path)
+    (tmp_path / "prefect.db").touch()
+    assert databases.in_sqlite("", tmp_path)
+    assert not databases.in_sqlite("postgresql://host", tmp_path)
+    assert "prefect.db here, not used" in databases.unused("postgresql://host", tmp_path)[0]
+    (tmp_path / "postgres" / "data").mkdir(parents=True)
+    assert not databases.in_sqlite("", tmp_path)
+    assert databases.unused("sqlite", tmp_path) == [
+        "postgres/ here, not used: `tunesmith up` without --database shows its runs"
+    ]
 
 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
         ("mysql://me:topsecret@host", "is no address of a PostgreSQL server"),
-        ("postgresql://me:topsecret@host/mine", "without a database"),
+        ("postgresql://me:topsecret@host:port", "is no address of a PostgreSQL server"),
+        ("postgresql://me:topsecret@host/mine", "has something after the server"),
+        ("postgresql://me:top/secret@host", "in the password write / as %2F"),
         ("postgresql://me:topsecret@127.0.0.1:1", "does not take us"),
     ],
 )
-def test_a_database_that_does_not_do_is_told_without_its_password(url, problem, tmp_path):
-    pytest.importorskip("psycopg2")
+def test_a_database_that_does_not_do_is_told_without_its_password(url, problem):
     with pytest.raises(RecipeError, match=problem) as told:
-        databases.urls(url, tmp_path)
-    assert "topsecret" not in str(told.value)
+        databases.server_urls(url)
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(("runs", "threads"), [(1, None), (2, "6"), (24, "1")])
@@ -109,7 +118,7 @@ def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkey
     started = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("pipeline_lib.cores.usable", lambda: 12)
-    monkeypatch.setattr("deployments.up.register.register", lambda *_: None)
+    monkeypatch.setattr("deployments.up.register.register", lambda *_, moved: None)
     monkeypatch.setattr("deployments.up.register.works", lambda _: True)
     monkeypatch.setattr(Here, "_add", lambda self, name, command, environment: started.append(environment))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
