@@ -6,7 +6,7 @@ from pipeline_lib.tracking.answering import DATABASE_PORTS
 
 FIELD = "execution.tracking_uri"
 PACKAGES = {
-    "psycopg2": "-e '.[postgres]'",
+    "psycopg2": "psycopg2-binary",
     "psycopg": "'psycopg[binary]'",
     "MySQLdb": "mysqlclient",
 }

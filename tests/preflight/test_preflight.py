@@ -54,7 +54,7 @@ def refused(uri, **changes):
 @pytest.mark.parametrize(
     ("scheme", "module", "install"),
     [
-        ("postgresql+psycopg2", "psycopg2", "-e '.[postgres]'"),
+        ("postgresql+psycopg2", "psycopg2", "psycopg2-binary"),
         ("mysql+pymysql", "pymysql", "pymysql"),
         ("mysql", "MySQLdb", "mysqlclient"),
         ("mssql+pyodbc", "pyodbc", "pyodbc"),
