@@ -1,10 +1,18 @@
-"""What a Prefect server is told: the work pool and its limit, the deployments, and the automations."""
+"""What a Prefect server is told: the work pool and its limit, the deployments, and the automations.
 
+In compose, where TUNESMITH_RUNS runs may go on at once in the working directory: python -m deployments.up.register
+"""
+
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from deployments.up.automations import automate
+import typer
+
+from deployments.up import automations
+from pipeline_lib.console import fail
 from pipeline_lib.errors import RecipeError
 
 POOL = "tunesmith"
@@ -14,11 +22,39 @@ LIST = Path(__file__).parents[1] / "prefect.yaml"
 def register(folder: Path, runs: int, notify: str) -> None:
     """Make or renew the work pool, the automations and the deployments; raises RecipeError where Prefect takes none."""
     _work_pool(folder, runs)
-    automate(notify)
+    automations.automate(notify)
+    schedules = _schedules()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(LIST)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RecipeError("deployments", str(LIST), "Prefect does not take them", (done.stdout + done.stderr)[-2000:])
+    _restore(schedules)
+
+
+def _schedules() -> dict[str, list[dict[str, Any]]]:
+    """Return the schedules on the server by their deployment's id.
+
+    Registering a deployment again replaces its schedules by those of prefect.yaml: what people have added or
+    switched on in the UI would be lost at every start.
+    """
+    from prefect.client.orchestration import get_client
+
+    fields = {"schedule", "active", "max_scheduled_runs", "parameters", "slug"}
+    found = {}
+    with get_client(sync_client=True) as client:
+        for deployment in client.read_deployments():
+            schedules = [schedule.model_dump(mode="json", include=fields) for schedule in deployment.schedules]
+            found[str(deployment.id)] = schedules
+    return found
+
+
+def _restore(schedules: dict[str, list[dict[str, Any]]]) -> None:
+    """Give each deployment that was there before the schedules that it had then."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for deployment, before in schedules.items():
+            client.request("PATCH", "/deployments/{id}", path_params={"id": deployment}, json={"schedules": before})
 
 
 def _work_pool(folder: Path, runs: int) -> None:
@@ -54,3 +90,17 @@ def works(name: str) -> bool:
             "POST", "/work_pools/{work_pool_name}/workers/filter", path_params={"work_pool_name": POOL}, json={}
         )
         return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in found.json())
+
+
+def main() -> None:
+    """Register everything with the server at PREFECT_API_URL; runs work in this process's working directory."""
+    notify = os.environ.get(automations.NOTIFY, "")
+    try:
+        automations.check(notify)
+        register(Path.cwd(), int(os.environ.get("TUNESMITH_RUNS", "1")), notify)
+    except RecipeError as error:
+        fail(error)
+
+
+if __name__ == "__main__":
+    typer.run(main)

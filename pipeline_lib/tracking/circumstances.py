@@ -25,7 +25,9 @@ def circumstances(recipe: Recipe) -> dict[str, Any]:
     """Plain facts about a training that begins now, in this process."""
     given = recipe.given
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
-    told = {"given": given._asdict() if given else None, "git": {name: _checkout(at) for name, at in folders.items()}}
+    git = {name: _checkout(at) for name, at in folders.items()}
+    git["project"] = git["project"] or _built_from()
+    told = {"given": given._asdict() if given else None, "git": git}
     return masked(told) | {"machine": _machine(), "software": dict(software())}
 
 
@@ -43,6 +45,12 @@ def _checkout(folder: Path) -> dict[str, Any] | None:
         return None
     files = changed.splitlines()
     return {"commit": commit.strip(), "dirty": bool(files), "changed": files[:SHOWN]}
+
+
+def _built_from() -> dict[str, Any] | None:
+    """Return the commit that an image was built from ($TUNESMITH_COMMIT), as `git describe --dirty` prints it."""
+    commit, _, dirty = os.environ.get("TUNESMITH_COMMIT", "").partition("-")
+    return {"commit": commit, "dirty": bool(dirty), "changed": []} if commit else None
 
 
 def _git(folder: Path, *command: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from mlflow.entities import Run
 
-from pipeline_lib.execution import tracking_uri
+from pipeline_lib.execution import mlflow_page
 from pipeline_lib.export.lineage import manifests_read
 from pipeline_lib.masking import masked
 from pipeline_lib.models.build import TRAINED
@@ -109,6 +109,6 @@ def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
 
 
 def _address(recipe: Recipe, run: Run) -> str:
-    uri = masked(tracking_uri(recipe.execution))
+    uri = mlflow_page(recipe.execution)
     page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
     return uri.rstrip("/") + page if uri.startswith("http") else f"{run.info.run_id} in {uri}"
