@@ -33,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # else rich takes text in square brackets for markup, and drops it
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")

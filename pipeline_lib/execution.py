@@ -12,7 +12,7 @@ from pipeline_lib.schema import Section
 
 
 def default_store() -> str:
-    """Return the store of recipes that name none: containers have no folder that outlives them, so theirs is a bucket."""
+    """Return the store of recipes that name none: a bucket in containers, whose folders do not outlive them."""
     return os.environ.get("TUNESMITH_STORE") or "artifacts"
 
 
@@ -30,6 +30,9 @@ class Execution(Section):
     empty: $TUNESMITH_STORE, else the folder artifacts."""
     tracking_uri: str | None = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
+    when_mlflow_is_down: Literal["train", "fail"] = "train"
+    """What a run does that starts while MLflow does not answer: train waits 30 seconds for it, then trains and delivers
+    the curves when it is back; fail waits 30 seconds, then ends the run before any work."""
     experiment: str = "tunesmith"
     """MLflow experiment that the runs belong to."""
     checkpoint_seconds: PositiveFloat = 60
@@ -70,5 +73,5 @@ def tracking_uri(execution: Execution) -> str:
 
 
 def mlflow_page(execution: Execution) -> str:
-    """Return MLflow's address in a browser: $MLFLOW_UI_URL where it differs from the one that runs use, as in compose."""
+    """Return MLflow's address in a browser: $MLFLOW_UI_URL where it is not the one that runs use (compose)."""
     return masked(os.environ.get("MLFLOW_UI_URL") or tracking_uri(execution))

@@ -27,6 +27,11 @@ def write_receipt(recipe: Recipe, store: Store, scores: Artifact, told: dict[str
     os.replace(aside, place)
 
 
+def forget_receipt(recipe: Recipe, store: Store, scores: Artifact) -> None:
+    """Remove a note whose MLflow has lost what it speaks of, so that it is delivered again."""
+    _place(recipe, store, scores).unlink(missing_ok=True)
+
+
 def _place(recipe: Recipe, store: Store, scores: Artifact) -> Path:
     return store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
 

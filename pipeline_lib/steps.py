@@ -24,6 +24,7 @@ from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.tracking import answering
 
 if TYPE_CHECKING:
     from pipeline_lib.training.loop import Watch
@@ -34,8 +35,10 @@ log = logging.getLogger("tunesmith")
 @in_errors()
 def check(recipe: Recipe) -> None:
     """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
-    locate(recipe.model)
     execution = recipe.execution
+    if execution.when_mlflow_is_down == "fail":
+        answering.wait_for_mlflow(execution, answering.WAIT)
+    locate(recipe.model)
     if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch to be asked
 

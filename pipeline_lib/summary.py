@@ -23,7 +23,7 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     lines = {
         "model": outcome.model.folder / "model",
         "report": outcome.report,
-        "MLflow run": outcome.published["training"],
+        "MLflow run": outcome.published.get("run", outcome.published["training"]),
         "MLflow model": outcome.published["model"],
     }
     if not uri.startswith("http"):

@@ -3,12 +3,18 @@
 import csv
 import gc
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for one another
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent))  # for mlflow_server: tests are imported by their files, not as a package
+
+from mlflow_server import MlflowServer
 
 from pipeline_lib.recipe import check
 
@@ -131,6 +137,21 @@ def moods_csv(tmp_path):
 def tracking_uri(tmp_path_factory):
     """One MLflow for all tests: making its tables takes seconds. Runs are told apart by their experiment."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """A real MLflow server that proxies artifacts, one for all tests. Leave it running: outages need a server of
+    their own."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow-server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_server_without_artifacts(tmp_path_factory):
+    """The same with `--no-serve-artifacts`: clients write artifacts to its folder themselves."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow-server-plain"), serve_artifacts=False) as server:
+        yield server
 
 
 @pytest.fixture

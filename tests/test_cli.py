@@ -63,3 +63,8 @@ finally:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "Usage" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_keeps_text_in_square_brackets():
+    said = CliRunner().invoke(app, ["sweep", "--help"], env={"COLUMNS": "200"})
+    assert "path=[value, value ...]; again for another field" in said.output

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline_lib.audit.chain import chain, lines
 from pipeline_lib.audit.disagreements import Finding, findings, left_running
 from pipeline_lib.audit.repair import is_dead, repair, settle
+from pipeline_lib.audit.training_data import SourceChange, record_findings, source_changes
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held
 
@@ -18,6 +19,8 @@ class Audit:
     chains: list[dict[str, Any]] = field(default_factory=list)
     found: list[list[Finding]] = field(default_factory=list)
     """For each chain."""
+    sources: list[list[SourceChange]] = field(default_factory=list)
+    """For each chain, what has become of the files it was trained on; never a disagreement."""
     strays: list[Finding] = field(default_factory=list)
     """About runs that belong to no training."""
     repaired: list[str] = field(default_factory=list)
@@ -30,17 +33,32 @@ class Audit:
     def lines(self, whole: bool) -> Iterator[str]:
         """The audit as people read it: `whole` chains, or a line for each."""
         yield from self.repaired
-        for link, found in zip(self.chains, self.found, strict=True):
+        for link, found, sources in zip(self.chains, self.found, self.sources, strict=True):
             shown = lines(link) if whole else (line for line in lines(link) if line[0] in ("training", "model"))
             yield from (f"{what:<11} {line}" for what, line in shown)
+            yield from map(_source_line, sources)
             yield from map(_told, found)
         yield from map(_told, self.strays)
+        yield self._verdict(whole)
+
+    def _verdict(self, whole: bool) -> str:
         sure = sum(finding.sure for some in (*self.found, self.strays) for finding in some)
-        yield f"{len(self.chains)} trainings looked at, {sure} disagreements" if sure or not whole else "all agrees"
+        verdict = f"{len(self.chains)} trainings looked at, {sure} disagreements" if sure or not whole else "all agrees"
+        if changed := sum(map(bool, self.sources)):
+            since = "its source" if whole else f"the source of {changed}"
+            verdict += f"; {since} has changed since the training"
+        return verdict
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs."""
-        told = [{**link, "findings": [f._asdict() for f in found]} for link, found in zip(self.chains, self.found)]
+        told = [
+            {
+                **link,
+                "findings": [finding._asdict() for finding in found],
+                "source_changes": [change._asdict() for change in sources],
+            }
+            for link, found, sources in zip(self.chains, self.found, self.sources, strict=True)
+        ]
         strays = [finding._asdict() for finding in self.strays]
         return {"repaired": self.repaired, "trainings": told, "strays": strays, "disagrees": self.disagrees}
 
@@ -53,7 +71,8 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, me
     trainings = _held(finder, target, experiment)
     for held in trainings:
         report.chains.append(chain(held))
-        report.found.append(findings(held, store))
+        report.found.append([*findings(held, store), *record_findings(held)])
+        report.sources.append(source_changes(held))
     if target is None:
         known = {run.id for held in trainings for run in held.runs}
         strays = [run for run in finder.runs(finder.experiment(experiment)) if run.id not in known]
@@ -64,6 +83,10 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, me
 
 def _held(finder: Finder, target: str | None, experiment: str) -> list[Held]:
     return [finder.training(target)] if target else finder.trainings(experiment)
+
+
+def _source_line(change: SourceChange) -> str:
+    return f"{'changed':<11} {' '.join(filter(None, (change.split, change.path, change.what)))}"
 
 
 def _told(finding: Finding) -> str:

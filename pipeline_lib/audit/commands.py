@@ -15,7 +15,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 
 def audit(
     target: Annotated[
-        str | None, typer.Argument(metavar="[RUN|MODEL]", help="A run's id, models:/NAME/VERSION or models:/ID.")
+        str | None, typer.Argument(metavar="RUN|MODEL", help="A run's id, models:/NAME/VERSION or models:/ID.")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Settle runs that a kill has left RUNNING.")] = False,
     tracking_uri: Uri = None,
@@ -23,14 +23,18 @@ def audit(
     store: Annotated[str | None, typer.Option(help="The store, where it is not where the run says.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a model came from, and what disagrees between Prefect, MLflow, the store and the disk.
+    """Show what a model came from, what has changed at its source since, and what disagrees.
 
-    Without RUN or MODEL: all trainings of the experiment. The exit code is 1 where something disagrees.
+    Without RUN or MODEL: all trainings of the experiment. Data that has grown, changed or gone since the training is
+    listed and is no error. The exit code is 1 if Prefect, MLflow, the store and the model's manifests disagree.
     """
     from pipeline_lib.audit.audit import audited
+    from pipeline_lib.tracking.refusals import while_reading
 
+    uri = _uri(tracking_uri)
     try:
-        report = audited(_uri(tracking_uri), target, experiment, store, repair)
+        with while_reading(uri):
+            report = audited(uri, target, experiment, store, repair)
     except RecipeError as error:
         _fail(error)
     if as_json:
@@ -53,10 +57,13 @@ def reproduce(
     """
     from pipeline_lib.audit.reproduce import reproduce as again
     from pipeline_lib.tracking.find import Finder
+    from pipeline_lib.tracking.refusals import while_reading
 
+    uri = _uri(tracking_uri)
     try:
-        held = Finder(_uri(tracking_uri)).training(run)
-        report = again(held, (store or Path(f"reproduced-{held.training.id[:8]}")).absolute())
+        with while_reading(uri):
+            held = Finder(uri).training(run)
+            report = again(held, (store or Path(f"reproduced-{held.training.id[:8]}")).absolute())
     except RecipeError as error:
         _fail(error)
     if as_json:

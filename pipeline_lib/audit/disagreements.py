@@ -1,4 +1,4 @@
-"""What Prefect, MLflow, the store and the disk say of the same training, where they do not say the same."""
+"""What Prefect, MLflow and the store say of the same training, where they do not say the same."""
 
 import json
 import math
@@ -9,13 +9,9 @@ from typing import Any, NamedTuple
 from pipeline_lib.audit import flow_states
 from pipeline_lib.audit.chain import made
 from pipeline_lib.audit.kept import Kept, kept_by
-from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import masked
-from pipeline_lib.recipe import check
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.disk import DAMAGE
 from pipeline_lib.tracking.circumstances import flow_run
-from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.held import Held, Told
 from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED, process_mark
 from pipeline_lib.tracking.scores import named_scores
@@ -43,7 +39,6 @@ def findings(held: Held, store: str | None = None) -> list[Finding]:
     looked_at = [
         *(finding for run in held.runs if (finding := left_running(run))),
         *_flow_states(held.parents),
-        *_data(held),
     ]
     if kept is None:
         return [*looked_at, Finding("store", why_not, sure=False)]
@@ -82,19 +77,6 @@ def _flow_states(runs: Iterable[Told]) -> Iterator[Finding]:
             yield Finding(_run(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
         elif state not in AGREE.get(run.status, {state}) and not (PRUNED in run.tags and state == "COMPLETED"):
             yield Finding(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
-
-
-def _data(held: Held) -> Iterator[Finding]:
-    """Source files that are gone, hold other bytes or were not there when the training ran."""
-    if not held.recipe or not held.data:
-        return
-    try:
-        now = list(data_files(check(held.recipe)))
-    except (RecipeError, OSError) as error:
-        yield Finding("data", f"cannot be read any more: {masked(str(error))}")
-        return
-    for file, what in changes(held.data, now):
-        yield Finding("data", f"{file.split} file {file.path} {what} since the training")
 
 
 def _artifact(kept: Kept, told: Mapping[str, Any]) -> Finding | None:

@@ -13,7 +13,11 @@ from pipeline_lib.console import fail
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.disk import in_words
 
-app = typer.Typer(no_args_is_help=True, help="Look into the store of artifacts, check it, free its space.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Look into the store of artifacts, check it, free its space.",
+)
 
 StoreFolder = Annotated[Path, typer.Option("--store", help="The store's folder (`execution.store` of a recipe).")]
 StepName = Annotated[str | None, typer.Option("--step", help="Only artifacts of this step, for example finetune.")]

@@ -1,10 +1,11 @@
 """The base model: where it is, what its bytes are, and its tokenizer."""
 
 import importlib.util
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Model
@@ -12,18 +13,28 @@ from pipeline_lib.schema import inside
 from pipeline_lib.store.digests import file_digest
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
-    "tokenizer*",
+    "tokenizer.json",
+    "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.*",
+    "vocab.json",
+    "vocab.txt",
+    "vocab.bpe",
     "merges.txt",
+    "bpe.codes",
     "*.model",
-    "chat_template.*",
+    "*.spm",
+    "chat_template.json",
+    "chat_template.jinja",
 )
+"""Files of a tokenizer. Only data: code that lies beside it is neither copied nor run."""
+LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""How every part of a model is loaded. Without the second, transformers asks on the terminal whether to run a folder's
+code, and runs it where the answer is yes."""
 
 
 def locate(model: Model) -> Path:
@@ -47,7 +58,45 @@ def locate(model: Model) -> Path:
         )
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "holds no tokenizer", "Save the tokenizer beside the weights")
+    _refuse_damaged(folder, model.base)
     return folder
+
+
+def _refuse_damaged(folder: Path, base: str) -> None:
+    """Raise RecipeError for a config that is no JSON object and for weights that are cut off or missing.
+
+    Reads the headers of the weights only.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*.json")):
+        if file.name == "config.json" or file.name.endswith(".safetensors.index.json"):
+            _read_object(file, base)
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(_read_object(index, base).get("weight_map", {}).values())
+        if missing := sorted(name for name in shards if not (folder / str(name)).is_file()):
+            problem = f"lacks {missing[0]}, which {index.name} lists"
+            raise RecipeError("model.base", base, problem, "Download the model again")
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            problem = f"has a damaged weights file, {file.name} ({error})"
+            raise RecipeError("model.base", base, problem, "Download the model again") from None
+
+
+def _read_object(file: Path, base: str) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"has a damaged {file.name} ({error})"
+        raise RecipeError("model.base", base, problem, "Download the model again") from None
+    if not isinstance(content, dict):
+        raise RecipeError(
+            "model.base", base, f"has a {file.name} that is not a JSON object", "Download the model again"
+        )
+    return content
 
 
 def _in_package(model: Model) -> Path:
@@ -87,11 +136,41 @@ def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
     return {file.name: file_digest(file) for file in files}
 
 
+def load_config(folder: Path | str) -> "PreTrainedConfig":
+    """The configuration of a local model folder.
+
+    Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, **LOCAL)
+    except Exception as error:  # a damaged file raises whatever its values happen to break
+        raise _unloadable(folder, "config.json", error) from error
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, with a token to pad with."""
+    """The tokenizer of a local folder, with a token to pad with.
+
+    Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
+    """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as error:  # as above; the Rust part raises plain Exception
+        raise _unloadable(folder, "tokenizer", error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:
+    """Why a part of a model cannot be loaded, in one sentence of transformers' own."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in reason:
+        problem = f"needs Python code from its own folder to load its {part}, and such code is never run"
+        return RecipeError("model.base", str(folder), problem, "Choose a base that transformers knows")
+    return RecipeError(
+        "model.base", str(folder), f"has a {part} that cannot be loaded ({reason[:300]})", "Check or replace its files"
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_tokenizer
+from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_config, load_tokenizer
 from pipeline_lib.models.places import PLACES, places, write_places
 from pipeline_lib.models.prompts import refuse_unread
 from pipeline_lib.objectives import Objective
@@ -64,9 +64,7 @@ def load_initial(
     base: Path, initial: Path, regularizers: Sequence[Regularizer] = ()
 ) -> "tuple[PreTrainedModel, set[str]]":
     """The model of a starting point with the regularizers' configuration, and the names of its head's parameters."""
-    from transformers import AutoConfig
-
-    card, known = read_card(initial), AutoConfig.from_pretrained(initial, local_files_only=True)
+    card, known = read_card(initial), load_config(initial)
     config = {name: value for regularizer in regularizers for name, value in regularizer.configure(known).items()}
     model, _ = card["objective"].model(str(base), card["labels"], **config)
     _inject(card["strategies"], model, load_tokenizer(initial))

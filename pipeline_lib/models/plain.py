@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import TOKENIZER, digests
+from pipeline_lib.models.base import LOCAL, TOKENIZER, digests
 from pipeline_lib.models.build import load_trained, read_card
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import Place, StrategySection
@@ -83,7 +83,7 @@ def _prove(model: "PreTrainedModel", expected: "Tensor", out: Path) -> None:
     import torch
 
     kind: Any = type(model)
-    again, told = kind.from_pretrained(out, local_files_only=True, output_loading_info=True)
+    again, told = kind.from_pretrained(out, **LOCAL, output_loading_info=True)
     tensors = again.state_dict()
     wrong = [name for name, tensor in model.state_dict().items() if not torch.equal(tensors[name], tensor.cpu())]
     wrong += [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]

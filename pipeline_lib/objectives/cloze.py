@@ -85,13 +85,10 @@ class Cloze(Section):
         """
         import transformers
 
-        from pipeline_lib.models.base import load_tokenizer
+        from pipeline_lib.models.base import load_config, load_tokenizer
         from pipeline_lib.models.heads import pretrained
 
-        known, tokenizer = (
-            transformers.AutoConfig.from_pretrained(base, local_files_only=True),
-            load_tokenizer(Path(base)),
-        )
+        known, tokenizer = load_config(base), load_tokenizer(Path(base))
         kind: Any = transformers.AutoModelForCausalLM
         if known.is_encoder_decoder:
             kind = transformers.AutoModelForSeq2SeqLM

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
 from pipeline_lib.masking import in_errors
+from pipeline_lib.receipts import forget_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain import record
 from pipeline_lib.retrain.decide import Check, Decision, above_floors, against, concluded
 from pipeline_lib.retrain.drift import not_seen
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.look import Look, closed
+from pipeline_lib.retrain.look import Look, challengers, closed
 from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import profile, rescore
 from pipeline_lib.run import RunOutcome
@@ -33,7 +34,7 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
     champion in its place, and the next run takes up the same version.
     """
     registry, chosen = registry_of(recipe, gate), median([each.model.folder for each in runs])
-    best, champion = runs[chosen], seen.champion
+    best, champion = _in_mlflow(challengers(recipe, gate)[chosen], runs[chosen], registry, by), seen.champion
     known = next((version for version in registry.versions() if version.model == best.published["model"]), None)
     if known and (why := closed(known, champion)):
         return Decision("nothing to do", f"of {len(runs)} challengers the median counts, and {why}")
@@ -51,6 +52,14 @@ def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: Sequence[RunOutcome],
         _pin(recipe, gate.name(recipe), version.number, best)
         registry.promote(version, champion)
     return replace(decision, version=version.number)
+
+
+def _in_mlflow(recipe: Recipe, outcome: RunOutcome, registry: "Registry", by: str) -> RunOutcome:
+    """A run whose model is in MLflow: published again where it was deleted there, or the server has a new database."""
+    if registry.holds(outcome.published["model"]):
+        return outcome
+    forget_receipt(recipe, open_store(recipe.execution.store), outcome.scores)
+    return replace(outcome, published=steps.publish(recipe, outcome.data, outcome.model, outcome.scores, by))
 
 
 def median(models: Sequence[Path]) -> int:

@@ -16,7 +16,7 @@ from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.identity import COMPUTING
-from pipeline_lib.masking import in_errors
+from pipeline_lib.masking import in_errors, masked
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
@@ -76,12 +76,16 @@ def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     from pipeline_lib.models.build import TRAINED
 
     if scoring.model.startswith("models:/"):
-        from pipeline_lib.tracking.models import download, resolve
+        from pipeline_lib.tracking.models import download, locate
 
         uri = tracking_uri(Execution(tracking_uri=scoring.tracking_uri))
-        address = resolve(scoring.model, uri)
-        step = Step("model", 1, {"address": address}, {})
-        folder = open_store(scoring.store).ensure(step, lambda into: download(address, uri, into), by).folder
+        location = locate(scoring.model, uri)
+        step = Step("model", 2, {"location": masked(location)}, {})
+
+        def fetch_files(into: Path) -> None:
+            download(scoring.model, location, uri, into)
+
+        folder = open_store(scoring.store).ensure(step, fetch_files, by).folder
         found = of_folder(folder / "artifacts")
     else:
         hold([("model", Path(scoring.model))])

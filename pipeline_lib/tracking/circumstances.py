@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.code import PACKAGE
 from pipeline_lib.cores import usable
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.data_files import data_files
 
 SHOWN = 50
 """Changed files of a checkout that are listed."""
@@ -25,10 +27,20 @@ def circumstances(recipe: Recipe) -> dict[str, Any]:
     """Plain facts about a training that begins now, in this process."""
     given = recipe.given
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
-    git = {name: _checkout(at) for name, at in folders.items()}
-    git["project"] = git["project"] or _built_from()
-    told = {"given": given._asdict() if given else None, "git": git}
+    told = {
+        "given": given._asdict() if given else None,
+        "git": {name: _checkout(at) or _built_from(at) for name, at in folders.items()},
+        "data": _data(recipe),
+    }
     return masked(told) | {"machine": _machine(), "software": dict(software())}
+
+
+def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
+    """The source files now: where MLflow is away it is told at the end, and they may have grown by then."""
+    try:
+        return [file._asdict() for file in data_files(recipe)]
+    except (RecipeError, OSError):  # gone since they were encoded, which ends no training
+        return None
 
 
 @cache
@@ -47,8 +59,10 @@ def _checkout(folder: Path) -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(files), "changed": files[:SHOWN]}
 
 
-def _built_from() -> dict[str, Any] | None:
-    """Return the commit that an image was built from ($TUNESMITH_COMMIT), as `git describe --dirty` prints it."""
+def _built_from(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of the code in an image ($TUNESMITH_COMMIT, as `git describe --dirty` prints it)."""
+    if folder != PACKAGE:
+        return None
     commit, _, dirty = os.environ.get("TUNESMITH_COMMIT", "").partition("-")
     return {"commit": commit, "dirty": bool(dirty), "changed": []} if commit else None
 

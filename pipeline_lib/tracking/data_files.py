@@ -1,6 +1,8 @@
 """The files that a recipe's data comes from, as MLflow knows them."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_lib.data.splits import SPLITS
@@ -9,33 +11,69 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.digests import file_digest
 
 CONTEXT = "mlflow.data.context"
+DIGITS = 32
+"""Digits of a SHA-256 that are kept: MLflow takes 36 characters."""
 
 
 class DataFile(NamedTuple):
-    """A source file, the split that it was given for, and the first 32 digits of its SHA-256 (MLflow takes 36)."""
+    """A source file, the split it was given for, the first digits of its SHA-256, and its size where it is known."""
 
     split: str
     path: str
     digest: str
+    bytes: int | None = None
 
 
 def data_files(recipe: Recipe) -> Iterator[DataFile]:
     """The files as they are now; raises RecipeError where a path of the recipe leads to none."""
-    source = recipe.data.source
     for split in SPLITS:
-        for file in source.files(split):
-            yield DataFile(split, masked(str(file)), "".join(file_digest(part) for part in source.parts(file))[:32])
+        yield from split_files(recipe, split)
+
+
+def split_files(recipe: Recipe, split: str) -> Iterator[DataFile]:
+    """The files of one split."""
+    source = recipe.data.source
+    for file in source.files(split):
+        parts = source.parts(file)
+        digest = joint_digest([file_digest(part) for part in parts])
+        yield DataFile(split, masked(str(file)), digest, sum(part.stat().st_size for part in parts))
+
+
+def joint_digest(digests: Sequence[str]) -> str:
+    """The digest of a source file by those of its parts: aligned translations are two files."""
+    if len(digests) == 1:
+        return digests[0][:DIGITS]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:DIGITS]
 
 
 def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple[DataFile, str]]:
-    """Files that hold other bytes now, are gone or are new, and which of these; where a file lies decides nothing."""
+    """Files that have grown, hold other bytes, are gone or are new, and which of these. A file may be moved."""
     before, after = ({(file.split, file.digest) for file in files} for files in (then, now))
     lost, new = (
         [f for f in files if (f.split, f.digest) not in others] for files, others in ((then, after), (now, before))
     )
-    places = {(file.split, file.path) for file in new}
+    places = {(file.split, file.path): file for file in new}
     for file in lost:
-        here = (file.split, file.path) in places
-        places.discard((file.split, file.path))
-        yield file, "holds other bytes" if here else "is gone"
+        here = places.pop((file.split, file.path), None)
+        yield file, "is gone" if here is None else _what_changed(file, here)
     yield from ((file, "is new") for file in new if (file.split, file.path) in places)
+
+
+def _what_changed(then: DataFile, now: DataFile) -> str:
+    """Whether the old bytes are still there, with others behind them, or not."""
+    if then.bytes and now.bytes and now.bytes > then.bytes and _digest_of_start(now.path, then.bytes) == then.digest:
+        return f"has grown by {now.bytes - then.bytes:,} bytes"
+    return "holds other bytes"
+
+
+def _digest_of_start(path: str, size: int) -> str | None:
+    """The digest of a file's first bytes; None where the file cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while size > 0 and (block := file.read(min(size, 1 << 20))):
+                digest.update(block)
+                size -= len(block)
+    except OSError:
+        return None
+    return digest.hexdigest()[:DIGITS]

@@ -17,10 +17,12 @@ from pipeline_lib.models.build import TRAINED
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.describe import MANIFESTS, complete, describe
+from pipeline_lib.tracking.experiment import TRAINED_PARAMETERS, run_address
 from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
 from pipeline_lib.tracking.scores import log_scores
-from pipeline_lib.tracking.served_model import log_model
+from pipeline_lib.tracking.served_model import NamedModel, log_model
+from pipeline_lib.tracking.summary import complete_summary, main_parameters
 
 
 def deliver(
@@ -42,10 +44,13 @@ def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Arti
     if evaluation.info.status != "FINISHED":
         tracker.reopen(evaluation)
         _log_evaluation(tracker, evaluation, training, prepared, scores)
-    tracker.finish(evaluation.data.tags[PARENT])
+    around = tracker.client.get_run(evaluation.data.tags[PARENT])
+    if around.info.status != "FINISHED":
+        complete_summary(tracker, training, evaluation, prepared, model, scores)
+    tracker.finish(around.info.run_id)
     tracker.finish(parent)
-    places = {name: _address(tracker.recipe, run) for name, run in (("training", training), ("evaluation", evaluation))}
-    return places | {"model": training.data.tags[MODEL]}
+    shown = {"run": around, "training": training, "evaluation": evaluation}
+    return {name: _address(tracker.recipe, run) for name, run in shown.items()} | {"model": training.data.tags[MODEL]}
 
 
 def deliver_training(
@@ -74,7 +79,10 @@ def _log_training(
         client.log_artifact(run_id, str(path), "data" if path.parent == prepared.folder else None)
     whole = not (model.folder / "model" / TRAINED).exists()
     example = _example(recipe, scores) if scores else {}
-    uri = log_model(client, run, model.folder / "model", None if whole else base, recipe.objective, example)
+    summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
+    parameters = main_parameters(recipe) | {TRAINED_PARAMETERS: summary["trained_parameters"]}
+    named = NamedModel(recipe.name, recipe.objective, parameters)
+    uri = log_model(client, run, named, model.folder / "model", None if whole else base, example)
     client.set_tag(run_id, MODEL, uri)
     tracker.finish(run_id)
 
@@ -110,5 +118,5 @@ def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
 
 def _address(recipe: Recipe, run: Run) -> str:
     uri = mlflow_page(recipe.execution)
-    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-    return uri.rstrip("/") + page if uri.startswith("http") else f"{run.info.run_id} in {uri}"
+    page = run_address(run.info.experiment_id, run.info.run_id)
+    return f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"{run.info.run_id} in {uri}"

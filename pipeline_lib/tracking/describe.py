@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
 from pipeline_lib.execution import Execution
 from pipeline_lib.export.lineage import manifests
@@ -16,9 +17,10 @@ from pipeline_lib.plan.explain import flatten
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.tracking.circumstances import flow_run
-from pipeline_lib.tracking.data_files import CONTEXT, data_files
+from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
 from pipeline_lib.tracking.meter import pace, records
-from pipeline_lib.tracking.runs import Tracker
+from pipeline_lib.tracking.runs import Tracker, log_params
+from pipeline_lib.tracking.summary import begin_summary
 
 RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "circumstances.json", "manifests.json", "recipe as given"
 STORE = "tunesmith.store"
@@ -31,13 +33,15 @@ def describe(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> No
     log_params(tracker, run_id, dict(flatten({name: part for name, part in told.items() if name != "execution"})))
     inputs = client.get_run(run_id).inputs
     if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
-        client.log_inputs(run_id, list(_data_inputs(recipe)))
+        client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
     client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), RECIPE)
     if given := circumstances.get("given"):
         client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
         client.log_dict(run_id, {"file": given["file"], "overrides": given["overrides"]}, f"{GIVEN}/how.json")
     client.log_dict(run_id, {part: circumstances.get(part) for part in ("git", "machine", "software")}, CIRCUMSTANCES)
-    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in _tags(tracker, circumstances).items()])
+    tags = _tags(tracker, circumstances)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    begin_summary(tracker, run, tags)
 
 
 def complete(tracker: Tracker, run: Run, model: Artifact) -> None:
@@ -53,14 +57,6 @@ def complete(tracker: Tracker, run: Run, model: Artifact) -> None:
         tracker.client.log_batch(run.info.run_id, metrics)
 
 
-def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
-    """Log parameters that the run does not have: MLflow lets none be logged anew, and a kill may have cut some off."""
-    known = tracker.client.get_run(run_id).data.params
-    params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
-    for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
-        tracker.client.log_batch(run_id, params=params[begin : begin + 100])
-
-
 def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, float]:
     hours = measured["seconds"] / 3600
     rates = {"energy_kwh": execution.watts and execution.watts / 1000, "cost": execution.cost_per_hour}
@@ -73,9 +69,12 @@ def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     store, flow = tracker.recipe.execution.store, flow_run(tracker.by)
     git, machine = circumstances.get("git") or {}, circumstances.get("machine") or {}
     checkout = git.get("recipe") or git.get("project") or {}
+    given = circumstances.get("given")
     tags = {
+        MLFLOW_SOURCE_NAME: masked(given["file"] if given else f"flow run {flow.name}" if flow else "tunesmith"),
+        MLFLOW_SOURCE_TYPE: "LOCAL",
         STORE: masked(store if "://" in store else str(Path(store).absolute())),
-        "mlflow.source.git.commit": checkout.get("commit"),
+        MLFLOW_GIT_COMMIT: checkout.get("commit"),
         "tunesmith.dirty": str(checkout["dirty"]).lower() if checkout else None,
         "tunesmith.machine": machine and ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]]),
         "tunesmith.flow_run": flow and flow.id,
@@ -84,8 +83,10 @@ def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _data_inputs(recipe: Recipe) -> Iterator[DatasetInput]:
-    """The source's files as inputs, by the split that they were given for."""
-    for file in data_files(recipe):
-        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, json.dumps({"uri": file.path}))
+def _data_inputs(recipe: Recipe, circumstances: Mapping[str, Any]) -> Iterator[DatasetInput]:
+    """The source's files as they were when the training began, by the split that they were given for."""
+    recorded = circumstances.get("data")
+    for file in data_files(recipe) if recorded is None else [DataFile(**facts) for facts in recorded]:
+        where, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
+        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, where, profile=size)
         yield DatasetInput(dataset, [InputTag(CONTEXT, file.split)])

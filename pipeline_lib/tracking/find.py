@@ -13,9 +13,15 @@ from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
 
 MODEL_ADDRESS = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>.+))?")
 
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's codes for what it does not have; the second one is for ids, names and aliases that it cannot know."""
+
 
 class Finder:
-    """Looks into one MLflow; raises RecipeError where it does not answer or has not got what is looked for."""
+    """Looks into one MLflow; raises RecipeError where it has not got what is looked for.
+
+    Its errors are those of MLflow's client where that does not answer or refuses: see `while_reading`.
+    """
 
     def __init__(self, uri: str):
         self.uri, self.shown, self.client = uri, masked(uri), MlflowClient(uri)
@@ -35,11 +41,7 @@ class Finder:
 
     def experiment(self, name: str) -> str:
         """An experiment's id."""
-        try:
-            found = self.client.get_experiment_by_name(name)
-        except MlflowException as error:
-            problem = f"MLflow does not answer ({masked(str(error)).splitlines()[0][:200]})"
-            raise RecipeError("--tracking-uri", self.shown, problem, "Start it, or give another address") from None
+        found = self.client.get_experiment_by_name(name)
         if found is None:
             mend = "Name what execution.experiment names, and with --tracking-uri MLflow's address"
             raise RecipeError("--experiment", name, f"is not in {self.shown}", mend)
@@ -57,6 +59,8 @@ class Finder:
             while run.tags.get(KIND) != "training":
                 run = self._towards_training(run)
         except (MlflowException, LookupError) as error:
+            if isinstance(error, MlflowException) and error.error_code not in ABSENT:
+                raise
             problem = f"leads to no training in {self.shown} ({masked(str(error)).splitlines()[0][:200]})"
             mend = "`tunesmith audit` lists the runs; --tracking-uri says in which MLflow"
             raise RecipeError("RUN|MODEL", target, problem, mend) from None

@@ -1,7 +1,7 @@
 """What MLflow holds of trainings, in plain values: what `tunesmith audit` and `tunesmith reproduce` go by."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import yaml
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.tracking.data_files import CONTEXT, DataFile
 from pipeline_lib.tracking.describe import CIRCUMSTANCES, GIVEN, MANIFESTS, RECIPE
 from pipeline_lib.tracking.runs import MODEL
@@ -38,6 +38,8 @@ class Held:
     training: Told
     parents: list[Told]
     evaluations: list[Told]
+    listed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """Paths of artifacts, by run and folder."""
 
     @property
     def runs(self) -> list[Told]:
@@ -90,6 +92,7 @@ class Held:
                 next((tag.value for tag in each.tags if tag.key == CONTEXT), ""),
                 json.loads(each.dataset.source)["uri"],
                 each.dataset.digest,
+                json.loads(each.dataset.profile or "{}").get("bytes"),
             )
             for each in (inputs.dataset_inputs if inputs else ())
         ]
@@ -100,12 +103,29 @@ class Held:
         return None if text is None else json.loads(text)
 
     def text(self, run: Told, path: str) -> str | None:
-        """The same, as text."""
+        """The same, as text; raises RecipeError where it is there and cannot be read."""
+        if path not in self._listed(run, path.rpartition("/")[0]):
+            return None
         with TemporaryDirectory(prefix="tunesmith-") as folder:
             try:
                 return Path(self.client.download_artifacts(run.id, path, folder)).read_text(encoding="utf-8")
-            except (MlflowException, OSError):
-                return None
+            except OSError as error:
+                raise _unreadable(run, path, error) from error
+
+    def _listed(self, run: Told, folder: str) -> set[str]:
+        """The artifacts in a folder of a run: what is not there must not be confused with what cannot be read."""
+        key = (run.id, folder)
+        if key not in self.listed:
+            try:
+                self.listed[key] = {file.path for file in self.client.list_artifacts(run.id, folder or None)}
+            except OSError as error:
+                raise _unreadable(run, folder or "its artifacts", error) from error
+        return self.listed[key]
+
+
+def _unreadable(run: Told, what: str, error: OSError) -> RecipeError:
+    mend = "See that MLflow's artifact store answers, and that you may read it"
+    return RecipeError("RUN", run.id, f"MLflow cannot give {what} ({error})", mend)
 
 
 def told(run: Run) -> Told:

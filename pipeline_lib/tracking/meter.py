@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.tracking.record_queue import cut_torn_line
+
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
@@ -32,6 +34,7 @@ class Meter:
 
     def __init__(self, kept: Path):
         self.kept = kept
+        cut_torn_line(kept)
         self.windows = list(_read(kept))
         self.counts, self.step, self.began = Counter[str](), 0, 0.0
         self.lock, self.ending = threading.Lock(), threading.Event()

@@ -1,4 +1,4 @@
-"""Models in MLflow by their addresses: which one an alias means, and its files."""
+"""Models in MLflow by their addresses: where the files of one are, and how they come here."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -6,23 +6,34 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.tracking.find import MODEL_ADDRESS
 from pipeline_lib.tracking.refusals import in_words
 
 
-def resolve(address: str, uri: str) -> str:
-    """models:/NAME@ALIAS as models:/NAME/VERSION, which means the same bytes tomorrow; others as they are."""
-    name, aliased, alias = address.removeprefix("models:/").partition("@")
-    if not aliased:
-        return address
+def locate(address: str, uri: str) -> str:
+    """Where the files of a model are kept, by models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    The location holds the logged model's id, which no other MLflow has: version 1 of a name is another model there.
+    """
+    found = MODEL_ADDRESS.fullmatch(address)
+    if not found:
+        mend = "Write models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID"
+        raise RecipeError("model", address, "is not the address of one model", mend)
+    name, version, alias = found.groups()
     with _given(address):
-        return f"models:/{name}/{MlflowClient(uri).get_model_version_by_alias(name, alias).version}"
+        client = MlflowClient(uri)
+        if alias:
+            version = client.get_model_version_by_alias(name, alias).version
+        if version:
+            return str(client.get_model_version_download_uri(name, str(version)))
+        return str(client.get_logged_model(name).artifact_location)
 
 
-def download(address: str, uri: str, folder: Path) -> None:
+def download(address: str, location: str, uri: str, folder: Path) -> None:
     """Write a model's `artifacts` (the trained folder, and the base where it needs one) into a folder."""
-    mlflow.set_tracking_uri(uri)
     with _given(address):
-        mlflow.artifacts.download_artifacts(f"{address}/artifacts", dst_path=str(folder))
+        mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
 
 
 def _given(address: str) -> AbstractContextManager[None]:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.answering import is_outage
 
 
 @contextmanager
@@ -15,11 +17,16 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
     """Raise RecipeError of a field where MLflow refuses, Unanswered where it is away; `mend` says what to do then."""
     try:
         yield
-    except MlflowException as error:
-        away = error.get_http_status_code() >= 500
+    except (MlflowException, SQLAlchemyError) as error:
+        away = is_outage(error)
         problem = "MLflow does not answer" if away else "MLflow refuses"
         kind = Unanswered if away else RecipeError
         raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error
+
+
+def while_reading(uri: str) -> AbstractContextManager[None]:
+    """The same for commands that look into MLflow."""
+    return in_words("--tracking-uri", uri, "See that it runs and that you may read it, or give another address")
 
 
 def while_delivering(execution: Execution) -> AbstractContextManager[None]:

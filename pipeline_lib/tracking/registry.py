@@ -4,6 +4,7 @@ The alias `champion` is the one thing that moves, in one call and last of all: a
 in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,10 +18,12 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.find import ABSENT
 from pipeline_lib.tracking.refusals import in_words
 from pipeline_lib.tracking.runs import MlflowClient
 
@@ -58,6 +61,12 @@ class Registry:
             found = self.client.search_model_versions(f"name='{self.name}'")
             return sorted(map(_version, found), key=lambda version: -version.number)
 
+    def holds(self, model: str) -> bool:
+        """Whether a logged model is still in this MLflow."""
+        with self._answering(), _absent():
+            return bool(self.client.get_logged_model(model.removeprefix("models:/")))
+        return False
+
     def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
         """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
         tags = {MODEL: model, **tags}
@@ -67,15 +76,32 @@ class Registry:
                 with _present():
                     self.client.create_registered_model(self.name)
                 logged = self.client.get_logged_model(model.removeprefix("models:/"))
-                # neither models:/ nor model_id: MLflow looks these up in the process's default store, not in this one
+                # a server takes the source only with model_id; a models:/ source, or an id without its run, MLflow
+                # would look up in the process's default store, not in this one
                 made = self.client.create_model_version(
-                    self.name, logged.artifact_location, logged.source_run_id, tags=tags, description=masked(why)
+                    self.name,
+                    logged.artifact_location,
+                    logged.source_run_id,
+                    tags=tags,
+                    description=masked(why),
+                    model_id=logged.model_id,
                 )
+                self._list_on_model(model, made)
                 return _version(made)
+            self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
             self.client.update_model_version(self.name, str(known.number), masked(why))
             return known
+
+    def _list_on_model(self, model: str, version: ModelVersion) -> None:
+        """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
+        model_id = model.removeprefix("models:/")
+        listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+        if any((each["name"], str(each["version"])) == (version.name, str(version.version)) for each in listed):
+            return
+        listed.append({"name": version.name, "version": int(version.version)})
+        self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})
 
     def promote(self, version: Version, over: Version | None) -> None:
         """Make a version the champion in place of the one that it was judged against.
@@ -145,7 +171,7 @@ def _absent() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in ABSENT:
             raise
 
 

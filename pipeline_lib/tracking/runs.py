@@ -1,22 +1,25 @@
 """Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
 
+import getpass
 import logging
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
 
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import mask_record
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.experiment import open_experiment
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
 for handler in logging.getLogger("mlflow").handlers:
@@ -38,9 +41,7 @@ class Tracker:
         self.recipe, self.by = recipe, by
         self.had: dict[tuple[str, str], set[int]] = {}
         self.client = MlflowClient(tracking_uri(recipe.execution))
-        name = recipe.execution.experiment
-        found = self.client.get_experiment_by_name(name)
-        self.experiment = found.experiment_id if found else self.client.create_experiment(name)
+        self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
 
     def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
@@ -65,7 +66,8 @@ class Tracker:
 
     def _holder(self) -> dict[str, str]:
         """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
-        return {BY: self.by, HOST: platform.node(), PROCESS: process_mark(os.getpid()) or ""}
+        mark = process_mark(os.getpid()) or ""
+        return {BY: self.by, HOST: platform.node(), PROCESS: mark, MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
@@ -73,6 +75,10 @@ class Tracker:
         for begin in range(done, len(records), BATCH):
             part = records[begin : begin + BATCH]
             self._add(run, part, [RunTag(DELIVERED, str(begin + len(part)))])
+
+    def add_counted(self, run: Run, records: Sequence[dict[str, Any]], count: int) -> None:
+        """Log one batch of a history's records, with which the run has the first `count` of them."""
+        self._add(run, records, [RunTag(DELIVERED, str(count))])
 
     def add(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log records that the run does not have yet, metric by metric and step by step."""
@@ -111,6 +117,22 @@ class Tracker:
         """Settle a run, if it is not settled so already."""
         if self.client.get_run(run_id).info.status != status:
             self.client.set_terminated(run_id, status)
+
+
+def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
+    """Log parameters that the run does not have: MLflow lets none be logged anew, and a kill may have cut some off."""
+    known = tracker.client.get_run(run_id).data.params
+    params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
+    for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
+        tracker.client.log_batch(run_id, params=params[begin : begin + 100])
+
+
+def user() -> str:
+    """The account's name; a container may run as a number that has none."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def process_mark(pid: int) -> str | None:

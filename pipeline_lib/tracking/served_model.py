@@ -1,10 +1,11 @@
 """The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
 
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import pandas as pd
@@ -33,6 +34,14 @@ NEEDS = (
     "transformers",
 )
 PACKAGE = Path(__file__).parents[1]
+
+
+class NamedModel(NamedTuple):
+    """What a logged model is called, what it answers, and what people compare it by."""
+
+    name: str
+    objective: Objective
+    parameters: Mapping[str, Any]
 
 
 class ServedModel(PythonModel):
@@ -68,23 +77,29 @@ def _schema(objective: Objective) -> "Schema":
 
 
 def log_model(
-    client: MlflowClient, run: Run, model: Path, base: Path | None, objective: Objective, example: Mapping[str, Any]
+    client: MlflowClient, run: Run, named: NamedModel, model: Path, base: Path | None, example: Mapping[str, Any]
 ) -> str:
     """Log a model folder (and the base it needs) as the model of a run; returns its models:/ address.
 
     Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
     that has just trained may have no room for, and end the run.
     """
-    logged = client.create_logged_model(run.info.experiment_id, "model", source_run_id=run.info.run_id)
-    named = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
+    logged = client.create_logged_model(
+        run.info.experiment_id,
+        re.sub(r"[/:.%\"']", "_", named.name),  # MLflow takes none of these in the name of a logged model
+        source_run_id=run.info.run_id,
+        params={name: str(value) for name, value in named.parameters.items()},
+        model_type=named.objective.kind,
+    )
+    known = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
     with TemporaryDirectory(prefix="tunesmith-") as folder:
         mlflow.pyfunc.save_model(
             Path(folder, "model"),
-            mlflow_model=Model(artifact_path=logged.artifact_location, **named),
+            mlflow_model=Model(artifact_path=logged.artifact_location, **known),
             python_model=str(PACKAGE / "tracking" / "serve.py"),
             artifacts={"model": str(model)} | ({"base": str(base)} if base else {}),
             code_paths=[str(PACKAGE)],
-            signature=ModelSignature(_schema(objective)),
+            signature=ModelSignature(_schema(named.objective)),
             input_example=pd.DataFrame([example]) if example else None,
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
         )

@@ -22,6 +22,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Watch
+from pipeline_lib.training.remote_errors import rebuild_error
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -32,9 +33,6 @@ START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from pipeline_lib.training import worker; worker.main(sys.argv[2])"
 )
 """Runs a worker of this very package, wherever this process has found it."""
-KINDS: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (FloatingPointError, MemoryError, OSError, RecipeError, ValueError)
-}
 
 
 def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
@@ -51,7 +49,8 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
             with _listening(Path(place, CHANNEL), watch):
                 launcher("-c", START, str(Path(__file__).parents[2]), place)
         except ChildFailedError as failed:
-            raise _first(failed) from None
+            error = _first(failed)
+            raise error from error.__cause__  # what it came from there, and not the launcher's own error
         finally:
             if sys.stderr.isatty():
                 sys.stderr.write("\x1b[?25h")  # a worker that was ended in the midst has left the cursor hidden
@@ -105,7 +104,7 @@ def _pass_on(channel: Path, watch: Watch) -> None:
             if "records" in told:
                 watch(told["records"])
             else:
-                log.log(told["level"], "%s", told["line"])
+                logging.getLogger(told["logger"]).log(told["level"], "%s", told["line"])
 
 
 def _place(failure: Any) -> tuple[bool, bool, float]:
@@ -121,10 +120,7 @@ def _first(failed: Any) -> Exception:
     if "kind" not in told:
         how = f"was ended by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
         return RuntimeError(f"training process {first.local_rank} {how}; its checkpoint stands, run again to go on")
-    if told["kind"] in KINDS:
-        error = KINDS[told["kind"]](*told["args"])
-    else:
-        error = RuntimeError(f"{told['kind']}: {told['message']}")
+    error = rebuild_error(told)
     if not isinstance(error, RecipeError):
         error.add_note(f"in training process {first.local_rank}:\n{told['traceback']}")
     return error

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,6 +15,7 @@ from pipeline_lib.recipe import check
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.launch import CHANNEL, JOB
 from pipeline_lib.training.loop import Watch
+from pipeline_lib.training.remote_errors import describe_error
 
 
 def main(folder: str) -> None:
@@ -52,9 +52,9 @@ def _train(job: dict[str, Any], place: Path) -> None:
 
     if os.environ["RANK"] == "0":
         with (place / CHANNEL).open("w", encoding="utf-8") as channel:
-            logger = logging.getLogger("tunesmith")
-            logger.setLevel(logging.INFO)
-            logger.addHandler(_Teller(channel))
+            logging.getLogger("tunesmith").setLevel(logging.INFO)
+            logging.getLogger().addHandler(_Teller(channel))
+            logging.captureWarnings(True)
             train(lambda records: _say(channel, records=list(records)))
     else:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  one bar and one warning of a kind are enough
@@ -63,14 +63,19 @@ def _train(job: dict[str, Any], place: Path) -> None:
 
 
 class _Teller(logging.Handler):
-    """Sends log lines through the channel."""
+    """Sends log lines through the channel: the project's own, and warnings and errors of any library."""
 
     def __init__(self, channel: TextIO):
         super().__init__()
         self.channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(self.channel, level=record.levelno, line=record.getMessage())
+        if record.levelno < logging.WARNING and not record.name.startswith("tunesmith"):
+            return
+        line = record.getMessage()
+        if record.exc_info:
+            line += "\n" + logging.Formatter().formatException(record.exc_info)
+        _say(self.channel, logger=record.name, level=record.levelno, line=line)
 
 
 def _say(channel: TextIO, **what: Any) -> None:
@@ -80,10 +85,5 @@ def _say(channel: TextIO, **what: Any) -> None:
 
 def _tell(error: Exception) -> None:
     """Leave the error where the launcher looks for it; `message` and `timestamp` are what that reads itself."""
-    told = {"message": str(error), "timestamp": int(time.time()), "at": time.time()}
-    told |= {
-        "kind": type(error).__name__,
-        "args": error.__reduce__()[1],
-        "traceback": "".join(traceback.format_exception(error)),
-    }
+    told = {"timestamp": int(time.time()), "at": time.time(), **describe_error(error)}
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told, default=str), encoding="utf-8")

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 
 from pipeline_lib.audit.audit import audited
 from pipeline_lib.audit.disagreements import findings
+from pipeline_lib.audit.training_data import record_findings, source_changes
 from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.digests import file_digest
+from pipeline_lib.tracking.describe import MANIFESTS
 from pipeline_lib.tracking.find import Finder
-from pipeline_lib.tracking.runs import HOST, PROCESS
+from pipeline_lib.tracking.runs import FINGERPRINT, HOST, PROCESS
 
 
 def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
@@ -91,14 +93,40 @@ def logged(ran, name, value):
     client.log_metric(run_id, name, kept)
 
 
+@contextmanager
+def other_manifest(ran):
+    """Somebody says in MLflow that another number of epochs was trained."""
+    client, run_id = ran.client, ran.ids["moods training"]
+    manifests = ran.held().manifests
+    changed = json.loads(json.dumps(manifests))
+    changed["finetune"]["identity"]["recipe"]["training"]["epochs"] = 3
+    client.log_dict(run_id, changed, MANIFESTS)
+    yield
+    client.log_dict(run_id, manifests, MANIFESTS)
+
+
+@contextmanager
+def grown(path):
+    kept = path.read_bytes()
+    path.write_bytes(kept + b"a new row,glad\n")
+    yield
+    path.write_bytes(kept)
+
+
+@contextmanager
+def added(path):
+    path.write_text("text,mood\na new row,glad\n")
+    yield
+    path.unlink()
+
+
 WEIGHTS = "model/model.safetensors"
 TAMPERED = {
     "weights": (lambda ran: other_bytes(ran.outcome.model.folder / WEIGHTS), f"is damaged ({WEIGHTS} changed"),
     "a file": (lambda ran: gone(ran.outcome.data.folder / "labels.json"), "is damaged (labels.json changed"),
     "an artifact": (lambda ran: gone(ran.outcome.scores.folder), "is gone from"),
     "a score": (lambda ran: logged(ran, "test/accuracy", 0.125), "test/accuracy is 0.125 in MLflow and"),
-    "data": (lambda ran: other_bytes(ran.folder / "moods.csv"), "moods.csv holds other bytes since the training"),
-    "no data": (lambda ran: gone(ran.folder / "moods.csv"), "no such file"),
+    "a manifest": (lambda ran: other_manifest(ran), "its manifest in MLflow was changed: it does not match"),
 }
 
 
@@ -109,6 +137,76 @@ def test_what_was_tampered_with_is_named_and_nothing_else(ran, tamper, words):
         assert words in said
         assert ran.audit().disagrees
     assert ran.words() == []
+
+
+SOURCES = {
+    "grown": (lambda ran: grown(ran.folder / "moods.csv"), "train moods.csv has grown by 15 bytes since the training"),
+    "other bytes": (lambda ran: other_bytes(ran.folder / "moods.csv"), "train moods.csv holds other bytes since the"),
+    "gone": (lambda ran: gone(ran.folder / "moods.csv"), "train moods.csv is gone since the training"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), SOURCES.values(), ids=SOURCES)
+def test_a_source_that_has_changed_since_is_listed_and_disagrees_with_nothing(ran, change, words):
+    with change(ran):
+        said = CliRunner().invoke(app, ["audit", ran.ids["moods"], "--tracking-uri", ran.uri])
+        report = ran.audit()
+    assert said.exit_code == 0, said.output
+    assert words in said.output.replace(f"{ran.folder}/", "")
+    assert said.output.splitlines()[-1] == "all agrees; its source has changed since the training"
+    assert report.found == [[]]
+    (told,) = report.as_json()["trainings"]
+    assert [change["path"] for change in told["source_changes"]] == [str(ran.folder / "moods.csv")]
+    assert list(report.lines(whole=False))[-1].endswith("; the source of 1 has changed since the training")
+    assert ran.audit().sources == [[]]
+
+
+def test_a_new_file_in_a_folder_is_listed_and_files_that_cannot_be_listed_are_said(ran):
+    held = ran.held()
+    held.recipe["data"]["source"]["train"] = str(ran.folder / "*.csv")
+    with added(ran.folder / "new.csv"):
+        (change,) = source_changes(held)
+    assert change == ("train", str(ran.folder / "new.csv"), "is new since the training")
+    held.recipe["data"]["source"]["train"] = str(ran.folder / "elsewhere")
+    (change,) = source_changes(held)
+    assert change.what.startswith("the files cannot be listed: data.source.train = ")
+
+
+def test_data_that_mlflow_names_and_the_manifests_do_not_is_a_disagreement(ran):
+    def words(held):
+        return [finding.what for finding in record_findings(held) if finding.sure]
+
+    held = ran.held()
+    assert words(held) == []
+    held.data[0] = held.data[0]._replace(digest="0" * 32)
+    other, missing = words(held)
+    assert "was trained on (SHA-256 00000000000000000000000000000000…), the model's manifests name no such" in other
+    assert missing.endswith("which MLflow does not name")
+    held.manifests["shards"].clear()
+    ((finding,),) = [list(record_findings(held))]
+    assert "the manifests of its shards are not in MLflow" in finding.what
+    assert not finding.sure
+
+
+def test_a_model_that_was_not_made_from_the_data_beside_it_is_a_disagreement(ran):
+    held = ran.held()
+    held.manifests["prepare"]["files"]["splits.parquet"]["sha256"] = "0" * 64
+    (finding,) = record_findings(held)
+    assert finding.about.startswith("finetune")
+    assert finding.what == "was not made from the prepare that MLflow holds a manifest of"
+    held = ran.held()
+    held.training.tags[FINGERPRINT] = "0" * 64
+    (finding,) = record_findings(held)
+    assert finding.what == "the tag tunesmith.fingerprint is not the fingerprint of the model's manifest"
+
+
+def test_manifests_that_are_gone_from_mlflow_are_a_disagreement(ran):
+    held = ran.held()
+    held.manifests.clear()
+    (finding,) = record_findings(held)
+    assert finding.what.startswith("MLflow has no manifests.json of it")
+    held.training = held.training._replace(status="KILLED")  # it was not finished, so there were none
+    assert list(record_findings(held)) == []
 
 
 def test_an_artifact_made_of_other_bytes_is_not_the_one_that_mlflow_was_told_of(ran):

@@ -57,7 +57,7 @@ def test_other_bytes_are_told_with_how_far_scores_are_apart_and_what_changed(ran
 def test_data_of_other_bytes_is_refused_by_its_name(ran, tmp_path):
     held, kept = ran.held(), (ran.folder / "moods.csv").read_text()
     (ran.folder / "moods.csv").write_text(kept + "one more,glad\n")
-    with pytest.raises(RecipeError, match=r"data.source.train = '.*moods.csv': holds other bytes, so"):
+    with pytest.raises(RecipeError, match=r"data.source.train = '.*moods.csv': has grown by 14 bytes, so"):
         reproduce(held, tmp_path / "again")
     (ran.folder / "moods.csv").write_text(kept)
     assert not (tmp_path / "again").exists()

@@ -1,6 +1,7 @@
 """Which source files are no longer what they were. `pytest tests/tracking/test_data_files.py`."""
 
-from pipeline_lib.tracking.data_files import DataFile, changes
+from pipeline_lib.store.digests import file_digest
+from pipeline_lib.tracking.data_files import DataFile, changes, joint_digest
 
 
 def test_bytes_count_and_places_do_not():
@@ -19,3 +20,22 @@ def test_bytes_count_and_places_do_not():
 def test_a_file_given_for_another_split_is_another_file():
     then, now = [DataFile("train", "a.csv", "1")], [DataFile("test", "a.csv", "1")]
     assert [(file.split, what) for file, what in changes(then, now)] == [("train", "is gone"), ("test", "is new")]
+
+
+def test_a_file_has_grown_where_its_old_bytes_are_still_in_front(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("one\n")
+    then = [DataFile("train", str(file), joint_digest([file_digest(file)]), 4)]
+    for text, what in (
+        ("one\ntwo\n", "has grown by 4 bytes"),
+        ("two\none\n", "holds other bytes"),
+        ("on", "holds other bytes"),
+    ):
+        file.write_text(text)
+        now = [DataFile("train", str(file), joint_digest([file_digest(file)]), len(text))]
+        assert [told for _, told in changes(then, now)] == [what]
+
+
+def test_either_of_two_aligned_files_counts(tmp_path):
+    assert joint_digest(["1" * 64]) == "1" * 32
+    assert len({joint_digest(["1" * 64, "2" * 64]), joint_digest(["1" * 64, "3" * 64]), joint_digest(["1" * 64])}) == 3

@@ -148,7 +148,7 @@ from pipeline_lib.training import worker
 if os.environ["RANK"] == "0":
     with Path(sys.argv[2], "told").open("w") as channel:
         worker._say(channel, records=[{"value": float("inf")}])
-        worker._say(channel, level=30, line="100 % of it")
+        worker._say(channel, logger="tunesmith", level=30, line="100 % of it")
         channel.write("{cut off")
     worker._tell(FloatingPointError("the loss is nan"))
     sys.exit(1)
@@ -166,7 +166,7 @@ if os.environ["RANK"] == "0":
     [
         (RecipeError("a.b", {"c": 1}, "is wrong", "Mend it"), RecipeError, "a.b = {'c': 1}: is wrong. Mend it."),
         (OSError(28, "No space left on device", "x"), OSError, "No space left on device: 'x'"),
-        (torch.OutOfMemoryError("no room"), RuntimeError, "OutOfMemoryError: no room"),
+        (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "no room"),
     ],
 )
 def test_errors_of_a_rank_keep_their_words(tmp_path, monkeypatch, error, kind, words):

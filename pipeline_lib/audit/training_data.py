@@ -1,0 +1,123 @@
+"""What a model was trained on: what has become of its source files, and whether the records of it still agree.
+
+The two are kept apart. A source that has changed since is information: it is why models are retrained. Records that
+disagree (MLflow's inputs, the manifests of model, data and shards) mean that somebody changed what was recorded.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_lib.audit.chain import artifacts
+from pipeline_lib.audit.disagreements import Finding
+from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.store.digests import content_digest, value_digest
+from pipeline_lib.tracking.data_files import DataFile, changes, joint_digest, split_files
+from pipeline_lib.tracking.describe import MANIFESTS
+from pipeline_lib.tracking.held import Held
+from pipeline_lib.tracking.runs import FINGERPRINT
+
+READS = {
+    "initialise": ("base",),
+    "finetune": ("base", "prepare", "initialise"),
+}
+"""Which artifacts a step read, by the names of its inputs."""
+
+
+class SourceChange(NamedTuple):
+    """What has happened to a source file since the training."""
+
+    split: str
+    path: str
+    what: str
+
+
+def source_changes(held: Held) -> list[SourceChange]:
+    """Source files that have grown, hold other bytes, are gone or are new."""
+    if not held.recipe or not held.data:
+        return []
+    try:
+        recipe = check(held.recipe)
+    except RecipeError as error:
+        return [SourceChange("", "", f"the source cannot be looked at: {error}")]
+    return [change for split in SPLITS for change in _changes_of_split(recipe, split, held.data)]
+
+
+def _changes_of_split(recipe: Recipe, split: str, files: Sequence[DataFile]) -> Iterator[SourceChange]:
+    then = [file for file in files if file.split == split]
+    try:
+        now = list(split_files(recipe, split))
+    except (RecipeError, OSError) as error:
+        if any(Path(file.path).exists() for file in then):
+            yield SourceChange(split, "", f"the files cannot be listed: {error}")
+            return
+        now = []  # the path leads nowhere any more
+    for file, what in changes(then, now):
+        yield SourceChange(split, file.path, f"{what} since the training")
+
+
+def record_findings(held: Held) -> Iterator[Finding]:
+    """Where MLflow's records of a finished training and the manifests that it logged contradict one another."""
+    manifests = held.manifests
+    if "finetune" not in manifests:
+        if held.training.status == "FINISHED":  # they are logged before it is
+            what = (
+                f"MLflow has no {MANIFESTS} of it: the file was removed, or its artifacts cannot be reached from here"
+            )
+            yield Finding(held.training.name, what)
+        return
+    for manifest in artifacts(manifests):
+        if value_digest(manifest["identity"]) != manifest["fingerprint"]:
+            yield Finding(_name(manifest), "its manifest in MLflow was changed: it does not match its fingerprint")
+    if held.training.tags.get(FINGERPRINT) != manifests["finetune"]["fingerprint"]:
+        yield Finding(held.training.name, f"the tag {FINGERPRINT} is not the fingerprint of the model's manifest")
+    yield from _broken_links(manifests)
+    yield from _other_data(held.data, manifests)
+
+
+def _broken_links(manifests: Mapping[str, Any]) -> Iterator[Finding]:
+    """Steps whose manifest says that they read other artifacts than the ones whose manifests are beside it."""
+    for step, names in READS.items():
+        for name in names:
+            if step not in manifests or name not in manifests:
+                continue
+            read = manifests[step]["identity"]["inputs"].get(name)
+            if read != content_digest(manifests[name]["files"]):
+                yield Finding(_name(manifests[step]), f"was not made from the {name} that MLflow holds a manifest of")
+
+
+def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iterator[Finding]:
+    """Data files in MLflow that no shard was made from, and shards made from files that MLflow does not name."""
+    if not files or "prepare" not in manifests:
+        return
+    named = {file.digest for file in files}
+    sources: dict[str, set[str]] = {}
+    """The source files' digests by a shard's content: files that differ in blanks can make the same shard."""
+    for shard in manifests.get("shards", ()):
+        sources.setdefault(content_digest(shard["files"]), set()).add(_source_digest(shard))
+    read = set(manifests["prepare"]["identity"]["inputs"].values())
+    known = {digest for content in read for digest in sources.get(content, ())}
+    complete = read <= sources.keys()
+    for file in files:
+        if file.digest not in known:
+            what = f"MLflow says {file.split} file {file.path} was trained on (SHA-256 {file.digest}…)"
+            if complete:
+                yield Finding("data", f"{what}, the model's manifests name no such file")
+            else:
+                yield Finding("data", f"{what}; the manifests of its shards are not in MLflow", sure=False)
+    for content in sorted(read & sources.keys()):
+        if not sources[content] & named:
+            digest = min(sources[content])
+            yield Finding("data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not name")
+
+
+def _source_digest(shard: Mapping[str, Any]) -> str:
+    inputs = shard["identity"]["inputs"]
+    count = sum(name.startswith("file ") for name in inputs)
+    return joint_digest([inputs[f"file {index}"] for index in range(count)])
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    return f"{manifest['identity']['step']} {manifest['fingerprint'][:8]}"

@@ -1,0 +1,131 @@
+"""The MLflow experiment that runs belong to, set up so that its page compares trainings.
+
+MLflow's pages open in one of two modes, and in "GenAI" where nothing says otherwise: traces and judges, no models. A
+link says which it wants; the experiment's kind says what it holds. Saved views and the metric that charts start from
+are tags of the experiment, too.
+"""
+
+import json
+import time
+from typing import Any
+
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
+
+from pipeline_lib.errors import RecipeError
+
+KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
+"""What an experiment holds; only MLflow's pages know this tag, its Python code does not."""
+MODE = "workflowType=machine_learning"
+"""Opens a page of MLflow in the mode "Model training", whatever the browser was shown last."""
+VIEW_TAG = "mlflow.sharedViewState."
+"""A saved view, in the menu "Views" of the page and behind a link: the tag's name ends with the view's id."""
+TRAINED_PARAMETERS, SECONDS, COST = "trained_parameters", "training_seconds", "training_cost"
+"""What a score costs: metrics of the run that people see first."""
+COLUMNS = ("strategy", "learning_rate", "epochs", "batch_size", "train_rows", TRAINED_PARAMETERS)
+"""Parameters in the table of a saved view."""
+
+
+def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
+    """The id of an experiment, created where it is missing, with the tags that its page needs.
+
+    Raises RecipeError for one that was deleted.
+    """
+    experiment = client.get_experiment_by_name(name) or _create(client, name)
+    if experiment.lifecycle_stage == "deleted":  # its name stays taken, and it takes no runs
+        restore = (
+            f"Restore it (`mlflow experiments restore --experiment-id {experiment.experiment_id}`) or name another"
+        )
+        raise RecipeError("execution.experiment", name, "was deleted in MLflow", restore)
+    experiment_id = str(experiment.experiment_id)
+    for tag, value in _tags(experiment_id, main_metric).items():
+        if tag not in experiment.tags:  # what people have changed stays as they want it
+            client.set_experiment_tag(experiment_id, tag, value)
+    return experiment_id
+
+
+def view_address(experiment_id: str, main_metric: str) -> str:
+    """A link to the charts of an experiment, relative to MLflow's address."""
+    chosen = f"compareRunsMode=CHART&viewStateShareKey={_view_id(main_metric)}"
+    return f"#/experiments/{experiment_id}/runs?{MODE}&{chosen}"
+
+
+def run_address(experiment_id: str, run_id: str, part: str = "") -> str:
+    """A link to a run's page or a `part` of it, relative to MLflow's address."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}{part}?{MODE}"
+
+
+def model_address(experiment_id: str, model: str) -> str:
+    """A link to a logged model's page by its models:/ address, relative to MLflow's address."""
+    return f"#/experiments/{experiment_id}/models/{model.removeprefix('models:/')}?{MODE}"
+
+
+def _create(client: MlflowClient, name: str) -> Experiment:
+    try:
+        return client.get_experiment(client.create_experiment(name))
+    except MlflowException as error:
+        created = client.get_experiment_by_name(name)  # by another run, between our question and our call
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or created is None:
+            raise
+        return created
+
+
+def _tags(experiment_id: str, main_metric: str) -> dict[str, str]:
+    view = view_address(experiment_id, main_metric)
+    note = (
+        f"Each row is one training with its scores on the test rows; the rows inside it have the training's curves and "
+        f"the whole evaluation. [Chart: {main_metric} against trained parameters and time]({view})"
+    )
+    return {
+        KIND_TAG: MACHINE_LEARNING,
+        MLFLOW_RUN_NOTE: note,
+        MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME: f"test/{main_metric}",
+        VIEW_TAG + _view_id(main_metric): _view(main_metric),
+    }
+
+
+def _view_id(main_metric: str) -> str:
+    return f"tunesmith-{main_metric}"
+
+
+def _view(main_metric: str) -> str:
+    """A saved view: columns of the table, and charts of the score against what it cost.
+
+    The format is that of MLflow's `savedViewEnvelope.ts` and `ExperimentPageUIState.tsx`; fields that are missing
+    take their defaults, and what a later version does not understand is not shown.
+    """
+    score, section = f"test/{main_metric}", "tunesmith-score-against-cost"
+    size, seconds, gain = _axis(TRAINED_PARAMETERS), _axis(SECONDS), _axis(score)
+    charts = [
+        _chart("SCATTER", section, f"{score} against trained parameters", xaxis=size, yaxis=gain),
+        _chart("SCATTER", section, f"{score} against seconds of training", xaxis=seconds, yaxis=gain),
+        _chart("BAR", section, score, metricKey=score),
+        _chart("BAR", section, TRAINED_PARAMETERS, metricKey=TRAINED_PARAMETERS),
+    ]
+    sections = [
+        {"uuid": section, "name": "Score against cost", "display": True, "isReordered": True, "isGenerated": False}
+    ]
+    columns = [
+        *(f"attributes.`{name}`" for name in ("Models", "Dataset")),
+        *(f"metrics.`{name}`" for name in (score, f"{score}/low", f"{score}/high", SECONDS)),
+        *(f"params.`{name}`" for name in COLUMNS),
+    ]
+    state: dict[str, Any] = {
+        "selectedColumns": columns,
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,  # else MLflow sorts the sections by name
+    }
+    envelope = {"name": f"{main_metric} against cost", "createdAt": int(time.time() * 1000), "state": json.dumps(state)}
+    return json.dumps(envelope)
+
+
+def _chart(kind: str, section: str, name: str, **fields: Any) -> dict[str, Any]:
+    common = {"uuid": f"tunesmith {name}", "metricSectionId": section, "deleted": False, "isGenerated": False}
+    return {"type": kind, "displayName": name, "runsCountToCompare": 100, **common, **fields}
+
+
+def _axis(metric: str) -> dict[str, str]:
+    return {"key": metric, "type": "METRIC"}

@@ -1,0 +1,74 @@
+"""The records of a training's history on disk, from where they are delivered to MLflow."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class RecordQueue:
+    """An append-only file of JSON lines, one for each record, in the order of the history.
+
+    A training that goes on after a kill offers its history again, from the first record on. What the file has already
+    is passed over by its place, so each record keeps the time of its first offer: MLflow takes a metric of the same
+    step, time and value once, even where an answer was lost.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.length = cut_torn_line(path)
+        """Records in the file."""
+        self.offered = 0
+        self.taken, self.offset = 0, 0
+        """How many records `take` has passed, and where in the file they end."""
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Add the records that the file does not have yet."""
+        new = list(records)[max(0, self.length - self.offered) :]
+        self.offered += len(records)
+        if not new:
+            return
+        now = int(time.time() * 1000)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps({"at": now, **record}) + "\n" for record in new))
+        self.length += len(new)
+
+    def rewind(self) -> None:
+        """Start again from the first record."""
+        self.taken, self.offset = 0, 0
+
+    def skip_to(self, count: int) -> None:
+        """Pass over records until `count` are taken."""
+        for _ in self._lines(count - self.taken):
+            pass
+
+    def take(self, most: int) -> list[Record]:
+        """The next records, up to `most` of them."""
+        return [json.loads(line) for line in self._lines(most)]
+
+    def _lines(self, most: int) -> Iterator[bytes]:
+        most = min(most, self.length - self.taken)
+        if most <= 0:
+            return
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            for _ in range(most):
+                line = file.readline()
+                self.taken += 1
+                self.offset += len(line)
+                yield line
+
+
+def cut_torn_line(path: Path) -> int:
+    """Cut off a last line that a kill left unfinished; how many lines there are."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("rb+") as file:
+            file.truncate(whole)
+    return content.count(b"\n")

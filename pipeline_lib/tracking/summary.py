@@ -1,0 +1,195 @@
+"""The run that people see first: one row with what was trained, on what, how well, and what it cost.
+
+It stands around a training and its evaluation, which have the curves and all details. It is begun with the training,
+so that a run can be recognised and followed at once, and completed with the scores.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import LoggedModelOutput, Metric, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from pipeline_lib.evaluation.tables import markdown_table, number
+from pipeline_lib.masking import masked
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.schema import Section
+from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.tracking.circumstances import flow_run
+from pipeline_lib.tracking.experiment import (
+    COST,
+    SECONDS,
+    TRAINED_PARAMETERS,
+    model_address,
+    run_address,
+    view_address,
+)
+from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params
+from pipeline_lib.tracking.scores import named_scores
+
+WHOLE_RUN = "run"
+"""The kind of the run around a training and its evaluation."""
+LONGEST_NOTE = 8000
+"""Characters of a description that MLflow keeps; it cuts off the rest."""
+
+
+def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> None:
+    """Log what is known when a training begins to the run around it; `tags` are those of the training."""
+    client, parent = tracker.client, training.data.tags[PARENT]
+    log_params(tracker, parent, main_parameters(tracker.recipe))
+    _copy_datasets(tracker, training.info.run_id, parent)
+    note = "\n\n".join([headline(tracker.recipe), "Training is under way.", _links(tracker, training)])
+    told = {**tags, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note}
+    client.log_batch(parent, tags=[RunTag(name, value) for name, value in told.items()])
+
+
+def complete_summary(
+    tracker: Tracker, training: Run, evaluation: Run, prepared: Artifact, model: Artifact, scores: Artifact
+) -> None:
+    """Log scores, cost and links to the run around an evaluation; repeated after a kill, it adds nothing twice."""
+    client, parent = tracker.client, evaluation.data.tags[PARENT]
+    summary, told = _read(model.folder / "summary.json"), _read(scores.folder / "metrics.json")
+    rows = _read(prepared.folder / "report.json")["rows"]["train"]
+    known = {"train_rows": rows, TRAINED_PARAMETERS: summary["trained_parameters"], "parameters": summary["parameters"]}
+    log_params(tracker, parent, main_parameters(tracker.recipe) | known)
+    for run in (training, evaluation):
+        _copy_datasets(tracker, run.info.run_id, parent)
+    model_id = training.data.tags[MODEL].removeprefix("models:/")
+    if not (outputs := client.get_run(parent).outputs) or not outputs.model_outputs:
+        client.log_outputs(parent, [LoggedModelOutput(model_id, 0)])
+    made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
+    figures = dict(_test_scores(told)) | dict(_costs(tracker.recipe, summary, model))
+    metrics = [Metric(name, value, made, 0) for name, value in figures.items()]
+    note = _finished_note(tracker, training, evaluation, told)
+    source = {name: value for name, value in training.data.tags.items() if name.startswith("mlflow.source.")}
+    tags = {**source, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note[:LONGEST_NOTE]}
+    client.log_batch(parent, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def main_parameters(recipe: Recipe) -> dict[str, Any]:
+    """What people compare trainings by, under short names; the training run has every field of the recipe."""
+    training = recipe.training
+    return {
+        "objective": recipe.objective.kind,
+        "base": masked(recipe.model.base),
+        "strategy": " + ".join(map(in_short, recipe.strategies)),
+        "regularizers": " + ".join(map(in_short, recipe.regularizers)) or "none",
+        "learning_rate": training.learning_rate,
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "seed": recipe.seed,
+    }
+
+
+def in_short(part: Section) -> str:
+    """A strategy or a regularizer: its kind, and the fields that are not at their defaults."""
+    fields = part.model_dump(mode="json", exclude_defaults=True)
+    kind = fields.pop("kind")
+    told = ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
+    return f"{kind} ({told})" if told else str(kind)
+
+
+def headline(recipe: Recipe) -> str:
+    """One sentence: what is trained, from what, for what."""
+    parameters = main_parameters(recipe)
+    base = Path(parameters["base"])
+    name = base.name if base.is_absolute() else base
+    return f"`{parameters['strategy']}` on `{name}` for {recipe.objective.kind.replace('_', ' ')}."
+
+
+def _finished_note(tracker: Tracker, training: Run, evaluation: Run, told: Mapping[str, Any]) -> str:
+    main = tracker.recipe.objective.main_metric
+    name = main if main in told["metrics"] else next(iter(told["metrics"]))  # a recipe may report others only
+    score = told["metrics"][name]
+    interval = f"{_interval(score)} at {told['level']:.0%}"
+    said = f"**{name} {number(score['value'])}** ({interval}) on {told['rows']:,} test rows"
+    parts = [
+        f"{headline(tracker.recipe)} {said}.",
+        _links(tracker, training, evaluation),
+        _score_table(told),
+        f"Run it again: `tunesmith reproduce {training.info.run_id}`",
+    ]
+    return "\n\n".join(parts)
+
+
+def _score_table(told: Mapping[str, Any]) -> str:
+    """Each metric with its interval, and the baselines beside it."""
+    head = ["metric", "score", f"{told['level']:.0%} interval", *(name.replace("_", " ") for name in told["baselines"])]
+    rows = [
+        [
+            name,
+            number(score["value"]),
+            _interval(score),
+            *(number(baseline[name]["value"]) for baseline in told["baselines"].values()),
+        ]
+        for name, score in told["metrics"].items()
+    ]
+    return markdown_table(head, rows)
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f"{number(score['low'])} to {number(score['high'])}"
+
+
+def _links(tracker: Tracker, training: Run, evaluation: Run | None = None) -> str:
+    """Links to all that belongs to a run; those to MLflow's own pages hold whatever its address is."""
+    experiment = tracker.experiment
+    pages = {}
+    if evaluation:
+        pages["report"] = run_address(experiment, evaluation.info.run_id, "/artifacts/report.html")
+    pages["training and its curves"] = run_address(experiment, training.info.run_id)
+    if evaluation:
+        pages["evaluation"] = run_address(experiment, evaluation.info.run_id)
+    if model := training.data.tags.get(MODEL):
+        pages["model"] = model_address(experiment, model)
+    pages["compare in a chart"] = view_address(experiment, tracker.recipe.objective.main_metric)
+    flow = flow_run(tracker.by)
+    if flow and flow.page:
+        pages[f"Prefect run {flow.name}"] = flow.page
+    return " · ".join(f"[{name[0].upper()}{name[1:]}]({page})" for name, page in pages.items())
+
+
+def _copy_datasets(tracker: Tracker, run_id: str, parent: str) -> None:
+    """Give a run the data sets of one inside it; a data set that it has is not added again."""
+    client = tracker.client
+    known = {_key(each) for each in _datasets(client.get_run(parent))}
+    missing = [each for each in _datasets(client.get_run(run_id)) if _key(each) not in known]
+    if missing:
+        client.log_inputs(parent, missing)
+
+
+def _datasets(run: Run) -> Sequence[Any]:
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
+def _key(given: Any) -> tuple[str, str]:
+    return given.dataset.name, given.dataset.digest
+
+
+def _test_scores(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Scores on all test rows with the ends of their intervals, named as in the evaluation's run."""
+    yield from ((name, value) for name, value in named_scores(dict(told)) if name.startswith("test/"))
+
+
+def _costs(recipe: Recipe, summary: Mapping[str, Any], model: Artifact) -> Iterator[tuple[str, float]]:
+    yield TRAINED_PARAMETERS, summary["trained_parameters"]
+    measured = model.made.get("measured")
+    if not measured:
+        return
+    yield SECONDS, measured["seconds"]
+    hours, execution = measured["seconds"] / 3600, recipe.execution
+    if execution.cost_per_hour:
+        yield COST, execution.cost_per_hour * hours
+    if execution.watts:
+        yield "training_energy_kwh", execution.watts / 1000 * hours
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,106 @@
+"""A base whose weights do not fit its configuration, or that brings code along. `pytest tests/models`."""
+
+import json
+import shutil
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.models.base import load_config, load_tokenizer, locate
+from pipeline_lib.models.build import copy_base
+from pipeline_lib.models.heads import pretrained
+from pipeline_lib.recipe import Model
+
+
+@pytest.fixture
+def base(tiny, tmp_path):
+    """A copy of the tiny BERT, to be damaged."""
+    return shutil.copytree(tiny["bert"], tmp_path / "base")
+
+
+def rename(base, change):
+    """Save the weights under other names; `change` gives the new name, or None to drop the tensor."""
+    tensors = load_file(base / "model.safetensors")
+    renamed = {change(name): tensor for name, tensor in tensors.items() if change(name)}
+    save_file(renamed, base / "model.safetensors", {"format": "pt"})
+
+
+def configure(base, **values):
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | values))
+
+
+def test_only_the_head_is_new(base):
+    _, new = pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+    assert new == {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda base: rename(base, lambda name: name.replace("bert.", "model.")), "other names"),
+        (lambda base: rename(base, lambda name: None if "layer.1." in name else name), "incomplete"),
+        (lambda base: configure(base, num_hidden_layers=3), "more layers than it holds"),
+        (lambda base: configure(base, num_hidden_layers=1), "fewer layers than the weights hold"),
+        (lambda base: configure(base, hidden_size=16), "another size than the weights"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_and_not_drawn_at_random(base, damage, words):
+    damage(base)
+    with pytest.raises(RecipeError, match=words) as error:
+        pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+    assert error.value.field == "model.base"
+    assert "bert." in str(error.value)  # names of tensors
+
+
+def test_a_head_that_looks_for_the_weights_under_another_prefix_is_refused(tiny):
+    """transformers' LlamaForQuestionAnswering calls its backbone `transformer`; every checkpoint calls it `model`."""
+    with pytest.raises(RecipeError, match="missing from the weights"):
+        pretrained(AutoModelForQuestionAnswering, str(tiny["llama"]))
+
+
+def test_weights_cut_off_are_refused_before_any_work(base):
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    with pytest.raises(RecipeError, match=r"model\.safetensors"):
+        locate(Model(base=str(base)))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_a_config_that_is_no_object_is_refused(base, content):
+    (base / "config.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"config\.json"):
+        locate(Model(base=str(base)))
+
+
+def test_a_missing_shard_is_refused(base):
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "model-2.safetensors"}}))
+    with pytest.raises(RecipeError, match=r"lacks model-2\.safetensors"):
+        locate(Model(base=str(base)))
+
+
+def test_code_in_a_folder_is_neither_copied_nor_run(base, tmp_path, monkeypatch):
+    """As `yes | tunesmith run` would: whoever asks on stdin gets a yes."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    ran = tmp_path / "ran"
+    for name in ("evil.py", "tokenizer_evil.py", "modeling_evil.py", "configuration_evil.py"):
+        (base / name).write_text(f"open({str(ran)!r}, 'w').write({name!r})\n")
+    (base / "custom_generate").mkdir()
+    (base / "custom_generate" / "generate.py").write_text(f"open({str(ran)!r}, 'w')\n")
+    configure(base, auto_map={"AutoConfig": "configuration_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"})
+    tokenizer = json.loads((base / "tokenizer_config.json").read_text())
+    tokenizer["auto_map"] = {"AutoTokenizer": ["tokenizer_evil.Evil", "tokenizer_evil.Evil"]}
+    (base / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    load_tokenizer(base)
+    pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+    (tmp_path / "copy").mkdir()
+    copy_base(base, tmp_path / "copy")
+    assert not list((tmp_path / "copy").rglob("*.py"))
+    configure(base, model_type="evil")
+    with pytest.raises(RecipeError, match="such code is never run"):
+        load_config(base)
+    with pytest.raises(RecipeError):
+        pretrained(AutoModelForCausalLM, str(base))
+    assert not ran.exists()
