@@ -9,10 +9,15 @@ from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.look import challengers
 from tasks import gate as gates
 from tasks import steps
+from tasks.guard import guarded
+from tasks.mistakes import in_our_words
+from tasks.names import run_name
 from tasks.told import cancelled
 
 
-@flow(name="retrain", flow_run_name="{recipe.name}", persist_result=False, on_crashed=[cancelled])
+@flow(name="retrain", flow_run_name=run_name, validate_parameters=False, persist_result=False, on_crashed=[cancelled])
+@in_our_words
+@guarded
 def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
     """Look at the data, train challengers, and promote one where the gate lets it through."""
     seen = gates.ask(recipe, gate)

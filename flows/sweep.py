@@ -7,10 +7,14 @@ from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.sweep.sweep import plan
 from pipeline_lib.sweep.trials import Sweep
 from tasks import trials
+from tasks.guard import guarded
+from tasks.mistakes import in_our_words
 from tasks.told import cancelled
 
 
-@flow(name="sweep", persist_result=False, on_crashed=[cancelled])
+@flow(name="sweep", validate_parameters=False, persist_result=False, on_crashed=[cancelled])
+@in_our_words
+@guarded
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
     """Run recipes x values x seeds, and compare what came of them."""
     planned = plan(recipes, settings)

@@ -1,6 +1,6 @@
 """Being told to stop: a training ends at a step's end with a checkpoint, and whoever watches it hears of it.
 
-Signals reach the main thread alone; in any other thread nothing here changes anything.
+Signals reach the main thread alone. A training in another thread is stopped by `ask_trainings_to_stop`.
 """
 
 import ctypes
@@ -20,14 +20,39 @@ class Pruned(Exception):
     """A training that was ended early, with a checkpoint, because it had no hope; the message says why."""
 
 
-class Interrupts:
-    """While this lasts, Ctrl-C and SIGTERM wait until `deliver` is called or it ends. A second one waits no more."""
+class Stopped(BaseException):
+    """A training in a thread was asked to stop; there no signal can say so."""
 
-    received: int | None = None
-    """The signal that waits."""
+
+_asked = threading.Event()
+
+
+def ask_trainings_to_stop() -> None:
+    """Have every training of this process stop with a checkpoint after its current step, whatever thread it is in."""
+    _asked.set()
+
+
+def allow_trainings() -> None:
+    """Take `ask_trainings_to_stop` back, for a new run in the same process."""
+    _asked.clear()
+
+
+class Interrupts:
+    """While this lasts, Ctrl-C and SIGTERM wait until `deliver` is called or it ends. A second Ctrl-C waits no more.
+
+    A second SIGTERM changes nothing: an orchestrator, its worker and a container's runtime may each send one.
+    """
 
     def __init__(self) -> None:
         self.before: dict[int, Any] = {}
+        self.signal: int | None = None
+
+    @property
+    def received(self) -> int | None:
+        """The signal that waits; SIGTERM where the trainings of this process were asked to stop."""
+        if self.signal is None and _asked.is_set():
+            return signal.SIGTERM
+        return self.signal
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
@@ -43,13 +68,18 @@ class Interrupts:
     def deliver(self) -> None:
         """Do with the signal what would have been done with it without us."""
         self._restore()
-        if self.received is not None:
-            number, self.received = self.received, None
-            signal.raise_signal(number)
+        number = self.received
+        self.signal = None
+        if number is None:
+            return
+        if threading.current_thread() is not threading.main_thread():
+            raise Stopped
+        signal.raise_signal(number)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        waits, self.received = self.received is not None, number
-        if waits:
+        impatient = number == signal.SIGINT and self.signal is not None
+        self.signal = number
+        if impatient:
             self.deliver()
 
     def _restore(self) -> None:

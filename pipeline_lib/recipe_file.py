@@ -11,6 +11,8 @@ from pipeline_lib.recipe import Given, Recipe, check
 
 RECIPES = "TUNESMITH_RECIPES"
 """The environment variable with the folder of recipes that a worker runs by name."""
+PACKAGED = Path(__file__).parents[1] / "deployments" / "recipes"
+"""The recipes that come with the project."""
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -23,13 +25,24 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
 
 
 def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """A recipe of the folder in $TUNESMITH_RECIPES (else `recipes`); raises RecipeError where it is not there."""
-    folder = Path(os.environ.get(RECIPES, "recipes"))
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    """A recipe of the folder in $TUNESMITH_RECIPES, else of those that come with the project.
+
+    Raises RecipeError where the folder has no recipe of this name.
+    """
+    known = names()
     if name not in known:  # so that no name leads out of the folder
-        mend = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
-        raise RecipeError("recipe", name, f"is no recipe in {folder}", mend)
-    return load(folder / f"{name}.yaml", overrides)
+        hint = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"there is no such recipe in {_folder()}", hint)
+    return load(_folder() / f"{name}.yaml", overrides)
+
+
+def names() -> list[str]:
+    """The names of the recipes that this machine has."""
+    return sorted(file.stem for file in _folder().glob("*.yaml"))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(RECIPES) or PACKAGED)
 
 
 def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:

@@ -13,6 +13,7 @@ from pipeline_lib.interrupts import Pruned
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.sweep import sweep
+from pipeline_lib.sweep.links import links, trial_places
 from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial
 from tasks.runners import task_runner
@@ -48,6 +49,6 @@ def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
 def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
     """Compare the trials that ended well; fails where one did not."""
     found = sweep.compare(planned, ended, settings, by())
-    page = (found.folder / "comparison.md").read_text(encoding="utf-8")
+    page = (found.folder / "comparison.md").read_text(encoding="utf-8") + f"\n{links(trial_places(ended))}\n"
     create_markdown_artifact(page, key="sweep-comparison", description=str(found.folder))
     return found

@@ -235,6 +235,7 @@ OTHERWISE = {
     "precision": "bf16",
     "store": "elsewhere",
     "tracking_uri": "sqlite:///other.db",
+    "when_mlflow_is_down": "fail",
     "experiment": "other",
     "checkpoint_seconds": 1,
     "workers": 7,

@@ -18,6 +18,7 @@ from pipeline_lib.tracking.deliver import deliver, deliver_training
 from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held, Told
+from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import BY, FINGERPRINT, PARENT, Tracker
 
 
@@ -75,7 +76,8 @@ def _deliver_what_is_made(held: Held, root: Path, recipe: Recipe) -> None:
     if scores:
         deliver(recipe, prepared, model, scores, found.base, by)
     else:
-        deliver_training(Tracker(recipe, by), prepared, model, found.base)
+        with while_delivering(recipe.execution, model.fingerprint):
+            deliver_training(Tracker(recipe, by), prepared, model, found.base)
 
 
 def _artifact(folder: Path) -> Artifact:

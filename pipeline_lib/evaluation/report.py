@@ -15,11 +15,24 @@ from pipeline_lib.evaluation.tables import FEW, number, score_rows, slice_rows
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;
-text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}img{max-width:100%}h2{margin-top:2rem}
-.muted{color:#667}.wide{overflow-x:auto}.slices td{white-space:nowrap}
-.examples table{min-width:80rem}"""
+STYLE = """*{box-sizing:border-box}
+body{font:15px/1.5 system-ui,sans-serif;max-width:84rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;
+overflow-wrap:anywhere}
+table{border-collapse:collapse;margin:.5rem 0 1.5rem;max-width:100%}
+td,th{padding:.25rem .75rem .25rem 0;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
+td{font-variant-numeric:tabular-nums}img{max-width:100%;height:auto}h2{margin-top:2rem}
+pre{white-space:pre-wrap}.muted{color:#667}
+@media(min-width:901px){.examples td{min-width:4.5rem}.scores td:not(:last-child),.scores th{white-space:nowrap}}
+@media(max-width:900px){
+.scores tr{display:grid;grid-template-columns:2fr repeat(var(--narrow),1.2fr);border-bottom:1px solid #ddd}
+.scores td,.scores th{border:0;padding:.1rem .4rem .1rem 0}
+.scores td:last-child{grid-column:1/-1;color:#667;font-size:13px}.scores th:last-child{display:none}
+.slices tr:first-child,.examples tr:first-child{display:none}
+.slices tr,.examples tr{display:block;border-bottom:1px solid #ddd;padding:.4rem 0}
+.slices td,.examples td{display:grid;grid-template-columns:10rem 1fr;gap:.5rem;border:0;padding:0}
+.slices td::before,.examples td::before{content:attr(data-name);color:#667}}"""
+"""On a wide page tables are tables. On a narrow one, such as MLflow's artifact pane, a row of many columns becomes
+lines of name and value, and a metric's meaning goes below its scores."""
 
 
 def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetuned: Path, folder: Path) -> None:
@@ -43,7 +56,8 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         html.escape(json.dumps(masked(_told(recipe)), indent=1, ensure_ascii=False)),
         "</pre>",
     ]
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
+    head = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
+    page = f"{head}<title>{html.escape(title)}</title><style>{STYLE}</style>"
     (folder / "report.html").write_text(page + "\n".join(parts), encoding="utf-8")
 
 
@@ -54,13 +68,13 @@ def _told(recipe: Recipe) -> dict[str, Any]:
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
-    return "<h2>Scores</h2>" + note + _table(head, rows)
+    return f"<h2>Scores</h2>{note}<div class=scores style='--narrow:{len(head) - 2}'>{_table(head, rows)}</div>"
 
 
 def _slices(scores: dict[str, Any]) -> str:
     head, *rows = slice_rows(scores)
     note = f"<p class=muted>The same metrics on parts of the test rows; of fewer than {FEW} rows little is known.</p>"
-    return f"<h2>By slice</h2>{note}<div class='wide slices'>{_table(head, rows)}</div>" if rows else ""
+    return f"<h2>By slice</h2>{note}<div class=slices>{_table(head, rows)}</div>" if rows else ""
 
 
 def _figures(folder: Path) -> str:
@@ -126,7 +140,7 @@ def _rows(table: "pa.Table") -> str:
     """Rows as people look at them: without columns that hold nothing, and with long texts cut."""
     names = [name for name in table.column_names if table[name].null_count < len(table) and name != "probabilities"]
     cells = [[_cell(row[name]) for name in names] for row in table.select(names).to_pylist()]
-    return f"<div class='wide examples'>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
+    return f"<div class=examples>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
 
 
 def _cell(value: Any) -> str:
@@ -165,6 +179,12 @@ def _training(summary: dict[str, Any]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    names = [html.escape(cell) for cell in head]
+    top = "".join(f"<th>{name}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(map(_data_cell, names, row))}</tr>" for row in rows)
     return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _data_cell(name: str, value: Any) -> str:
+    """A cell that knows its column's name, for pages too narrow for the table's head."""
+    return f"<td data-name='{name}'>{html.escape(str(value))}</td>"

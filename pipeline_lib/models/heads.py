@@ -52,6 +52,7 @@ def pretrained(
         raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
     if known.pad_token_id is None:  # decoders find a row's end by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
+    config |= _renamed_backbone(kind, type(known))
     with LOADING:
         try:
             model, report = kind.from_pretrained(
@@ -67,6 +68,18 @@ def pretrained(
     nothing_found = model.state_dict().keys() - new <= missing
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), nothing_found)
     return model, missing | mismatched
+
+
+def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
+    """How to find the backbone's weights where a head's class calls the backbone otherwise than its family does.
+
+    LlamaForQuestionAnswering and its kin look for `transformer.`, and every checkpoint of the family has `model.`.
+    """
+    from transformers import AutoModel
+
+    classes: Any = (kind._model_mapping[config], AutoModel._model_mapping[config])
+    here, usual = (found.base_model_prefix for found in classes)
+    return {} if here == usual else {"key_mapping": {rf"^{usual}\.": f"{here}."}}
 
 
 def _head_names(model: "PreTrainedModel") -> set[str]:

@@ -37,8 +37,13 @@ class Drift:
 
     def beyond(self, limits: DriftLimits) -> list[str]:
         """What is past its limit, in words; nothing where too few rows are new."""
-        if self.rows < limits.least_rows:
-            return []
+        return self._past(limits) if self.rows >= limits.least_rows else []
+
+    def warnings(self, limits: DriftLimits) -> list[str]:
+        """What is past the default limits but blocks nothing, in words: its limit is off or higher, or rows are few."""
+        return [] if self.beyond(limits) else self._past(DriftLimits())
+
+    def _past(self, limits: DriftLimits) -> list[str]:
         bound = {name: getattr(limits, name) for name in self.distances}
         return [
             f"{name} drifted by {value:.3f} (limit {bound[name]:g})"

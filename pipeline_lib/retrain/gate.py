@@ -29,15 +29,20 @@ class Floor(Section):
 
 
 class DriftLimits(Section):
-    """How far the new rows may be from the champion's; all distances are from 0 to 1, and empty means no limit."""
+    """How far the new rows may be from the champion's; all distances are from 0 to 1, and empty (null) means no limit.
 
-    labels: Distance | None = None
+    The defaults stop what cannot be chance. Where 50 rows are drawn from the champion's own data, 99 of 100 draws stay
+    below 0.60 (labels: 77 of them; 0.32 with 12), 0.23 (length) and 0.16 (words): measured on banking77, SST-2 and the
+    support messages, 100 draws each. With 200 new rows: 0.30, 0.14 and 0.15.
+    """
+
+    labels: Distance | None = 0.8
     """Total variation distance of the label shares; of numbers, the Kolmogorov-Smirnov distance."""
-    length: Distance | None = None
+    length: Distance | None = 0.5
     """Kolmogorov-Smirnov distance of the lengths of texts, in characters."""
-    words: Distance | None = None
-    """Share of the words that stand nowhere in the champion's data."""
-    embeddings: Distance | None = None
+    words: Distance | None = 0.5
+    """Share of the words that are nowhere in the champion's data."""
+    embeddings: Distance | None = 0.8
     """How well new rows can be told from the champion's by the base model's embeddings: about the share of new rows
     that are of another kind. By chance alone it can reach 0.2 over 50 new rows, and 0.05 over 1,000."""
     least_rows: PositiveInt = 50

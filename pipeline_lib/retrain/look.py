@@ -1,5 +1,6 @@
 """What stands before a retraining: is anything new, is the data fit, and how far has it moved."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ from pipeline_lib.store.remote import open_store
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Version
+
+log = logging.getLogger("tunesmith")
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,15 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
         before = registry_of(recipe, gate).profile(seen.champion, Path(aside))
         found = drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
     blocked = found.beyond(gate.drift)
+    if warnings := found.warnings(gate.drift):
+        few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"
+        rows_note = few if found.rows < gate.drift.least_rows else ""
+        log.warning(
+            "The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if that is unexpected",
+            f"{found.rows:,}",
+            rows_note,
+            "; ".join(warnings),
+        )
     reason = f"{'; '.join(blocked)} over {found.rows:,} new rows"
     told = Decision("blocked", reason, None, seen.champion.number, found.numbers, found.notes)
     return replace(seen, drift=found, ends=told if blocked else None)

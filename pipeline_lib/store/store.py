@@ -59,7 +59,7 @@ class Store:
 
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
-        with in_words(self.root), self._lock(step):
+        with in_words(self.root), self.lock(step.fingerprint, f"{step.name} is being made"):
             artifact = self._settle(step, make, by)
             shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)  # also after a kill just here
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
@@ -148,15 +148,15 @@ class Store:
         log.warning("%s %s is damaged (%s): set aside in %s", folder.parent.name, folder.name[:8], damage, aside)
 
     @contextmanager
-    def _lock(self, step: Step) -> Iterator[None]:
-        """A lock that the kernel frees when its holder dies."""
-        path = self.root / "locks" / f"{step.fingerprint}.lock"
+    def lock(self, name: str, busy: str) -> Iterator[None]:
+        """Hold a lock that the kernel frees when its holder dies; `busy` says what another holder does."""
+        path = self.root / "locks" / f"{name}.lock"
         path.parent.mkdir(exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=1)
         except Timeout:
-            log.info("%s is being made by another run: waiting for it", step.name)
+            log.info("%s by another run: waiting for it", busy)
             lock.acquire()
         try:
             yield

@@ -14,8 +14,9 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.sweep.links import trial_places
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
-from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, trials
+from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, sweep_name, trials
 
 if TYPE_CHECKING:
     from pipeline_lib.evaluation.outcome_file import Scored
@@ -49,6 +50,8 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) ->
 
     Raises RecipeError where all were ended early.
     """
+    from pipeline_lib.tracking.sweeps import deliver_comparison
+
     done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
     pruned = {name: error for name, error in ended.items() if isinstance(error, Pruned)}
     failed = {n: error for n, error in ended.items() if isinstance(error, BaseException) and n not in pruned}
@@ -59,6 +62,7 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) ->
         mend = "Leave the pruner out: their checkpoints are kept, and all of them go on"
         raise RecipeError("pruner", settings.pruner, f"has ended every run early ({name}: {reason})", mend)
     artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, by)
+    deliver_comparison(done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), by)
     if failed:
         _raise_first(failed)
     return artifact
@@ -67,8 +71,6 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) ->
 def _compared(
     done: Sequence[tuple[Trial, RunOutcome]], pruned: Mapping[str, str], settings: Sweep, by: str
 ) -> Artifact:
-    from pipeline_lib.tracking.sweeps import deliver_comparison
-
     recipe = done[0][0].recipe
     name = metric_of(recipe, settings)
     inputs = {
@@ -86,9 +88,7 @@ def _compared(
         runs = [Run(trial.variant, *_facts(outcome), costs[trial.recipe.name]) for trial, outcome in done]
         write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder, pruned)
 
-    artifact = open_store(recipe.execution.store).ensure(step, make, by)
-    deliver_comparison(recipe, artifact, by)
-    return artifact
+    return open_store(recipe.execution.store).ensure(step, make, by)
 
 
 def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:

@@ -59,6 +59,13 @@ def metric_of(recipe: Recipe, sweep: Sweep) -> str:
     return sweep.metric or recipe.objective.main_metric
 
 
+def sweep_name(planned: Sequence[Trial], sweep: Sweep) -> str:
+    """What a sweep is called: its recipes, and the fields that are varied."""
+    recipes = " + ".join(dict.fromkeys(trial.variant.split()[0] for trial in planned))
+    fields = " × ".join(parse(each)[0] for each in sweep.vary)
+    return f"sweep of {recipes}" + (f" over {fields}" if fields else "")
+
+
 def _axis(text: str) -> list[tuple[str, Any]]:
     path, values = parse(text)
     if not isinstance(values, list) or not values:

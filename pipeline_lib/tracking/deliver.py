@@ -32,7 +32,7 @@ def deliver(
 
     Raises RecipeError where MLflow does not take them.
     """
-    with while_delivering(recipe.execution):
+    with while_delivering(recipe.execution, model.fingerprint):
         return _deliver(Tracker(recipe, by), prepared, model, scores, base)
 
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.held import Held, Told, told
 from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
 
@@ -24,7 +24,7 @@ class Finder:
     """
 
     def __init__(self, uri: str):
-        self.uri, self.shown, self.client = uri, masked(uri), MlflowClient(uri)
+        self.uri, self.shown, self.client = uri, masked(uri), connect(uri)
 
     def runs(self, experiment: str, of: str = "") -> list[Told]:
         """An experiment's runs that match one of MLflow's filters, the oldest first."""

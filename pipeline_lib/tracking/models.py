@@ -4,9 +4,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import mlflow
-from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.find import MODEL_ADDRESS
 from pipeline_lib.tracking.refusals import in_words
 
@@ -22,7 +23,7 @@ def locate(address: str, uri: str) -> str:
         raise RecipeError("model", address, "is not the address of one model", mend)
     name, version, alias = found.groups()
     with _given(address):
-        client = MlflowClient(uri)
+        client = connect(uri)
         if alias:
             version = client.get_model_version_by_alias(name, alias).version
         if version:
@@ -32,6 +33,7 @@ def locate(address: str, uri: str) -> str:
 
 def download(address: str, location: str, uri: str, folder: Path) -> None:
     """Write a model's `artifacts` (the trained folder, and the base where it needs one) into a folder."""
+    prepare_database(uri)
     with _given(address):
         mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
 

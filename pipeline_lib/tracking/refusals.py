@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.answering import is_outage
 
 
@@ -29,7 +30,13 @@ def while_reading(uri: str) -> AbstractContextManager[None]:
     return in_words("--tracking-uri", uri, "See that it runs and that you may read it, or give another address")
 
 
-def while_delivering(execution: Execution) -> AbstractContextManager[None]:
-    """The same where what is delivered stands in the store, and can be delivered later."""
+@contextmanager
+def while_delivering(execution: Execution, fingerprint: str) -> Iterator[None]:
+    """The same where what is delivered stands in the store, and can be delivered later.
+
+    Of this machine's processes one publishes an artifact at a time; the next one finds what it has published.
+    """
     mend = "Nothing is lost: run the same command again when it answers"
-    return in_words("execution.tracking_uri", tracking_uri(execution), mend)
+    lock = open_store(execution.store).lock(f"publish-{fingerprint}", "the model is being published")
+    with lock, in_words("execution.tracking_uri", tracking_uri(execution), mend):
+        yield

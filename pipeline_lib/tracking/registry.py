@@ -5,14 +5,11 @@ in its tags, before it can be the champion. What it replaced stands in its own t
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -23,9 +20,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.find import ABSENT
 from pipeline_lib.tracking.refusals import in_words
-from pipeline_lib.tracking.runs import MlflowClient
 
 CHAMPION = "champion"
 REPLACED, ROLLED_BACK = "tunesmith.replaced", "tunesmith.rolled_back"
@@ -47,7 +44,7 @@ class Registry:
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
         with self._answering():
-            self.client = MlflowClient(self.uri)
+            self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
         """The version that is served; None where there is none yet."""
@@ -71,7 +68,7 @@ class Registry:
         """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
         tags = {MODEL: model, **tags}
         with self._answering():
-            known = next((version for version in self.versions() if version.model == model), None)
+            known = self._version_of(model)
             if known is None:
                 with _present():
                     self.client.create_registered_model(self.name)
@@ -86,13 +83,20 @@ class Registry:
                     description=masked(why),
                     model_id=logged.model_id,
                 )
-                self._list_on_model(model, made)
-                return _version(made)
+                known = self._version_of(model) or _version(made)
+                if known.number == int(made.version):
+                    self._list_on_model(model, made)
+                    return known
+                self.client.delete_model_version(self.name, made.version)  # another process has registered it as well
             self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
             self.client.update_model_version(self.name, str(known.number), masked(why))
             return known
+
+    def _version_of(self, model: str) -> Version | None:
+        """The first version that was made of a logged model."""
+        return next((version for version in reversed(self.versions()) if version.model == model), None)
 
     def _list_on_model(self, model: str, version: ModelVersion) -> None:
         """List a version on its logged model's page. A server does so by itself; with a database the client has to."""

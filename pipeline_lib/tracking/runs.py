@@ -1,29 +1,20 @@
 """Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
 
 import getpass
-import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
-
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from pipeline_lib.execution import tracking_uri
-from pipeline_lib.masking import mask_record
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.experiment import open_experiment
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of every table that it makes
-for handler in logging.getLogger("mlflow").handlers:
-    handler.addFilter(mask_record)  # it shows the address of a database that does not answer
 FINGERPRINT, KIND, DELIVERED = "tunesmith.fingerprint", "tunesmith.kind", "tunesmith.delivered_records"
 PARENT_OF, PARENT = "tunesmith.parent_of", "mlflow.parentRunId"
 MODEL, TRAINING = "tunesmith.model", "tunesmith.training_run"
@@ -40,25 +31,51 @@ class Tracker:
     def __init__(self, recipe: Recipe, by: str):
         self.recipe, self.by = recipe, by
         self.had: dict[tuple[str, str], set[int]] = {}
-        self.client = MlflowClient(tracking_uri(recipe.execution))
+        self.client = connect(tracking_uri(recipe.execution))
         self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
 
     def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
-        found = self._tagged(FINGERPRINT, fingerprint)
-        return found or self._start(kind, fingerprint, parent or self._parent(fingerprint))
+        return self._only(
+            FINGERPRINT, fingerprint, lambda: self._start(kind, fingerprint, parent or self._parent(fingerprint))
+        )
+
+    def _only(self, tag: str, value: str, start: Callable[[], Run]) -> Run:
+        """The one run with a tag, started where there is none.
+
+        Another machine may start it at the same moment, and MLflow knows no lock: the older run counts for both, and
+        whoever started the younger one deletes it.
+        """
+        if found := self._tagged(tag, value):
+            return found
+        started = start()
+        oldest = self._tagged(tag, value) or started
+        if oldest.info.run_id != started.info.run_id:
+            self.client.delete_run(started.info.run_id)
+        return oldest
+
+    def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
+        """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
+        tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
+        return self._only(
+            FINGERPRINT, fingerprint, lambda: self.client.create_run(self.experiment, run_name=name, tags=tags)
+        )
 
     def _tagged(self, tag: str, value: str) -> Run | None:
-        found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1)
+        """The oldest run with a tag."""
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+        found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
         return found[0] if found else None
 
     def _parent(self, fingerprint: str) -> str:
         """The parent of an artifact's run: one that a kill left without it, else a new one."""
         tags = {PARENT_OF: fingerprint, **self._holder()}
-        parent = self._tagged(PARENT_OF, fingerprint) or self.client.create_run(
-            self.experiment, run_name=self.recipe.name, tags=tags
+        parent = self._only(
+            PARENT_OF,
+            fingerprint,
+            lambda: self.client.create_run(self.experiment, run_name=self.recipe.name, tags=tags),
         )
-        return parent.info.run_id
+        return str(parent.info.run_id)
 
     def _start(self, kind: str, fingerprint: str, parent: str) -> Run:
         tags = {FINGERPRINT: fingerprint, KIND: kind, PARENT: parent, **self._holder()}
@@ -86,12 +103,23 @@ class Tracker:
             self._add(run, records[begin : begin + BATCH])
 
     def _add(self, run: Run, records: Sequence[dict[str, Any]], tags: Sequence[RunTag] = ()) -> None:
+        if not self._holds(run.info.run_id):
+            return
         now = int(time.time() * 1000)
-        named = [(f"{r['split']}/{r['metric']}", r) for r in records]
-        had = {name: self._had(run.info.run_id, name) for name in dict(named)}
-        new = [(name, r) for name, r in named if r["step"] not in had[name]]
-        metrics = [Metric(name, r["value"], r.get("at", now), r["step"]) for name, r in new]
-        self.client.log_batch(run.info.run_id, metrics, tags=tags)
+        new: dict[tuple[str, int], Metric] = {}  # two windows of the meter end at one step where a kill lies between
+        for record in records:
+            name, step = f"{record['split']}/{record['metric']}", record["step"]
+            if step not in self._had(run.info.run_id, name):
+                new.setdefault((name, step), Metric(name, record["value"], record.get("at", now), step))
+        self.client.log_batch(run.info.run_id, list(new.values()), tags=tags)
+        for name, step in new:
+            self.had[run.info.run_id, name].add(step)
+
+    def _holds(self, run_id: str) -> bool:
+        """Whether nobody has reopened the run since: another machine that trains the same goes on in it alone."""
+        tags = self.client.get_run(run_id).data.tags
+        mine = self._holder()
+        return (tags.get(HOST), tags.get(PROCESS)) == (mine[HOST], mine[PROCESS])
 
     def _had(self, run_id: str, metric: str) -> set[int]:
         """Steps of a metric from before this process: MLflow takes metrics first, and a kill may cut off their tag.

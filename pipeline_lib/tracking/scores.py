@@ -25,7 +25,9 @@ def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, to
     source = json.dumps({"uri": f"prepare {prepared.fingerprint}"})
     rows = Dataset(f"{tracker.recipe.name} test rows", prepared.digest[:32], "tunesmith", source)
     inputs = [DatasetInput(rows, [InputTag(CONTEXT, "test")])]
-    client.log_inputs(run_id, inputs, [LoggedModelInput(model)])
+    known = client.get_run(run_id).inputs  # of a process that was killed: MLflow refuses the same model a second time
+    models = [] if known and known.model_inputs else [LoggedModelInput(model)]
+    client.log_inputs(run_id, inputs, models)
     linked = {"dataset_name": rows.name, "dataset_digest": rows.digest, "run_id": run_id}
     scored = [
         Metric(name, value, made, 0, model_id=None if name.startswith("baseline/") else model, **linked)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
 import pandas as pd
-from mlflow.entities import LoggedModelOutput, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
@@ -84,7 +84,7 @@ def log_model(
     Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
     that has just trained may have no room for, and end the run.
     """
-    logged = client.create_logged_model(
+    logged = _logged_before(client, run) or client.create_logged_model(
         run.info.experiment_id,
         re.sub(r"[/:.%\"']", "_", named.name),  # MLflow takes none of these in the name of a logged model
         source_run_id=run.info.run_id,
@@ -105,5 +105,19 @@ def log_model(
         )
         client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
     client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    link_model(client, run.info.run_id, logged.model_id)
     return f"models:/{logged.model_id}"
+
+
+def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """List a logged model as what a run has made, unless it is listed: MLflow refuses a second time."""
+    outputs = client.get_run(run_id).outputs
+    listed = outputs.model_outputs if outputs else []
+    if model_id not in {output.model_id for output in listed}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+
+
+def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """The logged model that a killed process began for a run: its files are written again."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return found[0] if found else None

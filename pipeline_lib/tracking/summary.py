@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import LoggedModelOutput, Metric, Run, RunTag
+from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from pipeline_lib.evaluation.tables import markdown_table, number
@@ -29,6 +29,7 @@ from pipeline_lib.tracking.experiment import (
 )
 from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params
 from pipeline_lib.tracking.scores import named_scores
+from pipeline_lib.tracking.served_model import link_model
 
 WHOLE_RUN = "run"
 """The kind of the run around a training and its evaluation."""
@@ -58,8 +59,7 @@ def complete_summary(
     for run in (training, evaluation):
         _copy_datasets(tracker, run.info.run_id, parent)
     model_id = training.data.tags[MODEL].removeprefix("models:/")
-    if not (outputs := client.get_run(parent).outputs) or not outputs.model_outputs:
-        client.log_outputs(parent, [LoggedModelOutput(model_id, 0)])
+    link_model(client, parent, model_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
     figures = dict(_test_scores(told)) | dict(_costs(tracker.recipe, summary, model))
     metrics = [Metric(name, value, made, 0) for name, value in figures.items()]

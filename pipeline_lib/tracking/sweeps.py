@@ -1,17 +1,77 @@
 """A sweep's comparison in MLflow, beside the runs that it compares."""
 
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mlflow.entities import Metric, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.sweep.links import TrialPlaces, run_id
+from pipeline_lib.sweep.trials import Sweep
+from pipeline_lib.tracking.experiment import run_address
 from pipeline_lib.tracking.refusals import while_delivering
-from pipeline_lib.tracking.runs import Tracker
+from pipeline_lib.tracking.runs import Tracker, log_params
+from pipeline_lib.tracking.summary import LONGEST_NOTE
 
 
-def deliver_comparison(recipe: Recipe, comparison: Artifact, by: str) -> None:
-    """Log a comparison's files once; raises RecipeError where MLflow does not take them."""
-    with while_delivering(recipe.execution):
+def deliver_comparison(
+    recipe: Recipe, name: str, settings: Sweep, comparison: Artifact, trials: Sequence[TrialPlaces], by: str
+) -> None:
+    """Log a comparison once, under the sweep's name; raises RecipeError where MLflow does not take it."""
+    with while_delivering(recipe.execution, comparison.fingerprint):
         tracker = Tracker(recipe, by)
-        run = tracker.run("sweep", comparison.fingerprint)
+        run = tracker.run_alone("sweep", comparison.fingerprint, name)
         if run.info.status != "FINISHED":
-            tracker.client.log_artifacts(run.info.run_id, str(comparison.folder))
+            _log_comparison(tracker, run, settings, comparison, trials)
             tracker.finish(run.info.run_id)
-        tracker.finish(run.data.tags["mlflow.parentRunId"])
+
+
+def _log_comparison(
+    tracker: Tracker, run: Run, settings: Sweep, comparison: Artifact, trials: Sequence[TrialPlaces]
+) -> None:
+    client, run_id_ = tracker.client, run.info.run_id
+    document = json.loads((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
+    higher = tracker.recipe.objective.metrics()[document["metric"]].higher_is_better
+    best = (max if higher else min)(document["variants"], key=lambda variant: variant["score"])
+    told = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
+    log_params(tracker, run_id_, told | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
+    made = int(datetime.fromisoformat(comparison.made["at"]).timestamp() * 1000)
+    figures = _figures(document, best, len(trials))
+    note = _note(tracker, comparison, trials)
+    tags = {MLFLOW_RUN_NOTE: note[:LONGEST_NOTE], MLFLOW_SOURCE_NAME: "tunesmith sweep", MLFLOW_SOURCE_TYPE: "LOCAL"}
+    client.log_batch(
+        run_id_,
+        [Metric(name, value, made, 0) for name, value in figures.items()],
+        tags=[RunTag(name, value) for name, value in tags.items()],
+    )
+    columns = {name: [variant[name] for variant in document["variants"]] for name in best}
+    client.log_dict(run_id_, {"columns": [*columns], "data": [*map(list, zip(*columns.values()))]}, "variants.json")
+    client.log_artifacts(run_id_, str(comparison.folder))
+
+
+def _figures(document: dict[str, Any], best: dict[str, Any], trials: int) -> dict[str, float]:
+    score = f"test/{document['metric']}"
+    return {
+        score: best["score"],
+        f"{score}/low": best["low"],
+        f"{score}/high": best["high"],
+        "variants": len(document["variants"]),
+        "trials": trials,
+        "trials_stopped_early": len(document["stopped"]),
+    }
+
+
+def _note(tracker: Tracker, comparison: Artifact, trials: Sequence[TrialPlaces]) -> str:
+    """The comparison as a page, and links to the runs that it compares."""
+    page = (comparison.folder / "comparison.md").read_text(encoding="utf-8").removeprefix("# ")
+    return f"{page}\n{chr(10).join(_line(tracker.experiment, trial) for trial in trials)}"
+
+
+def _line(experiment: str, trial: TrialPlaces) -> str:
+    run = run_address(experiment, run_id(trial.run))
+    report = run_address(experiment, run_id(trial.evaluation), "/artifacts/report.html")
+    return f"- [{trial.name}]({run}), [report]({report})"

@@ -16,6 +16,7 @@ from threading import Thread
 
 import psutil
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 UP = "import typer; from deployments.up.command import up; typer.run(up)"
@@ -165,13 +166,38 @@ def webhook():
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory, webhook):
+def recipes(tmp_path_factory, tiny_bert):
+    """The folder of recipes that the worker and the form have: one quick recipe, called `moods`."""
+    folder = tmp_path_factory.mktemp("recipes")
+    texts = {"glad": ("a fine day", "the sun is warm"), "sad": ("the soup is cold", "it rains on my shoes")}
+    places = ("at home", "in town", "by the sea", "near the mill", "on the train", "with my sister")
+    rows = [f"{text} {place},{mood}" for mood, said in texts.items() for text in said for place in places]
+    (folder / "moods.csv").write_text("\n".join(["text,mood", *rows]))
+    recipe = {
+        "name": "moods",
+        "data": {
+            "source": {"kind": "csv", "train": "moods.csv"},
+            "columns": {"label": "mood"},
+            "split": {"validation": 0.2, "test": 0.2},
+        },
+        "model": {"base": str(tiny_bert)},
+        "objective": {"kind": "text_classification"},
+        "training": {"epochs": 6, "learning_rate": 5e-3, "batch_size": 4},
+        "execution": {"device": "cpu", "precision": "fp32"},
+    }
+    (folder / "moods.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory, webhook, recipes):
     """A running `up` whose deployment `planted` runs planted.py."""
-    up = Running(tmp_path_factory.mktemp("up"), TUNESMITH_NOTIFY=webhook.address)
+    environment = {"TUNESMITH_NOTIFY": webhook.address, "TUNESMITH_RECIPES": str(recipes)}
+    up = Running(tmp_path_factory.mktemp("up"), **environment)
     try:
         up.wait()
         kept = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")
-        told = up.deployment("finetune")
+        told = up.deployment("finetune-recipe")
         planted = {"name": "planted", "entrypoint": "planted.finetune", "pull_steps": []}
         up.planted_id = up.ask("/deployments/", planted | {key: told[key] for key in kept})["id"]
         yield up

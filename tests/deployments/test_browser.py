@@ -1,6 +1,6 @@
-"""Prefect's page in a browser: the form, the steps, the way to MLflow. `pytest tests/deployments/test_browser.py`.
+"""Prefect's page in a browser: the form, its mistakes, schedules, the steps, the way to MLflow.
 
-With SCREENSHOTS=FOLDER the pages are kept there.
+`pytest tests/deployments/test_browser.py`; with SCREENSHOTS=FOLDER the pages are kept there.
 """
 
 import os
@@ -24,48 +24,70 @@ def page():
         browser.close()
 
 
-def keep(page, name):
+def keep(page, name, **options):
     if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        page.screenshot(path=Path(folder) / f"{name}.png", **options)
 
 
-def field(page, label):
-    """The first input under a label; optional ones have it told behind their name."""
-    return page.get_by_label(label, exact=True).or_(page.get_by_label(f"{label} (Optional)", exact=True)).first
+def field(part, label):
+    """The input under a label; optional ones have it behind their name."""
+    return part.get_by_label(label, exact=True).or_(part.get_by_label(f"{label} (Optional)", exact=True)).first
 
 
-def test_a_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, asked, page):
-    first = running.start(running.deployment("finetune")["id"], {"recipe": asked})
-    deployment = running.deployment("finetune")["id"]
+def choose(page, part, shown, choice):
+    """Take a choice from a drop-down list that shows `shown` so far."""
+    part.get_by_role("button").or_(part.get_by_role("combobox")).filter(has_text=shown).first.click()
+    page.get_by_role("option", name=choice, exact=True).click()
 
+
+def open_form(running, page, name):
+    deployment = running.deployment(name)["id"]
     page.goto(f"{running.prefect}/v2/deployments/deployment/{deployment}/run")
-    page.get_by_role("tab", name="Csv").first.wait_for()
-    for label, value in (
-        ("Name", "by-hand"),
-        ("Label", asked["data"]["columns"]["label"]),
-        ("Base", asked["model"]["base"]),
-        ("Epochs", "2"),
-        ("Learning rate", "0.005"),
-    ):
-        field(page, label).fill(value)
-    page.locator("textarea").filter(has_text="support/train.csv").fill(asked["data"]["source"]["train"])
-    page.locator("textarea").filter(has_text="support/test.csv").fill(asked["data"]["source"]["train"])
-    page.get_by_role("tab", name="LoRA").first.click()
-    keep(page, "form")
-    running.ends(first, "Completed")
-    for _ in range(5):  # while SQLite is busy Prefect's page has no luck, and does not try again by itself
+    page.locator("form").get_by_text("recipe", exact=True).wait_for()
+
+
+def submit(page):
+    """Press Submit until the form is left: while SQLite is busy Prefect's page does not try again by itself."""
+    for _ in range(5):
         page.get_by_role("button", name="Submit").click()
         page.wait_for_timeout(1500)
-        if "/run" not in page.url.split("deployment/")[-1]:
-            break
+        if not page.url.endswith("/run"):
+            return
 
-    run = running.until(lambda: newest(running, first), what="the run of the form")
-    assert run["parameters"]["recipe"]["name"] == "by-hand"
-    assert run["parameters"]["recipe"]["strategies"][0]["kind"] == "lora"
+
+def newest(running, deployment, name):
+    """The newest run of a deployment that has this name, or None."""
+    chosen = {"deployments": {"id": {"any_": [running.deployment(deployment)["id"]]}}}
+    found = running.ask("/flow_runs/filter", {**chosen, "sort": "EXPECTED_START_TIME_DESC", "limit": 20})
+    return next((run for run in found if run["name"] == name), None)
+
+
+def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
+    open_form(running, page, "finetune")
+    form = page.locator("form")
+    assert form.evaluate("form => form.querySelectorAll('input, textarea, select, button').length") < 40
+    assert form.bounding_box()["height"] < 1700
+    field(page, "Run Name").fill("first try")
+    choose(page, form, "Select", "moods")
+    choose(page, form, "as in the recipe", "LoRA")
+    field(page, "epochs").fill("2")
+    field(page, "learning_rate").fill("0.005")
+    field(page, "name").fill("by-hand")
+    page.get_by_role("button", name="Add item").click()
+    form.locator("textarea").last.fill("training.warmup=0.1")
+    keep(page, "form", full_page=True)
+    submit(page)
+
+    run = running.until(lambda: newest(running, "finetune", "first try"), what="the run of the form")
+    parameters = {"strategy": "LoRA", "epochs": 2, "learning_rate": 0.005, "overrides": ["training.warmup=0.1"]}
+    assert run["parameters"] == {"recipe": "moods", "name": "by-hand", **parameters}
     running.ends(run["id"], "Completed")
+    assert newest(running, "finetune", "first try")["id"] == run["id"]  # the typed name is kept
 
-    again = running.start(deployment, {"recipe": run["parameters"]["recipe"]})
+    again = running.start(running.deployment("finetune")["id"], run["parameters"])
     running.ends(again, "Completed")
+    told = running.ask(f"/flow_runs/{again}", method="GET")
+    assert told["name"] == "moods by-hand LoRA epochs=2 learning_rate=0.005 warmup=0.1"
     page.goto(f"{running.prefect}/v2/runs/flow-run/{again}?tab=TaskRuns")
     page.get_by_text("Reused").first.wait_for()
     for step in ("encode", "prepare", "initialise", "finetune", "evaluate", "publish"):
@@ -79,11 +101,60 @@ def test_a_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, asked, p
     link.wait_for()
     keep(page, "scores")
     page.goto(link.get_attribute("href"))
-    page.get_by_text("by-hand training").first.wait_for()
-    page.get_by_text("validation/accuracy").first.wait_for(state="attached")
+    page.get_by_text("by-hand").first.wait_for()
+    page.get_by_text("test/accuracy").first.wait_for(state="attached")
     keep(page, "mlflow")
 
 
-def newest(running, but):
-    found = running.ask("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 5})
-    return next((run for run in found if run["id"] != but and run["parameters"]["recipe"]["name"] == "by-hand"), None)
+def test_a_mistake_is_shown_at_its_field_and_one_that_the_form_cannot_see_begins_the_failed_run(running, page):
+    open_form(running, page, "finetune")
+    form = page.locator("form")
+    field(page, "Run Name").fill("with a mistake")
+    choose(page, form, "Select", "moods")
+    field(page, "epochs").fill("0")
+    page.get_by_role("button", name="Submit").click()
+    message = field(page, "epochs").evaluate("input => input.validationMessage")
+    assert message == "Value must be greater than or equal to 1."
+    keep(page, "mistake")
+    assert newest(running, "finetune", "with a mistake") is None
+
+    field(page, "epochs").fill("1")
+    page.get_by_role("button", name="Add item").click()
+    form.locator("textarea").last.fill("training.epoch=3")
+    submit(page)
+    run = running.until(lambda: newest(running, "finetune", "with a mistake"), what="the run")
+    state = running.ends(run["id"], "Failed")
+    assert state["message"] == "training.epoch = 3: there is no such field. Did you mean 'epochs'?"
+    page.goto(f"{running.prefect}/v2/runs/flow-run/{run['id']}")
+    page.get_by_text("training.epoch = 3: there is no such field").first.wait_for()
+    keep(page, "failed")
+
+
+def test_a_schedule_is_added_and_its_runs_appear(running, page):
+    deployment = running.deployment("retrain-by-name")["id"]
+    page.goto(f"{running.prefect}/v2/deployments/deployment/{deployment}")
+    page.get_by_role("button", name="Schedule").last.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("tab", name="Cron").click()
+    dialog.get_by_label("Value").first.fill("30 2 * * *")
+    dialog.get_by_role("button", name="Select timezone").click()
+    page.get_by_placeholder("Search", exact=True).fill("Tokyo")
+    page.get_by_role("option", name="Asia / Tokyo").click()
+    choose(page, dialog, "Select", "moods")
+    keep(page, "schedule")
+    dialog.get_by_role("button", name="Save").click()
+    dialog.wait_for(state="detached")
+
+    (schedule,) = running.deployment("retrain-by-name")["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("30 2 * * *", "Asia/Tokyo")
+
+    def scheduled():
+        chosen = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+        }
+        return running.ask("/flow_runs/filter", chosen)
+
+    runs = running.until(scheduled, 90, "a scheduled run")  # Prefect looks at its schedules once a minute
+    assert all(run["parameters"]["recipe"] == "moods" for run in runs)
+    assert all("T17:30:00" in run["expected_start_time"] for run in runs)  # in UTC

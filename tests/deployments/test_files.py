@@ -36,7 +36,7 @@ def test_a_deployment_names_a_flow_and_parameters_that_it_has(deployment):
 
 
 def test_the_form_starts_with_the_demo():
-    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune")
+    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune-recipe")
     filled = json.loads(json.dumps(form).replace("{{ $TUNESMITH_RECIPES }}", str(FOLDER / "recipes")))
     assert check(filled).model_dump() == load(FOLDER / "recipes" / "demo.yaml").model_dump()
 
@@ -71,7 +71,7 @@ def test_the_form_takes_a_whole_value_for_one_with_the_same_fields(union):
 
 
 def test_the_form_takes_the_demo_for_what_it_is():
-    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune")
+    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune-recipe")
     values = [(Objective, form["objective"]), (Source, form["data"]["source"])]
     values += [(Regularizer, each) for each in form["regularizers"]] + [(Strategy, each) for each in form["strategies"]]
     for union, value in values:
@@ -82,7 +82,7 @@ def test_a_recipe_is_found_by_its_name_and_no_name_leads_out_of_the_folder(monke
     monkeypatch.setenv("TUNESMITH_RECIPES", str(FOLDER / "recipes"))
     assert by_name("demo", ["training.epochs=2"]).training.epochs == 2
     for wrong in ("dmo", "../recipes/demo", "/etc/passwd"):
-        with pytest.raises(RecipeError, match=r"is no recipe in .*Choose one of banking77, demo"):
+        with pytest.raises(RecipeError, match=r"there is no such recipe in .*Choose one of banking77, demo"):
             by_name(wrong)
     monkeypatch.setenv("TUNESMITH_RECIPES", "/nowhere")
     with pytest.raises(RecipeError, match=r"Set \$TUNESMITH_RECIPES to a folder of recipes"):

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
@@ -55,10 +56,13 @@ def test_weights_that_do_not_fit_are_refused_and_not_drawn_at_random(base, damag
     assert "bert." in str(error.value)  # names of tensors
 
 
-def test_a_head_that_looks_for_the_weights_under_another_prefix_is_refused(tiny):
+def test_a_backbone_that_its_head_calls_otherwise_is_found(tiny):
     """transformers' LlamaForQuestionAnswering calls its backbone `transformer`; every checkpoint calls it `model`."""
-    with pytest.raises(RecipeError, match="missing from the weights"):
-        pretrained(AutoModelForQuestionAnswering, str(tiny["llama"]))
+    model, new = pretrained(AutoModelForQuestionAnswering, str(tiny["llama"]))
+    assert new == {"qa_outputs.weight", "qa_outputs.bias"}
+    saved = load_file(tiny["llama"] / "model.safetensors")
+    assert torch.equal(model.state_dict()["transformer.norm.weight"], saved["model.norm.weight"])
+    assert torch.equal(model.state_dict()["transformer.embed_tokens.weight"], saved["model.embed_tokens.weight"])
 
 
 def test_weights_cut_off_are_refused_before_any_work(base):

@@ -153,15 +153,32 @@ def test_drift_is_told_and_blocks_past_its_limit(recipe, tmp_path, monkeypatch):
     assert "over 30 new rows" in blocked.reason
 
 
+def test_the_default_gate_warns_before_training_of_few_rows_and_blocks_many(recipe, tmp_path, monkeypatch, caplog):
+    retrain(untaught(recipe), Gate())
+    grow(tmp_path, rows=[f"unheard words {index},glad" for index in range(20)])
+    told = retrain(untaught(recipe), Gate())
+    assert told.verdict != "blocked"
+    warned = "The 20 new rows differ from the champion's data, too few to block (gate.drift.least_rows is 50)"
+    assert warned in caplog.text and "words drifted by 1.000 (limit 0.5)" in caplog.text
+    monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
+    grow(tmp_path, "3.csv", rows=[f"unheard things {index},glad" for index in range(60)])
+    blocked = retrain(untaught(recipe), Gate())
+    assert blocked.verdict == "blocked"
+    assert "words drifted by 1.000 (limit 0.5)" in blocked.reason
+
+
+EMBEDDINGS_ONLY = {"embeddings": 0.5, "labels": None, "length": None, "words": None}
+
+
 def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_base(recipe, tmp_path, tiny):
     recipe = untaught(recipe)
     retrain(recipe, Gate())
     grow(tmp_path, rows=[f"unheard words {index},{mood}" for index in range(30) for mood in ("glad", "sad")])
-    blocked = retrain(recipe, Gate(drift={"embeddings": 0.5}))
+    blocked = retrain(recipe, Gate(drift=EMBEDDINGS_ONLY))
     assert (blocked.verdict, blocked.notes) == ("blocked", ())
     assert blocked.reason.startswith("embeddings drifted by 1.000 (limit 0.5) over 60 new rows")
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny["bert"])})})
-    told = retrain(other, Gate(drift={"embeddings": 0.5}))
+    told = retrain(other, Gate(drift=EMBEDDINGS_ONLY))
     assert told.notes == ("drift by embeddings is not known: the champion was trained from another base",)
     assert told.version == 2
     assert "drift.words" in told.numbers and "drift.embeddings" not in told.numbers

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
@@ -85,6 +86,17 @@ def test_other_test_rows_are_refused(tmp_path):
         compared(tmp_path, planted("a", 10, 1), planted("b", 10, 1, rows=380))
 
 
+def test_numbers_of_points_in_one_place_do_not_overlap():
+    points = [module.Variant(f"a long name of variant {n} $x", 1, 0.8, 0.7, 0.9, 1000, 5.0, None) for n in range(8)]
+    figure = pareto(points, "accuracy", True)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to the points
+        assert len(boxes) == 8
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+    assert figure.legends[0].get_texts()[0].get_text() == "1  a long name of variant 0 $x"
+
+
 def test_the_front_is_worked_out_by_hand():
     costs, scores = [1, 2, 2, 3, 4, 4], [0.5, 0.7, 0.6, 0.65, 0.9, 0.9]
     assert front(costs, scores, True) == [0, 1, 4, 5]
@@ -102,7 +114,12 @@ def test_recipes_times_values_times_seeds_from_the_command_line_and_again_for_no
     assert "over rows and seeds" in said.output
     client = MlflowClient(document["execution"]["tracking_uri"])
     experiment = client.get_experiment_by_name(document["execution"]["experiment"]).experiment_id
-    (logged,) = client.search_runs([experiment], "tags.mlflow.runName LIKE '% sweep'")
+    (logged,) = client.search_runs([experiment], "tags.`tunesmith.kind` = 'sweep'")
+    assert logged.info.run_name == "sweep of moods over training.epochs"
+    assert "mlflow.parentRunId" not in logged.data.tags
+    assert (logged.data.metrics["trials"], logged.data.metrics["variants"]) == (4, 2)
+    assert logged.data.metrics["test/accuracy/low"] <= logged.data.metrics["test/accuracy"]
+    assert logged.data.tags["mlflow.note.content"].count("/artifacts/report.html") == 4
     assert {file.path for file in client.list_artifacts(logged.info.run_id)} >= {"comparison.md", "pareto.png"}
     again = CliRunner().invoke(app, command)
     assert all("reused" in line for line in again.stderr.splitlines())

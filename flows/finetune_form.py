@@ -1,0 +1,56 @@
+"""Fine-tune by the short form: a recipe that the worker has, and the values that change from run to run."""
+
+from prefect import flow
+
+from flows.finetune import finetune
+from pipeline_lib.form import AS_IN_RECIPE, UNSET, Count, Rate, RecipeName, Seed, Strategy, Text, Texts, chosen
+from pipeline_lib.run import RunOutcome
+from tasks.guard import guarded
+from tasks.mistakes import in_our_words
+from tasks.names import run_name
+from tasks.told import cancelled
+
+
+@flow(name="finetune", flow_run_name=run_name, validate_parameters=False, persist_result=False, on_crashed=[cancelled])
+@in_our_words
+@guarded
+def finetune_form(
+    recipe: RecipeName,
+    train: Text = UNSET,
+    test: Text = UNSET,
+    base: Text = UNSET,
+    strategy: Strategy = AS_IN_RECIPE,
+    epochs: Count = UNSET,
+    learning_rate: Rate = UNSET,
+    batch_size: Count = UNSET,
+    seed: Seed = UNSET,
+    name: Text = UNSET,
+    overrides: Texts = UNSET,
+) -> RunOutcome:
+    """Run a recipe that the worker has ($TUNESMITH_RECIPES), with some values changed.
+
+    Args:
+        recipe: The recipe to run. What is left empty below stays as it is in the recipe.
+        train: Training data: a file, glob or folder on the worker.
+        test: Test data: a file, glob or folder on the worker.
+        base: The model to start from: a folder, a hub id (org/name), or package:NAME/folder.
+        strategy: What is trained.
+        epochs: Passes over the training data.
+        learning_rate: The peak learning rate, such as 5e-5.
+        batch_size: Rows per optimizer step.
+        seed: Decides the new head's weights, the order of rows and the dropout.
+        name: The name in MLflow: letters, digits, dots, dashes and underscores.
+        overrides: Any other field of the recipe, as path=value, such as training.warmup=0.1.
+    """
+    values = {
+        "train": train,
+        "test": test,
+        "base": base,
+        "strategy": strategy,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+        "name": name,
+    }
+    return finetune.fn(chosen(recipe, values, overrides))

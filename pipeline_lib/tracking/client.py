@@ -1,0 +1,108 @@
+"""The one place that makes a client of MLflow."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with the password that the address may hold
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.masking import mask_record
+from pipeline_lib.tracking.database import prepare_database
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs each table that it creates
+for handler in logging.getLogger("mlflow").handlers:
+    handler.addFilter(mask_record)  # it shows the address of a database that does not answer
+logging.getLogger("mlflow.store.db.utils").addFilter(  # a traceback of what is raised anyway, and mostly repeated
+    lambda record: "SQLAlchemy database error" not in str(record.msg)
+)
+COLLISIONS = (
+    "database is locked",
+    "UNIQUE constraint failed",
+    "duplicate key value",
+    "Duplicate entry",
+    "deadlock detected",
+    "Deadlock found",
+    "could not serialize access",
+)
+"""What databases say to one of two writers at the same rows: its transaction has left nothing, and may be repeated."""
+REPEATED = (
+    "get_experiment_by_name",
+    "get_experiment",
+    "create_experiment",
+    "set_experiment_tag",
+    "search_experiments",
+    "get_run",
+    "search_runs",
+    "create_run",
+    "update_run",
+    "delete_run",
+    "set_terminated",
+    "set_tag",
+    "delete_tag",
+    "log_batch",
+    "log_inputs",
+    "log_outputs",
+    "get_metric_history",
+    "create_logged_model",
+    "get_logged_model",
+    "search_logged_models",
+    "finalize_logged_model",
+    "create_registered_model",
+    "create_model_version",
+    "search_model_versions",
+    "get_model_version",
+    "get_model_version_by_alias",
+    "set_model_version_tag",
+    "update_model_version",
+    "delete_model_version",
+    "set_registered_model_alias",
+)
+"""Calls that write in transactions of which each may be repeated."""
+ATTEMPTS = 10
+PAUSE = 0.1
+"""Most seconds before the second attempt; the longest pause doubles each time, up to `LONGEST_PAUSE`."""
+LONGEST_PAUSE = 5.0
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the MLflow at an address; its SQLite database is created first where there is none.
+
+    Calls that collide with those of another process are repeated.
+
+    Raises:
+        RecipeError: where the SQLite database cannot be used.
+    """
+    prepare_database(uri)
+    client = MlflowClient(uri)
+    for name in REPEATED:
+        setattr(client, name, repeated(getattr(client, name)))
+    return client
+
+
+def repeated(call: Callable[P, R]) -> Callable[P, R]:
+    """The same call, repeated after a random pause where it collides with another process."""
+
+    @wraps(call)
+    def repeating(*args: P.args, **options: P.kwargs) -> R:
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return call(*args, **options)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_ALREADY_EXISTS" or not any(w in str(error) for w in COLLISIONS):
+                    raise
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, PAUSE * 2**attempt)))
+        return call(*args, **options)
+
+    return repeating

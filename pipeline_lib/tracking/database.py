@@ -1,0 +1,226 @@
+"""MLflow's SQLite database: created whole or not at all, and checked before anything opens it.
+
+MLflow creates its tables in some seventy steps of which each is committed, so that a kill between two of them leaves a
+file that MLflow can neither use nor complete. Here the tables are created in a file beside it, under a lock that the
+kernel frees when its holder dies, and one rename puts them in place.
+"""
+
+import logging
+import os
+import re
+import shlex
+import sqlite3
+import time
+import uuid
+from contextlib import closing, suppress
+from enum import Enum
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.disk import in_words
+
+log = logging.getLogger("tunesmith")
+SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?")
+SIDE_FILES = ("-journal", "-wal", "-shm")
+"""What SQLite keeps beside a database whose last user did not close it."""
+PATIENCE = 120
+"""Seconds that another program may take to create the tables of the same file."""
+CREATED_WITH_TABLES = {"experiments": "experiment_id != 0", "workspaces": "name != 'default'"}
+"""Tables that have a row from the start, and a condition that only rows of a user fulfil."""
+COPY = "_alembic_tmp_"
+"""Begins the name of a table's copy while a migration changes the table."""
+FIELD = "execution.tracking_uri"
+
+
+class State(Enum):
+    """What a file is to the installed MLflow."""
+
+    MISSING = "does not exist yet"
+    READY = "has the tables of the installed MLflow"
+    UNFINISHED = "holds nothing, and its tables are incomplete"
+    INTERRUPTED = "was being upgraded when that was interrupted"
+    OLDER = "is a database of an older MLflow"
+    NEWER = "is a database of a newer MLflow"
+    FOREIGN = "is a SQLite database of another program"
+
+
+class Migrations(NamedTuple):
+    """The versions of MLflow's tables that the installed MLflow knows, and the newest of them."""
+
+    known: frozenset[str]
+    newest: str
+
+
+def prepare_database(uri: str) -> None:
+    """Make sure that MLflow can use the SQLite database at an address; create it where there is none.
+
+    To be called before anything gives MLflow the address, `mlflow server` included. Other addresses are left alone.
+
+    Raises:
+        RecipeError: where the file is no database, is another program's, or needs an upgrade of it or of MLflow.
+    """
+    path = database_file(uri)
+    if path is None or database_state(path) is State.READY:
+        return
+    with in_words(path.parent, every=True, field=FIELD):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_beside(path, "lock")):
+            _wait_for_others(path)
+            state = database_state(path)
+            if state is State.UNFINISHED:
+                _set_aside(path)
+            if state in (State.MISSING, State.UNFINISHED):
+                _create(path)
+            elif state is not State.READY:
+                raise unusable(path, state)
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite address; None for a server and for a database in memory."""
+    found = SQLITE.fullmatch(uri)
+    if not found or found["path"].startswith((":memory:", "file:")):
+        return None
+    return Path(found["path"]).absolute()
+
+
+def database_state(path: Path) -> State:
+    """What a file is to the installed MLflow, without importing it: that would take seconds.
+
+    Raises:
+        RecipeError: where the file cannot be read, or is no SQLite database.
+    """
+    if not path.exists() or path.stat().st_size == 0:  # SQLite creates an empty file before it writes to it
+        return State.MISSING
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as database:
+            return _state(database)
+    except sqlite3.DatabaseError as error:
+        hint = "Restore it from a backup, move it away to begin a new one, or name another address"
+        raise RecipeError(FIELD, f"sqlite:///{path}", f"cannot be read as a database ({error})", hint) from None
+
+
+def unusable(path: Path, state: State) -> RecipeError:
+    """The error for a database that is neither ready nor to be created."""
+    uri = f"sqlite:///{path}"
+    backup, upgrade = shlex.join(["cp", str(path), f"{path}.backup"]), shlex.join(["mlflow", "db", "upgrade", uri])
+    hints = {
+        State.OLDER: f"Stop what uses it, then upgrade it: {backup} && {upgrade}",
+        State.INTERRUPTED: f"Restore the backup from before the upgrade, then upgrade it again: {upgrade}",
+        State.NEWER: "Install the MLflow that wrote it (`pip install --upgrade mlflow`), or name another address",
+        State.FOREIGN: "Name a file of MLflow's, or one that does not exist yet",
+    }
+    return RecipeError(FIELD, uri, state.value, hints[state])
+
+
+@cache
+def migrations() -> Migrations:
+    """Read which migrations the installed MLflow has from their files."""
+    package = find_spec("mlflow")
+    if package is None or package.origin is None:
+        raise RecipeError(FIELD, None, "MLflow is not installed", "Install it: pip install -c constraints.txt mlflow")
+    known, followed = set(), set()
+    for file in Path(package.origin).parent.glob("store/db_migrations/versions/*.py"):
+        text = file.read_text(encoding="utf-8")
+        known.update(re.findall(r"""^revision = ["'](\w+)["']""", text, re.M))
+        followed.update(re.findall(r"""^down_revision = ["'](\w+)["']""", text, re.M))
+    (newest,) = known - followed
+    return Migrations(frozenset(known), newest)
+
+
+def _state(database: sqlite3.Connection) -> State:
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    version = _version(database) if "alembic_version" in tables else None
+    if version == migrations().newest:
+        return State.READY
+    names = {name.removeprefix(COPY) for name in tables}  # an upgrade copies a table, and drops it before the renaming
+    ours = {"experiments", "runs"} <= names or version in migrations().known
+    if version and version not in migrations().known:
+        return State.NEWER if ours else State.FOREIGN
+    if (not tables or "experiments" in names) and _holds_nothing(database, tables):  # it is the first that is created
+        return State.UNFINISHED
+    if not ours:
+        return State.FOREIGN
+    return State.INTERRUPTED if names != tables else State.OLDER
+
+
+def _version(database: sqlite3.Connection) -> str | None:
+    row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    return row and row[0]
+
+
+def _holds_nothing(database: sqlite3.Connection, tables: set[str]) -> bool:
+    """Whether no table has a row that MLflow does not write when it creates the tables."""
+    for table in tables - {"alembic_version", "sqlite_sequence"}:
+        condition = CREATED_WITH_TABLES.get(table.removeprefix(COPY), "true")
+        if database.execute(f'SELECT 1 FROM "{table}" WHERE {condition} LIMIT 1').fetchone():
+            return False
+    return True
+
+
+def _wait_for_others(path: Path) -> None:
+    """Wait while another program, such as an `mlflow server` started by hand, creates the tables of the same file."""
+    began, told = time.monotonic(), False
+    while path.exists() and database_state(path) in (State.MISSING, State.UNFINISHED) and (user := _user_of(path)):
+        if time.monotonic() - began > PATIENCE:
+            problem = f"is open in another process ({user}), which does not complete its tables"
+            raise RecipeError(FIELD, f"sqlite:///{path}", problem, "Stop that process, then run again")
+        if not told:
+            log.info("%s is being created by another process (%s): waiting for it", path.name, user)
+        told = True
+        time.sleep(0.5)
+
+
+def _user_of(path: Path) -> str | None:
+    """Another process that has a file open, as far as this account may know."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and any(file.path == str(path) for file in process.open_files()):
+                return f"{process.name()}, process {process.pid}"
+    return None
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a file without runs, with what SQLite keeps beside it."""
+    name = f"{path.name}.unfinished-{uuid.uuid4().hex[:8]}"
+    for end in ("", *SIDE_FILES):
+        with suppress(FileNotFoundError):
+            os.rename(f"{path}{end}", path.with_name(f"{name}{end}"))
+    log.warning("%s was left half created and holds no runs: it is created anew, the old file is %s", path, name)
+
+
+def _create(path: Path) -> None:
+    """Create the tables in a file aside, and rename it into place."""
+    aside = _beside(path, "new")
+    for end in ("", *SIDE_FILES):  # of a process that was killed here; the lock says that it is gone
+        Path(f"{aside}{end}").unlink(missing_ok=True)
+    _create_tables(aside)
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    for end in SIDE_FILES:  # of an empty file in the same place: they would be taken for the new one's
+        Path(f"{path}{end}").unlink(missing_ok=True)
+    os.rename(aside, path)
+
+
+def _create_tables(file: Path) -> None:
+    """Have MLflow create its tables; not synced step by step, as a file that a crash spoils is not used."""
+    from mlflow.store.db import utils
+    from sqlalchemy import event
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs each of its tables
+    engine = utils.create_sqlalchemy_engine(f"sqlite:///{file}")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+    try:
+        utils._initialize_tables(engine)
+    finally:
+        engine.dispose()  # closes the last connection: nothing is left in a journal
+
+
+def _beside(path: Path, what: str) -> Path:
+    return path.with_name(f".{path.name}.{what}")

@@ -1,0 +1,57 @@
+"""How a mistake of the user's ends a run: failed, with our error as the first line of its state."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin
+
+from prefect.states import Failed
+from pydantic import ValidationError
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.mistakes import explain
+from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.schema import Section
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def failed(error: RecipeError) -> Any:
+    """A failed state that begins with the error and lists the other mistakes; a caller in Python gets the error."""
+    return Failed(message="\n".join([str(error), *getattr(error, "__notes__", [])]), data=error)
+
+
+def in_our_words(function: Callable[P, R]) -> Callable[P, R]:
+    """Check a flow's parameters here, and end the run with our error where they or the data hold a mistake.
+
+    Goes with `validate_parameters=False`: Prefect's own check would fail the run with pydantic's words.
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            bound = signature.bind(*args, **kwargs)
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = checked(signature.parameters[name].annotation, value)
+            return function(*bound.args, **bound.kwargs)
+        except RecipeError as error:
+            state: R = failed(error)
+            return state
+
+    return run
+
+
+def checked(annotation: Any, value: Any) -> Any:
+    """A parameter's value as its section; raises RecipeError naming field, value and how to fix it."""
+    if get_origin(annotation) is list and isinstance(value, list):
+        return [checked(get_args(annotation)[0], item) for item in value]
+    if not (inspect.isclass(annotation) and issubclass(annotation, Section)) or isinstance(value, annotation):
+        return value
+    if annotation is Recipe and isinstance(value, dict):
+        return check(value)
+    try:
+        return annotation.model_validate(value)
+    except ValidationError as error:
+        raise explain(error, annotation, value) from None

@@ -1,0 +1,62 @@
+"""What a flow run is called: as somebody typed it, else after its recipe and what was changed."""
+
+import functools
+import re
+from importlib import resources
+from typing import Any
+
+from prefect.runtime import flow_run
+
+from pipeline_lib.form import AS_IN_RECIPE
+
+OLD_PAGE = re.compile(
+    "(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi"
+    r"|psi|omega)\d+-[a-z]+(-[a-z]+)?"
+)
+NEW_PAGE = re.compile(
+    "(Awesome|Bespoke|Electronic|Elegant|Ergonomic|Fantastic|Fresh|Frozen|Generic|Gorgeous|Handcrafted|Handmade"
+    "|Incredible|Intelligent|Licensed|Luxurious|Modern|Oriental|Practical|Recycled|Refined|Rustic|Sleek|Small|Soft"
+    "|Tasty|Unbranded)-[A-Z][A-Za-z -]*"
+)
+"""What Prefect's two run dialogs fill in: a star (those without a number are kept), or an adjective and an animal."""
+LONGEST = 100
+
+
+def run_name() -> str:
+    """`flow_run_name` of a flow: the name that somebody typed, else one that tells recipe and changes."""
+    name = flow_run.name or ""
+    if not generated(name):
+        return name
+    return telling(flow_run.parameters) or name
+
+
+def generated(name: str) -> bool:
+    """Whether Prefect made up this name."""
+    if not name or OLD_PAGE.fullmatch(name) or NEW_PAGE.fullmatch(name):
+        return True
+    words = name.split("-")
+    return len(words) == 2 and all(word in _cool_words() for word in words)
+
+
+def telling(parameters: dict[str, Any]) -> str:
+    """The recipe's name, and what a form changed."""
+    recipe = parameters.get("recipe")
+    if not isinstance(recipe, str):
+        name = recipe.get("name") if isinstance(recipe, dict) else getattr(recipe, "name", None)
+        return str(name or "")[:LONGEST]
+    changes = [parameters.get("name"), parameters.get("strategy")]
+    words = [str(word) for word in changes if isinstance(word, str) and word not in ("", AS_IN_RECIPE)]
+    numbers = ("epochs", "learning_rate", "batch_size", "seed")
+    words += [f"{name}={parameters[name]:g}" for name in numbers if isinstance(parameters.get(name), int | float)]
+    overrides = parameters.get("overrides")
+    for override in overrides if isinstance(overrides, list) else []:
+        path, _, value = str(override).partition("=")
+        words.append(f"{path.rpartition('.')[2]}={value}")
+    return " ".join([recipe, *words])[:LONGEST]
+
+
+@functools.cache
+def _cool_words() -> frozenset[str]:
+    """The words of coolname, from which Prefect makes a run's name."""
+    files = [file for file in resources.files("coolname").joinpath("data").iterdir() if file.name.endswith(".txt")]
+    return frozenset(word for file in files for word in file.read_text(encoding="utf-8").split())
