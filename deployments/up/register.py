@@ -1,8 +1,10 @@
 """What a Prefect server is told: the work pool and its limit, the deployments, and the automations.
 
 In compose, where TUNESMITH_RUNS runs may go on at once in the working directory: python -m deployments.up.register
+In Kubernetes each run is a job: python -m deployments.up.register --job-template kubernetes/job-template.json
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -19,9 +21,19 @@ POOL = "tunesmith"
 LIST = Path(__file__).parents[1] / "prefect.yaml"
 
 
-def register(folder: Path, runs: int, notify: str) -> None:
-    """Make or renew the work pool, the automations and the deployments; raises RecipeError where Prefect takes none."""
-    _work_pool(folder, runs)
+def register(folder: Path, runs: int, notify: str, job_template: Path | None = None) -> None:
+    """Make or renew the work pool, the automations and the deployments; raises RecipeError where Prefect takes none.
+
+    Args:
+        folder: Where a process of the pool works; not read for Kubernetes.
+        runs: How many runs may go on at once.
+        notify: A webhook's address, or an empty string.
+        job_template: The base job template of a Kubernetes pool; without one, the pool starts processes.
+    """
+    if job_template:
+        _kubernetes_pool(job_template, runs)
+    else:
+        _process_pool(folder, runs)
     automations.automate(notify)
     schedules = _schedules()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(LIST)]
@@ -57,7 +69,7 @@ def _restore(schedules: dict[str, list[dict[str, Any]]]) -> None:
             client.request("PATCH", "/deployments/{id}", path_params={"id": deployment}, json={"schedules": before})
 
 
-def _work_pool(folder: Path, runs: int) -> None:
+def _process_pool(folder: Path, runs: int) -> None:
     """A pool of processes in `folder`; raises RecipeError where the server has one that works in another."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -81,6 +93,17 @@ def _work_pool(folder: Path, runs: int) -> None:
         client.create_work_pool(pool, overwrite=True)
 
 
+def _kubernetes_pool(job_template: Path, runs: int) -> None:
+    """A pool of Kubernetes jobs made from a template."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+
+    template = json.loads(job_template.read_text(encoding="utf-8"))
+    pool = WorkPoolCreate(name=POOL, type="kubernetes", base_job_template=template, concurrency_limit=runs)
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(pool, overwrite=True)
+
+
 def works(name: str) -> bool:
     """Whether the pool has a worker of this name that is online."""
     from prefect.client.orchestration import get_client
@@ -92,12 +115,15 @@ def works(name: str) -> bool:
         return any(worker["name"] == name and worker["status"] == "ONLINE" for worker in found.json())
 
 
-def main() -> None:
-    """Register everything with the server at PREFECT_API_URL; runs work in this process's working directory."""
+def main(job_template: Path | None = typer.Option(None, exists=True, dir_okay=False)) -> None:
+    """Register everything with the server at PREFECT_API_URL.
+
+    Runs work in this process's working directory, or, given the template of a Kubernetes job, in a pod each.
+    """
     notify = os.environ.get(automations.NOTIFY, "")
     try:
         automations.check(notify)
-        register(Path.cwd(), int(os.environ.get("TUNESMITH_RUNS", "1")), notify)
+        register(Path.cwd(), int(os.environ.get("TUNESMITH_RUNS", "1")), notify, job_template)
     except RecipeError as error:
         fail(error)
 

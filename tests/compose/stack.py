@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "deployments" / "compose.yaml", Path(__file__).parent / "second-worker.yaml")
-PREFECT, MLFLOW = "http://localhost:28420", "http://localhost:28500"
+PREFECT, MLFLOW = "http://localhost:47320", "http://localhost:47350"
 SECRETS = {"POSTGRES_PASSWORD": "p@ss:w/o%rd#?&\"$x' é", "AWS_SECRET_ACCESS_KEY": "s3/cr+et=@:%$"}
 """With everything that breaks URLs and shells."""
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

@@ -4,8 +4,7 @@ import json
 import subprocess
 import time
 
-import yaml
-from stack import KILL_WORKER, SECRETS, until
+from stack import KILL_WORKER, MLFLOW, SECRETS, until
 
 SERVICES = ("postgres", "s3", "prefect", "mlflow", "worker")
 LONG = ["training.epochs=400"]
@@ -13,7 +12,7 @@ LONG = ["training.epochs=400"]
 
 
 def fine_tune(stack, *overrides):
-    return stack.start("finetune-by-name", recipe="moods", overrides=list(overrides))
+    return stack.start("finetune", recipe="moods", overrides=list(overrides))
 
 
 def training_runs(stack, seed):
@@ -74,13 +73,11 @@ def test_a_fine_tuning_ends_in_mlflow_the_bucket_and_postgresql(stack, figures):
     assert stack.sql("mlflow", named) == ["FINISHED"]
     shown = {"flow_run_id": {"any_": [run]}, "key": {"any_": ["scores-moods"]}}
     (artifact,) = stack.ask("/artifacts/filter", {"artifacts": shown})
-    assert "](http://localhost:28500/#/experiments/" in artifact["data"]  # the address that a browser can reach
+    assert f"]({MLFLOW}/#/experiments/" in artifact["data"]  # the address that a browser can reach
 
 
-def test_retraining_promotes_the_first_model(stack, recipes):
-    recipe = yaml.safe_load((recipes / "moods.yaml").read_text())
-    recipe["data"]["source"]["train"] = "/srv/recipes/moods.csv"
-    run = stack.start("retrain", recipe=recipe | {"seed": 1})
+def test_retraining_promotes_the_first_model(stack):
+    run = stack.start("retrain-by-name", recipe="moods", overrides=["seed=1"])
     stack.ends(run, "Promoted")
     version = stack.mlflow("registered-models/alias?name=moods&alias=champion")["model_version"]
     assert version["version"] == "1"
@@ -140,11 +137,10 @@ def test_a_second_worker_with_an_empty_cache_reuses_every_step(stack):
 
 
 def test_registering_again_keeps_the_schedules_of_the_ui(stack):
-    deployment = stack.deployment("retrain")
-    (nightly,) = deployment["schedules"]
-    where = f"/deployments/{deployment['id']}/schedules"
-    stack.ask(f"{where}/{nightly['id']}", {"active": True}, "PATCH")
-    stack.ask(where, [{"schedule": {"cron": "0 5 * * 1", "timezone": "Europe/Berlin"}, "active": True}])
+    deployment = stack.deployment("retrain-by-name")
+    weekly = {"schedule": {"cron": "0 5 * * 1", "timezone": "Europe/Berlin"}, "active": True}
+    stack.ask(f"/deployments/{deployment['id']}/schedules", [weekly])
     stack.compose("up", "--no-deps", "--force-recreate", "register")
-    kept = {each["schedule"]["cron"]: each["active"] for each in stack.deployment("retrain")["schedules"]}
-    assert kept == {"0 3 * * *": True, "0 5 * * 1": True}
+    (kept,) = stack.deployment("retrain-by-name")["schedules"]
+    assert (kept["schedule"]["cron"], kept["schedule"]["timezone"]) == ("0 5 * * 1", "Europe/Berlin")
+    assert kept["active"]
