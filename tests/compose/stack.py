@@ -105,7 +105,7 @@ class Stack:
     def run(self, flow_run):
         return self.ask(f"/flow_runs/{flow_run}", method="GET")
 
-    def ends(self, flow_run, name, seconds=300):
+    def ends(self, flow_run, name, seconds=600):
         """Wait until a flow run has ended, and check that it ended so."""
 
         def ended():
