@@ -3,8 +3,9 @@
 import json
 import subprocess
 import time
+import urllib.request
 
-from stack import KILL_WORKER, MLFLOW, SECRETS, until
+from stack import KILL_WORKER, MLFLOW, PREFECT, SECRETS, until
 
 SERVICES = ("postgres", "s3", "prefect", "mlflow", "worker")
 LONG = ["training.epochs=400"]
@@ -39,6 +40,12 @@ def test_every_service_is_healthy_bounded_and_restarted(stack):
     for service in ("prefect", "mlflow", "worker", "register", "buckets"):
         assert stack.inspect(service)["Config"]["User"] == "1001:1001"
     assert stack.inspect("register")["State"]["ExitCode"] == 0
+
+
+def test_both_pages_are_served(stack):
+    for address in (PREFECT, MLFLOW):
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert "<script" in page.read().decode()
 
 
 def test_no_secret_is_in_the_image_or_on_a_command_line(stack):
