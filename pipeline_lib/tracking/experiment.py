@@ -14,8 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
 
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.masking import masked
+from pipeline_lib.execution import mlflow_page
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.answering import deleted_experiment
 
@@ -59,7 +58,7 @@ def run_address(experiment_id: str, run_id: str, part: str = "") -> str:
 
 def run_page(recipe: Recipe, run: Run) -> str:
     """A run's page where MLflow is a server, else its id and the database, which has no pages."""
-    uri = masked(tracking_uri(recipe.execution))
+    uri = mlflow_page(recipe.execution)
     page = run_address(run.info.experiment_id, run.info.run_id)
     return f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"{run.info.run_id} in {uri}"
 

@@ -92,12 +92,13 @@ def test_a_recipe_is_found_by_its_name_and_no_name_leads_out_of_the_folder(monke
 def test_what_compose_starts_is_all_there():
     told = yaml.safe_load((FOLDER / "compose.yaml").read_text())
     services = told["services"]
-    assert services.keys() == {"postgres", "s3", "buckets", "prefect", "mlflow", "worker"}
+    assert services.keys() == {"postgres", "s3", "buckets", "prefect", "mlflow", "register", "worker"}
     for name, service in services.items():
         assert service.get("image"), name
         assert set(service.get("depends_on", {})) <= services.keys()
         for volume in service.get("volumes", []):
-            assert volume.partition(":")[0] in told["volumes"]
+            mounted = volume.removeprefix("${TUNESMITH_RECIPES:-./recipes}")
+            assert mounted == ":/srv/recipes:ro" or volume.partition(":")[0] in told["volumes"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         healthy = [n for n, how in service.get("depends_on", {}).items() if how["condition"] == "service_healthy"]
         assert all("healthcheck" in services[other] for other in healthy), name
@@ -105,33 +106,6 @@ def test_what_compose_starts_is_all_there():
     ours = services["worker"]["environment"]
     assert ours["PREFECT_API_URL"].split("/")[2].split(":")[0] in services
     assert ours["MLFLOW_TRACKING_URI"].split("/")[2].split(":")[0] in services
-
-
-def filled(part, values):
-    """A template as Prefect fills it in: a text that is nothing but a variable becomes its value."""
-    if isinstance(part, dict):
-        return {key: found for key, each in part.items() if (found := filled(each, values)) is not None}
-    if isinstance(part, list):
-        return [filled(each, values) for each in part]
-    if isinstance(part, str) and part.startswith("{{ "):
-        return values.get(part[3:-3])
-    return part.replace("{{ name }}", "run") if isinstance(part, str) else part
-
-
-def test_a_kubernetes_job_asks_for_its_gpus():
-    template = json.loads((FOLDER / "kubernetes" / "job-template.json").read_text())
-    values = {name: told.get("default") for name, told in template["variables"]["properties"].items()}
-    values |= {"env": [{"name": key, "value": value} for key, value in values["env"].items()], "gpus": 2}
-    values |= {"labels": {}, "command": ["prefect", "flow-run", "execute"]}
-    job = filled(template["job_configuration"]["job_manifest"], values)
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
-    assert container["image"] == "tunesmith:latest"
-    text = json.dumps(job)
-    assert "{{" not in text
-    validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
-    job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "2"
-    validate.validate(job, "1.32", strict=True)
 
 
 def test_a_form_for_scoring_is_what_the_command_line_takes():
