@@ -59,8 +59,7 @@ def _differs(there: "AutomationCore", wanted: "AutomationCore") -> bool:
     Prefect forgets at each update which runs have given a sign of life: those of a machine that went down would stay
     Running for good once it is up again and has registered its automations.
     """
-    fields = set(type(wanted).model_fields)
-    return there.model_dump(mode="json", include=fields) != wanted.model_dump(mode="json")
+    return there.model_dump(include=set(type(wanted).model_fields)) != wanted.model_dump()
 
 
 def _crashed() -> "AutomationCore":

@@ -48,6 +48,7 @@ class Stack:
             "PREFECT_PORT": PREFECT.rpartition(":")[2],
             "MLFLOW_PORT": MLFLOW.rpartition(":")[2],
             "TUNESMITH_RECIPES": str(recipes),
+            "TUNESMITH_WORKER_CPUS": "1",  # one thread: more are slow out of proportion beside other work
         }
 
     def compose(self, *command, check=True, seconds=1800):

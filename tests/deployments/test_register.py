@@ -3,7 +3,6 @@
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.up.automations import automate
 from deployments.up.register import _process_pool
 from pipeline_lib.errors import RecipeError
 
@@ -20,19 +19,3 @@ def test_only_a_folder_with_its_own_state_takes_over_the_pool_of_another(running
         assert works_in() == str(tmp_path)
         _process_pool(running.folder, 1, moved=True)
     assert works_in() == str(running.folder)
-
-
-def test_registering_again_changes_no_automation(running, webhook):
-    """Prefect forgets at an update which runs gave a sign of life; one during its start made triggers fire twice."""
-
-    def when_changed():
-        return {each["name"]: each["updated"] for each in running.ask("/automations/filter")}
-
-    before = when_changed()
-    assert len(before) == 3
-    with temporary_settings({PREFECT_API_URL: f"{running.prefect}/api"}):
-        automate(webhook.address)
-        assert when_changed() == before
-        automate(f"{webhook.address}/other")  # another address stands in the block that the automations call
-        assert when_changed() == before
-        automate(webhook.address)

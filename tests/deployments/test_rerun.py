@@ -1,6 +1,13 @@
 """Rerun what failed, on a real server with a real worker; minutes. `pytest tests/deployments/test_rerun.py`."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from mlflow import MlflowClient
+
+ROOT = Path(__file__).parents[2]
 
 
 def training_runs(running, name):
@@ -88,3 +95,12 @@ def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
     assert told["trigger"]["posture"] == "Proactive"
     assert told["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
     assert told["actions"][0]["state"] == "CRASHED"
+
+
+def test_registering_again_updates_no_automation(running, webhook):
+    """An update would make Prefect forget which runs have given a sign of life."""
+    before = running.ask("/automations/filter")
+    environment = {**os.environ, "PREFECT_API_URL": f"{running.prefect}/api", "TUNESMITH_NOTIFY": webhook.address}
+    subprocess.run([sys.executable, "-m", "deployments.up.automations"], env=environment, cwd=ROOT, check=True)
+    assert len(before) == 3
+    assert running.ask("/automations/filter") == before
