@@ -30,11 +30,16 @@ def last():
 def test_each_run_is_a_task_run_and_a_rerun_does_only_what_is_new(document, kind):
     document["execution"] |= {"workers": 2, "task_runner": kind}
     found = sweep([check(document)], Sweep(vary=["training.epochs=[1, 2]"]))
-    tasks, (artifact,) = last()
+    tasks, artifacts = last()
+    assert {each.key: each.data for each in artifacts if each.type == "progress"} == {
+        "training-moods-epochs-1": 100.0,
+        "training-moods-epochs-2": 100.0,
+    }
+    (page,) = [each for each in artifacts if each.type == "markdown"]
     names = {name for name in tasks if name.startswith("moods")}
     assert names == {"moods-epochs-1", "moods-epochs-2"}
     assert {tasks[name] for name in names} == {"Completed"}
-    assert artifact.data.startswith("# accuracy on 12 test rows")
+    assert page.data.startswith("# accuracy on 12 test rows")
     again = sweep([check(document)], Sweep(vary=["training.epochs=[1, 2, 3]"]))
     tasks, _ = last()
     assert {name: state for name, state in tasks.items() if name.startswith("moods")} == {

@@ -83,7 +83,7 @@ def runs_of(document):
 def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, settings, tmp_path, monkeypatch):
     document["training"]["epochs"] = 3
     began, epoch = [], Loop._epoch
-    monkeypatch.setattr(Loop, "_epoch", lambda loop, bar: began.append(loop.recipe.name) or epoch(loop, bar))
+    monkeypatch.setattr(Loop, "_epoch", lambda loop: began.append(loop.recipe.name) or epoch(loop))
     found = sweep([check(document)], settings)
     hopeless = "moods-learning_rate-1e-9"
     assert 0 < began.count(hopeless) < 3

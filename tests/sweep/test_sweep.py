@@ -131,18 +131,18 @@ def test_a_run_that_fails_stops_no_other_and_is_the_only_one_done_again(document
 
     settings, done = Sweep(vary=["training.epochs=[1, 2, 3]"]), []
 
-    def fails_once(recipe, by):
+    def fails_once(recipe, by, **others):
         if recipe.training.epochs == 2:
             raise RuntimeError("planted")
-        return run_module.run(recipe, by)
+        return run_module.run(recipe, by, **others)
 
     monkeypatch.setattr(module, "run", fails_once)
     with pytest.raises(RuntimeError, match="planted") as error:
         sweep([check(document)], settings)
     assert "in moods-epochs-2; the other runs are kept" in error.value.__notes__[0]
 
-    def noted(recipe, by):
-        outcome = run_module.run(recipe, by)
+    def noted(recipe, by, **others):
+        outcome = run_module.run(recipe, by, **others)
         done.extend([recipe.training.epochs] if not outcome.model.reused else [])
         return outcome
 

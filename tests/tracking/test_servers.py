@@ -24,6 +24,7 @@ from pipeline_lib.recipe_file import load
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.retrain import retrain
 from pipeline_lib.run import run
+from pipeline_lib.tracking.process_marks import place
 from pipeline_lib.tracking.registry import Registry
 from pipeline_lib.tracking.runs import HOST, PROCESS
 
@@ -159,7 +160,7 @@ def test_repair_settles_a_run_that_a_kill_has_left_running(life):
     for each in life.runs().values():
         life.client.update_run(each.info.run_id, status="RUNNING")
         life.client.set_tag(each.info.run_id, HOST, platform.node())
-        life.client.set_tag(each.info.run_id, PROCESS, "999999999 1.00")
+        life.client.set_tag(each.info.run_id, PROCESS, f"999999999 1 {place()}")
     assert life.command("audit", "--experiment", life.folder.name)[0] == 1
     code, said = life.command("audit", "--experiment", life.folder.name, "--repair")
     assert code == 0, said
