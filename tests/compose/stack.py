@@ -132,7 +132,7 @@ class Stack:
         """Return the steps of the checkpoints that there are in the worker's cache."""
         look = "find /srv/cache -type d -name 'step-*' 2>/dev/null || true"  # older ones go while it looks
         found = self.inside("worker", "sh", "-c", look).split()
-        return {int(place.rpartition("step-")[2]) for place in found}
+        return {int(place.rpartition("step-")[2].partition("-")[0]) for place in found}  # step-000000043-8
 
     def manifests(self, store, step):
         """Return the manifests of a step's artifacts in a store of the bucket."""
