@@ -38,6 +38,7 @@ PLUMBING = (
     "steps",
     "store",
     "tracking",
+    "yaml_text",
 )
 """What checks, shows, keeps and calls, and decides no byte: the values of a recipe are in the fingerprint already."""
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))

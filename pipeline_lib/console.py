@@ -62,8 +62,12 @@ def _loaded(name: str) -> Any:
     return found.load()
 
 
+def error_text(error: RecipeError) -> str:
+    """A user's mistake and the notes on it, a line each."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))
+
+
 def fail(error: RecipeError) -> NoReturn:
     """Show a user's mistake without a traceback, and end with exit code 2."""
-    for line in (str(error), *getattr(error, "__notes__", ())):
-        typer.secho(line, err=True, fg="red")
+    typer.secho(error_text(error), err=True, fg="red")
     raise typer.Exit(2)

@@ -2,6 +2,9 @@
 
 from pipeline_lib.masking import masked
 
+PROBLEM = 2_000
+"""Characters of a problem: it may list what is known, or repeat what a library says."""
+
 
 class RecipeError(Exception):
     """A mistake in a recipe or in the data that it names; shown to the user without a traceback.
@@ -12,7 +15,8 @@ class RecipeError(Exception):
     def __init__(self, field: str, value: object, problem: str, mend: str):
         self.field, self.value, self.problem, self.mend = field, masked(value), masked(problem), masked(mend)
         end = "" if mend.endswith(("?", ")")) else "."
-        super().__init__(f"{field}{_shown(self.value)}: {self.problem}. {self.mend}{end}")
+        shown = f"{shorten(field)}{_shown(self.value)}: {shorten(self.problem, PROBLEM)}. {self.mend}{end}"
+        super().__init__(shown)
 
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
         return type(self), (self.field, self.value, self.problem, self.mend)
@@ -22,8 +26,19 @@ class Unanswered(RecipeError):
     """A server that the recipe names does not answer just now. The recipe may be sound: later the same run may do."""
 
 
+def shorten(text: str, longest: int = 300) -> str:
+    """A text, without its middle where it is longer than so many characters."""
+    if len(text) <= longest:
+        return text
+    half = (longest - 3) // 2
+    return f"{text[:half]}...{text[-half:]}"
+
+
 def _shown(value: object) -> str:
-    """` = value`, cut where a section or list is long; nothing where there is no value."""
+    """` = value`, cut where it is long; nothing where there is no value."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f" = {shorten(value)!r}"
     text = repr(value)
-    long = len(text) > 80 and not isinstance(value, str)
-    return "" if value is None else f" = {text[:77]}..." if long else f" = {text}"
+    return f" = {text[:77]}..." if len(text) > 80 else f" = {text}"

@@ -19,8 +19,11 @@ PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
 """Variables that only name where a secret is, or the working directory."""
 SHORTEST = 6
 """A shorter word can stand in any text by chance; in a URL it is hidden all the same."""
-QUERY = re.compile(r"([A-Za-z][\w+.-]*://[^\s?'\"]*)\?[^\s'\")]*")
-SIGNED = re.compile(r"[?&][\w.-]*(?:sig|token|secret|password|key|credential)[\w.-]*=([^&#\s]+)", re.I)
+ADDRESS = re.compile(r"(?<=[\w+.-])://[^\s'\"]+")
+"""What follows a URL's scheme, up to a space or a quote."""
+WORD = re.compile(r"\S+")
+SECRET_PARAMETER = re.compile(r"sig|token|secret|password|key|credential", re.I)
+"""In the name of a parameter in a URL's query."""
 
 _remembered: set[str] = set()
 
@@ -30,7 +33,7 @@ def masked(value: Any) -> Any:
     if isinstance(value, str):
         for secret in _secrets():
             value = value.replace(secret, HIDDEN)
-        return QUERY.sub(r"\1", _without_account(value))
+        return _without_query(_without_account(value))
     if isinstance(value, dict):
         return {masked(key): masked(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -47,7 +50,7 @@ def remember(url: str | None) -> None:
     """Keep in mind what is secret in a URL: a driver's error may tell the password alone."""
     account = (url or "").partition("://")[2].rpartition("@")[0]
     password = account.partition(":")[2]
-    for secret in (password, *SIGNED.findall(url or "")):
+    for secret in (password, *_signatures(url or "")):
         _remembered.update(form for form in (secret, unquote(secret)) if len(form) >= SHORTEST)
 
 
@@ -96,9 +99,54 @@ def mask_record(record: logging.LogRecord) -> bool:
     return True
 
 
+# Any text can come here, a line of data of a million characters too: the functions below look at each character a few
+# times. Regular expressions for the same took the square of a word's length, and more.
+
+
 def _without_account(text: str) -> str:
-    # one slash: where a URL was taken for a path it has lost the other
-    return re.sub(r"(:/{1,2})(?:\S*:\S*|[^/\s]*)@", r"\1", text)
+    """A text whose URLs have no user and password."""
+    return WORD.sub(lambda word: _word_without_account(word[0]), text) if "@" in text and ":/" in text else text
+
+
+def _word_without_account(word: str) -> str:
+    """A word without what stands between `:/` or `://` and an `@`: up to the last one where there is a colon before it,
+    as a password may hold any character, else up to the last one before the next slash.
+    """
+    scheme, last = word.find(":/"), word.rfind("@")
+    if not 0 <= scheme < last:
+        return word
+    start = scheme + (3 if word.startswith("://", scheme) else 2)  # one slash: a URL that was taken for a path
+    if word.rfind(":", 0, last) >= start:
+        return word[:start] + word[last + 1 :]
+    slash = word.find("/", start)
+    at = word.rfind("@", start, slash if slash >= 0 else len(word))
+    return word if at < 0 else word[:start] + word[at + 1 :]
+
+
+def _without_query(text: str) -> str:
+    """A text whose URLs have no query, which ends at a space, a quote or a closing bracket."""
+    return ADDRESS.sub(lambda address: _address_without_query(address[0]), text) if "?" in text else text
+
+
+def _address_without_query(address: str) -> str:
+    parts, in_url = [], False
+    for part in address.split(")"):
+        after_scheme = 0 if in_url else part.find("://") + 3
+        in_url = in_url or after_scheme >= 3
+        if in_url and (query := part.find("?", after_scheme)) >= 0:
+            part, in_url = part[:query], False
+        parts.append(part)
+    return ")".join(parts)
+
+
+def _signatures(url: str) -> list[str]:
+    """The values of a URL's parameters that are secret by their names."""
+    found = []
+    for parameter in re.split(r"[?&]", url)[1:]:
+        name, _, value = parameter.partition("=")
+        if SECRET_PARAMETER.search(name):
+            found.append(re.split(r"[#\s]", value)[0])
+    return found
 
 
 def _secrets() -> list[str]:

@@ -19,6 +19,13 @@ NOUNS = {
 }
 """What a field takes, by the first word of pydantic's error type."""
 
+MOST_SHOWN = 20
+"""Mistakes that are listed; a file that is not a recipe can have thousands."""
+MOST_DETAILS = 1_000
+"""Details of pydantic's that are looked at: a mistake has at most one for each type of its field."""
+LONGEST_NAME = 100
+"""Characters of a name for which similar ones are looked for, which takes the square of its length."""
+
 Path = tuple[int | str, ...]
 Mistake = tuple[str, Any, str, str]
 
@@ -26,17 +33,16 @@ Mistake = tuple[str, Any, str, str]
 def explain(error: ValidationError, model: type[BaseModel], document: Any) -> RecipeError:
     """The first mistake as an error, the others as its notes."""
     found: dict[Path, list[Any]] = {}
-    for detail in error.errors():
+    for detail in error.errors(include_url=False)[:MOST_DETAILS]:
         found.setdefault(_path(detail["loc"], model, document), []).append(detail)
-    parts = [path for path in found if not any(_is_part(other, path) for other in found)]  # no whole for its parts
-    first, *others = [RecipeError(*_mistake(path, found[path], model, document)) for path in parts]
+    wholes = {path[:length] for path in found for length in range(len(path))}
+    parts = [path for path in found if path not in wholes]  # what is wrong with a whole is wrong with its parts
+    first, *others = [RecipeError(*_mistake(path, found[path], model, document)) for path in parts[:MOST_SHOWN]]
     for other in others:
         first.add_note(str(other))
+    if len(parts) > MOST_SHOWN:
+        first.add_note(f"There are more mistakes: only the first {MOST_SHOWN} are shown.")
     return first
-
-
-def _is_part(path: Path, whole: Path) -> bool:
-    return len(path) > len(whole) and path[: len(whole)] == whole
 
 
 def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: Any) -> Mistake:
@@ -57,7 +63,8 @@ def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: A
     problem, mend = ("is required", "Add it") if kind == "missing" else _refused(details, value)
     if kind.startswith("model_"):
         known = _fields(_section(annotation, value)) or [f"kind: {kind}" for kind in _kinds(annotation)]
-        return field, value, problem, f"Write its fields below it, such as {known[0]}"
+        example = f", such as {known[0]}" if known else ""
+        return field, value, problem, f"Write its fields below it{example}"
     return field, value, problem, _with(_meaning(model, path, document), mend)
 
 
@@ -97,7 +104,7 @@ def _with(meaning: str, mend: str) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
     return f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}"
 
 
@@ -169,7 +176,14 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _bare(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    """A type without its metadata; of an optional one, the type that it has when it is given."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        given = [member for member in get_args(annotation) if member is not NoneType]
+        if len(given) == 1:
+            return _bare(given[0])
+    return annotation
 
 
 def _value(document: Any, path: Path) -> Any:

@@ -24,7 +24,7 @@ from pipeline_lib.execution import Execution
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
-from pipeline_lib.schema import Section
+from pipeline_lib.schema import Section, is_folder
 from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -107,7 +107,7 @@ class Model(Section):
     @classmethod
     def _beside_the_recipe(cls, base: str, info: ValidationInfo) -> str:
         beside = Path((info.context or {}).get("folder", "")) / base
-        return str(beside) if beside.is_dir() or base.startswith(".") else base
+        return str(beside) if is_folder(beside) or base.startswith(".") else base
 
 
 class Training(Section):

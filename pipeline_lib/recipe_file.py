@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Given, Recipe, check
+from pipeline_lib.yaml_text import MAX_DEPTH, InvalidYaml, parse_yaml, read_limited
 
 RECIPES = "TUNESMITH_RECIPES"
 """The environment variable with the folder of recipes that a worker runs by name."""
@@ -48,47 +47,30 @@ def _folder() -> Path:
 def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
     """The text of a YAML file, and its fields; raises RecipeError where it holds none."""
     try:
-        text = path.read_text(encoding="utf-8")
-        document = yaml.load(text, _Loader)
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_limited(path)
+        document = parse_yaml(text)
+    except InvalidYaml as error:
+        raise RecipeError(field, str(path), f"is not sound YAML ({error})", "Mend the file there") from None
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no UTF-8, a NUL in the path
         why = getattr(error, "strerror", None) or error
         raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(field, str(path), f"is not sound YAML ({_flaw(error)})", "Mend the file there") from None
     if not isinstance(document, dict):
         raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
     return text, document
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key stands twice: of two sections the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping; raises ConstructorError at a key's second place."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _flaw(error: yaml.YAMLError) -> str:
-    """What is wrong in a YAML file, and in which line of it."""
-    mark = getattr(error, "problem_mark", None)
-    return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
-
-
 def parse(override: str) -> tuple[str, Any]:
     """The path and the value, read as YAML, of `path=value`; raises RecipeError where it is none."""
     path, given, value = override.partition("=")
-    if not given or not all(path.split(".")):
+    parts = path.split(".")
+    if not given or not all(parts):
         raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
+    if len(parts) > MAX_DEPTH:
+        raise RecipeError("override", override, f"has a path of more than {MAX_DEPTH} parts", "Check the path")
     try:
-        return path, yaml.load(value, _Loader)
-    except yaml.YAMLError as error:
-        why = f"its value is not sound YAML ({_flaw(error)})"
+        return path, parse_yaml(value)
+    except InvalidYaml as error:
+        why = f"its value is not sound YAML ({error})"
         raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
 
 

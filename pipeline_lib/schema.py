@@ -1,5 +1,6 @@
 """What every part of a recipe is made of: frozen sections and file paths."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,8 +33,21 @@ class Section(BaseModel):
 
 
 def inside(path: Path, folder: Path) -> bool:
-    """Whether a path lies in a folder once links and `..` are resolved."""
-    return path.resolve().is_relative_to(folder.resolve())
+    """Whether a path lies in a folder once links and `..` are resolved; a path that cannot be resolved lies nowhere."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+        return False
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether there is such a folder. Unlike Path.is_dir this also says no for a name that is too long, or has a NUL."""
+    return os.path.isdir(path)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; says no where Path.is_file raises."""
+    return os.path.isfile(path)
 
 
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Model
-from pipeline_lib.schema import inside
+from pipeline_lib.schema import inside, is_folder
 from pipeline_lib.store.digests import file_digest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def locate(model: Model) -> Path:
     """The local folder of the base model, fetched from the hub if need be; raises RecipeError if it is not there."""
     if model.base.startswith("package:"):
         folder = _in_package(model)
-    elif Path(model.base).is_dir():
+    elif is_folder(model.base):
         folder = Path(model.base)
     elif re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model.base):
         folder = _from_hub(model)
@@ -101,18 +101,28 @@ def _read_object(file: Path, base: str) -> dict[str, Any]:
 
 def _in_package(model: Model) -> Path:
     package, _, folder = model.base.removeprefix("package:").partition("/")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or found.origin is None:
+    home = _package_folder(package)
+    if home is None:
         raise RecipeError(
             "model.base",
             model.base,
             f"no Python package {package!r} is installed",
             "Install it with pip (for the demo: pip install -c constraints.txt -e '.[demo]')",
         )
-    home = Path(found.origin).parent
     if not inside(home / folder, home):
         raise RecipeError("model.base", model.base, "leads out of the package", f"Name a folder inside {package}")
     return home / folder
+
+
+def _package_folder(package: str) -> Path | None:
+    """Where a Python package is installed; None where there is none. A single module, such as __main__, is no package."""
+    try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ValueError, ImportError):  # a module without a specification, such as __main__
+        return None
+    if found is None or found.origin is None or not found.submodule_search_locations:
+        return None
+    return Path(found.origin).parent
 
 
 def _from_hub(model: Model) -> Path:

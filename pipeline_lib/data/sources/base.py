@@ -10,7 +10,7 @@ from typing import IO, Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import RecipePath, Section
+from pipeline_lib.schema import RecipePath, Section, is_file, is_folder
 
 
 class Row(NamedTuple):
@@ -54,12 +54,12 @@ class FileSource(Section):
 
     def _expand(self, path: str, field: str) -> list[Path]:
         found = Path(path)
-        if found.is_dir():
-            files = sorted(f for f in found.rglob("*") if f.is_file() and self._is_mine(f))
-        elif found.is_file():
+        if is_folder(found):
+            files = sorted(f for f in found.rglob("*") if is_file(f) and self._is_mine(f))
+        elif is_file(found):
             files = [found]
         else:
-            files = sorted(Path(f) for f in glob.glob(path, recursive=True) if Path(f).is_file())
+            files = sorted(Path(f) for f in glob.glob(path, recursive=True) if is_file(f))
         if not files:
             mend = "Paths are relative to the recipe's folder; check the spelling"
             raise RecipeError(field, path, "no such file", mend)

@@ -1,6 +1,7 @@
 """Delimited text: CSV with the quotes of RFC 4180, and TSV, where a quote is a character like any other."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -97,7 +98,7 @@ def _header(file: Path, record: Record | Unusable | None) -> list[str]:
 
 
 def _repeated(names: Sequence[str]) -> str | None:
-    return next((name for name in names if names.count(name) > 1), None)
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def _swallowed(first: int, last: int, error: str) -> Iterator[Unusable]:

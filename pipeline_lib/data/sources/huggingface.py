@@ -10,13 +10,13 @@ from pydantic import AfterValidator, ValidationInfo
 
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import Section, inside
+from pipeline_lib.schema import Section, inside, is_folder
 
 
 def _folder_or_id(path: str, info: ValidationInfo) -> str:
     """A folder beside the recipe where there is one; else the text is left as it is, for the hub."""
     folder = Path((info.context or {}).get("folder") or ".") / path
-    return str(folder) if folder.is_dir() or path.startswith(".") else path
+    return str(folder) if is_folder(folder) or path.startswith(".") else path
 
 
 class HuggingFace(Section):
@@ -41,7 +41,7 @@ class HuggingFace(Section):
         """The Arrow files that hold a split's rows, downloaded first where the hub has them."""
         if getattr(self, split) is None:
             return []
-        return self._saved(split) if Path(self.path).is_dir() else self._downloaded(split)
+        return self._saved(split) if is_folder(self.path) else self._downloaded(split)
 
     def parts(self, file: Path) -> list[Path]:
         """The file itself: its schema holds the names of its labels."""

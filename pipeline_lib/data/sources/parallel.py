@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.schema import is_file
+
+Language = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
+"""A part of a file's name; the target file lies beside its source, never in another folder."""
 
 
 class Parallel(FileSource):
@@ -18,9 +22,9 @@ class Parallel(FileSource):
 
     kind: Literal["parallel"]
     """Line-aligned files: train, validation and test name the source's files, and each has its target beside it."""
-    source_language: str
+    source_language: Language
     """The part of a source file's name that stands for its language: `en` in train.en.gz."""
-    target_language: str
+    target_language: Language
     """What stands there in the target file's name: `de` for train.de.gz."""
 
     @model_validator(mode="after")
@@ -38,7 +42,7 @@ class Parallel(FileSource):
             raise RecipeError("data.source.source_language", self.source_language, problem, mend)
         at = len(names) - 1 - names[::-1].index(self.source_language)  # the last one: train.en-de.en, not the folder's
         target = file.with_name(".".join([*names[:at], self.target_language, *names[at + 1 :]]))
-        if not target.is_file():
+        if not is_file(target):
             mend = f"It must lie beside {file.name}"
             raise RecipeError("data.source.target_language", self.target_language, f"no file {target}", mend)
         return [file, target]
