@@ -68,6 +68,7 @@ class Split(Section):
     """What is set aside from the training data where the source has no file for it.
 
     Rows are drawn by a hash of their text, so equal texts never part and new files leave old rows where they were.
+    Every label keeps rows to train on, and labels of few rows give their share jointly.
     """
 
     validation: Share = 0.1
@@ -76,6 +77,8 @@ class Split(Section):
     """Share set aside for the final evaluation, where the source names no test data."""
     by: str | None = None
     """Column whose equal values stay together, such as a document, a user or a thread."""
+    if_empty: Literal["stop", "continue"] = "stop"
+    """What happens where no row can be set aside for validation; continue: the last checkpoint is kept."""
     seed: Seed | None = None
     """Decides which rows are drawn; empty: the recipe's seed. Models of several seeds need the same test rows."""
 

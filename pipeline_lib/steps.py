@@ -14,7 +14,7 @@ from pipeline_lib.checks.findings import heed, read_findings
 from pipeline_lib.confine import refuse_outside
 from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
-from pipeline_lib.data.splits import SPLITS, Shard, write_splits
+from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
 from pipeline_lib.inner_steps import columns, kept_trunk, shards_of, told
 from pipeline_lib.interrupts import ending_in_order
 from pipeline_lib.masking import in_errors
@@ -76,7 +76,10 @@ def prepare(recipe: Recipe, encoded: Encoded | None = None, by: str = "a plain c
     shards = [Shard(each.split, each.file.name, shard(recipe, store, base, each, by)) for each in encoded.files]
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
     step = identity.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
-    return told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
+    prepared = told(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), by))
+    for sentence in left_out(prepared.folder):
+        log.warning("%-11s %s", "prepare", sentence)
+    return prepared
 
 
 @in_errors()

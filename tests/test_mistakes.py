@@ -396,10 +396,10 @@ MISTAKES = {
         "data.split.by = 'user': is no column of moods.csv. Choose one of text, mood.",
     ),
     # Rows and labels
-    "label in the test data alone": (
-        ["data.source.test=angry.csv"],
-        "data.columns.label = 'a': stands in angry.csv (line 3) but in no row that is trained on. Add training rows "
-        "with this label, or take those rows out.",
+    "label in the test data alone, where the recipe forbids it": (
+        ["data.source.test=angry.csv", "data.checks.unseen_labels=error"],
+        "data.checks.unseen_labels = 'error': 1 of … test rows have a label that no training row has: a; the first "
+        "stands in angry.csv (line 3). Add training rows with these labels, or take those rows out…",
     ),
     "one label only": (
         ["data.source.train=glad.csv"],
@@ -418,10 +418,10 @@ MISTAKES = {
         ["data.split.test=0.001"],
         "data.split.test = 0.001: leaves no row for test. Set aside a larger share, or name data.source.test.",
     ),
-    "empty train": (
+    "one group": (
         ["data.source.train=glad.csv", "data.split.by=mood"],
-        "data.split = {'validation': 0.2, 'test': 0.2, 'by': 'mood'}: leaves no row to train on. Split by a column "
-        "with more different values.",
+        "data.split.test = 0.2: leaves no row for test. Split by a column with more different values, or name "
+        "data.source.test.",
     ),
     "too many unusable rows": (
         ["data.source.train=bad.csv"],

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_lib.checks.findings import Finding, listed
+from pipeline_lib.checks.findings import SHOWN, Finding, listed, share
+from pipeline_lib.objectives.labels import are_fractions
 
 if TYPE_CHECKING:
     import pyarrow
@@ -17,7 +18,7 @@ NEARLY_ALL = 0.9
 def balance(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[str]) -> Iterator[Finding]:
     """Rare labels, and one that nearly all training rows have."""
     counts, rows = rows_of_labels(splits["train"], role), len(splits["train"])
-    rare = sorted((label for label in labels if counts[label] < FEW), key=lambda label: (counts[label], label))
+    rare = sorted((label for label in labels if 0 < counts[label] < FEW), key=lambda label: (counts[label], label))
     if rare:
         told = listed([f"{label} ({counts[label]})" for label in rare])
         problem = f"{len(rare):,} of {len(labels):,} labels have fewer than {FEW} training rows: {told}"
@@ -31,7 +32,9 @@ def balance(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[s
 
 
 def missing_labels(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[str]) -> Iterator[Finding]:
-    """Labels of the training rows that no row of another split has; the other way round `prepare` stops a run."""
+    """Labels of the training rows that no row of another split has."""
+    trained = rows_of_labels(splits["train"], role)
+    labels = [label for label in labels if trained[label]]
     for name in ("validation", "test"):
         known = rows_of_labels(splits[name], role)
         missing = [label for label in labels if not known[label]]
@@ -41,8 +44,35 @@ def missing_labels(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Seq
             yield Finding("missing_labels", len(missing), len(labels), problem, mend, name)
 
 
+def unseen_labels(splits: Mapping[str, "pyarrow.Table"], role: str) -> Iterator[Finding]:
+    """Labels that only the rows of a given file have, with where these rows stand."""
+    trained = rows_of_labels(splits["train"], role)
+    for name in ("validation", "test"):
+        rows = splits[name].select(["file", "line", role]).to_pylist()
+        unseen = [row for row in rows if not _names(row[role]) <= trained.keys()]
+        names = sorted(set().union(*(_names(row[role]) for row in unseen)) - trained.keys())
+        if unseen:
+            where = f"{unseen[0]['file']} (line {unseen[0]['line']})"
+            problem = (
+                f"{share(len(unseen), len(rows))} {name} rows have a label that no training row has: {listed(names)}; "
+                f"the first stands in {where}"
+            )
+            mend = "Add training rows with these labels, or take those rows out: a model never gives such a label"
+            yield Finding("unseen_labels", len(unseen), len(rows), problem, mend, name, unseen[:SHOWN])
+
+
+def numeric_labels(labels: Sequence[str]) -> Iterator[Finding]:
+    """Names that are numbers such as 3.75."""
+    if are_fractions(labels):
+        problem = f"the {len(labels):,} labels are numbers such as {next(x for x in labels if are_fractions([x]))}"
+        mend = "Choose objective.problem_type: regression, unless each number is a class of its own"
+        yield Finding("numeric_labels", len(labels), len(labels), problem, mend)
+
+
+def _names(value: str | list[str]) -> set[str]:
+    return set(value) if isinstance(value, list) else {value}
+
+
 def rows_of_labels(rows: "pyarrow.Table", role: str) -> Counter[str]:
     """How many rows have each label, at least once where a row has several."""
-    return Counter(
-        label for value in rows[role].to_pylist() for label in (set(value) if isinstance(value, list) else {value})
-    )
+    return Counter(label for value in rows[role].to_pylist() for label in _names(value))

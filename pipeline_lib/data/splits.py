@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.data.draw import draw
+from pipeline_lib.data.draw import RowLabels, draw
 from pipeline_lib.data.shards import ROWS, UNUSABLE
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.objectives.labels import are_fractions
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 SPLITS = ("train", "validation", "test")
+NAMED = 5
+"""Labels that an error names."""
 
 
 class Shard(NamedTuple):
@@ -28,7 +31,7 @@ class Shard(NamedTuple):
 def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     """Write splits.parquet (shard, row, split), shards.json, labels.json, report.json and unusable.parquet.
 
-    Raises RecipeError for too many unusable rows, an empty split, and a label that training never sees.
+    Raises RecipeError for too many unusable rows, an empty split, and a given file without any label of the training.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -36,17 +39,42 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     unusable = [_unusable(shard) for shard in shards]
     files = [_counts(recipe, shard, bad) for shard, bad in zip(shards, unusable, strict=True)]
     role = recipe.objective.label_role
-    columns = ["key", *([role] if role else [])]
+    columns = ["key", *filter(None, (role, recipe.objective.answers_role))]
     tables = [pq.read_table(shard.artifact.folder / ROWS, columns=columns) for shard in shards]
     splits = _assign(recipe, shards, tables)
-    _refuse_empty(recipe, splits)
+    empty = _empty_splits(recipe, tables, splits)
     labels = _labels(recipe, role, shards, tables, splits) if role else []
     pq.write_table(_owners(splits), folder / "splits.parquet")
     pq.write_table(pa.concat_tables(unusable), folder / UNUSABLE)
     rows = {name: sum(int((split == code).sum()) for split in splits) for code, name in enumerate(SPLITS)}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
-    _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files})
+    _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files, "empty": empty})
+
+
+def left_out(prepared: Path) -> list[str]:
+    """What a run goes on without, as sentences: unusable rows by file with the first reasons, splits without a row."""
+    import pyarrow.parquet as pq
+
+    report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
+    bad = pq.read_table(prepared / UNUSABLE).to_pylist()
+    told, begin = [], 0
+    for file in report["files"]:
+        rows = bad[begin : begin + file["unusable"]]
+        begin += file["unusable"]
+        if rows:
+            told.append(f"{_share(rows, file['rows'])} rows of {file['file']} are left out ({first_reasons(rows)})")
+    return [*told, *report["empty"]]
+
+
+def first_reasons(unusable: list[dict[str, Any]]) -> str:
+    """The first three unusable rows by line and reason."""
+    return "; ".join(f"line {row['line']}: {row['reason']}" for row in unusable[:3])
+
+
+def _share(unusable: list[dict[str, Any]], rows: int) -> str:
+    every = rows + len(unusable)
+    return f"{len(unusable):,} of {every:,} ({len(unusable) / every:.1%})"
 
 
 def _unusable(shard: Shard) -> "pyarrow.Table":
@@ -63,11 +91,10 @@ def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str
 
     rows, bad = pq.read_metadata(shard.artifact.folder / ROWS).num_rows, unusable.to_pylist()
     if len(bad) > recipe.data.max_unusable * (rows + len(bad)):
-        first = "; ".join(f"line {row['line']}: {row['reason']}" for row in bad[:3])
         raise RecipeError(
             "data.max_unusable",
             recipe.data.max_unusable,
-            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first})",
+            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first_reasons(bad)})",
             "Mend the rows, or allow a larger share",
         )
     return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
@@ -83,7 +110,15 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
     }
     train = [table for shard, table in zip(shards, tables, strict=True) if shard.split == "train"]
     keys = np.concatenate([table["key"].to_numpy() for table in train])
-    drawn = draw(keys, shares, _strata(recipe, train), recipe.drawing_seed)
+    labels, by = _row_labels(recipe, train), recipe.data.split.by
+    drawn = draw(
+        keys,
+        shares,
+        labels,
+        recipe.drawing_seed,
+        stratify=not by and recipe.objective.label_role == "label",
+        keep_last=not _are_numbers(recipe, train),
+    )
     parts = iter(np.split(drawn, np.cumsum([len(table) for table in train])[:-1]))
     return [
         next(parts) if shard.split == "train" else np.full(len(table), SPLITS.index(shard.split), np.int8)
@@ -91,22 +126,48 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
     ]
 
 
-def _strata(recipe: Recipe, tables: list[Any]) -> "numpy.ndarray | None":
-    """The rows' labels, of which every split is to have its share, by their place in the alphabet; None where there is
-    not one label a row."""
+def _row_labels(recipe: Recipe, tables: list[Any]) -> RowLabels | None:
+    """The labels that the rows have, in the order of the tables; None where the objective has none.
+
+    Where a question may have no answer, whether it has one is its label.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    role = recipe.objective.label_role
-    if recipe.data.split.by or role != "label":
+    role, answers = recipe.objective.label_role, recipe.objective.answers_role
+    if answers:
+        column = _joined(tables, answers)
+        return RowLabels.one_each(np.asarray(pc.list_value_length(column)) > 0)
+    if not role:
         return None
-    column = pa.chunked_array([chunk for table in tables for chunk in table[role].chunks], tables[0][role].type)
-    if pa.types.is_list(column.type):  # of several labels each combination is one
-        column = pc.binary_join(column, "\x1f")
-    labels = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    column = _joined(tables, role)
+    if not pa.types.is_list(column.type):
+        return RowLabels.one_each(_codes(column))
+    return RowLabels(np.asarray(pc.list_parent_indices(column)), _codes(pc.list_flatten(column)))
+
+
+def _joined(tables: list[Any], role: str) -> "pyarrow.Array":
+    import pyarrow as pa
+
+    chunks = [chunk for table in tables for chunk in table[role].chunks]
+    return pa.concat_arrays(chunks) if chunks else pa.array([], tables[0].schema.field(role).type)
+
+
+def _codes(column: "pyarrow.Array") -> "numpy.ndarray":
+    """The place of each label in the alphabet: files in another order must not draw other rows."""
+    import numpy as np
+
+    labels = column.dictionary_encode()
     places = np.unique([str(label) for label in labels.dictionary.to_pylist()], return_inverse=True)[1]
-    return places[labels.indices.to_numpy()]
+    return places.reshape(-1)[np.asarray(labels.indices)]
+
+
+def _are_numbers(recipe: Recipe, tables: list[Any]) -> bool:
+    import pyarrow as pa
+
+    role = recipe.objective.label_role
+    return bool(role) and pa.types.is_floating(tables[0].schema.field(role).type)
 
 
 def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
@@ -125,8 +186,12 @@ def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
     )
 
 
-def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
-    source, split = recipe.data.source, recipe.data.split
+def _empty_splits(recipe: Recipe, tables: list[Any], splits: "list[numpy.ndarray]") -> list[str]:
+    """The splits that no row was set aside for though the recipe asks for a share, each with why, as sentences.
+
+    Raises RecipeError where a run needs one of them.
+    """
+    source, split, told = recipe.data.source, recipe.data.split, []
     for code, name in enumerate(SPLITS):
         if any((part == code).any() for part in splits):
             continue
@@ -134,33 +199,60 @@ def _refuse_empty(recipe: Recipe, splits: "list[numpy.ndarray]") -> None:
             mend = "Split by a column with more different values" if split.by else "Set aside smaller shares"
             raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no row to train on", mend)
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
-            raise RecipeError(
-                f"data.split.{name}",
-                getattr(split, name),
-                f"leaves no row for {name}",
-                f"Set aside a larger share, or name data.source.{name}",
-            )
+            problem, mend = _why_empty(recipe, name, tables)
+            if name == "test" or split.if_empty == "stop" or _stops_early(recipe):
+                raise RecipeError(f"data.split.{name}", getattr(split, name), problem, mend)
+            told.append(f"data.split.{name} {problem}. The last checkpoint is kept")
+    return told
+
+
+def _why_empty(recipe: Recipe, name: str, tables: list[Any]) -> tuple[str, str]:
+    """What leaves a split empty, and the mend."""
+    import numpy as np
+
+    by, labels = recipe.data.split.by, _row_labels(recipe, tables)
+    mend = f"Set aside a larger share, or name data.source.{name}"
+    if labels is not None and len(labels.labels) and not _are_numbers(recipe, tables):
+        counts = np.bincount(np.unique(labels.labels, return_inverse=True)[1].reshape(-1))
+        if by:
+            mend = f"Split by a column with more different values, or name data.source.{name}"
+        elif (counts == 1).mean() > 0.5:
+            problem = f"leaves no row for {name}: most labels have one row, which is trained on"
+            mend = f"Add rows, or name data.source.{name}"
+            if _look_like_numbers(recipe, tables):
+                mend += "; for numbers choose objective.problem_type: regression"
+            return problem, mend
+    return f"leaves no row for {name}", mend
+
+
+def _stops_early(recipe: Recipe) -> bool:
+    return any(regularizer.kind == "early_stopping" for regularizer in recipe.regularizers)
+
+
+def _look_like_numbers(recipe: Recipe, tables: list[Any]) -> bool:
+    """Whether the labels of a classification are decimal fractions, as a number to be predicted has them."""
+    role = recipe.objective.label_role
+    return role == "label" and are_fractions(recipe.objective.labels(_chunks(tables, role)))
+
+
+def _chunks(tables: list[Any], role: str) -> "pyarrow.ChunkedArray":
+    import pyarrow as pa
+
+    return pa.chunked_array([_joined(tables, role)])
 
 
 def _labels(
     recipe: Recipe, role: str, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]"
 ) -> list[str]:
-    """The labels of the training rows; raises RecipeError where another split has one more, or there is but one."""
+    """The labels of all rows; those that only a given file has are none that training teaches, and a check tells.
+
+    Raises RecipeError where the training rows have but one label, or a given file none of theirs.
+    """
     import pyarrow as pa
 
     objective = recipe.objective
-    training = [table[role].filter(split == SPLITS.index("train")) for table, split in zip(tables, splits, strict=True)]
-    labels = objective.labels(pa.chunked_array([chunk for column in training for chunk in column.chunks]))
-    known = set(labels)
-    for shard, table in zip(shards, tables, strict=True):
-        for name in objective.labels(table[role]):
-            if name not in known:
-                raise RecipeError(
-                    f"data.columns.{role}",
-                    name,
-                    f"stands in {_where(shard, role, name)} but in no row that is trained on",
-                    "Add training rows with this label, or take those rows out",
-                )
+    training = [table.filter(split == SPLITS.index("train")) for table, split in zip(tables, splits, strict=True)]
+    labels = objective.labels(_chunks(training, role))
     if len(labels) == 1 or (not labels and pa.types.is_list(tables[0][role].type)):
         raise RecipeError(
             f"data.columns.{role}",
@@ -168,7 +260,16 @@ def _labels(
             f"holds one label only ({labels[0]!r})" if labels else "holds no label",
             "Name the column that tells the rows apart",
         )
-    return labels
+    for shard, table in zip(shards, tables, strict=True):
+        names = objective.labels(table[role])
+        if names and not set(names) & set(labels):
+            raise RecipeError(
+                f"data.columns.{role}",
+                names[0],
+                f"stands in {_where(shard, role, names[0])}, which has no label of the training rows",
+                f"Spell labels alike in all files; the training rows have {', '.join(labels[:NAMED])}",
+            )
+    return objective.labels(_chunks(tables, role))
 
 
 def _where(shard: Shard, role: str, label: str) -> str:

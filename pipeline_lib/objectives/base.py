@@ -26,7 +26,9 @@ class ObjectiveSection(Section):
     same_if: ClassVar[tuple[str, ...]]
     """The roles whose values make two rows one for the split: such rows never part."""
     label_role: ClassVar[str | None] = None
-    """The role that holds label names, all of which must be in the training rows."""
+    """The role that holds label names; of each label some rows are trained on."""
+    answers_role: ClassVar[str | None] = None
+    """The role that lists answers where there may be none: some rows of both kinds are trained on."""
     by_token: ClassVar[bool] = False
     """Whether the model's output is read at every token of the input."""
     writes: ClassVar[bool] = False

@@ -58,6 +58,15 @@ def names_in(column: "pyarrow.ChunkedArray", problem: Problem) -> list[str]:
     return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
 
 
+def are_fractions(names: Sequence[str]) -> bool:
+    """Whether label names are numbers and some of them no whole ones, as 3.75: regression learns those."""
+    try:
+        numbers = [float(name) for name in names]
+    except ValueError:
+        return False
+    return any(math.isfinite(number) and not number.is_integer() for number in numbers)
+
+
 def _whole(name: str) -> tuple[int, str]:
     return int(name), name
 

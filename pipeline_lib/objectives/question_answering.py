@@ -32,6 +32,7 @@ class QuestionAnswering(ObjectiveSection):
 
     main_metric: ClassVar = "f1"
     same_if: ClassVar = ("context",)
+    answers_role: ClassVar = "answers"
     limits: ClassVar = ()
     by_token: ClassVar = True
     asked: ClassVar = {"question": True, "context": True}

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import read_labels, read_split
-from pipeline_lib.data.draw import draw
+from pipeline_lib.data.draw import RowLabels, draw
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
@@ -30,9 +30,11 @@ def random_strata(rows, labels, seed=0):
     return np.random.default_rng(seed).choice([f"label {index}" for index in range(labels)], rows)
 
 
-def drawn(keys, shares, strata, seed):
+def drawn(keys, shares, labels, seed, **how):
     """The name of each row's split."""
-    return np.array(SPLITS)[draw(keys, {SPLITS.index(name): share for name, share in shares.items()}, strata, seed)]
+    labels = RowLabels.one_each(labels) if isinstance(labels, np.ndarray) else labels
+    codes = draw(keys, {SPLITS.index(name): share for name, share in shares.items()}, labels, seed, **how)
+    return np.array(SPLITS)[codes]
 
 
 def share_of(names, name):
@@ -58,6 +60,45 @@ def test_without_strata_the_shares_are_those_of_the_whole():
 def test_where_nearly_every_row_has_its_own_label_the_shares_are_those_of_the_whole():
     names = drawn(random_keys(1000), SHARES, random_strata(1000, 900), seed=7)
     assert (names == "test").sum() == 200
+
+
+@pytest.mark.parametrize("rows, labels", [(250, 50), (40, 20), (60, 59), (30, 30)])
+def test_small_labels_give_their_share_jointly_and_keep_a_row(rows, labels):
+    strata = np.arange(rows) % labels
+    names = drawn(random_keys(rows), SHARES, strata, seed=7)
+    assert set(strata[names == "train"]) == set(range(labels))
+    spare = rows - labels
+    assert (names == "test").sum() == min(round(0.2 * rows), -(-spare * 2 // 3))
+    assert (names == "validation").sum() == min(round(0.1 * rows), spare // 3)
+
+
+def test_groups_that_hold_the_last_rows_of_a_label_are_trained_on_whatever_the_shares():
+    keys = random_keys(400, different=60)
+    strata = random_strata(400, 40)
+    for how in ({}, {"stratify": False}):
+        names = drawn(keys, {"test": 0.6, "validation": 0.39}, strata, 7, **how)
+        assert set(strata[names == "train"]) == set(strata)
+        assert len({(key, name) for key, name in zip(keys, names, strict=True)}) == len(set(keys))
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_of_several_labels_each_keeps_a_row_and_common_ones_their_share(stratify):
+    random = np.random.default_rng(3)
+    chances = np.array([0.5, 0.2, 0.1, 0.03, 0.01, *[0.002] * 10])
+    has = random.random((3000, len(chances))) < chances
+    labels = RowLabels(*has.nonzero())
+    names = drawn(random_keys(3000), SHARES, labels, 7, stratify=stratify)
+    assert has[names == "train"].any(0)[has.any(0)].all()
+    for index in range(4):
+        of_label = names[has[:, index]]
+        assert share_of(of_label, "test") == pytest.approx(0.2, abs=0.06)
+    assert share_of(names, "test") == pytest.approx(0.2, abs=0.005)
+
+
+def test_new_rows_of_new_labels_leave_most_old_rows_where_they_were():
+    keys, strata = random_keys(2200), np.append(random_strata(2000, 30), random_strata(200, 90, seed=5))
+    before, after = drawn(keys[:2000], SHARES, strata[:2000], 7), drawn(keys, SHARES, strata, 7)
+    assert (before == after[:2000]).mean() > 0.9
 
 
 def test_no_share_leaves_every_row_for_training():
@@ -246,8 +287,40 @@ def test_numbers_have_no_labels(prepared, document, tmp_path):
     assert report_of(folder)["rows"] == {"train": 48, "validation": 16, "test": 16}
 
 
-def test_a_label_of_the_test_file_that_is_not_trained_on_is_told_with_its_own_line(prepared, tmp_path):
+def test_a_label_of_the_test_file_that_is_not_trained_on_is_a_label_and_told_with_its_own_line(
+    document, prepared, tmp_path
+):
     train = write_csv(tmp_path / "train.csv", ("text", "mood"), numbered(40, ("not glad", "sad")))
     test = write_csv(tmp_path / "test.csv", ("text", "mood"), [("one", "not glad"), ("two", "glad")])
-    with pytest.raises(RecipeError, match=r"'glad': stands in test\.csv \(line 3\)"):
+    folder = prepared(source={"kind": "csv", "train": train, "test": test}, checks={"unseen_labels": "error"})
+    assert read_labels(folder) == ["glad", "not glad", "sad"]
+    recipe = check(document)
+    start = steps.initialise(recipe, steps.prepare(recipe))
+    with pytest.raises(
+        RecipeError, match=r"1 of 2 \(50\.0%\) test rows have .* glad; the first .* test\.csv \(line 3\)"
+    ):
+        steps.checks(recipe, steps.prepare(recipe), start)
+
+
+def test_a_test_file_of_other_labels_is_refused(prepared, tmp_path):
+    train = write_csv(tmp_path / "train.csv", ("text", "mood"), numbered(40, ("0", "1")))
+    test = write_csv(tmp_path / "test.csv", ("text", "mood"), [("one", "0.0"), ("two", "1.0")])
+    with pytest.raises(RecipeError, match=r"'0\.0': stands in test\.csv \(line 2\), which has no label .* have 0, 1"):
         prepared(source={"kind": "csv", "train": train, "test": test})
+
+
+def test_where_every_label_has_one_row_the_recipe_says_whether_to_go_on(prepared, tmp_path, caplog):
+    rows = [(f"day {index}", f"mood {index}") for index in range(20)]
+    train = write_csv(tmp_path / "train.csv", ("text", "mood"), rows)
+    given = {"kind": "csv", "train": train, "test": write_csv(tmp_path / "test.csv", ("text", "mood"), rows[:3])}
+    with pytest.raises(RecipeError, match="leaves no row for validation: most labels have one row"):
+        prepared(source=given)
+    folder = prepared(source=given, split={"validation": 0.1, "if_empty": "continue"})
+    assert report_of(folder)["rows"] == {"train": 20, "validation": 0, "test": 3}
+    assert "The last checkpoint is kept" in caplog.text
+
+
+def test_left_out_rows_are_logged(prepared, tmp_path, caplog):
+    train = write_csv(tmp_path / "train.csv", ("text", "mood"), [*numbered(99), ("", "glad")])
+    prepared(source={"kind": "csv", "train": train})
+    assert "1 of 100 (1.0%) rows of train.csv are left out (line 101: empty text)" in caplog.text
