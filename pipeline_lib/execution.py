@@ -17,12 +17,13 @@ def default_store() -> str:
 
 
 class Execution(Section):
-    """Where and how a run is carried out; never part of what is computed."""
+    """Where and how a run is carried out; of all this only the precision is part of what is computed."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the matrix work; auto: bf16 where the device computes in it, else fp32."""
+    """Number format of the matrix work, heads aside; auto: bf16 where the device computes in it, else fp32. Another
+    precision trains another model."""
     processes: PositiveInt = 1
     """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
     store: str = Field(default_factory=default_store, validate_default=True)

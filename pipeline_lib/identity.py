@@ -86,8 +86,9 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 
 
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The trained model; reads prepare, initialise, base."""
+    """The trained model; reads prepare, initialise, base. Another precision trains another model."""
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
+    parts["precision"] = chosen(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 

@@ -20,7 +20,9 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     console = Console()
     wide().print(_scores(outcome))
     uri = masked(tracking_uri(recipe.execution))
+    precision = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))["precision"]
     lines = {
+        "precision": precision,
         "model": outcome.model.folder / "model",
         "report": outcome.report,
         "MLflow run": outcome.published.get("run", outcome.published["training"]),

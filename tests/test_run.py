@@ -43,8 +43,9 @@ def test_what_is_changed_decides_what_is_made_again(document):
     document["evaluation"] = {"metrics": ["accuracy"]}
     third = run(check(document))
     assert [a.reused for a in (third.data, third.start, third.model, third.scores)] == [True, True, True, False]
-    document["execution"]["precision"] = "bf16"  # how a run is carried out is no part of what is computed
-    assert run(check(document)).model.reused
+    document["execution"]["precision"] = "bf16"  # another number format is another model
+    fourth = run(check(document))
+    assert [a.reused for a in (fourth.data, fourth.start, fourth.model, fourth.scores)] == [True, True, False, False]
     assert first.model.digest != second.model.digest
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline_lib.data.shards import ROWS
+from pipeline_lib.data.target_scale import TargetScale
 
 if TYPE_CHECKING:
     import pyarrow
@@ -50,6 +51,8 @@ class Split(NamedTuple):
     rows: "pyarrow.Table"
     labels: list[str]
     encoded: "Encoded"
+    scale: TargetScale | None = None
+    """The scale that the model's outputs are in, where these are numbers."""
 
 
 def encoded_split(prepared: Path, shards: Path, split: str, objective: "Objective") -> Split:

@@ -33,6 +33,7 @@ class Answerer:
     ):
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
+        self.scale = card["target_scale"]
         self.tokenizer = load_tokenizer(folder)
         self.accelerator = reader(device, card["precision"])
         self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
@@ -44,6 +45,7 @@ class Answerer:
 
     def read(self, split: Split) -> tuple[list[Any], Split, list[str] | None]:
         """What the objective keeps of the model's output for each input, the split, and the text that it wrote."""
+        split = split._replace(scale=self.scale)
         encoded = prompted(split.encoded, self.strategies, self.tokenizer)
         return self._predict(encoded, self._forward), split, self._written(encoded)
 

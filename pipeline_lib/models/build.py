@@ -7,12 +7,14 @@ A model's folder holds config.json, the tokenizer and tunesmith.json, and its we
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
+from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests, load_config, load_tokenizer
 from pipeline_lib.models.places import PLACES, places, write_places
@@ -73,11 +75,22 @@ def load_initial(
 
 
 def write_trained(
-    model: "PreTrainedModel", trained: Collection[str], initial: Path, precision: str, folder: Path
+    model: "PreTrainedModel",
+    trained: Collection[str],
+    initial: Path,
+    precision: str,
+    folder: Path,
+    scale: TargetScale | None = None,
 ) -> None:
-    """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained."""
+    """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained.
+
+    `scale` is kept in tunesmith.json: the weights put out standardised numbers.
+    """
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
-    card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {"precision": precision}
+    card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
+        "precision": precision,
+        "target_scale": asdict(scale) if scale else None,
+    }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
     if len(trained) == len(parameters) and not card["injected"]:
@@ -120,9 +133,11 @@ def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What a model's folder says of itself, with `objective` and `strategies` as objects."""
+    """What a model's folder says of itself, with `objective`, `strategies` and `target_scale` as objects."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    scale = card.get("target_scale")  # only a trained model has one
     return card | {
+        "target_scale": TargetScale(**scale) if scale else None,
         "objective": TypeAdapter(Objective).validate_python(card["objective"]),
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }

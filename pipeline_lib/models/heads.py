@@ -88,7 +88,7 @@ def _head_names(model: "PreTrainedModel") -> set[str]:
     A checkpoint that was pre-trained without a pooler (RoBERTa, or BERT saved for masked language modelling) lacks it;
     transformers counts it among the backbone's modules, but it is read by the head alone.
     """
-    backbone = _backbone_modules(model)
+    backbone = backbone_modules(model)
     return {name for name in model.state_dict() if not name.startswith(backbone) or ".pooler." in f".{name}"}
 
 
@@ -97,7 +97,7 @@ def _computed_names(model: "PreTrainedModel") -> set[str]:
     return {f"{name}.weight" for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
 
 
-def _backbone_modules(model: "PreTrainedModel") -> tuple[str, ...]:
+def backbone_modules(model: "PreTrainedModel") -> tuple[str, ...]:
     """Prefixes of the names that belong to the pre-trained backbone."""
     import torch
     from transformers import AutoModel

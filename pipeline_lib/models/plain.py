@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base import LOCAL, TOKENIZER, digests
 from pipeline_lib.models.build import load_trained, read_card
+from pipeline_lib.models.head_precision import head_modules
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import Place, StrategySection
 
@@ -22,10 +24,13 @@ def write_plain(folder: Path, base: Path | None, out: Path) -> None:
 
     Raises RecipeError where a strategy cannot be folded into the weights that the architecture has.
     """
-    model = load_trained(folder, base)
+    model, card = load_trained(folder, base), read_card(folder)
     expected = _computed(model)
     _unwrap(model)
-    _refuse_leftovers(model, read_card(folder)["strategies"])
+    _refuse_leftovers(model, card["strategies"])
+    if scale := card["target_scale"]:
+        expected = expected * scale.deviation + scale.mean
+        _answer_in_unit(model, scale)
     model.save_pretrained(out)
     _write_config(folder, out)
     for name in digests(folder, TOKENIZER):
@@ -53,6 +58,23 @@ def _unwrap(model: "PreTrainedModel") -> None:
         if isinstance(module, BaseTunerLayer) and module.merged and not hooked:
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, module.get_base_layer())
+
+
+def _answer_in_unit(model: "PreTrainedModel", scale: TargetScale) -> None:
+    """Fold the scale of the targets into the last layer, so that transformers' own outputs are in the data's unit."""
+    import torch
+    from torch import nn
+
+    layers = [part for head in head_modules(model) for part in head.modules() if isinstance(part, nn.Linear)]
+    last = layers[-1] if layers else None
+    if last is None or last.out_features != 1 or last.bias is None:
+        family = type(model).__name__
+        problem = f"is learned standardised, and the last layer of {family} has no bias that could hold the mean"
+        mend = "Serve the model with MLflow, which brings the code along: mlflow models serve -m MODEL"
+        raise RecipeError("objective.problem_type", "regression", problem, mend)
+    with torch.no_grad():
+        last.bias.mul_(scale.deviation).add_(scale.mean)
+        last.weight.mul_(scale.deviation)
 
 
 def _refuse_leftovers(model: "PreTrainedModel", strategies: Sequence[Strategy]) -> None:
@@ -89,4 +111,5 @@ def _prove(model: "PreTrainedModel", expected: "Tensor", out: Path) -> None:
     wrong += [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]
     if wrong:
         raise RuntimeError(f"the export does not hold the trained model's {', '.join(sorted(map(str, wrong))[:5])}")
-    torch.testing.assert_close(_computed(again.eval()), expected, atol=1e-4, rtol=1e-3)
+    size = float(expected.abs().max().clamp(min=1))  # of numbers in the data's unit
+    torch.testing.assert_close(_computed(again.eval()), expected, atol=1e-4 * size, rtol=1e-3)

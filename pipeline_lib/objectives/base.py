@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.data.target_scale import TargetScale
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
     from pipeline_lib.recipe import Columns, Recipe
@@ -65,6 +66,10 @@ class ObjectiveSection(Section):
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
         """What the model is fed with for encoded rows. Rows to be served lack their answers: then targets are empty."""
         raise NotImplementedError
+
+    def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
+        """The scale of the training rows' targets, where these are numbers."""
+        return None
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """The pre-trained model from a local folder with this objective's head, and the names of the head's

@@ -138,9 +138,12 @@ class QuestionAnswering(ObjectiveSection):
         """AutoModelForQuestionAnswering."""
         from transformers import AutoModelForQuestionAnswering
 
+        from pipeline_lib.models.head_precision import compute_head_in_fp32
         from pipeline_lib.models.heads import pretrained
 
-        return pretrained(AutoModelForQuestionAnswering, base, **config)
+        model, head = pretrained(AutoModelForQuestionAnswering, base, **config)
+        compute_head_in_fp32(model)
+        return model, head
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[windows, length, 2]: start and end."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.data.target_scale import TargetScale
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome
     from pipeline_lib.recipe import Columns
@@ -27,7 +28,8 @@ class TextClassification(ObjectiveSection):
     """A head on the pooled text (Devlin et al. 2019, section 4.1).
 
     The loss is cross-entropy for one label, binary cross-entropy averaged over labels for several, squared error for
-    a number; the names of `problem_type` are those of transformers.
+    a number, which is learned in standard deviations from the training rows' mean and answered in the data's unit. The
+    names of `problem_type` are those of transformers.
     """
 
     main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
@@ -120,6 +122,12 @@ class TextClassification(ObjectiveSection):
         """Label names in the order of their ids: by number where all are numbers, else by alphabet."""
         return names_in(column, self.problem_type)
 
+    def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
+        """The mean and the deviation of the training rows' numbers."""
+        from pipeline_lib.data.target_scale import TargetScale
+
+        return TargetScale.of(rows["label"].to_numpy()) if self.problem_type == REGRESSION else None
+
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number; or the cloze's model."""
         if self.cloze:
@@ -127,11 +135,13 @@ class TextClassification(ObjectiveSection):
         from transformers import AutoModelForSequenceClassification
 
         from pipeline_lib.models.first_place import compute_first_place_alone
+        from pipeline_lib.models.head_precision import compute_head_in_fp32
         from pipeline_lib.models.heads import pretrained
 
         names, kind = list(labels) or ["value"], AutoModelForSequenceClassification
         model, head = pretrained(kind, base, names, problem_type=self.problem_type, **config)
         compute_first_place_alone(model)
+        compute_head_in_fp32(model)
         return model, head
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
@@ -161,13 +171,15 @@ class TextClassification(ObjectiveSection):
         total = functional.binary_cross_entropy_with_logits(logits.float(), spread, reduction="sum")
         return total / logits.shape[-1]
 
-    def _decide(self, logits: "numpy.ndarray") -> "tuple[numpy.ndarray, numpy.ndarray | None]":
-        """Guesses and probabilities: the likeliest label, every label above one half, or the number itself."""
+    def _decide(
+        self, logits: "numpy.ndarray", scale: "TargetScale | None"
+    ) -> "tuple[numpy.ndarray, numpy.ndarray | None]":
+        """Guesses and probabilities: the likeliest label, every label above one half, or the number in its unit."""
         import numpy as np
         from scipy.special import expit, softmax
 
         if self.problem_type == REGRESSION:
-            return logits[:, 0], None
+            return scale.restored(logits[:, 0]) if scale else logits[:, 0], None
         if self.problem_type == SINGLE:
             return logits.argmax(-1), softmax(logits, axis=-1)
         return (logits > 0).astype(np.int64), expit(logits)
@@ -178,7 +190,8 @@ class TextClassification(ObjectiveSection):
 
         from pipeline_lib.evaluation.outcome import Outcome
 
-        return Outcome(np.asarray(split.encoded.targets), *self._decide(np.stack(read)))
+        gold = split.rows["label"].to_numpy() if self.problem_type == REGRESSION else split.encoded.targets
+        return Outcome(np.asarray(gold), *self._decide(np.stack(read), split.scale))
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
@@ -187,7 +200,7 @@ class TextClassification(ObjectiveSection):
         import numpy as np
 
         labels = split.labels
-        guess, chances = self._decide(np.stack(read))
+        guess, chances = self._decide(np.stack(read), split.scale)
         if chances is None:
             return {"prediction": [float(number) for number in guess]}
         if self.problem_type == SINGLE:

@@ -100,9 +100,12 @@ class TokenClassification(ObjectiveSection):
         """AutoModelForTokenClassification with one output a label."""
         from transformers import AutoModelForTokenClassification
 
+        from pipeline_lib.models.head_precision import compute_head_in_fp32
         from pipeline_lib.models.heads import pretrained
 
-        return pretrained(AutoModelForTokenClassification, base, labels, **config)
+        model, head = pretrained(AutoModelForTokenClassification, base, labels, **config)
+        compute_head_in_fp32(model)
+        return model, head
 
     def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[words, labels] of each sentence."""

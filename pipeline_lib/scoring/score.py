@@ -21,6 +21,7 @@ from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.training.device import precision_to_answer
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,12 +108,13 @@ def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") 
     entries = [f"{PACKAGE.name}.evaluation.answer", *(type(part).__module__ for part in (objective, *strategies))]
     code = module_digests(entries, [f"{PACKAGE.name}.{name}" for name in (*NEVER, "data.shards")])
     store, shards = open_store(scoring.store), list[Artifact]()
+    precision = {"precision": precision_to_answer(scoring.device, card["precision"])}
     with pq.ParquetFile(file) as table:
         roles = _roles(scoring, objective, table.schema_arrow.names, file)
         for batch in table.iter_batches(batch_size=scoring.shard_rows):
             rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
             digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
-            step = Step("answers", 1, {}, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
+            step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
             shards.append(store.ensure(step, partial(_answer, scoring, model, rows), by))
     written = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
     done = Scored(written[0], written[1], len(shards), sum(shard.reused for shard in shards))

@@ -54,7 +54,12 @@ def complete_summary(
     client, parent = tracker.client, evaluation.data.tags[PARENT]
     summary, told = _read(model.folder / "summary.json"), _read(scores.folder / "metrics.json")
     rows = _read(prepared.folder / "report.json")["rows"]["train"]
-    known = {"train_rows": rows, TRAINED_PARAMETERS: summary["trained_parameters"], "parameters": summary["parameters"]}
+    known = {
+        "train_rows": rows,
+        TRAINED_PARAMETERS: summary["trained_parameters"],
+        "parameters": summary["parameters"],
+        "precision": summary["precision"],
+    }
     log_params(tracker, parent, main_parameters(tracker.recipe) | known)
     for run in (training, evaluation):
         _copy_datasets(tracker, run.info.run_id, parent)

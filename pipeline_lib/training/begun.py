@@ -43,9 +43,11 @@ class Begun:
         draw_faster(model)
         attend_faster(model)
         tokenizer = load_tokenizer(initial)
+        splits = [encoded_split(prepared, shards, name, recipe.objective) for name in ("train", "validation")]
+        if scale := recipe.objective.target_scale(splits[0].rows):
+            splits = [scale.applied(split) for split in splits]
         train, validation = (
-            split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer))
-            for split in (encoded_split(prepared, shards, name, recipe.objective) for name in ("train", "validation"))
+            split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer)) for split in splits
         )
         return cls(recipe, model, head, train, validation, tokenizer.pad_token_id, accelerator(recipe.execution))
 

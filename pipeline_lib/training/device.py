@@ -2,9 +2,12 @@
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.cores import usable
@@ -42,18 +45,25 @@ def accelerator(execution: Execution) -> "Accelerator":
 
 
 def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Accelerator":
-    """To answer with a model as it was trained; what was trained in fp16 is read in fp32 where there is no GPU."""
+    """To answer with a model in `precision_to_answer`."""
+    return accelerator(Execution(device=device, precision=precision_to_answer(device, trained_in)))
+
+
+def precision_to_answer(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> Precision:
+    """That of the training; what was trained in fp16 answers in fp32 where there is no GPU."""
     refused = trained_in == "fp16" and chosen(Execution(device=device))[0] == "cpu"
-    return accelerator(Execution(device=device, precision="fp32" if refused else trained_in))
+    return "fp32" if refused else trained_in
 
 
 def chosen(execution: Execution) -> tuple[Device, Precision]:
-    """The device and precision that an execution gets; asks torch only for what the recipe leaves open.
+    """The device and precision that an execution gets; asks torch only where a GPU could be there.
 
     Raises RecipeError where the machine has not got what the recipe asks for.
     """
     if execution.device == "cpu" and execution.precision in ("fp32", "bf16"):
         return "cpu", execution.precision
+    if execution.device != "cuda" and execution.precision != "fp16" and (found := _cpu_alone(execution.device)):
+        return "cpu", found if execution.precision == "auto" else execution.precision
     import torch
 
     gpu = torch.cuda.is_available() and execution.device != "cpu"
@@ -65,6 +75,30 @@ def chosen(execution: Execution) -> tuple[Device, Precision]:
         return ("cuda" if gpu else "cpu"), execution.precision
     bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else torch.cpu._is_avx512_bf16_supported()
     return ("cuda" if gpu else "cpu"), "bf16" if bf16 else "fp32"
+
+
+@cache
+def _cpu_alone(device: Literal["auto", "cpu"]) -> Literal["fp32", "bf16"] | None:
+    """What torch chooses on a Linux machine whose CPU computes, without waiting a second for torch; None: ask it.
+
+    A plan and a run that reuses its model need nothing else of torch.
+    """
+    drivers = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+    if device == "auto" and (any(driver.exists() for driver in drivers) or _loads("libcuda.so.1")):
+        return None
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return "bf16" if re.search(r"^flags\s*:.*\bavx512_bf16\b", facts, re.MULTILINE) else "fp32"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def precision_of(accelerator: "Accelerator") -> Precision:

@@ -26,7 +26,8 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
     if not loop.accelerator.is_main_process:
         return
     trained = [row.name for row in loop.table if row.trained]
-    write_trained(loop.model, trained, inputs.initial, precision_of(loop.accelerator), folder / "model")
+    precision, scale = precision_of(loop.accelerator), loop.validation.scale
+    write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
     (folder / "summary.json").write_text(json.dumps(_summary(loop), indent=1), encoding="utf-8")

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.export.export import export
 from pipeline_lib.models.build import CARD, load_trained, read_card
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.recipe import check
@@ -71,6 +73,7 @@ def test_several_labels(document, tmp_path):
 
 
 def test_numbers(document, tmp_path):
+    document["execution"]["precision"] = "bf16"
     outcome = trained(
         document, tmp_path / "numbers.jsonl", lambda one, two: WORDS.index(two) / 7 - 0.5, problem_type="regression"
     )
@@ -79,6 +82,7 @@ def test_numbers(document, tmp_path):
     assert told["pearson"] > 0.5
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     assert told["rmse"] == pytest.approx(math.sqrt(np.mean([(row["prediction"] - row["label"]) ** 2 for row in rows])))
+    assert len({row["prediction"] for row in rows}) > 0.95 * len(rows)  # bf16 alone would round them to few values
 
 
 @pytest.mark.parametrize(
@@ -150,3 +154,35 @@ def test_a_part_is_small_and_a_whole_model_is_plain_transformers(document):
 @pytest.mark.parametrize(("value", "name"), [(1, "1"), (1.0, "1"), ("1", "1"), (" spam ", "spam"), (True, "True")])
 def test_a_label_has_one_spelling_whatever_the_format(value, name):
     assert TextClassification(kind="text_classification").clean({"text": "x", "label": value})["label"] == name
+
+
+@pytest.mark.parametrize(("middle", "spread"), [(1000.0, 10.0), (3e12, 5e5)])
+def test_numbers_far_from_zero_are_learned_and_answered_in_their_unit(document, tmp_path, middle, spread):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    def number(one, two):
+        return middle + spread * (2 * (WORDS.index(two) > 3) - 1)
+
+    outcome = trained(document, tmp_path / "numbers.jsonl", number, problem_type="regression")
+    told = scores(outcome)
+    assert told["r2"] > 0.5 and told["rmse"] < 0.7 * spread
+    rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    served = Answerer(outcome.model.folder / "model").answer(rows)["prediction"]
+    assert served == [row["prediction"] for row in rows]
+    history = pq.read_table(outcome.model.folder / "history.parquet").to_pylist()
+    watched = [each["value"] for each in history if (each["split"], each["metric"]) == ("validation", "rmse")]
+    assert min(watched) < spread  # what picks the checkpoint is in the data's unit, too
+
+    export(outcome.model.folder / "model", tmp_path / "plain")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "plain")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    with torch.inference_mode():
+        logit = model(**tokenizer(rows[0]["text"], rows[0]["text_pair"], return_tensors="pt")).logits.item()
+    assert logit == pytest.approx(rows[0]["prediction"], abs=0.01 * spread + 1e-6 * abs(middle))
+
+
+@pytest.mark.parametrize("targets", [[], [3.0], [0.1] * 7, [1e300, -1e300], [5e-324, 0.0]])
+def test_a_scale_is_finite_and_goes_back_and_forth(targets):
+    scale = TargetScale.of(targets)
+    assert math.isfinite(scale.mean) and 0 < scale.deviation < math.inf
+    assert scale.restored(scale.standardised(np.array(targets))) == pytest.approx(targets, rel=1e-6)
