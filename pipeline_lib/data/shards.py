@@ -54,7 +54,7 @@ def write_shard(
     unusable: list[Unusable] = []
     schema = pa.schema([("line", pa.int64()), ("key", pa.uint64()), *objective.arrow_schema()])
     with pq.ParquetWriter(folder / ROWS, schema, compression="zstd") as writer:
-        rows = _clean_rows(data, objective, file, unusable)
+        rows = _clean_rows(data, objective, tokenizer, file, unusable)
         while batch := list(islice(rows, BATCH)):
             writer.write_table(_encode(batch, objective, tokenizer, schema))
     bad = pa.table(
@@ -64,7 +64,9 @@ def write_shard(
     pq.write_table(bad, folder / UNUSABLE)
 
 
-def _clean_rows(data: Data, objective: "Objective", file: Path, unusable: list[Unusable]) -> Iterator[dict[str, Any]]:
+def _clean_rows(
+    data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, unusable: list[Unusable]
+) -> Iterator[dict[str, Any]]:
     roles = objective.columns(data.columns)
     for row in data.source.read(file):
         if isinstance(row, Unusable):
@@ -72,6 +74,7 @@ def _clean_rows(data: Data, objective: "Objective", file: Path, unusable: list[U
             continue
         try:
             clean = objective.clean({role: row.values.get(column) for role, column in roles.items()})
+            clean = objective.read_row(tokenizer, clean)
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue

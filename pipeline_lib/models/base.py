@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.models.limits import position_limit
 from pipeline_lib.recipe import Model
 from pipeline_lib.schema import inside, is_folder
 from pipeline_lib.store.digests import file_digest
@@ -160,7 +161,7 @@ def load_config(folder: Path | str) -> "PreTrainedConfig":
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, with a token to pad with.
+    """The tokenizer of a local folder, with a token to pad with, and the model's positions as its limit if it names more.
 
     Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
     """
@@ -172,6 +173,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         raise _unloadable(folder, "tokenizer", error) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    positions = position_limit(load_config(folder))
+    if positions is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
 
 

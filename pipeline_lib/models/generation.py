@@ -28,6 +28,17 @@ def write(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settin
     return [text.strip() for text in tokenizer.batch_decode(out[:, begun:], skip_special_tokens=True)]
 
 
+def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[str]:
+    """Deterministic decoding like `write`, but with special tokens in the text, up to the first end token."""
+    out = model.generate(do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
+    ends = set(settings.get("eos_token_id") or ())
+    texts = []
+    for row in out[:, begun:].tolist():
+        until = next((place for place, token in enumerate(row) if token in ends), len(row))
+        texts.append(tokenizer.decode(row[:until], skip_special_tokens=False))
+    return texts
+
+
 def left_padded(batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """The same batch with its padding on the left, so that what a decoder writes follows every row's last token."""
     import torch

@@ -51,6 +51,10 @@ class ObjectiveSection(Section):
         """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
         raise NotImplementedError
 
+    def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """A clean row with what `encode` can reuse; raises ValueError where the tokenizer cannot write it."""
+        return row
+
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Arrow types of what `clean` and `encode` give."""
         raise NotImplementedError

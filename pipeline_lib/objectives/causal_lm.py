@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
-from pipeline_lib.objectives.dialogue import one_turn, pieces
-from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.objectives.base import ObjectiveSection
+from pipeline_lib.objectives.messages import dialogue, exchange, is_learned, tools_of, up_to_last_answer
 
 if TYPE_CHECKING:
     import numpy
@@ -25,68 +24,81 @@ class CausalLM(ObjectiveSection):
     """Each token of an answer from all before it (Radford et al. 2019, equation 1); of a prompt none is learned.
 
     A prompt becomes a dialogue of one turn, written by the tokenizer's chat template where it has one, else as
-    plain lines. The loss is the mean cross-entropy of all answer tokens of a step. Where a dialogue is too long,
-    its beginning is cut.
+    plain lines. The loss is the mean cross-entropy of all answer tokens of a step. A dialogue that is too long loses
+    its oldest turns, but not its system prompt.
     """
 
     main_metric: ClassVar = "perplexity"
     same_if: ClassVar = ("messages",)
     asked: ClassVar = {"prompt": True, "input": False}
-    hidden: ClassVar = ("input_ids", "target_ids")
+    hidden: ClassVar = ("input_ids", "target_ids", "expected", "tools")
     by_token: ClassVar = True
     writes: ClassVar = True
 
     kind: Literal["causal_lm"]
     max_length: PositiveInt | None = None
-    """Longer dialogues are cut to this many tokens; empty: the model's own limit, at most 1,024."""
+    """Longer dialogues lose their oldest turns; empty: the model's own limit, at most 1,024 tokens."""
     max_answer: PositiveInt = 128
-    """Most tokens that are written as an answer."""
+    """Most tokens that are written as an answer. Prompts leave room for them, at most half of the model's positions."""
+    learn: Literal["all", "last"] = "all"
+    """Which of the assistant's turns are learned; a message with `weight: 0` never is."""
     beams: PositiveInt = 1
     """Beams of the search when an answer is written; 1: the likeliest token each time."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Whole dialogues where the recipe names their column, else prompt and answer."""
+        tools = {"tools": columns.tools} if columns.tools else {}
         if columns.messages:
-            return {"messages": columns.messages}
+            return {"messages": columns.messages, **tools}
         more = {"input": columns.input} if columns.input else {}
-        return {"prompt": columns.prompt, **more, "answer": columns.answer}
+        return {"prompt": columns.prompt, **more, "answer": columns.answer, **tools}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A dialogue as a list of messages, the last one an answer."""
-        messages = row["messages"] if "messages" in row else one_turn(row)
-        if not isinstance(messages, (list, tuple)) or not messages:
-            raise ValueError("no messages")
-        if not all(isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in messages):
-            raise ValueError("a message lacks role or content")
-        kept = [{"role": str(m["role"]), "content": text_of(m["role"], m["content"])} for m in messages]
-        if kept[-1]["role"] != "assistant":
-            raise ValueError("the last message is not the assistant's")
-        return {"messages": kept}
+        import json
+
+        messages = dialogue(row["messages"]) if "messages" in row else exchange(row)
+        tools = tools_of(row.get("tools"))
+        known = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+        return {"messages": up_to_last_answer(messages), **known}
+
+    def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """With its rendering, so that a dialogue which the chat template refuses is an unusable row."""
+        from pipeline_lib.objectives.dialogue_tokens import rendered
+
+        return row | {"rendered": rendered(tokenizer, row)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
-        """Messages, token ids, and the ids that are learned."""
+        """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""
         import pyarrow as pa
 
-        message = pa.struct([("role", pa.string()), ("content", pa.string())])
+        message = pa.struct([("role", pa.string()), ("content", pa.string()), ("more", pa.string())])
         ids = pa.list_(pa.int32())
-        return [("messages", pa.list_(message)), ("input_ids", ids), ("target_ids", ids)]
+        columns = [("messages", pa.list_(message)), ("tools", pa.string()), ("expected", pa.string())]
+        return [*columns, ("input_ids", ids), ("target_ids", ids)]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of the dialogues; `target_ids` is IGNORED where nothing is learned."""
         from pipeline_lib.data.dataset import IGNORED
+        from pipeline_lib.objectives.dialogue_tokens import Fitting, rendered
+        from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
 
-        dialogues = [pieces(tokenizer, row.get("messages") or one_turn(row)) for row in rows]
-        texts = [text for dialogue in dialogues for text, _ in dialogue]
-        parts = iter(token_ids(tokenizer, texts, special=False)[0])
-        limit = limit_of(tokenizer, self.max_length, 1024)
-        columns: dict[str, list[Any]] = {"input_ids": [], "target_ids": []}
-        for dialogue in dialogues:
-            marked = [(token, learned) for _, learned in dialogue for token in next(parts)][-limit:]
-            columns["input_ids"].append([token for token, _ in marked])
+        fitting = Fitting.of(tokenizer, self.max_length, self.max_answer)
+        frame = turn_frame(tokenizer)
+        columns: dict[str, list[Any]] = {"input_ids": [], "target_ids": [], "expected": []}
+        for row in rows:
+            whole = row.get("rendered") or rendered(tokenizer, row)
+            ids, learned = fitting.fit(tokenizer, whole, self._learns)
+            columns["input_ids"].append(ids)
             # nothing stands before the first token, so it is never learned
-            wanted = [token if learned and place else IGNORED for place, (token, learned) in enumerate(marked)]
+            wanted = [token if learned[place] and place else IGNORED for place, token in enumerate(ids)]
             columns["target_ids"].append(wanted)
+            columns["expected"].append(answer_of(tokenizer, frame, whole.answer) if whole.answered else None)
         return columns
+
+    def _learns(self, messages: Sequence[Mapping[str, Any]], index: int) -> bool:
+        """Whether the answer with this index is learned."""
+        return is_learned(dict(messages[index])) and (self.learn == "all" or index == len(messages) - 1)
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
         """One input a dialogue; targets by token, each in its own place."""
@@ -135,11 +147,17 @@ class CausalLM(ObjectiveSection):
         batch: "dict[str, Tensor]",
         targets: "Tensor",
     ) -> list[str]:
-        """The likeliest continuation, up to the end-of-text token."""
-        from pipeline_lib.models.generation import left_padded, write
+        """The likeliest continuation up to the end of the turn, without what the chat template puts around an answer."""
+        from pipeline_lib.models.generation import continuations, left_padded
+        from pipeline_lib.models.limits import position_limit
+        from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
 
-        asked = {"max_new_tokens": self.max_answer, "num_beams": self.beams, "eos_token_id": tokenizer.eos_token_id}
-        return write(model, tokenizer, batch["input_ids"].shape[1], **left_padded(batch), **asked)
+        width, frame = batch["input_ids"].shape[1], turn_frame(tokenizer)
+        room = position_limit(model.config)
+        most = self.max_answer if room is None else max(1, min(self.max_answer, room - width))
+        asked = {"max_new_tokens": most, "num_beams": self.beams, **stops(tokenizer, model)}
+        texts = continuations(model, tokenizer, width, **left_padded(batch), **asked)
+        return [answer_of(tokenizer, frame, text) for text in texts]
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""
@@ -156,7 +174,7 @@ class CausalLM(ObjectiveSection):
         from pipeline_lib.evaluation.written import text_counts
 
         nll, tokens = np.stack(read).T
-        right = [[messages[-1]["content"]] for messages in split.rows["messages"].to_pylist()]
+        right = [[text] for text in split.rows["expected"].to_pylist()]
         return Sums({"nll": nll, "tokens": tokens, **(text_counts(right, texts) if texts is not None else {})})
 
     def errors(self, outcome: "Sums") -> "Errors":

@@ -1,43 +1,278 @@
-"""Dialogues as text: a row as one turn, and where in a dialogue's text the answers stand."""
+"""A dialogue's text in the tokenizer's chat template, and where in it the assistant's turns are.
 
+Many templates rewrite earlier turns once another one follows, so the text of the first messages need not be the beginning
+of the whole. Only the whole rendering is ever read, and the turns are located in it: by the template's own generation
+marks where it has them, otherwise by marker characters around the answers in a second rendering, which must be the same
+text once the markers are taken out.
+"""
+
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.objectives.messages import Message, for_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Piece = tuple[str, bool]
-"""A part of a dialogue's text, and whether it is learned."""
+MARKERS = re.compile("[\U000f0000-\U000ffffd]")
+"""Private-use characters; those of answer i are the pair at 2i, before and after its content."""
+FIRST_MARKER = 0xF0000
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+THOUGHT = re.compile(r".*</think>\s*", re.DOTALL)
 
 
-def one_turn(row: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row of `prompt`, `input` and `answer` as a dialogue; without an answer it is yet to be given."""
-    asked = "\n".join(str(row[role]) for role in ("prompt", "input") if row.get(role))
-    answer = [{"role": "assistant", "content": row["answer"]}] if row.get("answer") else []
-    return [{"role": "user", "content": asked}, *answer]
+class Turn(NamedTuple):
+    """Characters [start, end) of an assistant's turn: what the model has to write, its end token included.
+
+    `content` is where the message's own content begins, after what the template puts before it.
+    """
+
+    message: int
+    start: int
+    end: int
+    content: int
 
 
-def pieces(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]]) -> list[Piece]:
-    """A dialogue's text cut where an answer begins and ends."""
-    parts, done = [], ""
+class Dialogue(NamedTuple):
+    """The whole text, and the assistant's turns in it."""
+
+    text: str
+    turns: list[Turn]
+
+
+class _Unclear(ValueError):
+    """A turn could not be located for certain."""
+
+
+def located(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] | None = None
+) -> Dialogue:
+    """The text of a dialogue with its assistant's turns; raises ValueError where the template refuses it, or where a
+    turn cannot be located for certain."""
+    if not tokenizer.chat_template:
+        return _plain(tokenizer, messages)
+    plain = [for_template(message) for message in messages]
+    text = _render(tokenizer, plain, tools)
+    if MARKERS.search(text):
+        raise ValueError("the text has private-use characters above U+F0000")
+    turns = _marked_by_template(tokenizer, plain, tools, text)
+    return Dialogue(text, turns if turns is not None else _found_by_markers(tokenizer, plain, tools, text))
+
+
+def prompt(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] | None = None
+) -> str:
+    """The text up to where the next answer begins, the same that stands before such an answer in training."""
+    following: Message = {"role": "assistant", "content": "."}
+    text, turns = located(tokenizer, [*messages, following], tools)
+    return text[: turns[-1].start]
+
+
+def _plain(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Dialogue:
+    """Without a template: one message after another, the answers ended by the end-of-text token."""
+    text, turns = tokenizer.bos_token or "", []
     for index, message in enumerate(messages):
+        if message["content"] is None:
+            raise ValueError("tool calls need a tokenizer with a chat template")
+        start = len(text)
+        text += message["content"] + ((tokenizer.eos_token or "") if message["role"] == "assistant" else "\n\n")
         if message["role"] == "assistant":
-            for upto, learned in (
-                (_render(tokenizer, messages[:index], True), False),
-                (_render(tokenizer, messages[: index + 1], False), True),
-            ):
-                parts.append((upto[len(done) :], learned))
-                done = upto
-    if messages[-1]["role"] != "assistant":  # to be served: the answer is asked for
-        parts.append((_render(tokenizer, messages, True)[len(done) :], False))
-    return parts
+            turns.append(Turn(index, start, len(text), start))
+    return Dialogue(text, turns)
 
 
-def _render(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, str]], asked: bool) -> str:
-    """The text of a dialogue; `asked`: up to where the next answer begins."""
-    if tokenizer.chat_template:
+def _render(
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, asked: bool = False
+) -> str:
+    """The template's text; `asked`: with its generation prompt."""
+    try:
         return str(
-            tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=asked)
+            tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tools=tools, tokenize=False, add_generation_prompt=asked
+            )
         )
-    turns = [m["content"] + ((tokenizer.eos_token or "") if m["role"] == "assistant" else "\n\n") for m in messages]
-    return (tokenizer.bos_token or "") + "".join(turns)
+    except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
+
+
+def _answers(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+
+
+def _marked_by_template(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
+) -> list[Turn] | None:
+    """The turns by the template's generation marks; None where it has none, or not one for each answer."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = tokenizer.get_chat_template(tools=tools)
+    if not GENERATION.search(template):
+        return None
+    made: Any = render_jinja_template(
+        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **tokenizer.special_tokens_map
+    )
+    (again,), (spans,) = made
+    answers = _answers(messages)
+    if again != text or len(spans) != len(answers):
+        return None
+    turns = []
+    for index, (start, end) in zip(answers, spans, strict=True):
+        if not _ends(tokenizer).search(text[start:end].rstrip()) and (mark := _first(tokenizer, text, end)):
+            end = mark
+        content = messages[index].get("content") or ""
+        at = text.find(content.strip(), start, end)
+        turns.append(Turn(index, start, end, max(at, start)))
+    return turns
+
+
+def _found_by_markers(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
+) -> list[Turn]:
+    """The turns by marker characters; raises ValueError where a turn remains unclear."""
+    answers, problem = _answers(messages), _Unclear("the chat template's text does not show where the answers are")
+    for after_thought in (False, True):  # templates move or drop what was thought, and a marker before it
+        marked = list(messages)
+        for number, index in enumerate(answers):
+            marked[index] = _with_markers(messages[index], FIRST_MARKER + 2 * number, after_thought)
+        try:
+            found = _positions(_render(tokenizer, marked, tools), text)
+            turns: list[Turn] = []
+            for number, index in enumerate(answers):
+                before = turns[-1].end if turns else 0
+                opened, closed = (found.get(FIRST_MARKER + 2 * number + side) for side in (0, 1))
+                if closed is None:
+                    raise _Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
+                start = _start(tokenizer, messages[:index], tools, text, (before, opened, closed))
+                end = _end(tokenizer, messages[: index + 1], tools, text, closed)
+                turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
+            return turns
+        except ValueError as error:
+            problem = error if isinstance(error, _Unclear) else problem
+    raise problem
+
+
+def _with_markers(message: dict[str, Any], first: int, after_thought: bool) -> dict[str, Any]:
+    """A message with a marker before and after its content, inside the white space that templates strip.
+
+    The second one of a message that calls tools is at the name of its last call.
+    """
+    opening, closing = chr(first), chr(first + 1)
+    content, calls = message["content"] or "", message.get("tool_calls")
+    marked = dict(message)
+    lead = len(content) - len(content.lstrip())
+    if after_thought and (thought := THOUGHT.match(content)):
+        lead = thought.end()
+    if content.strip():
+        last = len(content.rstrip())
+        marked["content"] = content[:lead] + opening + content[lead:last] + ("" if calls else closing) + content[last:]
+    elif not calls:
+        marked["content"] = opening + closing
+    if calls:
+        functions = [dict(call["function"]) for call in calls]
+        if not content.strip():
+            functions[0]["name"] = opening + functions[0]["name"]
+        functions[-1]["name"] += closing
+        marked["tool_calls"] = [call | {"function": new} for call, new in zip(calls, functions, strict=True)]
+    return marked
+
+
+def _positions(marked: str, text: str) -> dict[int, int]:
+    """Where each marker is in the text without markers; raises where the markers have changed anything else."""
+    if MARKERS.sub("", marked) != text:
+        raise _Unclear("the chat template's text does not show where the answers are")
+    found: dict[int, int] = {}
+    for count, match in enumerate(MARKERS.finditer(marked)):
+        at = match.start() - count
+        opening = (ord(match[0]) - FIRST_MARKER) % 2 == 0
+        found[ord(match[0])] = min(found.get(ord(match[0]), at), at) if opening else at
+    return found
+
+
+def _start(
+    tokenizer: "PreTrainedTokenizerBase",
+    before: list[dict[str, Any]],
+    tools: Any,
+    text: str,
+    places: tuple[int, int | None, int],
+) -> int:
+    """Where the model begins to write: after the generation prompt, otherwise where the content begins.
+
+    `places` are the end of the previous turn and the two markers'.
+    """
+    earliest, opened, closed = places
+    content = closed if opened is None else opened
+    asked, without = _or_none(tokenizer, before, tools, True), _or_none(tokenizer, before, tools, False)
+    added = asked[len(without) :] if asked and without is not None and asked.startswith(without) else ""
+    if asked and text.startswith(asked) and earliest <= len(asked) <= content:
+        # a template without a generation prompt lets the model write the turn's header, which is not learned
+        if added or not text[len(asked) : content].strip():
+            return len(asked)
+    elif added.strip() and (at := text.rfind(added, earliest, content)) >= 0:
+        return at + len(added)
+    if opened is None:
+        raise _Unclear("the chat template's text does not show where an answer begins")
+    return opened
+
+
+def _end(
+    tokenizer: "PreTrainedTokenizerBase", upto: list[dict[str, Any]], tools: Any, text: str, closed: int
+) -> int:
+    """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
+    alone = (_or_none(tokenizer, upto, tools, False) or "").rstrip()
+    whole = len(alone) if closed <= len(alone) and text.startswith(alone) else None
+    mark = _first(tokenizer, text, closed)
+    if mark and not upto[-1].get("tool_calls") and (whole is None or mark <= whole):
+        return mark
+    if whole is not None:
+        return whole
+    final = text[closed:] if not upto[-1].get("tool_calls") else ""
+    usual = _usual_end(tokenizer)
+    if usual and (at := text.find(usual, closed)) >= 0 and (not final or not text[closed:at].strip()):
+        return at + len(usual)
+    raise _Unclear("the chat template's text does not show where an answer ends")
+
+
+def _usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What ends the last answer of a dialogue; empty where nothing does, or the template refuses the plainest one."""
+    rendered = _or_none(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": "\U000f0000"}], None)
+    _, found, end = (rendered or "").partition("\U000f0000")
+    mark = _first(tokenizer, end, 0)
+    return end[:mark].strip() if mark else end.strip()
+
+
+def _or_none(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, asked: bool = False
+) -> str | None:
+    """A rendering, or None where the template refuses these messages by themselves."""
+    try:
+        return _render(tokenizer, messages, tools, asked)
+    except ValueError:
+        return None
+
+
+def _first(tokenizer: "PreTrainedTokenizerBase", text: str, place: int) -> int | None:
+    """Behind the added token that follows a place in a text, but for white space; None where none does."""
+    found = re.compile(rf"\s*(?:{added_tokens(tokenizer)})").match(text, place)
+    return found.end() if found else None
+
+
+def _ends(tokenizer: "PreTrainedTokenizerBase") -> "re.Pattern[str]":
+    return re.compile(rf"(?:{added_tokens(tokenizer)})$")
+
+
+def added_tokens(tokenizer: "PreTrainedTokenizerBase", special: bool = False) -> str:
+    """The tokenizer's added tokens as a pattern, the longest first; `special`: those that decoding can leave out."""
+    if special:
+        known = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        known |= set(tokenizer.all_special_tokens)
+    else:
+        known = {*tokenizer.get_added_vocab(), tokenizer.eos_token or ""}
+    return _pattern(frozenset(token for token in known if token.strip()))
+
+
+@lru_cache(maxsize=16)
+def _pattern(tokens: frozenset[str]) -> str:
+    return "|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))) or "(?!)"

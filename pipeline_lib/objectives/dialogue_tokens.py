@@ -1,0 +1,124 @@
+"""Dialogues to token ids that fit the model: which are learned, and which turns are left out of a long dialogue."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.objectives.base import limit_of
+from pipeline_lib.objectives.dialogue import Dialogue, located, prompt
+from pipeline_lib.objectives.messages import Message, exchange, tools_of
+from pipeline_lib.objectives.tokens import token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Learns = Callable[[Sequence[Message], int], bool]
+"""Whether a dialogue's answer with this index is learned."""
+USUAL = 1024
+"""Tokens of a dialogue where the recipe sets no limit."""
+
+
+class Rendered(NamedTuple):
+    """A dialogue with its text; not `answered` where the last answer is yet to be given."""
+
+    messages: list[Message]
+    tools: list[Any] | None
+    dialogue: Dialogue
+    answered: bool
+
+    @property
+    def answer(self) -> str:
+        """The text of the last turn."""
+        turn = self.dialogue.turns[-1]
+        return self.dialogue.text[turn.start : turn.end]
+
+    def without_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
+        """Without the oldest exchange after the system prompt; None where that is the last one."""
+        first = next((place for place, each in enumerate(self.messages) if each["role"] not in _SYSTEM), 0)
+        users = [place for place, each in enumerate(self.messages) if each["role"] == "user" and place > first]
+        if not users:
+            return None
+        shorter = [*self.messages[:first], *self.messages[users[0] :]]
+        try:
+            return _rendered(tokenizer, shorter, self.tools)
+        except ValueError:  # the template refuses what is left
+            return None
+
+
+_SYSTEM = ("system", "developer")
+
+
+def rendered(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> Rendered:
+    """The dialogue of a row; raises ValueError where its text cannot be made, or not be told apart."""
+    return _rendered(tokenizer, row.get("messages") or exchange(row), tools_of(row.get("tools")))
+
+
+def _rendered(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools: list[Any] | None) -> Rendered:
+    messages = list(messages)
+    answered = messages[-1]["role"] == "assistant"
+    if answered:
+        return Rendered(messages, tools, located(tokenizer, messages, tools), True)
+    return Rendered(messages, tools, Dialogue(prompt(tokenizer, messages, tools), []), False)
+
+
+class Fitting(NamedTuple):
+    """How many tokens a dialogue may have, and how many of them up to its last answer."""
+
+    whole: int
+    asked: int
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase", max_length: int | None, max_answer: int) -> "Fitting":
+        """By the recipe and the model's positions, of which the answer to write gets its part."""
+        whole = limit_of(tokenizer, max_length, USUAL)
+        positions = tokenizer.model_max_length
+        return cls(whole, max(1, min(whole, positions - min(max_answer, positions // 2))))
+
+    def fit(self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool]]:
+        """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left."""
+        shorter: Rendered | None = whole
+        while shorter:
+            whole = shorter
+            ids, learned, asked = _ids(tokenizer, whole, learns)
+            if len(ids) <= self.whole and asked <= self.asked:
+                return ids, learned
+            shorter = whole.without_oldest(tokenizer)
+        answer = min(len(ids) - asked, self.whole)
+        kept = max(0, min(asked, self.asked, self.whole - answer))
+        places = range(asked - kept, asked + answer)
+        return [ids[place] for place in places], [learned[place] for place in places]
+
+
+def _ids(
+    tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
+) -> tuple[list[int], list[bool], int]:
+    """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
+    text, turns = whole.dialogue
+    learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]
+    ids, offsets = _with_offsets(tokenizer, text, [place for turn in turns for place in (turn.start, turn.end)])
+    learned = [False] * len(ids)
+    for turn in learned_turns:
+        for place, (start, end) in enumerate(offsets):
+            if start < turn.end and max(end, start + 1) > turn.start:
+                learned[place] = True
+    last = turns[-1].start if whole.answered else len(text)
+    asked = next((place for place, (start, end) in enumerate(offsets) if max(end, start + 1) > last), len(ids))
+    return ids, learned, asked
+
+
+def _with_offsets(
+    tokenizer: "PreTrainedTokenizerBase", text: str, cuts: Sequence[int]
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids and the characters of each; a tokenizer in Python knows none, so there the text is cut into parts."""
+    inner: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if inner is not None:
+        inner.no_padding()
+        inner.no_truncation()
+        found = inner.encode(text, add_special_tokens=False)
+        return found.ids, found.offsets
+    bounds = sorted({0, *cuts, len(text)})
+    parts = [(start, end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    ids, offsets = [], []
+    for (start, end), part in zip(parts, token_ids(tokenizer, [text[a:b] for a, b in parts], special=False)[0], strict=True):
+        ids += part
+        offsets += [(start, end)] * len(part)
+    return ids, offsets

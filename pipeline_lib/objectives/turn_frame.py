@@ -1,0 +1,68 @@
+"""What a chat template puts around an answer: where a model has to stop, and what is not part of what it answers."""
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.objectives.dialogue import THOUGHT, added_tokens, located
+from pipeline_lib.objectives.messages import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROBE: list[Message] = [
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
+    {"role": "user", "content": "Q"},
+    {"role": "assistant", "content": "A"},
+]
+TAG = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*$")
+
+
+class TurnFrame(NamedTuple):
+    """The texts that end a turn, and the tag that ends what the template writes before an answer, such as `</think>`."""
+
+    ends: frozenset[str]
+    last_tag: str
+
+
+def turn_frame(tokenizer: "PreTrainedTokenizerBase") -> TurnFrame:
+    """From a dialogue of two turns, since templates end the last one differently than those before it."""
+    if not tokenizer.chat_template:
+        return TurnFrame(frozenset(), "")
+    for messages in (PROBE, PROBE[:2]):
+        try:
+            text, turns = located(tokenizer, messages)
+        except ValueError:  # a template that refuses plain messages says nothing of its ends
+            continue
+        ends = frozenset(text[turn.content + len("A") : turn.end].strip() for turn in turns) - {""}
+        tag = TAG.search(text[turns[-1].start : turns[-1].content])
+        return TurnFrame(ends, tag[1] if tag else "")
+    return TurnFrame(frozenset(), "")
+
+
+def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
+    """`generate`'s settings by which it stops: all end tokens of the model's generation_config and of the tokenizer,
+    and those that end a turn in the chat template."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ids = {configured} if isinstance(configured, int) else set(configured or ())
+    ids |= {tokenizer.eos_token_id} - {None}
+    strings = []
+    for end in turn_frame(tokenizer).ends:
+        found = tokenizer.encode(end, add_special_tokens=False)
+        if len(found) == 1:
+            ids.add(found[0])
+        else:
+            strings.append(end)
+    settings: dict[str, Any] = {"eos_token_id": sorted(ids) or None}
+    return settings | ({"stop_strings": sorted(strings), "tokenizer": tokenizer} if strings else {})
+
+
+def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str) -> str:
+    """The answer in the text of a turn: without the template's own text before it, what was thought, and its end."""
+    if frame.last_tag and frame.last_tag in text:
+        text = text[text.rindex(frame.last_tag) + len(frame.last_tag) :]
+    elif "</think>" in str(tokenizer.chat_template or ""):
+        text = THOUGHT.sub("", text, count=1)
+    for end in frame.ends:
+        text = text.partition(end)[0]
+    return re.sub(added_tokens(tokenizer, special=True), "", text).strip()
