@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import masked, remember
-from pipeline_lib.schema import Section
+from pipeline_lib.schema import Reach, Section
 
 
 def default_store() -> str:
@@ -26,10 +26,10 @@ class Execution(Section):
     precision trains another model."""
     processes: PositiveInt = 1
     """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
-    store: str = Field(default_factory=default_store, validate_default=True)
+    store: Annotated[str, Reach.STORE] = Field(default_factory=default_store, validate_default=True)
     """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix);
     empty: $TUNESMITH_STORE, else the folder artifacts."""
-    tracking_uri: str | None = None
+    tracking_uri: Annotated[str | None, Reach.TRACKING] = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
     when_mlflow_is_down: Literal["train", "fail"] = "train"
     """What a run does that starts while MLflow does not answer: train waits 30 seconds for it, then trains and delivers
@@ -46,7 +46,7 @@ class Execution(Section):
     """What the machine draws while it trains; given, a training's energy is logged."""
     cost_per_hour: PositiveFloat | None = None
     """What an hour on this machine costs, in your currency; given, a training's cost is logged."""
-    cluster: str | None = None
+    cluster: Annotated[str | None, Reach.CLUSTER] = None
     """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
 
     @field_validator("store", "tracking_uri")

@@ -17,6 +17,7 @@ from pydantic import (
 from pipeline_lib import regularizers as regularizer_rules
 from pipeline_lib import strategies as strategy_rules
 from pipeline_lib.checks.levels import Checks
+from pipeline_lib.confine import refuse_outside
 from pipeline_lib.data.sources import Source
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.slices import ByColumn, Slice
@@ -24,7 +25,7 @@ from pipeline_lib.execution import Execution
 from pipeline_lib.mistakes import explain
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
-from pipeline_lib.schema import Section, is_folder
+from pipeline_lib.schema import Reach, Section, is_folder
 from pipeline_lib.strategies import Full, Strategy
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -104,7 +105,7 @@ class Data(Section):
 class Model(Section):
     """The pre-trained model to start from."""
 
-    base: Annotated[str, Field(min_length=1)]
+    base: Annotated[str, Field(min_length=1), Reach.BASE]
     """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
     revision: str | None = None
     """Commit of the hub's repository; pin it to get the same bytes tomorrow."""
@@ -211,6 +212,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Recipe":
+        refuse_outside(self)
         self._refuse_empty_splits()
         self.objective.refuse_unknown_metrics(self)
         self.objective.refuse_unfit_baselines(self)

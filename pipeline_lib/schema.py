@@ -1,6 +1,8 @@
 """What every part of a recipe is made of: frozen sections and file paths."""
 
 import os
+import re
+from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,11 +52,39 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)
 
 
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+"""A model or data set of the Hugging Face hub."""
+
+
+class Reach(Enum):
+    """What a text in a recipe can make a run read, write or contact; `confine.py` has the rule for each.
+
+    It stands in the field's annotation. A text without one is never used as a path or an address.
+    """
+
+    FILES = auto()
+    """A file, glob or folder."""
+    FOLDER = auto()
+    """A folder that is written."""
+    BASE = auto()
+    """A model's folder, a hub id or `package:NAME/folder`."""
+    DATA_SET = auto()
+    """A data set's folder or a hub id."""
+    MODEL = auto()
+    """A trained model: its folder, or models:/... in MLflow."""
+    STORE = auto()
+    """An artifact store: a folder or a URL."""
+    TRACKING = auto()
+    """MLflow's address."""
+    CLUSTER = auto()
+    """The address of a Ray or Dask cluster."""
+
+
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     """Paths in a recipe file are relative to its folder, so that a recipe can be run from anywhere."""
     folder = (info.context or {}).get("folder")
     return path if folder is None else str(Path(folder) / path)
 
 
-RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe)]
+RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe), Reach.FILES]
 """A file, glob or folder, relative to the recipe's own folder."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib import identity
 from pipeline_lib.checks.findings import heed, read_findings
-from pipeline_lib.confine import refuse_outside
+from pipeline_lib.confine import refuse_files_outside, refuse_outside
 from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
@@ -50,9 +50,10 @@ def check(recipe: Recipe) -> None:
 @in_errors()
 def check_inputs(recipe: Recipe) -> None:
     """Raise RecipeError where the base model, a file or a column is not there."""
+    refuse_outside(recipe)  # once more: links may have changed since the recipe was read
     locate(recipe.model)
     files = {split: recipe.data.source.files(split) for split in SPLITS}
-    refuse_outside(recipe, [file for split in SPLITS for file in files[split]])
+    refuse_files_outside(recipe.data.source, files)
     held_in = "test" if files["test"] else "train"
     for split in SPLITS:
         for file in files[split]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.recipe import Model
-from pipeline_lib.schema import inside, is_folder
+from pipeline_lib.schema import HUB_ID, inside, is_file, is_folder
 from pipeline_lib.store.digests import file_digest
 
 if TYPE_CHECKING:
@@ -44,11 +43,11 @@ def locate(model: Model) -> Path:
         folder = _in_package(model)
     elif is_folder(model.base):
         folder = Path(model.base)
-    elif re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model.base):
+    elif HUB_ID.fullmatch(model.base):
         folder = _from_hub(model)
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Name a folder, a hub id or package:NAME/folder")
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         raise RecipeError("model.base", model.base, "holds no config.json", "Name the folder of a transformers model")
     if not any(folder.glob("*.safetensors")):
         raise RecipeError(
@@ -74,8 +73,12 @@ def _refuse_damaged(folder: Path, base: str) -> None:
         if file.name == "config.json" or file.name.endswith(".safetensors.index.json"):
             _read_object(file, base)
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(_read_object(index, base).get("weight_map", {}).values())
-        if missing := sorted(name for name in shards if not (folder / str(name)).is_file()):
+        listed = _read_object(index, base).get("weight_map")
+        shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+        if outside := sorted(name for name in shards if Path(name).name != name):
+            problem = f"names a file outside of its folder ({outside[0]}) in {index.name}"
+            raise RecipeError("model.base", base, problem, "Do not trust this model: download it from where it comes from")
+        if missing := sorted(name for name in shards if not is_file(folder / name)):
             problem = f"lacks {missing[0]}, which {index.name} lists"
             raise RecipeError("model.base", base, problem, "Download the model again")
     for file in sorted(folder.glob("*.safetensors")):

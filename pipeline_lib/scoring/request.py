@@ -7,17 +7,17 @@ from pydantic import Field, PositiveInt
 from pipeline_lib.data.sources.base import Paths
 from pipeline_lib.execution import default_store
 from pipeline_lib.recipe import Columns
-from pipeline_lib.schema import Section
+from pipeline_lib.schema import Reach, Section
 
 
 class Scoring(Section):
     """A trained model's answers to the rows of Parquet files."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1), Reach.MODEL]
     """A model in MLflow (models:/NAME@champion, models:/NAME/3, models:/ID), or the folder of a trained model."""
     data: Paths
     """Parquet: a file, glob or folder, or a list of them; relative to the working directory."""
-    out: Annotated[str, Field(min_length=1)]
+    out: Annotated[str, Field(min_length=1), Reach.FOLDER]
     """The folder to write: for each file one of the same name, with its columns and the answers."""
     columns: Columns = Columns()
     """Which column is what; the answers' columns are not read."""
@@ -25,7 +25,7 @@ class Scoring(Section):
     """Rows that are answered at once and kept: a killed prediction loses at most those."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
-    store: str = Field(default_factory=default_store)
+    store: Annotated[str, Reach.STORE] = Field(default_factory=default_store)
     """The artifact store that keeps models and answers: a folder, or a URL that machines share."""
-    tracking_uri: str | None = None
+    tracking_uri: Annotated[str | None, Reach.TRACKING] = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.code import NEVER, PACKAGE, module_digests
-from pipeline_lib.confine import hold
+from pipeline_lib.confine import refuse_outside, refuse_path_outside
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
@@ -60,7 +60,9 @@ class Scored:
 def files(scoring: Scoring) -> list[Path]:
     """The files to answer, checked; raises RecipeError where one is not there or would be written over."""
     found, out = Parquet(kind="parquet", train=scoring.data).files("train"), Path(scoring.out)
-    hold([("out", out), ("store", Path(scoring.store)), *(("data", file) for file in found)])
+    refuse_outside(scoring)
+    for file in found:
+        refuse_path_outside("data", file)
     names = [file.name for file in found]
     for file in found:
         if names.count(file.name) > 1:
@@ -76,6 +78,7 @@ def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     from pipeline_lib.export.lineage import of_folder
     from pipeline_lib.models.build import TRAINED
 
+    refuse_outside(scoring)
     if scoring.model.startswith("models:/"):
         from pipeline_lib.tracking.models import download, locate
 
@@ -89,7 +92,6 @@ def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
         folder = open_store(scoring.store).ensure(step, fetch_files, by).folder
         found = of_folder(folder / "artifacts")
     else:
-        hold([("model", Path(scoring.model))])
         found = of_folder(Path(scoring.model))
     base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
     parts = {"model": found.model} | ({"base": base} if base else {})

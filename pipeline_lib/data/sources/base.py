@@ -2,6 +2,7 @@
 
 import glob
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,8 @@ class FileSource(Section):
     def _expand(self, path: str, field: str) -> list[Path]:
         found = Path(path)
         if is_folder(found):
-            files = sorted(f for f in found.rglob("*") if is_file(f) and self._is_mine(f))
+            below = (Path(folder, name) for folder, _, names in os.walk(found) for name in names)
+            files = sorted(f for f in below if is_file(f) and self._is_mine(f))
         elif is_file(found):
             files = [found]
         else:

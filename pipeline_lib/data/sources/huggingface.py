@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ValidationInfo
 
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import Section, inside, is_folder
+from pipeline_lib.schema import Reach, Section, inside, is_folder
 
 
 def _folder_or_id(path: str, info: ValidationInfo) -> str:
@@ -24,7 +24,7 @@ class HuggingFace(Section):
 
     kind: Literal["huggingface"]
     """A data set of Hugging Face's `datasets`; labels that it keeps as integers become their names."""
-    path: Annotated[str, AfterValidator(_folder_or_id)]
+    path: Annotated[str, AfterValidator(_folder_or_id), Reach.DATA_SET]
     """A folder that `save_to_disk` wrote, relative to the recipe's own folder, or the data set's id on the hub."""
     name: str | None = None
     """The data set's configuration on the hub, where it has several."""
