@@ -1,5 +1,6 @@
 """What every part of a recipe is made of: frozen sections and file paths."""
 
+import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +40,12 @@ def inside(path: Path, folder: Path) -> bool:
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     """Paths in a recipe file are relative to its folder, so that a recipe can be run from anywhere."""
     folder = (info.context or {}).get("folder")
-    return path if folder is None else str(Path(folder) / path)
+    if folder is None:
+        return path
+    beside = Path(folder) / path
+    if beside.exists() or not glob.has_magic(path):
+        return str(beside)
+    return str(Path(glob.escape(str(folder))) / path)  # a bracket in the folder's own name is no pattern
 
 
 RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe)]

@@ -46,6 +46,29 @@ def test_a_split_takes_a_file_a_glob_a_folder_or_a_list(tmp_path):
     assert names([str(tmp_path / "deep"), str(tmp_path / "b.csv")]) == ["c.csv", "b.csv"]
 
 
+def test_hidden_folders_are_no_data_and_linked_ones_are_read_once(tmp_path):
+    for name in ("data/.ipynb_checkpoints/a.csv", "data/deep/.git/b.csv", "data/c.csv", "else/d.csv"):
+        written(tmp_path, name, "")
+    (tmp_path / "data" / "more").symlink_to("../else")
+    (tmp_path / "data" / "round").symlink_to("..")
+    (tmp_path / "else" / "back").symlink_to("../data")
+    for train in (tmp_path / "data", tmp_path / "data" / "**" / "*.csv"):
+        assert sorted(file.name for file in source("csv", train=str(train)).files("train")) == ["c.csv", "d.csv"]
+
+
+@pytest.mark.parametrize("path", ["data", "data/*.csv", "data [1]/*.csv", "data [1]/b.csv", "data [[]1]/*.csv"])
+def test_brackets_in_the_recipes_folder_are_no_pattern(tmp_path, path):
+    folder = tmp_path / "runs [v2]"
+    written(folder, "data/a.csv", "")
+    written(folder, "data [1]/b.csv", "")
+    found = TypeAdapter(Source).validate_python({"kind": "csv", "train": path}, context={"folder": folder})
+    if path == "data [1]/*.csv":  # a pattern of the user's own, which stands for `data 1`
+        with pytest.raises(RecipeError, match="no such file"):
+            found.files("train")
+    else:
+        assert [file.stem for file in found.files("train")] == ["b" if "1" in path else "a"]
+
+
 def test_a_split_that_is_left_out_has_no_files(tmp_path):
     assert source("text", train="x").files("test") == []
 

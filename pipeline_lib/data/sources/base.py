@@ -1,7 +1,9 @@
 """The contract of a data source: which files a split has, and how a file becomes rows."""
 
+import fnmatch
 import glob
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,22 +57,62 @@ class FileSource(Section):
     def _expand(self, path: str, field: str) -> list[Path]:
         found = Path(path)
         if found.is_dir():
-            files = sorted(f for f in found.rglob("*") if f.is_file() and self._is_mine(f))
+            files = sorted(file for file in _walk(found) if self._is_mine(file))
         elif found.is_file():
             files = [found]
         else:
-            files = sorted(Path(f) for f in glob.glob(path, recursive=True) if Path(f).is_file())
+            files = sorted(file for file in _glob(path) if file.is_file())
         if not files:
             mend = "Paths are relative to the recipe's folder; check the spelling"
             raise RecipeError(field, path, "no such file", mend)
         return files
 
     def _is_mine(self, file: Path) -> bool:
-        return file.name.removesuffix(".gz").endswith(self.suffixes) and not file.name.startswith(".")
+        return _without_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """The records of one file, in order."""
         raise NotImplementedError
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder: hidden folders are passed over, linked ones followed, and each real folder read once,
+    so that a link to a folder above it ends."""
+    seen = set[str]()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (file for name in names if (file := Path(place, name)).is_file())
+
+
+def _glob(pattern: str) -> Iterator[Path]:
+    """What a pattern matches. Python's own `**` goes round in a circle of links, without end where there are two."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(pattern))
+        return
+    at = parts.index("**")
+    for top in glob.glob(str(Path(*parts[:at]))):
+        for file in _walk(Path(top)):
+            if _matches(file.relative_to(top).parts, parts[at:]):
+                yield file
+
+
+def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_matches(names[begin:], pattern[1:]) for begin in range(len(names) + 1))
+    if not names or names[0].startswith(".") > pattern[0].startswith("."):
+        return False
+    return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _without_compression(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".zst")
 
 
 def open_text(file: Path) -> IO[str]:
