@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.objectives.values import spelled
 from pipeline_lib.recipe import Data
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _clean_rows(data: Data, objective: "Objective", file: Path, unusable: list[U
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        same = [row.values.get(data.split.by)] if data.split.by else [clean[r] for r in objective.same_if if r in clean]
+        group = spelled(row.values.get(data.split.by)) if data.split.by else ""
+        same = [group] if group else [clean[role] for role in objective.same_if if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, same))), **clean}
 
 

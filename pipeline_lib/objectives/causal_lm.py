@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.dialogue import one_turn, pieces
 from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.objectives.values import text_of
 
 if TYPE_CHECKING:
     import numpy
