@@ -2,12 +2,10 @@
 
 import fnmatch
 import glob
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -33,7 +31,7 @@ Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
 
 
 class FileSource(Section):
-    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain or gzip."""
+    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain, gzip or zstd."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -113,33 +111,3 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 def _without_compression(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".zst")
-
-
-def open_text(file: Path) -> IO[str]:
-    """Open plain or gzip UTF-8 text, told apart by its first bytes; bytes that are no UTF-8 become surrogates."""
-    with file.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    opener: Any = gzip.open if zipped else open
-    # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
-    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-
-
-def text_lines(file: Path) -> Iterator[str]:
-    """The lines of a text file with their ends; a damaged gzip file is a RecipeError that names it."""
-    with open_text(file) as lines:
-        try:
-            yield from lines
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            mend = "Fetch or compress the file again"
-            raise RecipeError("data.source", str(file), f"damaged gzip ({error})", mend) from error
-
-
-def flaw(text: str) -> str | None:
-    """Why a text is unusable: a NUL, or a surrogate (from `open_text` or a JSON escape); None where it is sound."""
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "bytes that are no UTF-8"
-    return None
