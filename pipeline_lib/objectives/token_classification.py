@@ -51,7 +51,8 @@ class TokenClassification(ObjectiveSection):
         if not tokens:
             raise ValueError("tokens are no list of words")
         if tags is None or len(tags) != len(tokens):
-            raise ValueError(f"{len(tokens)} tokens, and tags are not as many")
+            cut = "tokens are no list of words; cut at white space: " if isinstance(row["tokens"], str) else ""
+            raise ValueError(f"{cut}{len(tokens)} tokens, and tags are not as many")
         names = [name_of("tag", tag) for tag in tags]
         if not all(names):
             raise ValueError(f"word {names.index('') + 1} has no tag")

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | text | as it is; nothing but white space is no text | without the white space around it; else no label |
 | number | its decimal digits: 5, 2.5, 1.0 | the same, but a whole number has no point: 1.0 is 1 |
-| true, false | unusable | `true`, `false` |
+| true, false | unusable | `True`, `False`, as pandas writes them into CSV files |
 | bytes | decoded as UTF-8 | the same |
 | list of texts | joined by spaces | several labels, where the objective has several |
 | part `{"type": "text", "text": ...}` | its text; parts in a list are joined as texts are | unusable |
@@ -63,7 +63,7 @@ def name_of(role: str, value: Any) -> str:
     if is_missing(value):
         return ""
     if is_bool(value):
-        return "true" if value else "false"
+        return "True" if value else "False"
     if is_number(value) and value == int(value):
         return str(int(value))
     if not isinstance(value, (str, bytes)) and not is_number(value):

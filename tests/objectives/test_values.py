@@ -52,7 +52,7 @@ def test_what_is_no_text(value, reason):
 
 
 @pytest.mark.parametrize(
-    "value, name", [(1, "1"), (1.0, "1"), ("1.0", "1.0"), (1.5, "1.5"), (True, "true"), (" x ", "x"), (b"x", "x")]
+    "value, name", [(1, "1"), (1.0, "1"), ("1.0", "1.0"), (1.5, "1.5"), (True, "True"), (" x ", "x"), (b"x", "x")]
 )
 def test_names(value, name):
     assert cleaned(value, SINGLE, ",") == name
@@ -109,4 +109,4 @@ def test_fractions_are_told_from_classes():
 
 
 def test_rows_are_told_apart_alike_in_all_kinds_of_files():
-    assert [spelled(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "true", "", "", "[1]"]
+    assert [spelled(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "True", "", "", "[1]"]
