@@ -1,5 +1,6 @@
 """What every part of a recipe is made of: frozen sections and file paths."""
 
+import glob
 import os
 import re
 from enum import Enum, auto
@@ -83,7 +84,12 @@ class Reach(Enum):
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     """Paths in a recipe file are relative to its folder, so that a recipe can be run from anywhere."""
     folder = (info.context or {}).get("folder")
-    return path if folder is None else str(Path(folder) / path)
+    if folder is None:
+        return path
+    beside = Path(folder) / path
+    if os.path.exists(beside) or not glob.has_magic(path):
+        return str(beside)
+    return str(Path(glob.escape(str(folder))) / path)  # a bracket in the folder's own name is no pattern
 
 
 RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe), Reach.FILES]

@@ -20,7 +20,7 @@ SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, s
 STRATEGIES = "bottleneck, full, ia3, layerwise_lr, lora, partial, prompt"
 REGULARIZERS = "dropout, early_stopping, l2_sp, label_smoothing, mixout, neftune, r_drop, weight_decay"
 OBJECTIVES = "causal_lm, language_modeling, question_answering, seq2seq, text_classification, token_classification"
-SOURCES = "conll, csv, huggingface, json, jsonl, parallel, parquet, squad, text, tsv"
+SOURCES = "conll, conllu, csv, huggingface, json, jsonl, parallel, parquet, squad, text, tsv"
 STOP = "kind: early_stopping"
 
 # What the user writes behind `tunesmith run` (the recipe is recipe.yaml where no other is named) and what is told:
@@ -377,7 +377,8 @@ MISTAKES = {
     ),
     "file of another kind": (
         ["data.source={kind: jsonl, train: moods.csv}"],
-        "data.source.train = '~/moods.csv': holds no usable row. Check the file and the source's kind.",
+        "data.source.train = '~/moods.csv': holds no usable row (line 1: broken JSON: …; line 2: broken JSON: …; "
+        "line 3: broken JSON: …). Check the file and the source's kind.",
     ),
     "no such text column": (
         ["data.columns.text=body"],
@@ -396,10 +397,10 @@ MISTAKES = {
         "data.split.by = 'user': is no column of moods.csv. Choose one of text, mood.",
     ),
     # Rows and labels
-    "label in the test data alone, where the recipe forbids it": (
-        ["data.source.test=angry.csv", "data.checks.unseen_labels=error"],
-        "data.checks.unseen_labels = 'error': 1 of … test rows have a label that no training row has: a; the first "
-        "stands in angry.csv (line 3). Add training rows with these labels, or take those rows out…",
+    "test data without any label of the training data": (
+        ["data.source.test=strange.csv"],
+        "data.columns.label = '0': stands in strange.csv (line 2), which has no label of the training rows. Spell "
+        "labels alike in all files; the training rows have glad, sad.",
     ),
     "one label only": (
         ["data.source.train=glad.csv"],
@@ -420,8 +421,8 @@ MISTAKES = {
     ),
     "one group": (
         ["data.source.train=glad.csv", "data.split.by=mood"],
-        "data.split.test = 0.2: leaves no row for test. Split by a column with more different values, or name "
-        "data.source.test.",
+        "data.split.validation = 0.2: leaves no row for validation. Split by a column with more different values, or "
+        "name data.source.validation.",
     ),
     "too many unusable rows": (
         ["data.source.train=bad.csv"],
@@ -504,6 +505,7 @@ def folder(document, tmp_path):
         "twice.yaml": "training: {epochs: 3}\nname: twice\ntraining: {epochs: 4}\n",
         "empty.csv": "",
         "header.csv": "text,mood\n",
+        "strange.csv": "text,mood\ni am happy,0\n",
         "angry.csv": "text,mood\ni am happy,glad\ni am angry,a\n",  # "a" stands in "glad" and is not that label
         "glad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(20)),
         "bad.csv": "text,mood\n" + "".join(f"day {day},glad\n" for day in range(10)) + "day 10,\nday 11\n",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.dataset import read_split
 from pipeline_lib.data.origins import shards_of
 from pipeline_lib.data.sources.base import Row
+from pipeline_lib.objectives.values import spelled
 
 if TYPE_CHECKING:
     from pipeline_lib.data.sources import Source
@@ -31,7 +32,7 @@ def write_columns(
         wanted = {line for owner, line in places if owner == shard}
         for row in source.read(files[shard]):
             if isinstance(row, Row) and row.line in wanted:
-                found[shard, row.line] = [_text(row.values.get(column)) for column in columns]
+                found[shard, row.line] = [spelled(row.values.get(column)) for column in columns]
     values = [[found[place][index] for place in places] for index in range(len(columns))]
     pq.write_table(pa.table(values, schema=pa.schema([(name, pa.string()) for name in columns])), folder / COLUMNS)
 
@@ -41,7 +42,3 @@ def read_columns(folder: Path) -> dict[str, list[str]]:
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / COLUMNS).to_pydict()
-
-
-def _text(value: object) -> str:
-    return "" if value is None or value != value else str(value)

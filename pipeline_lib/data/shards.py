@@ -6,8 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.base import Unusable
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.objectives.values import spelled
 from pipeline_lib.recipe import Data
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 BATCH = 2048
 FIRST = 100
 """Rows in which a column must show up: JSON leaves out what has no value."""
+REASONS = 3
+"""Unusable rows that an error tells of."""
 ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
 
 
@@ -32,14 +35,22 @@ def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str
         wanted["data.split.by"] = data.split.by
     wanted |= more
     found: dict[str, None] = {}
-    for row in islice((row for row in data.source.read(file) if isinstance(row, Row)), FIRST):
+    bad: list[Unusable] = []
+    usable = 0
+    for row in data.source.read(file):
+        if isinstance(row, Unusable):
+            bad = [*bad, row] if len(bad) < REASONS else bad
+            continue
         found |= dict.fromkeys(row.values)
         if found.keys() >= set(wanted.values()):
             return
+        usable += 1
+        if usable == FIRST:
+            break
     if not found:
-        raise RecipeError(
-            f"data.source.{split}", str(file), "holds no usable row", "Check the file and the source's kind"
-        )
+        reasons = "; ".join(f"line {row.line}: {row.reason}" for row in bad)
+        problem = f"holds no usable row ({reasons})" if bad else "holds no usable row"
+        raise RecipeError(f"data.source.{split}", str(file), problem, "Check the file and the source's kind")
     field, name = next((field, name) for field, name in wanted.items() if name not in found)
     raise RecipeError(field, name, f"is no column of {file.name}", f"Choose one of {', '.join(found)}")
 
@@ -78,7 +89,8 @@ def _clean_rows(
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        same = [row.values.get(data.split.by)] if data.split.by else [clean[r] for r in objective.same_if if r in clean]
+        group = spelled(row.values.get(data.split.by)) if data.split.by else ""
+        same = [group] if group else [clean[role] for role in objective.same_if if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, same))), **clean}
 
 

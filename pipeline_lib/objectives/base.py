@@ -188,14 +188,6 @@ class ObjectiveSection(Section):
                 raise RecipeError(f"evaluation.baselines.{index}", name, problem, f"Choose one of {', '.join(fit)}")
 
 
-def text_of(role: str, value: Any) -> str:
-    """A text that is not empty (a list of sentences is joined); raises ValueError where there is none."""
-    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-    if text is None or text != text or not str(text).strip():
-        raise ValueError(f"empty {role}")
-    return str(text)
-
-
 def limit_of(tokenizer: "PreTrainedTokenizerBase", asked: int | None, most: int = 512) -> int:
     """How many tokens an input may have: what the recipe asks for, else the model's own limit, at most `most`."""
     return min(tokenizer.model_max_length, asked or most)

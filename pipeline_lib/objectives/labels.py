@@ -3,7 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pipeline_lib.objectives.values import is_bool, is_missing, is_number, listed, name_of, shown
 
 if TYPE_CHECKING:
     import numpy
@@ -16,35 +19,56 @@ REGRESSION: Final = "regression"
 WHOLE = re.compile("-?[0-9]+")
 
 
-def cleaned(value: Any, problem: Problem, separator: str) -> str | list[str] | float:
-    """A row's label in the type of its problem: a name, sorted names, or a number; raises ValueError if it is none."""
-    if value is None or value == "" or value != value:
+def cleaned(value: Any, problem: Problem, separator: str, multi_hot: bool | None = None) -> str | list[str] | float:
+    """A row's label in the type of its problem: a name, sorted names, or a number; raises ValueError if it is none.
+
+    A row of several labels may have none: an empty list, or a text of nothing but white space.
+    """
+    if is_missing(value) or (problem != MULTI and isinstance(value, str) and not value.strip()):
         raise ValueError("no label")
     if problem == REGRESSION:
         return _number(value)
     if problem == SINGLE:
-        return _name(value)
-    parts = value.split(separator) if isinstance(value, str) else value
-    if not isinstance(parts, (list, tuple)):
-        raise ValueError(f"label {value!r} is no list")
-    return sorted({_name(part) for part in parts if _name(part)})
+        name = name_of("label", value)
+        if not name:
+            raise ValueError("no label")
+        return name
+    parts = listed("label", value)
+    if parts is None:
+        parts = value.split(separator) if isinstance(value, str) else [value]
+    elif _is_multi_hot(parts, multi_hot):
+        return [str(place) for place, there in enumerate(parts) if there]
+    names = [name_of("label", part) for part in parts]
+    return sorted({name for name in names if name})
 
 
-def _name(value: Any) -> str:
-    """1.0 and 1 are one label: JSON, Parquet and CSV spell a whole number differently."""
-    if value is None or isinstance(value, (list, tuple, dict)):
-        raise ValueError(f"label {value!r} is no name")
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value).strip()
+def _is_multi_hot(parts: list[Any], told: bool | None) -> bool:
+    """Whether a list has a 0 or a 1 for each label, as transformers' models of several labels take them.
+
+    Three or more of nothing but zeros and ones are, since a list of labels names none twice. Of two it cannot be
+    known, and ValueError asks.
+    """
+    if told is False or not parts:
+        return False
+    hot = all(is_bool(part) or (is_number(part) and part in (0, 1)) for part in parts)
+    if told and not hot:
+        raise ValueError(f"label {shown(parts)} holds more than zeros and ones, and objective.multi_hot is true")
+    if told or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
+        return True
+    if hot and len(parts) == 2 and list(parts) != [0, 1]:
+        problem = f"label {shown(parts)} may be a 0 or 1 for each label, or name them"
+        raise ValueError(f"{problem}: set objective.multi_hot to true or false")
+    return False
 
 
 def _number(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    """A finite number, or a text that spells one."""
+    number = math.nan
+    if isinstance(value, (str, bytes)) or (is_number(value) and not is_bool(value)):
+        with suppress(ValueError):
+            number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"label {value!r} is no number")
+        raise ValueError(f"label {shown(value)} is no number")
     return number
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.objectives.base import ObjectiveSection, text_of
+from pipeline_lib.objectives.base import ObjectiveSection
 from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.objectives.values import text_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of
+from pipeline_lib.objectives.values import is_list, is_number, text_of
 from pipeline_lib.objectives.windows import answer_tokens, best_answers, shortened, windows
 
 if TYPE_CHECKING:
@@ -59,7 +60,14 @@ class QuestionAnswering(ObjectiveSection):
         answers = row["answers"] or {"text": [], "answer_start": []}
         if not isinstance(answers, Mapping) or not {"text", "answer_start"} <= answers.keys():
             raise ValueError("answers lack text and answer_start")
-        texts, starts = [str(text) for text in answers["text"]], [int(start) for start in answers["answer_start"]]
+        texts, starts = answers["text"], answers["answer_start"]
+        if not is_list(texts) or not is_list(starts):
+            raise ValueError("answers need lists as text and answer_start")
+        if len(texts) != len(starts) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("answers need a text and an answer_start each")
+        if not all(is_number(start) and start == int(start) for start in starts):
+            raise ValueError("an answer_start is no whole number")
+        texts, starts = [*texts], [int(start) for start in starts]
         question, context = (text_of(role, row[role]) for role in ("question", "context"))
         for text, start in zip(texts, starts, strict=True):
             if not text or not context.startswith(text, start):

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.objectives.values import is_list, text_of
 
 if TYPE_CHECKING:
     import numpy
@@ -50,8 +51,8 @@ class Seq2Seq(ObjectiveSection):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The source as a string, the targets as a list of strings."""
-        targets = row["target"] if isinstance(row["target"], (list, tuple)) else [row["target"]]
-        if not targets:
+        targets = row["target"] if is_list(row["target"]) else [row["target"]]
+        if len(targets) == 0:
             raise ValueError("empty target")
         return {"source": text_of("source", row["source"]), "target": [text_of("target", text) for text in targets]}
 

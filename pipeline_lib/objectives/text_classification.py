@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of, text_of
+from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.cloze import Cloze
 from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, Problem, cleaned, names_in, targets_of
 from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.objectives.values import text_of
 
 if TYPE_CHECKING:
     import numpy
@@ -42,6 +43,8 @@ class TextClassification(ObjectiveSection):
     """One label a row, several labels a row, or a number."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
     """What stands between the labels of a row, where there are several and the column holds text."""
+    multi_hot: bool | None = None
+    """Whether a list of labels has a 0 or 1 for each label, named by its place from 0; empty: seen from the list."""
     max_length: PositiveInt | None = None
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
     cloze: Cloze | None = None
@@ -89,9 +92,12 @@ class TextClassification(ObjectiveSection):
         return {"text": columns.text, **pair, "label": columns.label}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Texts as strings (a list of sentences is joined), the label in the type of its problem."""
+        """Texts as strings, the label in the type of its problem (`pipeline_lib.objectives.values`)."""
         texts = {role: text_of(role, value) for role, value in row.items() if role != "label"}
-        return {**texts, "label": cleaned(row["label"], self.problem_type, self.label_separator)}
+        return {**texts, "label": self._label(row["label"])}
+
+    def _label(self, value: Any) -> str | list[str] | float:
+        return cleaned(value, self.problem_type, self.label_separator, self.multi_hot)
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Texts, label, token ids."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
+from pipeline_lib.objectives.values import listed, name_of, word_of
 
 if TYPE_CHECKING:
     import numpy
@@ -46,12 +47,16 @@ class TokenClassification(ObjectiveSection):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Both as lists of strings, of one length; a word of nothing but white space is kept as one that is unseen."""
-        tokens, tags = row["tokens"], row["tags"]
-        if not isinstance(tokens, (list, tuple)) or not tokens:
+        tokens, tags = (_words(role, row[role]) for role in ("tokens", "tags"))
+        if not tokens:
             raise ValueError("tokens are no list of words")
-        if not isinstance(tags, (list, tuple)) or len(tags) != len(tokens):
-            raise ValueError(f"{len(tokens)} tokens, and tags are not as many")
-        return {"tokens": [str(token) for token in tokens], "tags": [str(tag) for tag in tags]}
+        if tags is None or len(tags) != len(tokens):
+            cut = "tokens are no list of words; cut at white space: " if isinstance(row["tokens"], str) else ""
+            raise ValueError(f"{cut}{len(tokens)} tokens, and tags are not as many")
+        names = [name_of("tag", tag) for tag in tags]
+        if not all(names):
+            raise ValueError(f"word {names.index('') + 1} has no tag")
+        return {"tokens": [word_of("token", token) for token in tokens], "tags": names}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Words, labels, token ids, and the word that a token begins."""
@@ -152,6 +157,12 @@ class TokenClassification(ObjectiveSection):
                 guess[word] = split.labels[best]
             guesses.append(guess)
         return guesses
+
+
+def _words(role: str, value: Any) -> list[Any] | None:
+    """The items of a list, also of one that is spelled as text; any other text is cut at white space."""
+    items = listed(role, value)
+    return value.split() if items is None and isinstance(value, str) else items
 
 
 def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]], special: Sequence[int]) -> list[int]:

@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline_lib.data.sources import Row, Source, Unusable
 from pipeline_lib.errors import RecipeError
 
+BYTE = "the byte 0xff cannot be decoded (set data.source.encoding, such as cp1252)"
+
 
 def source(kind, **fields):
     return TypeAdapter(Source).validate_python({"kind": kind, **fields})
@@ -30,6 +32,46 @@ def read(file, kind, **fields):
     return list(source(kind, train=str(file), **fields).read(file))
 
 
+# Encodings and compression
+
+ACCENTS = "text,label\ncafé,x\nnaïve,y\n"
+CAFE = [Row(2, {"text": "café", "label": "x"}), Row(3, {"text": "naïve", "label": "y"})]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_utf_is_told_apart_by_itself(tmp_path, encoding):
+    assert read(written(tmp_path, "a.csv", ACCENTS.encode(encoding)), "csv") == CAFE
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
+def test_an_encoding_that_is_told_is_taken(tmp_path, encoding):
+    assert read(written(tmp_path, "a.csv", ACCENTS.encode(encoding)), "csv", encoding=encoding) == CAFE
+
+
+def test_bytes_that_an_encoding_does_not_have_spoil_their_line_alone(tmp_path):
+    file = written(tmp_path, "a.txt", "好\n".encode("gb18030") + b"\x81\x20\n" + "日\n".encode("gb18030"))
+    first, second, third = read(file, "text", encoding="gb18030")
+    assert (first, third) == (Row(1, {"text": "好"}), Row(3, {"text": "日"}))
+    assert second.reason == "the byte 0x81 cannot be decoded (set data.source.encoding, such as cp1252)"
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "hex"])
+def test_an_unknown_encoding_is_refused(encoding):
+    with pytest.raises(ValidationError, match="is no encoding"):
+        source("csv", train="x", encoding=encoding)
+
+
+def test_zstd_is_read_and_a_damaged_file_named(tmp_path):
+    import pyarrow as pa
+
+    packed = pa.compress((ACCENTS * 50).encode(), codec="zstd", asbytes=True)
+    file = written(tmp_path, "a.csv.zst", packed)
+    assert source("csv", train=str(tmp_path)).files("train") == [file]
+    assert read(file, "csv")[:2] == CAFE
+    with pytest.raises(RecipeError, match="b.csv.zst.*damaged zstd"):
+        read(written(tmp_path, "b.csv.zst", packed[:20]), "csv")
+
+
 # Which files
 
 
@@ -44,6 +86,29 @@ def test_a_split_takes_a_file_a_glob_a_folder_or_a_list(tmp_path):
     assert names(str(tmp_path / "*.csv")) == ["b.csv"]
     assert names(str(tmp_path)) == ["a.csv.gz", "b.csv", "c.csv"]
     assert names([str(tmp_path / "deep"), str(tmp_path / "b.csv")]) == ["c.csv", "b.csv"]
+
+
+def test_hidden_folders_are_no_data_and_linked_ones_are_read_once(tmp_path):
+    for name in ("data/.ipynb_checkpoints/a.csv", "data/deep/.git/b.csv", "data/c.csv", "else/d.csv"):
+        written(tmp_path, name, "")
+    (tmp_path / "data" / "more").symlink_to("../else")
+    (tmp_path / "data" / "round").symlink_to("..")
+    (tmp_path / "else" / "back").symlink_to("../data")
+    for train in (tmp_path / "data", tmp_path / "data" / "**" / "*.csv"):
+        assert sorted(file.name for file in source("csv", train=str(train)).files("train")) == ["c.csv", "d.csv"]
+
+
+@pytest.mark.parametrize("path", ["data", "data/*.csv", "data [1]/*.csv", "data [1]/b.csv", "data [[]1]/*.csv"])
+def test_brackets_in_the_recipes_folder_are_no_pattern(tmp_path, path):
+    folder = tmp_path / "runs [v2]"
+    written(folder, "data/a.csv", "")
+    written(folder, "data [1]/b.csv", "")
+    found = TypeAdapter(Source).validate_python({"kind": "csv", "train": path}, context={"folder": folder})
+    if path == "data [1]/*.csv":  # a pattern of the user's own, which stands for `data 1`
+        with pytest.raises(RecipeError, match="no such file"):
+            found.files("train")
+    else:
+        assert [file.stem for file in found.files("train")] == ["b" if "1" in path else "a"]
 
 
 def test_a_split_that_is_left_out_has_no_files(tmp_path):
@@ -136,7 +201,7 @@ def test_broken_rows_are_named_and_the_others_read(tmp_path, kind, mark):
         Unusable(3, "1 field where the header has 2"),
         Unusable(4, "3 fields where the header has 2"),
         Unusable(5, "a NUL character"),
-        Unusable(6, "bytes that are no UTF-8"),
+        Unusable(6, BYTE),
         Row(7, {"text": "e", "label": "y"}),
     ]
 
@@ -162,7 +227,12 @@ def test_csv_takes_long_texts(tmp_path):
 
 @pytest.mark.parametrize(
     "content, problem",
-    [("", "empty file"), ("a,a\n", "'a' stands more than once"), (b"\xff\n", "no UTF-8"), ('"a\n', "never closed")],
+    [
+        ("", "empty file"),
+        ("a,a\n", "'a' stands more than once"),
+        (b"\xff\n", "0xff.*encoding"),
+        ('"a\n', "never closed"),
+    ],
 )
 def test_a_header_that_cannot_be_used_is_refused(tmp_path, content, problem):
     with pytest.raises(RecipeError, match=problem):
@@ -188,7 +258,7 @@ def test_json_reads_an_array_of_objects_and_keeps_lists(tmp_path):
     assert read(file, "json") == [
         Row(1, {"a": ["x", "y"]}),
         Unusable(2, "3 where an object should stand"),
-        Unusable(3, "bytes that are no UTF-8"),
+        Unusable(3, "half a surrogate pair, which is no character"),
     ]
 
 
@@ -210,7 +280,7 @@ def test_jsonl_names_broken_lines_and_reads_the_others(tmp_path):
     rows = read(written(tmp_path, "a.jsonl", b"\n".join(lines)), "jsonl")
     assert rows[:1] + rows[-1:] == [Row(1, {"a": "ä"}), Row(7, {"a": "z"})]
     assert [row.line for row in rows[1:-1]] == [3, 4, 5, 6]
-    assert [row.reason[:12] for row in rows[1:-1]] == ["broken JSON:", "[1] where an", "bytes that a", "broken JSON:"]
+    assert [row.reason[:12] for row in rows[1:-1]] == ["broken JSON:", "[1] where an", "the byte 0xf", "broken JSON:"]
 
 
 # Parquet
@@ -354,7 +424,7 @@ def test_a_sentence_with_a_broken_line_names_it(tmp_path):
     assert read(written(tmp_path, "a.conll", content), "conll") == [
         Unusable(1, "line 2: 1 column where `names` has 2"),
         Row(4, {"tokens": ["c"], "tags": ["O"]}),
-        Unusable(6, "line 7: bytes that are no UTF-8"),
+        Unusable(6, "line 7: " + BYTE),
     ]
 
 
@@ -393,6 +463,90 @@ def test_a_file_that_is_no_squad_is_named(tmp_path):
         read(written(tmp_path, "a.json", '[{"a": 1}]'), "squad")
 
 
+# CoNLL-U
+
+CONLLU = """# newdoc
+# sent_id = s1
+# text = Im Haus
+1-2\tIm\t_\t_\t_\t_\t_\t_\t_\t_
+1\tIn\tin\tADP\t_\t_\t0\troot\t_\t_
+2\tdem\tder\tDET\t_\t_\t3\tdet\t_\t_
+3\tHaus 1\tHaus\tNOUN\t_\t_\t1\tnmod\t_\t_
+3.1\tghost\t_\tX\t_\t_\t_\t_\t_\t_
+
+# alone
+
+1\tJa\t_
+\n"""
+
+
+def test_conllu_reads_words_and_names_broken_lines(tmp_path):
+    first, second = read(written(tmp_path, "a.conllu", CONLLU), "conllu")
+    assert first.line == 1 and second == Unusable(12, "line 12: 3 columns where CoNLL-U has 10")
+    assert first.values["form"] == ["In", "dem", "Haus 1"] and first.values["upos"] == ["ADP", "DET", "NOUN"]
+    assert (first.values["sent_id"], first.values["text"]) == ("s1", "Im Haus")
+
+
+# Arrays, separators, names that stand twice
+
+
+def test_rows_may_be_arrays_where_their_columns_are_named(tmp_path):
+    lines = written(tmp_path, "a.jsonl", '["a", 1]\n["b"]\n')
+    assert read(lines, "jsonl", names=["text", "label"]) == [
+        Row(1, {"text": "a", "label": 1}),
+        Unusable(2, "1 value where `names` has 2"),
+    ]
+    assert read(lines, "jsonl")[0].reason.endswith("an object should stand: give `names` for its values")
+    assert read(written(tmp_path, "a.json", '[["a"]]'), "json", names=["text"]) == [Row(1, {"text": "a"})]
+
+
+def test_a_key_that_stands_twice_is_told(tmp_path):
+    file = written(tmp_path, "a.jsonl", '{"a": 1, "b": 2, "a": 3}\n')
+    assert read(file, "jsonl") == [Unusable(1, "the key 'a' stands more than once")]
+
+
+@pytest.mark.parametrize("first, delimiter", [("text;label", ";"), ('"text";"label"', ";"), ("text\tlabel", "\t")])
+def test_a_csv_without_commas_is_cut_at_what_it_has(tmp_path, first, delimiter):
+    file = written(tmp_path, "a.csv", f"{first}\na, b{delimiter}x\n")
+    assert read(file, "csv") == [Row(2, {"text": "a, b", "label": "x"})]
+
+
+def test_parquet_names_class_labels_and_refuses_a_column_that_stands_twice(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    feature = {"names": ["no", "yes"], "_type": "ClassLabel"}
+    features = {"label": feature, "labels": {"feature": feature, "_type": "Sequence"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pa.table({"label": [1, 0, -1, None], "labels": [[1, 0], [], [1], None]})
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "a.parquet")
+    assert [row.values for row in read(tmp_path / "a.parquet", "parquet")] == [
+        {"label": "yes", "labels": ["yes", "no"]},
+        {"label": "no", "labels": []},
+        {"label": None, "labels": ["yes"]},
+        {"label": None, "labels": None},
+    ]
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "b.parquet")
+    with pytest.raises(RecipeError, match="b.parquet.*the column 'a' stands more than once"):
+        read(tmp_path / "b.parquet", "parquet")
+
+
+def test_arrow_types_of_all_sizes_are_read(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "dictionary": pa.array(["a"]).dictionary_encode(),
+        "large": pa.array(["a"], pa.large_string()),
+        "lists": pa.array([["a"]], pa.large_list(pa.large_string())),
+        "binary": pa.array([b"a"], pa.large_binary()),
+        "nested": pa.array([{"x": [{"y": "a"}]}]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    values = {"dictionary": "a", "large": "a", "lists": ["a"], "binary": b"a", "nested": {"x": [{"y": "a"}]}}
+    assert read(tmp_path / "a.parquet", "parquet") == [Row(1, values)]
+
+
 # Parallel
 
 PAIR = {"source_language": "en", "target_language": "de"}
@@ -421,7 +575,9 @@ def test_both_files_decide_the_rows(tmp_path):
 def test_bytes_that_are_no_utf8_name_their_side(tmp_path):
     file = written(tmp_path, "a.en", "x\n")
     written(tmp_path, "a.de", b"\xff\n")
-    assert read(file, "parallel", **PAIR) == [Unusable(1, "bytes that are no UTF-8 in the target line")]
+    assert read(file, "parallel", **PAIR) == [
+        Unusable(1, "the byte 0xff cannot be decoded (set data.source.encoding, such as cp1252) in the target line")
+    ]
 
 
 @pytest.mark.parametrize("source_lines, target_lines", [(2, 3), (3, 1)])
@@ -462,6 +618,6 @@ def test_text_names_lines_that_cannot_be_used(tmp_path):
     file = written(tmp_path, "a.txt", b"a\n\xff\n\0\n")
     assert read(file, "text") == [
         Row(1, {"text": "a"}),
-        Unusable(2, "bytes that are no UTF-8"),
+        Unusable(2, BYTE),
         Unusable(3, "a NUL character"),
     ]

@@ -54,6 +54,18 @@ def test_targets_stand_at_first_tokens_only(tiny):
     assert encoded.units.tolist() == [2]
 
 
+@pytest.mark.parametrize("tags", [["O", "B-x"], "O B-x", "['O', 'B-x']", '["O", "B-x"]'])
+def test_words_may_be_spelled_as_text(tags):
+    clean = TokenClassification(kind="token_classification").clean({"tokens": "a 3", "tags": tags})
+    assert clean == {"tokens": ["a", "3"], "tags": ["O", "B-x"]}
+
+
+@pytest.mark.parametrize("token", [None, True, ["a"], {"a": 1}])
+def test_a_token_that_is_no_word_makes_the_row_unusable(token):
+    with pytest.raises(ValueError, match="token is .*no text"):
+        TokenClassification(kind="token_classification").clean({"tokens": [token], "tags": ["O"]})
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

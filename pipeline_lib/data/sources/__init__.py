@@ -12,6 +12,7 @@ from pydantic import Field
 
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.data.sources.conll import Conll
+from pipeline_lib.data.sources.conllu import Conllu
 from pipeline_lib.data.sources.csv import Csv, Tsv
 from pipeline_lib.data.sources.huggingface import HuggingFace
 from pipeline_lib.data.sources.json import Json, Jsonl
@@ -21,7 +22,8 @@ from pipeline_lib.data.sources.squad import Squad
 from pipeline_lib.data.sources.text import Text
 
 Source = Annotated[
-    Parquet | Jsonl | Squad | Tsv | Json | Text | Csv | Conll | Parallel | HuggingFace, Field(discriminator="kind")
+    Parquet | Squad | Conllu | Jsonl | Tsv | Json | Text | Csv | Conll | Parallel | HuggingFace,
+    Field(discriminator="kind"),
 ]
 
 __all__ = ["Row", "Source", "Unusable"]

@@ -1,12 +1,11 @@
 """The contract of a data source: which files a split has, and how a file becomes rows."""
 
+import fnmatch
 import glob
-import gzip
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
@@ -32,7 +31,7 @@ Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
 
 
 class FileSource(Section):
-    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain or gzip."""
+    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain, gzip or zstd."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -56,50 +55,59 @@ class FileSource(Section):
     def _expand(self, path: str, field: str) -> list[Path]:
         found = Path(path)
         if is_folder(found):
-            below = (Path(folder, name) for folder, _, names in os.walk(found) for name in names)
-            files = sorted(f for f in below if is_file(f) and self._is_mine(f))
+            files = sorted(file for file in _walk(found) if self._is_mine(file))
         elif is_file(found):
             files = [found]
         else:
-            files = sorted(Path(f) for f in glob.glob(path, recursive=True) if is_file(f))
+            files = sorted(file for file in _glob(path) if is_file(file))
         if not files:
             mend = "Paths are relative to the recipe's folder; check the spelling"
             raise RecipeError(field, path, "no such file", mend)
         return files
 
     def _is_mine(self, file: Path) -> bool:
-        return file.name.removesuffix(".gz").endswith(self.suffixes) and not file.name.startswith(".")
+        return _without_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """The records of one file, in order."""
         raise NotImplementedError
 
 
-def open_text(file: Path) -> IO[str]:
-    """Open plain or gzip UTF-8 text, told apart by its first bytes; bytes that are no UTF-8 become surrogates."""
-    with file.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    opener: Any = gzip.open if zipped else open
-    # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
-    return opener(file, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder: hidden folders are passed over, linked ones followed, and each real folder read once,
+    so that a link to a folder above it ends."""
+    seen = set[str]()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (file for name in names if (file := Path(place, name)).is_file())
 
 
-def text_lines(file: Path) -> Iterator[str]:
-    """The lines of a text file with their ends; a damaged gzip file is a RecipeError that names it."""
-    with open_text(file) as lines:
-        try:
-            yield from lines
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            mend = "Fetch or compress the file again"
-            raise RecipeError("data.source", str(file), f"damaged gzip ({error})", mend) from error
+def _glob(pattern: str) -> Iterator[Path]:
+    """What a pattern matches. Python's own `**` goes round in a circle of links, without end where there are two."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(pattern))
+        return
+    at = parts.index("**")
+    for top in glob.glob(str(Path(*parts[:at]))):
+        for file in _walk(Path(top)):
+            if _matches(file.relative_to(top).parts, parts[at:]):
+                yield file
 
 
-def flaw(text: str) -> str | None:
-    """Why a text is unusable: a NUL, or a surrogate (from `open_text` or a JSON escape); None where it is sound."""
-    if "\0" in text:
-        return "a NUL character"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "bytes that are no UTF-8"
-    return None
+def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    if not pattern:
+        return not names
+    if pattern[0] == "**":
+        return any(_matches(names[begin:], pattern[1:]) for begin in range(len(names) + 1))
+    if not names or names[0].startswith(".") > pattern[0].startswith("."):
+        return False
+    return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _without_compression(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".zst")

@@ -7,12 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.text_file import TextSource, flaw
 
 Line = tuple[int, str]
 
 
-class Conll(FileSource):
+class Conll(TextSource):
     """CoNLL columns."""
 
     suffixes: ClassVar = (".conll", ".iob", ".iob2", ".bio")
@@ -27,7 +28,7 @@ class Conll(FileSource):
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """One row a sentence, each column a list; `line` is that of its first token."""
         sentence: list[Line] = []
-        for number, line in enumerate(text_lines(file), 1):
+        for number, line in enumerate(self.lines(file), 1):
             # A separator may hold a tab. -DOCSTART- is no token: it ends a sentence like a blank line.
             if line.strip() and not line.startswith("-DOCSTART-"):
                 sentence.append((number, line.rstrip("\r\n")))

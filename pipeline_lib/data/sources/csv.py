@@ -8,14 +8,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.text_file import TextSource, flaw
 from pipeline_lib.errors import RecipeError
 
 LONGEST = 2**24  # characters in a field: beyond any text, and a bound on what an unclosed quote can swallow
 Record = tuple[int, list[str]]
 
 
-class _Delimited(FileSource):
+class _Delimited(TextSource):
     names: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Column names, for files without a header line; left out, the first line of each file has them."""
 
@@ -45,12 +46,14 @@ class Csv(_Delimited):
 
     kind: Literal["csv"]
     """Comma-separated values; a value may be quoted, and then hold the delimiter and line ends."""
-    delimiter: str = Field(default=",", pattern=r'^[^"\r\n]$')
-    """The one character between two values."""
+    delimiter: str | None = Field(default=None, pattern=r'^[^"\r\n]$')
+    """The one character between two values; left out, a comma, or what the first line has instead of commas: a
+    semicolon or a tab."""
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
         csv.field_size_limit(LONGEST)
-        reader = csv.reader(text_lines(file), delimiter=self.delimiter, strict=True)
+        delimiter = self.delimiter or _delimiter(next(self.lines(file), ""))
+        reader = csv.reader(self.lines(file), delimiter=delimiter, strict=True)
         fields: list[str] | None = []
         while fields is not None:
             first = reader.line_num + 1
@@ -71,9 +74,20 @@ class Tsv(_Delimited):
     """Tab-separated values, one record a line; quotes are ordinary characters."""
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
-        for number, line in enumerate(text_lines(file), 1):
+        for number, line in enumerate(self.lines(file), 1):
             if values := line.rstrip("\r\n"):
                 yield number, values.split("\t")
+
+
+def _delimiter(line: str) -> str:
+    """What stands between the values of a first line, in which a quoted value may hold any of these."""
+    for delimiter in ",;\t":
+        try:
+            if len(next(csv.reader([line], delimiter=delimiter, strict=True), [])) > 1:
+                return delimiter
+        except csv.Error:
+            continue
+    return ","
 
 
 def _row(record: Record, names: Sequence[str], whose: str) -> Row | Unusable:

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ValidationInfo
 
 from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.class_labels import class_labels, named
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.schema import Reach, Section, inside, is_folder
 
@@ -50,15 +51,16 @@ class HuggingFace(Section):
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """The rows of one Arrow file; `line` is the row's number in it, from 1."""
         import pyarrow as pa
-        from datasets import Features
 
         number = 0
         try:
             with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as stream:
-                features = Features.from_arrow_schema(stream.schema)
+                labels = class_labels(stream.schema)
                 rows = chain.from_iterable(batch.to_pylist() for batch in stream)
                 for number, row in enumerate(rows, 1):
-                    yield Row(number, {key: _named(value, features[key]) for key, value in row.items()})
+                    for name in labels:
+                        row[name] = named(row[name], labels[name])
+                    yield Row(number, row)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             where = f"cannot be read as Arrow after row {number} ({error})"
             raise RecipeError("data.source", str(file), where, "Save or download the data set again") from error
@@ -100,14 +102,3 @@ class HuggingFace(Section):
     def _check(self, split: str, there: list[str]) -> None:
         if (name := getattr(self, split)) not in there:
             raise RecipeError(f"data.source.{split}", name, "no such split", f"There are: {', '.join(there)}")
-
-
-def _named(value: Any, feature: Any) -> Any:
-    """Integer labels as their names, alone or in lists; the -1 of a test set without labels is None."""
-    from datasets import ClassLabel, LargeList, List
-
-    if value is not None and isinstance(feature, ClassLabel):
-        return feature.names[value] if value >= 0 else None
-    if value is not None and isinstance(feature, (List, LargeList)):
-        return [_named(item, feature.feature) for item in value]
-    return value

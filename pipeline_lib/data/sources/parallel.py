@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.text_file import TextSource, flaw
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.schema import is_file
 
@@ -15,7 +16,7 @@ Language = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
 """A part of a file's name; the target file lies beside its source, never in another folder."""
 
 
-class Parallel(FileSource):
+class Parallel(TextSource):
     """Line-aligned files."""
 
     suffixes: ClassVar = ()
@@ -50,9 +51,9 @@ class Parallel(FileSource):
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """One row a line, with `source` and `target`."""
         both = self.parts(file)
-        for number, pair in enumerate(zip_longest(*map(text_lines, both)), 1):
+        for number, pair in enumerate(zip_longest(*map(self.lines, both)), 1):
             if None in pair:
-                counts = " and ".join(f"{one} has {sum(1 for _ in text_lines(one))} lines" for one in both)
+                counts = " and ".join(f"{one} has {sum(1 for _ in self.lines(one))} lines" for one in both)
                 raise RecipeError("data.source", str(file), counts, "Line n of both must belong together")
             yield _row(number, *(line.rstrip("\r\n") for line in pair))
 

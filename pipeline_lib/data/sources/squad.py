@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw
+from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.data.sources.json import load_json
+from pipeline_lib.data.sources.text_file import TextSource, flaw
 from pipeline_lib.errors import RecipeError
 
 
-class Squad(FileSource):
+class Squad(TextSource):
     """SQuAD JSON."""
 
     suffixes: ClassVar = (".json",)
@@ -19,12 +20,12 @@ class Squad(FileSource):
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """One row a question; `line` is the question's number in the file, from 1."""
-        for number, (title, context, question) in enumerate(_questions(file), 1):
+        for number, (title, context, question) in enumerate(_questions(file, self.lines(file)), 1):
             yield _row(number, title, context, question)
 
 
-def _questions(file: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    document = load_json(file)
+def _questions(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    document = load_json(file, lines)
     try:
         for article in document["data"]:
             for paragraph in article["paragraphs"]:

@@ -5,10 +5,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipeline_lib.data.sources.base import FileSource, Row, Unusable, flaw, text_lines
+from pipeline_lib.data.sources.base import Row, Unusable
+from pipeline_lib.data.sources.text_file import TextSource, flaw
 
 
-class Text(FileSource):
+class Text(TextSource):
     """Plain text."""
 
     suffixes: ClassVar = (".txt",)
@@ -28,7 +29,7 @@ class Text(FileSource):
                 yield Row(line, {"text": text})
 
     def _units(self, file: Path) -> Iterator[tuple[int, str]]:
-        lines = enumerate(text_lines(file), 1)
+        lines = enumerate(self.lines(file), 1)
         if self.unit == "line":
             yield from ((number, line.rstrip("\r\n")) for number, line in lines)
         elif self.unit == "file":

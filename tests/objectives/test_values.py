@@ -1,0 +1,112 @@
+"""What a value of a row means: texts, words, names of labels, and what has no meaning.
+
+pytest tests/objectives/test_values.py
+"""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, are_fractions, cleaned
+from pipeline_lib.objectives.values import spelled, text_of
+
+PART = {"type": "text", "text": "hi"}
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("a ", "a "),
+        (5, "5"),
+        (5.0, "5.0"),
+        (Decimal("1.50"), "1.50"),
+        (b"caf\xc3\xa9", "café"),
+        (PART, "hi"),
+        ([PART, PART], "hi hi"),
+        (["a", "b"], "a b"),
+        (np.array(["a", "b"], object), "a b"),
+    ],
+)
+def test_texts(value, text):
+    assert text_of("text", value) == text
+
+
+@pytest.mark.parametrize(
+    "value, reason",
+    [
+        (None, "empty text"),
+        (float("nan"), "empty text"),
+        (" \t", "empty text"),
+        (True, "text is true or false, no text"),
+        ({"a": 1}, "text is an object, no text"),
+        ({"type": "image_url", "text": "x"}, "text is an object, no text"),
+        ([["a"]], "text is a list, no text"),
+        ([1, 2], "text is a list of numbers, no text"),
+        (b"\xff", r"no UTF-8 \(byte 0xff\)"),
+    ],
+)
+def test_what_is_no_text(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        text_of("text", value)
+
+
+@pytest.mark.parametrize(
+    "value, name", [(1, "1"), (1.0, "1"), ("1.0", "1.0"), (1.5, "1.5"), (True, "True"), (" x ", "x"), (b"x", "x")]
+)
+def test_names(value, name):
+    assert cleaned(value, SINGLE, ",") == name
+
+
+@pytest.mark.parametrize("value", ["", "  ", None, float("nan")])
+@pytest.mark.parametrize("problem", [SINGLE, REGRESSION])
+def test_blank_labels_are_none(value, problem):
+    with pytest.raises(ValueError, match="no label"):
+        cleaned(value, problem, ",")
+
+
+@pytest.mark.parametrize(
+    "value, names",
+    [
+        ("b,a", ["a", "b"]),
+        ("", []),
+        (" ", []),
+        ([], []),
+        (["b", "a", "a"], ["a", "b"]),
+        ("['a', 'b']", ["a", "b"]),
+        ('["a", "b"]', ["a", "b"]),
+        ("[sic]", ["[sic]"]),
+        ([3, 5], ["3", "5"]),
+        ([0, 1], ["0", "1"]),
+        ([1, 0, 1], ["0", "2"]),
+        ([0.0, 0.0, 0.0], []),
+        ([False, True], ["1"]),
+        ("[1, 0, 1]", ["0", "2"]),
+    ],
+)
+def test_several_labels(value, names):
+    assert cleaned(value, MULTI, ",") == names
+
+
+def test_two_zeros_and_ones_are_asked_for():
+    for value in ([1, 0], [0, 0], [1, 1]):
+        with pytest.raises(ValueError, match="objective.multi_hot"):
+            cleaned(value, MULTI, ",")
+    assert cleaned([0, 1], MULTI, ",", True) == ["1"]
+    assert cleaned([1, 0], MULTI, ",", False) == ["0", "1"]
+    with pytest.raises(ValueError, match="more than zeros and ones"):
+        cleaned([0, 2], MULTI, ",", True)
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [["a"]], "['a' 'b']"])
+def test_what_is_no_label(value):
+    with pytest.raises(ValueError, match="label"):
+        cleaned(value, MULTI, ",")
+
+
+def test_fractions_are_told_from_classes():
+    assert are_fractions(["3.75", "2"]) and not are_fractions(["1", "2.0"]) and not are_fractions(["1.5", "v2"])
+
+
+def test_rows_are_told_apart_alike_in_all_kinds_of_files():
+    assert [spelled(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "True", "", "", "[1]"]
