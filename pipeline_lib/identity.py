@@ -56,7 +56,7 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
 
 
 def tokenizer_digests(base: Path) -> dict[str, str]:
-    """The tokenizer that encodes the files, and the config that says how many tokens the model reads, by their bytes."""
+    """The tokenizer that encodes the files, and the config that says how much the model reads, by their bytes."""
     return digests(base, (*TOKENIZER, "config.json"))
 
 

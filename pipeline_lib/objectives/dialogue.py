@@ -1,9 +1,9 @@
 """A dialogue's text in the tokenizer's chat template, and where in it the assistant's turns are.
 
-Many templates rewrite earlier turns once another one follows, so the text of the first messages need not be the beginning
-of the whole. Only the whole rendering is ever read, and the turns are located in it: by the template's own generation
-marks where it has them, otherwise by marker characters around the answers in a second rendering, which must be the same
-text once the markers are taken out.
+Many templates rewrite earlier turns once another one follows, so the text of the first messages need not be the
+beginning of the whole. Only the whole rendering is ever read, and the turns are located in it: by the template's own
+generation marks where it has them, otherwise by marker characters around the answers in a second rendering, which
+must be the same text once the markers are taken out.
 """
 
 import re
@@ -111,8 +111,9 @@ def _marked_by_template(
     template = tokenizer.get_chat_template(tools=tools)
     if not GENERATION.search(template):
         return None
+    names: Any = tokenizer.special_tokens_map
     made: Any = render_jinja_template(
-        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **tokenizer.special_tokens_map
+        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **names
     )
     (again,), (spans,) = made
     answers = _answers(messages)
@@ -146,9 +147,9 @@ def _found_by_markers(
                 if closed is None:
                     raise _Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
                 start = _start(tokenizer, messages[:index], tools, text, (before, opened, closed))
-                if start is None and opened is None:
+                start = opened if start is None else start
+                if start is None:
                     raise _Unclear("the chat template's text does not show where an answer begins")
-                start = opened if start is None else start  # type: ignore[assignment]
                 end = _end(tokenizer, messages[: index + 1], tools, text, closed)
                 turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
             return _with_spaces(text, turns)
@@ -250,10 +251,9 @@ def _end(tokenizer: "PreTrainedTokenizerBase", upto: list[dict[str, Any]], tools
 
 def _usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
     """What ends the last answer of a dialogue; empty where nothing does, or the template refuses the plainest one."""
-    rendered = _or_none(
-        tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": "\U000f0000"}], None
-    )
-    _, found, end = (rendered or "").partition("\U000f0000")
+    answer = chr(FIRST_MARKER)
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    end = (_or_none(tokenizer, messages, None) or "").partition(answer)[2]
     mark = _first(tokenizer, end, 0)
     return end[:mark].strip() if mark else end.strip()
 

@@ -1,6 +1,7 @@
 """Dialogues to token ids that fit the model: which are learned, and which turns are left out of a long dialogue."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.base import limit_of
@@ -115,12 +116,10 @@ def _with_offsets(
         inner.no_truncation()
         found = inner.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
-    bounds = sorted({0, *cuts, len(text)})
-    parts = [(start, end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = list(pairwise(sorted({0, *cuts, len(text)})))
     ids, offsets = [], []
-    for (start, end), part in zip(
-        parts, token_ids(tokenizer, [text[a:b] for a, b in parts], special=False)[0], strict=True
-    ):
+    found = token_ids(tokenizer, [text[start:end] for start, end in parts], special=False)[0]
+    for (start, end), part in zip(parts, found, strict=True):
         ids += part
         offsets += [(start, end)] * len(part)
     return ids, offsets

@@ -147,3 +147,10 @@ def test_dialogues_are_read_in_all_common_formats(messages):
 )
 def test_prompts_and_completions_are_texts_or_messages(row):
     assert OBJECTIVE.clean(row) == {"messages": CHAT}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_long_prompts_leave_room_for_the_answer(trained, family):
+    long = [row | {"prompt": f"{row['prompt']} " * 60} for row in rows()]
+    outcome, _ = trained(long, family, {"kind": "causal_lm"}, training={"epochs": 1})  # 64 positions, 128 to write
+    assert len(pq.read_table(outcome.scores.folder / "predictions.parquet")) > 0

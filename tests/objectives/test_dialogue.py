@@ -71,13 +71,11 @@ def test_thoughts_of_the_last_answer_are_learned_and_not_compared(family, inline
     tokenizer = byte_tokenizer(TEMPLATES[family])
     text, runs, expected = encoded(tokenizer, messages)
     assert text == tokenizer.apply_chat_template(messages, tokenize=False)
-    assert (
-        runs[-1]
-        == {
-            "qwen3-thinking": "<think>\nhm\n</think>\n\nblue<|im_end|>",
-            "gpt-oss": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>blue<|return|>",
-        }[family]
-    )
+    written = {
+        "qwen3-thinking": "<think>\nhm\n</think>\n\nblue<|im_end|>",
+        "gpt-oss": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>blue<|return|>",
+    }
+    assert runs[-1] == written[family]
     assert expected == "blue"
 
 
