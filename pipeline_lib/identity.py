@@ -41,7 +41,8 @@ def base_step(folder: Path) -> Step:
 def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step:
     """One source file, read, checked and encoded; neither its name nor its date counts.
 
-    `tokenizer` holds the digests of the base's tokenizer files: the same for all files, and large ones take time.
+    `tokenizer` holds the digests of the base's tokenizer files and config: the same for all files,
+    and large ones take time.
     """
     source, objective = recipe.data.source, recipe.objective
     parts = {
@@ -55,8 +56,8 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
 
 
 def tokenizer_digests(base: Path) -> dict[str, str]:
-    """The tokenizer that encodes the files, by its bytes."""
-    return digests(base, TOKENIZER)
+    """The tokenizer that encodes the files, and the config that says how much the model reads, by their bytes."""
+    return digests(base, (*TOKENIZER, "config.json"))
 
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:

@@ -62,8 +62,8 @@ class Columns(Section):
     answer: str = "answer"
     """The answer to learn (causal_lm)."""
     messages: str | None = None
-    """Whole dialogues, as lists of `role` and `content` or of `from` and `value`, or as JSON (causal_lm); takes the place
-    of prompt, input and answer."""
+    """Whole dialogues, as lists of `role` and `content` or of `from` and `value`, or as JSON (causal_lm); takes the
+    place of prompt, input and answer."""
     tools: str | None = None
     """The tools that a dialogue may call, as a list or as JSON (causal_lm)."""
 

@@ -11,7 +11,7 @@ from pipeline_lib.data.pool import one_by_one, side_by_side
 from pipeline_lib.data.shards import write_shard
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import load_tokenizer, locate
+from pipeline_lib.models.base import load_config, load_tokenizer, locate
 from pipeline_lib.models.build import copy_base
 from pipeline_lib.plan.explain import differences
 from pipeline_lib.progress import bar
@@ -100,7 +100,8 @@ def shard(recipe: Recipe, store: Store, base: Path, each: Encoding, by: str) -> 
     """The sound shard of one file."""
 
     def make(folder: Path) -> None:
-        write_shard(recipe.data, recipe.objective, load_tokenizer(base), each.file, folder)
+        vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
+        write_shard(recipe.data, recipe.objective, load_tokenizer(base), each.file, folder, vocabulary)
 
     return store.ensure(each.step, make, by)
 

@@ -56,9 +56,17 @@ def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str
 
 
 def write_shard(
-    data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, folder: Path
+    data: Data,
+    objective: "Objective",
+    tokenizer: "PreTrainedTokenizerBase",
+    file: Path,
+    folder: Path,
+    vocabulary: int | None = None,
 ) -> None:
-    """Encode one file, 2,048 rows at a time, so that memory stays flat."""
+    """Encode one file, 2,048 rows at a time, so that memory stays flat.
+
+    Raises RecipeError for a token beyond the `vocabulary` tokens that the base has embeddings for.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,7 +75,9 @@ def write_shard(
     with pq.ParquetWriter(folder / ROWS, schema, compression="zstd") as writer:
         rows = _clean_rows(data, objective, tokenizer, file, unusable)
         while batch := list(islice(rows, BATCH)):
-            writer.write_table(_encode(batch, objective, tokenizer, schema))
+            table = _encode(batch, objective, tokenizer, schema)
+            _refuse_unembedded(table, tokenizer, vocabulary)
+            writer.write_table(table)
     bad = pa.table(
         {"line": [u.line for u in unusable], "reason": [u.reason for u in unusable]},
         schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]),
@@ -107,3 +117,20 @@ def _encode(
     columns = objective.encode(tokenizer, batch)
     columns |= {name: [row.get(name) for row in batch] for name in schema.names if name not in columns}
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None) -> None:
+    """Raise RecipeError where a row has a token that the base has no embedding for: indexing it would end training."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in sorted({"input_ids", "target_ids"} & set(table.column_names)):
+        ids = pc.list_flatten(table[name])
+        if pa.types.is_list(ids.type):  # a row of several windows
+            ids = pc.list_flatten(ids)
+        largest = pc.max(ids).as_py()
+        if vocabulary is not None and largest is not None and largest >= vocabulary:
+            token = tokenizer.convert_ids_to_tokens(largest)
+            problem = f"has embeddings for {vocabulary:,} tokens, and its tokenizer has {len(tokenizer):,}"
+            hint = "Call model.resize_token_embeddings(len(tokenizer)), save model and tokenizer, and name that folder"
+            raise RecipeError("model.base", tokenizer.name_or_path, f"{problem}: {token!r} is in the data", hint)

@@ -6,10 +6,14 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export import lineage
 from pipeline_lib.models.build import TRAINED
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
@@ -25,7 +29,7 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
     aside = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)
-        write_plain(found.model, found.base, aside)
+        write_plain(found.model, found.base, aside, _test_rows(found))
         write_card(found, aside)
         if out.exists():  # and empty
             out.rmdir()
@@ -49,6 +53,19 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         problem = "holds what differs from its base alone, and the base is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
     return found
+
+
+def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
+    """The encoded test rows, where they are in the model's store."""
+    from pipeline_lib.data.dataset import read_split
+
+    if found.prepared is None:
+        return None
+    try:
+        rows = read_split(found.prepared, found.prepared.parents[1] / "shard", "test")
+    except OSError:  # a shard that was cleaned away
+        return None
+    return rows if len(rows) and "input_ids" in rows.column_names else None
 
 
 def _refuse_taken(out: Path) -> None:

@@ -164,7 +164,7 @@ def load_config(folder: Path | str) -> "PreTrainedConfig":
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, with a token to pad with, and the model's positions as its limit if it names more.
+    """The tokenizer of a local folder, with a token to pad with, and no limit beyond the model's positions.
 
     Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
     """

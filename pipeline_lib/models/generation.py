@@ -35,7 +35,7 @@ def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, 
     texts = []
     for row in out[:, begun:].tolist():
         until = next((place for place, token in enumerate(row) if token in ends), len(row))
-        texts.append(tokenizer.decode(row[:until], skip_special_tokens=False))
+        texts.append(str(tokenizer.decode(row[:until], skip_special_tokens=False)))
     return texts
 
 

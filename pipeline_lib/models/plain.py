@@ -8,42 +8,67 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import LOCAL, TOKENIZER, digests
+from pipeline_lib.models.base import LOCAL, TOKENIZER, digests, load_tokenizer
 from pipeline_lib.models.build import load_trained, read_card
 from pipeline_lib.models.head_precision import head_modules
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import Place, StrategySection
 
 if TYPE_CHECKING:
+    import pyarrow
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PROVED = 8
+"""Test rows on which an export is proved."""
+SAMPLE = "The quick brown fox jumps over the lazy dog, 42 times."
 
 
-def write_plain(folder: Path, base: Path | None, out: Path) -> None:
+def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table | None" = None) -> None:
     """Write config, weights and tokenizer of the trained model in `folder`; `base` where it needs one.
 
+    `rows` are encoded ones, on which the outputs of model and export are compared; without any it is one text of ours.
     Raises RecipeError where a strategy cannot be folded into the weights that the architecture has.
     """
     model, card = load_trained(folder, base), read_card(folder)
-    expected = _computed(model)
+    inputs = _inputs(load_tokenizer(folder), rows)
+    expected = _computed(model, inputs)
     _unwrap(model)
     _refuse_leftovers(model, card["strategies"])
     if scale := card["target_scale"]:
-        expected = expected * scale.deviation + scale.mean
+        expected = [each * scale.deviation + scale.mean for each in expected]
         _answer_in_unit(model, scale)
     model.save_pretrained(out)
     _write_config(folder, out)
     for name in digests(folder, TOKENIZER):
         shutil.copyfile(folder / name, out / name)
-    _prove(model, expected, out)
+    _prove(model, inputs, expected, out)
 
 
-def _computed(model: "PreTrainedModel") -> "Tensor":
-    """What a model makes of a few tokens that every vocabulary has."""
+def _inputs(tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None") -> "list[Tensor]":
+    """Token ids of the first rows, one by one: a batch would need padding, which not every head can read."""
     import torch
 
-    with torch.no_grad():
-        return model(**model.dummy_inputs, return_dict=False)[0]
+    known = [] if rows is None else rows["input_ids"].slice(0, PROVED).to_pylist()
+    first = [ids[0] if ids and isinstance(ids[0], list) else ids for ids in known]  # of several windows the first
+    return [torch.tensor([ids]) for ids in first if ids] or [tokenizer(SAMPLE, return_tensors="pt")["input_ids"]]
+
+
+def _computed(model: "PreTrainedModel", inputs: "list[Tensor]") -> "list[Tensor]":
+    """What a model makes of each input: its first output. A decoder that wants a text of its own reads the same."""
+    import torch
+
+    outputs = []
+    for ids in inputs:
+        more = {"decoder_input_ids": ids} if _wants_decoder_text(model) else {}
+        with torch.no_grad():
+            outputs.append(model(input_ids=ids.to(model.device), **more, return_dict=False)[0])
+    return outputs
+
+
+def _wants_decoder_text(model: "PreTrainedModel") -> bool:
+    """Whether the model writes: classifiers of the same families make their decoder's text themselves."""
+    return bool(model.config.is_encoder_decoder and model.can_generate())
 
 
 def _unwrap(model: "PreTrainedModel") -> None:
@@ -100,7 +125,7 @@ def _write_config(folder: Path, out: Path) -> None:
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _prove(model: "PreTrainedModel", expected: "Tensor", out: Path) -> None:
+def _prove(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Tensor]", out: Path) -> None:
     """Read the folder back as anyone will, and compare tensors and outputs: no lost tie or name may go out."""
     import torch
 
@@ -111,5 +136,5 @@ def _prove(model: "PreTrainedModel", expected: "Tensor", out: Path) -> None:
     wrong += [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]
     if wrong:
         raise RuntimeError(f"the export does not hold the trained model's {', '.join(sorted(map(str, wrong))[:5])}")
-    size = float(expected.abs().max().clamp(min=1))  # of numbers in the data's unit
-    torch.testing.assert_close(_computed(again.eval()), expected, atol=1e-4 * size, rtol=1e-3)
+    size = max(1.0, *(float(each.abs().max()) for each in expected))  # of numbers in the data's unit
+    torch.testing.assert_close(_computed(again.eval(), inputs), expected, atol=1e-4 * size, rtol=1e-3)

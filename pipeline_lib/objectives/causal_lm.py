@@ -147,7 +147,7 @@ class CausalLM(ObjectiveSection):
         batch: "dict[str, Tensor]",
         targets: "Tensor",
     ) -> list[str]:
-        """The likeliest continuation up to the end of the turn, without what the chat template puts around an answer."""
+        """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
         from pipeline_lib.models.generation import continuations, left_padded
         from pipeline_lib.models.limits import position_limit
         from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame

@@ -1,9 +1,9 @@
 """A dialogue's text in the tokenizer's chat template, and where in it the assistant's turns are.
 
-Many templates rewrite earlier turns once another one follows, so the text of the first messages need not be the beginning
-of the whole. Only the whole rendering is ever read, and the turns are located in it: by the template's own generation
-marks where it has them, otherwise by marker characters around the answers in a second rendering, which must be the same
-text once the markers are taken out.
+Many templates rewrite earlier turns once another one follows, so the text of the first messages need not be the
+beginning of the whole. Only the whole rendering is ever read, and the turns are located in it: by the template's own
+generation marks where it has them, otherwise by marker characters around the answers in a second rendering, which
+must be the same text once the markers are taken out.
 """
 
 import re
@@ -111,8 +111,9 @@ def _marked_by_template(
     template = tokenizer.get_chat_template(tools=tools)
     if not GENERATION.search(template):
         return None
+    names: Any = tokenizer.special_tokens_map
     made: Any = render_jinja_template(
-        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **tokenizer.special_tokens_map
+        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **names
     )
     (again,), (spans,) = made
     answers = _answers(messages)
@@ -146,9 +147,12 @@ def _found_by_markers(
                 if closed is None:
                     raise _Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
                 start = _start(tokenizer, messages[:index], tools, text, (before, opened, closed))
+                start = opened if start is None else start
+                if start is None:
+                    raise _Unclear("the chat template's text does not show where an answer begins")
                 end = _end(tokenizer, messages[: index + 1], tools, text, closed)
                 turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
-            return turns
+            return _with_spaces(text, turns)
         except ValueError as error:
             problem = error if isinstance(error, _Unclear) else problem
     raise problem
@@ -197,8 +201,8 @@ def _start(
     tools: Any,
     text: str,
     places: tuple[int, int | None, int],
-) -> int:
-    """Where the model begins to write: after the generation prompt, otherwise where the content begins.
+) -> int | None:
+    """Where the model begins to write: after the generation prompt; None where that is not to be seen.
 
     `places` are the end of the previous turn and the two markers'.
     """
@@ -212,14 +216,24 @@ def _start(
             return len(asked)
     elif added.strip() and (at := text.rfind(added, earliest, content)) >= 0:
         return at + len(added)
-    if opened is None:
-        raise _Unclear("the chat template's text does not show where an answer begins")
-    return opened
+    return None
 
 
-def _end(
-    tokenizer: "PreTrainedTokenizerBase", upto: list[dict[str, Any]], tools: Any, text: str, closed: int
-) -> int:
+def _with_spaces(text: str, turns: list[Turn]) -> list[Turn]:
+    """Turns that begin with their content also get the space that the model has to write before it in other turns."""
+    leads = {text[turn.start : turn.content] for turn in turns} - {""}
+    lead = leads.pop() if len(leads) == 1 else ""
+    if not lead or lead.strip():
+        return turns
+    return [
+        turn._replace(start=turn.start - len(lead))
+        if turn.start == turn.content and text.endswith(lead, 0, turn.start)
+        else turn
+        for turn in turns
+    ]
+
+
+def _end(tokenizer: "PreTrainedTokenizerBase", upto: list[dict[str, Any]], tools: Any, text: str, closed: int) -> int:
     """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
     alone = (_or_none(tokenizer, upto, tools, False) or "").rstrip()
     whole = len(alone) if closed <= len(alone) and text.startswith(alone) else None
@@ -237,8 +251,9 @@ def _end(
 
 def _usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
     """What ends the last answer of a dialogue; empty where nothing does, or the template refuses the plainest one."""
-    rendered = _or_none(tokenizer, [{"role": "user", "content": "?"}, {"role": "assistant", "content": "\U000f0000"}], None)
-    _, found, end = (rendered or "").partition("\U000f0000")
+    answer = chr(FIRST_MARKER)
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+    end = (_or_none(tokenizer, messages, None) or "").partition(answer)[2]
     mark = _first(tokenizer, end, 0)
     return end[:mark].strip() if mark else end.strip()
 

@@ -1,6 +1,7 @@
 """Dialogues to token ids that fit the model: which are learned, and which turns are left out of a long dialogue."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.base import limit_of
@@ -73,7 +74,9 @@ class Fitting(NamedTuple):
         positions = tokenizer.model_max_length
         return cls(whole, max(1, min(whole, positions - min(max_answer, positions // 2))))
 
-    def fit(self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool]]:
+    def fit(
+        self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
+    ) -> tuple[list[int], list[bool]]:
         """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left."""
         shorter: Rendered | None = whole
         while shorter:
@@ -88,9 +91,7 @@ class Fitting(NamedTuple):
         return [ids[place] for place in places], [learned[place] for place in places]
 
 
-def _ids(
-    tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
-) -> tuple[list[int], list[bool], int]:
+def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool], int]:
     """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
     text, turns = whole.dialogue
     learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]
@@ -115,10 +116,10 @@ def _with_offsets(
         inner.no_truncation()
         found = inner.encode(text, add_special_tokens=False)
         return found.ids, found.offsets
-    bounds = sorted({0, *cuts, len(text)})
-    parts = [(start, end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    parts = list(pairwise(sorted({0, *cuts, len(text)})))
     ids, offsets = [], []
-    for (start, end), part in zip(parts, token_ids(tokenizer, [text[a:b] for a, b in parts], special=False)[0], strict=True):
+    found = token_ids(tokenizer, [text[start:end] for start, end in parts], special=False)[0]
+    for (start, end), part in zip(parts, found, strict=True):
         ids += part
         offsets += [(start, end)] * len(part)
     return ids, offsets

@@ -91,10 +91,15 @@ class LanguageModeling(ObjectiveSection):
 
         from pipeline_lib.models.base import load_tokenizer
         from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.limits import position_limit
 
         names = {"causal": "CausalLM", "masked": "MaskedLM", "span_corruption": "Seq2SeqLM"}
         model: Any
         model, head = pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
+        positions = position_limit(model.config)
+        if positions is not None and self.block_size > positions:
+            problem = f"is more than the {positions} tokens that the base reads"
+            raise RecipeError("objective.block_size", self.block_size, problem, f"Set it to {positions} or less")
         if self.modeling != "causal":
             model.gap_marks = self._marks(load_tokenizer(Path(base)))
         return model, head

@@ -1,4 +1,4 @@
-"""Dialogues as people store them, as one kind of list: OpenAI's messages, ShareGPT's conversations, prompt and answer."""
+"""Dialogues as people store them, as one kind of list: OpenAI's messages, ShareGPT, prompt and answer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def dialogue(value: Any) -> list[Message]:
 
 
 def exchange(row: Mapping[str, Any]) -> list[Message]:
-    """A row of `prompt`, `input` and `answer`, as texts or lists of messages; without an answer it is yet to be given."""
+    """A row of `prompt`, `input` and `answer`, as texts or lists of messages; the answer may be missing."""
     asked, answer = row.get("prompt"), row.get("answer")
     if _is_messages(asked):
         messages = dialogue(asked)
@@ -47,7 +47,7 @@ def exchange(row: Mapping[str, Any]) -> list[Message]:
 
 
 def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
-    """Without what follows the last answer that is learned: nothing there is learned, and it is not the answer's prompt.
+    """Without what follows the last answer that is learned.
 
     Raises ValueError where no answer is learned.
     """

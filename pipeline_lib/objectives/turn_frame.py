@@ -19,7 +19,7 @@ TAG = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*$")
 
 
 class TurnFrame(NamedTuple):
-    """The texts that end a turn, and the tag that ends what the template writes before an answer, such as `</think>`."""
+    """The texts that end a turn, and the tag that ends what the template puts before one, such as `</think>`."""
 
     ends: frozenset[str]
     last_tag: str

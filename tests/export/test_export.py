@@ -174,3 +174,11 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     for words in ("lora (", "rank 2", "weight_decay (value 0.01)", "| learning rate | 0.005 |", "| epochs | 2 |"):
         assert words in text
     assert str(made.out.parent) not in text
+
+
+def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran):
+    made = ran([LORA], "t5")
+    rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
+    told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
+    assert [answer[0] for answer in told["answers"]] == [row["prediction"] for row in rows]
+    assert told["class"] == "T5ForSequenceClassification"

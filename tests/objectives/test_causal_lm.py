@@ -1,5 +1,7 @@
 """Instructions and dialogues: the loss on answers alone, chat templates, what is written. `pytest tests/objectives`."""
 
+import json
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -73,7 +75,9 @@ def test_a_long_dialogue_loses_its_beginning(tiny):
     ("messages", "reason"),
     [
         ([], "no messages"),
-        ([{"role": "user", "content": "x"}], "last message is not the assistant's"),
+        ([{"role": "user", "content": "x"}], "no message of the assistant is learned"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], "type 'image_url'"),
+        ("not JSON", "no messages"),
         ([{"role": "assistant"}], "lacks role or content"),
     ],
 )
@@ -112,3 +116,41 @@ def test_perplexity_is_of_the_answers_tokens_alone(tiny):
         expected = model(input_ids=ids, labels=targets).loss  # transformers' own shift
     assert tokens == (np.array(columns["target_ids"]) != IGNORED).sum()
     assert nll / tokens == pytest.approx(expected.item(), rel=1e-5)
+
+
+CHAT = [{"role": "user", "content": "what"}, {"role": "assistant", "content": "a fine day"}]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        json.dumps(CHAT),
+        {"messages": CHAT},
+        [{"from": "human", "value": "what"}, {"from": "gpt", "value": "a fine day"}],
+        [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in CHAT],
+        [*CHAT, {"role": "user", "content": "and now"}],
+        [{**m, "tool_calls": None, "weight": None} for m in CHAT],  # as Parquet files have them
+    ],
+)
+def test_dialogues_are_read_in_all_common_formats(messages):
+    assert OBJECTIVE.clean({"messages": messages}) == {"messages": CHAT}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "what", "answer": "a fine day"},
+        {"prompt": CHAT[:1], "answer": CHAT[1:]},
+        {"prompt": CHAT[:1], "answer": "a fine day"},
+        {"prompt": "what", "input": None, "answer": CHAT[1:]},
+    ],
+)
+def test_prompts_and_completions_are_texts_or_messages(row):
+    assert OBJECTIVE.clean(row) == {"messages": CHAT}
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_long_prompts_leave_room_for_the_answer(trained, family):
+    long = [row | {"prompt": f"{row['prompt']} " * 60} for row in rows()]
+    outcome, _ = trained(long, family, {"kind": "causal_lm"}, training={"epochs": 1})  # 64 positions, 128 to write
+    assert len(pq.read_table(outcome.scores.folder / "predictions.parquet")) > 0
