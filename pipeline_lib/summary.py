@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline_lib.console import wide
-from pipeline_lib.evaluation.tables import number
+from pipeline_lib.evaluation.tables import COLLAPSED_HINT, number
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
@@ -19,6 +19,8 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     """Print the scores with what they mean, where everything is, and the next command to try."""
     console = Console()
     wide().print(_scores(outcome))
+    if collapsed := json.loads((outcome.scores.folder / "metrics.json").read_text(encoding="utf-8")).get("collapsed"):
+        console.print(f"The model has collapsed: {collapsed}. {COLLAPSED_HINT}", soft_wrap=True, markup=False)
     uri = masked(tracking_uri(recipe.execution))
     precision = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))["precision"]
     lines = {

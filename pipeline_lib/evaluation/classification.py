@@ -7,7 +7,7 @@ Where no class is left, and where there are no rows, a metric is nan.
 """
 
 from collections.abc import Callable, Sequence
-from math import nan, sqrt
+from math import inf, nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ def _mean(values: np.ndarray) -> float:
 
 def _macro(measure: Measure) -> Callable[[Outcome], float]:
     """The metric that averages a measure over the classes that are there, each counting the same."""
-    return lambda outcome: outcome.tally.mean(measure)
+    return lambda outcome: outcome.tally.mean(measure, None if outcome.whole is None else outcome.whole.tally)
 
 
 def _micro(measure: Measure) -> Callable[[Outcome], float]:
@@ -78,31 +78,46 @@ def hamming_loss(outcome: Outcome) -> float:
 
 
 _SHARED = {
-    "macro_f1": Metric(_macro("f1"), True, "balance of precision and recall, each label counting the same"),
-    "micro_f1": Metric(_micro("f1"), True, "balance of precision and recall over all decisions together"),
-    "macro_precision": Metric(_macro("precision"), True, "share of guesses that are right, averaged over labels"),
-    "macro_recall": Metric(_macro("recall"), True, "share of each label's rows that are found, averaged over labels"),
+    "macro_f1": Metric(
+        _macro("f1"), True, "balance of precision and recall, each label counting the same", bounds=(0, 1)
+    ),
+    "micro_f1": Metric(
+        _micro("f1"), True, "balance of precision and recall over all decisions together", bounds=(0, 1)
+    ),
+    "macro_precision": Metric(
+        _macro("precision"), True, "share of guesses that are right, averaged over labels", bounds=(0, 1)
+    ),
+    "macro_recall": Metric(
+        _macro("recall"), True, "share of each label's rows that are found, averaged over labels", bounds=(0, 1)
+    ),
     "expected_calibration_error": Metric(
-        expected_calibration_error, False, "how far the model's certainty is from how often it is right"
+        expected_calibration_error, False, "how far the model's certainty is from how often it is right", bounds=(0, 1)
     ),
 }
 
 SINGLE_LABEL: dict[str, Metric] = {
-    "accuracy": Metric(accuracy, True, "share of rows whose label is right"),
+    "accuracy": Metric(accuracy, True, "share of rows whose label is right", bounds=(0, 1)),
     **_SHARED,
-    "weighted_f1": Metric(_weighted_f1, True, "balance of precision and recall, labels counting by their rows"),
-    "matthews_correlation": Metric(
-        matthews_correlation, True, "correlation of guess and gold label: 1 perfect, 0 no better than chance"
+    "weighted_f1": Metric(
+        _weighted_f1, True, "balance of precision and recall, labels counting by their rows", bounds=(0, 1)
     ),
-    "log_loss": Metric(log_loss, False, "surprise at the right label, in nats: 0 where it was always certain"),
+    "matthews_correlation": Metric(
+        matthews_correlation,
+        True,
+        "correlation of guess and gold label: 1 perfect, 0 no better than chance",
+        bounds=(-1, 1),
+    ),
+    "log_loss": Metric(
+        log_loss, False, "surprise at the right label, in nats: 0 where it was always certain", bounds=(0, inf)
+    ),
 }
 
 MULTI_LABEL: dict[str, Metric] = {
-    "subset_accuracy": Metric(accuracy, True, "share of rows whose labels are all right"),
+    "subset_accuracy": Metric(accuracy, True, "share of rows whose labels are all right", bounds=(0, 1)),
     **_SHARED,
-    "micro_precision": Metric(_micro("precision"), True, "share of all labels given that are right"),
-    "micro_recall": Metric(_micro("recall"), True, "share of all gold labels that are found"),
-    "hamming_loss": Metric(hamming_loss, False, "share of yes-or-no label decisions that are wrong"),
+    "micro_precision": Metric(_micro("precision"), True, "share of all labels given that are right", bounds=(0, 1)),
+    "micro_recall": Metric(_micro("recall"), True, "share of all gold labels that are found", bounds=(0, 1)),
+    "hamming_loss": Metric(hamming_loss, False, "share of yes-or-no label decisions that are wrong", bounds=(0, 1)),
 }
 
 

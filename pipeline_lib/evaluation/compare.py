@@ -61,7 +61,7 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
         picked = random.integers(0, rows, size=rows)
         for place, side in enumerate(sides):
             lucky = random.integers(0, len(side), size=len(side)) if len(side) > 1 else [0]
-            draws[index, place] = _means([side[which].take(picked) for which in lucky], metrics)
+            draws[index, place] = _means([side[which].resample(picked) for which in lucky], metrics)
     return Drawn(np.array([_means(side, metrics) for side in sides]), draws)
 
 

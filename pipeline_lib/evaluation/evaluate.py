@@ -1,7 +1,5 @@
 """The step `evaluate`: predictions of the test rows, scores with intervals, baselines, figures and the report."""
 
-import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.data.origins import with_files
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.collapse import collapse_of
 from pipeline_lib.evaluation.examples import examples
 from pipeline_lib.evaluation.figures import error_by_length, learning_curves
 from pipeline_lib.evaluation.intervals import bootstrap
@@ -24,6 +23,8 @@ from pipeline_lib.evaluation.slices import row_lengths, sliced
 from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.strict_json import finite, strict_json
+from pipeline_lib.training.validation import watched
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +44,8 @@ def write_evaluation(
 ) -> None:
     """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
 
-    Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet. `columns`
+    Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet, unless the
+    model has collapsed: its doubts say nothing of the labels. `columns`
     holds each test row's value of the columns that slices name, `findings` what the checks have found.
     """
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
@@ -55,18 +57,21 @@ def write_evaluation(
     write_outcome(outcome, split, objective.hidden, folder)
     lengths = row_lengths(split.encoded, len(split.rows)) if objective.by_row else np.array([])
     figures = objective.figures(outcome, split.labels)
-    if errors := objective.errors(outcome):
+    errors = objective.errors(outcome)
+    answers = predictions["prediction"].to_pylist() if "prediction" in predictions.column_names else []
+    collapsed = collapse_of(outcome, answers, errors.error if errors else None)
+    if errors:
         pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
         figures["error_by_length"] = error_by_length(lengths, errors)
-    if isinstance(outcome, Outcome) and outcome.one_label:
+    if isinstance(outcome, Outcome) and outcome.one_label and not collapsed:
         known = {"test": (split, outcome)} | _validated(objective, prepared, shards, answerer)
         pq.write_table(suspect_rows(prepared, known), folder / "suspects.parquet")
     _write_figures(recipe, figures, finetuned, folder / "figures")
     baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
     parts = sliced(recipe.evaluation.slices, lengths, columns)
     scores = _scores(recipe, outcome, split.labels, parts, baselines) | {"checks": findings}
-    told = json.dumps(scores, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "metrics.json").write_text(told, encoding="utf-8")
+    scores["collapsed"] = collapsed
+    (folder / "metrics.json").write_text(strict_json(scores, indent=1, ensure_ascii=False), encoding="utf-8")
     write_report(recipe, scores, prepared, finetuned, folder)
 
 
@@ -87,7 +92,7 @@ def _scores(
             {"name": name, "rows": len(rows), "metrics": _score(recipe, outcome.take(rows), metrics)}
             for name, rows in slices.items()
         ],
-        "per_class": _plain(recipe.objective.per_class(outcome, labels)),
+        "per_class": finite(recipe.objective.per_class(outcome, labels)),
         "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
     }
 
@@ -103,16 +108,7 @@ def _score(recipe: Recipe, outcome: Outcome | Sums, metrics: Mapping[str, Metric
 
 
 def _described(score: "Score", metric: Metric) -> dict[str, Any]:
-    return _plain(score._asdict()) | {"meaning": metric.meaning, "higher_is_better": metric.higher_is_better}
-
-
-def _plain(value: Any) -> Any:
-    """nan as null: JSON has no nan."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite(score._asdict()) | {"meaning": metric.meaning, "higher_is_better": metric.higher_is_better}
 
 
 def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, list[Any]]) -> pa.Table:
@@ -153,7 +149,7 @@ def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path
 
     folder.mkdir()
     history = pd.read_parquet(finetuned / "history.parquet")
-    watched = ["loss", "learning_rate", recipe.objective.main_metric]
-    curves = learning_curves(history[history["metric"].isin(watched)])
+    shown = ["loss", "learning_rate", watched(recipe)[0]]  # the metric that picks the checkpoint
+    curves = learning_curves(history[history["metric"].isin(shown)])
     for name, figure in {"learning_curves": curves, **figures}.items():
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})

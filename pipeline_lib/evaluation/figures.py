@@ -15,7 +15,10 @@ import numpy as np
 from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL, calibration, expected_calibration_error
 from pipeline_lib.evaluation.errors import Errors
 from pipeline_lib.evaluation.outcome import BINS, Outcome
+from pipeline_lib.evaluation.perplexity import LIKELIHOOD
+from pipeline_lib.evaluation.reading import READING
 from pipeline_lib.evaluation.regression import REGRESSION, pearson, rmse
+from pipeline_lib.evaluation.spans import SPANS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,5 +172,6 @@ def _curves(axes: Axes, history: DataFrame, metric: str) -> None:
         axes.set_title(f"{metric}: best {best['value']:.4g} on validation\n({where})")
 
 
-_HIGHER = {name: metric.higher_is_better for name, metric in (SINGLE_LABEL | MULTI_LABEL | REGRESSION).items()}
+_TABLES = SINGLE_LABEL | MULTI_LABEL | REGRESSION | SPANS | READING | LIKELIHOOD
+_HIGHER = {name: metric.higher_is_better for name, metric in _TABLES.items()}
 _HIGHER["loss"] = False

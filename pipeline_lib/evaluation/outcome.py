@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ class Outcome:
     gold: np.ndarray
     guess: np.ndarray
     probabilities: np.ndarray | None = None
+    whole: Outcome | None = None
+    """What this is a resample of: its classes are those of the test set, whichever the resample happens to hold."""
 
     def __post_init__(self):
         known = (part for part in (self.gold, self.guess, self.probabilities) if part is not None)
@@ -42,13 +44,17 @@ class Outcome:
     def __len__(self) -> int:
         return len(self.gold)
 
-    def take(self, rows: np.ndarray) -> Outcome:
+    def take(self, rows: np.ndarray, whole: Outcome | None = None) -> Outcome:
         """The rows at these indices, in this order and as often as they are named."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
-        taken = Outcome(self.gold[rows], self.guess[rows], probabilities)
+        taken = Outcome(self.gold[rows], self.guess[rows], probabilities, whole)
         if "gaps" in vars(self):  # worked out row by row already: gathered, or the bootstrap would bin n * K values
             vars(taken)["gaps"] = self.gaps[rows]  # for each resample
         return taken
+
+    def resample(self, rows: np.ndarray) -> Outcome:
+        """A resample of these rows, which keeps the set of classes."""
+        return self.take(rows, self)
 
     @property
     def chances(self) -> np.ndarray:
@@ -102,6 +108,8 @@ class Sums:
     """Counts by row, [n] or [n, k] each by name, of which every metric needs nothing but the sums over rows."""
 
     counts: Mapping[str, np.ndarray]
+    whole: Sums | None = None
+    """What this is a resample of."""
 
     def __len__(self) -> int:
         return len(next(iter(self.counts.values())))
@@ -110,9 +118,20 @@ class Sums:
         """The rows at these indices, in this order and as often as they are named."""
         return Sums({name: values[rows] for name, values in self.counts.items()})
 
+    def resample(self, rows: np.ndarray) -> Sums:
+        """A resample of these rows, which knows what it was drawn from."""
+        return Sums({name: values[rows] for name, values in self.counts.items()}, self)
+
     def total(self, name: str) -> np.ndarray:
         """The sum over rows, a number or [k]."""
-        return self.counts[name].sum(axis=0)
+        if name not in self._totals:
+            self._totals[name] = self.counts[name].sum(axis=0)
+        return self._totals[name]
+
+    @cached_property
+    def _totals(self) -> dict[str, np.ndarray]:
+        """Sums that were asked for: of the whole they are needed for each of its resamples."""
+        return {}
 
     def mean(self, name: str) -> float:
         """The mean over rows of counts [n]; nan where there are none."""
@@ -128,5 +147,7 @@ class Metric:
     higher_is_better: bool
     meaning: str
     """One short sentence for whoever reads the number."""
+    bounds: tuple[float, float] = (-inf, inf)
+    """The lowest and the highest value that it can have."""
     of_text: bool = False
     """Whether it is taken of text that the model writes, so that validation in between does not know it."""

@@ -55,7 +55,9 @@ def read_outcome(folder: Path) -> Scored:
     table = pq.read_table(folder / OUTCOME)
     parts = {name: _values(table[name]) for name in table.column_names}
     rows, kind = parts.pop("row"), table.schema.metadata[b"kind"]
-    return Scored(Outcome(**parts) if kind == b"outcome" else Sums(parts), rows)
+    return Scored(
+        Outcome(parts["gold"], parts["guess"], parts.get("probabilities")) if kind == b"outcome" else Sums(parts), rows
+    )
 
 
 def _holds(units: int, split: "Split", hidden: Sequence[str]) -> np.ndarray:

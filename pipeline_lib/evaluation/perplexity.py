@@ -1,6 +1,6 @@
 """How well a language model expects a text; over all tokens together, so that long rows count for more."""
 
-from math import log, nan
+from math import inf, log, nan
 
 import numpy as np
 
@@ -29,7 +29,12 @@ def bits_per_token(sums: Sums) -> float:
 
 LIKELIHOOD: dict[str, Metric] = {
     "perplexity": Metric(
-        perplexity, False, "among how many tokens, all equally likely, the model wavers: 1 where it was always certain"
+        perplexity,
+        False,
+        "among how many tokens, all equally likely, the model wavers: 1 where it was always certain",
+        bounds=(1, inf),
     ),
-    "bits_per_token": Metric(bits_per_token, False, "surprise at each token of the text, in bits: 0 for none"),
+    "bits_per_token": Metric(
+        bits_per_token, False, "surprise at each token of the text, in bits: 0 for none", bounds=(0, inf)
+    ),
 }

@@ -93,10 +93,14 @@ def no_answer_accuracy(sums: Sums) -> float:
 
 
 READING: dict[str, Metric] = {
-    "exact_match": Metric(lambda sums: sums.mean("exact"), True, "share of questions whose answer is exactly right"),
-    "f1": Metric(lambda sums: sums.mean("f1"), True, "overlap of the answer's words with the right answer's"),
-    "answerable_f1": Metric(answerable_f1, True, "the same overlap, of questions that have an answer"),
+    "exact_match": Metric(
+        lambda sums: sums.mean("exact"), True, "share of questions whose answer is exactly right", bounds=(0, 1)
+    ),
+    "f1": Metric(
+        lambda sums: sums.mean("f1"), True, "overlap of the answer's words with the right answer's", bounds=(0, 1)
+    ),
+    "answerable_f1": Metric(answerable_f1, True, "the same overlap, of questions that have an answer", bounds=(0, 1)),
     "no_answer_accuracy": Metric(
-        no_answer_accuracy, True, "share of questions without an answer that are left without one"
+        no_answer_accuracy, True, "share of questions without an answer that are left without one", bounds=(0, 1)
     ),
 }

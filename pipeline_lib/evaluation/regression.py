@@ -1,6 +1,6 @@
 """Metrics of regression; nan where the rows do not define them, for one row or a constant."""
 
-from math import nan
+from math import inf, nan
 
 import numpy as np
 
@@ -55,9 +55,15 @@ def r2(outcome: Outcome) -> float:
 
 
 REGRESSION: dict[str, Metric] = {
-    "rmse": Metric(rmse, False, "typical size of an error, large ones counting more, in the data's unit"),
-    "mae": Metric(mae, False, "mean size of an error, in the data's unit"),
-    "pearson": Metric(pearson, True, "how well a straight line joins guess and truth: 1 perfectly, 0 not at all"),
-    "spearman": Metric(spearman, True, "how well guesses are in the order of the truth: 1 perfectly, 0 not at all"),
-    "r2": Metric(r2, True, "share of the variation that is explained: 0 is no better than the mean"),
+    "rmse": Metric(
+        rmse, False, "typical size of an error, large ones counting more, in the data's unit", bounds=(0, inf)
+    ),
+    "mae": Metric(mae, False, "mean size of an error, in the data's unit", bounds=(0, inf)),
+    "pearson": Metric(
+        pearson, True, "how well a straight line joins guess and truth: 1 perfectly, 0 not at all", bounds=(-1, 1)
+    ),
+    "spearman": Metric(
+        spearman, True, "how well guesses are in the order of the truth: 1 perfectly, 0 not at all", bounds=(-1, 1)
+    ),
+    "r2": Metric(r2, True, "share of the variation that is explained: 0 is no better than the mean", bounds=(-inf, 1)),
 }

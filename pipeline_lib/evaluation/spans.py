@@ -79,7 +79,7 @@ def _micro(measure: Measure) -> Callable[[Sums], float]:
 
 def macro_span_f1(sums: Sums) -> float:
     """Mean of the types' F1, in [0, 1], over the types that are there."""
-    return _tally(sums).mean("f1")
+    return _tally(sums).mean("f1", None if sums.whole is None else _tally(sums.whole))
 
 
 def token_accuracy(sums: Sums) -> float:
@@ -89,11 +89,17 @@ def token_accuracy(sums: Sums) -> float:
 
 
 SPANS: dict[str, Metric] = {
-    "span_f1": Metric(_micro("f1"), True, "balance of precision and recall over all spans together"),
-    "span_precision": Metric(_micro("precision"), True, "share of spans given that are right, ends and type"),
-    "span_recall": Metric(_micro("recall"), True, "share of all gold spans that are found"),
-    "macro_span_f1": Metric(macro_span_f1, True, "balance of precision and recall, each type counting the same"),
-    "token_accuracy": Metric(token_accuracy, True, "share of tokens whose tag is right, those outside included"),
+    "span_f1": Metric(_micro("f1"), True, "balance of precision and recall over all spans together", bounds=(0, 1)),
+    "span_precision": Metric(
+        _micro("precision"), True, "share of spans given that are right, ends and type", bounds=(0, 1)
+    ),
+    "span_recall": Metric(_micro("recall"), True, "share of all gold spans that are found", bounds=(0, 1)),
+    "macro_span_f1": Metric(
+        macro_span_f1, True, "balance of precision and recall, each type counting the same", bounds=(0, 1)
+    ),
+    "token_accuracy": Metric(
+        token_accuracy, True, "share of tokens whose tag is right, those outside included", bounds=(0, 1)
+    ),
 }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 FEW = 30
 """Rows below which a slice's numbers are called those of few rows."""
 
+COLLAPSED_HINT = "Train longer, or lower training.learning_rate; a class of few rows may need more of them."
+
 
 def number(value: float | None) -> str:
     """A score as people read it."""

@@ -47,9 +47,14 @@ class Tally(NamedTuple):
         """All classes as if they were one."""
         return Tally(*(counts.sum(keepdims=True) for counts in self))
 
-    def mean(self, measure: Measure) -> float:
-        """The mean over the classes that are present, each counting the same; nan where there are none."""
-        values = getattr(self, measure)[self.present]
+    def mean(self, measure: Measure, whole: Tally | None = None) -> float:
+        """The mean over the classes that are present, each counting the same; nan where there are none.
+
+        Of a resample, `whole` has the counts of all rows: its classes are averaged, those that the resample happens to
+        miss by their value there. Without them the resample would be of another, easier task.
+        """
+        whole = whole or self
+        values = np.where(self.present, getattr(self, measure), getattr(whole, measure))[whole.present]
         return float(np.mean(values)) if np.size(values) else nan
 
     def records(self, labels: Sequence[str]) -> list[dict[str, Any]]:

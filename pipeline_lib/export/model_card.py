@@ -121,6 +121,8 @@ def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
         f"The model was scored in {card['precision']}; in another number format single answers can differ.",
         "What the base has learned, its biases among it, is still in the model; its licence holds on.",
     ]
+    if scores.get("collapsed"):
+        lines.append(f"The model has collapsed: {scores['collapsed']}.")
     lines += [f"Before training: {found['problem']}." for found in scores.get("checks", ())]
     if scores and any(score["low"] is None for score in scores["metrics"].values()):
         lines.append("Scores without an interval rest on too few rows for one.")

@@ -5,7 +5,7 @@ comparison.md     the same as a page
 pareto.png        score against trained parameters, time and, where all have one, cost, with the fronts
 """
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -18,7 +18,8 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import beyond_chance, draw, ends
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import Scored
-from pipeline_lib.evaluation.tables import markdown_table
+from pipeline_lib.evaluation.tables import markdown_table, number
+from pipeline_lib.strict_json import finite, strict_json
 from pipeline_lib.sweep.figure import pareto
 
 
@@ -63,8 +64,8 @@ def write_comparison(
     told = in_words(variants, name, metric, sure_pairs(values, draws, level), level)
     document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": told}
     document |= {"variants": [asdict(each) for each in variants], "stopped": dict(stopped)}
-    (folder / "comparison.json").write_text(json.dumps(document, indent=1, ensure_ascii=False), encoding="utf-8")
-    (folder / "comparison.md").write_text(markdown(document), encoding="utf-8")
+    (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / "comparison.md").write_text(markdown(finite(document)), encoding="utf-8")
     figure = pareto(variants, name, metric.higher_is_better)
     figure.savefig(folder / "pareto.png", metadata={"Software": None})
 
@@ -100,7 +101,7 @@ def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float) -> set[tuple
 
 def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float) -> str:
     """The best variant, and which of the others it leaves behind beyond chance."""
-    order = sorted(range(len(variants)), key=lambda index: variants[index].score, reverse=metric.higher_is_better)
+    order = sorted(range(len(variants)), key=lambda index: _rank(variants[index].score, metric))
     best, others = order[0], order[1:]
     worse = [variants[other].name for other in others if (min(best, other), max(best, other)) in sure]
     even = [variants[other].name for other in others if variants[other].name not in worse]
@@ -112,13 +113,18 @@ def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[t
     return f"{'; '.join(parts)}. {end} The best was picked on these rows, which flatters its score a little."
 
 
+def _rank(score: float, metric: Metric) -> float:
+    """The lower the better; an undefined score comes last."""
+    return math.inf if math.isnan(score) else -score if metric.higher_is_better else score
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """The comparison as a page, in the order of the runs, and below it what was stopped early."""
     variants, level = document["variants"], f"{document['level']:.0%} interval"
     columns: dict[str, list[Any]] = {
         "variant": [each["name"] for each in variants],
-        document["metric"]: [f"{each['score']:.4f}" for each in variants],
-        level: [f"{each['low']:.4f} to {each['high']:.4f}" for each in variants],
+        document["metric"]: [number(each["score"]) for each in variants],
+        level: [f"{number(each['low'])} to {number(each['high'])}" for each in variants],
         "trained parameters": [f"{each['trained']:,}" for each in variants],
         "seconds": [f"{each['seconds']:.1f}" for each in variants],
     }

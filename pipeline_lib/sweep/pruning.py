@@ -5,6 +5,7 @@ as long as the sweep: what earlier ones know is in the store, and trials that ar
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class Judge:
         """Take new records of the history; what Optuna says of the last of them counts."""
         hopeless = False
         for record in records:
-            if (record["split"], record["metric"]) == ("validation", self.metric):
+            if (record["split"], record["metric"]) == ("validation", self.metric) and not math.isnan(record["value"]):
                 hopeless = self._hopeless(record["epoch"], record["value"])
         return self._why() if hopeless else None
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline_lib.strict_json import strict_json
+
 Record = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ class RecordQueue:
             return
         now = int(time.time() * 1000)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps({"at": now, **record}) + "\n" for record in new))
+            file.write("".join(strict_json({"at": now, **record}) + "\n" for record in new))
         self.length += len(new)
 
     def rewind(self) -> None:

@@ -1,6 +1,7 @@
 """Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
 
 import getpass
+import math
 import os
 import platform
 import time
@@ -114,6 +115,8 @@ class Tracker:
         for record in records:
             name, step = f"{record['split']}/{record['metric']}", record["step"]
             if step not in self._had(run.info.run_id, name):
+                if record["value"] is None or not math.isfinite(record["value"]):
+                    continue  # undefined after this epoch: the curve has a gap
                 new.setdefault((name, step), Metric(name, record["value"], record.get("at", now), step))
         self.client.log_batch(run.info.run_id, list(new.values()), tags=tags)
         for name, step in new:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
@@ -13,6 +14,8 @@ from pipeline_lib.tracking.runs import BATCH, MODEL, Tracker
 
 UNNAMED = re.compile(r"[^\w -]")
 """What MLflow takes in no metric's name, and the slash and the dot, which mean more to it."""
+LONGEST = 140
+"""Characters of a slice's name that a metric's name has room for."""
 
 
 def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, told: dict[str, Any], made: int) -> None:
@@ -37,10 +40,19 @@ def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, to
         client.log_batch(run_id, scored[begin : begin + BATCH])
 
 
+def metric_part(name: str) -> str:
+    """A slice's name as a part of a metric's name.
+
+    Where characters are lost a digest of the whole name follows, so that "<5" and ">5" stay apart, in every run alike.
+    """
+    plain = UNNAMED.sub("_", name)[:LONGEST].strip()
+    return plain if plain == name else f"{plain} {sha256(name.encode()).hexdigest()[:6]}"
+
+
 def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
     parts = {"test": told["metrics"]} | {
-        f"slice/{UNNAMED.sub('_', each['name'])[:150]}": each["metrics"] for each in told["slices"]
+        f"slice/{metric_part(each['name'])}": each["metrics"] for each in told["slices"]
     }
     for part, metrics in parts.items():
         yield from (

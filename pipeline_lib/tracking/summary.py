@@ -13,7 +13,7 @@ from typing import Any
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from pipeline_lib.evaluation.tables import markdown_table, number
+from pipeline_lib.evaluation.tables import COLLAPSED_HINT, markdown_table, number
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.schema import Section
@@ -113,6 +113,7 @@ def _finished_note(tracker: Tracker, training: Run, evaluation: Run, told: Mappi
     said = f"**{name} {number(score['value'])}** ({interval}) on {told['rows']:,} test rows"
     parts = [
         f"{headline(tracker.recipe)} {said}.",
+        *([f"**The model has collapsed: {told['collapsed']}.** {COLLAPSED_HINT}"] if told.get("collapsed") else []),
         _links(tracker, training, evaluation),
         _score_table(told),
         f"Run it again: `tunesmith reproduce {training.info.run_id}`",

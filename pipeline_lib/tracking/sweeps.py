@@ -36,7 +36,8 @@ def _log_comparison(
     client, run_id_ = tracker.client, run.info.run_id
     document = json.loads((comparison.folder / "comparison.json").read_text(encoding="utf-8"))
     higher = tracker.recipe.objective.metrics()[document["metric"]].higher_is_better
-    best = (max if higher else min)(document["variants"], key=lambda variant: variant["score"])
+    scored = [variant for variant in document["variants"] if variant["score"] is not None] or document["variants"]
+    best = (max if higher else min)(scored, key=lambda variant: variant["score"] or 0.0)
     told = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
     log_params(tracker, run_id_, told | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
     made = int(datetime.fromisoformat(comparison.made["at"]).timestamp() * 1000)
@@ -55,7 +56,7 @@ def _log_comparison(
 
 def _figures(document: dict[str, Any], best: dict[str, Any], trials: int) -> dict[str, float]:
     score = f"test/{document['metric']}"
-    return {
+    figures = {
         score: best["score"],
         f"{score}/low": best["low"],
         f"{score}/high": best["high"],
@@ -63,6 +64,7 @@ def _figures(document: dict[str, Any], best: dict[str, Any], trials: int) -> dic
         "trials": trials,
         "trials_stopped_early": len(document["stopped"]),
     }
+    return {name: value for name, value in figures.items() if value is not None}
 
 
 def _note(tracker: Tracker, comparison: Artifact, trials: Sequence[TrialPlaces]) -> str:

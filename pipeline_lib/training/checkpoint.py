@@ -6,6 +6,7 @@ the data says it all. A checkpoint is a folder, written aside and renamed; its f
 
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.models.build import load_tensors, save_tensors
 from pipeline_lib.store.digests import describe
+from pipeline_lib.strict_json import strict_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +55,7 @@ class Checkpoints:
         aside.mkdir()
         save_tensors(weights, aside / "weights.safetensors")
         save_tensors(_moments(weights, optimizer), aside / "moments.safetensors")
-        (aside / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
+        (aside / "state.json").write_text(strict_json(asdict(state)), encoding="utf-8")
         (aside / "manifest.json").write_text(json.dumps(describe(aside)), encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)
         os.rename(aside, place)
@@ -73,6 +75,9 @@ class Checkpoints:
                 log.warning("%-11s checkpoint %s is damaged: passed over", "finetune", place.name)
                 continue
             state = State(**json.loads((place / "state.json").read_text(encoding="utf-8")))
+            for record in state.history:
+                if record["value"] is None:  # JSON has no NaN
+                    record["value"] = math.nan
             load_tensors(weights, place / "weights.safetensors")
             _refill(weights, optimizer, load_file(place / "moments.safetensors"))
             return state

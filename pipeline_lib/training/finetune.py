@@ -1,10 +1,10 @@
 """The step `finetune`: from a starting point and prepared rows to a trained model with its history."""
 
-import json
 from pathlib import Path
 
 from pipeline_lib.models.build import write_trained
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.strict_json import strict_json
 from pipeline_lib.training.begun import Begun
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import giving_back, precision_of
@@ -30,7 +30,7 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
     write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
-    (folder / "summary.json").write_text(json.dumps(_summary(loop), indent=1), encoding="utf-8")
+    (folder / "summary.json").write_text(strict_json(_summary(loop), indent=1), encoding="utf-8")
 
 
 def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:

@@ -1,5 +1,6 @@
 """The training loop: steps of rows of like length, exact loss over accumulation, validation, the best checkpoint."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+log = logging.getLogger("tunesmith")
 Watch = Callable[[Sequence[dict[str, Any]], int], str | None]
 """Takes new history records (step, epoch, split, metric, value) and the number of steps that all epochs have.
 
@@ -156,9 +158,14 @@ class Loop:
         self._tell("validation", scores)
         metric, higher_is_better = watched(self.recipe)
         better = 1 if higher_is_better else -1
-        gain = better * (scores[metric] - self.state.best) if self.state.best is not None else np.inf
+        score = scores[metric]
+        if np.isnan(score):
+            gain = -np.inf  # it would stay the best for ever, as nothing is greater than NaN
+            log.warning("%-11s validation %s is undefined after epoch %d", "finetune", metric, self.state.epoch)
+        else:
+            gain = better * (score - self.state.best) if self.state.best is not None else np.inf
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
-            self.state.best, self.state.best_step = scores[metric], self.state.step
+            self.state.best, self.state.best_step = score, self.state.step
             self.state.epochs_without_gain = 0
             self.saver.save_best(self.state)
         else:

@@ -32,6 +32,43 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 0.90 <= covered <= 0.99
 
 
+def imbalanced(rows: int, seed: int) -> Outcome:
+    """Thirty classes, most of them rare, and a model that is too certain."""
+    random, classes = np.random.default_rng(seed), 30
+    gold = random.choice(classes, rows, p=(shares := 1 / np.arange(1, classes + 1) ** 1.5) / shares.sum())
+    logits = random.normal(size=(rows, classes)) * 1.5
+    logits[np.arange(rows), gold] += 2
+    chances = np.exp(2 * logits)
+    return Outcome(gold, logits.argmax(1), chances / chances.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("rows", [30, 300])
+def test_a_score_lies_inside_its_own_interval_where_classes_are_rare(rows):
+    for seed in range(5):
+        for name, score in bootstrap(imbalanced(rows, seed), SINGLE_LABEL, resamples=100).items():
+            low, high = SINGLE_LABEL[name].bounds
+            assert low <= score.low <= score.value <= score.high <= high, name
+
+
+def test_a_macro_average_over_rare_classes_covers_the_truth():
+    metric = {name: SINGLE_LABEL[name] for name in ("macro_f1", "macro_precision")}
+    truth = {name: each.function(imbalanced(300_000, 1)) for name, each in metric.items()}
+    covered = dict.fromkeys(metric, 0)
+    for seed in range(100):
+        for name, score in bootstrap(imbalanced(3000, seed), metric, resamples=150, seed=seed).items():
+            covered[name] += score.low <= truth[name] <= score.high
+    assert all(count >= 87 for count in covered.values()), covered
+
+
+def test_a_resample_averages_over_the_classes_of_the_test_set():
+    gold = np.array([0] * 8 + [1, 2])
+    outcome = Outcome(gold, np.where(gold == 2, 0, gold), np.eye(3)[gold])
+    without_rare = outcome.resample(np.zeros(10, int))
+    f1 = SINGLE_LABEL["macro_f1"].function
+    assert f1(outcome.take(np.zeros(10, int))) == 1  # of these rows alone
+    assert f1(without_rare) == pytest.approx((1 + 1 + 0) / 3)  # 1 and 2 as they are in the test set
+
+
 def test_agrees_with_scipy():
     random = np.random.default_rng(0)
     errors = random.normal(size=300)

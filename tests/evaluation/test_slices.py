@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from pipeline_lib.evaluation.slices import ByColumn, ByLength, row_lengths, slic
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
+from pipeline_lib.tracking.scores import metric_part
 
 SLICES = [{"kind": "column", "column": "place"}, {"kind": "length", "edges": [6, 7]}]
 
@@ -97,3 +99,11 @@ def test_the_values_follow_the_file(placed, moods_csv):
     assert third.model.reused, "what no model reads trains nothing anew"
     told = json.loads((third.scores.folder / "metrics.json").read_text())
     assert not any("home" in each["name"] for each in told["slices"])
+
+
+def test_names_that_lose_characters_in_mlflow_stay_apart():
+    names = ["band <5", "band >5", "band _5", "band 1.0", "band 1/0", "x" * 200, "x" * 199 + "y", "label ä", "(empty)"]
+    parts = [metric_part(name) for name in names]
+    assert len(set(parts)) == len(names)
+    assert all(re.fullmatch(r"[\w -]{1,160}", part) for part in parts)
+    assert metric_part("length 1 to 5") == "length 1 to 5"

@@ -102,6 +102,30 @@ def test_early_stopping_ends_after_its_patience(document, tmp_path):
     assert (state.epoch, state.epochs_without_gain) == (3, 2)
 
 
+def test_an_undefined_score_is_never_the_best_and_leaves_no_nan_in_json(document, tmp_path, monkeypatch):
+    told = iter([np.nan, 0.25, np.nan, 0.5])
+    monkeypatch.setattr("pipeline_lib.training.loop.validate", lambda *_: {"loss": 1.0, "accuracy": next(told)})
+    document["training"] |= {"epochs": 4}
+    document["execution"]["checkpoint_seconds"] = 1e-9  # one after every step
+    loop = loop_of(check(document), tmp_path / "work")
+    state = loop.run()
+    assert (state.best, state.best_step, state.epochs_without_gain) == (0.5, state.step, 0)
+    (place,) = (tmp_path / "work").glob("step-*")
+    assert "NaN" not in (place / "state.json").read_text()
+    again = loop_of(check(document), tmp_path / "work")
+    again.begin()
+    values = [record["value"] for record in again.state.history if record["metric"] == "accuracy"]
+    np.testing.assert_array_equal(values, [np.nan, 0.25, np.nan, 0.5])
+
+
+def test_where_every_score_is_undefined_the_last_weights_are_kept(document, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline_lib.training.loop.validate", lambda *_: {"loss": 1.0, "accuracy": np.nan})
+    document["regularizers"] = [{"kind": "early_stopping", "metric": "accuracy", "patience": 2}]
+    document["training"] |= {"epochs": 5}
+    state = loop_of(check(document), tmp_path / "work").run()
+    assert (state.best, state.best_step, state.epoch) == (None, None, 2)
+
+
 def test_without_validation_the_last_weights_are_kept(document, tmp_path):
     document["data"]["split"]["validation"] = 0
     state = loop_of(check(document), tmp_path / "work").run()
