@@ -284,6 +284,14 @@ def test_the_environments_own_mlflow_may_be_named(held, monkeypatch):
     check(held[0])
 
 
+def test_the_environments_own_store_may_be_named(held, monkeypatch):
+    held[0]["execution"]["store"] = "s3://of-the-worker/store"
+    with pytest.raises(RecipeError, match="execution.store"):
+        check(held[0])
+    monkeypatch.setenv("TUNESMITH_STORE", "s3://of-the-worker/store")
+    check(held[0])
+
+
 def test_without_the_variable_a_recipe_reads_what_its_account_may(held, monkeypatch, tmp_path):
     document, root = held
     (root / "link.csv").symlink_to(shutil.copy(root / "moods.csv", tmp_path / "outside.csv"))
