@@ -24,6 +24,9 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
+test-all: test ## the whole suite, and 6,000 fuzzed recipes
+	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+
 bench: install ## costs as ratios, growth, and against the Hugging Face Trainer, on ../shared/data (over an hour on two cores)
 	$(BIN)/python tests/benchmarks/costs.py
 	$(BIN)/python tests/benchmarks/growth.py
@@ -39,4 +42,4 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test bench bench-gpu tables clean
+.PHONY: help install demo lint test test-all bench bench-gpu tables clean
