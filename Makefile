@@ -24,6 +24,9 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
+test-all: test ## the whole suite, and 6,000 fuzzed recipes
+	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
 
@@ -42,4 +45,4 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test compose-test bench bench-gpu tables clean
+.PHONY: help install demo lint test test-all compose-test bench bench-gpu tables clean

@@ -6,19 +6,31 @@ import logging
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline_lib.audit.commands import audit, reproduce
 from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
-from pipeline_lib.console import fail, with_prefect
+from pipeline_lib.console import fail, show_bug, with_prefect
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.preflight.commands import doctor
 from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.scoring.command import score
 from pipeline_lib.sweep.commands import sweep
+
+
+class _App(typer.Typer):
+    """The command line. An error that no command has foreseen is a bug of ours, and says so."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; an unforeseen error ends in its traceback, a line on how to report it, and exit code 1."""
+        try:
+            return super().__call__(*args, **kwargs)
+        except Exception as error:
+            show_bug(error)
+            sys.exit(1)
 
 
 class _ToStderr(logging.Handler):
@@ -30,7 +42,7 @@ class _ToStderr(logging.Handler):
 
 HANDLER = _ToStderr()
 
-app = typer.Typer(
+app = _App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

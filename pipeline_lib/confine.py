@@ -115,7 +115,7 @@ def _refuse_base(field: str, value: str) -> None:
 
 
 def _refuse_data_set(field: str, value: str) -> None:
-    """As a base; but a name without a slash can be one of the library's own readers, which reads the working directory."""
+    """As a base; but a name without a slash can be a reader of the library's own, of the working directory."""
     if is_folder(value) or not (HUB_ID.fullmatch(value) and "/" in value):
         _refuse_folder(field, value)
 

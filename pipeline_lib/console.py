@@ -1,14 +1,18 @@
 """What commands share: how a mistake is shown, and how a flow is found."""
 
 import os
+import platform
+import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.masking import masked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 """Columns that tables need, where a terminal or a file has fewer."""
+HOW_TO_REPORT = (
+    "Please open an issue with the lines above, the command and the recipe ('Report a bug' in CONTRIBUTING.md)."
+)
 HEAVY = (
     "torch",
     "transformers.models.auto.modeling_auto",
@@ -71,3 +78,11 @@ def fail(error: RecipeError) -> NoReturn:
     """Show a user's mistake without a traceback, and end with exit code 2."""
     typer.secho(error_text(error), err=True, fg="red")
     raise typer.Exit(2)
+
+
+def show_bug(error: Exception) -> None:
+    """Show the traceback of an error that nobody foresaw, without what is secret in it, and how to report it."""
+    shown = masked("".join(traceback.format_exception(error))).rstrip()
+    print(shown, file=sys.stderr)
+    name = f"Tunesmith {version('tunesmith')} on Python {platform.python_version()}"
+    print(f"This is a bug in {name}, not a mistake of yours. {HOW_TO_REPORT}", file=sys.stderr)

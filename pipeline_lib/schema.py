@@ -44,7 +44,7 @@ def inside(path: Path, folder: Path) -> bool:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether there is such a folder. Unlike Path.is_dir this also says no for a name that is too long, or has a NUL."""
+    """Whether there is such a folder; says no where Path.is_dir raises: for a name that is too long."""
     return os.path.isdir(path)
 
 

@@ -1,4 +1,4 @@
-"""Read YAML that somebody else may have written: whatever is wrong with it ends in one error, and nothing makes it hang.
+"""Read YAML that somebody else may have written: whatever is wrong with it is one error, and nothing makes it hang.
 
 A recipe needs strings, numbers, booleans, nulls, lists and mappings with simple keys. Everything else that YAML has
 (sets, binary data, dates, lists as keys) is refused or read as a string. Sizes are limited while a document is read,
@@ -111,7 +111,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Construct a value; raises ConstructorError for one that does not fit its tag, which the library lets through."""
+        """Construct a value; raises ConstructorError for one that does not fit its tag."""
         tag = node.tag.rpartition(":")[2]
         if tag in ("int", "float") and len(node.value) > MAX_NUMBER:
             raise _refusal(f"a number of more than {MAX_NUMBER} characters", node)

@@ -18,7 +18,6 @@ from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.sweep.trials import Sweep
 
 PLAIN_TEXTS = {
-    "Bottleneck": set(),
     "ByColumn": {"column"},
     "Cloze": {"template"},
     "Columns": {"text", "text_pair", "label", "tokens", "tags", "question", "context", "answers", "source", "target"}
@@ -28,14 +27,15 @@ PLAIN_TEXTS = {
     "EarlyStopping": {"metric"},
     "Evaluation": {"metrics"},
     "Execution": {"experiment"},
+    "Floor": {"metric", "column", "value"},
+    "Gate": {"model", "metric"},
     "HuggingFace": {"name", "revision", "train", "validation", "test"},
     "Json": {"records"},
-    "Jsonl": set(),
-    "Lora": {"targets"},
+    "LoRA": {"targets"},
     "Model": {"revision"},
     "Parallel": {"source_language", "target_language"},
     "Partial": {"patterns"},
-    "Prompt": {"init_text"},
+    "SoftPrompt": {"init_text"},
     "Rate": {"pattern"},
     "Recipe": {"name"},
     "Seq2Seq": {"prefix"},

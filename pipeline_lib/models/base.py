@@ -77,7 +77,9 @@ def _refuse_damaged(folder: Path, base: str) -> None:
         shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
         if outside := sorted(name for name in shards if Path(name).name != name):
             problem = f"names a file outside of its folder ({outside[0]}) in {index.name}"
-            raise RecipeError("model.base", base, problem, "Do not trust this model: download it from where it comes from")
+            raise RecipeError(
+                "model.base", base, problem, "Do not trust this model: download it from where it comes from"
+            )
         if missing := sorted(name for name in shards if not is_file(folder / name)):
             problem = f"lacks {missing[0]}, which {index.name} lists"
             raise RecipeError("model.base", base, problem, "Download the model again")
@@ -119,7 +121,7 @@ def _in_package(model: Model) -> Path:
 
 
 def _package_folder(package: str) -> Path | None:
-    """Where a Python package is installed; None where there is none. A single module, such as __main__, is no package."""
+    """Where a Python package is installed; None where there is none, or only a module such as __main__."""
     try:
         found = importlib.util.find_spec(package) if package.isidentifier() else None
     except (ValueError, ImportError):  # a module without a specification, such as __main__

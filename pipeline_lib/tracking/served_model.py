@@ -97,7 +97,8 @@ def log_model(
             Path(folder, "model"),
             mlflow_model=Model(artifact_path=logged.artifact_location, **known),
             python_model=str(PACKAGE / "tracking" / "serve.py"),
-            artifacts={"model": str(model)} | ({"base": str(base)} if base else {}),
+            # as URLs: MLflow resolves escapes, such as %20, in plain paths too
+            artifacts={"model": model.absolute().as_uri()} | ({"base": base.absolute().as_uri()} if base else {}),
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(_schema(named.objective)),
             input_example=pd.DataFrame([example]) if example else None,

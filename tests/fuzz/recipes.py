@@ -56,7 +56,10 @@ def documents(folder: Path) -> list[Any]:
         "objective": {
             "kind": "text_classification",
             "max_length": 64,
-            "cloze": {"template": "{text} is {mask}", "verbalizer": [{"label": str(label), "words": [f"w{label}"]} for label in (0, 1)]},
+            "cloze": {
+                "template": "{text} is {mask}",
+                "verbalizer": [{"label": str(label), "words": [f"w{label}"]} for label in (0, 1)],
+            },
         },
         "strategies": [
             {"kind": "partial", "last_layers": 1, "patterns": ["x"]},
@@ -78,13 +81,16 @@ def documents(folder: Path) -> list[Any]:
         "data": {"source": parallel},
         "model": {"base": "base"},
         "objective": {"kind": "seq2seq", "prefix": "x"},
-        "strategies": [{"kind": "lora", "targets": ["q"], "rank": 2}, {"kind": "prompt", "init": "text", "init_text": "x"}],
+        "strategies": [
+            {"kind": "lora", "targets": ["q"], "rank": 2},
+            {"kind": "prompt", "init": "text", "init_text": "x"},
+        ],
     }
     return [first, second]
 
 
 def inputs(budget: int | None, seed: int, folder: Path) -> list[Input]:
-    """The inputs of a budget, half of them wrong values at fields; without one all of these, and as many random ones."""
+    """The inputs of a budget, half of them wrong values; without one all of these, and as many random ones."""
     draw, recipes = random.Random(seed), documents(folder)
     values = [each for document in recipes for each in wrong_values(document)]
     if budget is not None:
@@ -128,7 +134,8 @@ def main() -> int:
             if problem:
                 counts["faults"] += 1
                 print(f"FAULT at {given.name}\n{problem[-1_500:]}", flush=True)
-    print(f"{counts['taken'] + counts['refused'] + counts['failed']:,} recipes tried with seed {wanted.seed}: {dict(counts)}")
+    tried = counts["taken"] + counts["refused"] + counts["failed"]
+    print(f"{tried:,} recipes tried with seed {wanted.seed}: {dict(counts)}")
     return 1 if counts["faults"] else 0
 
 

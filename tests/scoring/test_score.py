@@ -118,6 +118,7 @@ def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
 
 
 def test_paths_stay_where_a_worker_holds_them(request_, tmp_path, monkeypatch):
+    request_ = request_.model_copy(update={"model": str(tmp_path / "model"), "tracking_uri": None})
     monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path / "in"))
     with pytest.raises(RecipeError, match="lies outside of the folder"):
         scoring.files(request_)
