@@ -36,13 +36,15 @@ PRELOADED = (
 class Silent:
     """Stands in for MLflow where a job does not publish."""
 
+    page = None
+
     def __init__(self, *_: object):
         pass
 
     def __enter__(self):
         return self
 
-    def __call__(self, records: object) -> None:
+    def __call__(self, records: object, steps: int) -> None:
         pass
 
     def facts(self) -> dict:
