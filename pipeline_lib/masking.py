@@ -19,6 +19,8 @@ PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
 """Variables that only name where a secret is, or the working directory."""
 SHORTEST = 6
 """A shorter word can stand in any text by chance; in a URL it is hidden all the same."""
+OPEN_QUERY = "?workflowType=machine_learning"
+"""The one query that is shown: the mode in which a page of MLflow opens."""
 ADDRESS = re.compile(r"(?<=[\w+.-])://[^\s'\"]+")
 """What follows a URL's scheme, up to a space or a quote."""
 WORD = re.compile(r"\S+")
@@ -134,7 +136,8 @@ def _address_without_query(address: str) -> str:
         after_scheme = 0 if in_url else part.find("://") + 3
         in_url = in_url or after_scheme >= 3
         if in_url and (query := part.find("?", after_scheme)) >= 0:
-            part, in_url = part[:query], False
+            kept = OPEN_QUERY if part[query:] == OPEN_QUERY else ""
+            part, in_url = part[:query] + kept, False
         parts.append(part)
     return ")".join(parts)
 

@@ -5,13 +5,14 @@ For a team's server, once: PREFECT_API_URL=... TUNESMITH_NOTIFY=https://... pyth
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 from uuid import UUID
 
 import typer
 
 from pipeline_lib.console import fail
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.retrain.decide import Verdict
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -23,7 +24,10 @@ HEARTBEAT = 30
 PATIENCE = 10
 """Seconds in which a crash may turn out to be a cancelling, or be retried: the shortest that Prefect takes."""
 RUN = "prefect.flow-run."
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed")
+ENDED = ("Completed", "Failed", "Cancelled", "Crashed", *(verdict.capitalize() for verdict in get_args(Verdict)))
+"""Names of the states in which a run ends, a retraining's verdicts among them."""
+OURS = "prefect.tag.tunesmith"
+"""Runs whose workers give a sign of life every HEARTBEAT seconds: other projects', and a terminal's, need not."""
 TOLD = ("Failed", "Refused", "Blocked")
 """Names of states; the last two are a retraining's."""
 TEXT = (
@@ -67,13 +71,16 @@ def _crashed() -> "AutomationCore":
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore
+    from prefect.events.schemas.events import ResourceSpecification
 
     sign = f"{RUN}heartbeat"
     said = "No sign of life: its worker is gone."
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=said, force=False)
+    trigger = _missing(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT)
+    trigger.match_related = ResourceSpecification({"prefect.resource.id": [OURS]})
     return AutomationCore(
         name="tunesmith: a run without a sign of life has crashed",
-        trigger=_missing(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT),
+        trigger=trigger,
         actions=[crash],
     )
 

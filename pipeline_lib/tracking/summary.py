@@ -47,6 +47,12 @@ def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> N
     client.log_batch(parent, tags=[RunTag(name, value) for name, value in told.items()])
 
 
+def end_summary(tracker: Tracker, training: Run, ending: str) -> None:
+    """Say in the description of the run around a training how that ended before its time."""
+    note = "\n\n".join([headline(tracker.recipe), ending, _links(tracker, training)])
+    tracker.client.set_tag(training.data.tags[PARENT], MLFLOW_RUN_NOTE, note)
+
+
 def complete_summary(
     tracker: Tracker, training: Run, evaluation: Run, prepared: Artifact, model: Artifact, scores: Artifact
 ) -> None:

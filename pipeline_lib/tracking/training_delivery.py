@@ -7,6 +7,13 @@ from pipeline_lib.tracking.describe import describe
 from pipeline_lib.tracking.meter import records
 from pipeline_lib.tracking.record_queue import RecordQueue
 from pipeline_lib.tracking.runs import BATCH, DELIVERED, PARENT, PRUNED, Tracker
+from pipeline_lib.tracking.summary import end_summary
+
+ENDS = {
+    "FAILED": "The training failed; the same command goes on from its last checkpoint.",
+    "KILLED": "The training was stopped; the same command goes on from its last checkpoint.",
+}
+"""What the description of a run says whose training ended before its time."""
 
 
 class TrainingDelivery:
@@ -54,3 +61,5 @@ class TrainingDelivery:
             if pruned:
                 self.tracker.client.set_tag(run_id, PRUNED, pruned)
             self.tracker.finish(run_id, status, ended_at)
+        if status in ENDS:
+            end_summary(self.tracker, self.run, ENDS[status] if pruned is None else f"Stopped early: {pruned}.")

@@ -95,6 +95,11 @@ def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
     assert told["trigger"]["posture"] == "Proactive"
     assert told["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
     assert told["actions"][0]["state"] == "CRASHED"
+    ends = {"Completed", "Failed", "Cancelled", "Crashed", "Promoted", "Refused", "Blocked"}
+    assert {f"prefect.flow-run.{name}" for name in ends} <= set(told["trigger"]["expect"])
+    # a terminal's runs and those of other projects give signs of life less often, so only ours are looked at
+    assert told["trigger"]["match_related"] == {"prefect.resource.id": ["prefect.tag.tunesmith"]}
+    assert all(running.deployment(name)["tags"] == ["tunesmith"] for name in ("finetune", "retrain", "sweep", "score"))
 
 
 def test_registering_again_updates_no_automation(running, webhook):
