@@ -1,7 +1,9 @@
 """The two servers: where they answer, whether they run already, and what else stands on their ports."""
 
+import json
 import os
 import socket
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -9,11 +11,12 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.execution import Execution
 from pipeline_lib.masking import without_password
 
 LOCAL = "127.0.0.1"
-TRAINING = "/#/experiments?workflowType=machine_learning"
-"""MLflow's list of experiments with the menus for trained models; without it MLflow opens in GenAI mode."""
+MODE = "?workflowType=machine_learning"
+"""Has a page of MLflow show the menus for trained models; without it MLflow opens in GenAI mode."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,6 @@ class Server:
     address: str
     health: str
     healthy: bytes
-    start: str = ""
-    """The path of the page to begin with."""
 
     @property
     def answers(self) -> bool:
@@ -39,8 +40,13 @@ class Server:
 
     @property
     def page(self) -> str:
-        """What a person opens in a browser."""
-        return f"{self.address}{self.start}"
+        """What a person opens in a browser: of MLflow the table of our runs."""
+        if self.name != "MLFLOW_TRACKING_URI":
+            return self.address
+        try:
+            return f"{self.address}/#/experiments/{_experiment(self.address)}/runs{MODE}"
+        except OSError:  # an MLflow that asks for an account, say: its list of experiments
+            return f"{self.address}/#/experiments{MODE}"
 
     @property
     def port(self) -> int:
@@ -61,6 +67,25 @@ class Server:
                 raise RecipeError(self.option, self.port, problem, "Stop it, or give another port") from None
 
 
+def _experiment(address: str) -> str:
+    """The id of the experiment that recipes log to by default; created where it is missing.
+
+    Raises OSError where MLflow does not let us.
+    """
+    name = Execution().experiment
+    api = f"{address}/api/2.0/mlflow/experiments"
+    try:
+        with urllib.request.urlopen(f"{api}/get-by-name?experiment_name={name}", timeout=30) as found:
+            return str(json.load(found)["experiment"]["experiment_id"])
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+    body = json.dumps({"name": name}).encode()
+    request = urllib.request.Request(f"{api}/create", body, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as created:
+        return str(json.load(created)["experiment_id"])
+
+
 def prefect(port: int) -> Server:
     """Prefect's server: $PREFECT_API_URL, else a port of this machine."""
     url = os.environ.get("PREFECT_API_URL", f"http://{LOCAL}:{port}/api")
@@ -73,7 +98,7 @@ def mlflow(port: int) -> Server:
     """MLflow's server: $MLFLOW_TRACKING_URI if that is a server, else a port of this machine."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     url = given if given.startswith("http") else f"http://{LOCAL}:{port}"
-    return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK", TRAINING)
+    return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK")
 
 
 def _holder(port: int) -> str:

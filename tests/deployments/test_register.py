@@ -19,3 +19,7 @@ def test_only_a_folder_with_its_own_state_takes_over_the_pool_of_another(running
         assert works_in() == str(tmp_path)
         _process_pool(running.folder, 1, moved=True)
     assert works_in() == str(running.folder)
+
+
+def test_the_address_of_mlflow_is_the_table_of_our_runs(running):
+    assert f"MLflow   {running.mlflow}/#/experiments/1/runs?workflowType=machine_learning\n" in running.said
