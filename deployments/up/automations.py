@@ -5,14 +5,13 @@ For a team's server, once: PREFECT_API_URL=... TUNESMITH_NOTIFY=https://... pyth
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import typer
 
 from pipeline_lib.console import fail
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.retrain.decide import Verdict
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -24,7 +23,8 @@ HEARTBEAT = 30
 PATIENCE = 10
 """Seconds in which a crash may turn out to be a cancelling, or be retried: the shortest that Prefect takes."""
 RUN = "prefect.flow-run."
-ENDED = ("Completed", "Failed", "Cancelled", "Crashed", *(verdict.capitalize() for verdict in get_args(Verdict)))
+VERDICTS = ("Promoted", "Refused", "Blocked", "Nothing to do")
+ENDED = ("Completed", "Failed", "Cancelled", "Crashed", *VERDICTS)
 """Names of the states in which a run ends, a retraining's verdicts among them."""
 OURS = "prefect.tag.tunesmith"
 """Runs whose workers give a sign of life every HEARTBEAT seconds: other projects', and a terminal's, need not."""

@@ -149,7 +149,8 @@ def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path
 
     folder.mkdir()
     history = pd.read_parquet(finetuned / "history.parquet")
-    shown = ["loss", "learning_rate", watched(recipe)[0]]  # the metric that picks the checkpoint
-    curves = learning_curves(history[history["metric"].isin(shown)])
+    metric, higher_is_better = watched(recipe)  # picks the checkpoint
+    shown = history[history["metric"].isin(["loss", "learning_rate", metric])]
+    curves = learning_curves(shown, {"loss": False, metric: higher_is_better})
     for name, figure in {"learning_curves": curves, **figures}.items():
         figure.savefig(folder / f"{name}.png", metadata={"Software": None})

@@ -6,19 +6,16 @@ readers who see colours otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL, calibration, expected_calibration_error
+from pipeline_lib.evaluation.classification import calibration, expected_calibration_error
 from pipeline_lib.evaluation.errors import Errors
 from pipeline_lib.evaluation.outcome import BINS, Outcome
-from pipeline_lib.evaluation.perplexity import LIKELIHOOD
-from pipeline_lib.evaluation.reading import READING
-from pipeline_lib.evaluation.regression import REGRESSION, pearson, rmse
-from pipeline_lib.evaluation.spans import SPANS
+from pipeline_lib.evaluation.regression import pearson, rmse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,8 +70,8 @@ def reliability(outcome: Outcome) -> Figure:
     return tidy(figure)
 
 
-def learning_curves(history: DataFrame) -> Figure:
-    """A panel for each metric over the steps, the loss first.
+def learning_curves(history: DataFrame, higher_is_better: Mapping[str, bool]) -> Figure:
+    """A panel for each metric over the steps, the loss first; the best value of those in `higher_is_better` is marked.
 
     `history` is long: step, epoch, split ("train" or "validation"), metric, value; one row a measurement.
     """
@@ -85,7 +82,7 @@ def learning_curves(history: DataFrame) -> Figure:
     figure = blank(4.8 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
-        _curves(axes, history[history["metric"] == metric], metric)
+        _curves(axes, history[history["metric"] == metric], metric, higher_is_better.get(metric))
     for axes in panels[len(metrics) :]:
         axes.remove()
     return tidy(figure)
@@ -154,7 +151,7 @@ def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
         axes.text(column, row, f"{matrix[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
 
 
-def _curves(axes: Axes, history: DataFrame, metric: str) -> None:
+def _curves(axes: Axes, history: DataFrame, metric: str, higher_is_better: bool | None) -> None:
     """Training as a line, validation as dots on one; a ring around the best validation, which the title names."""
     axes.set(xlabel="step", ylabel=metric, title=metric if len(history) else "nothing was recorded")
     for split, colour in {"train": BLUE, "validation": VERMILLION}.items():
@@ -165,13 +162,8 @@ def _curves(axes: Axes, history: DataFrame, metric: str) -> None:
     if axes.lines:
         axes.legend(frameon=False)
     measured = history[history["split"] == "validation"]
-    if metric in _HIGHER and len(measured):
-        best = measured.sort_values("value", ascending=not _HIGHER[metric], kind="stable").iloc[0]
+    if higher_is_better is not None and len(measured):
+        best = measured.sort_values("value", ascending=not higher_is_better, kind="stable").iloc[0]
         axes.plot(best["step"], best["value"], "o", markersize=10, markerfacecolor="none", color=VERMILLION)
         where = f"step {best['step']:,.0f}, epoch {best['epoch']:.3g}"
         axes.set_title(f"{metric}: best {best['value']:.4g} on validation\n({where})")
-
-
-_TABLES = SINGLE_LABEL | MULTI_LABEL | REGRESSION | SPANS | READING | LIKELIHOOD
-_HIGHER = {name: metric.higher_is_better for name, metric in _TABLES.items()}
-_HIGHER["loss"] = False

@@ -72,6 +72,9 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     asked["data"]["columns"]["label"] = "no such column"
     run = running.start(running.planted_id, {"recipe": asked})
     assert "no such column" in running.ends(run, "Failed")["message"]
+    running.until(
+        lambda: running.tasks(run)["encode"]["state_type"] == "FAILED", what="its task, which Prefect writes later"
+    )
     assert running.tasks(run)["encode"]["run_count"] == 1  # a mistake in a recipe is not tried again
 
 

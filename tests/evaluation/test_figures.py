@@ -30,6 +30,7 @@ def history(*rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["step", "epoch", "split", "metric", "value"])
 
 
+HIGHER = {"loss": False, "macro_f1": True, "perplexity": False}
 RECORDED = history(
     (10, 0.5, "train", "loss", 2.0),
     (20, 1.0, "train", "loss", 1.0),
@@ -97,7 +98,7 @@ def test_reliability_of_several_labels():
 
 
 def test_learning_curves_have_a_panel_for_each_metric():
-    figure = learning_curves(RECORDED)
+    figure = learning_curves(RECORDED, HIGHER)
     loss, macro_f1, rate = figure.axes  # the metric that was never a number has no panel
     assert [line.get_label() for line in loss.lines[:2]] == ["train", "validation"]
     assert loss.get_title() == "loss: best 1.2 on validation\n(step 40, epoch 2)"
@@ -110,13 +111,13 @@ def test_learning_curves_have_a_panel_for_each_metric():
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
 def test_learning_curves_leave_no_empty_panel(count):
     rows = [(1, 1, "validation", name, 0.5) for name in ["loss", *"abcdef"][:count]]
-    figure = learning_curves(history(*rows))
+    figure = learning_curves(history(*rows), HIGHER)
     assert len(figure.axes) == count
     drawn(figure)
 
 
 def test_learning_curves_of_nothing():
-    figure = learning_curves(RECORDED.iloc[:0])
+    figure = learning_curves(RECORDED.iloc[:0], HIGHER)
     assert figure.axes[0].get_title() == "nothing was recorded"
     drawn(figure)
 

@@ -76,7 +76,7 @@ def test_perplexity_falls(trained, family, modeling):
 
 
 def test_what_is_hidden_for_validation_is_the_same_each_time(tiny):
-    objective = LanguageModeling(kind="language_modeling", modeling="masked")
+    objective = LanguageModeling(kind="language_modeling", modeling="masked", block_size=64)
     model, _ = objective.model(str(tiny["bert"]), [])
     batch = {"input_ids": torch.arange(110, 150).reshape(2, 20), "attention_mask": torch.ones(2, 20)}
     first, second = (objective.corrupt(model.eval(), batch, batch["input_ids"]) for _ in range(2))

@@ -28,7 +28,7 @@ from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
 from pipeline_lib.tracking import live
-from pipeline_lib.training import launch, ranks, worker
+from pipeline_lib.training import device, launch, ranks, worker
 from pipeline_lib.training.finetune import write_finetuned
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
@@ -62,7 +62,7 @@ def trained(*job):
     *given, folder = job
     watched = []
     train = launch.launch_finetuned if job[0].execution.processes > 1 else write_finetuned
-    train(*given, watched.extend, folder)
+    train(*given, lambda records, steps: watched.extend(records), folder)
     (weights,) = (folder / "model").glob("*.safetensors")
     assert json.loads((folder / "summary.json").read_text())["processes"] == job[0].execution.processes
     assert watched == pq.read_table(folder / "history.parquet").to_pylist()
@@ -125,7 +125,8 @@ def ranks_that(monkeypatch, recipe, tmp_path):
     def begin(code, watched):
         monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{code}")
         two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
-        launch.launch_finetuned(two, Inputs(*[tmp_path] * 4), tmp_path, watched.extend, tmp_path)
+        given = two, Inputs(*[tmp_path] * 4), tmp_path
+        launch.launch_finetuned(*given, lambda records, steps: watched.extend(records), tmp_path)
 
     return begin
 
@@ -147,7 +148,7 @@ from pathlib import Path
 from pipeline_lib.training import worker
 if os.environ["RANK"] == "0":
     with Path(sys.argv[2], "told").open("w") as channel:
-        worker._say(channel, records=[{"value": float("inf")}])
+        worker._say(channel, records=[{"value": float("inf")}], steps=1)
         worker._say(channel, logger="tunesmith", level=30, line="100 % of it")
         channel.write("{cut off")
     worker._tell(FloatingPointError("the loss is nan"))
@@ -221,6 +222,7 @@ def test_weights_that_drifted_apart_are_refused(monkeypatch):
 def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "_cpu_alone", lambda device: None)  # as where a driver is installed
     document["execution"] |= {"device": where, "processes": 2}
     with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
         steps.check(check(document))
