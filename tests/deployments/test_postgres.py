@@ -193,5 +193,6 @@ def test_it_ends_with_a_killed_up_and_starts_again_at_once(tmp_path):
     up.kill()
     up.wait()
     with serving(tmp_path / "postgres") as server:
-        assert not psutil.pid_exists(pid)
+        if psutil.pid_exists(pid):  # nobody has asked how it ended, as in a container whose first process reaps none
+            assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
         assert sql(answering(server), "SELECT 1") == [(1,)]
