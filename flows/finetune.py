@@ -1,27 +1,13 @@
 """Fine-tune one model: from a complete recipe to a scored model in MLflow."""
 
-from prefect import flow
-
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome
 from tasks import steps
-from tasks.guard import guarded
-from tasks.mistakes import in_our_words
+from tasks.flow import pipeline_flow
 from tasks.names import run_name
-from tasks.settle import settled
-from tasks.told import cancelled
 
 
-@flow(
-    name="finetune-recipe",
-    flow_run_name=run_name,
-    validate_parameters=False,
-    persist_result=False,
-    on_crashed=[cancelled, settled],
-    on_cancellation=[settled],
-)
-@in_our_words
-@guarded
+@pipeline_flow("finetune-recipe", flow_run_name=run_name)
 def finetune(recipe: Recipe) -> RunOutcome:
     """Encode and prepare the data, initialise the model, check both, fine-tune, evaluate, and publish the result."""
     files = steps.encode(recipe)

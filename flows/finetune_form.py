@@ -1,27 +1,13 @@
 """Fine-tune by the short form: a recipe that the worker has, and the values that change from run to run."""
 
-from prefect import flow
-
 from flows.finetune import finetune
 from pipeline_lib.form import AS_IN_RECIPE, UNSET, Count, Rate, RecipeName, Seed, Strategy, Text, Texts, chosen
 from pipeline_lib.run import RunOutcome
-from tasks.guard import guarded
-from tasks.mistakes import in_our_words
+from tasks.flow import pipeline_flow
 from tasks.names import run_name
-from tasks.settle import settled
-from tasks.told import cancelled
 
 
-@flow(
-    name="finetune",
-    flow_run_name=run_name,
-    validate_parameters=False,
-    persist_result=False,
-    on_crashed=[cancelled, settled],
-    on_cancellation=[settled],
-)
-@in_our_words
-@guarded
+@pipeline_flow("finetune", flow_run_name=run_name)
 def finetune_form(
     recipe: RecipeName,
     train: Text = UNSET,

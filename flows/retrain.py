@@ -1,7 +1,5 @@
 """Retrain a model where its data has grown, behind a gate: from a recipe to a decision about the champion."""
 
-from prefect import flow
-
 from flows.finetune import finetune
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain.decide import Decision
@@ -9,23 +7,11 @@ from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.look import challengers
 from tasks import gate as gates
 from tasks import steps
-from tasks.guard import guarded
-from tasks.mistakes import in_our_words
+from tasks.flow import pipeline_flow
 from tasks.names import run_name
-from tasks.settle import settled
-from tasks.told import cancelled
 
 
-@flow(
-    name="retrain",
-    flow_run_name=run_name,
-    validate_parameters=False,
-    persist_result=False,
-    on_crashed=[cancelled, settled],
-    on_cancellation=[settled],
-)
-@in_our_words
-@guarded
+@pipeline_flow("retrain", flow_run_name=run_name)
 def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
     """Look at the data, train challengers, and promote one where the gate lets it through."""
     seen = gates.ask(recipe, gate)

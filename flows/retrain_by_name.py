@@ -1,28 +1,14 @@
 """Retrain by the name of a recipe that the worker has: short enough for a schedule's dialog."""
 
-from prefect import flow
-
 from flows.retrain import retrain
 from pipeline_lib.form import UNSET, RecipeName, Texts, chosen
 from pipeline_lib.retrain.decide import Decision
 from pipeline_lib.retrain.gate import Gate
-from tasks.guard import guarded
-from tasks.mistakes import in_our_words
+from tasks.flow import pipeline_flow
 from tasks.names import run_name
-from tasks.settle import settled
-from tasks.told import cancelled
 
 
-@flow(
-    name="retrain-by-name",
-    flow_run_name=run_name,
-    validate_parameters=False,
-    persist_result=False,
-    on_crashed=[cancelled, settled],
-    on_cancellation=[settled],
-)
-@in_our_words
-@guarded
+@pipeline_flow("retrain-by-name", flow_run_name=run_name)
 def retrain_by_name(recipe: RecipeName, overrides: Texts = UNSET, gate: Gate = Gate()) -> Decision:
     """Retrain a recipe that the worker has ($TUNESMITH_RECIPES), with some values changed.
 

@@ -83,7 +83,8 @@ def run(
     try:
         loaded = load(recipe, overrides or [])
         steps.check(loaded)
-        preflight.require(loaded, tell=False)  # before Prefect starts; the first step makes the checks again
+        if not plain:  # before Prefect starts; the first step makes the checks in any case
+            preflight.require(loaded, tell=False)
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
     except RecipeError as error:
         fail(error)

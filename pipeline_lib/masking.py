@@ -19,8 +19,11 @@ PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
 """Variables that only name where a secret is, or the working directory."""
 SHORTEST = 6
 """A shorter word can stand in any text by chance; in a URL it is hidden all the same."""
-OPEN_QUERY = "?workflowType=machine_learning"
-"""The one query that is shown: the mode in which a page of MLflow opens."""
+MODE = "workflowType=machine_learning"
+"""Opens a page of MLflow in the mode "Model training", whatever the browser was shown last.
+
+The one query of a URL that is not hidden.
+"""
 ADDRESS = re.compile(r"(?<=[\w+.-])://[^\s'\"]+")
 """What follows a URL's scheme, up to a space or a quote."""
 WORD = re.compile(r"\S+")
@@ -41,6 +44,11 @@ def masked(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(masked, value)) if type(value) in (list, tuple) else value
     return value
+
+
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """The first line of what an error says, without what is secret in it."""
+    return str(masked(str(error)).partition("\n")[0][:longest])
 
 
 def without_password(url: str) -> str:
@@ -136,7 +144,7 @@ def _address_without_query(address: str) -> str:
         after_scheme = 0 if in_url else part.find("://") + 3
         in_url = in_url or after_scheme >= 3
         if in_url and (query := part.find("?", after_scheme)) >= 0:
-            kept = OPEN_QUERY if part[query:] == OPEN_QUERY else ""
+            kept = f"?{MODE}" if part[query:] == f"?{MODE}" else ""
             part, in_url = part[:query] + kept, False
         parts.append(part)
     return ")".join(parts)

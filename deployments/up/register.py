@@ -16,8 +16,8 @@ import typer
 from deployments.up import automations
 from pipeline_lib.console import fail
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.preflight.prefect_api import POOL
 
-POOL = "tunesmith"
 LIST = Path(__file__).parents[1] / "prefect.yaml"
 
 

@@ -12,11 +12,9 @@ import psutil
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution
-from pipeline_lib.masking import without_password
+from pipeline_lib.masking import MODE, without_password
 
 LOCAL = "127.0.0.1"
-MODE = "?workflowType=machine_learning"
-"""Has a page of MLflow show the menus for trained models; without it MLflow opens in GenAI mode."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ class Server:
         if self.name != "MLFLOW_TRACKING_URI":
             return self.address
         try:
-            return f"{self.address}/#/experiments/{_experiment(self.address)}/runs{MODE}"
+            return f"{self.address}/#/experiments/{_experiment(self.address)}/runs?{MODE}"
         except OSError:  # an MLflow that asks for an account, say: its list of experiments
-            return f"{self.address}/#/experiments{MODE}"
+            return f"{self.address}/#/experiments?{MODE}"
 
     @property
     def port(self) -> int:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from pipeline_lib.cache.pins import NAMED, pin, pins, unpin
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
 from pipeline_lib.store.manifest import MANIFEST, read_manifest
-from pipeline_lib.store.store import sound
+from pipeline_lib.store.store import held_if_free, sound
 
 __all__ = ["Entry", "Finding", "alone", "artifacts", "find", "pin", "pins", "unfinished", "unpin", "verify"]
 
@@ -104,16 +104,8 @@ def alone(root: Path, fingerprint: str) -> Iterator[bool]:
     path = folder / f"{fingerprint}.lock"
     if len(fingerprint) == NAMED:  # all that is known where a manifest is broken
         path = next(folder.glob(f"{fingerprint}*.lock"), path)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    with held_if_free(FileLock(path)) as held:
+        yield held
 
 
 def _folders(place: Path, pattern: str, digits: int) -> list[Path]:

@@ -164,21 +164,27 @@ class Store:
     @contextmanager
     def lock_if_free(self, name: str) -> Iterator[bool]:
         """Hold a lock unless somebody else does; whether it is held."""
-        lock = self._lock(name)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with held_if_free(self._lock(name)) as held:
+            yield held
 
     def _lock(self, name: str) -> FileLock:
         path = self.root / "locks" / f"{name}.lock"
         path.parent.mkdir(exist_ok=True)
         return FileLock(path)
+
+
+@contextmanager
+def held_if_free(lock: FileLock) -> Iterator[bool]:
+    """Hold a lock while this lasts, unless somebody else does; whether it is held."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def sound(folder: Path) -> dict[str, Any]:

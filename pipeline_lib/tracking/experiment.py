@@ -15,13 +15,12 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
 
 from pipeline_lib.execution import mlflow_page
+from pipeline_lib.masking import MODE
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking.answering import deleted_experiment
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
 """What an experiment holds; only MLflow's pages know this tag, its Python code does not."""
-MODE = "workflowType=machine_learning"
-"""Opens a page of MLflow in the mode "Model training", whatever the browser was shown last."""
 VIEW_TAG = "mlflow.sharedViewState."
 """A saved view, in the menu "Views" of the page and behind a link: the tag's name ends with the view's id."""
 TRAINED_PARAMETERS, SECONDS, COST = "trained_parameters", "training_seconds", "training_cost"

@@ -7,7 +7,7 @@ from operator import attrgetter
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import masked
+from pipeline_lib.masking import first_line, masked
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.held import Held, Told, told
 from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
@@ -62,7 +62,7 @@ class Finder:
         except (MlflowException, LookupError) as error:
             if isinstance(error, MlflowException) and error.error_code not in ABSENT:
                 raise
-            problem = f"leads to no training in {self.shown} ({masked(str(error)).splitlines()[0][:200]})"
+            problem = f"leads to no training in {self.shown} ({first_line(error, 200)})"
             mend = "`tunesmith audit` lists the runs; --tracking-uri says in which MLflow"
             raise RecipeError("RUN|MODEL", target, problem, mend) from None
         return self._held_alone(run)

@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.export import lineage
+from pipeline_lib.masking import first_line
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.digests import content_digest
@@ -25,7 +26,7 @@ from pipeline_lib.store.store import Store, sound
 from pipeline_lib.tracking.describe import STORE
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held, Told, told
-from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, one_line, settle_notes, skipped_if_refused
+from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, settle_notes, skipped_if_refused
 from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
 from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.run_note import read_note
@@ -52,7 +53,7 @@ def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[]
             if stopped():
                 return
     except Exception as error:
-        log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", one_line(error))
+        log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", first_line(error))
 
 
 def settle_training(finder: Finder, held: Held, store: str | None = None, complete: bool = True) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import Unanswered
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.interrupts import Pruned
-from pipeline_lib.masking import masked
+from pipeline_lib.masking import first_line
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking import answering
 from pipeline_lib.tracking.circumstances import circumstances
@@ -107,7 +107,7 @@ class LiveRun:
             except Exception as error:  # whatever MLflow's trouble is, it must not end a training
                 self.connected = None  # an attempt may have been half accepted: MLflow is asked what it has
                 if not (isinstance(error, Unanswered) or answering.is_outage(error)):
-                    log.warning("%-11s MLflow refuses (%s): no live curves", "finetune", masked(str(error))[:300])
+                    log.warning("%-11s MLflow refuses (%s): no live curves", "finetune", first_line(error))
                     return
                 self._tell_outage(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -166,7 +166,7 @@ class LiveRun:
         """Log the beginning of an outage, once."""
         if self.away_since is None:
             self.away_since = time.monotonic()
-            reason = error.problem if isinstance(error, Unanswered) else masked(str(error)).partition("\n")[0][:300]
+            reason = error.problem if isinstance(error, Unanswered) else first_line(error)
             log.warning("%-11s MLflow does not answer (%s): training goes on, its curves follow", "finetune", reason)
 
     def _tell_return(self) -> None:

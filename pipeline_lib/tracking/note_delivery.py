@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from pipeline_lib.masking import masked
+from pipeline_lib.masking import first_line
 from pipeline_lib.recipe import Recipe, check
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
@@ -82,17 +82,12 @@ def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
     except Exception as error:
         if why_silent(uri):
             raise
-        log.info("%-11s %s cannot be settled (%s)", "mlflow", what, one_line(error))
+        log.info("%-11s %s cannot be settled (%s)", "mlflow", what, first_line(error))
 
 
 def model_folder(store: Store, fingerprint: str) -> Path:
     """Where the model of a training is; if it is there, the training was finished, and only its publication was not."""
     return store.root / "steps" / "finetune" / fingerprint[:16]
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of what an error says, without passwords."""
-    return str(masked(str(error)).partition("\n")[0][:300])
 
 
 def _is_over(note: RunNote) -> bool:

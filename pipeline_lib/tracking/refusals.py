@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.execution import Execution, tracking_uri
-from pipeline_lib.masking import masked
+from pipeline_lib.masking import first_line
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.answering import is_outage
 
@@ -22,7 +22,7 @@ def in_words(field: str, value: str, mend: str) -> Iterator[None]:
         away = is_outage(error)
         problem = "MLflow does not answer" if away else "MLflow refuses"
         kind = Unanswered if away else RecipeError
-        raise kind(field, value, f"{problem} ({masked(str(error)).splitlines()[0][:200]})", mend) from error
+        raise kind(field, value, f"{problem} ({first_line(error, 200)})", mend) from error
 
 
 def while_reading(uri: str) -> AbstractContextManager[None]:

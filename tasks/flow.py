@@ -1,0 +1,36 @@
+"""What all flows of this project have in common, as one decorator."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Flow, flow
+
+from tasks.guard import guarded
+from tasks.mistakes import in_our_words
+from tasks.settle import settled
+from tasks.told import cancelled
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """A flow that checks its own parameters, stops when nobody wants it any more, and settles its runs in MLflow.
+
+    Args:
+        name: The flow's name in Prefect.
+        options: What else `prefect.flow` takes, such as `flow_run_name`.
+    """
+
+    def made(function: Callable[P, R]) -> Flow[P, R]:
+        decorate = flow(
+            name=name,
+            validate_parameters=False,
+            persist_result=False,
+            on_crashed=[cancelled, settled],
+            on_cancellation=[settled],
+            **options,
+        )
+        return decorate(in_our_words(guarded(function)))
+
+    return made
