@@ -1,10 +1,9 @@
 """What Prefect says of a flow run against what MLflow says. `pytest tests/audit/test_flow_states.py`."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from stub_server import Stub, serving
 
 from pipeline_lib.audit import disagreements, flow_states, repair
 from pipeline_lib.tracking.circumstances import FlowRun
@@ -15,39 +14,30 @@ IN = {"mlflow.parentRunId": "2" * 32}
 ID = "0f6e7d5c-1b2a-4c3d-8e9f-001122334455"
 
 
-class Stub(BaseHTTPRequestHandler):
+class Api(Stub):
     """An API that knows one flow run, and keeps what it was told of who asks."""
 
     state, asked = "COMPLETED", []
 
     def do_GET(self):
-        Stub.asked.append(self.headers.get("Authorization"))
+        Api.asked.append(self.headers.get("Authorization"))
         found = self.path == f"/api/flow_runs/{ID}"
-        self.send_response(200 if found else 404)
-        self.end_headers()
-        self.wfile.write(json.dumps({"state": {"type": Stub.state}} if found else {}).encode())
+        answer = {"state": {"type": Api.state}} if found else {}
+        self.reply(200 if found else 404, "application/json", json.dumps(answer))
 
     def do_POST(self):
         assert self.path == f"/api/flow_runs/{ID}/set_state"
-        Stub.state = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["state"]["type"]
-        self.send_response(201)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_):
-        pass
+        Api.state = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["state"]["type"]
+        self.reply(201, "application/json", "{}")
 
 
 @pytest.fixture
 def api(monkeypatch):
     for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
-    server = HTTPServer(("127.0.0.1", 0), Stub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    Stub.asked.clear()
-    yield f"http://127.0.0.1:{server.server_port}/api"
-    server.shutdown()
-    server.server_close()
+    Api.asked.clear()
+    with serving(Api) as port:
+        yield f"http://127.0.0.1:{port}/api"
 
 
 def said(status, by, **tags):
@@ -69,7 +59,7 @@ def said(status, by, **tags):
     ],
 )
 def test_states_that_do_not_go_together_are_told(api, status, state, agree):
-    Stub.state = state
+    Api.state = state
     told = said(status, f"flow run moods ({ID}) at {api}")
     words = f"is {status} in MLflow, and flow run moods ({ID}) is {state}"
     assert told == ([] if agree else [(words, True)])
@@ -77,7 +67,7 @@ def test_states_that_do_not_go_together_are_told(api, status, state, agree):
 
 @pytest.mark.parametrize(("state", "agree"), [("COMPLETED", True), ("RUNNING", False)])
 def test_a_trial_that_a_sweep_has_ended_early_is_killed_in_a_flow_that_completes(api, state, agree):
-    Stub.state = state
+    Api.state = state
     told = said("KILLED", f"flow run moods ({ID}) at {api}", **{PRUNED: "no hope"})
     assert (told == []) == agree
 
@@ -97,7 +87,7 @@ def test_where_prefect_cannot_be_asked_it_is_said_and_counts_for_nothing(api, mo
     assert "http://127.0.0.1:9/api does not answer" in words
     assert not sure
     monkeypatch.setenv("PREFECT_API_URL", api)
-    Stub.state = "COMPLETED"
+    Api.state = "COMPLETED"
     assert said("FINISHED", f"flow run moods ({ID})") == []
     assert said("FINISHED", "a plain call") == []
 
@@ -110,7 +100,7 @@ def test_only_the_api_of_ones_own_settings_is_told_who_asks(api, monkeypatch):
     monkeypatch.delenv("PREFECT_API_KEY")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:pass")
     flow_states.state(FlowRun("moods", ID, None))
-    assert Stub.asked == [None, "Bearer a key", "Basic bWU6cGFzcw=="]
+    assert Api.asked == [None, "Bearer a key", "Basic bWU6cGFzcw=="]
 
 
 def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone(api):
@@ -121,7 +111,7 @@ def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone
         ("COMPLETED", around, "COMPLETED"),
         ("RUNNING", around, "CRASHED"),
     ):
-        Stub.state = state
+        Api.state = state
         told = list(repair._settle_flow(run))
-        assert Stub.state == after
+        assert Api.state == after
         assert told == ([f"flow run moods ({ID}) was left RUNNING: CRASHED now"] if after == "CRASHED" else [])

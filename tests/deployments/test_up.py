@@ -6,12 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 
 import psutil
 import pytest
+from stub_server import Stub, serving
 
 from deployments.up import automations, databases, servers
 from deployments.up.here import Here
@@ -31,22 +30,12 @@ def no_addresses(monkeypatch):
 def other():
     """A server of another kind: it answers everything with one word."""
 
-    class Answer(BaseHTTPRequestHandler):
-        word = b"OK"
-
+    class Answer(Stub):
         def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(self.word)
+            self.reply(200, "text/plain", "OK")
 
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with serving(Answer) as port:
+        yield port
 
 
 def test_a_server_that_runs_is_known_by_its_answer(other):

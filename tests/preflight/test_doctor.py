@@ -2,13 +2,12 @@
 
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from typing import ClassVar
 
 import pytest
 from mlflow_server import free_port
+from stub_server import Stub, serving
 from typer.testing import CliRunner
 
 from pipeline_lib.cli import app
@@ -101,25 +100,17 @@ def test_a_mistake_in_the_recipe_is_one_error(recipe_file):
     assert "Did you mean 'epochs'?" in said
 
 
-class Api(BaseHTTPRequestHandler):
+class Api(Stub):
     """As much of Prefect's API as is asked; `pages` are status and content by path."""
 
     pages: ClassVar[dict[str, tuple[int, object]]] = {}
 
     def do_GET(self):
         status, content = self.pages.get(self.path, (404, {"detail": "Not Found"}))
-        data = json.dumps(content).encode()
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, "application/json", json.dumps(content))
 
     do_POST = do_GET
-
-    def log_message(self, *_):
-        pass
 
 
 WORKERS = "/api/work_pools/tunesmith/workers/filter"
@@ -133,12 +124,9 @@ def api(monkeypatch):
         WORKERS: (200, [{"name": "one", "status": "ONLINE"}, {"name": "two", "status": "OFFLINE"}]),
     }
     monkeypatch.setattr(Api, "pages", pages)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
-    yield pages
-    server.shutdown()
-    server.server_close()
+    with serving(Api) as port:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
+        yield pages
 
 
 def test_prefect_is_compared_with_the_client_and_asked_for_workers(api):

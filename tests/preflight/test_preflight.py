@@ -13,12 +13,12 @@ import sys
 import threading
 import uuid
 from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 
 import pytest
 from mlflow.tracking import MlflowClient
 from mlflow_server import free_port
+from stub_server import Stub, serving
 
 from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError, Unanswered
@@ -97,30 +97,19 @@ def test_a_server_that_is_down_stops_a_run_only_where_the_recipe_says_so(caplog,
     assert "does not answer" in caplog.text
 
 
-class Page(BaseHTTPRequestHandler):
+class Page(Stub):
     """Answers everything with one page."""
 
     status, kind, text = 200, "text/plain", ""
 
     def do_GET(self):
-        data = self.text.encode()
-        self.send_response(self.status)
-        self.send_header("Content-Type", self.kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+        self.reply(self.status, self.kind, self.text)
 
 
 @pytest.fixture
 def page():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://me:plantedPassword@127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Page) as port:
+        yield f"http://me:plantedPassword@127.0.0.1:{port}"
 
 
 DENIED = '{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}'

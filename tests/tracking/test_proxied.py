@@ -8,11 +8,10 @@ import http.client
 import os
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 import yaml
+from stub_server import Stub, serving
 from typer.testing import CliRunner
 
 from pipeline_lib.cli import app
@@ -33,7 +32,7 @@ PAGES = {
 }
 
 
-class Proxy(BaseHTTPRequestHandler):
+class Proxy(Stub):
     """Passes on what comes with the password under the prefix; `page` answers in MLflow's place, to all paths that hold
     the text `page_for`."""
 
@@ -61,27 +60,13 @@ class Proxy(BaseHTTPRequestHandler):
         answer = there.getresponse()
         self.reply(answer.status, answer.getheader("Content-Type", ""), answer.read())
 
-    def reply(self, status, kind, text):
-        data = text if isinstance(text, bytes) else text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
 
 @pytest.fixture
 def proxy(mlflow_server):
     """The proxy's address without an account; closed to everything else."""
     Proxy.port, Proxy.page, Proxy.page_for = mlflow_server.port, None, ""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}{PREFIX}"
-    server.shutdown()
-    server.server_close()
+    with serving(Proxy) as port:
+        yield f"127.0.0.1:{port}{PREFIX}"
 
 
 def with_account(proxy):
