@@ -6,10 +6,10 @@ import sys
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib import run as run_module
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import check
+from pipeline_lib.run import run
 from pipeline_lib.sweep.pruning import Judge, Study
 from pipeline_lib.sweep.sweep import plan, sweep
 from pipeline_lib.sweep.trials import Sweep
@@ -101,15 +101,13 @@ def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, s
     assert (again.fingerprint, len(began)) == (found.fingerprint, before)
 
     (varied,) = (trial.recipe for trial in plan([check(document)], settings) if trial.recipe.name == hopeless)
-    alone = run_module.run(varied)
+    alone = run(varied)
     assert began.count(hopeless) == 3  # the rest of its epochs
     training = runs_of(document)[f"{hopeless} training"]
     assert training.info.status == "FINISHED"
     assert "tunesmith.pruned" not in training.data.tags
     whole = document["execution"] | {"store": str(tmp_path / "unbroken")}
-    assert (
-        run_module.run(check(varied.model_dump(mode="json") | {"execution": whole})).model.digest == alone.model.digest
-    )
+    assert run(check(varied.model_dump(mode="json") | {"execution": whole})).model.digest == alone.model.digest
 
 
 def test_all_pruned_is_told_as_it_is(document, settings, monkeypatch):
