@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
+from pipeline_lib.interrupts import Judge
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 
 if TYPE_CHECKING:
-    from pipeline_lib.sweep.pruning import Judge
     from pipeline_lib.training.progress import Show
 
 
@@ -30,9 +30,7 @@ class RunOutcome:
         return self.scores.folder / "report.html"
 
 
-def run(
-    recipe: Recipe, by: str = "a plain call", judge: "Judge | None" = None, show: "Show | None" = None
-) -> RunOutcome:
+def run(recipe: Recipe, by: str = "a plain call", judge: Judge | None = None, show: "Show | None" = None) -> RunOutcome:
     """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
 
     Raises Pruned where `judge` sees no hope in the training.

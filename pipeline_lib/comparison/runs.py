@@ -11,7 +11,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import Difference, compare
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
-from pipeline_lib.export import lineage
+from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe_file import load
 from pipeline_lib.store.manifest import read_manifest
@@ -31,8 +31,8 @@ def evaluated(source: Path) -> Evaluated:
     if source.is_dir():
         return _in_folder(str(source), source)
     recipe = load(source)
-    found = lineage.of_recipe(recipe, shlex.join(["tunesmith", "run", str(source)]))
-    assert found.scores is not None  # of_recipe has them all or raises
+    found = lineage_of_run(recipe, shlex.join(["tunesmith", "run", str(source)]))
+    assert found.scores is not None  # lineage_of_run has them all or raises
     return _in_folder(recipe.name, found.scores)
 
 
