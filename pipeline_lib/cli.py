@@ -67,7 +67,7 @@ def run(
     plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
 ) -> None:
     """Fine-tune and evaluate one model; steps that are in the store already are reused."""
-    from pipeline_lib import steps
+    from pipeline_lib import input_checks
     from pipeline_lib.preflight import preflight
     from pipeline_lib.recipe_file import load
     from pipeline_lib.run import run as run_plain
@@ -75,7 +75,7 @@ def run(
 
     try:
         loaded = load(recipe, overrides or [])
-        steps.check(loaded)
+        input_checks.check(loaded)
         if not plain:  # before Prefect starts; the first step makes the checks in any case
             preflight.require(loaded, tell=False)
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)

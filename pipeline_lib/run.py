@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
 from pipeline_lib.evaluation.score_table import as_html, as_text, score_frame, score_table
+from pipeline_lib.interrupts import Judge
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.sweep.pruning import Judge
     from pipeline_lib.training.progress import Show
 
 
@@ -69,9 +69,7 @@ class RunOutcome:
         return f"{as_html(score_table(self.scores.folder))}<table>{''.join(lines)}</table>"
 
 
-def run(
-    recipe: Recipe, by: str = "a plain call", judge: "Judge | None" = None, show: "Show | None" = None
-) -> RunOutcome:
+def run(recipe: Recipe, by: str = "a plain call", judge: Judge | None = None, show: "Show | None" = None) -> RunOutcome:
     """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
 
     Raises Pruned where `judge` sees no hope in the training.

@@ -11,7 +11,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import Difference, compare
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
-from pipeline_lib.export import lineage
+from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import load
@@ -36,8 +36,8 @@ def evaluated(source: Path) -> Evaluated:
 
 def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
     """The evaluation of a recipe; raises RecipeError with the command that runs it where it has not been run."""
-    found = lineage.of_recipe(recipe, command)
-    assert found.scores is not None  # of_recipe has them all or raises
+    found = lineage_of_run(recipe, command)
+    assert found.scores is not None  # lineage_of_run has them all or raises
     return evaluation_in(recipe.name, found.scores)
 
 

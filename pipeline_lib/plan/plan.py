@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from pipeline_lib import identity, steps
+from pipeline_lib import identity, input_checks
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.places import PLACES, read_places
-from pipeline_lib.plan.explain import when, why
+from pipeline_lib.plan.explain import why
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.strategies.base import Place
+from pipeline_lib.times import when
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 from pipeline_lib.training.parameters import ParameterRow, resolve
 
@@ -86,7 +87,7 @@ class Plan:
 
 def plan(recipe: Recipe) -> Plan:
     """The plan of a recipe; raises RecipeError for what would stop the run before its first step."""
-    steps.check(recipe)
+    input_checks.check(recipe)
     made = Plan(open_store(recipe.execution.store))
     folder = locate(recipe.model)
     base = digest(made.add(identity.base_step(folder)))
