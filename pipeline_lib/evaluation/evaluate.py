@@ -110,7 +110,7 @@ def _described(score: "Score", metric: Metric) -> dict[str, Any]:
 
 
 def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, list[Any]]) -> pa.Table:
-    table = rows.drop_columns(["key", *objective.hidden])
+    table = rows.select([name for name in rows.column_names if name not in ("key", *objective.hidden)])
     for name, values in answers.items():
         table = table.append_column(name, pa.array(values))
     return table

@@ -42,6 +42,8 @@ class ObjectiveSection(Section):
     """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
+    distinguishing: ClassVar[tuple[str, ...]] = ()
+    """Roles by which rows that ask the same may differ, so that they do not repeat one another."""
     of_loss: ClassVar[frozenset[str]] = frozenset()
     """Fields that only the loss reads: to change them encodes no row anew, and computes no reference again."""
 

@@ -40,6 +40,7 @@ class Preference(ObjectiveSection):
     same_if: ClassVar = ("messages",)
     asked: ClassVar = {"prompt": True}
     hidden: ClassVar = ("input_ids", "target_ids", "rejected_ids", "rejected_target_ids", "expected", "tools")
+    distinguishing: ClassVar = ("chosen", "rejected", "completion")
     of_loss: ClassVar = frozenset({"loss", "beta", *BELONGS_TO})
     by_token: ClassVar = True
     writes: ClassVar = True

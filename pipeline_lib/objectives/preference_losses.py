@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     desirable: "Tensor"
     """1 for wanted answers, 0 for others."""
     step_mean: "Tensor | None" = None
-    """The mean over the whole step that the loss needs, equal for all; None where it is to be taken of these answers."""
+    """The mean over the whole step that the loss needs, equal for all; None: it is to be taken of these answers."""
 
     @classmethod
     def of(cls, summary: "Tensor") -> "Answers":
