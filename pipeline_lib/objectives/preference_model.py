@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from pipeline_lib.models.generation import logp_by_token
 from pipeline_lib.objectives.preference_tokens import UNDESIRABLE
 
 if TYPE_CHECKING:
@@ -41,16 +42,6 @@ def summaries(model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Te
     if step_mean is not None:
         fields["step_mean"] = step_mean.expand(len(targets))
     return torch.stack([value.float() for value in fields.values()], -1)
-
-
-def logp_by_token(logits: "Tensor", targets: "Tensor") -> "Tensor":
-    """[inputs, length - 1] the log-probability of each learned token, 0 elsewhere; logits [inputs, length - 1, tokens].
-
-    Only the logits of learned tokens are taken to float32.
-    """
-    there = targets[:, 1:] >= 0
-    losses = functional.cross_entropy(logits[there].float(), targets[:, 1:][there], reduction="none")
-    return torch.zeros(there.shape, device=logits.device).masked_scatter(there, -losses)
 
 
 def text_tokens(batch: "dict[str, Tensor]") -> "Tensor":

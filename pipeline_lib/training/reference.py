@@ -16,6 +16,7 @@ from pipeline_lib.data.dataset import Encoded, Ragged, encoded_split
 from pipeline_lib.evaluation.predict import predict
 from pipeline_lib.models.base import load_tokenizer
 from pipeline_lib.models.build import save_tensors
+from pipeline_lib.models.generation import logp_by_token
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.device import accelerator, giving_back
@@ -46,7 +47,6 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
 
 def reference_of(model: "PreTrainedModel", encoded: Encoded, pad: int, here: "Accelerator") -> Ragged:
     """The log-probabilities of all learned tokens by a model, input by input."""
-    from pipeline_lib.objectives.preference_model import logp_by_token
 
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[np.ndarray]:
         logits = model(**batch, use_cache=False).logits[:, :-1]

@@ -7,13 +7,17 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
+from pipeline_lib import steps
 from pipeline_lib.data.dataset import IGNORED
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.inner_steps import reference
 from pipeline_lib.objectives import Preference
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
+from pipeline_lib.training.finetune import write_finetuned
+from pipeline_lib.training.inputs import Inputs
 
 DPO, KTO = Preference(kind="preference", loss="dpo"), Preference(kind="preference", loss="kto")
 TEXTS = ("fine day", "sweet song", "cold soup", "long wait", "warm sun")
@@ -174,3 +178,38 @@ def test_what_is_wanted_wins(trained, loss):
     assert scores["margin"] > 0
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     assert {"prediction", "reward" if loss == "kto" else "chosen_reward"} <= rows[0].keys()
+
+
+def test_a_training_that_is_stopped_at_every_step_ends_with_the_same_bytes(document, tiny, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, LABELLED)), encoding="utf-8")
+    document["data"] = {"source": {"kind": "jsonl", "train": "rows.jsonl"}}
+    document["model"]["base"], document["objective"] = str(tiny["llama"]), {"kind": "preference", "loss": "kto"}
+    document |= {"strategies": [{"kind": "lora", "rank": 2}], "regularizers": [{"kind": "dropout", "value": 0.1}]}
+    document["training"] |= {"epochs": 2, "batch_size": 12, "batch_tokens": 64}
+    document["execution"]["checkpoint_seconds"] = 1e-9  # one after every step
+    recipe = check(document)
+    data = steps.prepare(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    known = reference(recipe, data, base, "a test")
+    inputs = Inputs(data.folder, tmp_path / "store/steps/shard", base.folder, start.folder, reference=known.folder)
+    folders = {name: tmp_path / name for name in ("straight", "stopped", "work", "other work")}
+    for folder in folders.values():
+        folder.mkdir()
+
+    write_finetuned(recipe, inputs, folders["work"], lambda records, steps: None, folders["straight"])
+    stops = 0
+    while not (folders["stopped"] / "summary.json").exists():
+        left = iter([None] * 2)  # the step after the checkpoint, and the one that is lost
+
+        def watch(records, steps, left=left):
+            if records and records[0]["split"] == "train" and next(left, "stop"):
+                raise KeyboardInterrupt
+
+        try:
+            write_finetuned(recipe, inputs, folders["other work"], watch, folders["stopped"])
+        except KeyboardInterrupt:
+            stops += 1
+    assert stops > 1
+    files = [path.relative_to(folders["straight"]) for path in folders["straight"].rglob("*") if path.is_file()]
+    for file in files:
+        assert (folders["straight"] / file).read_bytes() == (folders["stopped"] / file).read_bytes(), file
