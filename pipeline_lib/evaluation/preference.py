@@ -1,8 +1,8 @@
 """Metrics of preferences: of the rewards that a model gives to answers, and of how far it is from the reference.
 
 The reward of an answer y to a prompt x is beta (log p(y|x) - log p_ref(y|x)): Rafailov et al. (2023), "Direct
-Preference Optimization", section 4. For the losses without a reference it is beta times the mean log-probability of
-a token: Meng et al. (2024), "SimPO", equation 3.
+Preference Optimization", equation 5 without the term that only depends on x. For the losses without a reference it is
+beta times the mean log-probability of a token: Meng et al. (2024), "SimPO", equation 4.
 """
 
 from math import inf, nan

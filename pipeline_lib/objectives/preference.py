@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pipeline_lib.data.dataset import Encoded, Split
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.objectives.preference_losses import Answers
     from pipeline_lib.recipe import Columns, Recipe
 
 BELONGS_TO = {"gamma": "simpo", "desirable_weight": "kto", "undesirable_weight": "kto"}
@@ -244,12 +243,12 @@ class Preference(ObjectiveSection):
 
         return PAIRED | LIKELIHOOD | WRITTEN if self.paired else SINGLE | LIKELIHOOD
 
-    def _rewards(self, answers: "Answers") -> "numpy.ndarray":
-        """[n] the rewards of n answers, given as arrays."""
+    def _rewards(self, answers: Any) -> "numpy.ndarray":
+        """[n] the rewards of n `Answers`, given as arrays."""
         import numpy as np
 
-        mean = answers.logp / np.maximum(answers.tokens, 1)  # type: ignore[call-overload]
-        return self.strength * (mean if self.loss in REFERENCE_FREE else answers.logp - answers.reference)  # type: ignore[return-value]
+        mean = answers.logp / np.maximum(answers.tokens, 1)
+        return self.strength * (mean if self.loss in REFERENCE_FREE else answers.logp - answers.reference)
 
     def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
         """Rewards of all answers; with `texts` also how near these are to the chosen answers."""
@@ -302,8 +301,8 @@ class Preference(ObjectiveSection):
                 raise RecipeError(field, kind, problem, f"Remove it, or choose one of {', '.join(SMOOTHED)}")
 
 
-def _sides(read: "Sequence[numpy.ndarray]") -> "tuple[Answers, Answers]":
-    """First and second inputs of all groups."""
+def _sides(read: "Sequence[numpy.ndarray]") -> tuple[Any, Any]:
+    """`Answers` of the first and of the second inputs of all groups, as arrays."""
     import numpy as np
 
     from pipeline_lib.objectives.preference_losses import Answers

@@ -82,7 +82,8 @@ def simpo(chosen: Answers, rejected: Answers, beta: float, gamma: float, smoothi
 
 
 def kto(answers: Answers, z0: "Tensor", beta: float, weights: tuple[float, float]) -> "Tensor":
-    """Ethayarajh et al. (2024), "KTO: Model Alignment as Prospect Theoretic Optimization", equation 8.
+    """Ethayarajh et al. (2024), "KTO: Model Alignment as Prospect Theoretic Optimization", equation 8 (7 in the first
+    version).
 
     Args:
         answers: n answers, desirable or not.

@@ -5,16 +5,19 @@ import json
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import IGNORED
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.outcome_file import read_outcome
+from pipeline_lib.export.export import export
 from pipeline_lib.inner_steps import reference
 from pipeline_lib.objectives import Preference
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
+from pipeline_lib.retrain.rescore import write_rescored
 from pipeline_lib.run import run
 from pipeline_lib.training.finetune import write_finetuned
 from pipeline_lib.training.inputs import Inputs
@@ -134,7 +137,7 @@ def test_regularizers_that_mean_nothing_are_refused(document, loss, regularizer)
         check(document | changes)
 
 
-def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, document):
+def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, document, tmp_path):
     training = {"epochs": 4, "learning_rate": 1e-2}
     settings = {"kind": "preference", "loss": "dpo", "max_answer": 3}
     changes = {"regularizers": [{"kind": "dropout", "value": 0.1}, {"kind": "early_stopping", "patience": 3}]}
@@ -159,6 +162,13 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
 
     store = outcome.scores.folder.parents[1]
     before = [*(store / "reference").iterdir()]
+    rescored, exported = tmp_path / "rescored", tmp_path / "exported"
+    rescored.mkdir()
+    places = (outcome.data.folder, store / "shard", outcome.model.folder / "model", None, before[0], rescored)
+    write_rescored(check(document), *places)  # as the champion of a retraining
+    assert read_outcome(rescored).outcome.mean("right") == scores["preference_accuracy"]
+    assert AutoModelForCausalLM.from_pretrained(export(outcome.model.folder / "model", exported))
+
     for loss, beta in (("dpo", 0.5), ("ipo", 0.1)):
         document["objective"] = settings | {"loss": loss, "beta": beta}
         document["training"]["learning_rate"] = 5e-3
