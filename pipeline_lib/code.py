@@ -68,6 +68,9 @@ SCOPES = {
     "initialise": Scope(("models.build",), ("objective", "strategies"), UNSEEN),
     "checks": Scope(("checks.checks",), ("objective", "strategies"), UNSEEN),
     "trunk": Scope(("training.kept",), ("objective",), (*UNSEEN, "strategies", "regularizers")),
+    "reference": Scope(
+        ("training.reference", "evaluation.predict"), ("objective",), (*UNSEEN, "strategies", "regularizers")
+    ),
     "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
     "columns": Scope(("data.columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),

@@ -49,7 +49,7 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
         "source": source.model_dump(mode="json", exclude=LOCATION),
         "by": recipe.data.split.by,
         "columns": objective.columns(recipe.data.columns),
-        "objective": objective.model_dump(mode="json"),
+        **_objective_of_rows(recipe),
     }
     inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
     return _step("shard", 1, recipe, parts, {**inputs, **tokenizer}, READING)
@@ -62,7 +62,7 @@ def tokenizer_digests(base: Path) -> dict[str, str]:
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
     """Which row is for what; `shards` are pairs of a split and a digest."""
-    parts = _parts(recipe, "objective") | {
+    parts = _objective_of_rows(recipe) | {
         "seed": recipe.drawing_seed,
         "split": recipe.data.split.model_dump(mode="json", exclude={"seed"}),
         "max_unusable": recipe.data.max_unusable,
@@ -87,7 +87,8 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 
 
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The trained model; reads prepare, initialise, base. Another precision trains another model."""
+    """The trained model; reads prepare, initialise, base, and reference where there is one. Another precision trains
+    another model."""
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     parts["precision"] = chosen(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
@@ -96,8 +97,16 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
 def trunk_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """What so many frozen layers put out for all rows; reads prepare and base. Neither head nor rate decides it."""
     device, precision = chosen(recipe.execution)
-    parts = _parts(recipe, "objective") | {"layers": layers, "device": device, "precision": precision}
+    parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
     return _step("trunk", 1, recipe, parts, inputs, TRUNK)
+
+
+def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
+    """The base's log-probabilities of what is learned; reads prepare and base. Neither loss, beta nor rate decides
+    them."""
+    splits = [*recipe.objective.reference_splits]
+    parts = _objective_of_rows(recipe) | {"splits": splits, "precision": chosen(recipe.execution)[1]}
+    return _step("reference", 1, recipe, parts, inputs, COMPUTING)
 
 
 def columns_step(recipe: Recipe, prepared: str | None) -> Step:
@@ -114,17 +123,17 @@ def columns_step(recipe: Recipe, prepared: str | None) -> Step:
 
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The scores; reads prepare, checks, finetune, and columns where slices name some."""
+    """The scores; reads prepare, checks, finetune, columns where slices name some, and reference where there is one."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
 
 
 def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
     """What is remembered of a data set, to tell how later ones differ; reads prepare and base."""
-    return _step("profile", 2, recipe, _parts(recipe, "objective"), inputs, ("numpy", "torch", *READING))
+    return _step("profile", 2, recipe, _objective_of_rows(recipe), inputs, ("numpy", "torch", *READING))
 
 
 def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """What a registered model answers to the test rows; reads prepare and the champion."""
+    """What a registered model answers to the test rows; reads prepare, the champion, and reference if there is one."""
     return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
 
 
@@ -135,6 +144,11 @@ def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=set(names))
+
+
+def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:
+    """The objective without what only its loss reads."""
+    return {"objective": recipe.objective.model_dump(mode="json", exclude={*recipe.objective.of_loss})}
 
 
 def _step(

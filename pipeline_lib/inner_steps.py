@@ -1,4 +1,5 @@
-"""Steps that another step makes for itself: what slices' columns hold, what a model's trunk puts out."""
+"""Steps that another step makes for itself: what slices' columns hold, what a model's trunk puts out, what the
+reference model says of answers."""
 
 import logging
 from pathlib import Path
@@ -58,6 +59,26 @@ def kept_trunk(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Arti
     if why:
         log.info("%-11s not kept: %s", "trunk", why)
     return None
+
+
+def reference(recipe: Recipe, prepared: Artifact, base: Artifact, by: str) -> Artifact | None:
+    """The base's log-probabilities of the answers, where the objective compares with it."""
+    if not recipe.objective.reference_splits:
+        return None
+    store = open_store(recipe.execution.store)
+    step = identity.reference_step(recipe, {"prepare": prepared.digest, "base": base.digest})
+
+    def make(folder: Path) -> None:
+        from pipeline_lib.training.reference import write_reference
+
+        write_reference(recipe, prepared.folder, shards_of(store), base.folder, folder)
+
+    return told(store.ensure(step, make, by))
+
+
+def digest_of(found: Artifact | None) -> dict[str, str]:
+    """A reference as an input of the steps that read it."""
+    return {"reference": found.digest} if found else {}
 
 
 def told(artifact: Artifact) -> Artifact:

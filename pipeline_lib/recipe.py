@@ -40,7 +40,7 @@ class Columns(Section):
     text_pair: str | None = None
     """The second text, for pairs of texts as in entailment (text_classification)."""
     label: str = "label"
-    """What is to be predicted (text_classification)."""
+    """What is to be predicted (text_classification); whether the completion is desirable (preference with kto)."""
     tokens: str = "tokens"
     """The list of words (token_classification)."""
     tags: str = "tags"
@@ -56,7 +56,7 @@ class Columns(Section):
     target: str = "target"
     """The text to write, or a list of texts that are all right (seq2seq)."""
     prompt: str = "prompt"
-    """The instruction or question (causal_lm)."""
+    """The instruction or question (causal_lm, preference)."""
     input: str | None = None
     """What the instruction is about, where that is a column of its own (causal_lm)."""
     answer: str = "answer"
@@ -64,8 +64,14 @@ class Columns(Section):
     messages: str | None = None
     """Whole dialogues, as lists of `role` and `content` or of `from` and `value`, or as JSON (causal_lm); takes the
     place of prompt, input and answer."""
+    chosen: str = "chosen"
+    """The better answer (preference)."""
+    rejected: str = "rejected"
+    """The worse answer (preference)."""
+    completion: str = "completion"
+    """An answer that `label` calls desirable or not (preference with the loss kto)."""
     tools: str | None = None
-    """The tools that a dialogue may call, as a list or as JSON (causal_lm)."""
+    """The tools that a dialogue may call, as a list or as JSON (causal_lm, preference)."""
 
 
 class Split(Section):
@@ -219,6 +225,7 @@ class Recipe(Section):
         }
         watched = {field: metric for field, metric in named.items() if metric}
         self.objective.refuse_unknown_metrics(self.evaluation, watched)
+        self.objective.refuse_unfit_regularizers(self.regularizers)
         self.objective.refuse_unfit_baselines(self.evaluation)
         self.objective.refuse_slices(self.evaluation)
         return self

@@ -13,7 +13,7 @@ from pipeline_lib import identity, input_checks
 from pipeline_lib.checks.findings import heed, read_findings
 from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
-from pipeline_lib.inner_steps import columns, kept_trunk, shards_of, told
+from pipeline_lib.inner_steps import columns, digest_of, kept_trunk, reference, shards_of, told
 from pipeline_lib.interrupts import Judge, ending_in_order
 from pipeline_lib.masking import in_errors
 from pipeline_lib.models.build import write_initial
@@ -95,7 +95,8 @@ def finetune(
     `judge` sees no hope.
     """
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
-    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
+    compared = reference(recipe, prepared, base, by)
+    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest, **digest_of(compared)}
     step = identity.finetune_step(recipe, inputs)
 
     def make(folder: Path) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def finetune(
         from pipeline_lib.training.progress import TrainingProgress
 
         given, work = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
+        given = given._replace(reference=compared.folder if compared else None)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             kept = kept_trunk(recipe, prepared, initial, base, by)
@@ -128,16 +130,21 @@ def evaluate(
     store, base = open_store(recipe.execution.store), fetch(recipe, by)
     named = columns(recipe, prepared, base, by) if recipe.evaluation.columns else None
     inputs = {"prepare": prepared.digest, "checks": found.digest, "finetune": model.digest}
+    compared = reference(recipe, prepared, base, by)
     inputs |= {"columns": named.digest} if named else {}
+    inputs |= digest_of(compared)
     step = identity.evaluate_step(recipe, inputs)
 
     def make(folder: Path) -> None:
         from pipeline_lib.data.columns import read_columns
         from pipeline_lib.evaluation.evaluate import write_evaluation
+        from pipeline_lib.training.inputs import Inputs
 
         values = read_columns(named.folder) if named else {}
         findings = read_findings(found.folder)
-        write_evaluation(recipe, prepared.folder, shards_of(store), base.folder, model.folder, values, findings, folder)
+        given = Inputs(prepared.folder, shards_of(store), base.folder, model.folder)
+        given = given._replace(reference=compared.folder if compared else None)
+        write_evaluation(recipe, given, values, findings, folder)
 
     return told(store.ensure(step, make, by))
 

@@ -21,7 +21,7 @@ PLAIN_TEXTS = {
     "ByColumn": {"column"},
     "Cloze": {"template"},
     "Columns": {"text", "text_pair", "label", "tokens", "tags", "question", "context", "answers", "source", "target"}
-    | {"prompt", "input", "answer", "messages", "tools"},
+    | {"prompt", "input", "answer", "messages", "tools", "chosen", "rejected", "completion"},
     "Conll": {"delimiter", "encoding", "names"},
     "Conllu": {"encoding"},
     "Csv": {"delimiter", "encoding", "names"},

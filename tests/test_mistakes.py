@@ -19,7 +19,9 @@ from pipeline_lib.objectives import TextClassification
 SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, seed, strategies, training"
 STRATEGIES = "bottleneck, full, ia3, layerwise_lr, lora, partial, prompt"
 REGULARIZERS = "dropout, early_stopping, l2_sp, label_smoothing, mixout, neftune, r_drop, weight_decay"
-OBJECTIVES = "causal_lm, language_modeling, question_answering, seq2seq, text_classification, token_classification"
+OBJECTIVES = (
+    "causal_lm, language_modeling, preference, question_answering, seq2seq, text_classification, token_classification"
+)
 SOURCES = "conll, conllu, csv, huggingface, json, jsonl, parallel, parquet, squad, text, tsv"
 STOP = "kind: early_stopping"
 

@@ -8,7 +8,7 @@ from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.held import Held, Told
 from pipeline_lib.tracking.runs import BY
 
-STEPS = ("base", "prepare", "initialise", "finetune", "evaluate")
+STEPS = ("base", "prepare", "initialise", "reference", "finetune", "evaluate")
 SHOWN = 5
 """Changed files that are named."""
 TOLD_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "pyarrow", "mlflow")

@@ -21,7 +21,8 @@ from pipeline_lib.tracking.runs import FINGERPRINT
 
 READS = {
     "initialise": ("base",),
-    "finetune": ("base", "prepare", "initialise"),
+    "reference": ("base", "prepare"),
+    "finetune": ("base", "prepare", "initialise", "reference"),
 }
 """Which artifacts a step read, by the names of its inputs."""
 

@@ -34,6 +34,12 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
     }
     role = objective.label_role if labels else None
 
+    def whole() -> dict[str, list[str]]:
+        """The training rows with what tells apart those that ask the same."""
+        if not objective.distinguishing:
+            return read()
+        return {"train": texts(objective, splits["train"], objective.distinguishing)}
+
     @cache
     def read() -> dict[str, list[str]]:
         return {name: texts(objective, rows) for name, rows in splits.items()}
@@ -41,7 +47,7 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
     return {
         "duplicates": lambda: duplicates(splits, read()),
         "near_duplicates": lambda: near_duplicates(splits, read()),
-        "repeats": lambda: repeats(splits, read()),
+        "repeats": lambda: repeats(splits, whole()),
         "truncated": lambda: truncated(splits, objective, load_tokenizer(base)),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),

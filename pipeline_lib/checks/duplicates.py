@@ -32,9 +32,13 @@ Texts = Mapping[str, Sequence[str]]
 """What the rows ask, by split."""
 
 
-def texts(objective: "Objective", rows: pa.Table) -> list[str]:
-    """What a row asks, as one text a row: in Unicode's compatible form, without case, with single spaces."""
-    roles = [role for role in objective.asked if role in rows.column_names] or objective.same_if
+def texts(objective: "Objective", rows: pa.Table, more: Sequence[str] = ()) -> list[str]:
+    """What a row asks, as one text a row: in Unicode's compatible form, without case, with single spaces.
+
+    `more` names roles that are added, as far as the rows have them.
+    """
+    roles = [role for role in objective.asked if role in rows.column_names] or [*objective.same_if]
+    roles += [role for role in more if role in rows.column_names]
     columns = zip(*(rows[role].to_pylist() for role in roles), strict=True)
     return [normal("\n".join(map(_plain, values))) for values in columns]
 

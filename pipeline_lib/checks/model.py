@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.recipe import Recipe
 
 ROWS, INPUTS = 32, 8
-"""Rows that inputs are made of, and how many of these, the shortest ones, go through the model."""
+"""Rows that inputs are made of, and how many groups of these, the shortest ones, go through the model."""
 STIR = 0.02
 MEND = "Report it: a strategy, the objective or the base's architecture does not fit this project's code"
 
@@ -60,12 +60,12 @@ def with_gradient(
     import torch
 
     objective = recipe.objective
-    inputs = np.argsort(encoded.lengths, kind="stable")[:INPUTS]
+    inputs = encoded.inputs(np.argsort(encoded.group_tokens, kind="stable")[:INPUTS])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         _stir({name: parameter for name, parameter in model.named_parameters() if name in trained})
         batch, targets = objective.corrupt(model.eval(), *collate(encoded, inputs, pad))
-        objective.loss(objective.forward(model, batch, targets), targets).backward()
+        objective.loss_sum(objective.forward(model, batch, targets), targets).backward()
     return {name for name, parameter in model.named_parameters() if _moved(parameter)}
 
 

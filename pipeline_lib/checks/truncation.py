@@ -37,7 +37,7 @@ def cut_rows(rows: "pyarrow.Table", objective: "Objective", tokenizer: "PreTrain
     """
     if not objective.limits or not len(rows):
         return np.array([], np.int64)
-    columns = [name for name in ("input_ids", "target_ids") if name in rows.column_names]
+    columns = [name for name in ("input_ids", "target_ids", "rejected_ids") if name in rows.column_names]
     lengths = np.stack([np.diff(rows[name].combine_chunks().offsets.to_numpy()) for name in columns], axis=1)
     longest = np.flatnonzero((lengths == lengths.max(axis=0)).any(axis=1))
     free = objective.model_copy(update=dict.fromkeys(objective.limits, WITHOUT_END))

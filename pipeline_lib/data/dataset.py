@@ -116,6 +116,16 @@ class Ragged:
         kept = np.concatenate([[0], np.cumsum(keep)])
         return Ragged(self.values[keep], kept[self.offsets])
 
+    def interleaved(self, other: "Ragged") -> "Ragged":
+        """The lists of both in turn: the first of these, the first of the others, the second of these ..."""
+        lengths = np.stack([self.lengths, other.lengths], axis=1).ravel()
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        values = np.empty(offsets[-1], self.values.dtype)
+        for side, lists in enumerate((self, other)):
+            shift = offsets[side:-1:2] - lists.offsets[:-1]
+            values[np.arange(len(lists.values)) + np.repeat(shift, lists.lengths)] = lists.values
+        return Ragged(values, offsets)
+
     def insert(self, at: np.ndarray, values: Sequence[int]) -> "Ragged":
         """The same values put into every list, into list i before its place at[i]."""
         where = np.repeat(self.offsets[:-1] + at, len(values))
@@ -137,6 +147,9 @@ class Encoded:
     `targets` is [n, ...] with one target an input, or Ragged with one a token: of the input where `aligned`, else of
     an output text of its own. `segments` is None without pairs. `rows` [n] is the row that an input comes from, and
     `losses` [n] how many losses it gives, where these are not as plain as one input a row and one loss a target.
+
+    Inputs whose loss can only be computed together, such as a chosen and a rejected answer, are a group: `group` of
+    them follow one another, and they always go through the model in the same batch.
     """
 
     ids: Ragged
@@ -147,9 +160,27 @@ class Encoded:
     losses: np.ndarray | None = None
     hidden: Hidden | None = None
     """The outputs of the model's frozen backbone for each input, where they are cached."""
+    group: int = 1
+    """Inputs in a group."""
+    reference: Ragged | None = None
+    """The reference model's log-probability of each learned token, input by input, where the loss needs it."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(self) // self.group
+
+    @cached_property
+    def group_tokens(self) -> np.ndarray:
+        """[groups] tokens that each group takes in a batch of its own, padding included."""
+        return self.group * self.lengths.reshape(-1, self.group).max(axis=1, initial=0)
+
+    def inputs(self, groups: np.ndarray) -> np.ndarray:
+        """The inputs of these groups, in their order."""
+        return (self.group * groups[:, None] + np.arange(self.group)).ravel()
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -159,7 +190,7 @@ class Encoded:
 
     @property
     def units(self) -> np.ndarray:
-        """[n] how many losses each input gives: one, or one for each target token that is learned."""
+        """[groups] how many losses each group gives: one, or one for each target token that is learned."""
         if self.losses is not None:
             return self.losses
         if not isinstance(self.targets, Ragged):

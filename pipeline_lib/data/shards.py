@@ -124,7 +124,7 @@ def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBa
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for name in sorted({"input_ids", "target_ids"} & set(table.column_names)):
+    for name in sorted({"input_ids", "target_ids", "rejected_ids"} & set(table.column_names)):
         ids = pc.list_flatten(table[name])
         if pa.types.is_list(ids.type):  # a row of several windows
             ids = pc.list_flatten(ids)

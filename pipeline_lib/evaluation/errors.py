@@ -57,6 +57,17 @@ def of_text(sums: Sums) -> Errors:
     return Errors("100 - chrF", np.array([100 - chrf(row) for row in rows], np.float64))
 
 
+def of_preferences(sums: Sums) -> Errors:
+    """By how much the reward of the wrong answer is higher, 0 where it is not; the margin is the rewards' distance.
+
+    Of single answers, 1 for those on the wrong side of the reference point.
+    """
+    if "margin" not in sums.counts:
+        return Errors("wrong side", 1 - sums.counts["right"])
+    margin = sums.counts["margin"]
+    return Errors("reward", np.maximum(0, -margin), np.abs(margin))
+
+
 def _surprise(chances: np.ndarray) -> np.ndarray:
     """As in the metric, p is kept a float epsilon from 0."""
     return -np.log(np.clip(chances, np.finfo(np.float32).eps, 1))

@@ -24,6 +24,8 @@ from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.strict_json import finite, strict_json
+from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.reference import with_reference
 from pipeline_lib.training.validation import watched
 
 if TYPE_CHECKING:
@@ -33,22 +35,18 @@ if TYPE_CHECKING:
 
 
 def write_evaluation(
-    recipe: Recipe,
-    prepared: Path,
-    shards: Path,
-    base: Path,
-    finetuned: Path,
-    columns: dict[str, list[str]],
-    findings: list[dict[str, Any]],
-    folder: Path,
+    recipe: Recipe, inputs: Inputs, columns: dict[str, list[str]], findings: list[dict[str, Any]], folder: Path
 ) -> None:
     """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
 
     Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet, unless the
-    model has collapsed: its doubts say nothing of the labels. `columns`
-    holds each test row's value of the columns that slices name, `findings` what the checks have found.
+    model has collapsed: its doubts say nothing of the labels. `inputs.initial` is the trained model's artifact,
+    `columns` holds each test row's value of the columns that slices name, `findings` what the checks have found.
     """
+    prepared, shards, base, finetuned, _, reference = inputs
     objective, split = recipe.objective, encoded_split(prepared, shards, "test", recipe.objective)
+    if reference:
+        split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
     answered = answerer.read(split)
     outcome: Any = objective.outcome(*answered)
@@ -112,7 +110,7 @@ def _described(score: "Score", metric: Metric) -> dict[str, Any]:
 
 
 def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, list[Any]]) -> pa.Table:
-    table = rows.drop_columns(["key", *objective.hidden])
+    table = rows.select([name for name in rows.column_names if name not in ("key", *objective.hidden)])
     for name, values in answers.items():
         table = table.append_column(name, pa.array(values))
     return table

@@ -63,7 +63,8 @@ def read_outcome(folder: Path) -> Scored:
 def _holds(units: int, split: "Split", hidden: Sequence[str]) -> np.ndarray:
     """[units] a hash of each row's own columns; of token ids where units are blocks that go across rows."""
     if units == len(split.rows):
-        own: list[Any] = split.rows.drop_columns(["key", "line", *hidden]).to_pylist()
+        names = [name for name in split.rows.column_names if name not in ("key", "line", *hidden)]
+        own: list[Any] = split.rows.select(names).to_pylist()
     else:
         own = [split.encoded.ids[index].tolist() for index in range(units)]
     texts = (json.dumps(row, sort_keys=True, ensure_ascii=True, default=str) for row in own)

@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from pipeline_lib.data.dataset import Encoded
 
 Read = Callable[["dict[str, Tensor]", "Tensor"], Sequence[Any]]
-"""From a batch and its targets to what is kept of each of its inputs."""
+"""From a batch and its targets to what is kept of each of its groups of inputs, which mostly are single ones."""
 
 
 def predict(
     model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
 ) -> list[Any]:
-    """What `read` keeps of every input, in their order; the model computes them sorted by length."""
+    """What `read` keeps of every group of inputs, in their order; the model computes them sorted by length."""
     import torch
 
-    parts = within(np.arange(len(encoded)), encoded.lengths, batch_tokens)
-    kept: list[Any] = [None] * len(encoded)
+    parts = within(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
+    kept: list[Any] = [None] * encoded.groups
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         for part in parts:
-            for index, value in zip(part, read(*collate(encoded, part, pad, accelerator.device)), strict=True):
+            batch = collate(encoded, encoded.inputs(part), pad, accelerator.device)
+            for index, value in zip(part, read(*batch), strict=True):
                 kept[index] = value
     return kept

@@ -54,11 +54,12 @@ def of_folder(folder: Path) -> Lineage:
 
 
 def manifests(folder: Path) -> dict[str, Any]:
-    """The manifests that lead from a model's artifact back to the data: base, prepare, initialise, finetune, shards.
+    """The manifests that lead from a model's artifact back to the data: base, prepare, initialise, reference, finetune
+    and shards.
 
     What the store has no more is left out.
     """
-    found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise")}
+    found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise", "reference")}
     read = set(found.get("prepare", {}).get("identity", {}).get("inputs", {}).values())
     shards = map(manifest_of, _newest(folder.parents[2], "shard") if read else ())
     return found | {"shards": [told for told in shards if content_digest(told.get("files", {})) in read]}

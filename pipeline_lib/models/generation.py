@@ -22,6 +22,20 @@ def likelihoods(logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
     return list(torch.stack([losses.sum(-1), there.sum(-1)], -1).double().cpu().numpy())
 
 
+def logp_by_token(logits: "Tensor", targets: "Tensor") -> "Tensor":
+    """[rows, length - 1] the log-probability of each target from the second, 0 where the target is below zero.
+
+    `logits` [rows, length - 1, vocabulary] are what the model expects after each token but the last. Only those of
+    targets that count are taken to float32.
+    """
+    import torch
+    from torch.nn import functional
+
+    there = targets[:, 1:] >= 0
+    losses = functional.cross_entropy(logits[there].float(), targets[:, 1:][there], reduction="none")
+    return torch.zeros(there.shape, device=logits.device).masked_scatter(there, -losses)
+
+
 def write(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[str]:
     """Deterministic decoding with `model.generate`; the text after the first `begun` tokens of each output."""
     out = model.generate(do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)

@@ -42,6 +42,10 @@ class ObjectiveSection(Section):
     """The roles that a served model is given, and whether each must be there."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
+    distinguishing: ClassVar[tuple[str, ...]] = ()
+    """Roles by which rows that ask the same may differ, so that they do not repeat one another."""
+    of_loss: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only the loss reads: to change them encodes no row anew, and computes no reference again."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """The source's columns that are read: role -> column name."""
@@ -100,14 +104,32 @@ class ObjectiveSection(Section):
         there = targets >= 0
         return logits[there].float(), targets[there]
 
-    def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+    def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Sum of the cross-entropies of all units; the loop divides it by the number of units in the whole step."""
         from torch.nn import functional
 
         return functional.cross_entropy(*self.scored(logits, targets), reduction="sum", label_smoothing=smoothing)
 
+    @property
+    def needs_step_mean(self) -> bool:
+        """Whether the loss of a part of a step depends on a mean over the whole step."""
+        return False
+
+    def step_sum(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+        """[2]: what a part adds to that mean's numerator and denominator; `forward` gets the mean as `step_mean`."""
+        raise NotImplementedError
+
+    def split_loss(self, read: Sequence[Any]) -> float | None:
+        """The mean loss of a whole split from what `read` has kept, where it is not the mean of its parts' losses."""
+        return None
+
+    @property
+    def reference_splits(self) -> tuple[str, ...]:
+        """The splits of which the reference model's log-probabilities are needed."""
+        return ()
+
     def read(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
-        """What is kept of a batch's logits, input by input, as arrays."""
+        """What is kept of a batch's logits, group of inputs by group, as arrays."""
         return list(logits.float().cpu().numpy())
 
     def questions(self, encoded: "Encoded") -> "Encoded":
@@ -164,6 +186,9 @@ class ObjectiveSection(Section):
             late = name in self.metrics()
             problem = "is taken of written text, at the end" if late else "is no metric of this objective"
             raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
+
+    def refuse_unfit_regularizers(self, regularizers: Sequence[Any]) -> None:
+        """Raise RecipeError for a regularizer that means nothing for this objective's loss."""
 
     def fit_baselines(self) -> tuple[str, ...]:
         """The names that `baselines` knows."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.objectives.messages import dialogue, exchange, is_learned, tools_of, up_to_last_answer
+from pipeline_lib.objectives.messages import dialogue, exchange, is_learned, message_type, tools_of, up_to_last_answer
 
 if TYPE_CHECKING:
     import numpy
@@ -72,9 +72,8 @@ class CausalLM(ObjectiveSection):
         """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""
         import pyarrow as pa
 
-        message = pa.struct([("role", pa.string()), ("content", pa.string()), ("more", pa.string())])
         ids = pa.list_(pa.int32())
-        columns = [("messages", pa.list_(message)), ("tools", pa.string()), ("expected", pa.string())]
+        columns = [("messages", pa.list_(message_type())), ("tools", pa.string()), ("expected", pa.string())]
         return [*columns, ("input_ids", ids), ("target_ids", ids)]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -129,16 +128,9 @@ class CausalLM(ObjectiveSection):
 
     def questions(self, encoded: "Encoded") -> "Encoded":
         """The dialogues up to their last answer."""
-        import numpy as np
+        from pipeline_lib.objectives.answering import prompts
 
-        from pipeline_lib.data.dataset import Encoded, Ragged
-
-        targets: Any = encoded.targets
-        keep = np.ones(len(targets.values), bool)
-        for row in range(len(targets)):
-            keep[targets.offsets[row] + _last_answer(targets[row]) : targets.offsets[row + 1]] = False
-        kept = encoded.ids.only(keep)
-        return Encoded(kept, Ragged(np.full_like(kept.values, -1), kept.offsets), aligned=True)
+        return prompts(encoded)
 
     def generate(
         self,
@@ -148,16 +140,9 @@ class CausalLM(ObjectiveSection):
         targets: "Tensor",
     ) -> list[str]:
         """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
-        from pipeline_lib.models.generation import continuations, left_padded
-        from pipeline_lib.models.limits import position_limit
-        from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
+        from pipeline_lib.objectives.answering import answers
 
-        width, frame = batch["input_ids"].shape[1], turn_frame(tokenizer)
-        room = position_limit(model.config)
-        most = self.max_answer if room is None else max(1, min(self.max_answer, room - width))
-        asked = {"max_new_tokens": most, "num_beams": self.beams, **stops(tokenizer, model)}
-        texts = continuations(model, tokenizer, width, **left_padded(batch), **asked)
-        return [answer_of(tokenizer, frame, text) for text in texts]
+        return answers(model, tokenizer, batch, self.max_answer, self.beams)
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""
@@ -188,14 +173,3 @@ class CausalLM(ObjectiveSection):
     ) -> dict[str, list[Any]]:
         """`prediction`: the answer that was written."""
         return {"prediction": list(texts or [])}
-
-
-def _last_answer(targets: "numpy.ndarray") -> int:
-    """Where the last run of learned tokens begins; the end where nothing is learned."""
-    import numpy as np
-
-    learned = np.flatnonzero(targets >= 0)
-    if not len(learned):
-        return len(targets)
-    breaks = np.flatnonzero(np.diff(learned) > 1)
-    return int(learned[breaks[-1] + 1 if len(breaks) else 0])

@@ -78,17 +78,26 @@ class Fitting(NamedTuple):
         self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
     ) -> tuple[list[int], list[bool]]:
         """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left."""
-        shorter: Rendered | None = whole
-        while shorter:
-            whole = shorter
-            ids, learned, asked = _ids(tokenizer, whole, learns)
-            if len(ids) <= self.whole and asked <= self.asked:
-                return ids, learned
-            shorter = whole.without_oldest(tokenizer)
-        answer = min(len(ids) - asked, self.whole)
-        kept = max(0, min(asked, self.asked, self.whole - answer))
-        places = range(asked - kept, asked + answer)
-        return [ids[place] for place in places], [learned[place] for place in places]
+        return self.fit_together(tokenizer, [whole], [learns])[0]
+
+    def fit_together(
+        self, tokenizer: "PreTrainedTokenizerBase", wholes: Sequence[Rendered], learns: Sequence[Learns]
+    ) -> list[tuple[list[int], list[bool]]]:
+        """The same for several answers to one prompt, of which all lose the same part."""
+        shorter: list[Rendered | None] = [*wholes]
+        while None not in shorter:
+            wholes = [whole for whole in shorter if whole]
+            found = [_ids(tokenizer, whole, these) for whole, these in zip(wholes, learns, strict=True)]
+            if all(len(ids) <= self.whole and asked <= self.asked for ids, _, asked in found):
+                return [(ids, learned) for ids, learned, _ in found]
+            shorter = [whole.without_oldest(tokenizer) for whole in wholes]
+        answers = [min(len(ids) - asked, self.whole) for ids, _, asked in found]
+        room = max(0, min(self.asked, self.whole - max(answers)))
+        cut = []
+        for (ids, learned, asked), answer in zip(found, answers, strict=True):
+            places = slice(asked - min(asked, room), asked + answer)
+            cut.append((ids[places], learned[places]))
+        return cut
 
 
 def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool], int]:

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
 
 Message = dict[str, Any]
 """`role` and `content` (None where an assistant only calls tools); `more` holds MORE's fields as JSON, if any."""
@@ -23,6 +26,13 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
+def message_type() -> "pyarrow.DataType":
+    """The Arrow type of a message."""
+    import pyarrow as pa
+
+    return pa.struct([("role", pa.string()), ("content", pa.string()), ("more", pa.string())])
+
+
 def dialogue(value: Any) -> list[Message]:
     """A dialogue in any of the known formats; raises ValueError with the reason where it cannot be used."""
     value = _parsed(value)
@@ -36,12 +46,12 @@ def dialogue(value: Any) -> list[Message]:
 def exchange(row: Mapping[str, Any]) -> list[Message]:
     """A row of `prompt`, `input` and `answer`, as texts or lists of messages; the answer may be missing."""
     asked, answer = row.get("prompt"), row.get("answer")
-    if _is_messages(asked):
+    if is_messages(asked):
         messages = dialogue(asked)
     else:
         texts = [_text(row[role]) for role in ("prompt", "input") if row.get(role)]
         messages = [{"role": "user", "content": "\n".join(filter(None, texts))}]
-    if _is_messages(answer):
+    if is_messages(answer):
         return [*messages, *dialogue(answer)]
     return [*messages, {"role": "assistant", "content": _text(answer)}] if answer else messages
 
@@ -135,7 +145,8 @@ def _text(content: Any) -> str | None:
     return "".join(texts)
 
 
-def _is_messages(value: Any) -> bool:
+def is_messages(value: Any) -> bool:
+    """Whether a value is a list of messages, and no text."""
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(part, Mapping) for part in value)
 
 

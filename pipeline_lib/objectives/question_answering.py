@@ -169,7 +169,7 @@ class QuestionAnswering(ObjectiveSection):
         gold = [((known & bit) > 0).int().argmax(-1) for bit in (START, END)]
         return torch.cat([choices[..., 0], choices[..., 1]]), torch.cat(gold)
 
-    def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+    def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy of both choices; what smoothing spreads goes to the tokens that can be chosen."""
         scores, gold = self.scored(logits, targets)
         chances, there = scores.log_softmax(-1), (targets >= 0).repeat(2, 1)

@@ -165,12 +165,12 @@ class TextClassification(ObjectiveSection):
             Ragged.of(segments) if len(rows) and not segments.null_count else None,
         )
 
-    def loss(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+    def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Sum over the rows of logits [rows, outputs] against targets as `features` gives them."""
         from torch.nn import functional
 
         if self.problem_type == SINGLE:
-            return super().loss(logits, targets, smoothing)
+            return super().loss_sum(logits, targets, smoothing)
         if self.problem_type == REGRESSION:
             return functional.mse_loss(logits.float().squeeze(-1), targets, reduction="sum")
         spread = targets * (1 - smoothing) + smoothing / 2  # each label is a choice of two classes

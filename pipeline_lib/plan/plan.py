@@ -101,7 +101,11 @@ def plan(recipe: Recipe) -> Plan:
     initial = made.add(identity.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
     found = made.add(identity.checks_step(recipe, inputs))
-    model = made.add(identity.finetune_step(recipe, inputs))
+    compared: dict[str, str | None] = {}
+    if recipe.objective.reference_splits:
+        step = identity.reference_step(recipe, {"prepare": inputs["prepare"], "base": base})
+        compared = {"reference": digest(made.add(step))}
+    model = made.add(identity.finetune_step(recipe, inputs | compared))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
         where = read_places(initial.folder / PLACES)
@@ -111,6 +115,7 @@ def plan(recipe: Recipe) -> Plan:
     scored = {"prepare": digest(prepared), "checks": digest(found), "finetune": digest(model)}
     if recipe.evaluation.columns:
         scored["columns"] = digest(made.add(identity.columns_step(recipe, digest(prepared))))
+    scored |= compared
     made.add(identity.evaluate_step(recipe, scored))
     return made
 

@@ -3,20 +3,41 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.data.dataset import read_split
+from pipeline_lib.data.dataset import Encoded, read_split
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.evaluation.outcome_file import write_outcome
+from pipeline_lib.training.reference import with_reference
 
 if TYPE_CHECKING:
     from pipeline_lib.recipe import Recipe
 
 
 def write_rescored(
-    recipe: "Recipe", prepared: Path, shards: Path, model: Path, base: Path | None, folder: Path
+    recipe: "Recipe",
+    prepared: Path,
+    shards: Path,
+    model: Path,
+    base: Path | None,
+    reference: Path | None,
+    folder: Path,
 ) -> None:
-    """Write outcome.parquet. Rows are encoded anew: the model may have another tokenizer than its challenger."""
+    """Write outcome.parquet. Rows are encoded anew: the model may have another tokenizer than its challenger.
+
+    Raises RecipeError where it then cannot be compared with the recipe's base as its reference.
+    """
     rows = read_split(prepared, shards, "test")
     answerer = Answerer(model, base, recipe.execution.device)
     split = answerer.split(rows.to_pylist())
+    if reference:
+        split = split._replace(encoded=_compared(recipe, split.encoded, reference))
     outcome = answerer.objective.outcome(*answerer.read(split))
     write_outcome(outcome, split._replace(rows=rows), recipe.objective.hidden, folder)
+
+
+def _compared(recipe: "Recipe", encoded: Encoded, reference: Path) -> Encoded:
+    try:
+        return with_reference(encoded, reference, "test")
+    except ValueError:
+        problem = "has another tokenizer than the champion, so that their preferences cannot be compared"
+        raise RecipeError("model.base", recipe.model.base, problem, "Train a first model on this base") from None

@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline_lib import identity, steps
+from pipeline_lib.inner_steps import digest_of, reference
 from pipeline_lib.masking import in_errors
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.retrain.embeddings import Embedder
@@ -46,7 +47,9 @@ def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: 
 
         with TemporaryDirectory() as aside:
             model, base = registry.fetch(champion, Path(aside))
-            write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, folder)
+            write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, compared, folder)
 
-    inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST]}
+    found = reference(recipe, prepared, steps.fetch(recipe, by), by)
+    compared = found.folder if found else None
+    inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST], **digest_of(found)}
     return store.ensure(identity.rescore_step(recipe, inputs), make, by)

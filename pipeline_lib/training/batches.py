@@ -60,7 +60,8 @@ def collate(
     multiple: int = 1,
 ) -> "tuple[dict[str, Tensor], Tensor]":
     """Right-padded int64 tensors [rows, longest] for the model (input_ids, attention_mask, token_type_ids for pairs),
-    with what is kept of its trunk `hidden` [rows, longest or 1, width], and the targets of these rows.
+    with what is kept of its trunk `hidden` [rows, longest or 1, width], what the reference model gives to the learned
+    tokens `reference` [rows, longest], and the targets of these rows.
 
     They are as long as the longest of these rows, rounded up to `multiple`, though not above the longest of all rows.
     """
@@ -74,4 +75,8 @@ def collate(
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
     if encoded.hidden is not None:
         tensors["hidden"] = encoded.hidden.padded(rows, ids.shape[1]).to(device)
+    if encoded.reference is not None:
+        reference = np.zeros(targets.shape, np.float32)
+        reference[targets >= 0] = np.concatenate([encoded.reference[row] for row in rows])
+        tensors["reference"] = torch.from_numpy(reference).to(device)
     return tensors, torch.from_numpy(targets).to(device)

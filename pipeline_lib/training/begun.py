@@ -16,6 +16,7 @@ from pipeline_lib.training.dropout import draw_faster
 from pipeline_lib.training.frozen import trunk_layers
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.kept import with_kept, write_kept
+from pipeline_lib.training.reference import with_reference
 from pipeline_lib.training.trunk import NotKept, Trunk
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Begun:
     @classmethod
     def of(cls, recipe: Recipe, inputs: Inputs) -> "Begun":
         """Read all of it."""
-        prepared, shards, base, initial, _ = inputs
+        prepared, shards, base, initial, _, reference = inputs
         model, head = load_initial(base, initial, recipe.regularizers)
         draw_faster(model)
         attend_faster(model)
@@ -46,6 +47,12 @@ class Begun:
         splits = [encoded_split(prepared, shards, name, recipe.objective) for name in ("train", "validation")]
         if scale := recipe.objective.target_scale(splits[0].rows):
             splits = [split.standardised(scale) for split in splits]
+        if reference:
+            names = ("train", "validation")
+            splits = [
+                split._replace(encoded=with_reference(split.encoded, reference, name))
+                for split, name in zip(splits, names, strict=True)
+            ]
         train, validation = (
             split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer)) for split in splits
         )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline_lib.data.dataset import Encoded
 from pipeline_lib.models.build import write_trained
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.strict_json import strict_json
@@ -36,6 +37,7 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
 def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:
     """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
     begun = Begun.of(recipe, inputs)
+    _refuse_no_reference(recipe, begun.train.encoded)
     trunk = begun.trunk()
     train, validation = begun.train.encoded, begun.validation
     if trunk and inputs.kept:
@@ -49,6 +51,12 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
         trained = [row.name for row in table if row.trained]
         vocabulary = narrowed(begun.model, trained, [train, validation.encoded], begun.pad)
     return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch, vocabulary)
+
+
+def _refuse_no_reference(recipe: Recipe, train: Encoded) -> None:
+    """Raise ValueError where the loss compares with a reference and the training rows have none."""
+    if "train" in recipe.objective.reference_splits and train.reference is None:
+        raise ValueError("the training rows have no reference, and the loss compares with one")
 
 
 def _write_history(loop: Loop, path: Path) -> None:

@@ -15,3 +15,5 @@ class Inputs(NamedTuple):
     """The model that training starts from."""
     kept: Path | None = None
     """What the model's trunk puts out, if that is kept."""
+    reference: Path | None = None
+    """What the reference model says of the answers, if the objective compares with one."""

@@ -41,7 +41,8 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
     from torch.distributed.launcher.api import elastic_launch
 
     with TemporaryDirectory(prefix="tunesmith-") as place:
-        folders = {"inputs": [str(path) for path in inputs if path], "work": str(work), "folder": str(folder)}
+        read = {name: str(path) for name, path in inputs._asdict().items() if path}
+        folders = {"inputs": read, "work": str(work), "folder": str(folder)}
         job = {"recipe": recipe.model_dump(mode="json"), "launcher": os.getpid(), **folders}
         Path(place, JOB).write_text(json.dumps(job), encoding="utf-8")
         launcher = elastic_launch(_config(recipe.execution.processes, place), sys.executable)

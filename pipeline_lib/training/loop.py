@@ -115,10 +115,11 @@ class Loop:
 
     @cached_property
     def plans(self) -> list[list[np.ndarray]]:
-        """The rows of every step of every epoch."""
+        """The groups of inputs of every step of every epoch."""
         training = self.recipe.training
         return [
-            plan(self.train.lengths, training.batch_size, self.recipe.seed, epoch) for epoch in range(training.epochs)
+            plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
+            for epoch in range(training.epochs)
         ]
 
     @cached_property

@@ -1,6 +1,6 @@
 """One optimizer step: the exact mean loss of its rows however many passes they take, and what regularizers add."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -43,7 +43,10 @@ class Stepper:
             self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def step(self, rows: np.ndarray, step: int, rate: float) -> dict[str, float]:
-        """Take step number `step` (from 0) at `rate` of the peak rates; what it came to and what it read."""
+        """Take step number `step` (from 0) at `rate` of the peak rates; what it came to and what it read.
+
+        `rows` are groups of inputs, as everywhere here.
+        """
         import torch
 
         training = self.recipe.training
@@ -60,7 +63,7 @@ class Stepper:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        read = {"rows": len(rows), "tokens": int(self.train.lengths[rows].sum())}
+        read = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
         return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": norm, **read}
 
     def _clip(self, most: float) -> float:
@@ -77,12 +80,13 @@ class Stepper:
         """Gradients of the whole step; the loss without what regularizers add. Each rank takes a share of the rows."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         mine = rows[here.process_index :: here.num_processes]  # they stand by length: shares cost about the same
-        parts = within(mine, self.train.lengths, self.recipe.training.batch_tokens)
+        parts = within(mine, self.train.group_tokens, self.recipe.training.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturbed(self.weights, self.start))
             self._part_ways()
-            loss = float(sum(self._part(part, units) for part in parts))
+            mean = self._mean_of_step(parts)
+            loss = float(sum(self._part(part, units, mean) for part in parts))
         for regularizer in self.recipe.regularizers if here.is_main_process else ():  # of the weights: counted once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
@@ -95,13 +99,33 @@ class Stepper:
         if rank := self.accelerator.process_index:
             torch.manual_seed(_mix(torch.initial_seed(), rank))
 
-    def _part(self, rows: np.ndarray, units: int) -> "Tensor":
+    def _mean_of_step(self, parts: Sequence[np.ndarray]) -> "Tensor | None":
+        """What the loss of each part needs to know of the whole step, of all ranks; None where it needs nothing."""
+        import torch
+
+        objective, here = self.recipe.objective, self.accelerator
+        if not objective.needs_step_mean:
+            return None
+        total = torch.zeros(2, device=here.device)
+        with torch.no_grad(), here.autocast():
+            for part in parts:
+                total += objective.step_sum(self.model, *self._batch(part))
+        summed: Tensor = here.reduce(total)  # type: ignore[assignment]
+        return summed[0] / summed[1]
+
+    def _batch(self, rows: np.ndarray) -> "tuple[dict[str, Tensor], Tensor]":
+        inputs = self.train.inputs(rows)
+        batch, targets = collate(self.train, inputs, self.pad, self.accelerator.device, self.multiple)
+        batch, targets = self.recipe.objective.corrupt(self.model, batch, targets)
+        return self.trunk.feed(batch) if self.trunk else batch, targets
+
+    def _part(self, rows: np.ndarray, units: int, step_mean: "Tensor | None") -> "Tensor":
         objective = self.recipe.objective
-        batch, targets = collate(self.train, rows, self.pad, self.accelerator.device, self.multiple)
-        batch, targets = objective.corrupt(self.model, batch, targets)
-        batch = self.trunk.feed(batch) if self.trunk else batch
+        batch, targets = self._batch(rows)
+        if step_mean is not None:
+            batch["step_mean"] = step_mean
         logits = self._forward(batch, targets)
-        loss = objective.loss(logits, targets, self.smoothing) / units
+        loss = objective.loss_sum(logits, targets, self.smoothing) / units
         added = sum(self._second(logits, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()
@@ -118,7 +142,7 @@ class Stepper:
         if not wanting:
             return []
         objective, again = self.recipe.objective, self._forward(batch, targets)
-        first, second = (objective.loss(each, targets, self.smoothing) for each in (logits, again))
+        first, second = (objective.loss_sum(each, targets, self.smoothing) for each in (logits, again))
         one, other = (objective.scored(each, targets)[0] for each in (logits, again))
         return [(second - first) / 2 / units, *[r.disagreement(one, other) / units for r in wanting]]
 

@@ -92,7 +92,8 @@ class Trunk:
         rows, length = batch["input_ids"].shape
         least = LEAST if self.narrow else -(-LEAST // length)
         index, training = torch.arange(max(rows, least)) % rows, self.model.training
-        given = {name: tensor[index.to(tensor.device)] for name, tensor in batch.items()}
+        of_model = {name: tensor for name, tensor in batch.items() if name != "reference"}
+        given = {name: tensor[index.to(tensor.device)] for name, tensor in of_model.items()}
         if self.lower:
             self.lower.hidden = given.pop("hidden", None)
         self.hidden = None

@@ -34,10 +34,11 @@ def validate(
         batch, targets = objective.corrupt(model, batch, targets)
         batch = trunk.feed(batch) if trunk else batch
         logits = objective.forward(model, batch, targets)
-        losses.append(float(objective.loss(logits, targets)))
+        losses.append(float(objective.loss_sum(logits, targets)))
         return objective.read(logits, targets)
 
     kept = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
     outcome = objective.outcome(kept, split)
     known = {name: metric.function(outcome) for name, metric in objective.metrics().items() if not metric.of_text}
-    return {"loss": sum(losses) / max(1, int(split.encoded.units.sum()))} | known
+    loss = objective.split_loss(kept)
+    return {"loss": sum(losses) / max(1, int(split.encoded.units.sum())) if loss is None else loss} | known

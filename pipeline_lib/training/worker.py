@@ -45,7 +45,8 @@ def _train(job: dict[str, Any], place: Path) -> None:
 
     from pipeline_lib.training.finetune import write_finetuned
 
-    inputs, work, folder = Inputs(*map(Path, job["inputs"])), Path(job["work"]), Path(job["folder"])
+    inputs = Inputs(**{name: Path(path) for name, path in job["inputs"].items()})
+    work, folder = Path(job["work"]), Path(job["folder"])
 
     def train(watch: Watch) -> None:
         write_finetuned(check(job["recipe"]), inputs, work, watch, folder)

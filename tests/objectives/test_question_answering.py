@@ -72,9 +72,9 @@ def test_only_windows_that_hold_the_whole_answer_are_taught_it(tiny):
 def test_the_loss_by_hand():
     logits = torch.zeros(1, 3, 2)
     logits[0, 1, 0] = 5.0  # a token that cannot be chosen
-    loss = OBJECTIVE.loss(logits, torch.tensor([[3, -100, 0]]))
+    loss = OBJECTIVE.loss_sum(logits, torch.tensor([[3, -100, 0]]))
     assert loss.item() == pytest.approx(2 * np.log(2), abs=1e-4)
-    smoothed = OBJECTIVE.loss(logits, torch.tensor([[3, -100, 0]]), smoothing=0.3)
+    smoothed = OBJECTIVE.loss_sum(logits, torch.tensor([[3, -100, 0]]), smoothing=0.3)
     assert smoothed.item() == pytest.approx(2 * np.log(2), abs=1e-4)  # both are equally likely
 
 

@@ -95,7 +95,7 @@ def test_numbers(document, tmp_path):
 )
 def test_the_loss_by_hand(problem_type, logits, targets, expected):
     objective = TextClassification(kind="text_classification", problem_type=problem_type)
-    assert objective.loss(torch.tensor(logits), torch.tensor(targets)).item() == pytest.approx(expected)
+    assert objective.loss_sum(torch.tensor(logits), torch.tensor(targets)).item() == pytest.approx(expected)
 
 
 def test_whole_and_partial_models_load_and_answer_as_evaluated(document):

@@ -1,0 +1,92 @@
+"""Rows of preference data in the formats that people store them in, as prompt and answers in messages."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_lib.objectives.messages import Message, dialogue, exchange, is_learned, is_messages, up_to_last_answer
+from pipeline_lib.objectives.values import name_of
+
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+"""The turns of a dialogue that is one text, as in Anthropic's HH-RLHF."""
+LABELS = {"true": True, "1": True, "yes": True, "desirable": True}
+LABELS |= {"false": False, "0": False, "no": False, "undesirable": False, "-1": False}
+
+
+def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
+    """`messages` (the prompt), `chosen` and `rejected`; raises ValueError with the reason where a row has no such.
+
+    `whole`: both answers are whole dialogues, and what they have in common is the prompt.
+    """
+    if whole or (_begins_with_prompt(row["chosen"]) and _begins_with_prompt(row["rejected"])):
+        prompt, chosen, rejected = _parted(_dialogue("chosen", row["chosen"]), _dialogue("rejected", row["rejected"]))
+    else:
+        prompt = _prompt(row)
+        chosen, rejected = _answer("chosen", row["chosen"]), _answer("rejected", row["rejected"])
+    if chosen == rejected:
+        raise ValueError("chosen and rejected are the same")
+    return {"messages": prompt, "chosen": chosen, "rejected": rejected}
+
+
+def labelled(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
+    """`messages` (the prompt), `completion` and `label`; raises ValueError with the reason where a row has no such."""
+    label = LABELS.get(name_of("label", row["label"]).casefold())
+    if label is None:
+        raise ValueError(f"label {row['label']!r} does not say whether the completion is desirable")
+    if whole:
+        told = _dialogue("completion", row["completion"])
+        prompt, completion = told[:-1], told[-1:]
+        if not prompt:
+            raise ValueError("completion has no prompt before the last answer")
+    else:
+        prompt, completion = _prompt(row), _answer("completion", row["completion"])
+    return {"messages": prompt, "completion": completion, "label": label}
+
+
+def _prompt(row: Mapping[str, Any]) -> list[Message]:
+    messages = exchange({"prompt": row["prompt"]})
+    if not any(message["content"] for message in messages):
+        raise ValueError("empty prompt")
+    return messages
+
+
+def _answer(role: str, value: Any) -> list[Message]:
+    """An answer as messages, from a text or from messages; the last one is the assistant's."""
+    messages = exchange({"prompt": "?", "answer": value})[1:]
+    if not messages:
+        raise ValueError(f"empty {role}")
+    if not any(map(is_learned, messages)):
+        raise ValueError(f"{role} has no message of the assistant")
+    return up_to_last_answer(messages)
+
+
+def _dialogue(role: str, value: Any) -> list[Message]:
+    """A whole dialogue, from messages or from a text with the turns of a human and an assistant."""
+    if isinstance(value, str) and (turns := TURN.split(value)[1:]):
+        said = zip(turns[::2], turns[1::2], strict=True)
+        value = [{"from": name.lower(), "value": text.strip()} for name, text in said if text.strip()]
+    try:
+        return up_to_last_answer(dialogue(value))
+    except ValueError as error:
+        raise ValueError(f"{role}: {error}") from None
+
+
+def _begins_with_prompt(value: Any) -> bool:
+    """Whether messages begin before the answer: with the system's or a user's."""
+    if not is_messages(value):
+        return False
+    return dialogue(value)[0]["role"] not in ("assistant", "tool")
+
+
+def _parted(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """The messages that both dialogues begin with, and the rest of each."""
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    if not shared:
+        raise ValueError("chosen and rejected have no prompt in common")
+    for role, messages in (("chosen", chosen), ("rejected", rejected)):
+        if not any(map(is_learned, messages[shared:])):
+            both = "are the same" if chosen == rejected else f"are one the beginning of the other: {role} has no answer"
+            raise ValueError(f"chosen and rejected {both}")
+    return chosen[:shared], chosen[shared:], rejected[shared:]

@@ -1,0 +1,120 @@
+"""Rows of preference data as token ids, and as inputs in groups of two."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+from pipeline_lib.objectives.dialogue_tokens import Fitting, Rendered, rendered
+from pipeline_lib.objectives.messages import Message, is_learned
+from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
+
+if TYPE_CHECKING:
+    import pyarrow
+    from transformers import PreTrainedTokenizerBase
+
+UNDESIRABLE = -2
+"""The target of an input's first token, which is never learned, where the answer is not wanted."""
+ANSWERS = ("chosen", "rejected", "completion")
+
+
+def rendered_answers(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> list[Rendered]:
+    """The dialogue of the prompt with each of its answers, or of the prompt alone."""
+    answers = [row[role] for role in ANSWERS if row.get(role)]
+    if not answers:
+        return [rendered(tokenizer, row)]
+    whole = ({"messages": [*row["messages"], *answer], "tools": row.get("tools")} for answer in answers)
+    return [rendered(tokenizer, dialogue) for dialogue in whole]
+
+
+def encoded_columns(
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: Sequence[Mapping[str, Any]],
+    max_length: int | None,
+    max_answer: int,
+    paired: bool,
+) -> dict[str, list[Any]]:
+    """The columns of token ids, and the text of the wanted answer; both answers of a row have the same prompt left."""
+    fitting, frame = Fitting.of(tokenizer, max_length, max_answer), turn_frame(tokenizer)
+    names = [("input_ids", "target_ids"), *([("rejected_ids", "rejected_target_ids")] if paired else [])]
+    columns: dict[str, list[Any]] = {name: [] for pair in names for name in pair} | {"expected": []}
+    for row in rows:
+        wholes = row.get("rendered") or rendered_answers(tokenizer, row)
+        lengths = [len(row[role]) for role in ANSWERS if row.get(role)] or [0]
+        learns = [partial(_is_of_answer, length) for length in lengths]
+        found: list[Any] = [*fitting.fit_together(tokenizer, wholes, learns)]
+        found += [None] * (len(names) - len(found))
+        for (ids_name, targets_name), each in zip(names, found, strict=True):
+            columns[ids_name].append(each and each[0])
+            columns[targets_name].append(each and _targets(*each))
+        answered = wholes[0].answered
+        columns["expected"].append(answer_of(tokenizer, frame, wholes[0].answer) if answered else None)
+    return columns
+
+
+def _is_of_answer(length: int, messages: Sequence[Message], index: int) -> bool:
+    """Whether the turn with this index is learned: it is among the last `length` messages, and its weight is not 0."""
+    return index >= len(messages) - length and is_learned(messages[index])
+
+
+def _targets(ids: list[int], learned: list[bool]) -> list[int]:
+    return [token if learned[place] and place else IGNORED for place, token in enumerate(ids)]
+
+
+def prompts_alone(rows: "pyarrow.Table") -> Encoded:
+    """Prompts without answers, one input each."""
+    return Encoded(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
+
+
+def paired_inputs(rows: "pyarrow.Table") -> Encoded:
+    """Chosen and rejected in turn."""
+    nobody = np.zeros(len(rows), bool)
+    chosen = _marked(Ragged.of(rows["target_ids"]), nobody)
+    rejected = _marked(Ragged.of(rows["rejected_target_ids"]), ~nobody)
+    ids = Ragged.of(rows["input_ids"]).interleaved(Ragged.of(rows["rejected_ids"]))
+    return _in_twos(ids, chosen.interleaved(rejected))
+
+
+def with_others(rows: "pyarrow.Table") -> Encoded:
+    """Each row's own answer, then the answer of the next row that has another prompt, put behind this row's prompt.
+
+    From those KTO takes its reference point: Ethayarajh et al. (2024), section 4.1. They are cut where they would be
+    longer than any row.
+    """
+    ids, targets = Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"])
+    begins = [int(np.argmax(targets[row] >= 0)) for row in range(len(ids))]
+    prompts = [ids[row][:begin].tobytes() for row, begin in enumerate(begins)]
+    other_ids, other_targets = [], []
+    for row, begin in enumerate(begins):
+        other = _other(prompts, row)
+        end = begins[other] + ids.longest - begin
+        nothing = np.full(begin, IGNORED, np.int32)
+        other_ids.append(np.concatenate([ids[row][:begin], ids[other][begins[other] : end]]))
+        other_targets.append(np.concatenate([nothing, targets[other][begins[other] : end]]))
+    undesirable = ~rows["label"].to_numpy().astype(bool)
+    return _in_twos(
+        ids.interleaved(Ragged.of(other_ids)), _marked(targets, undesirable).interleaved(Ragged.of(other_targets))
+    )
+
+
+def _other(prompts: Sequence[bytes], row: int) -> int:
+    """The next row with another prompt, in a circle; the next one where there is none."""
+    count = len(prompts)
+    for step in range(1, count):
+        if prompts[(row + step) % count] != prompts[row]:
+            return (row + step) % count
+    return (row + 1) % count
+
+
+def _marked(targets: Ragged, undesirable: np.ndarray) -> Ragged:
+    """With the mark of undesirable answers at these rows."""
+    values = targets.values.copy()
+    values[targets.offsets[:-1][undesirable]] = UNDESIRABLE
+    return Ragged(values, targets.offsets)
+
+
+def _in_twos(ids: Ragged, targets: Ragged) -> Encoded:
+    rows = np.arange(len(ids) // 2)
+    return Encoded(ids, targets, aligned=True, rows=np.repeat(rows, 2), losses=np.ones(len(rows), np.int64), group=2)

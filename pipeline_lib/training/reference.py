@@ -1,0 +1,81 @@
+"""The step `reference`: the log-probability that the base gives to each learned token, once for all trainings.
+
+train.safetensors, validation.safetensors, test.safetensors: `logp` [learned tokens] float32, input after input.
+
+It is the base whatever the strategies: under an adapter it is the base too, and of a model that is trained whole it is
+what training starts from.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline_lib.data.dataset import Encoded, Ragged, encoded_split
+from pipeline_lib.evaluation.predict import predict
+from pipeline_lib.models.base import load_tokenizer
+from pipeline_lib.models.build import save_tensors
+from pipeline_lib.models.generation import logp_by_token
+from pipeline_lib.progress import bar
+from pipeline_lib.recipe import Recipe
+from pipeline_lib.training.device import accelerator, giving_back
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+BATCH_TOKENS = 4096
+
+
+@giving_back()
+def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, folder: Path) -> None:
+    """Write one file for each split that the objective needs the reference of."""
+    import torch
+
+    objective, here, pad = recipe.objective, accelerator(recipe.execution), load_tokenizer(base).pad_token_id
+    model = objective.model(str(base), [])[0].to(here.device)
+    names = objective.reference_splits
+    splits = {name: encoded_split(prepared, shards, name, objective).encoded for name in names}
+    with bar("reference", sum(map(len, splits.values()))) as shown:
+        for name, encoded in splits.items():
+            logp = torch.from_numpy(reference_of(model, encoded, pad, here).values)
+            save_tensors({"logp": logp}, folder / f"{name}.safetensors")
+            shown.advance(by=len(encoded))
+
+
+def reference_of(model: "PreTrainedModel", encoded: Encoded, pad: int, here: "Accelerator") -> Ragged:
+    """The log-probabilities of all learned tokens by a model, input by input."""
+
+    def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[np.ndarray]:
+        logits = model(**batch, use_cache=False).logits[:, :-1]
+        found, there = logp_by_token(logits, targets).cpu().numpy(), (targets[:, 1:] >= 0).cpu().numpy()
+        return [row[learned] for row, learned in zip(found, there, strict=True)]
+
+    found = predict(model, replace(encoded, group=1), pad, BATCH_TOKENS, here, read)
+    return Ragged(np.concatenate([np.empty(0, np.float32), *found]), _offsets(encoded))
+
+
+def with_reference(encoded: Encoded, folder: Path, split: str) -> Encoded:
+    """Inputs with the reference of their learned tokens, where the folder has that of the split.
+
+    Raises ValueError where it is of other tokens.
+    """
+    from safetensors.numpy import load_file
+
+    path = folder / f"{split}.safetensors"
+    if not path.exists():
+        return encoded
+    values, offsets = load_file(path)["logp"], _offsets(encoded)
+    if len(values) != offsets[-1]:
+        raise ValueError(f"the reference has {len(values)} tokens of {split}, and {offsets[-1]} are learned")
+    return replace(encoded, reference=Ragged(values, offsets))
+
+
+def _offsets(encoded: Encoded) -> np.ndarray:
+    """Where each input's learned tokens begin among those of all inputs, and where the last one's end."""
+    targets = encoded.targets
+    if not isinstance(targets, Ragged):
+        raise TypeError("a reference is of tokens")
+    return np.concatenate([[0], np.cumsum(targets.values >= 0)])[targets.offsets]
