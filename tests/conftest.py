@@ -73,7 +73,7 @@ def tiny(tmp_path_factory):
     import transformers as hf
 
     torch.manual_seed(0)
-    size = len(_tokenizer("bert"))
+    size = len(word_tokenizer("bert"))
     marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     shape = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     inner = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": 0.1}
@@ -91,11 +91,11 @@ def tiny(tmp_path_factory):
     for family, model in models.items():
         folders[family] = tmp_path_factory.mktemp(f"tiny-{family}")
         model.save_pretrained(folders[family])
-        _tokenizer(family).save_pretrained(folders[family])
+        word_tokenizer(family).save_pretrained(folders[family])
     return folders
 
 
-def _tokenizer(family):
+def word_tokenizer(family):
     """Words and characters; [CLS] and [SEP] around a text for BERT, </s> after it for T5, nothing for decoders."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

@@ -21,6 +21,7 @@ from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Store
 from pipeline_lib.training.device import precision_to_answer
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def files(scoring: Scoring) -> list[Path]:
 @in_errors()
 def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
-    from pipeline_lib.export.lineage import of_folder
+    from pipeline_lib.export.lineage import POINTER, of_folder
     from pipeline_lib.models.build import TRAINED
 
     refuse_outside(scoring)
@@ -90,12 +91,23 @@ def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
             download(scoring.model, location, uri, into)
 
         folder = open_store(scoring.store).ensure(step, fetch_files, by).folder
-        found = of_folder(folder / "artifacts")
+        pointer = folder / "artifacts" / POINTER
+        known = _base(pointer, uri, open_store(scoring.store), by) if pointer.is_file() else None
+        found = of_folder(folder / "artifacts", known)
     else:
         found = of_folder(Path(scoring.model))
     base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
     parts = {"model": found.model} | ({"base": base} if base else {})
     return Model(found.model, base, {name: content_digest(describe(part)) for name, part in parts.items()})
+
+
+def _base(pointer: Path, uri: str, store: Store, by: str) -> Path:
+    """The base of an adapter: the store's own where it has it, else fetched into it."""
+    from pipeline_lib.models.build import copy_base
+    from pipeline_lib.tracking.base_model import fetch_base, files_of
+
+    step = Step("base", 1, {}, files_of(pointer))
+    return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), by).folder
 
 
 @in_errors()
