@@ -24,8 +24,9 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-test-all: test ## the whole suite, and 6,000 fuzzed recipes
+test-all: test ## the whole suite, 6,000 fuzzed recipes, and every strategy and objective on 57 families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+	$(BIN)/python tests/family_matrix.py
 
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose

@@ -96,7 +96,7 @@ def tiny(tmp_path_factory):
 
 
 def word_tokenizer(family):
-    """Words and characters; [CLS] and [SEP] around a text for BERT, </s> after it for T5, nothing for decoders."""
+    """Words and characters; [CLS] and [SEP] around a text for BERT and RoBERTa, [SEP] after it for T5, else nothing."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -107,15 +107,19 @@ def word_tokenizer(family):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"<extra_id_{index}>" for index in range(100))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+"), "removed")
-    ends = {"bert": "[CLS] $A [SEP]", "t5": "$A [SEP]"}.get(family, "$A")
-    pairs = {"bert": "[CLS] $A [SEP] $B:1 [SEP]:1", "t5": "$A [SEP] $B [SEP]"}.get(family, "$A $B")
+    ends = {"bert": "[CLS] $A [SEP]", "roberta": "[CLS] $A [SEP]", "t5": "$A [SEP]"}.get(family, "$A")
+    pairs = {
+        "bert": "[CLS] $A [SEP] $B:1 [SEP]:1",
+        "roberta": "[CLS] $A [SEP] [SEP] $B [SEP]",
+        "t5": "$A [SEP] $B [SEP]",
+    }.get(family, "$A $B")
     tokenizer.post_processor = processors.TemplateProcessing(
         single=ends, pair=pairs, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     names |= (
         {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-        if family == "bert"
+        if family in ("bert", "roberta")
         else {"eos_token": "[SEP]"} | ({} if family == "t5" else {"bos_token": "[CLS]"})
     )
     extra = [f"<extra_id_{index}>" for index in range(100)] if family == "t5" else []

@@ -33,7 +33,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "electra": USUAL | {"embedding_size": 8},
     "ernie": USUAL,
     "funnel": {"d_model": WIDTH, "n_head": 2, "d_head": 8, "d_inner": INNER, "block_sizes": [1, 1]},
-    "longformer": USUAL | {"attention_window": 8},
+    "longformer": USUAL | {"attention_window": 8, "sep_token_id": 3},
     "mobilebert": USUAL | {"intra_bottleneck_size": 8, "embedding_size": 8},
     "modernbert": USUAL | {"local_attention": 8},
     "mpnet": USUAL,
@@ -92,6 +92,25 @@ WRITERS: dict[str, dict[str, Any]] = {
 }
 FAMILIES = ENCODERS | DECODERS | WRITERS
 
+STRATEGIES = ("full", "head", "last layer", "biases", "prompt", "deep prompt", "houlsby", "parallel", "lora", "ia3")
+HEADED = ("classification", "labelling", "reading")
+OBJECTIVES = {
+    **dict.fromkeys(ENCODERS, (*HEADED, "cloze", "masked")),
+    **dict.fromkeys(DECODERS, (*HEADED, "dialogue", "causal")),
+    **dict.fromkeys(WRITERS, (*HEADED, "seq2seq", "spans")),
+}
+"""What makes sense for the families, by the names in `contract.py`; some of them lack a head."""
+
+
+def rotation(family: str, turns: int = 1) -> list[tuple[str, str]]:
+    """Pairs of objective and strategy: each strategy with `turns` objectives, which are others for the next family."""
+    objectives, first = OBJECTIVES[family], [*FAMILIES].index(family)
+    return [
+        (objectives[(first + index + 2 * turn) % len(objectives)], strategy)
+        for index, strategy in enumerate(STRATEGIES)
+        for turn in range(turns)
+    ]
+
 
 def write_family(family: str, tokenizer: Any, folder: Path, **changes: Any) -> None:
     """Write a model of the family with `tokenizer`'s vocabulary to a folder; `changes` override its configuration."""
@@ -104,6 +123,7 @@ def write_family(family: str, tokenizer: Any, folder: Path, **changes: Any) -> N
     settings = FAMILIES[family] | {"vocab_size": len(tokenizer)} | ends | more | changes
     config = hf.AutoConfig.for_model(family, **settings)
     kinds = {**dict.fromkeys(ENCODERS, hf.AutoModelForMaskedLM), **dict.fromkeys(WRITERS, hf.AutoModelForSeq2SeqLM)}
+    kinds["xlnet"] = hf.AutoModel  # it predicts words in an order of its own
     kind: Any = kinds.get(family, hf.AutoModelForCausalLM)
     kind.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -111,4 +131,6 @@ def write_family(family: str, tokenizer: Any, folder: Path, **changes: Any) -> N
 
 def tokenizer_kind(family: str) -> str:
     """The kind of tokenizer, as `conftest.word_tokenizer` calls it after one of its families."""
+    if family == "longformer":  # which counts separators
+        return "roberta"
     return "bert" if family in ENCODERS else "t5" if family in WRITERS else "gpt2"

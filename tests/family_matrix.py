@@ -22,21 +22,14 @@ sys.path.append(str(Path(__file__).parent))
 
 from conftest import word_tokenizer
 from contract import keeps_its_promises
-from families import DECODERS, ENCODERS, FAMILIES, WRITERS, tokenizer_kind, write_family
+from families import FAMILIES, rotation, tokenizer_kind, write_family
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.plain import write_plain
 
-STRATEGIES = ("full", "head", "last layer", "biases", "prompt", "deep prompt", "houlsby", "parallel", "lora", "ia3")
 EXPORTED = ("full", "lora")
 """Strategies whose models are also written as plain folders, and compared on the rows."""
-HEADED = ("classification", "labelling", "reading")
-OBJECTIVES = {
-    **dict.fromkeys(ENCODERS, (*HEADED, "cloze", "masked")),
-    **dict.fromkeys(DECODERS, (*HEADED, "dialogue", "causal")),
-    **dict.fromkeys(WRITERS, (*HEADED, "seq2seq", "spans")),
-}
 
 
 def tried(base: Path, objective: str, strategy: str) -> tuple[str, str]:
@@ -57,7 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", default=[*FAMILIES])
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--rotate", type=int, default=len(HEADED) + 2, metavar="N")
+    parser.add_argument("--rotate", type=int, default=5, metavar="N")
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
     disable_progress_bar()
@@ -68,13 +61,10 @@ def main() -> int:
         begun, counts, reasons = time.monotonic(), Counter(), {}
         with tempfile.TemporaryDirectory() as folder:
             write_family(family, word_tokenizer(tokenizer_kind(family)), Path(folder))
-            for index, strategy in enumerate(STRATEGIES):
-                turn = index + [*FAMILIES].index(family)
-                for place in range(asked.rotate):
-                    objective = OBJECTIVES[family][(turn + place * 2) % len(OBJECTIVES[family])]
-                    state, why = tried(Path(folder), objective, strategy)
-                    counts[state] += 1
-                    reasons.setdefault((state, why), []).append(f"{objective}/{strategy}")
+            for objective, strategy in rotation(family, asked.rotate):
+                state, why = tried(Path(folder), objective, strategy)
+                counts[state] += 1
+                reasons.setdefault((state, why), []).append(f"{objective}/{strategy}")
         numbers = " ".join(f"{counts[state]:>8}" for state in ("refused", "crashed"))
         print(f"{family:16} {counts['ok']:>4} {numbers} {time.monotonic() - begun:>8.1f}", flush=True)
         for (state, why), combinations in reasons.items():

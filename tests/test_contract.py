@@ -4,9 +4,12 @@ pytest tests/test_contract.py
 """
 
 import re
+from functools import cache
 
 import pytest
+from conftest import word_tokenizer
 from contract import STRATEGIES, Ready, keeps_its_promises
+from families import rotation, tokenizer_kind, write_family
 
 from pipeline_lib.errors import RecipeError
 
@@ -82,6 +85,45 @@ def is_above(name):
 def test_contract(tiny, tmp_path, objective, family, strategy):
     it = keeps_its_promises(tiny[family], objective, strategy, tmp_path)
     assert it.trained == claimed(it.model, it.head, strategy)
+
+
+ROTATED = (
+    *("albert", "roberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "longformer", "xlnet"),
+    *("bloom", "deepseek_v3", "falcon", "gemma3_text", "gpt_neox", "gpt_oss", "mixtral", "opt", "phi3", "qwen2_moe"),
+    *("qwen3", "bart", "led", "longt5", "marian", "mt5", "pegasus"),
+)
+"""Families of which each goes through every strategy, and each strategy through every objective."""
+REFUSALS = (
+    "train nothing: this base and objective have no new head",
+    "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
+    "finds no matrix for the (keys|end of attention|feed-forward) in the blocks of the family",
+    "objective.modeling = 'span_corruption': needs",
+    "prompt",
+)
+"""What a family may lack; it is said before training."""
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory):
+    """family_folder(name): a tiny model of a family, written once."""
+
+    @cache
+    def written(family):
+        folder = tmp_path_factory.mktemp(family)
+        write_family(family, word_tokenizer(tokenizer_kind(family)), folder)
+        return folder
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "strategy"), [(family, *pair) for family in ROTATED for pair in rotation(family)]
+)
+def test_contract_of_many_families(family_folder, tmp_path, family, objective, strategy):
+    try:
+        keeps_its_promises(family_folder(family), objective, strategy, tmp_path, steps=2)
+    except RecipeError as error:
+        assert re.search("|".join(REFUSALS), str(error)), error
 
 
 @pytest.mark.parametrize(("objective", "family", "strategy"), sorted(SENSELESS))

@@ -49,12 +49,19 @@ def projections(model: "PreTrainedModel") -> list[str]:
 def expert_weights(model: "PreTrainedModel") -> list[str]:
     """Names of the parameters that hold one matrix for each expert."""
     inside = block_names(model)
-    return [name for name, weight in model.named_parameters() if name.startswith(inside) and weight.dim() == 3]
+    holders = {name: module for name, module in model.named_modules() if name.startswith(inside) and is_experts(module)}
+    return [
+        f"{name}.{each}"
+        for name, module in holders.items()
+        for each, weight in module.named_parameters(recurse=False)
+        if weight.dim() == 3
+    ]
 
 
 def is_experts(module: "nn.Module") -> bool:
     """Whether a module has the matrices of several experts in one parameter."""
-    return any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
+    named = "expert" in type(module).__name__.lower() or "moe" in type(module).__name__.lower()
+    return named and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
 def _lacking(model: "PreTrainedModel", part: Part, kind: str) -> RecipeError:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.models.blocks import stacks
-from pipeline_lib.models.outer_depth import outer_depths
+from pipeline_lib.models.outer_depth import what_parameters_feed
 from pipeline_lib.strategies.base import Place
 
 if TYPE_CHECKING:
@@ -25,23 +25,15 @@ def places(model: "PreTrainedModel", head: set[str]) -> dict[str, Place]:
     names = [name for name, _ in model.named_parameters()]
     blocks = [block for stack in stacks(model) for block in stack.blocks]
     starts = {f"{name}.": depth for depth, block in enumerate(blocks, 1) for name in block.names}
-    inside = {name: depth for name in names if name not in head and (depth := _block_of(name, starts)) is not None}
-    outside = _outside(model, [name for name in names if name not in head and name not in inside], len(blocks))
-    depths: dict[str, int | None] = {**inside, **outside, **dict.fromkeys(head, len(blocks) + 1)}
-    return {
-        name: Place(name, depths[name] or 0, len(blocks), name in head, fixed=depths[name] is None) for name in names
-    }
-
-
-def _block_of(name: str, starts: dict[str, int]) -> int | None:
-    """The number of the block that a parameter is in."""
-    return next((depth for start, depth in starts.items() if name.startswith(start)), None)
-
-
-def _outside(model: "PreTrainedModel", names: list[str], layers: int) -> dict[str, int | None]:
-    """Depths of parameters in no block; None where nothing can be learned of one. Without blocks all are above."""
-    found = outer_depths(model, names) if names and layers else {}
-    return {name: found.get(name, layers + 1) for name in names}
+    layers, fed = len(blocks), what_parameters_feed(model)
+    found = {}
+    for name in names:
+        is_head, fixed = name in head, name in fed.unused and name not in head
+        inside = next((depth for start, depth in starts.items() if name.startswith(start)), None)
+        beside = 0 if fixed else fed.depth.get(name, layers + 1)
+        depth = layers + 1 if is_head else beside if inside is None else inside
+        found[name] = Place(name, depth, layers, is_head, fixed)
+    return found
 
 
 def write_places(model: "PreTrainedModel", head: set[str], path: Path) -> None:

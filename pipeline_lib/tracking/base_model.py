@@ -1,7 +1,7 @@
 """The base of adapters in MLflow: kept there once, for all models that are trained from it.
 
-What is logged of an adapter's run is the adapter and a pointer, base.json: where the base is kept, and the SHA-256 of each
-of its files.
+What is logged of an adapter's run is the adapter and a pointer, base.json: where the base is kept, and the SHA-256 of
+each of its files.
 """
 
 import json

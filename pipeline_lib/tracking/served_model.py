@@ -51,7 +51,6 @@ class ServedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the model once, onto a GPU where there is one."""
         from pipeline_lib.evaluation.answer import Answerer
-
         from pipeline_lib.tracking.base_model import fetch_base
 
         pointer = context.artifacts.get("base")
