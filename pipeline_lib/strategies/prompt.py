@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import require_stacks
+from pipeline_lib.models.limits import position_limit
 from pipeline_lib.strategies.base import AddedWeights, Place, Prompt
 from pipeline_lib.strategies.virtual import Virtual, read_alone
 
@@ -77,7 +78,7 @@ class SoftPrompt(AddedWeights):
                     block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
 
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:
-        limit = getattr(model.config, "max_position_embeddings", None)
+        limit = position_limit(model.config)
         if limit is not None and self.length >= limit:
             problem = f"is {self.length} virtual tokens long, and the model reads {limit} tokens"
             raise RecipeError("strategies", self.kind, problem, "Set a smaller length")
