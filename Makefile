@@ -36,8 +36,9 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-test-all: test ## the whole suite, and 6,000 fuzzed recipes
+test-all: test ## the whole suite, 6,000 fuzzed recipes, and every strategy and objective on 57 families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+	$(BIN)/python tests/family_matrix.py
 
 test-latest: install ## the suite against the newest packages that pyproject.toml allows, in an environment of its own
 	$(BIN)/uv pip compile --quiet --extra demo --extra dev --constraint $(LATEST)/torch.txt $(FIND_LINKS) \

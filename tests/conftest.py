@@ -73,7 +73,7 @@ def tiny(tmp_path_factory):
     import transformers as hf
 
     torch.manual_seed(0)
-    size = len(_tokenizer("bert"))
+    size = len(word_tokenizer("bert"))
     marks = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     shape = {"vocab_size": size, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     inner = {"intermediate_size": 64, "max_position_embeddings": 64, "initializer_range": 0.1}
@@ -91,12 +91,12 @@ def tiny(tmp_path_factory):
     for family, model in models.items():
         folders[family] = tmp_path_factory.mktemp(f"tiny-{family}")
         model.save_pretrained(folders[family])
-        _tokenizer(family).save_pretrained(folders[family])
+        word_tokenizer(family).save_pretrained(folders[family])
     return folders
 
 
-def _tokenizer(family):
-    """Words and characters; [CLS] and [SEP] around a text for BERT, </s> after it for T5, nothing for decoders."""
+def word_tokenizer(family):
+    """Words and characters; [CLS] and [SEP] around a text for BERT and RoBERTa, [SEP] after it for T5, else nothing."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -107,15 +107,19 @@ def _tokenizer(family):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"<extra_id_{index}>" for index in range(100))]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *words])}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\s+"), "removed")
-    ends = {"bert": "[CLS] $A [SEP]", "t5": "$A [SEP]"}.get(family, "$A")
-    pairs = {"bert": "[CLS] $A [SEP] $B:1 [SEP]:1", "t5": "$A [SEP] $B [SEP]"}.get(family, "$A $B")
+    ends = {"bert": "[CLS] $A [SEP]", "roberta": "[CLS] $A [SEP]", "t5": "$A [SEP]"}.get(family, "$A")
+    pairs = {
+        "bert": "[CLS] $A [SEP] $B:1 [SEP]:1",
+        "roberta": "[CLS] $A [SEP] [SEP] $B [SEP]",
+        "t5": "$A [SEP] $B [SEP]",
+    }.get(family, "$A $B")
     tokenizer.post_processor = processors.TemplateProcessing(
         single=ends, pair=pairs, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     names |= (
         {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-        if family == "bert"
+        if family in ("bert", "roberta")
         else {"eos_token": "[SEP]"} | ({} if family == "t5" else {"bos_token": "[CLS]"})
     )
     extra = [f"<extra_id_{index}>" for index in range(100)] if family == "t5" else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline_lib.checks.duplicates import duplicates, near_duplicates, repeats, texts
 from pipeline_lib.checks.findings import Finding, write_findings
-from pipeline_lib.checks.labels import balance, missing_labels, numeric_labels, unseen_labels
+from pipeline_lib.checks.labels import balance, misplaced_answers, missing_labels, numeric_labels, unseen_labels
 from pipeline_lib.checks.truncation import truncated
 from pipeline_lib.data.dataset import read_labels, read_split
 from pipeline_lib.data.origins import with_files
@@ -53,5 +53,6 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
         "unseen_labels": lambda: unseen_labels(splits, role) if role else iter(()),
         "numeric_labels": lambda: numeric_labels(labels) if role == "label" else iter(()),
+        "misplaced_answers": lambda: misplaced_answers(splits),
         "model": lambda: model_findings(recipe, base, initial, splits["train"], labels),
     }

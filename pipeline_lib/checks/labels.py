@@ -76,3 +76,18 @@ def _names(value: str | list[str]) -> set[str]:
 def rows_of_labels(rows: "pyarrow.Table", role: str) -> Counter[str]:
     """How many rows have each label, at least once where a row has several."""
     return Counter(label for value in rows[role].to_pylist() for label in _names(value))
+
+
+def misplaced_answers(splits: Mapping[str, "pyarrow.Table"]) -> Iterator[Finding]:
+    """Rows whose answers stand elsewhere in the text than they say."""
+    for name, rows in splits.items():
+        if not {"answers", "starts"} <= {*rows.column_names}:
+            return
+        pairs = zip(rows["answers"].to_pylist(), rows["starts"].to_pylist(), strict=True)
+        wrong = [index for index, (answers, starts) in enumerate(pairs) if answers and not starts]
+        if wrong:
+            effect = "are not trained on" if name == "train" else "are compared with their texts alone"
+            problem = f"{share(len(wrong), len(rows))} {name} rows have no answer at its answer_start: they {effect}"
+            examples = rows.select(["file", "line"]).take(wrong[:SHOWN]).to_pylist()
+            mend = "Count answer_start in characters from 0, in the text as it stands in the file"
+            yield Finding("misplaced_answers", len(wrong), len(rows), problem, mend, name, examples)

@@ -27,5 +27,7 @@ class Checks(Section):
     """Labels that stand in a given validation or test file alone: no training row teaches them."""
     numeric_labels: Level = "warn"
     """Labels that are decimal fractions, where regression would learn them as numbers."""
+    misplaced_answers: Level = "warn"
+    """Answers that do not stand at their answer_start: such rows are tested, but not trained on."""
     model: Level = "warn"
     """A parameter that is to be trained and gets no gradient, or the other way round; a head that is not new."""

@@ -43,11 +43,14 @@ class Answerer:
         split = self.split(rows)
         return self.objective.answers(*self.read(split))
 
-    def read(self, split: Split) -> tuple[list[Any], Split, list[str] | None]:
-        """What the objective keeps of the model's output for each input, the split, and the text that it wrote."""
+    def read(self, split: Split, write: bool = True) -> tuple[list[Any], Split, list[str] | None]:
+        """What the objective keeps of the model's output for each input, the split, and the text that it wrote.
+
+        Text takes most of the time: without `write` a model that could write one does not.
+        """
         split = split._replace(scale=self.scale)
         encoded = prompted(split.encoded, self.strategies, self.tokenizer)
-        return self._predict(encoded, self._forward), split, self._written(encoded)
+        return self._predict(encoded, self._forward), split, self._written(encoded) if write else None
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
         batch, targets = self.objective.corrupt(self.model, batch, targets)

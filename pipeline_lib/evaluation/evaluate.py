@@ -48,7 +48,7 @@ def write_evaluation(
     if reference:
         split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
-    answered = answerer.read(split)
+    answered = answerer.read(split, write=any(metric.of_text for metric in _asked(recipe).values()))
     outcome: Any = objective.outcome(*answered)
     predictions = _predictions(objective, split.rows, objective.answers(*answered))
     pq.write_table(predictions, folder / "predictions.parquet")
@@ -121,7 +121,7 @@ def _validated(
 ) -> dict[str, tuple[Split, Outcome]]:
     """The validation rows with their outcome, where there are any."""
     split = encoded_split(prepared, shards, "validation", objective)
-    return {"validation": (split, objective.outcome(*answerer.read(split)))} if len(split.rows) else {}  # type: ignore[dict-item]
+    return {"validation": (split, objective.outcome(*answerer.read(split, write=False)))} if len(split.rows) else {}  # type: ignore[dict-item]
 
 
 def _taught(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome | Sums]:
@@ -139,7 +139,8 @@ def _untrained(recipe: Recipe, base: Path, finetuned: Path, test: Split) -> dict
         return {}
     folder = finetuned / "model"
     answerer = Answerer(folder, base, recipe.execution.device, load_untrained(folder, base, recipe.seed))
-    return {"untrained": recipe.objective.outcome(*answerer.read(test))}
+    write = any(metric.of_text for metric in _asked(recipe).values())
+    return {"untrained": recipe.objective.outcome(*answerer.read(test, write))}
 
 
 def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path, folder: Path) -> None:

@@ -3,7 +3,7 @@
 Rajpurkar et al. (2016), "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1; for questions
 without an answer Rajpurkar, Jia & Liang (2018), "Know What You Don't Know", section 5.2. Beyond English as in Lewis et
 al. (2020), "MLQA", section 4: Unicode's punctuation is ignored like ASCII's, and in scripts without spaces a character
-is a token.
+is a token. Chinese answers are compared as for CMRC (`cmrc.py`).
 """
 
 import re
@@ -16,6 +16,7 @@ from math import nan
 
 import numpy as np
 
+from pipeline_lib.evaluation import cmrc
 from pipeline_lib.evaluation.outcome import Metric, Sums
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -61,13 +62,24 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
 
     Raises ValueError where gold and guess differ in length.
     """
-    rows = [_compared(answers, text) for answers, text in zip(gold, guess, strict=True)]
+    chinese = _is_chinese(gold)
+    rows = [
+        cmrc.compared(answers, text) if chinese and answers else _compared(answers, text)
+        for answers, text in zip(gold, guess, strict=True)
+    ]
     exact, f1 = np.array(rows, float).reshape(-1, 2).T
     answerable = np.array([len(answers) > 0 for answers in gold], float)
     return {
         **{"exact": exact, "f1": f1, "answerable": answerable},
         **{"answerable_f1": f1 * answerable, "no_answer_right": exact * (1 - answerable)},
     }
+
+
+def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
+    """Whether most letters of the answers are Han characters, and none is kana."""
+    letters = [letter for answers in gold for text in answers for letter in text if letter.isalpha()]
+    names = [unicodedata.name(letter, "") for letter in letters]
+    return sum(name.startswith(HAN) for name in names) > len(names) / 2 and not any(n.startswith(KANA) for n in names)
 
 
 def _compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:

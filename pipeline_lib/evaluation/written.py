@@ -70,21 +70,27 @@ def _shown(character: str) -> str:
     """Letters, their marks and digits as they are; what is between words as a space."""
     if spaceless(character):
         return f" {character} "
-    return character if character == "_" or unicodedata.category(character)[0] in "LMN" else " "
+    return character if unicodedata.category(character)[0] in "LMN" else " "
 
 
 class Words:
-    """Words in lower case, and Han characters and kana one by one; rouge_score's own keeps nothing but a-z and 0-9."""
+    """Words in lower case, and Han characters and kana one by one."""
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text, in order."""
         return "".join(map(_shown, text.lower())).split()
 
 
+def _mostly_latin(references: Sequence[Sequence[str]]) -> bool:
+    """Whether most letters are a to z: then words are those of rouge_score, which knows no others."""
+    letters = [letter for row in references for text in row for letter in text.lower() if letter.isalpha()]
+    return sum("a" <= letter <= "z" for letter in letters) >= len(letters) / 2
+
+
 def _rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, np.ndarray]:
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(ROUGE, tokenizer=Words())
+    scorer = RougeScorer(ROUGE, tokenizer=None if _mostly_latin(references) else Words())
     scores = [scorer.score_multi(right, text) for right, text in zip(references, texts, strict=True)]
     return {name: np.array([score[name].fmeasure for score in scores], float) for name in ROUGE}
 

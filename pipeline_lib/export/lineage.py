@@ -11,6 +11,9 @@ from pipeline_lib.models.build import CARD
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.manifest import MANIFEST
 
+POINTER = "base.json"
+"""What says, beside an adapter in MLflow, which base it needs and where that is kept."""
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -35,16 +38,23 @@ class Lineage:
         return self.model.parents[3]
 
 
-def of_folder(folder: Path) -> Lineage:
-    """What is known of a model's folder: all that its store tells, or what lies beside it as in an MLflow model."""
+def of_folder(folder: Path, base: Path | None = None) -> Lineage:
+    """What is known of a model's folder: all that its store tells, or what lies beside it as in an MLflow model.
+
+    There it is a pointer to the base, which is fetched unless `base` is given.
+    """
     found = next((place for place in (folder, folder / "model") if (place / CARD).is_file()), None)
     if found is None:
         mend = f"Give a recipe, or a model's folder, which holds {CARD}"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(folder), "is no trained model", mend)
     found = found.absolute()
     if not (found.parent / MANIFEST).is_file():
-        beside = found.parent / "base"
-        return Lineage(found, beside if beside.is_dir() else None)
+        pointer = found.parent / POINTER
+        if base is None and pointer.is_file():
+            from pipeline_lib.tracking.base_model import fetch_base
+
+            base = fetch_base(pointer)
+        return Lineage(found, base)
     manifest = manifest_of(found.parent)
     lineage = Lineage(found, manifest=manifest)
     inputs, mine = manifest["identity"]["inputs"], content_digest(manifest["files"])

@@ -93,7 +93,8 @@ def write_trained(
     }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
-    if len(trained) == len(parameters) and not card["injected"]:
+    fixed = {name for name, place in places(model, set()).items() if place.fixed}
+    if fixed.union(trained) == parameters.keys() and not card["injected"]:
         model.save_pretrained(folder)
         shutil.copyfile(initial / "config.json", folder / "config.json")  # without what regularizers set for training
     else:

@@ -50,6 +50,9 @@ def pretrained(
     if type(known) not in kind._model_mapping:
         family, head = known.model_type, kind.__name__.removeprefix("AutoModelFor")
         raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
+    if kind is transformers.AutoModelForCausalLM and _sees_what_follows(known):
+        problem = f"is of the family {known.model_type}, which reads each token together with those that follow it"
+        raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
     if known.pad_token_id is None:  # decoders find a row's end by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     config |= _renamed_backbone(kind, type(known))
@@ -70,6 +73,14 @@ def pretrained(
     return model, missing | mismatched
 
 
+def _sees_what_follows(config: Any) -> bool:
+    """Whether a family's class for the next token attends to all tokens, as encoders do that were not made decoders."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING as ENCODERS
+
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    return not decodes and (type(config) in ENCODERS or config.model_type == "xlnet")
+
+
 def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
     """How to find the backbone's weights where a head's class calls the backbone otherwise than its family does.
 
@@ -77,7 +88,8 @@ def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
     """
     from transformers import AutoModel
 
-    classes: Any = (kind._model_mapping[config], AutoModel._model_mapping[config])
+    known: Any = (kind._model_mapping[config], AutoModel._model_mapping[config])
+    classes = [found[0] if isinstance(found, tuple) else found for found in known]  # Funnel has two backbones
     here, usual = (found.base_model_prefix for found in classes)
     return {} if here == usual else {"key_mapping": {rf"^{usual}\.": f"{here}."}}
 

@@ -1,6 +1,7 @@
 """A trained model as a plain folder of transformers: whole weights under the names that its architecture gives them."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ SAMPLE = "The quick brown fox jumps over the lazy dog, 42 times."
 def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table | None" = None) -> None:
     """Write config, weights and tokenizer of the trained model in `folder`; `base` where it needs one.
 
-    `rows` are encoded ones, on which the outputs of model and export are compared; without any it is one text of ours.
+    `rows` are encoded ones, on which the outputs of model and export are compared in fp32; without any it is one text
+    of ours. Then the weights are rounded to the number format of the base, where that is another one and known.
     Raises RecipeError where a strategy cannot be folded into the weights that the architecture has.
     """
     model, card = load_trained(folder, base), read_card(folder)
@@ -43,6 +45,39 @@ def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table
     for name in digests(folder, TOKENIZER):
         shutil.copyfile(folder / name, out / name)
     _prove(model, inputs, expected, out)
+    kept = weights_format(base) if base and not scale else "float32"  # a scale's mean needs all of its digits
+    if kept != "float32":
+        _round(model, kept, out)
+        _write_config(folder, out, kept)
+
+
+def weights_format(base: Path) -> str:
+    """The number format of most of a base's weights: float32, bfloat16 or float16; float32 where it is another one."""
+    from collections import Counter
+
+    from safetensors import safe_open
+
+    sizes: Counter[str] = Counter()
+    for file in base.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # no mapping
+                part = weights.get_slice(name)
+                sizes[part.get_dtype()] += math.prod(part.get_shape())
+    (most, _), *_ = sizes.most_common(1) or [("F32", 0)]
+    return {"BF16": "bfloat16", "F16": "float16"}.get(most, "float32")
+
+
+def _round(model: "PreTrainedModel", kept: str, out: Path) -> None:
+    """Write the weights again in the number format `kept`."""
+    import torch
+
+    rounded = model.to(getattr(torch, kept))
+    if wrong := [name for name, weight in rounded.named_parameters() if not weight.isfinite().all()]:
+        problem = f"has trained weights that do not fit into the base's {kept}: {wrong[0]}"
+        raise RecipeError("model.base", model.name_or_path, problem, "Train from the same base saved as float32")
+    for file in out.glob("*.safetensors*"):
+        file.unlink()
+    rounded.save_pretrained(out)
 
 
 def _inputs(tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None") -> "list[Tensor]":
@@ -79,6 +114,8 @@ def _unwrap(model: "PreTrainedModel") -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
+        if ".base_layer" in name:  # what is wrapped twice goes back with its outermost wrapper
+            continue
         hooked = module._forward_hooks or module._forward_pre_hooks
         if isinstance(module, BaseTunerLayer) and module.merged and not hooked:
             parent, _, last = name.rpartition(".")
@@ -118,10 +155,10 @@ def _refuse_leftovers(model: "PreTrainedModel", strategies: Sequence[Strategy]) 
         raise RecipeError("strategies", [s.kind for s in strategies], problem, mend)
 
 
-def _write_config(folder: Path, out: Path) -> None:
+def _write_config(folder: Path, out: Path, kept: str = "float32") -> None:
     """The trained model's config, which training's regularizers have not touched, with the weights' number type."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True)
+    text = json.dumps(config | {"dtype": kept}, indent=2, sort_keys=True)
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
 

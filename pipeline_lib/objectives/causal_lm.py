@@ -162,14 +162,14 @@ class CausalLM(ObjectiveSection):
         right = [[text] for text in split.rows["expected"].to_pylist()]
         return Sums({"nll": nll, "tokens": tokens, **(text_counts(right, texts) if texts is not None else {})})
 
-    def errors(self, outcome: "Sums") -> "Errors":
+    def errors(self, outcome: "Sums") -> "Errors | None":
         """What the answers lack of the right ones."""
         from pipeline_lib.evaluation.errors import of_text
 
-        return of_text(outcome)
+        return of_text(outcome) if "chrf" in outcome.counts else None
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """`prediction`: the answer that was written."""
-        return {"prediction": list(texts or [])}
+        """`prediction`: the answer that was written; nothing where none was."""
+        return {"prediction": list(texts)} if texts is not None else {}

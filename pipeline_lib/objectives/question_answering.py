@@ -56,7 +56,10 @@ class QuestionAnswering(ObjectiveSection):
         return {"question": columns.question, "context": columns.context, "answers": columns.answers}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Texts as strings; answers as two lists, empty where there is no answer."""
+        """Texts as strings; answers and where they begin, empty where there is no answer.
+
+        Answers that stand elsewhere than they say come last and have no beginning: they are compared with, not learned.
+        """
         answers = row["answers"] or {"text": [], "answer_start": []}
         if not isinstance(answers, Mapping) or not {"text", "answer_start"} <= answers.keys():
             raise ValueError("answers lack text and answer_start")
@@ -69,9 +72,11 @@ class QuestionAnswering(ObjectiveSection):
             raise ValueError("an answer_start is no whole number")
         texts, starts = [*texts], [int(start) for start in starts]
         question, context = (text_of(role, row[role]) for role in ("question", "context"))
-        for text, start in zip(texts, starts, strict=True):
-            if not text or not context.startswith(text, start):
-                raise ValueError(f"answer {text!r} does not stand at {start} of the context")
+        if not all(texts):
+            raise ValueError("an answer is empty")
+        placed = {each: context.startswith(text, start) for each, (text, start) in enumerate(zip(texts, starts))}
+        order = sorted(placed, key=lambda each: not placed[each])
+        texts, starts = [texts[each] for each in order], [starts[each] for each in order if placed[each]]
         if not texts and not self.unanswerable:
             raise ValueError("no answer, and objective.unanswerable is false")
         return {"question": question, "context": context, "answers": texts, "starts": starts}
@@ -126,10 +131,11 @@ class QuestionAnswering(ObjectiveSection):
         owner = np.repeat(np.arange(len(rows)), rows["input_ids"].combine_chunks().value_lengths().to_numpy())
         targets = np.where(begins.values < 0, IGNORED, 0).astype(np.int32)
         answers, starts = rows["answers"].to_pylist(), rows["starts"].to_pylist()
+        learned = np.array([answers[row] is not None and bool(starts[row] or not answers[row]) for row in owner], bool)
         for window, row in enumerate(owner):
             first = targets[ids.offsets[window] :]
             first[0] = 0
-            if answers[row] is not None:  # rows to be served have none to learn
+            if learned[window]:  # rows to be served have no answers, and what is misplaced cannot be learned
                 start, end = answer_tokens(begins[window], ends[window], answers[row], starts[row])
                 first[start] |= START
                 first[end] |= END
@@ -139,7 +145,7 @@ class QuestionAnswering(ObjectiveSection):
             segments if len(segments) else None,
             aligned=True,
             rows=owner,
-            losses=np.full(len(ids), 2),
+            losses=np.where(learned, 2, 0),
         )
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
@@ -161,18 +167,25 @@ class QuestionAnswering(ObjectiveSection):
         return torch.stack([out.start_logits, out.end_logits], -1)
 
     def scored(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
-        """A choice of the start and one of the end for each window, among the tokens that can be one."""
+        """A choice of the start and one of the end for each window that has an answer to learn, among its tokens."""
         import torch
 
+        learned = self._learned(targets)
+        logits, targets = logits[learned], targets[learned]
         known = targets.clamp(min=0)
         choices = logits.float().masked_fill((targets < 0).unsqueeze(-1), -1e4)  # finite: 0 * inf is no number
         gold = [((known & bit) > 0).int().argmax(-1) for bit in (START, END)]
         return torch.cat([choices[..., 0], choices[..., 1]]), torch.cat(gold)
 
+    @staticmethod
+    def _learned(targets: "Tensor") -> "Tensor":
+        """[windows] whether a start is marked."""
+        return ((targets.clamp(min=0) & START) > 0).any(-1)
+
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy of both choices; what smoothing spreads goes to the tokens that can be chosen."""
         scores, gold = self.scored(logits, targets)
-        chances, there = scores.log_softmax(-1), (targets >= 0).repeat(2, 1)
+        chances, there = scores.log_softmax(-1), (targets[self._learned(targets)] >= 0).repeat(2, 1)
         right = chances.gather(-1, gold.unsqueeze(-1)).sum()
         spread = (chances * there).sum(-1) / there.sum(-1)
         return -(1 - smoothing) * right - smoothing * spread.sum()

@@ -152,17 +152,17 @@ class Seq2Seq(ObjectiveSection):
         counts = text_counts(split.rows["target"].to_pylist(), texts) if texts is not None else {}
         return Sums({"nll": nll, "tokens": tokens, **counts})
 
-    def errors(self, outcome: "Sums") -> "Errors":
+    def errors(self, outcome: "Sums") -> "Errors | None":
         """What the texts lack of their references."""
         from pipeline_lib.evaluation.errors import of_text
 
-        return of_text(outcome)
+        return of_text(outcome) if "chrf" in outcome.counts else None
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """`prediction`: the text that was written."""
-        return {"prediction": list(texts or [])}
+        """`prediction`: the text that was written; nothing where none was."""
+        return {"prediction": list(texts)} if texts is not None else {}
 
     def fit_baselines(self) -> tuple[str, ...]:
         """Only the copy is one here."""

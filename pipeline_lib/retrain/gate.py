@@ -83,6 +83,9 @@ class Gate(Section):
             if name is not None and name not in known:
                 mend = f"Choose one of {', '.join(known)}"
                 raise RecipeError(field, name, "is no metric of this objective", mend)
+            if name and known[name].of_text and name not in (recipe.evaluation.metrics or known):
+                problem = "is taken of written text, and no metric of evaluation.metrics has the model write any"
+                raise RecipeError(field, name, problem, f"Add {name} to evaluation.metrics")
         for index, floor in enumerate(self.floors):
             if (floor.column is None) != (floor.value is None):
                 problem = "has a column without a value, or a value without a column"

@@ -21,6 +21,7 @@ from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.store import Store
 from pipeline_lib.training.device import precision_to_answer
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain 
     Returns:
         The model's folder, and that of the base where the model needs one.
     """
-    from pipeline_lib.export.lineage import of_folder
+    from pipeline_lib.export.lineage import POINTER, of_folder
     from pipeline_lib.models.build import TRAINED
 
     if model.startswith("models:/"):
@@ -107,11 +108,22 @@ def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain 
             download(model, location, uri, into)
 
         folder = open_store(store).ensure(step, fetch_files, by).folder
-        found = of_folder(folder / "artifacts")
+        pointer = folder / "artifacts" / POINTER
+        known = _base(pointer, uri, open_store(store), by) if pointer.is_file() else None
+        found = of_folder(folder / "artifacts", known)
     else:
         found = of_folder(Path(model))
     base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
     return found.model, base
+
+
+def _base(pointer: Path, uri: str, store: Store, by: str) -> Path:
+    """The base of an adapter: the store's own where it has it, else fetched into it."""
+    from pipeline_lib.models.build import copy_base
+    from pipeline_lib.tracking.base_model import fetch_base, files_of
+
+    step = Step("base", 1, {}, files_of(pointer))
+    return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), by).folder
 
 
 @in_errors()

@@ -1,5 +1,6 @@
 """The hooks of a strategy, all optional, and where a parameter stands in a model."""
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveFloat
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def plain_name(name: str) -> str:
     """The name that a parameter had before a strategy wrapped its module."""
-    return name.replace(".base_layer.", ".")
+    return re.sub(r"(\.base_layer)+\.", ".", name)  # wrappers of experts are nested
 
 
 class Place(NamedTuple):
@@ -22,6 +23,8 @@ class Place(NamedTuple):
     depth: int
     layers: int
     is_head: bool = False
+    fixed: bool = False
+    """Whether nothing can be learned of it: the model's output does not depend on it, or it is computed."""
 
     @property
     def plain(self) -> str:

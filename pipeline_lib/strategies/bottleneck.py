@@ -37,13 +37,16 @@ class Bottleneck(AddedWeights):
     """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Each adapter becomes a child of the projection that its sub-layer ends with, so that no name changes."""
+        """Each adapter becomes a child of the projection that its sub-layer ends with, so that no name changes.
+
+        Experts share one, at the module that holds them and their router.
+        """
         ends = modules(model, "feed_out", self.kind)
         if self.placement == "houlsby":
             ends |= modules(model, "attention", self.kind)
         begins = modules(model, "feed_in", self.kind).values() if self.placement == "parallel" else ends.values()
         for begin, end in zip(begins, ends.values(), strict=True):
-            end.add_module("adapter", self._adapter(model.config.hidden_size))
+            end.add_module("adapter", self._adapter(_width(end) or model.config.hidden_size))
             if self.placement == "parallel":
                 around = Around()
                 begin.register_forward_pre_hook(around.read)
@@ -67,11 +70,16 @@ class Bottleneck(AddedWeights):
         between = nn.ReLU() if self.activation == "relu" else nn.GELU()
         return nn.Sequential(OrderedDict(down=down, between=between, up=up))
 
-    def _after(self, end: Any, args: Any, out: "Tensor") -> "Tensor":
-        return out + self.scale * end.adapter(out)
+    def _after(self, end: Any, args: Any, out: Any) -> Any:
+        return self._add(end, out, out[0] if isinstance(out, tuple) else out)
 
-    def _beside(self, around: "Around", end: Any, args: Any, out: "Tensor") -> "Tensor":
-        return out + self.scale * end.adapter(around.taken())
+    def _beside(self, around: "Around", end: Any, args: Any, out: Any) -> Any:
+        return self._add(end, out, around.taken())
+
+    def _add(self, end: Any, out: Any, read: "Tensor | None") -> Any:
+        """`out` with what the adapter makes of `read`; experts may return their router's scores beside it."""
+        added = self.scale * end.adapter(read)
+        return (out[0] + added, *out[1:]) if isinstance(out, tuple) else out + added
 
 
 class Around:
@@ -87,6 +95,11 @@ class Around:
         """The input, which is not kept any longer: it would keep the whole step's gradients in memory."""
         taken, self.input = self.input, None
         return taken
+
+
+def _width(end: Any) -> int | None:
+    """How many numbers a matrix puts out for each token; None for a module around experts."""
+    return getattr(end, "out_features", None) or getattr(end, "nf", None)
 
 
 def _is_norm(name: str) -> bool:

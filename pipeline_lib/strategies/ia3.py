@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
-from pipeline_lib.models.modules import modules
+from pipeline_lib.models.modules import modules, projections
 from pipeline_lib.strategies import through_peft
 from pipeline_lib.strategies.base import AddedWeights, Place
 
@@ -17,7 +17,7 @@ class IA3(AddedWeights):
 
     Liu et al. 2022, section 3.3. The vectors start at one, so that training starts from the base's own function, and
     are multiplied into the weights for serving. Where a family computes queries, keys and values in one product
-    (GPT-2, GPT-NeoX, ModernBERT), PEFT scales the queries too.
+    (GPT-2, GPT-NeoX, ModernBERT), PEFT scales the queries too. What goes on inside of experts is not scaled.
     """
 
     kind: Literal["ia3"]
@@ -28,8 +28,12 @@ class IA3(AddedWeights):
         """Wrap keys, values and what reads the feed-forward's inner activations."""
         from peft import IA3Config
 
-        keys, values, inner = ([*modules(model, part, self.kind)] for part in ("key", "value", "feed_out"))
-        through_peft.inject(IA3Config(target_modules=[*keys, *values, *inner], feedforward_modules=inner), model)
+        keys, values = modules(model, "key", self.kind), modules(model, "value", self.kind)
+        ends = modules(model, "feed_out", self.kind)
+        matrices = {*projections(model)}
+        inner = [name for name in ends if name in matrices]  # else it is the module around experts
+        targets = dict.fromkeys([*keys, *values, *inner])
+        through_peft.inject(IA3Config(target_modules=[*targets], feedforward_modules=inner), model)
 
     def trains(self, place: Place) -> bool:
         """The vectors."""

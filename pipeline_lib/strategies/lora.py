@@ -1,11 +1,11 @@
 """Train low-rank updates of the frozen weights."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.modules import projections
+from pipeline_lib.models.modules import expert_weights, projections
 from pipeline_lib.strategies import through_peft
 from pipeline_lib.strategies.base import AddedWeights, Place
 
@@ -33,7 +33,8 @@ class LoRA(AddedWeights):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of an update's inputs that are dropped in training."""
     targets: tuple[str, ...] = ()
-    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: all projections in the layers.
+    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: all projections in the layers,
+    with a mixture of experts also `experts.gate_up_proj` and what else is one matrix for each expert.
 
     All of them are what comes up to full fine-tuning (Dettmers et al. 2023, QLoRA, section 4); queries and values
     alone, as Hu et al. have it, take less time.
@@ -49,11 +50,16 @@ class LoRA(AddedWeights):
         """Wrap the targets."""
         from peft import LoraConfig
 
+        matrices, experts = self._chosen(projections(model)), self._chosen(expert_weights(model))
+        self._refuse_unknown([*projections(model), *expert_weights(model)])
+        if experts and (self.dora or self.dropout):
+            self._refuse_experts(model)
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self._alpha,  # type: ignore[arg-type]  # a float does as well
             lora_dropout=self.dropout,
-            target_modules=self._targets(model),
+            target_modules=matrices,
+            target_parameters=experts or None,
             use_dora=self.dora,
             use_rslora=self.rslora,
         )
@@ -71,13 +77,22 @@ class LoRA(AddedWeights):
     def _alpha(self) -> float:
         return self.alpha or (ALPHA / RANK**0.5 if self.rslora else ALPHA)
 
-    def _targets(self, model: "PreTrainedModel") -> list[str]:
-        known = projections(model)
+    def _chosen(self, known: list[str]) -> list[str]:
+        """Those of the known names that end as a target does; all of them where there are no targets."""
+        ends = tuple(f".{target}" for target in self.targets)
+        return [name for name in known if not ends or f".{name}".endswith(ends)]
+
+    def _refuse_unknown(self, known: list[str]) -> None:
         for target in self.targets:
             if not any(f".{name}".endswith(f".{target}") for name in known):
-                self._refuse(f"finds no weight named {target!r} in the model's layers", known)
-        return list(self.targets) or known
+                ends = ", ".join(sorted({name.rpartition(".")[2] for name in known}))
+                problem = f"finds no weight named {target!r} in the model's layers"
+                raise RecipeError("strategies", self.kind, problem, f"Choose its targets among {ends}")
 
-    def _refuse(self, problem: str, known: list[str]) -> NoReturn:
-        ends = ", ".join(sorted({name.rpartition(".")[2] for name in known}))
-        raise RecipeError("strategies", self.kind, problem, f"Choose its targets among {ends}")
+    def _refuse_experts(self, model: "PreTrainedModel") -> None:
+        """PEFT updates experts as one parameter, whose inputs it does not see."""
+        field = "dora" if self.dora else "dropout"
+        problem = f"cannot update the experts of the family {model.config.model_type} with {field}"
+        names = sorted({name.rpartition(".")[2] for name in projections(model)})
+        mend = f"Leave out {field}, or set targets to matrices beside the experts: {', '.join(names)}"
+        raise RecipeError("strategies", self.kind, problem, mend)

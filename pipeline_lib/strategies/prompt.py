@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.modules import stacks
+from pipeline_lib.models.blocks import require_stacks
+from pipeline_lib.models.limits import position_limit
 from pipeline_lib.strategies.base import AddedWeights, Place, Prompt
 from pipeline_lib.strategies.virtual import Virtual, read_alone
 
@@ -61,7 +62,7 @@ class SoftPrompt(AddedWeights):
         from torch import nn
 
         self._refuse_too_long(model)
-        found, vectors = stacks(model, self.kind), None
+        found, vectors = require_stacks(model, self.kind), None
         virtual = [Virtual() for _ in found]
         for stack, tokens in zip(found, virtual):
             if vectors is None or self.depth == "all":  # else a decoder reads the encoder's, if it reads any
@@ -72,12 +73,12 @@ class SoftPrompt(AddedWeights):
         if self.depth == "all":
             read = read_alone(model, found, self.length)
             for stack, tokens in zip(found, virtual):
-                for block in list(stack.blocks)[1:]:  # the first one reads the embeddings'
-                    block.register_parameter("prompt", nn.Parameter(read[block]))
-                    block.register_forward_pre_hook(tokens.replace)
+                for block in stack.blocks[1:]:  # the first one reads the embeddings'
+                    block.module.register_parameter("prompt", nn.Parameter(read[block.module]))
+                    block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
 
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:
-        limit = getattr(model.config, "max_position_embeddings", None)
+        limit = position_limit(model.config)
         if limit is not None and self.length >= limit:
             problem = f"is {self.length} virtual tokens long, and the model reads {limit} tokens"
             raise RecipeError("strategies", self.kind, problem, "Set a smaller length")

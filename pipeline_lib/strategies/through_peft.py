@@ -14,6 +14,7 @@ def inject(config: "PeftConfig", model: "PreTrainedModel") -> None:
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # PEFT sets it right by itself
+        warnings.filterwarnings("ignore", message=".*_pattern keys did not match")  # PEFT's own, for experts
         inject_adapter_in_model(config, model)
 
 

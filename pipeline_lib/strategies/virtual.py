@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from pipeline_lib.models.modules import Stack
+    from pipeline_lib.models.blocks import Stack
 
 
 class Virtual:
@@ -28,9 +28,11 @@ class Virtual:
         """After it: the embeddings with the learned ones among them."""
         return self._among(out, embeddings.prompt)
 
-    def replace(self, block: Any, args: Any) -> Any:
+    def replace(self, block: Any, args: Any, kwargs: Any) -> Any:
         """Before a block: its own vectors in place of what the block below has made of its."""
-        return (self._among(args[0], block.prompt), *args[1:])
+        if args:
+            return (self._among(args[0], block.prompt), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": self._among(kwargs["hidden_states"], block.prompt)}
 
     def _among(self, hidden: "Tensor", vectors: "Tensor") -> "Tensor":
         import torch
@@ -47,10 +49,13 @@ def read_alone(model: "PreTrainedModel", stacks: "Sequence[Stack]", length: int)
     from pipeline_lib.data.dataset import VIRTUAL
 
     read: dict[nn.Module, Tensor] = {}
+
+    def note(block: Any, args: Any, kwargs: Any) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        read[block] = hidden[0].clone()
+
     hooks = [
-        block.register_forward_pre_hook(lambda block, args: read.update({block: args[0][0].clone()}))
-        for stack in stacks
-        for block in stack.blocks
+        block.module.register_forward_pre_hook(note, with_kwargs=True) for stack in stacks for block in stack.blocks
     ]
     ids, training = VIRTUAL - torch.arange(length)[None], model.training
     with torch.no_grad():

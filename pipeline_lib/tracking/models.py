@@ -32,7 +32,7 @@ def locate(address: str, uri: str) -> str:
 
 
 def download(address: str, location: str, uri: str, folder: Path) -> None:
-    """Write a model's `artifacts` into a folder: `model`, the trained folder, and `base` where it needs one."""
+    """Write a model's `artifacts` (the trained folder, and a pointer to the base where it needs one) into a folder."""
     prepare_database(uri)
     with _given(address):
         mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)

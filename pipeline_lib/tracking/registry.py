@@ -20,6 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.masking import masked
+from pipeline_lib.tracking.base_model import fetch_base
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.find import ABSENT
 from pipeline_lib.tracking.refusals import in_words
@@ -149,13 +150,13 @@ class Registry:
             return Path(self.client.download_artifacts(self._run(version.model), PROFILE, str(into)))
 
     def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
-        """Fetch what a version serves: the model's folder, and its base where it needs one."""
+        """Fetch what a version serves: the model's folder, and that of its base where it needs one."""
         with self._answering():
             place = self.client.get_logged_model(version.model.removeprefix("models:/")).artifact_location
             folder = Path(download_artifacts(place, dst_path=str(into), tracking_uri=self.uri))
             parts: dict[str, Any] = Model.load(str(folder)).flavors["python_function"]["artifacts"]
-        places = {name: folder / part["path"] for name, part in parts.items()}
-        return places["model"], places.get("base")
+            places = {name: folder / part["path"] for name, part in parts.items()}
+            return places["model"], fetch_base(places["base"], self.uri) if "base" in places else None
 
     def _run(self, model: str) -> str:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""

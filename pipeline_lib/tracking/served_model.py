@@ -15,6 +15,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.objectives import Objective
+from pipeline_lib.tracking.base_model import keep_base
 
 if TYPE_CHECKING:
     from mlflow.types import Schema
@@ -50,9 +51,11 @@ class ServedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the model once, onto a GPU where there is one."""
         from pipeline_lib.evaluation.answer import Answerer
+        from pipeline_lib.tracking.base_model import fetch_base
 
-        base = context.artifacts.get("base")
-        self.answerer = Answerer(Path(context.artifacts["model"]), Path(base) if base else None)
+        pointer = context.artifacts.get("base")
+        base = fetch_base(Path(pointer)) if pointer else None
+        self.answerer = Answerer(Path(context.artifacts["model"]), base)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row of answers for each row of input."""
@@ -79,7 +82,7 @@ def _schema(objective: Objective) -> "Schema":
 def log_model(
     client: MlflowClient, run: Run, named: NamedModel, model: Path, base: Path | None, example: Mapping[str, Any]
 ) -> str:
-    """Log a model folder (and the base it needs) as the model of a run; returns its models:/ address.
+    """Log a model folder as the model of a run; returns its models:/ address. Of a base that it needs MLflow keeps one.
 
     Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
     that has just trained may have no room for, and end the run.
@@ -93,12 +96,13 @@ def log_model(
     )
     known = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
     with TemporaryDirectory(prefix="tunesmith-") as folder:
+        parts = {"model": model.absolute()} | ({"base": keep_base(client, base, Path(folder))} if base else {})
         mlflow.pyfunc.save_model(
             Path(folder, "model"),
             mlflow_model=Model(artifact_path=logged.artifact_location, **known),
             python_model=str(PACKAGE / "tracking" / "serve.py"),
             # as URLs: MLflow resolves escapes, such as %20, in plain paths too
-            artifacts={"model": model.absolute().as_uri()} | ({"base": base.absolute().as_uri()} if base else {}),
+            artifacts={name: part.as_uri() for name, part in parts.items()},
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(_schema(named.objective)),
             input_example=pd.DataFrame([example]) if example else None,

@@ -12,6 +12,7 @@ from pipeline_lib.strategies.base import Place
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import AdamW
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def resolve(
     """
     of_head, table = _head_scale(strategies), []
     for place, shape in where.items():
-        trained = place.is_head or any(strategy.trains(place) for strategy in strategies)
+        trained = place.is_head or (not place.fixed and any(strategy.trains(place) for strategy in strategies))
         rate = learning_rate * (of_head if place.is_head else 1.0) if trained else 0.0
         for strategy in strategies:
             rate *= strategy.lr_scale(place)
@@ -49,7 +50,7 @@ def _head_scale(strategies: Sequence[Strategy]) -> float:
 
 
 def thaw(
-    model: "nn.Module", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
+    model: "PreTrainedModel", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
     """Freeze all but the head and what a strategy trains, and return the table."""
     parameters, where = dict(model.named_parameters()), places(model, head)

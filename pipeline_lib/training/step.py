@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, within
 from pipeline_lib.training.ranks import add_up
@@ -39,6 +40,7 @@ class Stepper:
     def __post_init__(self) -> None:
         self.smoothing = sum(regularizer.smoothing() for regularizer in self.recipe.regularizers)
         self.units = self.train.units
+        self.router = router_loss(self.model, self.weights)
         if any(regularizer.needs_start for regularizer in self.recipe.regularizers):
             self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
@@ -86,7 +88,7 @@ class Stepper:
                 stack.enter_context(regularizer.perturbed(self.weights, self.start))
             self._part_ways()
             mean = self._mean_of_step(parts)
-            loss = float(sum(self._part(part, units, mean) for part in parts))
+            loss = float(sum(self._part(part, units, len(part) / len(rows), mean) for part in parts))
         for regularizer in self.recipe.regularizers if here.is_main_process else ():  # of the weights: counted once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
@@ -119,13 +121,16 @@ class Stepper:
         batch, targets = self.recipe.objective.corrupt(self.model, batch, targets)
         return self.trunk.feed(batch) if self.trunk else batch, targets
 
-    def _part(self, rows: np.ndarray, units: int, step_mean: "Tensor | None") -> "Tensor":
+    def _part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
+        """The loss of some rows, which are this share of the step's; what routers add is a mean over the parts."""
         objective = self.recipe.objective
         batch, targets = self._batch(rows)
         if step_mean is not None:
             batch["step_mean"] = step_mean
         logits = self._forward(batch, targets)
         loss = objective.loss_sum(logits, targets, self.smoothing) / units
+        if self.router:
+            loss = loss + share * self.router.of_last_pass(batch["attention_mask"])
         added = sum(self._second(logits, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()

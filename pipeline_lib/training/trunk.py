@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.dataset import Encoded
-from pipeline_lib.models.modules import stacks
+from pipeline_lib.models.blocks import stacks
 from pipeline_lib.training.batches import collate
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class Trunk:
         else:
             self._part_blocks(layers)
         model.register_forward_pre_hook(self._take, with_kwargs=True, prepend=True)
-        self._prove(objective, encoded, pad)
+        try:
+            self._prove(objective, encoded, pad)
+        except Exception as error:  # families that pad, pool or reorder inside do not fit in here in many ways
+            raise self._unfit() from error
 
     def feed(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """A batch with `hidden` [rows, tokens, width], computed where it has none, and no more tokens than that has."""
@@ -117,7 +120,7 @@ class Trunk:
 
     def _part_blocks(self, layers: int) -> None:
         self.running = False
-        blocks = list(stacks(self.model, "trunk")[0].blocks)[:layers]
+        blocks = [block.module for block in stacks(self.model)[0].blocks[:layers]]
         for block in blocks:
             block.forward = partial(self._stand_in, block.forward, block is blocks[-1])
         cached = {"use_cache": False} if getattr(self.model.config, "use_cache", False) else {}
@@ -131,7 +134,7 @@ class Trunk:
                 return reached.args[0]
             finally:
                 self.running = False
-            raise NotKept(f"the family {self.model.config.model_type} does not call its blocks one by one")
+            raise self._unfit()
 
         self._run = run
 
@@ -151,6 +154,17 @@ class Trunk:
         self.hidden = kwargs.pop("hidden", None)
         return args, kwargs
 
+    def _refuse_longer(self, encoded: Encoded, pad: int) -> None:
+        """Raise NotKept where the model pads inside (Longformer): more tokens come out than went in."""
+        ordered = np.argsort(encoded.ids.lengths, kind="stable")
+        for row in (ordered[:1], ordered[-1:]):
+            batch, _ = collate(encoded, row, pad, self.accelerator.device)
+            if self.unpadded(batch).shape[1] > batch["input_ids"].shape[1]:
+                raise self._unfit()
+
+    def _unfit(self) -> NotKept:
+        return NotKept(f"the family {self.model.config.model_type} can't be parted below its lowest trained layer")
+
     def _prove(self, objective: "Objective", encoded: Encoded, pad: int) -> None:
         """Compare with the whole model on a short row, and find out whether the head reads one place alone."""
         import torch
@@ -164,13 +178,14 @@ class Trunk:
                 return objective.forward(self.model, batch, targets).float()
 
         whole = logits(batch)
+        self._refuse_longer(encoded, pad)
         self.narrow = self.unpadded(batch).shape[1] < batch["input_ids"].shape[1]
 
         def alike(found: "Tensor") -> bool:
             return found.shape == whole.shape and bool((found - whole).abs().max() <= ROUNDING * whole.abs().max())
 
         if any(part is not None for part in self.rest or ()) or not alike(logits(fed := self.feed(batch))):
-            raise NotKept(f"the family {self.model.config.model_type} can't be parted below its lowest trained layer")
+            raise self._unfit()
         for place in (FIRST, LAST) if fed["hidden"].shape[1] > 2 and not objective.by_token else ():
             alone = torch.full_like(fed["hidden"], torch.nan)  # spreads to all that reads any other place
             alone[:, place] = fed["hidden"][:, place]

@@ -182,3 +182,18 @@ def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran):
     told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
     assert [answer[0] for answer in told["answers"]] == [row["prediction"] for row in rows]
     assert told["class"] == "T5ForSequenceClassification"
+
+
+def test_weights_are_written_in_the_number_format_of_the_base(ran, tiny, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    half = tmp_path / "half"
+    AutoModelForMaskedLM.from_pretrained(tiny["bert"], dtype=torch.bfloat16).save_pretrained(half)
+    AutoTokenizer.from_pretrained(tiny["bert"]).save_pretrained(half)
+    made = ran([LORA], family="bert", model={"base": str(half)})
+    out = export(made.recipe, made.out)
+    assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    assert plainly(out, ["what a fine day"])["lost"] == []

@@ -51,5 +51,6 @@ def build(family):
         "t5": lambda: hf.T5ForConditionalGeneration(hf.T5Config(**t5, **marks, **start)),
         "t5_classifier": lambda: hf.T5ForSequenceClassification(hf.T5Config(**t5, **marks, **start)),
         "mpnet": lambda: hf.MPNetModel(hf.MPNetConfig(**shape, **inner)),
+        "mobilebert": lambda: hf.MobileBertModel(hf.MobileBertConfig(**shape, **inner, intra_bottleneck_size=8)),
     }
     return models[family]().eval()

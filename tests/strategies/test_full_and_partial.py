@@ -1,5 +1,7 @@
 """Which parameters each strategy trains, on a model of two layers. `pytest tests/strategies`."""
 
+import copy
+
 import pytest
 from pydantic import ValidationError
 
@@ -116,18 +118,23 @@ def test_an_encoder_decoder_is_numbered_through():
 def test_a_head_with_numbers_has_no_layers(model_and_head):
     from torch import nn
 
-    model = nn.ModuleDict({"block": nn.ModuleList([nn.Linear(1, 1)]), "head": nn.ModuleList([nn.Linear(1, 1)] * 5)})
-    where = places(model, {"head.0.weight", "head.0.bias"})
-    assert (where["block.0.weight"].depth, where["head.0.weight"].depth, where["head.0.weight"].layers) == (1, 2, 1)
+    model, _ = model_and_head
+    model = copy.deepcopy(model)
+    model.classifier = nn.ModuleList([nn.Linear(1, 1) for _ in range(5)])
+    where = places(model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")})
+    assert (where["classifier.4.weight"].depth, where["classifier.4.weight"].layers) == (3, 2)
 
 
 def test_the_output_of_a_pythia_is_above_its_layers():
-    from torch import nn
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-    model = nn.ModuleDict({"embed_in": nn.Linear(1, 1), "layers": nn.ModuleList([nn.Linear(1, 1)])})
-    model["embed_out"] = nn.Linear(1, 1)
-    depth = {name: place.depth for name, place in places(model, set()).items()}
-    assert (depth["embed_in.weight"], depth["layers.0.weight"], depth["embed_out.weight"]) == (0, 1, 2)
+    config = GPTNeoXConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=False
+    )
+    depth = {name: place.depth for name, place in places(GPTNeoXForCausalLM(config), set()).items()}
+    assert depth["gpt_neox.embed_in.weight"] == 0
+    assert depth["gpt_neox.layers.0.attention.dense.weight"] == 1
+    assert depth["gpt_neox.final_layer_norm.weight"] == depth["lm_head.weight"] == 2
 
 
 def test_a_decoder_is_numbered_from_one():
