@@ -90,7 +90,7 @@ def _session() -> "requests.Session":
     session = requests.Session()
     username, password = _account()
     if username and password:
-        session.auth = (username, password)
+        session.auth = (username.encode(), password.encode())  # requests itself would encode them as Latin-1
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
     if workspace := os.environ.get("MLFLOW_WORKSPACE"):
