@@ -37,6 +37,7 @@ PLUMBING = (
     "schema",
     "steps",
     "store",
+    "temporary",
     "tracking",
     "yaml_text",
 )
