@@ -54,7 +54,7 @@ class Here:
     def _databases(self, database: str) -> tuple[str, str]:
         """Say where the state is and how to back it up; return the addresses for Prefect and MLflow."""
         for message in databases.unused(database, self.folder):
-            typer.echo(f"         {message}")
+            typer.echo(f"note     {message}")
         if databases.in_sqlite(database, self.folder):
             postgres.hold(self.folder / "prefect.db.lock", self.stack)
             typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")

@@ -1,7 +1,6 @@
 """`tunesmith compare A B`: two runs on the same test rows, and in plain words which differences are beyond chance."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,19 +12,29 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.compare import Difference
     from pipeline_lib.evaluation.outcome import Metric
 
-Side = Annotated[Path, typer.Argument(metavar="RECIPE_OR_FOLDER", help="A recipe that was run, or an evaluation.")]
+Side = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE|FOLDER|RUN",
+        help="A recipe that was run, an evaluation's folder, or a run's id or a models:/ address in MLflow.",
+    ),
+]
 
 
 def compare(
     a: Side,
     b: Side,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Confidence level of the intervals.")] = 0.95,
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address, as in `execution.tracking_uri`.")] = None,
 ) -> None:
     """Compare two runs on the same test rows, metric by metric, by a paired bootstrap."""
     from pipeline_lib.comparison.runs import differences, evaluated
+    from pipeline_lib.execution import Execution
+    from pipeline_lib.execution import tracking_uri as address
 
     try:
-        one, other = evaluated(a), evaluated(b)
+        uri = address(Execution(tracking_uri=tracking_uri))
+        one, other = evaluated(a, uri), evaluated(b, uri)
         found = differences(one, other, level)
     except RecipeError as error:
         fail(error)

@@ -1,5 +1,6 @@
 """What is compared: a recipe's run or an evaluation's folder, and the answers that it left."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe_file import load
 from pipeline_lib.store.manifest import read_manifest
 
+RUN_ID = re.compile("[0-9a-f]{32}")
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -26,20 +29,46 @@ class Evaluated:
     metrics: Mapping[str, Metric]
 
 
-def evaluated(source: Path) -> Evaluated:
-    """The evaluation of a recipe that was run, or in a folder; raises RecipeError where there is none."""
-    if source.is_dir():
-        return _in_folder(str(source), source)
+def evaluated(source: str, uri: str) -> Evaluated:
+    """Return the evaluation of a run or model in MLflow, in a folder, or of a recipe; raises RecipeError without one.
+
+    Args:
+        source: A run's id, a models:/ address, an evaluation's folder, or a recipe's file.
+        uri: MLflow's address.
+    """
+    if source.startswith("models:/") or (RUN_ID.fullmatch(source) and not Path(source).exists()):
+        return _of_run(source, uri)
+    if Path(source).is_dir():
+        return _in_folder(source, Path(source))
     recipe = load(source)
     found = lineage.of_recipe(recipe, shlex.join(["tunesmith", "run", str(source)]))
     assert found.scores is not None  # of_recipe has them all or raises
     return _in_folder(recipe.name, found.scores)
 
 
+def _of_run(target: str, uri: str) -> Evaluated:
+    from pipeline_lib.audit.kept import kept_by
+    from pipeline_lib.tracking.find import Finder
+    from pipeline_lib.tracking.refusals import while_reading
+
+    with while_reading(uri):
+        held = Finder(uri).training(target)
+        chosen = [run for run in held.evaluations if run.id == target] or held.evaluations[-1:]
+        manifest = held.evaluated(chosen[0]).get("evaluate") if chosen else None
+    if manifest is None:
+        raise RecipeError("RUN", target, "has no finished evaluation in MLflow", "Run its recipe again")
+    kept, reason = kept_by(held.training)
+    if kept is None or not kept.folder(manifest).is_dir():
+        problem = f"was evaluated in a store that cannot be read here ({reason or kept})"
+        raise RecipeError("RUN", target, problem, "Compare where that store is, or run the recipe here")
+    name = (held.recipe or {}).get("name", held.training.name)
+    return _in_folder(f"{name} {target.removeprefix('models:/')[:8]}", kept.folder(manifest))
+
+
 def _in_folder(name: str, folder: Path) -> Evaluated:
     if not (folder / OUTCOME).is_file():
         mend = "Give a recipe that was run, or an artifact of the step evaluate"
-        raise RecipeError("RECIPE_OR_FOLDER", str(folder), f"holds no {OUTCOME}", mend)
+        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"holds no {OUTCOME}", mend)
     kind = read_manifest(folder)["identity"]["recipe"]["objective"]
     return Evaluated(name, read_outcome(folder), TypeAdapter(Objective).validate_python(kind).metrics())
 
