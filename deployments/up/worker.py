@@ -1,7 +1,7 @@
 """Prefect's worker in a container: when it is stopped, its trainings first leave a checkpoint.
 
-`docker stop` sends SIGTERM to the worker alone, which ends at once, and the runs that it has started are killed with the
-container. `python -m deployments.up.worker OPTION...` starts `prefect worker start OPTION...`, and on SIGTERM stops the
+`docker stop` sends SIGTERM to the worker alone, which ends at once, and its runs are killed with the container.
+`python -m deployments.up.worker OPTION...` starts `prefect worker start OPTION...`, and on SIGTERM stops the
 runs before the worker, so that it can report how they ended. That takes up to 48 seconds (`stop_grace_period`).
 """
 

@@ -6,6 +6,8 @@ import sys
 from uuid import UUID
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.server import get_app_client
 from mlflow_server import MlflowServer, free_port
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -30,9 +32,11 @@ def prefect_api(tmp_path_factory):
         server = subprocess.Popen(command, env=own, stdout=log, stderr=log)
     api = f"http://127.0.0.1:{port}/api"
     try:
-        with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        settings = {PREFECT_API_URL: api, PREFECT_API_AUTH_STRING: f"tunesmith:{PASSWORD}"}
+        with temporary_settings(settings), get_client(sync_client=True) as client:
             while client.api_healthcheck() is not None:
                 assert server.poll() is None, (folder / "log").read_text()
+            client.read_work_pools()  # the first answers take long
         yield api
     finally:
         server.terminate()
@@ -80,6 +84,13 @@ def test_an_mlflow_server_with_accounts_lets_us_in_and_refuses_others(tmp_path, 
         answer, experiment = check_server(server.uri, "Default")
         assert answer.status == "ok"
         assert experiment.artifact_location.startswith("mlflow-artifacts:")
+
+        get_app_client("basic-auth", server.uri).create_user("reader", PASSWORD)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")
+        with pytest.raises(RecipeError, match="Give this account permission to write to the experiment 'Default'"):
+            check_server(server.uri, "Default")
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "tunesmith")
+        assert MlflowClient(server.uri).search_runs(["0"]) == []  # to ask has created none
 
 
 def test_a_prefect_account_that_could_never_sign_in_is_refused():
