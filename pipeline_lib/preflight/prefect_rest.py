@@ -46,6 +46,7 @@ def _csrf_headers(session: "requests.Session", api: str) -> dict[str, str]:
     """Return the headers that a change needs where the server is protected against CSRF; none where it is not."""
     client = str(uuid4())
     answer = session.get(f"{api}/csrf-token", params={"client": client}, timeout=PATIENCE)
-    if answer.status_code != 200:
+    issued = answer.json() if answer.status_code == 200 else None
+    if not isinstance(issued, dict) or "token" not in issued:
         return {}
-    return {"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": client}
+    return {"Prefect-Csrf-Token": str(issued["token"]), "Prefect-Csrf-Client": client}
