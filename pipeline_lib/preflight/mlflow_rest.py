@@ -101,11 +101,13 @@ def _call(uri: str, method: str, call: str, **content: Any) -> "requests.Respons
 def _session() -> "requests.Session":
     """A session that signs in as MLflow's client does; requests itself knows the address's password and ~/.netrc."""
     import requests
+    from requests.auth import HTTPBasicAuth
 
     session = requests.Session()
     username, password = _account()
     if username and password:
-        session.auth = (username.encode(), password.encode())  # requests itself would encode them as Latin-1
+        # as bytes: requests would encode strings as Latin-1, and the servers read UTF-8
+        session.auth = HTTPBasicAuth(username.encode(), password.encode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
     if workspace := os.environ.get("MLFLOW_WORKSPACE"):

@@ -31,9 +31,12 @@ def call(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
 
 
 def _sign_in(session: "requests.Session") -> None:
+    from requests.auth import HTTPBasicAuth
+
     if account := os.environ.get("PREFECT_API_AUTH_STRING"):
         user, _, password = account.partition(":")
-        session.auth = (user.encode(), password.encode())  # requests itself would encode them as Latin-1
+        # as bytes: requests would encode strings as Latin-1, and the servers read UTF-8
+        session.auth = HTTPBasicAuth(user.encode(), password.encode())
     elif key := os.environ.get("PREFECT_API_KEY"):
         session.headers["Authorization"] = f"Bearer {key}"
     if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("true", "1"):
