@@ -1,7 +1,7 @@
 """Prefect's embedded server, started while a command still imports: Prefect itself starts it once all is imported.
 
-It is the same server, and Prefect's client waits for it and ends it as it does its own. Where settings name a server,
-none is started.
+It is the same server, closed to web pages, and Prefect's client waits for it and ends it as it does its own. Where
+settings name a server, none is started.
 """
 
 import gc
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from functools import partial
 
+from deployments.up.prefect_server import OwnPagesOnly, own_origins
 from deployments.up.servers import LOCAL
 from pipeline_lib.interrupts import end_with_parent
 
@@ -66,9 +67,10 @@ def main(port: int) -> None:
     gc.set_threshold(10_000)
     if _wanted():
         import uvicorn
+        from prefect.server.api.server import create_app
 
-        app = "prefect.server.api.server:create_app"
-        uvicorn.run(app, factory=True, host=LOCAL, port=port, log_level="error", lifespan="on")
+        app = OwnPagesOnly(create_app(), own_origins(port))
+        uvicorn.run(app, host=LOCAL, port=port, log_level="error", lifespan="on")
 
 
 if __name__ == "__main__":

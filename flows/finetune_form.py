@@ -24,7 +24,8 @@ def finetune_form(
     """Run a recipe that the worker has ($TUNESMITH_RECIPES), with some values changed.
 
     Args:
-        recipe: The recipe to run. What is left empty below stays as it is in the recipe.
+        recipe: The recipe to run. What is left empty below stays as it is in the recipe; one whose data the worker does
+            not have needs `train` (and `test`).
         train: Training data: a file, glob or folder on the worker.
         test: Test data: a file, glob or folder on the worker.
         base: The model to start from: a folder, a hub id (org/name), or package:NAME/folder.

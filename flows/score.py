@@ -4,9 +4,10 @@ from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.scoring.score import Scored
 from tasks import scoring
 from tasks.flow import pipeline_flow
+from tasks.names import run_name
 
 
-@pipeline_flow("score")
+@pipeline_flow("score", flow_run_name=run_name)
 def score(request: Scoring) -> list[Scored]:
     """Find the files and the model, and answer file by file."""
     files = scoring.files(request)

@@ -6,9 +6,10 @@ from pipeline_lib.sweep.sweep import plan
 from pipeline_lib.sweep.trials import Sweep
 from tasks import trials
 from tasks.flow import pipeline_flow
+from tasks.names import run_name
 
 
-@pipeline_flow("sweep")
+@pipeline_flow("sweep", flow_run_name=run_name)
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
     """Run recipes x values x seeds, and compare what came of them."""
     planned = plan(recipes, settings)

@@ -10,6 +10,7 @@ The names below are imported when they are first used, so that importing this pa
 imports Prefect: `run` takes the steps as plain calls.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -57,3 +58,6 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+# Before MLflow is imported. Its thread that reports usage also breaks calls of other threads (KeyError in os.environ).
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -38,6 +38,7 @@ PLUMBING = (
     "schema",
     "steps",
     "store",
+    "temporary",
     "tracking",
     "yaml_text",
 )

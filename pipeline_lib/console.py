@@ -49,6 +49,16 @@ def wide() -> "Console":
     return Console(width=max(Console().width, WIDTH))
 
 
+def show_markdown(text: str) -> None:
+    """Print Markdown as a terminal shows it, and as it is where the output goes to a file or a program."""
+    from rich.markdown import Markdown
+
+    if sys.stdout.isatty():
+        wide().print(Markdown(text))
+    else:
+        typer.echo(text)
+
+
 def with_prefect(name: str) -> Callable[..., Any]:
     """The flow of an entry point's name: this package never imports Prefect.
 

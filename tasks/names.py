@@ -39,11 +39,14 @@ def generated(name: str) -> bool:
 
 
 def telling(parameters: dict[str, Any]) -> str:
-    """The recipe's name, and what a form changed."""
+    """The recipe's name, and what a form changed; of a sweep all names, of a scoring the model and the data."""
+    if isinstance(recipes := parameters.get("recipes"), list):
+        return ", ".join(dict.fromkeys(_value(recipe, "name") for recipe in recipes))[:LONGEST]
+    if request := parameters.get("request"):
+        return f"{_value(request, 'model')} on {_value(request, 'data')}"[:LONGEST]
     recipe = parameters.get("recipe")
     if not isinstance(recipe, str):
-        name = recipe.get("name") if isinstance(recipe, dict) else getattr(recipe, "name", None)
-        return str(name or "")[:LONGEST]
+        return _value(recipe, "name")[:LONGEST]
     changes = [parameters.get("name"), parameters.get("strategy")]
     words = [str(word) for word in changes if isinstance(word, str) and word not in ("", AS_IN_RECIPE)]
     numbers = ("epochs", "learning_rate", "batch_size", "seed")
@@ -53,6 +56,12 @@ def telling(parameters: dict[str, Any]) -> str:
         path, _, value = str(override).partition("=")
         words.append(f"{path.rpartition('.')[2]}={value}")
     return " ".join([recipe, *words])[:LONGEST]
+
+
+def _value(whole: Any, name: str) -> str:
+    """A field of an object, or of a dictionary before it is checked; lists with commas."""
+    value = whole.get(name) if isinstance(whole, dict) else getattr(whole, name, None)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
 
 
 @functools.cache

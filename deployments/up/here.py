@@ -39,11 +39,12 @@ class Here:
         os.environ.update(_addresses(prefect, mlflow))
         if prefect in missing:
             self.own_state = databases.in_folder(database)
-            command = ["prefect", "server", "start", "--host", servers.LOCAL, "--port", str(prefect.port)]
+            command = ["deployments.up.prefect_server", "--host", servers.LOCAL, "--port", str(prefect.port)]
             self._add("prefect", command, {"PREFECT_API_DATABASE_CONNECTION_URL": state})
         if mlflow in missing:
             places = ["--artifacts-destination", str(self.folder / "mlartifacts"), "--workers", "1"]
-            command = ["mlflow", "server", "--host", servers.LOCAL, "--port", str(mlflow.port), *places]
+            safe = ["--allowed-hosts", "localhost:*,127.0.0.1:*,[[]::1]:*"]  # by default 10.*, so 10.example.com, too
+            command = ["mlflow", "server", "--host", servers.LOCAL, "--port", str(mlflow.port), *places, *safe]
             own = {"MLFLOW_BACKEND_STORE_URI": tracked, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             self._add("mlflow", command, own)
         for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
@@ -53,7 +54,7 @@ class Here:
     def _databases(self, database: str) -> tuple[str, str]:
         """Say where the state is and how to back it up; return the addresses for Prefect and MLflow."""
         for message in databases.unused(database, self.folder):
-            typer.echo(f"         {message}")
+            typer.echo(f"note     {message}")
         if databases.in_sqlite(database, self.folder):
             postgres.hold(self.folder / "prefect.db.lock", self.stack)
             typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")

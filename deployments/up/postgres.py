@@ -6,11 +6,9 @@ Only a Unix socket leads to it, in a directory that is closed to other accounts:
 import hashlib
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from filelock import FileLock, Timeout
 from deployments.up import data_directory
 from deployments.up.processes import Child
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.temporary import temporary_folder
 
 PATIENCE = 60
 """Seconds that a server has to end: it writes what it holds in memory to its files."""
@@ -127,6 +126,4 @@ def _socket_directory(home: Path, stack: ExitStack) -> Path:
     """`home`, unless its path is too long for a socket or drivers would take it for a list of hosts."""
     if len(os.fsencode(home)) <= LONGEST and not re.search(r'[,:"\\]', str(home)):
         return home
-    short = Path(tempfile.mkdtemp(prefix="tunesmith-"))  # open to this account alone
-    stack.callback(shutil.rmtree, short, ignore_errors=True)
-    return short
+    return stack.enter_context(temporary_folder())  # open to this account alone

@@ -20,6 +20,25 @@ YOUNG = 30
 """Who ends within so many seconds will not do better when it is started again."""
 
 
+def stop_family(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM to what a command has started, then to itself: a worker waits for its runs, and tells how they end.
+
+    A training leaves a checkpoint at its step's end. What does not end in time is killed.
+    """
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        family, runs = first.children(recursive=True), first.children()
+        for group, grace in ((runs, RUNS), ([first], ITSELF)):
+            for member in group:
+                with suppress(psutil.NoSuchProcess):
+                    member.terminate()
+            psutil.wait_procs(group, timeout=grace)
+        for member in (*family, first):
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
 class Child:
     """A command that runs until it is stopped, and the file that takes what it says."""
 
@@ -57,21 +76,8 @@ class Child:
         self.start()
 
     def stop(self) -> None:
-        """SIGTERM to what the command has started, then to itself: a worker waits for its runs, and tells how they end.
-
-        A training leaves a checkpoint at its step's end. What does not end in time is killed.
-        """
-        with suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self.process.pid)
-            family, runs = first.children(recursive=True), first.children()
-            for group, grace in ((runs, RUNS), ([first], ITSELF)):
-                for process in group:
-                    process.terminate()
-                psutil.wait_procs(group, timeout=grace)
-            for process in (*family, first):
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-        self.process.wait()
+        """Stop it with all that it has started."""
+        stop_family(self.process)
 
     @property
     def ended(self) -> bool:

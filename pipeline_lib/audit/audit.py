@@ -44,7 +44,9 @@ class Audit:
 
     def _verdict(self, whole: bool) -> str:
         sure = sum(finding.sure for some in (*self.found, self.strays) for finding in some)
-        verdict = f"{len(self.chains)} trainings looked at, {sure} disagreements" if sure or not whole else "all agrees"
+        verdict = "all agrees"
+        if sure or not whole:
+            verdict = f"{_counted(len(self.chains), 'training')} looked at, {_counted(sure, 'disagreement')}"
         if changed := sum(map(bool, self.sources)):
             since = "its source" if whole else f"the source of {changed}"
             verdict += f"; {since} has changed since the training"
@@ -86,6 +88,10 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, me
 
 def _held(finder: Finder, target: str | None, experiment: str) -> list[Held]:
     return [finder.training(target)] if target else finder.trainings(experiment)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _source_line(change: SourceChange) -> str:

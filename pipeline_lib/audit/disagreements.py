@@ -38,6 +38,7 @@ def findings(held: Held, store: str | None = None) -> list[Finding]:
     kept, why_not = kept_by(held.training, store)
     looked_at = [
         *(finding for run in held.runs if (finding := left_running(run))),
+        *_pending_models(held),
         *_flow_states(held.parents),
     ]
     if kept is None:
@@ -61,6 +62,14 @@ def left_running(run: Told) -> Finding | None:
         )
     pid = run.tags[PROCESS].split()[0]
     return Finding(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
+
+
+def _pending_models(held: Held) -> Iterator[Finding]:
+    """Models whose logging was cut off: MLflow calls them PENDING, and their files may be incomplete."""
+    alive = is_at_work(held.training) if held.training.status == "RUNNING" else False
+    for model_id in [] if alive else held.pending_models():
+        settled = "" if alive is None else "; `tunesmith audit --repair` settles it"
+        yield Finding(f"model {model_id}", f"is PENDING: its logging was cut off{settled}", sure=alive is False)
 
 
 def _flow_states(runs: Iterable[Told]) -> Iterator[Finding]:

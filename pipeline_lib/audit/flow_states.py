@@ -1,16 +1,11 @@
 """What Prefect says of a flow run, asked over plain HTTP: this package never imports Prefect."""
 
-import base64
-import json
 import os
-import urllib.error
-import urllib.request
 from typing import Any
 
+from pipeline_lib.preflight.mlflow_rest import reason
+from pipeline_lib.preflight.prefect_rest import ADDRESS, call
 from pipeline_lib.tracking.circumstances import FlowRun
-
-PATIENCE = 5
-"""Seconds to wait for an answer."""
 
 
 class Unanswered(Exception):
@@ -33,28 +28,17 @@ def crash(flow: FlowRun) -> None:
 
 
 def _ask(flow: FlowRun, what: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    mine = os.environ.get("PREFECT_API_URL")
-    api = flow.api or mine
+    import requests
+
+    api = flow.api or os.environ.get(ADDRESS)
     if not api:
         raise Unanswered("it ran in an embedded server; set PREFECT_API_URL where one still has its database")
-    headers = {"Content-Type": "application/json"} | (_account() if api == mine else {})
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{api.rstrip('/')}/flow_runs/{flow.id}{what}", data, headers)
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
+        answer = call(api, "GET" if body is None else "POST", f"flow_runs/{flow.id}{what}", body)
+        if answer.status_code == 404:
             return None
-        raise Unanswered(f"{api} answers {error.code}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise Unanswered(f"{api} does not answer ({error})") from None
-
-
-def _account() -> dict[str, str]:
-    """How Prefect's own client says who asks; told to the API of this account's settings alone."""
-    if key := os.environ.get("PREFECT_API_KEY"):
-        return {"Authorization": f"Bearer {key}"}
-    if account := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(account.encode()).decode()}"}
-    return {}
+        if answer.status_code >= 400:
+            raise Unanswered(f"{api} answers {answer.status_code}")
+        return dict(answer.json())
+    except (requests.RequestException, ValueError, TypeError) as error:
+        raise Unanswered(f"{api} does not answer ({reason(error)})") from None

@@ -7,7 +7,7 @@ from pipeline_lib.audit import flow_states
 from pipeline_lib.tracking.circumstances import flow_run
 from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.held import Held, Told
-from pipeline_lib.tracking.left_runs import is_left, settle_training
+from pipeline_lib.tracking.left_runs import is_left, settle_models, settle_training
 from pipeline_lib.tracking.runs import BY, PARENT
 
 
@@ -15,7 +15,8 @@ def repair(finder: Finder, held: Held, store: str | None = None) -> list[str]:
     """What was done about a training's runs whose processes are gone, a sentence for each; nothing where none is."""
     left = [run for run in held.runs if is_left(run)]
     lines = settle_training(finder, held, store)
-    return [*lines, *(line for run in left if lines for line in _settle_flow(run))]
+    flows = [line for run in left if lines for line in _settle_flow(run)]
+    return [*lines, *flows, *settle_models(held)]
 
 
 def _settle_flow(run: Told) -> Iterator[str]:

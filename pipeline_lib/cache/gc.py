@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline_lib.cache.holdings import Entry, alone, artifacts, last_used, size_of, unfinished
 from pipeline_lib.cache.pins import NAMED, pins
 from pipeline_lib.store.digests import content_digest
+from pipeline_lib.temporary import left_folders
 
 DAY = 86400.0
 MADE = re.compile("([0-9a-f]{64})-")
@@ -30,6 +31,8 @@ class Collected:
 
     removed: list[Entry] = field(default_factory=list)
     kept: list[tuple[Entry, str]] = field(default_factory=list)
+    temporary: list[Path] = field(default_factory=list)
+    """Temporary folders of killed processes, outside of the store."""
     freed: int = 0
     left: int = 0
 
@@ -43,13 +46,17 @@ def collect(
 ) -> Collected:
     """Remove what was not used for `older_than` seconds, then the least recently used until `keep_size` bytes are left.
 
-    Left-overs of killed processes go always, artifacts that were set aside go with `damaged`.
+    Left-overs of killed processes go always, also in $TMPDIR; artifacts that were set aside go with `damaged`.
     """
     now, known = time.time(), artifacts(root)
     told = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
     needed = _read_by_what_is_made(root, known)
     for path in [*_left_over(root, now), *(_set_aside(root) if damaged else ())]:
         _count(told, size_of(path))
+        _delete(path, dry_run)
+    for path in left_folders():
+        told.temporary.append(path)
+        told.freed += size_of(path)
         _delete(path, dry_run)
     for entry in sorted([*known, *unfinished(root)], key=lambda entry: entry.used):
         aged = older_than is not None and now - entry.used >= older_than

@@ -74,6 +74,8 @@ def collected(told: Collected, keep_size: int | None, dry_run: bool) -> None:
     for entry in told.removed:
         size, did = decimal(entry.size), "would remove" if dry_run else "removed"
         _say(console, f"{did} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
+    for path in told.temporary:
+        _say(console, f"{'would remove' if dry_run else 'removed'} {path}, which a killed process has left")
     for entry, why in told.kept:
         _say(console, f"kept {entry.step} {entry.short}, {decimal(entry.size)}: {why}")
     would = "would be" if dry_run else "are"

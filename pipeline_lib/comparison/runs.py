@@ -1,5 +1,6 @@
 """What is compared: a recipe's run or an evaluation's folder, and the answers that it left."""
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import load
 from pipeline_lib.store.manifest import read_manifest
 
+RUN_ID = re.compile("[0-9a-f]{32}")
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -27,11 +30,18 @@ class Evaluated:
     metrics: Mapping[str, Metric]
 
 
-def evaluated(source: Path) -> Evaluated:
-    """The evaluation of a recipe that was run, or in a folder; raises RecipeError where there is none."""
-    if source.is_dir():
-        return evaluation_in(str(source), source)
-    return evaluation_of(load(source), shlex.join(["tunesmith", "run", str(source)]))
+def evaluated(source: str, uri: str) -> Evaluated:
+    """Return the evaluation of a run or model in MLflow, in a folder, or of a recipe; raises RecipeError without one.
+
+    Args:
+        source: A run's id, a models:/ address, an evaluation's folder, or a recipe's file.
+        uri: MLflow's address.
+    """
+    if source.startswith("models:/") or (RUN_ID.fullmatch(source) and not Path(source).exists()):
+        return _of_run(source, uri)
+    if Path(source).is_dir():
+        return evaluation_in(source, Path(source))
+    return evaluation_of(load(Path(source)), shlex.join(["tunesmith", "run", source]))
 
 
 def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
@@ -41,11 +51,30 @@ def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
     return evaluation_in(recipe.name, found.scores)
 
 
+def _of_run(target: str, uri: str) -> Evaluated:
+    from pipeline_lib.audit.kept import kept_by
+    from pipeline_lib.tracking.find import Finder
+    from pipeline_lib.tracking.refusals import while_reading
+
+    with while_reading(uri):
+        held = Finder(uri).training(target)
+        chosen = [run for run in held.evaluations if run.id == target] or held.evaluations[-1:]
+        manifest = held.evaluated(chosen[0]).get("evaluate") if chosen else None
+    if manifest is None:
+        raise RecipeError("RUN", target, "has no finished evaluation in MLflow", "Run its recipe again")
+    kept, reason = kept_by(held.training)
+    if kept is None or not kept.folder(manifest).is_dir():
+        problem = f"was evaluated in a store that cannot be read here ({reason or kept})"
+        raise RecipeError("RUN", target, problem, "Compare where that store is, or run the recipe here")
+    name = (held.recipe or {}).get("name", held.training.name)
+    return evaluation_in(f"{name} {target.removeprefix('models:/')[:8]}", kept.folder(manifest))
+
+
 def evaluation_in(name: str, folder: Path) -> Evaluated:
     """The evaluation in an artifact's folder, by this name."""
     if not (folder / OUTCOME).is_file():
         mend = "Give a recipe that was run, or an artifact of the step evaluate"
-        raise RecipeError("RECIPE_OR_FOLDER", str(folder), f"holds no {OUTCOME}", mend)
+        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"holds no {OUTCOME}", mend)
     kind = read_manifest(folder)["identity"]["recipe"]["objective"]
     return Evaluated(name, read_outcome(folder), TypeAdapter(Objective).validate_python(kind).metrics())
 

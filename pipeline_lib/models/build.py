@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -24,6 +23,7 @@ from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.store.manifest import MANIFEST
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import plain_name
+from pipeline_lib.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,9 +127,9 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
 def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
     """The model of a trained folder as it was before its training, in evaluation mode."""
     card = read_card(folder)
-    with TemporaryDirectory() as initial:
-        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, Path(initial))
-        model, _ = load_initial(base, Path(initial))
+    with temporary_folder() as initial:
+        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, initial)
+        model, _ = load_initial(base, initial)
     return model.eval()
 
 

@@ -47,7 +47,18 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
     experiment = _content(answer)["experiment"]
     if experiment.get("lifecycle_stage") == "deleted":
         raise deleted_experiment(name, experiment["experiment_id"])
+    _refuse_reader(uri, name, experiment["experiment_id"])
     return ok(NAME, f"{shown} answers, and has the experiment {name!r}."), Experiment(experiment["artifact_location"])
+
+
+def _refuse_reader(uri: str, name: str, experiment_id: str) -> None:
+    """Raise RecipeError where this account may read the experiment and not write to it.
+
+    Asks for a run whose start is no time: who may write is told so (400), and nothing is created.
+    """
+    answer = _call(uri, "POST", "runs/create", json={"experiment_id": experiment_id, "start_time": "never"})
+    if answer.status_code == 403:
+        _refuse(answer, uri, name)
 
 
 def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
@@ -68,12 +79,16 @@ def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
 
 
 def _get(uri: str, call: str, parameters: dict[str, str]) -> "requests.Response":
+    return _call(uri, "GET", call, params=parameters)
+
+
+def _call(uri: str, method: str, call: str, **content: Any) -> "requests.Response":
     import requests
 
     address = f"{uri.rstrip('/')}/api/2.0/mlflow/{call}"
     try:
         with _session() as session:
-            return session.get(address, params=parameters, timeout=PATIENCE)
+            return session.request(method, address, timeout=PATIENCE, **content)
     except requests.exceptions.SSLError as error:
         hint = "Name its certificate in MLFLOW_TRACKING_SERVER_CERT_PATH"
         raise RecipeError(FIELD, uri, f"has a certificate that is not trusted ({reason(error)})", hint) from None
@@ -86,11 +101,13 @@ def _get(uri: str, call: str, parameters: dict[str, str]) -> "requests.Response"
 def _session() -> "requests.Session":
     """A session that signs in as MLflow's client does; requests itself knows the address's password and ~/.netrc."""
     import requests
+    from requests.auth import HTTPBasicAuth
 
     session = requests.Session()
     username, password = _account()
     if username and password:
-        session.auth = (username, password)
+        # as bytes: requests would encode strings as Latin-1, and the servers read UTF-8
+        session.auth = HTTPBasicAuth(username.encode(), password.encode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
     if workspace := os.environ.get("MLFLOW_WORKSPACE"):

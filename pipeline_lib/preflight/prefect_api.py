@@ -11,16 +11,15 @@ from packaging.version import InvalidVersion, Version
 from pipeline_lib.errors import RecipeError, Unanswered
 from pipeline_lib.masking import without_password
 from pipeline_lib.preflight.mlflow_rest import reason
+from pipeline_lib.preflight.prefect_rest import ADDRESS, call
 from pipeline_lib.preflight.result import CheckResult, ok, warning
 
 if TYPE_CHECKING:
     import requests
 
-ADDRESS = "PREFECT_API_URL"
 NAME, WORKERS = "Prefect", "Prefect workers"
 POOL = "tunesmith"
 """The work pool of the deployments in deployments/prefect.yaml."""
-PATIENCE = 5.0
 
 
 def refuse_silent_prefect() -> None:
@@ -91,19 +90,8 @@ def _check_workers(url: str) -> CheckResult:
 def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> "requests.Response":
     import requests
 
-    session = requests.Session()
-    if account := os.environ.get("PREFECT_API_AUTH_STRING"):
-        user, _, password = account.partition(":")
-        session.auth = (user, password)
-    elif key := os.environ.get("PREFECT_API_KEY"):
-        session.headers["Authorization"] = f"Bearer {key}"
-    if os.environ.get("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "").lower() in ("true", "1"):
-        session.verify = False
-    elif certificate := os.environ.get("PREFECT_API_SSL_CERT_FILE"):
-        session.verify = certificate
     try:
-        with session:
-            return session.request(method, f"{url.rstrip('/')}/{path}", json=content, timeout=PATIENCE)
+        return call(url, method, path, content)
     except (requests.RequestException, ValueError) as error:
         hint = "Start it (`tunesmith up` or `prefect server start`), or unset the variable"
         problem = f"does not answer ({reason(error)})"

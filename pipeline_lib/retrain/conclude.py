@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline_lib import steps
@@ -21,6 +20,7 @@ from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import profile, rescore
 from pipeline_lib.run import RunOutcome
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version
@@ -87,8 +87,8 @@ def _against(
     theirs = read_outcome(rescore(recipe, prepared, registry, champion, by).folder)
     rows = read_split(prepared.folder, store.root / "steps" / "shard", "test")
     if len(rows) == len(theirs.rows):  # not where blocks go across rows
-        with TemporaryDirectory() as aside:
-            fair = not_seen(rows, registry.profile(champion, Path(aside)))
+        with temporary_folder() as aside:
+            fair = not_seen(rows, registry.profile(champion, aside))
         mine, theirs = [each.only(fair) for each in mine], theirs.only(fair)
     name = gate.compared_by(recipe)
     metric = recipe.objective.metrics()[name]

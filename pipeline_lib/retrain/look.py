@@ -2,8 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
@@ -19,6 +17,7 @@ from pipeline_lib.retrain.record import challenge, digest, registry_of
 from pipeline_lib.retrain.steps import embedder
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Version
@@ -102,8 +101,8 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
     if seen.champion is None:
         return seen
     store, base = open_store(recipe.execution.store), embedder(recipe, by)
-    with TemporaryDirectory() as aside:
-        before = registry_of(recipe, gate).profile(seen.champion, Path(aside))
+    with temporary_folder() as aside:
+        before = registry_of(recipe, gate).profile(seen.champion, aside)
         found = drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
     blocked = found.beyond(gate.drift)
     if warnings := found.warnings(gate.drift):

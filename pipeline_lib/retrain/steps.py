@@ -1,7 +1,6 @@
 """The steps that retraining adds to those of a run."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline_lib import identity, steps
@@ -12,6 +11,7 @@ from pipeline_lib.retrain.embeddings import Embedder
 from pipeline_lib.retrain.record import DIGEST
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
+from pipeline_lib.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version
@@ -45,8 +45,8 @@ def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: 
     def make(folder: Path) -> None:
         from pipeline_lib.retrain.rescore import write_rescored
 
-        with TemporaryDirectory() as aside:
-            model, base = registry.fetch(champion, Path(aside))
+        with temporary_folder() as aside:
+            model, base = registry.fetch(champion, aside)
             write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, compared, folder)
 
     found = reference(recipe, prepared, steps.fetch(recipe, by), by)

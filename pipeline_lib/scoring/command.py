@@ -31,6 +31,6 @@ def score(
         request = Scoring.model_validate(document)
         files, found = scoring.files(request), scoring.fetch(request)
         for file in files:
-            typer.echo(scoring.score(request, found, file).message)
+            typer.echo(scoring.score(request, found, file).file)  # stderr has the rows and what was reused
     except (RecipeError, ValidationError) as error:
         fail(explain(error, Scoring, document) if isinstance(error, ValidationError) else error)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline_lib.console import fail, with_prefect
+from pipeline_lib.console import fail, show_markdown, with_prefect
 from pipeline_lib.errors import RecipeError
 
 
@@ -32,5 +32,5 @@ def sweep(
         found = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
     except RecipeError as error:
         fail(error)
-    typer.echo((found.folder / "comparison.md").read_text(encoding="utf-8"))
+    show_markdown((found.folder / "comparison.md").read_text(encoding="utf-8"))
     typer.echo(f"figure: {found.folder / 'pareto.png'}")

@@ -9,8 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
@@ -18,6 +16,7 @@ from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.run import RunOutcome, run
 from pipeline_lib.sweep.trials import Sweep, Trial
+from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.training.validation import watched
 
 if TYPE_CHECKING:
@@ -119,8 +118,8 @@ def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | 
     if settings.pruner is None:
         yield None
         return
-    with TemporaryDirectory(prefix="tunesmith-") as place:
-        study = Study(str(Path(place, "journal")), settings.pruner, watched(planned[0].recipe)[1])
+    with temporary_folder() as place:
+        study = Study(str(place / "journal"), settings.pruner, watched(planned[0].recipe)[1])
         for trial in planned:
             judge = TrialJudge(study, trial.recipe)
             judge(_history(trial.recipe))

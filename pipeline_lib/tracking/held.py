@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import yaml
-from mlflow.entities import Run
+from mlflow.entities import LoggedModelStatus, Run
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.tracking.data_files import CONTEXT, DataFile
 from pipeline_lib.tracking.describe import CIRCUMSTANCES, GIVEN, MANIFESTS, RECIPE
 from pipeline_lib.tracking.runs import MODEL
@@ -56,6 +56,12 @@ class Held:
         """What the model is registered as."""
         found = self.client.search_model_versions(f"run_id = '{self.training.id}'")
         return [f"{each.name} version {each.version}" for each in found]
+
+    def pending_models(self) -> list[str]:
+        """Ids of the training's models whose logging has begun and not ended, asked anew."""
+        of = f"source_run_id = '{self.training.id}'"
+        found = self.client.search_logged_models([self.training.experiment], of)
+        return [model.model_id for model in found if model.status == LoggedModelStatus.PENDING]
 
     @cached_property
     def recipe(self) -> dict[str, Any] | None:
@@ -106,9 +112,9 @@ class Held:
         """The same, as text; raises RecipeError where it is there and cannot be read."""
         if path not in self._listed(run, path.rpartition("/")[0]):
             return None
-        with TemporaryDirectory(prefix="tunesmith-") as folder:
+        with temporary_folder() as folder:
             try:
-                return Path(self.client.download_artifacts(run.id, path, folder)).read_text(encoding="utf-8")
+                return Path(self.client.download_artifacts(run.id, path, str(folder))).read_text(encoding="utf-8")
             except OSError as error:
                 raise _unreadable(run, path, error) from error
 

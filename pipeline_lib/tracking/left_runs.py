@@ -74,7 +74,21 @@ def settle_training(finder: Finder, held: Held, store: str | None = None, comple
         deliver_note(here, here.root / "work" / fingerprint, finder.uri)
         if held.recipe:
             _deliver_what_is_made(held, here, _for_here(finder, held))
-    return [settle(finder, run) for run in dead]
+    return [*(settle(finder, run) for run in dead), *settle_models(held)]
+
+
+def settle_models(held: Held) -> list[str]:
+    """Finalize as FAILED the models whose logging a kill has cut off, unless somebody goes on; a sentence for each.
+
+    A later run of the recipe writes such a model's files again and makes it READY.
+    """
+    if held.client.get_run(held.training.id).info.status == "RUNNING":
+        return []
+    lines = []
+    for model_id in held.pending_models():
+        held.client.finalize_logged_model(model_id, "FAILED")
+        lines.append(f"model {model_id} was left PENDING: FAILED now")
+    return lines
 
 
 def settle_noted(finder: Finder, held: Held, store: str | None = None) -> list[str]:

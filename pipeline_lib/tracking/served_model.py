@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlflow
@@ -15,6 +14,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.objectives import Objective
+from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.tracking.base_model import keep_base
 
 if TYPE_CHECKING:
@@ -95,10 +95,10 @@ def log_model(
         model_type=named.objective.kind,
     )
     known = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
-    with TemporaryDirectory(prefix="tunesmith-") as folder:
-        parts = {"model": model.absolute()} | ({"base": keep_base(client, base, Path(folder))} if base else {})
+    with temporary_folder() as folder:
+        parts = {"model": model.absolute()} | ({"base": keep_base(client, base, folder)} if base else {})
         mlflow.pyfunc.save_model(
-            Path(folder, "model"),
+            folder / "model",
             mlflow_model=Model(artifact_path=logged.artifact_location, **known),
             python_model=str(PACKAGE / "tracking" / "serve.py"),
             # as URLs: MLflow resolves escapes, such as %20, in plain paths too
@@ -108,7 +108,7 @@ def log_model(
             input_example=pd.DataFrame([example]) if example else None,
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
         )
-        client.log_model_artifacts(logged.model_id, str(Path(folder, "model")))
+        client.log_model_artifacts(logged.model_id, str(folder / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     link_model(client, run.info.run_id, logged.model_id)
     return f"models:/{logged.model_id}"

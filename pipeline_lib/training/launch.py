@@ -15,11 +15,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Watch
 from pipeline_lib.training.remote_errors import rebuild_error
@@ -40,15 +40,15 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    with TemporaryDirectory(prefix="tunesmith-") as place:
+    with temporary_folder() as place:
         read = {name: str(path) for name, path in inputs._asdict().items() if path}
         folders = {"inputs": read, "work": str(work), "folder": str(folder)}
         job = {"recipe": recipe.model_dump(mode="json"), "launcher": os.getpid(), **folders}
-        Path(place, JOB).write_text(json.dumps(job), encoding="utf-8")
-        launcher = elastic_launch(_config(recipe.execution.processes, place), sys.executable)
+        (place / JOB).write_text(json.dumps(job), encoding="utf-8")
+        launcher = elastic_launch(_config(recipe.execution.processes, str(place)), sys.executable)
         try:
-            with _listening(Path(place, CHANNEL), watch):
-                launcher("-c", START, str(Path(__file__).parents[2]), place)
+            with _listening(place / CHANNEL, watch):
+                launcher("-c", START, str(Path(__file__).parents[2]), str(place))
         except ChildFailedError as failed:
             error = _first(failed)
             raise error from error.__cause__  # what it came from there, and not the launcher's own error

@@ -302,3 +302,13 @@ def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatc
     (told,) = findings(held, url)
     assert told.what == f"is gone from {url}"
     assert not list(RemoteStore(url).root.glob("steps/*"))
+
+
+def test_runs_and_models_of_mlflow_are_compared_by_their_ids(ran):
+    sides = (ran.ids["moods"], ran.ids["moods evaluation"], ran.held().model)
+    for side in sides:
+        told = CliRunner().invoke(app, ["compare", side, ran.ids["moods training"], "--tracking-uri", ran.uri])
+        assert told.exit_code == 0, told.output
+        assert "is within chance" in " ".join(told.output.split())
+    told = CliRunner().invoke(app, ["compare", "0" * 32, sides[0], "--tracking-uri", ran.uri])
+    assert (told.exit_code, "leads to no training" in told.output) == (2, True)

@@ -6,13 +6,19 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FILES = (ROOT / "deployments" / "compose.yaml", Path(__file__).parent / "second-worker.yaml")
 PREFECT, MLFLOW = "http://localhost:47320", "http://localhost:47350"
-SECRETS = {"POSTGRES_PASSWORD": "p@ss:w/o%rd#?&\"$x' é", "AWS_SECRET_ACCESS_KEY": "s3/cr+et=@:%$"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "p@ss:w/o%rd#?&\"$x' é",
+    "AWS_SECRET_ACCESS_KEY": "s3/cr+et=@:%$",
+    "TUNESMITH_PASSWORD": "d@or:k/ey%20#?&\"$x' ~",
+}
 """With everything that breaks URLs and shells."""
+ACCOUNT = {"authorization": "Basic " + b64encode(f"tunesmith:{SECRETS['TUNESMITH_PASSWORD']}".encode()).decode()}
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 KILL_WORKER = """
 import psutil
@@ -80,9 +86,11 @@ class Stack:
     def ask(self, path, body=None, method="POST"):
         """Ask Prefect's API; while its database is away it answers 500 or 503, and a moment later again."""
         data = None if method == "GET" else json.dumps(body or {}).encode()
-        request = urllib.request.Request(
-            f"{PREFECT}/api{path}", data, {"content-type": "application/json"}, method=method
-        )
+        headers = {"content-type": "application/json", **ACCOUNT}
+        if method != "GET":
+            token = self.ask("/csrf-token?client=tests", method="GET")["token"]
+            headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+        request = urllib.request.Request(f"{PREFECT}/api{path}", data, headers, method=method)
         for _ in range(60):
             try:
                 with urllib.request.urlopen(request, timeout=30) as page:
@@ -146,6 +154,7 @@ class Stack:
     def mlflow(self, path, body=None):
         """Ask MLflow's REST API."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{MLFLOW}/api/2.0/mlflow/{path}", data, {"content-type": "application/json"})
+        headers = {"content-type": "application/json", **ACCOUNT}
+        request = urllib.request.Request(f"{MLFLOW}/api/2.0/mlflow/{path}", data, headers)
         with urllib.request.urlopen(request, timeout=30) as page:
             return json.loads(page.read())

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import time
+import urllib.error
 import urllib.request
+from itertools import product
 
-from stack import KILL_WORKER, MLFLOW, PREFECT, SECRETS, until
+import pytest
+from stack import ACCOUNT, KILL_WORKER, MLFLOW, PREFECT, SECRETS, until
 
 SERVICES = ("postgres", "s3", "prefect", "mlflow", "worker")
 LONG = ["training.epochs=250"]
@@ -44,8 +47,26 @@ def test_every_service_is_healthy_bounded_and_restarted(stack):
 
 def test_both_pages_are_served(stack):
     for address in (PREFECT, MLFLOW):
-        with urllib.request.urlopen(address, timeout=30) as page:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=ACCOUNT), timeout=30) as page:
             assert "<script" in page.read().decode()
+
+
+def test_both_servers_ask_for_an_account(stack):
+    for address in (f"{PREFECT}/api/admin/version", f"{MLFLOW}/", f"{MLFLOW}/api/2.0/mlflow/experiments/get"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address, timeout=30)
+        assert refused.value.code == 401, address
+
+
+def test_both_servers_refuse_other_names_and_pages(stack):
+    paths = (f"{PREFECT}/api/admin/version", f"{MLFLOW}/api/2.0/mlflow/experiments/get?experiment_id=0")
+    for address, header in product(paths, ({"Host": "evil.example"}, {"Origin": "https://evil.example"})):
+        request = urllib.request.Request(address, headers={**ACCOUNT, **header})
+        if address.startswith(MLFLOW) and "Origin" in header:
+            request.method = "POST"  # what pages only read, the browser keeps from them
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        assert refused.value.code == 403, (address, header)
 
 
 def test_no_secret_is_in_the_image_or_on_a_command_line(stack):

@@ -42,7 +42,7 @@ class Running:
     """A running `up`: its folder, its addresses, and what a test asks of its Prefect."""
 
     def __init__(self, folder, *options, **environment):
-        self.folder, self.ports = folder, (free_port(), free_port())
+        self.folder, self.ports, self.token = folder, (free_port(), free_port()), ""
         self.prefect, self.mlflow = (f"http://127.0.0.1:{port}" for port in self.ports)
         self.planted = folder / "planted"
         self.planted.mkdir(parents=True)
@@ -79,9 +79,10 @@ class Running:
 
     def ask(self, path, body=None, method="POST"):
         data = None if method == "GET" else json.dumps(body or {}).encode()
-        request = urllib.request.Request(
-            f"{self.prefect}/api{path}", data, {"content-type": "application/json"}, method=method
-        )
+        headers = {"content-type": "application/json"}
+        if method != "GET":
+            headers |= self.csrf()
+        request = urllib.request.Request(f"{self.prefect}/api{path}", data, headers, method=method)
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=30) as page:
@@ -90,6 +91,12 @@ class Running:
                 if error.code != 503:  # SQLite was busy: Prefect's client tries again, too
                     raise
                 time.sleep(0.5)
+
+    def csrf(self):
+        """The headers that every change of Prefect's state needs."""
+        if not self.token:
+            self.token = self.ask("/csrf-token?client=tests", method="GET")["token"]
+        return {"Prefect-Csrf-Token": self.token, "Prefect-Csrf-Client": "tests"}
 
     def start(self, deployment, parameters):
         return self.ask(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]

@@ -3,11 +3,14 @@
 `pytest tests/deployments/test_browser.py`; with SCREENSHOTS=FOLDER the pages are kept there.
 """
 
+import json
 import os
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
+from stub_server import Stub, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -121,6 +124,35 @@ def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
     page.get_by_text("by-hand").first.wait_for()
     page.get_by_text("test/accuracy").first.wait_for(state="attached")
     keep(page, "mlflow")
+
+
+def test_a_page_of_another_origin_neither_reads_runs_nor_shows_the_form_in_a_frame(running, page):
+    class Foreign(Stub):
+        def do_GET(self):
+            self.reply(200, "text/html", f"<iframe src='{running.prefect}/'></iframe>")
+
+    attack = """async servers => {
+        const results = []
+        for (const [address, options] of servers)
+            results.push(await fetch(address, options).then(answer => answer.text()).catch(error => error.name))
+        return results
+    }"""
+    api, mlflow = f"{running.prefect}/api", f"{running.mlflow}/api/2.0/mlflow"
+    post = {"method": "POST", "headers": {"content-type": "application/json"}, "body": "{}"}
+    plain = {"method": "POST", "mode": "no-cors", "body": '{"name": "evil"}'}
+    asked = [[f"{api}/deployments/filter", post], [f"{api}/csrf-token?client=evil", {}], [f"{api}/flows/", plain]]
+    asked += [[f"{mlflow}/experiments/get?experiment_id=0", {}], [f"{mlflow}/experiments/create", plain]]
+    with serving(Foreign) as port:
+        foreign = page.context.new_page()
+        refused = []
+        foreign.on("console", lambda message: refused.append(message.text))
+        foreign.goto(f"http://evil.localhost:{port}/")  # Chromium resolves *.localhost to this machine
+        assert foreign.evaluate(attack, asked) == ["TypeError", "TypeError", "", "TypeError", ""]
+        assert any("frame-ancestors" in message for message in refused)
+        foreign.close()
+    assert "evil" not in [flow["name"] for flow in running.ask("/flows/filter")]
+    with urllib.request.urlopen(f"{mlflow}/experiments/search?max_results=100") as found:
+        assert "evil" not in [experiment["name"] for experiment in json.load(found)["experiments"]]
 
 
 def test_a_mistake_is_shown_at_its_field_and_one_that_the_form_cannot_see_begins_the_failed_run(running, page):

@@ -158,3 +158,29 @@ def test_a_child_does_not_outlive_a_killed_up(tmp_path):
     up.kill()
     up.wait()
     assert gone(pid)
+
+
+def test_a_stopped_worker_lets_its_runs_end_first(tmp_path):
+    (tmp_path / "run.py").write_text(
+        "import signal, sys, time\n"
+        "def leave(*_):\n"
+        "    time.sleep(0.5)\n"
+        "    open('checkpoint', 'w').close()\n"
+        "    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        "open('begun', 'w').close()\n"
+        "time.sleep(600)\n"
+    )
+    (tmp_path / "worker.py").write_text(
+        "import subprocess, sys\n"
+        "run = subprocess.Popen([sys.executable, 'run.py'])\n"
+        "open('reported', 'w').write(str(run.wait()))\n"
+    )
+    code = "import sys; from deployments.up.worker import work; sys.exit(work([sys.executable, 'worker.py']))"
+    worker = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.05)
+    worker.terminate()
+    assert worker.wait(timeout=30) == 143
+    assert (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "reported").read_text() == "143"

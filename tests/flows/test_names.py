@@ -38,6 +38,9 @@ def test_a_name_tells_the_recipe_and_what_was_changed():
     )
     assert telling({"recipe": "demo", "strategy": "as in the recipe", "overrides": UNSET}) == "demo"
     assert telling({"recipe": {"name": "moods"}}) == "moods"
+    assert telling({"recipes": [{"name": "moods"}, {"name": "topics"}]}) == "moods, topics"
+    request = {"model": "models:/moods@champion", "data": ["rows.parquet", "more.parquet"]}
+    assert telling({"request": request}) == "models:/moods@champion on rows.parquet, more.parquet"
 
 
 @pytest.mark.parametrize(

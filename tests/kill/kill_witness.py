@@ -110,9 +110,11 @@ def wrap_files() -> None:
 def wrap_tracking() -> None:
     """See what MLflow writes into its SQLite file, also between two halves of one call."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracking import MlflowClient
 
-    for name in ("create_run", "log_batch", "_set_tags", "set_tag", "update_run_info", "create_logged_model"):
-        real = getattr(SqlAlchemyStore, name)
+    names = ("create_run", "log_batch", "_set_tags", "set_tag", "update_run_info", "create_logged_model")
+    for owner, name in [*((SqlAlchemyStore, name) for name in names), (MlflowClient, "log_model_artifacts")]:
+        real = getattr(owner, name)
 
         @functools.wraps(real)
         def told(*args: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
@@ -120,7 +122,7 @@ def wrap_tracking() -> None:
                 HERE[0].deed(real.__name__, "MLflow")
             return real(*args, **options)
 
-        setattr(SqlAlchemyStore, name, told)
+        setattr(owner, name, told)
 
 
 def watch(root: Path, trace: Path, point: Point | None) -> Witness:

@@ -8,6 +8,10 @@ from contextlib import closing
 import pytest
 from kill_ground import document
 from kill_witness import Point
+from typer.testing import CliRunner
+
+from pipeline_lib.cli import app
+from pipeline_lib.temporary import left_folders
 
 TELLING = {  # MLflow's own calls by name, so that the point does not depend on how fast its thread is
     "the parent run has no child yet": Point(2, "create_run"),
@@ -46,3 +50,55 @@ def test_killed_while_mlflow_is_told(zygote, tables, tmp_path, moment):
     assert ask(tmp_path, "select count(*) from logged_models") == [(1,)]
     counts = ask(tmp_path, "select count(*) from metrics where key like 'train/%' group by run_uuid, key, step")
     assert {*counts} == {(1,)}
+
+
+@pytest.fixture
+def cut_off(zygote, tables, tmp_path):
+    """A folder where a run was killed while its model was copied to MLflow."""
+    shutil.copytree(tables, tmp_path, dirs_exist_ok=True)
+    before = set(left_folders())
+    assert publish(zygote, tmp_path, Point(1, "log_model_artifacts")).status == -signal.SIGKILL
+    (copy,) = set(left_folders()) - before
+    assert list(copy.rglob("model.safetensors"))
+    assert models(tmp_path) == ["PENDING"]
+    return tmp_path, copy
+
+
+def models(folder):
+    status = {1: "PENDING", 2: "READY", 3: "UPLOAD_FAILED"}
+    return [status[code] for (code,) in ask(folder, "select status from logged_models")]
+
+
+def audit(folder, *options):
+    where = ["--experiment", "killed", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    return CliRunner().invoke(app, ["audit", *where, *options])
+
+
+def test_a_model_whose_logging_was_cut_off_is_named_and_completed(zygote, cut_off):
+    folder, copy = cut_off
+    found = audit(folder)
+    assert (found.exit_code, "is PENDING: its logging was cut off" in found.output) == (1, True), found.output
+    assert audit(folder, "--repair").exit_code == 0
+    assert models(folder) == ["READY"]
+    collected = CliRunner().invoke(app, ["cache", "gc", "--older-than", "1d", "--store", str(folder / "store")])
+    assert f"removed {copy}, which a killed process has left" in collected.output.replace("\n", "")
+    assert not copy.exists()
+
+
+def test_the_next_run_completes_a_model_whose_logging_was_cut_off(zygote, cut_off):
+    folder, _ = cut_off
+    assert publish(zygote, folder).status == 0
+    assert models(folder) == ["READY"]
+    assert audit(folder).exit_code == 0
+
+
+def test_a_model_that_cannot_be_completed_is_failed_and_a_later_run_makes_it_ready(zygote, cut_off):
+    folder, _ = cut_off
+    (folder / "store").rename(folder / "away")
+    repaired = audit(folder, "--repair")
+    assert "was left PENDING: FAILED now" in repaired.output
+    assert models(folder) == ["UPLOAD_FAILED"]
+    assert "PENDING" not in audit(folder).output
+    (folder / "away").rename(folder / "store")
+    assert publish(zygote, folder).status == 0
+    assert models(folder) == ["READY"]
