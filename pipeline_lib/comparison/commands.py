@@ -10,8 +10,8 @@ from pipeline_lib.console import fail, wide
 from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from pipeline_lib.evaluation.compare import Difference
     from pipeline_lib.evaluation.outcome import Metric
+    from pipeline_lib.evaluation.statistics.bootstrap import Difference
 
 Side = Annotated[Path, typer.Argument(metavar="RECIPE_OR_FOLDER", help="A recipe that was run, or an evaluation.")]
 

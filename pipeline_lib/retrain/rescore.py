@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.data.dataset import read_split
 from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.evaluation.outcome_file import write_outcome
+from pipeline_lib.evaluation.outcome_file import in_groups, write_outcome
 
 if TYPE_CHECKING:
     from pipeline_lib.recipe import Recipe
@@ -18,5 +18,5 @@ def write_rescored(
     rows = read_split(prepared, shards, "test")
     answerer = Answerer(model, base, recipe.execution.device)
     split = answerer.split(rows.to_pylist())
-    outcome = answerer.objective.outcome(*answerer.read(split))
-    write_outcome(outcome, split._replace(rows=rows), recipe.objective.hidden, folder)
+    outcome, told = answerer.objective.outcome(*answerer.read(split)), split._replace(rows=rows)
+    write_outcome(in_groups(outcome, told), told, recipe.objective.hidden, folder)
