@@ -103,6 +103,11 @@ def code_digest(entries: Iterable[str], without: Iterable[str] = (), root: Path 
 
 def module_digests(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> dict[str, str]:
     """The SHA-256 of the code of each module that the entries reach, by name."""
+    return dict(_module_digests(tuple(entries), tuple(without), root))
+
+
+@cache
+def _module_digests(entries: tuple[str, ...], without: tuple[str, ...], root: Path) -> dict[str, str]:
     files = _files(root)
     return {name: _read(files[name], name).digest for name in reached(entries, without, root)}
 

@@ -51,8 +51,13 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
         "columns": objective.columns(recipe.data.columns),
         **_objective_of_rows(recipe),
     }
-    inputs = {f"file {index}": file_digest(part) for index, part in enumerate(source.parts(file))}
+    inputs = {name: file_digest(part) for name, part in file_parts(recipe, file).items()}
     return _step("shard", 1, recipe, parts, {**inputs, **tokenizer}, READING)
+
+
+def file_parts(recipe: Recipe, file: Path) -> dict[str, Path]:
+    """The files that are read for one source file, by the names that its shard's inputs have."""
+    return {f"file {index}": part for index, part in enumerate(recipe.data.source.parts(file))}
 
 
 def tokenizer_digests(base: Path) -> dict[str, str]:

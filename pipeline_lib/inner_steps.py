@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from pipeline_lib import identity
-from pipeline_lib.data.encode import Encoding, shard
+from pipeline_lib.data.encode import Encoding, refuse_changed, shard
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.places import PLACES, read_places
 from pipeline_lib.recipe import Recipe
@@ -31,6 +31,8 @@ def columns(recipe: Recipe, prepared: Artifact, base: Artifact, by: str) -> Arti
         before = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
         of_shard = {index: each.file for index, each in enumerate(files, before)}
         write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), of_shard, folder)
+        for each in files:
+            refuse_changed(recipe, each)
 
     return store.ensure(step, make, by)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.execution import default_store
 from pipeline_lib.run import RunOutcome
-from pipeline_lib.scoring.score import answer_rows, locate_model
+from pipeline_lib.scoring.score import locate_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,8 @@ class Predictor:
         Returns:
             One row for each input, with the DataFrame's index. `prediction` is the label, the list of labels, the
             number or the text; for labels of whole texts there is `probability_LABEL` for each label, and for single
-            labels `probability`, that of the predicted one. Rows without a usable input have missing values.
+            labels `probability`, that of the predicted one. Rows without a usable input have missing values, and `error`
+            says why.
 
         Raises:
             RecipeError: A column is missing, or the model has no predictions for single rows (language_modeling).
@@ -88,7 +89,7 @@ class Predictor:
         roles = self._roles(frame, columns or {})
         inputs = frame[list(roles.values())].set_axis(list(roles), axis=1)
         records = pa.Table.from_pandas(inputs, preserve_index=False).to_pylist()  # missing values become None
-        predictions = answer_rows(self._answerer, records).drop_columns(["answered"]).to_pydict()
+        predictions = self._answerer.answer(records)
         return pd.DataFrame(self._with_label_names(predictions), index=frame.index)
 
     def _frame(self, rows: Any) -> "pd.DataFrame":
@@ -124,8 +125,8 @@ class Predictor:
         rows = predictions.pop("probabilities", None)
         if rows is None:
             return predictions
-        for index, label in enumerate(self.labels):
-            predictions[f"probability_{label}"] = [None if row is None else row[index] for row in rows]
+        for label in self.labels:
+            predictions[f"probability_{label}"] = [None if row is None else row[label] for row in rows]
         return predictions
 
     def __repr__(self) -> str:

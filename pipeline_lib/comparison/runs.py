@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.compare import Difference, compare
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
+from pipeline_lib.evaluation.statistics.bootstrap import Difference, compare
 from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe

@@ -1,10 +1,12 @@
 """Source files -> shards: which of them are to be encoded, and how they are, one by one or side by side."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib import identity
 from pipeline_lib.data.pool import one_by_one, side_by_side
@@ -17,10 +19,15 @@ from pipeline_lib.plan.explain import differences
 from pipeline_lib.progress import bar
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact, Step
+from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 log = logging.getLogger("tunesmith")
+CHANGED = ("changed while it was read", "Run again when nothing writes to it")
 NOTES = 5
 """Failed files that are told of after the first one."""
 
@@ -100,18 +107,50 @@ def shard(recipe: Recipe, store: Store, base: Path, each: Encoding, by: str) -> 
     """The sound shard of one file."""
 
     def make(folder: Path) -> None:
-        vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
-        write_shard(recipe.data, recipe.objective, load_tokenizer(base), each.file, folder, vocabulary)
+        tokenizer, vocabulary = _tokenizer(base)
+        write_shard(recipe.data, recipe.objective, tokenizer, each.file, folder, vocabulary)
+        refuse_changed(recipe, each)
 
     return store.ensure(each.step, make, by)
+
+
+_loaded = threading.local()
+"""The tokenizer of each thread: loading one takes as long as encoding a small file, and threads cannot share it."""
+
+
+def _tokenizer(base: Path) -> "tuple[PreTrainedTokenizerBase, int | None]":
+    """The tokenizer of a base in the store, whose files do not change, and the number of the base's embeddings."""
+    if getattr(_loaded, "base", None) != base:
+        vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
+        _loaded.tokenizer, _loaded.vocabulary, _loaded.base = load_tokenizer(base), vocabulary, base
+    return _loaded.tokenizer, _loaded.vocabulary
+
+
+def refuse_changed(recipe: Recipe, each: Encoding) -> None:
+    """Raise RecipeError where a file is not what it was when its digest was taken: its rows would be kept under it."""
+    for name, part in identity.file_parts(recipe, each.file).items():
+        if _digest(part) != each.step.inputs.get(name):
+            raise RecipeError(f"data.source.{each.split}", str(part), *CHANGED)
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        return file_digest(file)
+    except OSError:
+        return None
 
 
 def fetch(recipe: Recipe, by: str = "a plain call") -> Artifact:
     """The base model's own files, copied once, so that what was trained from them stays whole."""
     folder = locate(recipe.model)
-    return open_store(recipe.execution.store).ensure(
-        identity.base_step(folder), lambda into: copy_base(folder, into), by
-    )
+    step = identity.base_step(folder)
+
+    def make(into: Path) -> None:
+        copy_base(folder, into)
+        if identity.base_step(folder).inputs != step.inputs:
+            raise RecipeError("model.base", recipe.model.base, *CHANGED)
+
+    return open_store(recipe.execution.store).ensure(step, make, by)
 
 
 def _from_anywhere(recipe: Recipe) -> Recipe:

@@ -49,7 +49,16 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     rows = {name: sum(int((split == code).sum()) for split in splits) for code, name in enumerate(SPLITS)}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
-    _write(folder / "report.json", {"rows": rows, "labels": len(labels), "files": files, "empty": empty})
+    told = {"rows": rows, "groups": _groups(tables, splits), "labels": len(labels), "files": files, "empty": empty}
+    _write(folder / "report.json", told)
+
+
+def _groups(tables: list[Any], splits: "list[numpy.ndarray]") -> dict[str, int]:
+    """How many groups of rows each split has: values of `split.by`, or rows that are not equal."""
+    import numpy as np
+
+    keys, split = np.concatenate([table["key"].to_numpy() for table in tables]), np.concatenate(splits)
+    return {name: len(np.unique(keys[split == code])) for code, name in enumerate(SPLITS)}
 
 
 def left_out(prepared: Path) -> list[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 BATCH_TOKENS = 4096
+ERROR = "error"
+"""The column that says why a row is not answered."""
 
 
 class Answerer:
@@ -33,15 +35,33 @@ class Answerer:
     ):
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
-        self.scale = card["target_scale"]
+        self.scale, self.asked = card["target_scale"], card["asked"]
         self.tokenizer = load_tokenizer(folder)
         self.accelerator = reader(device, card["precision"])
         self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Predictions column by column; rows hold the objective's columns by role, without the answers."""
-        split = self.split(rows)
-        return self.objective.answers(*self.read(split))
+        """Predictions column by column; rows hold the objective's columns by role, without the answers.
+
+        Rows are cleaned and checked as in training. One that cannot be answered has its reason in the column `error`
+        and None elsewhere; the others are answered all the same.
+        """
+        cleaned = [self._clean(row) for row in rows]
+        usable = [index for index, (row, _) in enumerate(cleaned) if row is not None]
+        columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.objective.answer_columns}
+        if usable:
+            answered = self.objective.answers(*self.read(self.split([cleaned[index][0] or {} for index in usable])))
+            for name, values in answered.items():
+                for index, value in zip(usable, values, strict=True):
+                    columns[name][index] = value
+        return columns | {ERROR: [reason for _, reason in cleaned]}
+
+    def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+        """The row as training would keep it, or why it cannot be answered."""
+        try:
+            return self.objective.read_asked(self.tokenizer, self.objective.clean_asked(row, self.asked)), None
+        except ValueError as error:
+            return None, str(error)
 
     def read(self, split: Split, write: bool = True) -> tuple[list[Any], Split, list[str] | None]:
         """What the objective keeps of the model's output for each input, the split, and the text that it wrote.

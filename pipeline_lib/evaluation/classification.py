@@ -7,91 +7,97 @@ Where no class is left, and where there are no rows, a metric is nan.
 """
 
 from collections.abc import Callable, Sequence
-from math import inf, nan, sqrt
+from math import inf, nan
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, calibration_bin
-from pipeline_lib.evaluation.tally import Measure
+from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, Totals, calibration_bin, ratio
+from pipeline_lib.evaluation.tally import Measure, tally_of
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if np.size(values) else nan
-
-
-def _macro(measure: Measure) -> Callable[[Outcome], float]:
+def _macro(measure: Measure) -> Callable[[Totals], Any]:
     """The metric that averages a measure over the classes that are there, each counting the same."""
-    return lambda outcome: outcome.tally.mean(measure, None if outcome.whole is None else outcome.whole.tally)
+    return lambda totals: tally_of(totals).mean(measure)
 
 
-def _micro(measure: Measure) -> Callable[[Outcome], float]:
+def _micro(measure: Measure) -> Callable[[Totals], Any]:
     """The metric that pools the decisions of all classes, as if they were one."""
-    return lambda outcome: outcome.tally.pooled.mean(measure)
+    return lambda totals: tally_of(totals).pooled.mean(measure)
 
 
-def _weighted_f1(outcome: Outcome) -> float:
-    tally = outcome.tally
-    return float(tally.f1 @ tally.gold / len(outcome)) if len(outcome) else nan
+def _weighted_f1(totals: Totals) -> Any:
+    tally = tally_of(totals)
+    return ratio((tally.f1 * tally.gold).sum(axis=-1), tally.gold.sum(axis=-1), nan)
 
 
-def accuracy(outcome: Outcome) -> float:
+def accuracy(totals: Totals) -> Any:
     """Share of rows, in [0, 1], whose answer is right; of several labels, all must be."""
-    right = outcome.gold == outcome.guess
-    return _mean(right.all(axis=1) if outcome.multi_label else right)
+    return totals.mean("right")
 
 
-def matthews_correlation(outcome: Outcome) -> float:
+def matthews_correlation(totals: Totals) -> Any:
     """Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
 
     R_K, from -1 to 1; 0 where all rows have one gold label or all one guess, as in scikit-learn.
     """
-    gold, guess, hits = (counts.astype(float) for counts in outcome.tally)
-    rows = float(len(outcome))
-    spread = (rows**2 - gold @ gold) * (rows**2 - guess @ guess)
-    return float((hits.sum() * rows - gold @ guess) / sqrt(spread)) if spread else (0.0 if rows else nan)
+    gold, guess, hits = tally_of(totals)
+    rows = totals.total("rows")
+    spread = (rows**2 - (gold * gold).sum(axis=-1)) * (rows**2 - (guess * guess).sum(axis=-1))
+    correlation = ratio(hits.sum(axis=-1) * rows - (gold * guess).sum(axis=-1), np.sqrt(np.maximum(spread, 0)), 0.0)
+    return np.where(np.asarray(rows) > 0, correlation, nan)[()]
 
 
-def expected_calibration_error(outcome: Outcome) -> float:
+def expected_calibration_error(totals: Totals) -> Any:
     """Guo et al. (2017), "On Calibration of Modern Neural Networks", eq. 3, with 15 bins of equal width.
 
     In [0, 1]. Of several labels a row, each label is a decision: its confidence is p where the label is given
-    and 1 - p where it is not.
+    and 1 - p where it is not. |B_m| / n * |acc - conf| of a bin is the size of its summed gaps, over n.
     """
-    decisions = outcome.gold.size  # |B_m| / n * |acc - conf| of a bin is the size of its summed gaps, over n
-    return float(np.abs(outcome.gaps.sum(axis=0)).sum() / decisions) if decisions else nan
+    return ratio(np.abs(totals.total("gaps")).sum(axis=-1), totals.total("decisions"), nan)
 
 
-def log_loss(outcome: Outcome) -> float:
+def log_loss(totals: Totals) -> Any:
     """Mean of -ln p(gold), in nats; Bishop (2006), "Pattern Recognition and Machine Learning", eq. 4.108.
 
     As in scikit-learn p is kept at least one float epsilon from 0, so that one impossible row is not infinite.
     """
-    chances = outcome.chances[np.arange(len(outcome)), outcome.gold]
-    return _mean(-np.log(np.clip(chances, np.finfo(chances.dtype).eps, 1)))
+    return totals.mean("surprise")
 
 
-def hamming_loss(outcome: Outcome) -> float:
+def hamming_loss(totals: Totals) -> Any:
     """Share of all n * K label decisions, in [0, 1], that are wrong; Schapire & Singer (2000), "BoosTexter"."""
-    gold, guess, hits = (int(counts.sum()) for counts in outcome.tally)
-    return (gold + guess - 2 * hits) / outcome.gold.size if outcome.gold.size else nan
+    gold, guess, hits = (counts.sum(axis=-1) for counts in tally_of(totals))
+    return ratio(gold + guess - 2 * hits, totals.total("decisions"), nan)
 
 
 _SHARED = {
     "macro_f1": Metric(
-        _macro("f1"), True, "balance of precision and recall, each label counting the same", bounds=(0, 1)
+        _macro("f1"),
+        True,
+        "balance of precision and recall, each label counting the same",
+        bounds=(0, 1),
+        by_class=True,
     ),
     "micro_f1": Metric(
         _micro("f1"), True, "balance of precision and recall over all decisions together", bounds=(0, 1)
     ),
     "macro_precision": Metric(
-        _macro("precision"), True, "share of guesses that are right, averaged over labels", bounds=(0, 1)
+        _macro("precision"), True, "share of guesses that are right, averaged over labels", bounds=(0, 1), by_class=True
     ),
     "macro_recall": Metric(
-        _macro("recall"), True, "share of each label's rows that are found, averaged over labels", bounds=(0, 1)
+        _macro("recall"),
+        True,
+        "share of each label's rows that are found, averaged over labels",
+        bounds=(0, 1),
+        by_class=True,
     ),
     "expected_calibration_error": Metric(
-        expected_calibration_error, False, "how far the model's certainty is from how often it is right", bounds=(0, 1)
+        expected_calibration_error,
+        False,
+        "how far the model's certainty is from how often it is right",
+        bounds=(0, 1),
+        folded="gaps",
     ),
 }
 

@@ -11,15 +11,17 @@ import pyarrow.parquet as pq
 from pipeline_lib.data.dataset import Split, encoded_split
 from pipeline_lib.data.origins import with_files
 from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.answer_columns import answer_column
 from pipeline_lib.evaluation.collapse import collapse_of
 from pipeline_lib.evaluation.examples import examples
 from pipeline_lib.evaluation.figures import error_by_length, learning_curves
-from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.noise import suspect_rows
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
-from pipeline_lib.evaluation.outcome_file import write_outcome
+from pipeline_lib.evaluation.outcome_file import in_groups, write_outcome
 from pipeline_lib.evaluation.report import write_report
 from pipeline_lib.evaluation.slices import row_lengths, sliced
+from pipeline_lib.evaluation.statistics.bootstrap import FEWEST, bootstrap, rare_classes
+from pipeline_lib.evaluation.statistics.power import effective_rows
 from pipeline_lib.models.build import load_untrained
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe import Recipe
@@ -31,7 +33,7 @@ from pipeline_lib.training.validation import watched
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pipeline_lib.evaluation.intervals import Score
+    from pipeline_lib.evaluation.statistics.bootstrap import Score
 
 
 def write_evaluation(
@@ -49,7 +51,7 @@ def write_evaluation(
         split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
     answerer = Answerer(finetuned / "model", base, recipe.execution.device)
     answered = answerer.read(split, write=any(metric.of_text for metric in _asked(recipe).values()))
-    outcome: Any = objective.outcome(*answered)
+    outcome: Any = in_groups(objective.outcome(*answered), split)
     predictions = _predictions(objective, split.rows, objective.answers(*answered))
     pq.write_table(predictions, folder / "predictions.parquet")
     write_outcome(outcome, split, objective.hidden, folder)
@@ -81,18 +83,26 @@ def _scores(
     baselines: Mapping[str, Outcome | Sums],
 ) -> dict[str, Any]:
     """What metrics.json holds of a model's outcome, of the slices' rows in it, and of the baselines."""
-    metrics = _asked(recipe)
+    metrics, main = _asked(recipe), recipe.objective.metrics()[recipe.objective.main_metric]
     return {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
+        "groups": int(outcome.group_of_row.max(initial=-1)) + 1,
+        "effective_rows": effective_rows(outcome, main, recipe.seed),
         "metrics": _score(recipe, outcome, metrics),
         "slices": [
             {"name": name, "rows": len(rows), "metrics": _score(recipe, outcome.take(rows), metrics)}
             for name, rows in slices.items()
         ],
+        "notes": recipe.objective.notes(labels),
         "per_class": finite(recipe.objective.per_class(outcome, labels)),
-        "baselines": {name: _score(recipe, baseline, metrics) for name, baseline in baselines.items()},
+        "baselines": {name: _score(recipe, _like(baseline, outcome), metrics) for name, baseline in baselines.items()},
     }
+
+
+def _like(baseline: Outcome | Sums, outcome: Outcome | Sums) -> Outcome | Sums:
+    """A baseline in the groups of the model's outcome, whose rows it answers."""
+    return baseline if outcome.groups is None else baseline.in_groups(outcome.groups)
 
 
 def _asked(recipe: Recipe) -> dict[str, Metric]:
@@ -102,7 +112,11 @@ def _asked(recipe: Recipe) -> dict[str, Metric]:
 
 def _score(recipe: Recipe, outcome: Outcome | Sums, metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
     scores = bootstrap(outcome, metrics, recipe.evaluation.intervals, seed=recipe.seed)
-    return {name: _described(score, metrics[name]) for name, score in scores.items()}
+    told = {name: _described(score, metrics[name]) for name, score in scores.items()}
+    if few := rare_classes(outcome):
+        why = f"{few:,} {'class has' if few == 1 else 'classes have'} fewer than {FEWEST} rows or groups"
+        return {name: each | ({"no_interval": why} if metrics[name].by_class else {}) for name, each in told.items()}
+    return told
 
 
 def _described(score: "Score", metric: Metric) -> dict[str, Any]:
@@ -112,7 +126,7 @@ def _described(score: "Score", metric: Metric) -> dict[str, Any]:
 def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, list[Any]]) -> pa.Table:
     table = rows.select([name for name in rows.column_names if name not in ("key", *objective.hidden)])
     for name, values in answers.items():
-        table = table.append_column(name, pa.array(values))
+        table = table.append_column(name, answer_column(values))
     return table
 
 

@@ -3,21 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf, nan
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.tally import Tally
+from pipeline_lib.evaluation.tally import Tally, tally_of
 
 BINS = 15
 """Equal-width bins of confidence, as in Guo et al. (2017), table 1."""
 
 
+class Totals:
+    """Sums over rows, by name: what every metric is computed from.
+
+    Of the rows as they are, a total is a number or [k]; of resamples it is [resamples] or [resamples, k], and a metric
+    is then [resamples]. Metrics therefore index from the last axis.
+    """
+
+    def total(self, name: str) -> np.ndarray:
+        """The sum of `row_values(name)` over rows."""
+        raise NotImplementedError
+
+    def mean(self, name: str) -> Any:
+        """The mean over rows; nan without rows."""
+        return ratio(self.total(name), self.total("rows"), np.nan)
+
+
+def ratio(above: Any, below: Any, otherwise: float) -> Any:
+    """above / below, and `otherwise` where below is 0."""
+    above, below = np.asarray(above, float), np.asarray(below, float)
+    shape = np.broadcast_shapes(above.shape, below.shape)
+    return np.divide(above, below, out=np.full(shape, otherwise), where=below != 0)[()]
+
+
+class RowValues(Totals):
+    """Rows whose values are known one by one."""
+
+    groups: np.ndarray | None
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def row_values(self, name: str) -> Any:
+        """[n] or [n, k], dense or a SciPy sparse array."""
+        if name not in self._row_values:
+            self._row_values[name] = np.ones(len(self)) if name == "rows" else self._values(name)
+        return self._row_values[name]
+
+    def total(self, name: str) -> np.ndarray:
+        """The sum over rows, a number or [k]."""
+        if name not in self._totals:
+            self._totals[name] = np.asarray(self.row_values(name).sum(axis=0))[()]
+        return self._totals[name]
+
+    def _values(self, name: str) -> Any:
+        raise NotImplementedError
+
+    @cached_property
+    def _row_values(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _totals(self) -> dict[str, np.ndarray]:
+        return {}
+
+    @property
+    def group_of_row(self) -> np.ndarray:
+        """[n] the group of each row, from 0; every row is one of its own where no groups are known."""
+        if self.groups is None:
+            return np.arange(len(self))
+        return np.unique(self.groups, return_inverse=True)[1].reshape(-1)
+
+
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(RowValues):
     """Gold answers beside a model's, row by row, n rows and K classes.
 
     - one label a row: `gold` and `guess` [n] class index, `probabilities` [n, K];
@@ -30,31 +92,29 @@ class Outcome:
     gold: np.ndarray
     guess: np.ndarray
     probabilities: np.ndarray | None = None
-    whole: Outcome | None = None
-    """What this is a resample of: its classes are those of the test set, whichever the resample happens to hold."""
+    groups: np.ndarray | None = None
+    """[n] equal for rows that belong together (one document, user, thread): they vary together."""
 
     def __post_init__(self):
         known = (part for part in (self.gold, self.guess, self.probabilities) if part is not None)
         if len(lengths := {len(part) for part in known}) > 1:
             raise ValueError(f"gold, guess and probabilities differ in their number of rows: {sorted(lengths)}")
-        if self.multi_label:  # a byte a decision, not eight: the bootstrap copies them a thousand times
+        if self.multi_label:  # a byte a decision, not eight
             for part in ("gold", "guess"):
                 object.__setattr__(self, part, getattr(self, part).astype(bool, copy=False))
 
     def __len__(self) -> int:
         return len(self.gold)
 
-    def take(self, rows: np.ndarray, whole: Outcome | None = None) -> Outcome:
+    def take(self, rows: np.ndarray) -> Outcome:
         """The rows at these indices, in this order and as often as they are named."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
-        taken = Outcome(self.gold[rows], self.guess[rows], probabilities, whole)
-        if "gaps" in vars(self):  # worked out row by row already: gathered, or the bootstrap would bin n * K values
-            vars(taken)["gaps"] = self.gaps[rows]  # for each resample
-        return taken
+        groups = None if self.groups is None else self.groups[rows]
+        return Outcome(self.gold[rows], self.guess[rows], probabilities, groups)
 
-    def resample(self, rows: np.ndarray) -> Outcome:
-        """A resample of these rows, which keeps the set of classes."""
-        return self.take(rows, self)
+    def in_groups(self, groups: np.ndarray) -> Outcome:
+        """The same rows, in these groups [n]."""
+        return replace(self, groups=groups)
 
     @property
     def chances(self) -> np.ndarray:
@@ -73,14 +133,10 @@ class Outcome:
         """True where each row has one label out of several."""
         return self.probabilities is not None and not self.multi_label
 
-    @cached_property
+    @property
     def tally(self) -> Tally:
-        """Counts by class; what most metrics are made of, so counted once."""
-        if self.multi_label:
-            return Tally(*(np.count_nonzero(each, axis=0) for each in (self.gold, self.guess, self.gold & self.guess)))
-        hits = self.gold[self.gold == self.guess]
-        classes = self.chances.shape[1]
-        return Tally(*(np.bincount(each, minlength=classes) for each in (self.gold, self.guess, hits)))
+        """Counts by class."""
+        return tally_of(self)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -89,13 +145,63 @@ class Outcome:
             return np.where(self.guess, self.chances, 1 - self.chances)
         return self.chances[np.arange(len(self)), self.guess]
 
-    @cached_property
+    @property
     def gaps(self) -> np.ndarray:
         """[n, BINS]: a row's decisions in each bin of confidence, summed as (1 if right else 0) - confidence."""
         confidence, right = self.confidence, self.gold == self.guess
         cells = calibration_bin(confidence) + BINS * np.arange(len(self)).reshape((-1,) + (1,) * (right.ndim - 1))
         sums = np.bincount(cells.ravel(), (right - confidence).ravel(), minlength=BINS * len(self))
         return sums.reshape(len(self), BINS)
+
+    def _values(self, name: str) -> Any:
+        if name in Tally._fields:
+            return self._counts(name)
+        if name == "right":
+            right = self.gold == self.guess
+            return right.all(axis=1) if self.multi_label else right
+        if name == "decisions":
+            return np.full(len(self), self.gold.shape[1] if self.multi_label else 1)
+        if name == "gaps":
+            return self.gaps
+        if name == "surprise":
+            chances = self.chances[np.arange(len(self)), self.gold]
+            return -np.log(np.clip(chances, np.finfo(chances.dtype).eps, 1))
+        return self._moments(name)
+
+    def _counts(self, name: str) -> Any:
+        """[n, K] 1 where the row counts for the class: as its gold label, as the guess, or as both."""
+        if self.multi_label:
+            return {"gold": self.gold, "guess": self.guess, "hits": self.gold & self.guess}[name].astype(np.float64)
+        from scipy.sparse import csr_array
+
+        rows = np.flatnonzero(self.gold == self.guess) if name == "hits" else np.arange(len(self))
+        classes = (self.guess if name == "guess" else self.gold)[rows]
+        return csr_array((np.ones(len(rows)), (rows, classes)), shape=(len(self), self.chances.shape[1]))
+
+    def _moments(self, name: str) -> np.ndarray:
+        """Of numbers."""
+        gold, guess = self.gold.astype(np.float64), self.guess.astype(np.float64)
+        if name == "squared_error":
+            return (guess - gold) ** 2
+        if name == "absolute_error":
+            return np.abs(guess - gold)
+        if name == "rank_moments":
+            from scipy.stats import rankdata
+
+            return moments(rankdata(gold), rankdata(guess))
+        if name != "moments":
+            raise KeyError(name)
+        return moments(gold, guess)
+
+
+def moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """[n, 5] x, y, x^2, y^2 and xy, from which a correlation is computed.
+
+    Both are shifted by their medians: large numbers lose no digits, and a constant is exactly 0.
+    """
+    if len(x):
+        x, y = x - np.median(x), y - np.median(y)
+    return np.stack([x, y, x * x, y * y, x * y], axis=1)
 
 
 def calibration_bin(confidence: np.ndarray) -> np.ndarray:
@@ -104,46 +210,35 @@ def calibration_bin(confidence: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class Sums(RowValues):
     """Counts by row, [n] or [n, k] each by name, of which every metric needs nothing but the sums over rows."""
 
     counts: Mapping[str, np.ndarray]
-    whole: Sums | None = None
-    """What this is a resample of."""
+    groups: np.ndarray | None = None
+    """[n] equal for rows that belong together."""
 
     def __len__(self) -> int:
         return len(next(iter(self.counts.values())))
 
     def take(self, rows: np.ndarray) -> Sums:
         """The rows at these indices, in this order and as often as they are named."""
-        return Sums({name: values[rows] for name, values in self.counts.items()})
+        groups = None if self.groups is None else self.groups[rows]
+        return Sums({name: values[rows] for name, values in self.counts.items()}, groups)
 
-    def resample(self, rows: np.ndarray) -> Sums:
-        """A resample of these rows, which knows what it was drawn from."""
-        return Sums({name: values[rows] for name, values in self.counts.items()}, self)
+    def in_groups(self, groups: np.ndarray) -> Sums:
+        """The same rows, in these groups [n]."""
+        return replace(self, groups=groups)
 
-    def total(self, name: str) -> np.ndarray:
-        """The sum over rows, a number or [k]."""
-        if name not in self._totals:
-            self._totals[name] = self.counts[name].sum(axis=0)
-        return self._totals[name]
-
-    @cached_property
-    def _totals(self) -> dict[str, np.ndarray]:
-        """Sums that were asked for: of the whole they are needed for each of its resamples."""
-        return {}
-
-    def mean(self, name: str) -> float:
-        """The mean over rows of counts [n]; nan where there are none."""
-        return float(self.counts[name].mean()) if len(self) else nan
+    def _values(self, name: str) -> np.ndarray:
+        return self.counts[name]
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number that says how good an outcome is; nan where the rows do not define it."""
 
-    function: Callable[[Any], float]
-    """Of an Outcome or of Sums, whichever the objective makes."""
+    function: Callable[[Any], Any]
+    """Of an Outcome or of Sums, whichever the objective makes; of resamples of them one value each."""
     higher_is_better: bool
     meaning: str
     """One short sentence for whoever reads the number."""
@@ -151,3 +246,7 @@ class Metric:
     """The lowest and the highest value that it can have."""
     of_text: bool = False
     """Whether it is taken of text that the model writes, so that validation in between does not know it."""
+    by_class: bool = False
+    """Whether it averages over classes, so that it is known no better than the rarest of them."""
+    folded: str | None = None
+    """The total whose absolute values it adds up: chance alone lifts such a metric above 0."""

@@ -33,18 +33,22 @@ class Scored(NamedTuple):
     @property
     def ordered(self) -> "Scored":
         """By what the rows hold: the order of two runs that read the same files may differ."""
-        return self.only(np.argsort(self.rows, kind="stable"))
+        return self.only(np.lexsort((self.outcome.group_of_row, self.rows)))
 
 
 def write_outcome(outcome: Outcome | Sums, split: "Split", hidden: Sequence[str], folder: Path) -> None:
-    """Write outcome.parquet; `hidden` names the columns that are the model's and not the row's own."""
+    """Write outcome.parquet; `hidden` names the columns that are the model's and not the row's own.
+
+    A row's group is the key that the split keeps together: the value of `split.by`, else what makes rows equal.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     plain = isinstance(outcome, Outcome)
     parts = {name: getattr(outcome, name) for name in PARTS} if isinstance(outcome, Outcome) else outcome.counts
     columns = {name: _column(values) for name, values in parts.items() if values is not None}
-    table = pa.table({"row": pa.array(_holds(len(outcome), split, hidden)), **columns})
+    groups = {} if outcome.groups is None else {"group": pa.array(outcome.groups)}
+    table = pa.table({"row": pa.array(_holds(len(outcome), split, hidden)), **groups, **columns})
     pq.write_table(table.replace_schema_metadata({"kind": "outcome" if plain else "sums"}), folder / OUTCOME)
 
 
@@ -54,10 +58,15 @@ def read_outcome(folder: Path) -> Scored:
 
     table = pq.read_table(folder / OUTCOME)
     parts = {name: _values(table[name]) for name in table.column_names}
-    rows, kind = parts.pop("row"), table.schema.metadata[b"kind"]
-    return Scored(
-        Outcome(parts["gold"], parts["guess"], parts.get("probabilities")) if kind == b"outcome" else Sums(parts), rows
-    )
+    rows, groups, kind = parts.pop("row"), parts.pop("group", None), table.schema.metadata[b"kind"]
+    if kind == b"outcome":
+        return Scored(Outcome(parts["gold"], parts["guess"], parts.get("probabilities"), groups), rows)
+    return Scored(Sums(parts, groups), rows)
+
+
+def in_groups(outcome: Outcome | Sums, split: "Split") -> Outcome | Sums:
+    """The outcome with the groups of its rows; of blocks that go across rows each is one of its own."""
+    return outcome.in_groups(split.rows["key"].to_numpy()) if len(outcome) == len(split.rows) else outcome
 
 
 def _holds(units: int, split: "Split", hidden: Sequence[str]) -> np.ndarray:

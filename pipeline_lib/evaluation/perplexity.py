@@ -1,30 +1,30 @@
 """How well a language model expects a text; over all tokens together, so that long rows count for more."""
 
 from math import inf, log, nan
+from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums
+from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
 
 
-def _nats_per_token(sums: Sums) -> float:
-    tokens = float(sums.total("tokens"))
-    return float(sums.total("nll")) / tokens if tokens else nan
+def _nats_per_token(totals: Totals) -> Any:
+    return ratio(totals.total("nll"), totals.total("tokens"), nan)
 
 
-def perplexity(sums: Sums) -> float:
+def perplexity(totals: Totals) -> Any:
     """Jelinek et al. (1977), "Perplexity: a measure of the difficulty of speech recognition tasks".
 
     exp of the mean negative log likelihood of a token, from 1: as unsure as among so many tokens, all equally likely.
     Of the counts `nll` [n] in nats and `tokens` [n]; nan without tokens.
     """
     with np.errstate(over="ignore"):  # of a model gone astray it is infinite
-        return float(np.exp(_nats_per_token(sums)))
+        return np.exp(_nats_per_token(totals))
 
 
-def bits_per_token(sums: Sums) -> float:
+def bits_per_token(totals: Totals) -> Any:
     """The binary logarithm of the perplexity, from 0: Shannon (1948), section 7; nan without tokens."""
-    return _nats_per_token(sums) / log(2)
+    return _nats_per_token(totals) / log(2)
 
 
 LIKELIHOOD: dict[str, Metric] = {

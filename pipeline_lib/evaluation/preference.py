@@ -6,10 +6,11 @@ beta times the mean log-probability of a token: Meng et al. (2024), "SimPO", equ
 """
 
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums
+from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
 
 TIE = 1e-4
 """Rewards that differ by less are equal but for rounding: such a pair counts half."""
@@ -60,41 +61,38 @@ def _won(margin: np.ndarray) -> np.ndarray:
     return np.where(np.abs(margin) < TIE, 0.5, (margin > 0).astype(float))
 
 
-def kl(sums: Sums) -> float:
+def kl(totals: Totals) -> Any:
     """Schulman (2020), "Approximating KL Divergence", the estimator k2: mean of (log p - log p_ref)^2 / 2 by token.
 
     It is an estimate of KL(p | p_ref) from answers that the model itself has written. These here are the data's, so
     read it as a distance: 0 where the model gives each token the reference's probability, and never negative.
     """
-    tokens = float(sums.total("answer_tokens"))
-    return float(sums.total("moved")) / tokens if tokens else nan
+    return ratio(totals.total("moved"), totals.total("answer_tokens"), nan)
 
 
-def length_bias(sums: Sums) -> float:
+def length_bias(totals: Totals) -> Any:
     """Share of pairs of which the longer answer has the higher reward, less the share of which it is the chosen one.
 
     Of pairs of unequal length; 0 where the model favours length no more than the data do. Park et al. (2024),
     "Disentangling Length from Quality in Direct Preference Optimization", describe the effect.
     """
-    pairs = float(sums.total("unequal"))
-    return float(sums.total("longer_preferred") - sums.total("longer_chosen")) / pairs if pairs else nan
+    return ratio(totals.total("longer_preferred") - totals.total("longer_chosen"), totals.total("unequal"), nan)
 
 
-def single_margin(sums: Sums) -> float:
+def single_margin(totals: Totals) -> Any:
     """The mean reward of desirable answers less that of undesirable ones; nan where one of these lacks."""
-    counts = [float(sums.total(name)) for name in ("desirable", "undesirable")]
-    if not all(counts):
-        return nan
-    good, bad = float(sums.total("reward_desirable")), float(sums.total("reward_undesirable"))
-    return good / counts[0] - bad / counts[1]
+    good = ratio(totals.total("reward_desirable"), totals.total("desirable"), nan)
+    return good - ratio(totals.total("reward_undesirable"), totals.total("undesirable"), nan)
 
 
 KL = Metric(kl, False, "distance from the reference model, in nats per token of the answers: 0 for none", (0, inf))
 PAIRED: dict[str, Metric] = {
     "preference_accuracy": Metric(
-        lambda sums: sums.mean("right"), True, "share of pairs whose chosen answer has the higher reward", (0, 1)
+        lambda totals: totals.mean("right"), True, "share of pairs whose chosen answer has the higher reward", (0, 1)
     ),
-    "margin": Metric(lambda sums: sums.mean("margin"), True, "reward of the chosen less that of the rejected answer"),
+    "margin": Metric(
+        lambda totals: totals.mean("margin"), True, "reward of the chosen less that of the rejected answer"
+    ),
     "kl": KL,
     "length_bias": Metric(
         length_bias, False, "how much more often than the data the model prefers the longer answer", (-1, 1)
@@ -102,7 +100,7 @@ PAIRED: dict[str, Metric] = {
 }
 SINGLE: dict[str, Metric] = {
     "preference_accuracy": Metric(
-        lambda sums: sums.mean("right"), True, "share of answers on the right side of the reference point", (0, 1)
+        lambda totals: totals.mean("right"), True, "share of answers on the right side of the reference point", (0, 1)
     ),
     "margin": Metric(single_margin, True, "mean reward of desirable less that of undesirable answers"),
     "kl": KL,

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from math import nan
+from typing import Any
 
 import numpy as np
 
 from pipeline_lib.evaluation import cmrc
-from pipeline_lib.evaluation.outcome import Metric, Sums
+from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 HAN = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC")
@@ -57,7 +58,7 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
     `gold` has the answers that are right, none where the question has no answer, and then the right guess is "".
 
     - `exact`, `f1`: the best over a question's gold answers, in [0, 1];
-    - `answerable`: 1 where there is an answer, else 0;
+    - `answerable`, `unanswerable`: 1 where there is an answer and where there is none, else 0;
     - `answerable_f1`, `no_answer_right`: `f1` where there is an answer, `exact` where there is none, else 0.
 
     Raises ValueError where gold and guess differ in length.
@@ -70,7 +71,7 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
     exact, f1 = np.array(rows, float).reshape(-1, 2).T
     answerable = np.array([len(answers) > 0 for answers in gold], float)
     return {
-        **{"exact": exact, "f1": f1, "answerable": answerable},
+        **{"exact": exact, "f1": f1, "answerable": answerable, "unanswerable": 1 - answerable},
         **{"answerable_f1": f1 * answerable, "no_answer_right": exact * (1 - answerable)},
     }
 
@@ -90,18 +91,14 @@ def _compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
     return tokens in gold, max(token_f1(each, tokens) for each in gold)
 
 
-def _share(above: np.ndarray, below: np.ndarray) -> float:
-    return float(above / below) if below else nan
-
-
-def answerable_f1(sums: Sums) -> float:
+def answerable_f1(totals: Totals) -> Any:
     """Mean F1, in [0, 1], of the questions that have an answer; nan without any."""
-    return _share(sums.total("answerable_f1"), sums.total("answerable"))
+    return ratio(totals.total("answerable_f1"), totals.total("answerable"), nan)
 
 
-def no_answer_accuracy(sums: Sums) -> float:
+def no_answer_accuracy(totals: Totals) -> Any:
     """Share, in [0, 1], of the questions without an answer that were left without one; nan where there are none."""
-    return _share(sums.total("no_answer_right"), len(sums) - sums.total("answerable"))
+    return ratio(totals.total("no_answer_right"), totals.total("unanswerable"), nan)
 
 
 READING: dict[str, Metric] = {

@@ -1,57 +1,46 @@
 """Metrics of regression; nan where the rows do not define them, for one row or a constant."""
 
 from math import inf, nan
+from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Outcome
+from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
 
 
-def _numbers(outcome: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    return outcome.gold.astype(np.float64), outcome.guess.astype(np.float64)
-
-
-def _varies(values: np.ndarray) -> bool:
-    """By the values themselves: the deviations of a constant from its own rounded mean are not always 0."""
-    return len(values) > 0 and bool(np.any(values != values[0]))
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    if not (_varies(one) and _varies(other)):
-        return nan
-    one, other = one - one.mean(), other - other.mean()
-    cosine = (one / np.linalg.norm(one)) @ (other / np.linalg.norm(other))
-    return float(np.clip(cosine, -1, 1))
-
-
-def rmse(outcome: Outcome) -> float:
+def rmse(totals: Totals) -> Any:
     """Root of the mean squared error, in the unit of the data."""
-    gold, guess = _numbers(outcome)
-    return float(np.sqrt(np.mean((guess - gold) ** 2))) if len(gold) else nan
+    return np.sqrt(totals.mean("squared_error"))
 
 
-def mae(outcome: Outcome) -> float:
+def mae(totals: Totals) -> Any:
     """Mean absolute error, in the unit of the data."""
-    gold, guess = _numbers(outcome)
-    return float(np.mean(np.abs(guess - gold))) if len(gold) else nan
+    return totals.mean("absolute_error")
 
 
-def pearson(outcome: Outcome) -> float:
+def pearson(totals: Totals) -> Any:
     """Pearson's r, from -1 to 1; nan where gold or guess is constant."""
-    return _correlation(*_numbers(outcome))
+    return _correlation(totals.total("moments"), totals.total("rows"))
 
 
-def spearman(outcome: Outcome) -> float:
+def spearman(totals: Totals) -> Any:
     """Spearman's rho, from -1 to 1: Pearson's r of the ranks, ties sharing theirs; nan where one is constant."""
-    from scipy.stats import rankdata
-
-    return _correlation(*(rankdata(numbers) for numbers in _numbers(outcome)))
+    return _correlation(totals.total("rank_moments"), totals.total("rows"))
 
 
-def r2(outcome: Outcome) -> float:
+def r2(totals: Totals) -> Any:
     """Coefficient of determination, 1 - sum (gold - guess)^2 / sum (gold - mean)^2; nan for constant gold."""
-    gold, guess = _numbers(outcome)
-    return float(1 - np.sum((gold - guess) ** 2) / np.sum((gold - gold.mean()) ** 2)) if _varies(gold) else nan
+    gold, _, gold_squared, *_ = np.moveaxis(totals.total("moments"), -1, 0)
+    spread = gold_squared - ratio(gold * gold, totals.total("rows"), nan)
+    return 1 - ratio(totals.total("squared_error"), spread, nan)
+
+
+def _correlation(moments: np.ndarray, rows: np.ndarray) -> Any:
+    """Pearson's r from the sums [..., 5] of x, y, x^2, y^2 and xy."""
+    x, y, xx, yy, xy = np.moveaxis(moments, -1, 0)
+    spread_x, spread_y = xx - ratio(x * x, rows, nan), yy - ratio(y * y, rows, nan)
+    root = np.sqrt(np.maximum(spread_x, 0)) * np.sqrt(np.maximum(spread_y, 0))
+    return np.clip(ratio(xy - ratio(x * y, rows, nan), root, nan), -1, 1)[()]
 
 
 REGRESSION: dict[str, Metric] = {

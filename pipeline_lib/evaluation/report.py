@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline_lib.evaluation.tables import COLLAPSED_HINT, FEW, number, score_rows, slice_rows
+from pipeline_lib.evaluation.tables import COLLAPSED_HINT, FEW, number, over, score_rows, slice_rows
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 
@@ -67,7 +67,8 @@ def _told(recipe: Recipe) -> dict[str, Any]:
 
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
-    note = f"<p class=muted>On {scores['rows']:,} test rows; intervals by bootstrap over these rows.</p>"
+    note = f"<p class=muted>On {html.escape(over(scores))}.</p>"
+    note += "".join(f"<p class=muted>{html.escape(told)}.</p>" for told in scores["notes"])
     if scores["collapsed"]:
         note += f"<p><strong>The model has collapsed: {html.escape(scores['collapsed'])}.</strong> {COLLAPSED_HINT}</p>"
     return f"<h2>Scores</h2>{note}<div class=scores style='--narrow:{len(head) - 2}'>{_table(head, rows)}</div>"

@@ -8,14 +8,16 @@ in neither the gold tags nor the guesses, and where no type is left, and where t
 
 from collections.abc import Callable, Sequence
 from math import nan
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums
-from pipeline_lib.evaluation.tally import Measure, Tally
+from pipeline_lib.evaluation.outcome import Metric, Sums, Totals, ratio
+from pipeline_lib.evaluation.tally import Measure, Tally, tally_of
 
 OUTSIDE = "O"
+Scheme = Literal["iob2", "iobes", "none"]
+SPAN_PREFIXES = {"B", "I", "E", "S", "L", "U", "M"}
 BEGINS, ENDS = {"B", "S", "U"}, {"E", "S", "L", "U"}
 """Prefixes of a span's first token, and of its last; every other prefix counts as I."""
 
@@ -46,12 +48,39 @@ def _parts(tag: str) -> tuple[str, str]:
     return (prefix, kind) if dash else ("I", tag)
 
 
-def span_counts(
-    gold: Sequence[Sequence[str]], guess: Sequence[Sequence[str]], types: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """What SPANS need of n sentences' tags, int64, one row a sentence.
+def scheme_of(tags: Sequence[str]) -> Scheme:
+    """Which scheme a set of tags is written in, by their prefixes.
 
-    - `gold`, `guess`, `hits` [n, K]: spans of each of the K types that are there, that are guessed, that are both;
+    Tags are spans where every one but O has a prefix of IOB (B-, I-) or of IOBES and BILOU (also E-, S-, L-, U-, M-).
+    Parts of speech, numbers and plain types are no spans: two verbs side by side are two verbs.
+    """
+    prefixes = {tag.partition("-")[0] if "-" in tag[1:2] else "" for tag in tags if tag != OUTSIDE}
+    if not prefixes or not prefixes <= SPAN_PREFIXES:
+        return "none"
+    return "iob2" if prefixes <= {"B", "I"} else "iobes"
+
+
+def units(tags: Sequence[str], scheme: Scheme) -> list[tuple[int, int, str]]:
+    """What is found or missed in a sentence: its spans, or where tags are no spans every tag but O by itself."""
+    if scheme != "none":
+        return spans(tags)
+    return [(place, place + 1, tag) for place, tag in enumerate(tags) if tag != OUTSIDE]
+
+
+def types_of(tags: Sequence[str], scheme: Scheme) -> list[str]:
+    """The types of spans that a set of tags can write, or the tags themselves."""
+    return sorted({_parts(tag)[1] if scheme != "none" else tag for tag in tags if tag != OUTSIDE})
+
+
+def span_counts(
+    gold: Sequence[Sequence[str]],
+    guess: Sequence[Sequence[str]],
+    types: Sequence[str],
+    scheme: Scheme = "iob2",
+) -> dict[str, np.ndarray]:
+    """What SPANS and TAGS need of n sentences' tags, int64, one row a sentence.
+
+    - `gold`, `guess`, `hits` [n, K]: units of each of the K types that are there, that are guessed, that are both;
     - `tokens`, `right_tokens` [n]: all, and those whose tag is right.
 
     Raises ValueError where gold and guess differ in length, KeyError for a type that is not in `types`.
@@ -61,31 +90,26 @@ def span_counts(
     right = np.zeros(len(gold), np.int64)
     for row, (truth, answer) in enumerate(zip(gold, guess, strict=True)):
         right[row] = sum(one == other for one, other in zip(truth, answer, strict=True))
-        there, guessed = set(spans(truth)), set(spans(answer))
+        there, guessed = set(units(truth, scheme)), set(units(answer, scheme))
         for name, which in zip(Tally._fields, (there, guessed, there & guessed), strict=True):
             for _, _, kind in which:
                 counts[name][row, column[kind]] += 1
     return {**counts, "tokens": np.array([len(tags) for tags in gold], np.int64), "right_tokens": right}
 
 
-def _tally(sums: Sums) -> Tally:
-    return Tally(*(sums.total(name) for name in Tally._fields))
-
-
-def _micro(measure: Measure) -> Callable[[Sums], float]:
+def _micro(measure: Measure) -> Callable[[Totals], Any]:
     """The metric that pools the spans of all types, as if they were one."""
-    return lambda sums: _tally(sums).pooled.mean(measure)
+    return lambda totals: tally_of(totals).pooled.mean(measure)
 
 
-def macro_span_f1(sums: Sums) -> float:
+def macro_span_f1(totals: Totals) -> Any:
     """Mean of the types' F1, in [0, 1], over the types that are there."""
-    return _tally(sums).mean("f1", None if sums.whole is None else _tally(sums.whole))
+    return tally_of(totals).mean("f1")
 
 
-def token_accuracy(sums: Sums) -> float:
+def token_accuracy(totals: Totals) -> Any:
     """Share of tokens, in [0, 1], whose tag is right, O counting like any other; nan without tokens."""
-    tokens = int(sums.total("tokens"))
-    return int(sums.total("right_tokens")) / tokens if tokens else nan
+    return ratio(totals.total("right_tokens"), totals.total("tokens"), nan)
 
 
 SPANS: dict[str, Metric] = {
@@ -95,7 +119,11 @@ SPANS: dict[str, Metric] = {
     ),
     "span_recall": Metric(_micro("recall"), True, "share of all gold spans that are found", bounds=(0, 1)),
     "macro_span_f1": Metric(
-        macro_span_f1, True, "balance of precision and recall, each type counting the same", bounds=(0, 1)
+        macro_span_f1,
+        True,
+        "balance of precision and recall, each type counting the same",
+        bounds=(0, 1),
+        by_class=True,
     ),
     "token_accuracy": Metric(
         token_accuracy, True, "share of tokens whose tag is right, those outside included", bounds=(0, 1)
@@ -103,9 +131,27 @@ SPANS: dict[str, Metric] = {
 }
 
 
+TAGS: dict[str, Metric] = {
+    "token_accuracy": SPANS["token_accuracy"],
+    "tag_f1": Metric(
+        _micro("f1"), True, "balance of precision and recall over all tokens together, without O", bounds=(0, 1)
+    ),
+    "tag_precision": Metric(_micro("precision"), True, "share of tags given that are right, without O", bounds=(0, 1)),
+    "tag_recall": Metric(_micro("recall"), True, "share of all tags that are found, without O", bounds=(0, 1)),
+    "macro_tag_f1": Metric(
+        macro_span_f1,
+        True,
+        "balance of precision and recall, each tag counting the same",
+        bounds=(0, 1),
+        by_class=True,
+    ),
+}
+"""Of tags that are no spans."""
+
+
 def per_type(sums: Sums, types: Sequence[str]) -> list[dict[str, Any]]:
     """One record a type, in the order of `types` [K]: label, precision, recall, f1, support (its gold spans).
 
     The three measures are nan for a type in neither gold nor guess. Raises ValueError unless there are K types.
     """
-    return _tally(sums).records(types)
+    return tally_of(sums).records(types)

@@ -14,6 +14,23 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
+def interval(score: dict[str, Any]) -> str:
+    """An interval as people read it; without one, why."""
+    if score["low"] is None:
+        return f"none ({score['no_interval']})" if score.get("no_interval") else "none"
+    return f"{number(score['low'])} to {number(score['high'])}"
+
+
+def over(scores: dict[str, Any]) -> str:
+    """What scores and their intervals were computed on."""
+    if scores["groups"] == scores["rows"]:
+        return f"{scores['rows']:,} test rows; intervals by bootstrap over these rows"
+    worth = f", worth {scores['effective_rows']:,} independent ones" if scores["effective_rows"] else ""
+    return (
+        f"{scores['rows']:,} test rows in {scores['groups']:,} groups{worth}; intervals by bootstrap over these groups"
+    )
+
+
 def score_rows(scores: dict[str, Any]) -> list[list[str]]:
     """A head, then each metric with its interval, the baselines' values and what it means."""
     head = ["metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means"]
@@ -21,7 +38,7 @@ def score_rows(scores: dict[str, Any]) -> list[list[str]]:
         [
             name,
             number(s["value"]),
-            f"{number(s['low'])} to {number(s['high'])}",
+            interval(s),
             *(number(baseline[name]["value"]) for baseline in scores["baselines"].values()),
             s["meaning"] + ("" if s["higher_is_better"] else " (lower is better)"),
         ]

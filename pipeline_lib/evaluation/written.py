@@ -6,7 +6,7 @@ their counts add up over rows, so that the bootstrap need not read the texts aga
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import zip_longest
 from math import nan
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums
+from pipeline_lib.evaluation.outcome import Metric, Totals
 from pipeline_lib.evaluation.reading import HAN, KANA, spaceless
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -95,24 +95,34 @@ def _rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[st
     return {name: np.array([score[name].fmeasure for score in scores], float) for name in ROUGE}
 
 
-def bleu(sums: Sums) -> float:
+def bleu(totals: Totals) -> Any:
     """Papineni et al. (2002), "BLEU", section 2.3, from 0 to 100; smoothed by sacrebleu's default, "exp"."""
     from sacrebleu.metrics import BLEU
 
-    tokens, wanted, *ngrams = sums.total("bleu").tolist()
-    score = BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, wanted, smooth_method="exp").score
-    return score if len(sums) else nan
+    def score(counts: np.ndarray) -> float:
+        tokens, wanted, *ngrams = counts.tolist()
+        return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, wanted, smooth_method="exp").score
+
+    return _of_counts(score, totals, "bleu")
 
 
-def chrf(sums: Sums) -> float:
+def chrf(totals: Totals) -> Any:
     """Popović (2015), "chrF: character n-gram F-score", equation 1 with beta 2 and orders 1 to 6, from 0 to 100."""
     from sacrebleu.metrics import CHRF
 
-    return CHRF()._compute_score_from_stats(sums.total("chrf").tolist()).score if len(sums) else nan
+    metric = CHRF()
+    return _of_counts(lambda counts: metric._compute_score_from_stats(counts.tolist()).score, totals, "chrf")
+
+
+def _of_counts(score: Callable[[np.ndarray], float], totals: Totals, name: str) -> Any:
+    """The score of the corpus's counts [k], or of each resample's [resamples, k]; nan without rows."""
+    if not np.all(totals.total("rows")):
+        return nan
+    return np.apply_along_axis(score, -1, totals.total(name))[()]
 
 
 def _mean(name: str, meaning: str) -> Metric:
-    return Metric(lambda sums: sums.mean(name), True, meaning, of_text=True)
+    return Metric(lambda totals: totals.mean(name), True, meaning, of_text=True)
 
 
 WRITTEN: dict[str, Metric] = {

@@ -81,15 +81,18 @@ def write_trained(
     precision: str,
     folder: Path,
     scale: TargetScale | None = None,
+    asked: Mapping[str, bool] | None = None,
 ) -> None:
     """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained.
 
-    `scale` is kept in tunesmith.json: the weights put out standardised numbers.
+    `scale` is kept in tunesmith.json: the weights put out standardised numbers. So is `asked`: the roles that the model
+    is given, and whether each must be there; empty: the objective's own.
     """
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
         "precision": precision,
         "target_scale": asdict(scale) if scale else None,
+        "asked": asked,
     }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
@@ -137,9 +140,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     """What a model's folder says of itself, with `objective`, `strategies` and `target_scale` as objects."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     scale = card.get("target_scale")  # only a trained model has one
+    objective = TypeAdapter(Objective).validate_python(card["objective"])
     return card | {
         "target_scale": TargetScale(**scale) if scale else None,
-        "objective": TypeAdapter(Objective).validate_python(card["objective"]),
+        "asked": card.get("asked") or dict(objective.asked),
+        "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
 

@@ -40,6 +40,8 @@ class ObjectiveSection(Section):
     """The fields by which a longer input is cut; none where it is read in parts."""
     asked: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
+    answer_columns: ClassVar[tuple[str, ...]] = ("prediction",)
+    """The columns that `answers` gives."""
     hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
     distinguishing: ClassVar[tuple[str, ...]] = ()
@@ -55,8 +57,23 @@ class ObjectiveSection(Section):
         """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
         raise NotImplementedError
 
+    def asked_with(self, columns: "Columns") -> dict[str, bool]:
+        """`asked` of a model that is trained on these columns."""
+        return dict(self.asked)
+
+    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+        """A row to be answered, as `clean` keeps the same roles; raises ValueError with the reason where it cannot."""
+        from pipeline_lib.objectives.values import is_missing, text_of
+
+        given = {role: row.get(role) for role, needed in asked.items() if needed or not is_missing(row.get(role))}
+        return {role: text_of(role, value) for role, value in given.items()}
+
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """A clean row with what `encode` can reuse; raises ValueError where the tokenizer cannot write it."""
+        return row
+
+    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """As `read_row`, of a row to be answered."""
         return row
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
@@ -168,6 +185,10 @@ class ObjectiveSection(Section):
 
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
         """Metrics of each label; empty where there are none."""
+        return []
+
+    def notes(self, labels: Sequence[str]) -> list[str]:
+        """What the reader of a report must know of how the data was read, as sentences."""
         return []
 
     def refuse_unknown_metrics(self, evaluation: "Evaluation", watched: Mapping[str, str]) -> None:

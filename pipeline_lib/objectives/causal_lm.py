@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.objectives.messages import dialogue, exchange, is_learned, message_type, tools_of, up_to_last_answer
+from pipeline_lib.objectives.messages import (
+    clean_prompt,
+    dialogue,
+    exchange,
+    is_learned,
+    message_type,
+    tools_of,
+    up_to_last_answer,
+)
 
 if TYPE_CHECKING:
     import numpy
@@ -62,11 +70,19 @@ class CausalLM(ObjectiveSection):
         known = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
         return {"messages": up_to_last_answer(messages), **known}
 
+    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+        """A prompt, and what it is about; a list of messages stays one."""
+        return clean_prompt(row, asked)
+
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """With its rendering, so that a dialogue which the chat template refuses is an unusable row."""
         from pipeline_lib.objectives.dialogue_tokens import rendered
 
         return row | {"rendered": rendered(tokenizer, row)}
+
+    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """With its rendering, so that a prompt which the chat template refuses has no answer."""
+        return self.read_row(tokenizer, row)
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""

@@ -36,6 +36,7 @@ class LanguageModeling(ObjectiveSection):
     by_row: ClassVar = False
     limits: ClassVar = ()
     asked: ClassVar = {"text": True}
+    answer_columns: ClassVar = ()
     hidden: ClassVar = ("input_ids",)
 
     kind: Literal["language_modeling"]

@@ -56,6 +56,15 @@ def exchange(row: Mapping[str, Any]) -> list[Message]:
     return [*messages, {"role": "assistant", "content": _text(answer)}] if answer else messages
 
 
+def clean_prompt(row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    """A prompt to be answered, and what it is about; raises ValueError where it cannot be used."""
+    if is_missing(row.get("prompt")) or row["prompt"] == "":
+        raise ValueError("empty prompt")
+    given = {role: row[role] for role in asked if not is_missing(row.get(role))}
+    exchange(given)
+    return given
+
+
 def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
     """Without what follows the last answer that is learned.
 

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.objectives.messages import message_type, tools_of
+from pipeline_lib.objectives.messages import clean_prompt, message_type, tools_of
 from pipeline_lib.objectives.preference_rows import labelled, pair
 
 if TYPE_CHECKING:
@@ -105,6 +105,14 @@ class Preference(ObjectiveSection):
         from pipeline_lib.objectives.preference_tokens import rendered_answers
 
         return row | {"rendered": rendered_answers(tokenizer, row)}
+
+    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+        """A prompt; a list of messages stays one."""
+        return clean_prompt(row, asked)
+
+    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """With its rendering, so that a prompt which the chat template refuses has no answer."""
+        return self.read_row(tokenizer, row)
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the wanted answer's text as it is compared."""

@@ -91,6 +91,16 @@ class TextClassification(ObjectiveSection):
         pair = {"text_pair": columns.text_pair} if columns.text_pair else {}
         return {"text": columns.text, **pair, "label": columns.label}
 
+    def asked_with(self, columns: "Columns") -> dict[str, bool]:
+        """Both texts of a pair are needed; a model of single texts is given no second one."""
+        return {"text": True, "text_pair": True} if columns.text_pair else {"text": True}
+
+    @property
+    def answer_columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The columns that `answers` gives."""
+        more = {SINGLE: ("probability", "probabilities"), MULTI: ("probabilities",), REGRESSION: ()}
+        return ("prediction", *more[self.problem_type])
+
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Texts as strings, the label in the type of its problem (`pipeline_lib.objectives.values`)."""
         texts = {role: text_of(role, value) for role, value in row.items() if role != "label"}
@@ -202,7 +212,7 @@ class TextClassification(ObjectiveSection):
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """`prediction`; for labels also the probabilities in the order of the labels, for one label its own."""
+        """`prediction`; for labels also the probabilities by label, for one label its own."""
         import numpy as np
 
         labels = split.labels
@@ -213,10 +223,11 @@ class TextClassification(ObjectiveSection):
             return {
                 "prediction": [labels[index] for index in guess],
                 "probability": chances.max(-1).tolist(),
-                "probabilities": chances.tolist(),
+                "probabilities": [dict(zip(labels, row, strict=True)) for row in chances.tolist()],
             }
         picked = [[labels[index] for index in row.nonzero()[0]] for row in guess]
-        return {"prediction": picked, "probabilities": chances.tolist()}
+        named = [dict(zip(labels, row, strict=True)) for row in chances.tolist()]
+        return {"prediction": picked, "probabilities": named}
 
     def figures(self, outcome: "Outcome", labels: Sequence[str]) -> "dict[str, Figure]":
         """What shows where a model is wrong, and how well it knows."""

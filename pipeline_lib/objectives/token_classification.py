@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline_lib.data.dataset import Encoded, Split
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Sums
+    from pipeline_lib.evaluation.spans import Scheme
     from pipeline_lib.recipe import Columns
 
 OUTSIDE = "O"
@@ -26,11 +27,11 @@ CONTINUED = -1
 class TokenClassification(ObjectiveSection):
     """A head on every word's first token (Devlin et al. 2019, section 5.3); the other tokens of a word are not learned.
 
-    Spans are scored by the CoNLL rules (Tjong Kim Sang and De Meulder 2003): type and both ends must be right.
-    Words beyond the longest input get the label O.
+    Spans are scored by the CoNLL rules (Tjong Kim Sang and De Meulder 2003): type and both ends must be right. Where
+    tags are no spans, such as parts of speech, every tag counts by itself. Words beyond the longest input get the
+    label O.
     """
 
-    main_metric: ClassVar = "span_f1"
     same_if: ClassVar = ("tokens",)
     asked: ClassVar = {"tokens": True}
     by_token: ClassVar = True
@@ -40,6 +41,28 @@ class TokenClassification(ObjectiveSection):
     kind: Literal["token_classification"]
     max_length: PositiveInt | None = None
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
+
+    spans: Literal["auto", "iob2", "iobes", "none"] = "auto"
+    """Whether tags write spans, and how: B-, I- (iob2, also IOB1), or also E-, S- (iobes, also BILOU); none: every tag
+    counts by itself. auto: what the prefixes of the tags say; where tags are no spans, a span is one token."""
+
+    @property
+    def main_metric(self) -> str:  # type: ignore[override]
+        """The metric that picks the best checkpoint where the recipe names none."""
+        return "token_accuracy" if self.spans == "none" else "span_f1"
+
+    def scheme(self, labels: Sequence[str]) -> "Scheme":
+        """How these tags write spans."""
+        from pipeline_lib.evaluation.spans import scheme_of
+
+        return scheme_of(labels) if self.spans == "auto" else self.spans
+
+    def notes(self, labels: Sequence[str]) -> list[str]:
+        """How the tags are read."""
+        scheme = self.scheme(labels)
+        how = "every tag counts by itself (none)" if scheme == "none" else f"they write spans ({scheme})"
+        why = "by their prefixes" if self.spans == "auto" else "as objective.spans says"
+        return [f"Tags are read {why}: {how}"]
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Words and their labels."""
@@ -57,6 +80,13 @@ class TokenClassification(ObjectiveSection):
         if not all(names):
             raise ValueError(f"word {names.index('') + 1} has no tag")
         return {"tokens": [word_of("token", token) for token in tokens], "tags": names}
+
+    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+        """The words of a sentence to be tagged."""
+        tokens = _words("tokens", row.get("tokens"))
+        if not tokens:
+            raise ValueError("tokens are no list of words")
+        return {"tokens": [word_of("token", token) for token in tokens]}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Words, labels, token ids, and the word that a token begins."""
@@ -118,17 +148,17 @@ class TokenClassification(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of spans, and of single words."""
-        from pipeline_lib.evaluation.spans import SPANS
+        from pipeline_lib.evaluation.spans import SPANS, TAGS
 
-        return SPANS
+        return TAGS if self.spans == "none" else SPANS
 
     def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
         """Spans by type, sentence by sentence."""
         from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.spans import span_counts
+        from pipeline_lib.evaluation.spans import span_counts, types_of
 
-        gold = split.rows["tags"].to_pylist()
-        return Sums(span_counts(gold, self._guesses(read, split), _types(split.labels)))
+        gold, scheme = split.rows["tags"].to_pylist(), self.scheme(split.labels)
+        return Sums(span_counts(gold, self._guesses(read, split), types_of(split.labels, scheme), scheme))
 
     def errors(self, outcome: "Sums") -> "Errors":
         """Spans that are missed or wrong."""
@@ -137,10 +167,10 @@ class TokenClassification(ObjectiveSection):
         return of_spans(outcome)
 
     def per_class(self, outcome: "Sums", labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Precision, recall, F1 and support of each type of span."""
-        from pipeline_lib.evaluation.spans import per_type
+        """Precision, recall, F1 and support of each type of span, or of each tag where tags are no spans."""
+        from pipeline_lib.evaluation.spans import per_type, types_of
 
-        return per_type(outcome, _types(labels))
+        return per_type(outcome, types_of(labels, self.scheme(labels)))
 
     def answers(
         self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
@@ -177,8 +207,3 @@ def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]], spec
         firsts.append(word if word > seen else CONTINUED)
         seen = max(seen, word)
     return firsts
-
-
-def _types(labels: Sequence[str]) -> list[str]:
-    """The types of span that labels such as B-person and I-person name."""
-    return sorted({label.split("-", 1)[-1] for label in labels if label != OUTSIDE})

@@ -37,11 +37,10 @@ MISSING = object()
 
 def why(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
     """The differences to the nearest of the step's artifacts, in words: the same in a plan, the log and Prefect."""
-    nearest = min(manifests, key=lambda told: len(differences(told["identity"], step)), default=None)
     waits = _waits(step)
+    nearest, found = _nearest(step, manifests)
     if nearest is None:
         return waits or "there is none yet"
-    found = differences(nearest["identity"], step)
     words = [waits] if waits else []
     words += [str(difference) for difference in found[:SHOWN]]
     if len(found) > SHOWN:
@@ -49,9 +48,32 @@ def why(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
     return f"{'; '.join(words)}; all else equal to {nearest['fingerprint'][:8]} of {when(nearest['made']['at'])}"
 
 
+def _nearest(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any] | None, list[Difference]]:
+    """The first manifest with the fewest differences, and these.
+
+    No two artifacts are alike, so one difference is the least there can be, and no further manifest is read.
+    """
+    nearest, fewest, now = None, list[Difference](), _facts_of(step)
+    for manifest in manifests:
+        found = _differences(_facts(manifest["identity"]), now, step)
+        if nearest is None or len(found) < len(fewest):
+            nearest, fewest = manifest, found
+        if len(fewest) <= 1:
+            break
+    return nearest, fewest
+
+
 def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
     """What a step has otherwise than an artifact's identity, by dotted path."""
-    before, now = (_facts(each) for each in (identity, json.loads(json.dumps(step.identity()))))
+    return _differences(_facts(identity), _facts_of(step), step)
+
+
+def _facts_of(step: "Step") -> dict[str, Any]:
+    """As a manifest would tell them."""
+    return _facts(json.loads(json.dumps(step.identity())))
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], step: "Step") -> list[Difference]:
     paths = [path for path in {**now, **before} if before.get(path, MISSING) != now.get(path, MISSING)]
     found = [Difference(path, before.get(path, MISSING), now.get(path, MISSING)) for path in paths]
     kinds = {each.what for each in found if each.what.endswith(".kind")}

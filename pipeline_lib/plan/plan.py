@@ -65,6 +65,8 @@ class Plan:
     store: Store
     planned: list[Planned] = field(default_factory=list)
     parameters: Sequence[ParameterRow] = ()
+    detects: str = ""
+    """What the test set can show; empty until the rows have been prepared once."""
     known: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, step: Step, of: str = "") -> Artifact | None:
@@ -97,6 +99,7 @@ def plan(recipe: Recipe) -> Plan:
     shards = [(split, digest(made.add(step, name))) for split, name, step in steps_of_files]
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
     prepared = made.add(identity.prepare_step(recipe, shards))
+    made.detects = _detects(prepared) if prepared else ""
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None
     initial = made.add(identity.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
@@ -118,6 +121,13 @@ def plan(recipe: Recipe) -> Plan:
     scored |= compared
     made.add(identity.evaluate_step(recipe, scored))
     return made
+
+
+def _detects(prepared: Artifact) -> str:
+    from pipeline_lib.evaluation.statistics.power import detects
+
+    report = json.loads((prepared.folder / "report.json").read_text(encoding="utf-8"))
+    return detects(report["rows"]["test"], report["groups"]["test"])
 
 
 def _add_trunk(made: Plan, recipe: Recipe, inputs: identity.Inputs, where: Collection[Place]) -> None:

@@ -19,6 +19,8 @@ def show(plan: Plan, every: bool) -> None:
     console = Console()
     for line in lines(plan.planned):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if plan.detects:
+        console.print(f"{plan.detects}.", highlight=False, soft_wrap=True, markup=False)
     if plan.parameters:
         wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
     else:
@@ -37,7 +39,11 @@ def as_json(plan: Plan) -> dict[str, Any]:
         }
         for each in plan.planned
     ]
-    return {"steps": steps, "parameters": [vars(row) | {"shape": list(row.shape)} for row in plan.parameters]}
+    return {
+        "steps": steps,
+        "detects": plan.detects,
+        "parameters": [vars(row) | {"shape": list(row.shape)} for row in plan.parameters],
+    }
 
 
 def _layers(rows: Sequence[ParameterRow]) -> Table:

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.compare import Answers, compare
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.statistics.bootstrap import Answers, compare
+from pipeline_lib.evaluation.statistics.power import POWER, detectable
 from pipeline_lib.retrain.gate import Floor, Gate
 
 Verdict = Literal["promoted", "refused", "blocked", "nothing to do"]
@@ -45,8 +46,8 @@ def against(
 
     A check holds where the one-sided lower confidence bound of challenger - champion, turned so that higher is better,
     is above -margin: Piaggio et al. (2012), "Reporting of Noninferiority and Equivalence Randomized Trials", figure 1;
-    the bound is that of a paired bootstrap (`evaluation/compare.py`). Of challengers that are truly worse by the margin
-    at most 1 - confidence are let through. To ask for both checks cannot raise that share: Berger (1982),
+    the bound is that of a paired bootstrap (`evaluation/statistics`). Of challengers that are truly worse by the
+    margin at most 1 - confidence are let through. To ask for both checks cannot raise that share: Berger (1982),
     "Multiparameter Hypothesis Testing and Acceptance Sampling", theorem 1.
     """
     checks = [_not_worse("the challenger", gate, name, metric, champion, [challengers[chosen]])]
@@ -62,14 +63,17 @@ def _not_worse(
     level = 2 * gate.confidence - 1  # its lower end is the one-sided bound
     found = compare([champion], challengers, {name: metric}, level)[name]
     gain, bound = (found.value, found.low) if metric.higher_is_better else (-found.value, -found.high)
+    smallest = detectable(found.error, level)
     holds = bool(bound > -gate.margin)  # not for nan
     than = "better than the champion" if not gate.margin else f"no more than {gate.margin:g} worse than the champion"
     words = (
         f"{what} is {'' if holds else 'not shown to be '}{than} in {name} ({found.b:.4f} against {found.a:.4f}: "
-        f"better by {gain:+.4f}, at {gate.confidence:.0%} confidence by no less than {bound:+.4f})"
+        f"better by {gain:+.4f}, at {gate.confidence:.0%} confidence by no less than {bound:+.4f}; these rows detect "
+        f"{smallest:.4f} with a power of {POWER:g})"
     )
     end = "" if len(challengers) == 1 else ".seeds"
     numbers = {"champion": found.a, "challenger": found.b, "gain": gain, "bound": bound, "margin": gate.margin}
+    numbers |= {"detectable": smallest}
     return Check(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
 
 

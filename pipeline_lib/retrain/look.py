@@ -1,10 +1,12 @@
 """What stands before a retraining: is anything new, is the data fit, and how far has it moved."""
 
+import json
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.evaluation.statistics.power import detects
 from pipeline_lib.masking import in_errors
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.preflight import preflight
@@ -100,6 +102,8 @@ def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact, by: str) ->
     """How far the prepared data is from the champion's; raises RecipeError where its labels are others."""
     if seen.champion is None:
         return seen
+    report = json.loads((prepared.folder / "report.json").read_text(encoding="utf-8"))
+    log.info("%-11s %s", "gate", detects(report["rows"]["test"], report["groups"]["test"]))
     store, base = open_store(recipe.execution.store), embedder(recipe, by)
     with temporary_folder() as aside:
         before = registry_of(recipe, gate).profile(seen.champion, aside)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.dataset import Encoded, read_split
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.evaluation.outcome_file import write_outcome
+from pipeline_lib.evaluation.outcome_file import in_groups, write_outcome
 from pipeline_lib.training.reference import with_reference
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def write_rescored(
     split = answerer.split(rows.to_pylist())
     if reference:
         split = split._replace(encoded=_compared(recipe, split.encoded, reference))
-    outcome = answerer.objective.outcome(*answerer.read(split))
-    write_outcome(outcome, split._replace(rows=rows), recipe.objective.hidden, folder)
+    outcome, told = answerer.objective.outcome(*answerer.read(split)), split._replace(rows=rows)
+    write_outcome(in_groups(outcome, told), told, recipe.objective.hidden, folder)
 
 
 def _compared(recipe: "Recipe", encoded: Encoded, reference: Path) -> Encoded:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -14,6 +15,8 @@ from pipeline_lib.code import NEVER, PACKAGE, module_digests
 from pipeline_lib.confine import refuse_outside, refuse_path_outside
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.evaluation.answer import ERROR
+from pipeline_lib.evaluation.answer_columns import answer_column
 from pipeline_lib.execution import Execution, tracking_uri
 from pipeline_lib.identity import COMPUTING
 from pipeline_lib.masking import in_errors, masked
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunesmith")
 ANSWERS = "answers.parquet"
+ANSWERED = "answered"
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,8 @@ def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") 
     store, shards = open_store(scoring.store), list[Artifact]()
     precision = {"precision": precision_to_answer(scoring.device, card["precision"])}
     with pq.ParquetFile(file) as table:
-        roles = _roles(scoring, objective, table.schema_arrow.names, file)
+        roles = _roles(scoring, card, table.schema_arrow.names, file)
+        _refuse_taken_columns(objective, table.schema_arrow.names, file)
         for batch in table.iter_batches(batch_size=scoring.shard_rows):
             rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
             digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
@@ -152,42 +157,33 @@ def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") 
     return done
 
 
-def _roles(scoring: Scoring, objective: Any, there: list[str], file: Path) -> dict[str, str]:
+def _roles(scoring: Scoring, card: Mapping[str, Any], there: list[str], file: Path) -> dict[str, str]:
     """Role -> column, of those that the model reads; raises RecipeError where one that it needs is not there."""
-    named = objective.columns(scoring.columns)
-    roles = {role: named.get(role, role) for role in objective.asked if named.get(role, role) in there}
-    for role, needed in objective.asked.items():
+    named, asked = card["objective"].columns(scoring.columns), card["asked"]
+    roles = {role: named.get(role, role) for role in asked if named.get(role, role) in there}
+    for role, needed in asked.items():
         if needed and role not in roles:
             problem = f"is no column of {file.name}, which has {', '.join(there)}"
             raise RecipeError(f"columns.{role}", named.get(role, role), problem, "Name the column that it is")
     return roles
 
 
+def _refuse_taken_columns(objective: Any, there: list[str], file: Path) -> None:
+    """Raise RecipeError where a file has a column that the answers need, before any is computed."""
+    taken = [name for name in (ANSWERED, *objective.answer_columns, ERROR) if name in there]
+    if taken:
+        raise RecipeError("data", str(file), f"already has a column {taken[0]!r}", "Rename it")
+
+
 def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write the answers of a shard."""
+    """Write the answers of a shard; rows that cannot be answered get nulls and the reason."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    answerer = _answerer(model.folder, model.base, scoring.device)
-    pq.write_table(answer_rows(answerer, rows), folder / ANSWERS)
-
-
-def answer_rows(answerer: "Answerer", rows: list[dict[str, Any]]) -> "pa.Table":
-    """Answer rows by role: `answered` and the answers' columns; rows without what is asked for get nulls."""
-    import pyarrow as pa
-
-    needed = [role for role, must in answerer.objective.asked.items() if must]
-    usable = [index for index, row in enumerate(rows) if all(_given(row[role]) for role in needed)]
-    answers = answerer.answer([rows[index] for index in usable]) if usable else {}
-    places: list[int | None] = [None] * len(rows)
-    for place, index in enumerate(usable):
-        places[index] = place
-    taken = pa.array(places, pa.int64())
-    columns = {name: pa.array(list(values)).take(taken) for name, values in answers.items()}
-    return pa.table({"answered": [place is not None for place in places], **columns})
-
-
-def _given(value: Any) -> bool:
-    return bool(value.strip() if isinstance(value, str) else value)
+    answers = _answerer(model.folder, model.base, scoring.device).answer(rows)
+    errors = pa.array(answers.pop(ERROR), pa.string())
+    columns = {name: answer_column(values) for name, values in answers.items()}
+    pq.write_table(pa.table({ANSWERED: errors.is_null(), **columns, ERROR: errors}), folder / ANSWERS)
 
 
 @lru_cache(maxsize=1)
@@ -205,14 +201,12 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
     out = Path(scoring.out) / file.name
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    # of a shard without any usable row there is but `answered`, and types differ where all is null
+    # types differ where all is null
     answered = pa.unify_schemas(
         [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
     )
     try:
         with pq.ParquetFile(file) as table:
-            if both := set(table.schema_arrow.names) & set(answered.names):
-                raise RecipeError("data", str(file), f"has a column {sorted(both)[0]!r} already", "Rename it")
             schema = pa.schema([*table.schema_arrow, *answered])
             with pq.ParquetWriter(aside, schema) as writer:
                 for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.metadata import version
+from functools import cache, cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pipeline_lib.store.digests import value_digest
 from pipeline_lib.times import when
+
+version = cache(metadata.version)
+"""Of an installed package. A lookup reads its files, and every step of a thousand files asks for the same ones."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,11 @@ class Store:
 
     def manifests(self, name: str) -> Iterator[dict[str, Any]]:
         """The manifests of a step's artifacts, the newest `RECENT` ones; those that cannot be read are left out."""
-        folders = sorted((self.root / "steps" / name).glob("*"), key=lambda folder: -folder.stat().st_mtime)
-        for folder in folders[:RECENT]:
-            with suppress(OSError, ValueError):
-                yield json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        with suppress(FileNotFoundError), os.scandir(self.root / "steps" / name) as entries:
+            folders = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
+            for folder in folders:
+                with suppress(OSError, ValueError):
+                    yield json.loads(Path(folder.path, MANIFEST).read_text(encoding="utf-8"))
 
     def work(self, step: Step) -> Path:
         """Where a step keeps what it needs to go on after a kill; removed once the step is published."""

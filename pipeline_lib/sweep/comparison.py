@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.compare import beyond_chance, draw, ends
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import Scored
+from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, draw, ends
 from pipeline_lib.evaluation.tables import markdown_table, number
 from pipeline_lib.strict_json import finite, strict_json
 from pipeline_lib.sweep.figure import pareto
@@ -56,12 +56,12 @@ def write_comparison(
     `stopped` says of runs that were ended early why, by their names.
     """
     sides = _sides(runs)
-    values, draws = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
+    values, draws, groups = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
     values, draws = values[:, 0], draws[:, :, 0]
-    low, high = ends(draws, level)
+    low, high = ends(draws, level, groups)
     facts = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
     variants = [_variant(variant, side, *score) for (variant, side), *score in facts]
-    told = in_words(variants, name, metric, sure_pairs(values, draws, level), level)
+    told = in_words(variants, name, metric, sure_pairs(values, draws, level, groups), level)
     document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": told}
     document |= {"variants": [asdict(each) for each in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -88,14 +88,14 @@ def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return sides
 
 
-def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float) -> set[tuple[int, int]]:
+def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float, groups: int) -> set[tuple[int, int]]:
     """The pairs (i, j), i < j, of sides whose values [sides] differ beyond chance, all pairs together; by their draws
     [resamples, sides]. As all pairs count, it may be asked of the best, which the same rows have picked."""
     pairs = list(combinations(range(len(values)), 2))
     if not pairs:
         return set()
     one, other = np.array(pairs).T
-    sure = beyond_chance(values[other] - values[one], draws[:, other] - draws[:, one], level)
+    sure = beyond_chance(values[other] - values[one], draws[:, other] - draws[:, one], level, groups)
     return {pair for pair, found in zip(pairs, sure, strict=True) if found}
 
 

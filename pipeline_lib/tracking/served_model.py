@@ -13,6 +13,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
 
+from pipeline_lib.models.build import read_card
 from pipeline_lib.objectives import Objective
 from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.tracking.base_model import keep_base
@@ -58,7 +59,7 @@ class ServedModel(PythonModel):
         self.answerer = Answerer(Path(context.artifacts["model"]), base)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row of answers for each row of input."""
+        """One row of answers for each row of input; `error` says why a row has none."""
         return pd.DataFrame(self.answerer.answer(_records(model_input)))
 
 
@@ -66,17 +67,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _schema(objective: Objective) -> "Schema":
-    """The columns that are asked for: texts, or lists of words."""
-    from mlflow.types import ColSpec, DataType, Schema
-    from mlflow.types.schema import Array
+def _schema(asked: Mapping[str, bool]) -> "Schema":
+    """The columns that are asked for, of any type: rows are checked one by one, as in training."""
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
-    return Schema(
-        [
-            ColSpec(Array(DataType.string) if name == "tokens" else DataType.string, name, required=required)
-            for name, required in objective.asked.items()
-        ]
-    )
+    return Schema([ColSpec(AnyType(), name, required=required) for name, required in asked.items()])
 
 
 def log_model(
@@ -104,7 +100,7 @@ def log_model(
             # as URLs: MLflow resolves escapes, such as %20, in plain paths too
             artifacts={name: part.as_uri() for name, part in parts.items()},
             code_paths=[str(PACKAGE)],
-            signature=ModelSignature(_schema(named.objective)),
+            signature=ModelSignature(_schema(read_card(model)["asked"])),
             input_example=pd.DataFrame([example]) if example else None,
             pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
         )

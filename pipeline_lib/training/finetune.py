@@ -28,7 +28,8 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
         return
     trained = [row.name for row in loop.table if row.trained]
     precision, scale = precision_of(loop.accelerator), loop.validation.scale
-    write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale)
+    asked = recipe.objective.asked_with(recipe.data.columns)
+    write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale, asked)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
     (folder / "summary.json").write_text(strict_json(_summary(loop), indent=1), encoding="utf-8")

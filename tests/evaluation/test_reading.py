@@ -8,9 +8,9 @@ from math import isnan
 import numpy as np
 import pytest
 
-from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Sums
 from pipeline_lib.evaluation.reading import READING, answer_counts, answer_tokens
+from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 

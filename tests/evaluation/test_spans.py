@@ -8,9 +8,11 @@ from math import isnan
 import numpy as np
 import pytest
 
-from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Sums
-from pipeline_lib.evaluation.spans import SPANS, per_type, span_counts, spans
+from pipeline_lib.evaluation.spans import SPANS, TAGS, per_type, scheme_of, span_counts, spans, types_of
+from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
+import functools
+import operator
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -132,3 +134,52 @@ def test_what_does_not_fit():
         _sums(["O O"], ["O"])
     with pytest.raises(KeyError):
         _sums(["B-lake"], ["O"])
+
+
+@pytest.mark.parametrize(
+    ("tags", "scheme"),
+    [
+        (["B-city", "I-city", "O"], "iob2"),
+        (["I-city", "O"], "iob2"),  # IOB1
+        (["B-city", "I-city", "E-city", "S-city", "O"], "iobes"),
+        (["B-city", "I-city", "L-city", "U-city", "O"], "iobes"),  # BILOU
+        (["NN", "VB", "PRP$", "-LRB-"], "none"),
+        (["NOUN", "O"], "none"),
+        (["0", "1", "2"], "none"),
+        (["NP-SBJ", "VP"], "none"),
+        (["O"], "none"),
+    ],
+)
+def test_a_scheme_is_seen_by_the_prefixes(tags, scheme):
+    assert scheme_of(tags) == scheme
+
+
+def test_parts_of_speech_are_scored_token_by_token_as_in_scikit_learn():
+    from sklearn import metrics as reference
+
+    random, tags = np.random.default_rng(0), ["ADJ", "NOUN", "VERB"]
+    gold = [[tags[index] for index in random.integers(0, 3, 12)] for _ in range(40)]
+    guess = [[tag if random.random() < 0.7 else "NOUN" for tag in row] for row in gold]
+    sums = Sums(span_counts(gold, guess, types_of(tags, "none"), "none"))
+    flat_gold, flat_guess = functools.reduce(operator.iadd, gold, []), functools.reduce(operator.iadd, guess, [])
+    value = {name: metric.function(sums) for name, metric in TAGS.items()}
+    accuracy = reference.accuracy_score(flat_gold, flat_guess)
+    assert value["token_accuracy"] == value["tag_f1"] == pytest.approx(accuracy)
+    assert value["macro_tag_f1"] == pytest.approx(reference.f1_score(flat_gold, flat_guess, average="macro"))
+    told = reference.precision_recall_fscore_support(flat_gold, flat_guess, labels=tags)
+    records = per_type(sums, tags)
+    for index, name in enumerate(("precision", "recall", "f1", "support")):
+        assert [record[name] for record in records] == pytest.approx(told[index].tolist())
+
+
+def test_two_verbs_side_by_side_are_two():
+    """One of four tags is wrong: 3 right of 4. As merged spans (NOUN, VERB VERB, NOUN) the pair would be lost whole."""
+    counts = span_counts(
+        [["NOUN", "VERB", "VERB", "NOUN"]], [["NOUN", "VERB", "NOUN", "NOUN"]], ["NOUN", "VERB"], "none"
+    )
+    assert SPANS["span_f1"].function(Sums(counts)) == 3 / 4
+
+
+def test_tags_outside_do_not_count_as_found():
+    counts = span_counts([["PER", "O", "O"]], [["PER", "O", "PER"]], ["PER"], "none")
+    assert SPANS["span_f1"].function(Sums(counts)) == pytest.approx(2 * 1 / (1 + 2))

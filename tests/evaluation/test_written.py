@@ -12,8 +12,8 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from pipeline_lib.evaluation.intervals import bootstrap
 from pipeline_lib.evaluation.outcome import Sums
+from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 from pipeline_lib.evaluation.written import ROUGE, WRITTEN, Words, bleu_tokenizer, text_counts
 
 pytestmark = pytest.mark.filterwarnings("error")

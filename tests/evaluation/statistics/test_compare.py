@@ -1,15 +1,15 @@
 """Differences between two models: by hand, by planted effects, and how often chance is taken for one.
 
-pytest tests/evaluation/test_compare.py
+pytest tests/evaluation/statistics/test_compare.py
 """
 
 import numpy as np
 import pytest
 
 from pipeline_lib.evaluation.classification import SINGLE_LABEL
-from pipeline_lib.evaluation.compare import beyond_chance, compare, draw, ends
 from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
 from pipeline_lib.evaluation.regression import REGRESSION
+from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare, draw, ends
 
 RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right")}
 
@@ -27,7 +27,9 @@ def test_the_difference_is_b_minus_a_and_the_same_answers_differ_by_nothing():
     (found,) = compare([one], [other], RIGHT).values()
     assert (found.a, found.b, found.value) == (0.5, 0.75, 0.25)
     (same,) = compare([one], [one], RIGHT).values()
-    assert same == (0.5, 0.5, 0, 0, 0, False)
+    assert same[:3] == (0.5, 0.5, 0)
+    assert same.low < 0 < same.high  # four rows do not show that two models never differ
+    assert not same.sure
 
 
 def test_rows_are_paired_so_that_a_steady_gain_on_hard_and_easy_rows_is_sure():
@@ -53,17 +55,17 @@ def test_no_more_false_alarms_than_the_level_allows_over_all_pairs_of_equal_mode
     random, runs, alarms = np.random.default_rng(2), 100, 0
     first, second = np.triu_indices(5, 1)
     for seed in range(runs):
-        values, draws = draw([[random_answers(random, 200, 0.8)] for _ in range(5)], RIGHT, seed, resamples=200)
+        values, draws, rows = draw([[random_answers(random, 200, 0.8)] for _ in range(5)], RIGHT, seed, resamples=200)
         values, draws = values[:, 0], draws[:, :, 0]
-        alarms += beyond_chance(values[first] - values[second], draws[:, first] - draws[:, second], 0.95).any()
+        alarms += beyond_chance(values[first] - values[second], draws[:, first] - draws[:, second], 0.95, rows).any()
     assert alarms <= binom.ppf(0.999, runs, 0.05)
 
 
 def test_a_real_difference_among_many_is_found():
     random = np.random.default_rng(3)
-    _, draws = draw([[random_answers(random, 400, 0.6)], [random_answers(random, 400, 0.8)]], RIGHT)
+    _, draws, _ = draw([[random_answers(random, 400, 0.6)], [random_answers(random, 400, 0.8)]], RIGHT)
     gaps = np.append(draws[:, 1] - draws[:, 0], random.normal(0, 0.03, (len(draws), 9)), axis=1)
-    assert beyond_chance(np.array([gaps[:, 0].mean(), *[0.0] * 9]), gaps, 0.95).tolist() == [True] + [False] * 9
+    assert beyond_chance(np.array([gaps[:, 0].mean(), *[0.0] * 9]), gaps, 0.95, 400).tolist() == [True] + [False] * 9
 
 
 def test_every_metric_of_an_objective_can_be_compared():
@@ -98,6 +100,6 @@ def test_outcomes_of_other_rows_are_refused_and_one_row_tells_nothing():
 
 def test_draws_that_a_metric_does_not_know_are_left_out():
     drawn = np.array([[1.0, np.nan], [2.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])
-    np.testing.assert_array_equal(ends(drawn, 0.95)[:, 0], np.quantile([1, 2, 3], [0.025, 0.975]))
-    assert np.isnan(ends(drawn, 0.95)[:, 1]).all()
-    assert beyond_chance(np.array([2.0, np.nan]), drawn, 0.95).tolist() == [True, False]
+    np.testing.assert_allclose(ends(drawn, 0.95, 10**6)[:, 0], np.quantile([1, 2, 3], [0.025, 0.975]), rtol=1e-5)
+    assert np.isnan(ends(drawn, 0.95, 10**6)[:, 1]).all()
+    assert beyond_chance(np.array([2.0, np.nan]), drawn, 0.95, 10**6).tolist() == [True, False]

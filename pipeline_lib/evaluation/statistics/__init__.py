@@ -1,0 +1,1 @@
+"""How sure a score is: resampling, intervals, differences between models, and what a test set can detect."""
