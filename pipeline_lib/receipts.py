@@ -1,7 +1,6 @@
 """What MLflow was told of already: a note in the store, so that a run whose steps are all reused does not even ask."""
 
-import json
-import os
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,22 +8,28 @@ from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.store.durable import write_durably
+from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.store.store import Store
 
 
 def receipt(recipe: Recipe, store: Store, scores: Artifact) -> dict[str, str] | None:
-    """The addresses that a delivery of these scores has left; None where there was none, or MLflow has lost it."""
-    place = _place(recipe, store, scores)
-    return json.loads(place.read_text(encoding="utf-8")) if place.exists() and not _lost(recipe) else None
+    """The addresses that a delivery of these scores has left; None where there was none, or MLflow has lost it.
+
+    A damaged receipt counts as none: MLflow is asked what it has, and the receipt is written again.
+    """
+    if _lost(recipe):
+        return None
+    with suppress(FileNotFoundError, ValueError):
+        return unseal(_place(recipe, store, scores).read_bytes())
+    return None
 
 
 def write_receipt(recipe: Recipe, store: Store, scores: Artifact, told: dict[str, str]) -> None:
     """Note what was delivered, whole or not at all."""
     place = _place(recipe, store, scores)
     place.parent.mkdir(exist_ok=True)
-    aside = place.with_suffix(f".{os.getpid()}")
-    aside.write_text(json.dumps(told), encoding="utf-8")
-    os.replace(aside, place)
+    write_durably(place, seal(told))
 
 
 def forget_receipt(recipe: Recipe, store: Store, scores: Artifact) -> None:

@@ -4,14 +4,13 @@ A registered model is such a thing: its version is served and audited long after
 """
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.durable import write_durably
 
 NAMED = 16
 """Digits of a fingerprint that name an artifact's folder."""
@@ -24,9 +23,7 @@ def pin(root: Path, name: str, fingerprints: Iterable[str]) -> None:
         raise ValueError(f"a pin needs fingerprints of at least {NAMED} digits, not {wrong}")
     path = _place(root, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{uuid.uuid4().hex[:8]}")
-    aside.write_text(json.dumps(listed), encoding="utf-8")
-    os.replace(aside, path)
+    write_durably(path, json.dumps(listed))
 
 
 def unpin(root: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.disk import set_aside
+from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifest import MANIFEST
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.shared import Shared, parse
@@ -107,7 +108,7 @@ class RemoteStore(Store):
             return None
         (partial / MANIFEST).write_bytes(shared.manifest)
         folder = self._vacant(step)
-        os.rename(partial, folder)
+        publish_folder(partial, folder)
         log.info("%-11s fetched %s from %s", step.name, step.fingerprint[:8], self.objects.shown)
         return Artifact(step.name, step.fingerprint, shared.digest, folder, shared.made, reused=True)
 

@@ -29,6 +29,7 @@ from pipeline_lib.plan.explain import why
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe, value_digest
 from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
+from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifest import MANIFEST, read_manifest
 
 log = logging.getLogger("tunesmith")
@@ -142,7 +143,7 @@ class Store:
         manifest = {"identity": step.identity(), "fingerprint": step.fingerprint, "made": made, "files": files}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(partial, folder)
+        publish_folder(partial, folder)
         return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:

@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.disk import in_words
+from pipeline_lib.store.durable import sync
 
 log = logging.getLogger("tunesmith")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?")
@@ -203,11 +204,11 @@ def _create(path: Path) -> None:
     for end in ("", *SIDE_FILES):  # of a process that was killed here; the lock says that it is gone
         Path(f"{aside}{end}").unlink(missing_ok=True)
     _create_tables(aside)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
+    sync(aside)
     for end in SIDE_FILES:  # of an empty file in the same place: they would be taken for the new one's
         Path(f"{path}{end}").unlink(missing_ok=True)
     os.rename(aside, path)
+    sync(path.parent)
 
 
 def _create_tables(file: Path) -> None:

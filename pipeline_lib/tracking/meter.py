@@ -4,7 +4,6 @@ Windows are kept beside the checkpoints as they close, so that a training that g
 beginning, and come into the manifest at the end: MLflow can be told of them at any time.
 """
 
-import json
 import resource
 import sys
 import threading
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.tracking.record_queue import cut_torn_line
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Meter:
         window = {"at": int(time.time() * 1000), "step": step, "seconds": now - began, **counted, "system": system}
         self.windows.append(window)
         with suppress(OSError), self.kept.open("a", encoding="utf-8") as file:  # a full disk is not ours to tell of
-            file.write(json.dumps(window) + "\n")
+            file.write(seal(window) + "\n")
 
 
 def records(windows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -130,8 +130,8 @@ def _peak() -> float:
 
 
 def read_windows(kept: Path) -> Iterator[dict[str, Any]]:
-    """The windows that a meter has kept, as it closed them."""
+    """The windows that a meter has kept, as it closed them; damaged ones are left out."""
     if kept.exists():
-        for line in kept.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError):  # cut off by a kill
-                yield json.loads(line)
+        for line in kept.read_bytes().splitlines():
+            with suppress(ValueError):
+                yield unseal(line)

@@ -1,12 +1,14 @@
 """The records of a training's history on disk, from where they are delivered to MLflow."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.strict_json import strict_json
+from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.sealed import seal, unseal
+from pipeline_lib.strict_json import finite
 
 Record = dict[str, Any]
 
@@ -21,7 +23,7 @@ class RecordQueue:
 
     def __init__(self, path: Path):
         self.path = path
-        self.length = cut_torn_line(path)
+        self.length = cut_damaged_lines(path)
         """Records in the file."""
         self.offered = 0
         self.taken, self.offset = 0, 0
@@ -35,7 +37,7 @@ class RecordQueue:
             return
         now = int(time.time() * 1000)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(strict_json({"at": now, **record}) + "\n" for record in new))
+            file.write("".join(seal(finite({"at": now, **record})) + "\n" for record in new))
         self.length += len(new)
 
     def rewind(self) -> None:
@@ -49,7 +51,7 @@ class RecordQueue:
 
     def take(self, most: int) -> list[Record]:
         """The next records, up to `most` of them."""
-        return [json.loads(line) for line in self._lines(most)]
+        return [unseal(line) for line in self._lines(most)]
 
     def _lines(self, most: int) -> Iterator[bytes]:
         most = min(most, self.length - self.taken)
@@ -64,13 +66,26 @@ class RecordQueue:
                 yield line
 
 
-def cut_torn_line(path: Path) -> int:
-    """Cut off a last line that a kill left unfinished; how many lines there are."""
+def cut_damaged_lines(path: Path) -> int:
+    """Cut off everything from the first line that is not as it was written; how many lines are left.
+
+    A training that goes on offers its history again, so that what is cut off is written again.
+    """
     if not path.exists():
         return 0
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
+    count = whole = 0
+    with path.open("rb+") as file:
+        with suppress(Damage):
+            for line in file:
+                unseal(line if line.endswith(b"\n") else b"")
+                count += 1
+                whole += len(line)
+        file.truncate(whole)
+    return count
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off a last line that a kill left unfinished, so that the next one begins a line of its own."""
+    if path.exists():
         with path.open("rb+") as file:
-            file.truncate(whole)
-    return content.count(b"\n")
+            file.truncate(file.read().rfind(b"\n") + 1)

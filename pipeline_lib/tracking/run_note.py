@@ -5,8 +5,6 @@ that is there while nobody trains is of a training whose end MLflow does not kno
 killed. `note_delivery.py` delivers it.
 """
 
-import json
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,6 +15,8 @@ from typing import Any
 from pipeline_lib.execution import tracking_uri
 from pipeline_lib.masking import masked, without_password
 from pipeline_lib.recipe import Recipe
+from pipeline_lib.store.durable import write_durably
+from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.tracking.database import database_file
 from pipeline_lib.tracking.process_marks import own_mark
 
@@ -63,15 +63,13 @@ class RunNote:
 
     def write(self, work: Path) -> None:
         """Write it whole or not at all."""
-        aside = work / f".{NOTE}.{os.getpid()}"
-        aside.write_text(json.dumps(asdict(self), ensure_ascii=False), encoding="utf-8")
-        os.replace(aside, work / NOTE)
+        write_durably(work / NOTE, seal(asdict(self)))
 
 
 def read_note(work: Path) -> RunNote | None:
-    """The note in a training's work folder, None where there is none that can be read."""
+    """The note in a training's work folder, None where there is none or it is damaged."""
     with suppress(OSError, ValueError, TypeError):
-        return RunNote(**json.loads((work / NOTE).read_text(encoding="utf-8")))
+        return RunNote(**unseal((work / NOTE).read_bytes()))
     return None
 
 

@@ -1,9 +1,8 @@
 """How fast a training goes, by windows whose figures were worked out by hand. `pytest tests/tracking/test_meter.py`."""
 
-import json
-
 import pytest
 
+from pipeline_lib.store.sealed import seal
 from pipeline_lib.tracking import meter as metering
 from pipeline_lib.tracking.meter import Meter, pace, records
 
@@ -48,7 +47,7 @@ def test_steps_are_counted_from_the_first_call_on(meter):
 
 
 def test_what_a_killed_process_has_measured_counts(tmp_path, meter):
-    (tmp_path / "measured.jsonl").write_text(json.dumps(SECOND) + '\n{"at": 80')  # cut off in the midst of a line
+    (tmp_path / "measured.jsonl").write_text(seal(SECOND) + '\n{"at": 80')  # cut off in the midst of a line
     again = Meter(tmp_path / "measured.jsonl")
     again.count([])
     again.count(step(31, 20, 400))
