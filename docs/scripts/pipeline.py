@@ -60,7 +60,13 @@ def picture() -> str:
             parts.append(arrow(x - GAP, TOP + HEIGHT / 2, x - 2, TOP + HEIGHT / 2))
     parts += [
         box(LEFT, 214, TOTAL - 2 * LEFT, 56, "#dcfce7", "#16a34a"),
-        text(middle, 238, "artifact store: one directory per step, named by the hash of everything that decides it", 14, "600"),
+        text(
+            middle,
+            238,
+            "artifact store: one directory per step, named by the hash of everything that decides it",
+            14,
+            "600",
+        ),
         text(middle, 258, "already there: verified by SHA-256 and reused. Not there, or damaged: computed."),
         "</svg>",
     ]

@@ -1,8 +1,8 @@
 """Write the reference pages from the schemas: python docs/scripts/reference.py [--check].
 
-Every field has its type, default, meaning and an example. Examples come from `examples.yaml`, where a test loads each of
-them; a field that is not listed there gets an example from its type. `--check` writes nothing and ends with exit code 1
-if a page is out of date.
+Every field has its type, default, meaning and an example. Examples come from `examples.yaml`, which a test loads; a
+field that is not listed there gets an example from its type. `--check` writes nothing and ends with exit code 1 if a
+page is out of date.
 """
 
 import inspect
@@ -39,22 +39,22 @@ Schema = dict[str, Any]
 def page(title: str, model: type[BaseModel]) -> str:
     """Return the whole page of a model: its own fields, then each section below it."""
     schema = model.model_json_schema()
-    sections = [INTRO[title], _table(title, schema, schema["$defs"])]
-    for path, kind, section in _sections("", schema, schema["$defs"]):
+    parts = [INTRO[title], _table(title, schema, schema["$defs"])]
+    for path, kind, section in sections("", schema, schema["$defs"]):
         name = f"{path}.{kind}" if kind else path
         heading = f"## `{path}`: `kind: {kind}`" if kind else f"## `{path}`"
-        sections.append(f"{heading}\n\n{_description(section)}\n\n{_table(name, section, schema['$defs'])}")
-    return "\n".join(sections)
+        parts.append(f"{heading}\n\n{_description(section)}\n\n{_table(name, section, schema['$defs'])}")
+    return "\n".join(parts)
 
 
-def _sections(path: str, schema: Schema, defs: Schema) -> Iterator[tuple[str, str, Schema]]:
+def sections(path: str, schema: Schema, defs: Schema) -> Iterator[tuple[str, str, Schema]]:
     """Yield the path, the kind (empty where there is no choice) and the schema of every section below one."""
     for field, spec in schema["properties"].items():
         inner = f"{path}.{field}".lstrip(".")
         choices = [(_kind(defs[name]), defs[name]) for name in _referenced(spec)]
         for kind, section in sorted(choices, key=lambda choice: choice[0]):
             yield inner, kind, section
-            yield from _sections(f"{inner}.{kind}" if kind else inner, section, defs)
+            yield from sections(f"{inner}.{kind}" if kind else inner, section, defs)
 
 
 def _kind(section: Schema) -> str:
