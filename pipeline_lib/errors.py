@@ -18,6 +18,10 @@ class RecipeError(Exception):
         shown = f"{shorten(field)}{_shown(self.value)}: {shorten(self.problem, PROBLEM)}. {self.mend}{end}"
         super().__init__(shown)
 
+    def _render_traceback_(self) -> list[str]:
+        """Show a notebook the message and its notes alone; IPython calls this in place of its traceback."""
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
+
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
         return type(self), (self.field, self.value, self.problem, self.mend)
 

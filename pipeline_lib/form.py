@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import yaml
 from pydantic import GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import MISSING, CoreSchema
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import by_name, names
+from pipeline_lib.yaml_text import to_yaml_line
 
 UNSET: Any = MISSING
 """The default of an optional field. Unlike None it leaves no default in the schema: the form shows an empty field."""
@@ -78,7 +78,7 @@ def chosen(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Re
     given = {field: value for field, value in values.items() if value not in (UNSET, None, "")}
     if "strategy" in given:
         given |= {"strategy": _preset(given["strategy"])}
-    changes = [f"{PATHS[field]}={_as_yaml(value)}" for field, value in given.items() if value is not None]
+    changes = [f"{PATHS[field]}={to_yaml_line(value)}" for field, value in given.items() if value is not None]
     return by_name(recipe, [*changes, *_listed(overrides)])
 
 
@@ -99,9 +99,3 @@ def _listed(overrides: Any) -> list[str]:
         hint = 'Give a list of path=value, such as ["training.warmup=0.1"]'
         raise RecipeError("overrides", overrides, "must be a list of strings", hint)
     return [item for item in overrides if item]
-
-
-def _as_yaml(value: Any) -> str:
-    """The value as YAML on one line, as an override is read."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
-    return text.removesuffix("...\n").strip()

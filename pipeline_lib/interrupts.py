@@ -7,7 +7,7 @@ import ctypes
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -18,6 +18,10 @@ PR_SET_PDEATHSIG = 1  # as in sys/prctl.h
 
 class Pruned(Exception):
     """A training that was ended early, with a checkpoint, because it had no hope; the message says why."""
+
+
+Judge = Callable[[Sequence[dict[str, Any]]], str | None]
+"""Takes new records of a training's history; says why the training should end early, or None."""
 
 
 class Stopped(BaseException):

@@ -214,9 +214,13 @@ class Recipe(Section):
     def _makes_sense(self) -> "Recipe":
         refuse_outside(self)
         self._refuse_empty_splits()
-        self.objective.refuse_unknown_metrics(self)
-        self.objective.refuse_unfit_baselines(self)
-        self.objective.refuse_slices(self)
+        named = {
+            f"regularizers.{index}.metric": getattr(r, "metric", None) for index, r in enumerate(self.regularizers)
+        }
+        watched = {field: metric for field, metric in named.items() if metric}
+        self.objective.refuse_unknown_metrics(self.evaluation, watched)
+        self.objective.refuse_unfit_baselines(self.evaluation)
+        self.objective.refuse_slices(self.evaluation)
         return self
 
     def _refuse_empty_splits(self) -> None:

@@ -9,62 +9,30 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib import identity
+from pipeline_lib import identity, input_checks
 from pipeline_lib.checks.findings import heed, read_findings
-from pipeline_lib.confine import refuse_files_outside, refuse_outside
 from pipeline_lib.data.encode import Encoded, Spread, encode_files, fetch, here, shard
-from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
 from pipeline_lib.inner_steps import columns, kept_trunk, shards_of, told
-from pipeline_lib.interrupts import ending_in_order
+from pipeline_lib.interrupts import Judge, ending_in_order
 from pipeline_lib.masking import in_errors
-from pipeline_lib.models.base import locate
 from pipeline_lib.models.build import write_initial
 from pipeline_lib.preflight import preflight
 from pipeline_lib.receipts import receipt, write_receipt
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.tracking import answering
 
 if TYPE_CHECKING:
-    from pipeline_lib.sweep.pruning import Judge
     from pipeline_lib.training.progress import Show
 
 log = logging.getLogger("tunesmith")
 
 
 @in_errors()
-def check(recipe: Recipe) -> None:
-    """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
-    execution = recipe.execution
-    if execution.when_mlflow_is_down == "fail":
-        answering.wait_for_mlflow(execution, answering.WAIT)
-    check_inputs(recipe)
-    if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
-        from pipeline_lib.training.device import accelerator  # only these need torch to be asked
-
-        accelerator(execution)
-
-
-@in_errors()
-def check_inputs(recipe: Recipe) -> None:
-    """Raise RecipeError where the base model, a file or a column is not there."""
-    refuse_outside(recipe)  # once more: links may have changed since the recipe was read
-    locate(recipe.model)
-    files = {split: recipe.data.source.files(split) for split in SPLITS}
-    refuse_files_outside(recipe.data.source, files)
-    held_in = "test" if files["test"] else "train"
-    for split in SPLITS:
-        for file in files[split]:
-            sliced = recipe.evaluation.columns if split == held_in else {}
-            refuse_missing_columns(recipe.data, recipe.objective, sliced, file, split)
-
-
-@in_errors()
 def encode(recipe: Recipe, by: str = "a plain call", spread: Spread = here) -> Encoded:
     """A shard for each source file, so that a new file is the only one encoded; `spread` decides who encodes them."""
-    check(recipe)
+    input_checks.check(recipe)
     preflight.require(recipe)
     return encode_files(recipe, fetch(recipe, by), by, spread)
 
@@ -118,7 +86,7 @@ def finetune(
     prepared: Artifact,
     initial: Artifact,
     by: str = "a plain call",
-    judge: "Judge | None" = None,
+    judge: Judge | None = None,
     show: "Show | None" = None,
 ) -> Artifact:
     """The trained model; its curves can be watched in MLflow while it trains.

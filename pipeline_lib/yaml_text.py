@@ -53,6 +53,15 @@ def parse_yaml(text: str) -> Any:
         raise InvalidYaml(_reason(error)) from None
 
 
+def to_yaml_line(value: Any) -> str:
+    """Write a plain value as one line of YAML, as an override takes it; raises ValueError for any other object."""
+    try:
+        text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
+    except yaml.representer.RepresenterError as error:
+        raise ValueError(str(error)) from None
+    return text.removesuffix("...\n").strip()
+
+
 def _reason(error: yaml.YAMLError) -> str:
     """What is wrong in a document, and in which line."""
     mark = getattr(error, "problem_mark", None)

@@ -11,8 +11,9 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.compare import Difference, compare
 from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
-from pipeline_lib.export import lineage
+from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.objectives import Objective
+from pipeline_lib.recipe import Recipe
 from pipeline_lib.recipe_file import load
 from pipeline_lib.store.manifest import read_manifest
 
@@ -29,14 +30,19 @@ class Evaluated:
 def evaluated(source: Path) -> Evaluated:
     """The evaluation of a recipe that was run, or in a folder; raises RecipeError where there is none."""
     if source.is_dir():
-        return _in_folder(str(source), source)
-    recipe = load(source)
-    found = lineage.of_recipe(recipe, shlex.join(["tunesmith", "run", str(source)]))
-    assert found.scores is not None  # of_recipe has them all or raises
-    return _in_folder(recipe.name, found.scores)
+        return evaluation_in(str(source), source)
+    return evaluation_of(load(source), shlex.join(["tunesmith", "run", str(source)]))
 
 
-def _in_folder(name: str, folder: Path) -> Evaluated:
+def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
+    """The evaluation of a recipe; raises RecipeError with the command that runs it where it has not been run."""
+    found = lineage_of_run(recipe, command)
+    assert found.scores is not None  # lineage_of_run has them all or raises
+    return evaluation_in(recipe.name, found.scores)
+
+
+def evaluation_in(name: str, folder: Path) -> Evaluated:
+    """The evaluation in an artifact's folder, by this name."""
     if not (folder / OUTCOME).is_file():
         mend = "Give a recipe that was run, or an artifact of the step evaluate"
         raise RecipeError("RECIPE_OR_FOLDER", str(folder), f"holds no {OUTCOME}", mend)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from pipeline_lib.data.target_scale import TargetScale
 
 if TYPE_CHECKING:
     import pyarrow
+    from torch import Tensor
 
     from pipeline_lib.objectives import Objective
-    from pipeline_lib.training.kept import Kept
 
 IGNORED = -100
 """The target of a token that is not learned; transformers' and PyTorch's own mark."""
@@ -53,6 +53,11 @@ class Split(NamedTuple):
     encoded: "Encoded"
     scale: TargetScale | None = None
     """The scale that the model's outputs are in, where these are numbers."""
+
+    def standardised(self, scale: TargetScale) -> "Split":
+        """The split with standardised targets for the loss; its rows keep their labels as they are."""
+        targets = scale.standardised(self.rows["label"].to_numpy())
+        return self._replace(encoded=replace(self.encoded, targets=targets), scale=scale)
 
 
 def encoded_split(prepared: Path, shards: Path, split: str, objective: "Objective") -> Split:
@@ -118,6 +123,13 @@ class Ragged:
         return Ragged(filled, self.offsets + len(values) * np.arange(len(self.offsets)))
 
 
+class Hidden(Protocol):
+    """Cached hidden states of inputs."""
+
+    def padded(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
+        """[rows, tokens, width] of some inputs, zero behind the end of each."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """What the model is fed with: n inputs of token ids, and what it is to put out for each.
@@ -133,8 +145,8 @@ class Encoded:
     aligned: bool = False
     rows: np.ndarray | None = None
     losses: np.ndarray | None = None
-    hidden: "Kept | None" = None
-    """What the model's trunk puts out for each input, where that is kept."""
+    hidden: Hidden | None = None
+    """The outputs of the model's frozen backbone for each input, where they are cached."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,13 +1,9 @@
 """Standardised targets of a regression: the model learns numbers around 0, and answers in the data's unit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from pipeline_lib.data.dataset import Split
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,3 @@ class TargetScale:
     def restored(self, outputs: np.ndarray) -> np.ndarray:
         """What a model put out, float64, in the unit of the data."""
         return np.asarray(outputs, np.float64) * self.deviation + self.mean
-
-    def applied(self, split: "Split") -> "Split":
-        """The split with standardised targets for the loss; its rows keep their labels as they are."""
-        targets = self.standardised(split.rows["label"].to_numpy())
-        return split._replace(encoded=replace(split.encoded, targets=targets), scale=self)

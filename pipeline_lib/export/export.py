@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export import lineage
+from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.models.build import TRAINED
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         from pipeline_lib.recipe_file import load
 
         command = shlex.join(["tunesmith", "run", str(source), *overrides])
-        return lineage.of_recipe(load(source, list(overrides)), command)
+        return lineage_of_run(load(source, list(overrides)), command)
     if overrides:
         mend = "Leave them out, or give the recipe in place of the folder"
         raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", mend)

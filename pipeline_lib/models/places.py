@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PLACES = "places.json"
 BLOCK = re.compile(r"\.(\d+)\.")
 ENCODER, DECODER = re.compile(r"(^|\.)encoder\."), re.compile(r"(^|\.)decoder\.")
+PROMPT_IN_BLOCK = re.compile(r"\.\d+\.prompt$")
+"""The names of virtual tokens' vectors in blocks."""
 EMBEDDINGS = re.compile(r"embed(?!_out)|wte|wpe|shared|project_in")
 
 
@@ -52,3 +54,8 @@ def _depth(name: str, depths: dict[str, int], encoder: int, layers: int) -> int:
         return 0
     # what ends an encoder below a decoder goes with the encoder's uppermost block
     return encoder if encoder < layers and ENCODER.search(name) else layers + 1
+
+
+def is_deep(model: "nn.Module") -> bool:
+    """Whether the model's blocks have virtual tokens of their own, so that a decoder's text begins with some too."""
+    return any(PROMPT_IN_BLOCK.search(name) for name, _ in model.named_parameters())

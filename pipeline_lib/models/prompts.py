@@ -1,6 +1,5 @@
 """Put the virtual tokens of learned prompts into what the model is fed with."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,9 +11,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.objectives import Objective
-
-IN_A_BLOCK = re.compile(r"\.\d+\.prompt$")
-"""The names of virtual tokens' vectors in blocks."""
 
 
 def prompted(encoded: Encoded, strategies: Sequence[Strategy], tokenizer: "PreTrainedTokenizerBase") -> Encoded:
@@ -40,11 +36,6 @@ def _refuse_too_long(encoded: Encoded, added: int, limit: int) -> None:
             f"leaves no room for a prompt of {added} virtual tokens in the model's {limit}",
             f"Set it to {limit - added} or less",
         )
-
-
-def is_deep(model: "PreTrainedModel") -> bool:
-    """Whether the model's blocks have virtual tokens of their own, so that a decoder's text begins with some too."""
-    return any(IN_A_BLOCK.search(name) for name, _ in model.named_parameters())
 
 
 def refuse_unread(objective: "Objective", strategies: Sequence[Strategy], model: "PreTrainedModel") -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline_lib.data.target_scale import TargetScale
     from pipeline_lib.evaluation.errors import Errors
     from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
-    from pipeline_lib.recipe import Columns, Recipe
+    from pipeline_lib.recipe import Columns, Evaluation
 
 
 class ObjectiveSection(Section):
@@ -148,15 +148,16 @@ class ObjectiveSection(Section):
         """Metrics of each label; empty where there are none."""
         return []
 
-    def refuse_unknown_metrics(self, recipe: "Recipe") -> None:
-        """Raise RecipeError where the recipe asks for a metric that this objective has not."""
-        for index, name in enumerate(recipe.evaluation.metrics):
+    def refuse_unknown_metrics(self, evaluation: "Evaluation", watched: Mapping[str, str]) -> None:
+        """Raise RecipeError for a metric that this objective does not have.
+
+        `watched` holds the metrics that pick a checkpoint, by the field that names them.
+        """
+        for index, name in enumerate(evaluation.metrics):
             self._refuse_unknown_metric(f"evaluation.metrics.{index}", name, [*self.metrics()])
         watchable = [name for name, metric in self.metrics().items() if not metric.of_text]
-        for index, regularizer in enumerate(recipe.regularizers):
-            watched: str | None = getattr(regularizer, "metric", None)
-            if watched:
-                self._refuse_unknown_metric(f"regularizers.{index}.metric", watched, [*watchable, "loss"])
+        for field, name in watched.items():
+            self._refuse_unknown_metric(field, name, [*watchable, "loss"])
 
     def _refuse_unknown_metric(self, field: str, name: str, known: list[str]) -> None:
         if name not in known:
@@ -172,17 +173,17 @@ class ObjectiveSection(Section):
         """What simple methods, taught on the same rows, answer to the test rows."""
         raise NotImplementedError
 
-    def refuse_slices(self, recipe: "Recipe") -> None:
+    def refuse_slices(self, evaluation: "Evaluation") -> None:
         """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
-        if recipe.evaluation.slices and not self.by_row:
-            kinds = [each.kind for each in recipe.evaluation.slices]
+        if evaluation.slices and not self.by_row:
+            kinds = [each.kind for each in evaluation.slices]
             problem = f"tell rows apart, and {self.kind} scores blocks that go across rows"  # type: ignore[attr-defined]
             raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 
-    def refuse_unfit_baselines(self, recipe: "Recipe") -> None:
+    def refuse_unfit_baselines(self, evaluation: "Evaluation") -> None:
         """Raise RecipeError where the recipe asks for a baseline that this objective has not."""
         fit = (*self.fit_baselines(), "untrained")
-        for index, name in enumerate(recipe.evaluation.baselines):
+        for index, name in enumerate(evaluation.baselines):
             if name not in fit:
                 problem = "can't answer what this objective asks"
                 raise RecipeError(f"evaluation.baselines.{index}", name, problem, f"Choose one of {', '.join(fit)}")

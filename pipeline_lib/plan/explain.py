@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_lib.times import when
 
 if TYPE_CHECKING:
     from pipeline_lib.store.artifact import Step
@@ -105,10 +106,3 @@ def _shown(value: Any) -> str:
     if value is MISSING:
         return "nothing"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-
-
-def when(at: str) -> str:
-    """A time as people say it, in their own zone: today 14:02, yesterday 14:02, 2026-03-01 14:02."""
-    moment, today = datetime.fromisoformat(at).astimezone(), datetime.now(UTC).astimezone().date()
-    days = {today: "today", today - timedelta(days=1): "yesterday"}
-    return f"{days.get(moment.date(), moment.date().isoformat())} {moment:%H:%M}"

@@ -1,22 +1,27 @@
 """What a run would do, step by step, and why; nothing is made and no model is loaded."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from pipeline_lib import identity, steps
+from pipeline_lib import identity, input_checks
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.base import locate
 from pipeline_lib.models.places import PLACES, read_places
-from pipeline_lib.plan.explain import when, why
+from pipeline_lib.plan.explain import why
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.store.artifact import Artifact, Step
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.strategies.base import Place
+from pipeline_lib.times import when
 from pipeline_lib.training.frozen import trunk_layers, why_not_kept
 from pipeline_lib.training.parameters import ParameterRow, resolve
+
+FILES = 5
+"""Files to be encoded that are named one by one."""
 
 
 class Planned(NamedTuple):
@@ -39,7 +44,21 @@ class Planned(NamedTuple):
         return f"{self.status}: {self.why}"
 
 
-@dataclass
+def lines(planned: Sequence[Planned]) -> Iterator[str]:
+    """One line a step; of the files that are encoded already no more than their number."""
+    for name, group in groupby(planned, key=lambda each: each.step):
+        members = list(group)
+        if name != "shard":
+            yield f"{name:<11} {members[0]}"
+            continue
+        made = [each for each in members if not each.artifact]
+        yield f"{name:<11} {len(members) - len(made)} of {len(members)} files reused"
+        yield from (f"{'':<11} {each.of}: {each}" for each in made[:FILES])
+        if len(made) > FILES:
+            yield f"{'':<11} and {len(made) - FILES} more"
+
+
+@dataclass(repr=False)
 class Plan:
     """All steps of a recipe in order; `parameters` is empty until the starting point has been made once."""
 
@@ -55,6 +74,10 @@ class Plan:
         self.planned.append(Planned(step.name, of, found, "" if found else why(step, self._manifests(step.name))))
         return found
 
+    def __repr__(self) -> str:
+        """One line for each step."""
+        return "\n".join(lines(self.planned))
+
     def _manifests(self, name: str) -> list[dict[str, Any]]:
         """Those of a step, read once: many new files are compared with the same ones."""
         if name not in self.known:
@@ -64,7 +87,7 @@ class Plan:
 
 def plan(recipe: Recipe) -> Plan:
     """The plan of a recipe; raises RecipeError for what would stop the run before its first step."""
-    steps.check(recipe)
+    input_checks.check(recipe)
     made = Plan(open_store(recipe.execution.store))
     folder = locate(recipe.model)
     base = digest(made.add(identity.base_step(folder)))

@@ -1,7 +1,7 @@
 """A plan as people and programs read it."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,11 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline_lib.console import wide
-from pipeline_lib.plan.plan import Plan, Planned
+from pipeline_lib.plan.plan import Plan, lines
 from pipeline_lib.training.parameters import ParameterRow
-
-FILES = 5
-"""Files to be encoded that are named one by one."""
 
 
 def show(plan: Plan, every: bool) -> None:
@@ -26,20 +23,6 @@ def show(plan: Plan, every: bool) -> None:
         wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
     else:
         console.print("Parameters and their rates are known once the step initialise has been made.", soft_wrap=True)
-
-
-def lines(planned: Sequence[Planned]) -> Iterator[str]:
-    """One line a step; of the files that are encoded already no more than their number."""
-    for name, group in groupby(planned, key=lambda each: each.step):
-        members = list(group)
-        if name != "shard":
-            yield f"{name:<11} {members[0]}"
-            continue
-        made = [each for each in members if not each.artifact]
-        yield f"{name:<11} {len(members) - len(made)} of {len(members)} files reused"
-        yield from (f"{'':<11} {each.of}: {each}" for each in made[:FILES])
-        if len(made) > FILES:
-            yield f"{'':<11} and {len(made) - FILES} more"
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -71,11 +71,11 @@ def _checks(execution: Execution, recipe: Recipe | None) -> Sequence[Check]:
 
 
 def _check_inputs(recipe: Recipe) -> CheckResult:
-    from pipeline_lib import steps
+    from pipeline_lib import input_checks
     from pipeline_lib.preflight.result import ok
 
     try:
-        steps.check_inputs(recipe)
+        input_checks.check_inputs(recipe)
     except RecipeError as error:
         return failed("data and base model", error)
     return ok("data and base model", "The files, their columns and the base model are there.")

@@ -75,27 +75,43 @@ def files(scoring: Scoring) -> list[Path]:
 @in_errors()
 def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
     """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
+    refuse_outside(scoring)
+    folder, base = locate_model(scoring.model, scoring.store, scoring.tracking_uri, by)
+    parts = {"model": folder} | ({"base": base} if base else {})
+    return Model(folder, base, {name: content_digest(describe(part)) for name, part in parts.items()})
+
+
+def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain call") -> tuple[Path, Path | None]:
+    """Find a trained model, and fetch it into the store if it is in MLflow.
+
+    Args:
+        model: models:/... in MLflow, or a folder.
+        store: Where a model from MLflow is cached.
+        mlflow: The address of MLflow, if it is not the default.
+        by: Who asks for it, for the store's records.
+
+    Returns:
+        The model's folder, and that of the base where the model needs one.
+    """
     from pipeline_lib.export.lineage import of_folder
     from pipeline_lib.models.build import TRAINED
 
-    refuse_outside(scoring)
-    if scoring.model.startswith("models:/"):
+    if model.startswith("models:/"):
         from pipeline_lib.tracking.models import download, locate
 
-        uri = tracking_uri(Execution(tracking_uri=scoring.tracking_uri))
-        location = locate(scoring.model, uri)
-        step = Step("model", 2, {"location": masked(location)}, {})
+        uri = tracking_uri(Execution(tracking_uri=mlflow))
+        location = locate(model, uri)
+        step = Step("model", 3, {"location": masked(location)}, {})
 
         def fetch_files(into: Path) -> None:
-            download(scoring.model, location, uri, into)
+            download(model, location, uri, into)
 
-        folder = open_store(scoring.store).ensure(step, fetch_files, by).folder
+        folder = open_store(store).ensure(step, fetch_files, by).folder
         found = of_folder(folder / "artifacts")
     else:
-        found = of_folder(Path(scoring.model))
+        found = of_folder(Path(model))
     base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
-    parts = {"model": found.model} | ({"base": base} if base else {})
-    return Model(found.model, base, {name: content_digest(describe(part)) for name, part in parts.items()})
+    return found.model, base
 
 
 @in_errors()
@@ -136,11 +152,17 @@ def _roles(scoring: Scoring, objective: Any, there: list[str], file: Path) -> di
 
 
 def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write the answers of a shard; rows without what is asked for get nulls."""
-    import pyarrow as pa
+    """Write the answers of a shard."""
     import pyarrow.parquet as pq
 
     answerer = _answerer(model.folder, model.base, scoring.device)
+    pq.write_table(answer_rows(answerer, rows), folder / ANSWERS)
+
+
+def answer_rows(answerer: "Answerer", rows: list[dict[str, Any]]) -> "pa.Table":
+    """Answer rows by role: `answered` and the answers' columns; rows without what is asked for get nulls."""
+    import pyarrow as pa
+
     needed = [role for role, must in answerer.objective.asked.items() if must]
     usable = [index for index, row in enumerate(rows) if all(_given(row[role]) for role in needed)]
     answers = answerer.answer([rows[index] for index in usable]) if usable else {}
@@ -149,7 +171,7 @@ def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: 
         places[index] = place
     taken = pa.array(places, pa.int64())
     columns = {name: pa.array(list(values)).take(taken) for name, values in answers.items()}
-    pq.write_table(pa.table({"answered": [place is not None for place in places], **columns}), folder / ANSWERS)
+    return pa.table({"answered": [place is not None for place in places], **columns})
 
 
 def _given(value: Any) -> bool:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.plan.explain import when
 from pipeline_lib.store.digests import value_digest
+from pipeline_lib.times import when
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Study:
         )
 
 
-class Judge:
+class TrialJudge:
     """Reports a training's validation scores to the study, and says why it has no hope."""
 
     def __init__(self, study: Study, recipe: Recipe):
@@ -102,7 +102,7 @@ def run_trial(trial: Trial, by: str, study: Study | None, show: "Show | None" = 
     """Run a trial to its end, or to where its training was ended early."""
     if study is None:
         return run(trial.recipe, by, show=show)
-    judge = Judge(study, trial.recipe)
+    judge = TrialJudge(study, trial.recipe)
     try:
         outcome = run(trial.recipe, by, judge, show)
     except Pruned as pruned:
@@ -122,7 +122,7 @@ def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | 
     with TemporaryDirectory(prefix="tunesmith-") as place:
         study = Study(str(Path(place, "journal")), settings.pruner, watched(planned[0].recipe)[1])
         for trial in planned:
-            judge = Judge(study, trial.recipe)
+            judge = TrialJudge(study, trial.recipe)
             judge(_history(trial.recipe))
             judge.end(complete=True)
         yield study

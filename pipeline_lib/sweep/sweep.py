@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline_lib import identity, steps
+from pipeline_lib import identity, input_checks
 from pipeline_lib.data.pool import one_by_one
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
@@ -40,7 +40,7 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     """All trials; raises RecipeError for what would stop one of them before its first step."""
     planned = trials(recipes, settings)
     for trial in planned:
-        steps.check(trial.recipe)
+        input_checks.check(trial.recipe)
     refuse_unjudged(planned, settings)
     for recipe in {trial.recipe.execution: trial.recipe for trial in planned}.values():
         preflight.require(recipe, tell=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import Unanswered
 from pipeline_lib.execution import tracking_uri
-from pipeline_lib.interrupts import Pruned
+from pipeline_lib.interrupts import Judge, Pruned
 from pipeline_lib.masking import first_line
 from pipeline_lib.recipe import Recipe
 from pipeline_lib.tracking import answering
@@ -23,7 +23,6 @@ from pipeline_lib.tracking.run_note import MEASURED, RECORDS, RunNote, remove_no
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from pipeline_lib.sweep.pruning import Judge
     from pipeline_lib.tracking.training_delivery import TrainingDelivery
 
 log = logging.getLogger("tunesmith")
@@ -43,7 +42,7 @@ class LiveRun:
     thread does so for those before it. `judge` answers in place of this watch.
     """
 
-    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: "Judge | None" = None):
+    def __init__(self, recipe: Recipe, fingerprint: str, by: str, work: Path, judge: Judge | None = None):
         self.recipe, self.fingerprint, self.by = recipe, fingerprint, by
         self.judge = judge
         self.circumstances, self.meter = circumstances(recipe), Meter(work / MEASURED)

@@ -32,10 +32,13 @@ def locate(address: str, uri: str) -> str:
 
 
 def download(address: str, location: str, uri: str, folder: Path) -> None:
-    """Write a model's `artifacts` (the trained folder, and the base where it needs one) into a folder."""
+    """Write a model's `artifacts` into a folder: `model`, the trained folder, and `base` where it needs one."""
     prepare_database(uri)
     with _given(address):
         mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
+    for part in (folder / "artifacts").iterdir():
+        if part.name != "model":  # MLflow keeps the name of the folder that the base was logged from
+            part.rename(part.with_name("base"))
 
 
 def _given(address: str) -> AbstractContextManager[None]:

@@ -45,7 +45,7 @@ class Begun:
         tokenizer = load_tokenizer(initial)
         splits = [encoded_split(prepared, shards, name, recipe.objective) for name in ("train", "validation")]
         if scale := recipe.objective.target_scale(splits[0].rows):
-            splits = [scale.applied(split) for split in splits]
+            splits = [split.standardised(scale) for split in splits]
         train, validation = (
             split._replace(encoded=prompted(split.encoded, recipe.strategies, tokenizer)) for split in splits
         )

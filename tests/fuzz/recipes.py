@@ -27,8 +27,8 @@ from safetensors.numpy import save_file
 
 from pipeline_lib.console import error_text
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.input_checks import check_inputs
 from pipeline_lib.recipe_file import load
-from pipeline_lib.steps import check_inputs
 
 LIMIT = 5.0
 """Seconds that one input may take."""

@@ -105,12 +105,13 @@ def take_steps(recipe, publish: bool) -> None:
     """The steps of a run."""
     from matplotlib.figure import Figure
 
-    from pipeline_lib import run, steps
+    from pipeline_lib import steps
+    from pipeline_lib.run import run
     from pipeline_lib.tracking import live
 
     Figure.savefig = unseen
     if publish:
-        run.run(recipe)
+        run(recipe)
         return
     live.LiveRun = Silent
     data = steps.prepare(recipe)

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from pipeline_lib import steps
 from pipeline_lib.cli import app
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.plan.view import as_json, lines
+from pipeline_lib.plan.plan import lines, plan
+from pipeline_lib.plan.view import as_json
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
 

@@ -16,7 +16,6 @@ import pytest
 from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.masking import without_password
-from pipeline_lib.plan.explain import when
 from pipeline_lib.plan.plan import plan
 from pipeline_lib.recipe import check
 from pipeline_lib.run import run
@@ -25,6 +24,7 @@ from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.objects import Objects
 from pipeline_lib.store.remote import RemoteStore, open_store
 from pipeline_lib.store.store import Store
+from pipeline_lib.times import when
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7}, {"file": "00ff"}, ("numpy",))

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.plan.explain import when
 from pipeline_lib.store.artifact import Step
 from pipeline_lib.store.digests import describe
 from pipeline_lib.store.disk import Damage
 from pipeline_lib.store.store import Store
+from pipeline_lib.times import when
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))

@@ -6,11 +6,11 @@ import sys
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib import run as run_module
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.interrupts import Pruned
 from pipeline_lib.recipe import check
-from pipeline_lib.sweep.pruning import Judge, Study
+from pipeline_lib.run import run
+from pipeline_lib.sweep.pruning import Study, TrialJudge
 from pipeline_lib.sweep.sweep import plan, sweep
 from pipeline_lib.sweep.trials import Sweep
 from pipeline_lib.training.loop import Loop
@@ -24,7 +24,7 @@ def validated(epoch, value, metric="accuracy"):
 
 
 def answers(study, recipe, scores, complete=True, metric="accuracy"):
-    judge = Judge(study, recipe)
+    judge = TrialJudge(study, recipe)
     said = [judge(validated(epoch, score, metric)) for epoch, score in enumerate(scores, 1)]
     judge.end(complete)
     return said
@@ -64,8 +64,8 @@ def test_a_training_that_goes_on_is_judged_by_where_it_stands(recipe, tmp_path):
     study = Study(str(tmp_path / "journal"), "median", True)
     for _ in range(3):
         answers(study, recipe, [0.5, 0.5])
-    assert Judge(study, recipe)([*validated(1, 0.4), *validated(2, 0.6)]) is None
-    assert Judge(study, recipe)([*validated(1, 0.4), *validated(2, 0.4)])
+    assert TrialJudge(study, recipe)([*validated(1, 0.4), *validated(2, 0.6)]) is None
+    assert TrialJudge(study, recipe)([*validated(1, 0.4), *validated(2, 0.4)])
 
 
 @pytest.fixture
@@ -101,15 +101,13 @@ def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, s
     assert (again.fingerprint, len(began)) == (found.fingerprint, before)
 
     (varied,) = (trial.recipe for trial in plan([check(document)], settings) if trial.recipe.name == hopeless)
-    alone = run_module.run(varied)
+    alone = run(varied)
     assert began.count(hopeless) == 3  # the rest of its epochs
     training = runs_of(document)[f"{hopeless} training"]
     assert training.info.status == "FINISHED"
     assert "tunesmith.pruned" not in training.data.tags
     whole = document["execution"] | {"store": str(tmp_path / "unbroken")}
-    assert (
-        run_module.run(check(varied.model_dump(mode="json") | {"execution": whole})).model.digest == alone.model.digest
-    )
+    assert run(check(varied.model_dump(mode="json") | {"execution": whole})).model.digest == alone.model.digest
 
 
 def test_all_pruned_is_told_as_it_is(document, settings, monkeypatch):

@@ -9,12 +9,12 @@ from matplotlib.text import Text
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from pipeline_lib import run as run_module
 from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.outcome import Metric, Sums
 from pipeline_lib.evaluation.outcome_file import Scored
 from pipeline_lib.recipe import check
+from pipeline_lib.run import run
 from pipeline_lib.sweep import comparison as module
 from pipeline_lib.sweep.comparison import Run, write_comparison
 from pipeline_lib.sweep.figure import front, pareto
@@ -134,7 +134,7 @@ def test_a_run_that_fails_stops_no_other_and_is_the_only_one_done_again(document
     def fails_once(recipe, by, **others):
         if recipe.training.epochs == 2:
             raise RuntimeError("planted")
-        return run_module.run(recipe, by, **others)
+        return run(recipe, by, **others)
 
     monkeypatch.setattr(module, "run", fails_once)
     with pytest.raises(RuntimeError, match="planted") as error:
@@ -142,7 +142,7 @@ def test_a_run_that_fails_stops_no_other_and_is_the_only_one_done_again(document
     assert "in moods-epochs-2; the other runs are kept" in error.value.__notes__[0]
 
     def noted(recipe, by, **others):
-        outcome = run_module.run(recipe, by, **others)
+        outcome = run(recipe, by, **others)
         done.extend([recipe.training.epochs] if not outcome.model.reused else [])
         return outcome
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from typer.testing import CliRunner
 
-from pipeline_lib import steps
+from pipeline_lib import input_checks, steps
 from pipeline_lib.cli import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe import check
@@ -225,7 +225,7 @@ def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
     monkeypatch.setattr(device, "_cpu_alone", lambda device: None)  # as where a driver is installed
     document["execution"] |= {"device": where, "processes": 2}
     with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
-        steps.check(check(document))
+        input_checks.check(check(document))
 
 
 def test_how_many_processes_is_no_part_of_what_is_computed(document, tmp_path, monkeypatch):

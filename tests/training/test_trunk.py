@@ -19,8 +19,7 @@ import torch
 from pipeline_lib import steps
 from pipeline_lib.data.dataset import Encoded, Ragged
 from pipeline_lib.models.places import PLACES, read_places
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.plan.view import lines
+from pipeline_lib.plan.plan import lines, plan
 from pipeline_lib.recipe import check
 from pipeline_lib.store.store import Store
 from pipeline_lib.training import kept, trunk

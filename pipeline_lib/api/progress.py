@@ -1,0 +1,90 @@
+"""Progress of a run that was started from Python: a live display in a notebook, else log lines on stderr."""
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.log_lines import StderrHandler
+
+if TYPE_CHECKING:
+    from pipeline_lib.training.progress import Standing
+
+LINES = 30
+"""Log lines that a notebook shows: the training adds one every 15 seconds."""
+
+
+@contextmanager
+def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
+    """Show the log lines of a run while this lasts.
+
+    Yields:
+        What to call with the state of the training; None where the log lines are enough.
+    """
+    log = logging.getLogger("tunesmith")
+    if log.handlers or (log.isEnabledFor(logging.INFO) and log.hasHandlers()):  # the caller's logging shows them
+        yield None
+        return
+    display = NotebookDisplay() if in_notebook() else None
+    handler = display or StderrHandler()
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # or a root handler would print warnings a second time
+    try:
+        yield display.show if display else None
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+        if display:
+            display.finish()
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a Jupyter kernel; a terminal's IPython shows log lines like any other terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return hasattr(shell, "kernel")
+
+
+class NotebookDisplay(logging.Handler):
+    """The last log lines, and a bar while the model trains; one output of the cell, updated in place."""
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        super().__init__()
+        self.lines: deque[str] = deque(maxlen=LINES)
+        self.standing: Standing | None = None
+        self.handle: Any = DisplayHandle()
+        self.handle.display(self._html(), raw=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Add a log line."""
+        self.lines.append(self.format(record))
+        self._update()
+
+    def show(self, standing: "Standing") -> None:
+        """Show the state of the training."""
+        self.standing = standing if standing.step < standing.steps else None
+        self._update()
+
+    def finish(self) -> None:
+        """Remove the bar, which an error may have left."""
+        self.standing = None
+        self._update()
+
+    def _update(self) -> None:
+        self.handle.update(self._html(), raw=True)
+
+    def _html(self) -> dict[str, str]:
+        text = "\n".join(self.lines)
+        html = f"<pre>{escape(text)}</pre>"
+        if self.standing:
+            facts = escape(", ".join(self.standing.facts()))
+            html += f'<progress value="{self.standing.percent:.1f}" max="100"></progress> <code>{facts}</code>'
+        return {"text/plain": text, "text/html": html}

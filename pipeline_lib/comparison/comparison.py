@@ -1,0 +1,94 @@
+"""The differences between two runs, as a table and as a sentence."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+from pipeline_lib.comparison.runs import Evaluated, differences
+from pipeline_lib.evaluation.compare import Difference
+from pipeline_lib.evaluation.outcome import Metric
+from pipeline_lib.evaluation.score_table import as_html, as_text
+from pipeline_lib.evaluation.tables import number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Two runs on the same test rows, metric by metric; a difference is `sure` if it is beyond chance."""
+
+    names: tuple[str, str]
+    rows: int
+    level: float
+    differences: Mapping[str, Difference]
+    metrics: Mapping[str, Metric]
+
+    @property
+    def summary(self) -> str:
+        """One sentence: which of the differences are beyond chance."""
+        return in_words(self.names, self.differences, self.metrics, self.level)
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        """One row for each metric: both values, their difference, its interval, and whether it is beyond chance."""
+        import pandas as pd
+
+        rows = {
+            name: {"a": each.a, "b": each.b, "difference": each.value, "low": each.low, "high": each.high}
+            | {"beyond_chance": each.sure}
+            for name, each in self.differences.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+    @property
+    def table(self) -> Table:
+        """The same as a table for a terminal."""
+        title = f"{self.names[0]} and {self.names[1]} on {self.rows:,} test rows"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for name in ("metric", *self.names, "difference", f"{self.level:.0%} interval"):
+            table.add_column(name, overflow="fold")
+        for name, each in self.differences.items():
+            ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.low == each.low else "–"
+            table.add_row(name, number(each.a), number(each.b), f"{each.value:+.4f}", ends)
+        return table
+
+    def __repr__(self) -> str:
+        """The table and the sentence."""
+        return f"{as_text(self.table)}\n{self.summary}"
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks."""
+        return f"{as_html(self.table)}<p>{escape(self.summary)}</p>"
+
+
+def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
+    """Compare two evaluations by a paired bootstrap; raises RecipeError where their test rows differ."""
+    found = differences(a, b, level)
+    names = (a.name, b.name) if a.name != b.name else ("A", "B")
+    return Comparison(names, len(a.scored.rows), level, found, a.metrics)
+
+
+def in_words(
+    names: tuple[str, str], found: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
+) -> str:
+    """Which of the differences are beyond chance, all of them together at this level."""
+    sure = [name for name in found if found[name].sure]
+    better = {name: (found[name].value > 0) == metrics[name].higher_is_better for name in found}
+    parts = [
+        f"{names[side]} is better in {_listed(name for name in sure if better[name] == bool(side))}"
+        for side in (1, 0)
+        if any(better[name] == bool(side) for name in sure)
+    ]
+    rest = [name for name in found if name not in sure]
+    parts += [f"the difference in {_listed(rest)} is within chance"] if rest else []
+    return f"{'; '.join(parts)} (all of this together at {level:.0%}; other training seeds are not considered)."
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
