@@ -5,7 +5,6 @@ Which commands are executed, and which are only parsed, is in `test_commands.py`
 
 import re
 import subprocess
-import sys
 
 import pytest
 import typer
@@ -97,13 +96,3 @@ def test_pages_name_commands_and_targets_that_exist():
 def test_the_readme_names_the_command_that_ci_runs():
     assert re.search(r"^make .*\btest$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     assert "`make test`" in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_reference_is_current():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "scripts" / "reference.py"), "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
