@@ -13,7 +13,6 @@ from conftest import MOODS, PLACES
 from page_blocks import blocks, commands
 from typer.testing import CliRunner
 
-import pipeline_lib
 from pipeline_lib.cli import app
 
 NOT_EXECUTED = {
@@ -107,11 +106,11 @@ def test_a_command_does_what_the_page_says(command):
 
 
 @pytest.mark.usefixtures("at_work")
-@pytest.mark.parametrize("block", [b for b in blocks("python") if b.page == "README.md"], ids=lambda block: block.id)
-def test_the_python_of_the_readme_predicts(block):
-    if not hasattr(pipeline_lib, "load_recipe"):
-        pytest.skip("the public API is in another branch")
-    lines = block.text.strip().splitlines()
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+def test_the_python_of_a_page_runs(page, capsys):
+    """All blocks of a page, one after the other, as in a notebook."""
     variables = {}
-    exec("\n".join([*lines[:-1], f"predictions = {lines[-1]}"]), variables)
-    assert len(variables["predictions"]) == 1
+    for block in blocks("python"):
+        if block.page == page:
+            exec(compile(block.text, block.id, "exec"), variables)
+    assert capsys.readouterr().out
