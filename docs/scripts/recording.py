@@ -39,13 +39,15 @@ def record(folder: Path) -> pyte.Screen:
     stream = pyte.ByteStream(screen)
     for command in COMMANDS:
         stream.feed(b"\x1b[1;32m$\x1b[0;1m " + command.encode() + b"\x1b[0m\r\n")
-        _run(command, folder, stream)
+        if code := _run(command, folder, stream):
+            print("\n".join(line.rstrip() for line in screen.display if line.strip()))
+            sys.exit(f"{command} ended with exit code {code}")
         stream.feed(b"\r\n")
     return screen
 
 
-def _run(command: str, folder: Path, stream: pyte.ByteStream) -> None:
-    """Run one command on a terminal of its own, so that it prints as it does for a person."""
+def _run(command: str, folder: Path, stream: pyte.ByteStream) -> int:
+    """Run one command on a terminal of its own, so that it prints as it does for a person; return its exit code."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     programs = str(Path(sys.executable).parent)
@@ -60,8 +62,7 @@ def _run(command: str, folder: Path, stream: pyte.ByteStream) -> None:
     while chunk := _read(master):
         stream.feed(chunk)
     os.close(master)
-    if process.wait():
-        sys.exit(f"{command} ended with exit code {process.returncode}")
+    return process.wait()
 
 
 def _read(master: int) -> bytes:

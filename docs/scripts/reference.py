@@ -15,9 +15,9 @@ from pipeline_lib.retrain.gate import Gate
 DOCS = Path(__file__).parents[1]
 RECIPE_INTRO = """# Recipe reference
 
-Every field of a recipe, generated from the schema by `make reference`. `tunesmith explain training.batch_size` prints one
-of them, and [Writing a recipe](recipes.md) explains how they work together. *Empty* means that the field may be left out
-or set to `null`.
+Every field of a recipe, generated from the schema by `make reference`. `tunesmith explain training.batch_size` prints
+one of them, and [Writing a recipe](recipes.md) explains how they work together. *Empty* means that the field may be
+left out or set to `null`.
 """
 GATE_INTRO = """# Gate reference
 
