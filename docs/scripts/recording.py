@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+from itertools import groupby
 from pathlib import Path
 
 import pyte
@@ -77,9 +78,9 @@ def as_text(screen: pyte.Screen) -> Text:
     lines = []
     for row in range(screen.cursor.y):
         line = Text()
-        for column in range(COLUMNS):
-            cell = screen.buffer[row][column]
-            line.append(cell.data, Style(color=_color(cell.fg), bold=cell.bold))
+        cells = [screen.buffer[row][column] for column in range(COLUMNS)]
+        for (color, bold), run in groupby(cells, key=lambda cell: (cell.fg, cell.bold)):
+            line.append("".join(cell.data for cell in run), Style(color=_color(color), bold=bold))
         line.rstrip()
         lines.append(line)
     return Text("\n").join(lines)
