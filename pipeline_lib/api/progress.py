@@ -60,8 +60,8 @@ class NotebookDisplay(logging.Handler):
         super().__init__()
         self.lines: deque[str] = deque(maxlen=LINES)
         self.standing: Standing | None = None
-        self.handle: Any = DisplayHandle()
-        self.handle.display(self._html(), raw=True)
+        self.output: Any = DisplayHandle()  # `handle` is a method of logging.Handler
+        self.output.display(self._html(), raw=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Add a log line."""
@@ -79,7 +79,7 @@ class NotebookDisplay(logging.Handler):
         self._update()
 
     def _update(self) -> None:
-        self.handle.update(self._html(), raw=True)
+        self.output.update(self._html(), raw=True)
 
     def _html(self) -> dict[str, str]:
         text = "\n".join(self.lines)

@@ -214,3 +214,37 @@ def test_a_model_is_loaded_from_a_folder_and_from_mlflow(outcome, predictor, tra
     assert from_mlflow.predict(texts).equals(expected)
     with pytest.raises(RecipeError, match="is no trained model"):
         Predictor.load(tmp_path)
+
+
+# Progress in a notebook
+
+
+def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkeypatch):
+    from types import ModuleType, SimpleNamespace
+
+    from pipeline_lib.api.progress import LINES, show_progress
+    from pipeline_lib.training.progress import Standing
+
+    shown = []
+
+    class Output:
+        def display(self, data, raw):
+            shown.append(data)
+
+        update = display
+
+    module, display = ModuleType("IPython"), ModuleType("IPython.display")
+    module.get_ipython, display.DisplayHandle = lambda: SimpleNamespace(kernel=1), Output
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    log = logging.getLogger("tunesmith")
+    with show_progress() as show:
+        for number in range(LINES + 5):
+            log.info("line <%d>", number)
+        show(Standing(step=3, steps=10, epoch=1, epochs=2, loss=0.5))
+        assert '<progress value="30.0" max="100">' in shown[-1]["text/html"]
+        assert "epoch 1 of 2" in shown[-1]["text/html"]
+    assert "<progress" not in shown[-1]["text/html"]
+    assert "line &lt;34&gt;" in shown[-1]["text/html"] and shown[-1]["text/plain"].startswith("line <5>")
+    assert "line <4>" not in shown[-1]["text/plain"].splitlines()
+    assert log.handlers == []
