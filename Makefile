@@ -4,6 +4,11 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
+LATEST ?= .venv-latest
+TESTS ?= tests
+EXTRAS := --extra dask --extra demo --extra ray --extra s3 --extra sweep
+# pip's own variable: where torch's CPU build lies, on machines that keep it
+FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
 
 # What pip prints, line by line: the large packages as they come, and when it unpacks them.
 PIP_PROGRESS := ^ *Downloading [^ ]+ \([0-9]{2,}\.[0-9] MB\)|^Installing collected packages|^Successfully installed
@@ -34,6 +39,32 @@ test: install ## the whole suite
 test-all: test ## the whole suite, and 6,000 fuzzed recipes
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
 
+test-latest: install ## the suite against the newest packages that pyproject.toml allows, in an environment of its own
+	$(BIN)/uv pip compile --quiet --extra demo --extra dev --constraint $(LATEST)/torch.txt $(FIND_LINKS) \
+		--output-file $(LATEST)/requirements.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python $(FIND_LINKS) --requirement $(LATEST)/requirements.txt
+	$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python --no-deps --editable .
+	$(LATEST)/bin/pytest -q -n auto $(TESTS)
+
+lock: install ## write requirements.lock: the packages of constraints.txt with their hashes, for all extras but dev
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-annotate --custom-compile-command 'make lock' --universal \
+		$(EXTRAS) --constraint constraints.txt --output-file requirements.lock pyproject.toml
+
+audit-deps: install ## look for known vulnerabilities in the packages of requirements.lock
+	$(BIN)/python tests/supply_chain/audit.py
+
+sbom: install ## write the bill of materials (CycloneDX) of the packages of requirements.lock to dist/sbom.cdx.json
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
+		--output-format JSON --output-file dist/sbom.cdx.json requirements.lock
+
+wheel: sbom ## build the wheel with its bill of materials in .dist-info/sboms (PEP 770) into dist
+	rm -rf build/wheel
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(BIN)/wheel unpack --dest build/wheel build/wheel/*.whl
+	install -D -m 644 -t build/wheel/tunesmith-*/tunesmith-*.dist-info/sboms dist/sbom.cdx.json
+	$(BIN)/wheel pack --dest-dir dist build/wheel/tunesmith-*/
+
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
 
@@ -62,4 +93,5 @@ recording: install ## record the README's recipe on a terminal, and draw the pip
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db site
 
-.PHONY: help install demo lint test test-all compose-test bench bench-gpu tables docs reference recording clean
+.PHONY: help install demo lint test test-all test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
+	reference recording clean

@@ -15,6 +15,7 @@ from pipeline_lib.cache.commands import app as cache
 from pipeline_lib.comparison.commands import compare
 from pipeline_lib.console import fail, show_bug, with_prefect
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.init.command import init
 from pipeline_lib.log_lines import StderrHandler
 from pipeline_lib.preflight.commands import doctor
 from pipeline_lib.recipe_commands import explain, schema
@@ -43,7 +44,7 @@ app = _App(
     help="Fine-tune language models in a pipeline that people can trust with their production models.",
 )
 app.add_typer(cache, name="cache")
-for command in (audit, compare, doctor, explain, reproduce, retrain, rollback, schema, score, sweep):
+for command in (audit, compare, doctor, explain, init, reproduce, retrain, rollback, schema, score, sweep):
     app.command()(command)
 for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
     app.command(found.name)(found.load())

@@ -1,0 +1,1 @@
+"""`tunesmith init`: look into data files and write a recipe for them."""

@@ -1,0 +1,128 @@
+"""The files of a data set: which are trained on, which are kept for validation and test, and which are left out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+from pipeline_lib.data.splits import SPLITS
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.init.files import SPLIT_WORDS, DataFile, find_files
+from pipeline_lib.init.formats import Fields, NoData, fields_of
+from pipeline_lib.init.parallel import choose_sides, parallel_groups
+from pipeline_lib.init.proposal import Proposal
+from pipeline_lib.init.question import Answer, Request, Undecided
+from pipeline_lib.init.table import Table, read_table
+
+
+@dataclass
+class Dataset:
+    """Tables by split, and what there is to say about the choice."""
+
+    fields: Fields
+    splits: dict[str, list[Table]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+    @property
+    def train(self) -> Table:
+        """The first table that is trained on."""
+        return self.splits["train"][0]
+
+
+def read_dataset(request: Request) -> Dataset:
+    """Read all files of a request; raises Undecided where it is unknown which of them belong together."""
+    files = find_files(request.data)
+    left_out: list[str] = []
+    if groups := parallel_groups(files):
+        fields, sources = choose_sides(groups, request)
+        inside = {file for group in groups for file in group.values()}
+        left_out.extend(f"{file.path.name}: not one of the parallel files" for file in files if file not in inside)
+        found = [(file, read_table(file.path, fields)) for file in sources]
+    else:
+        found = list(_readable(files, left_out))
+    if not found:
+        raise RecipeError("DATA", _paths(request.data), f"holds no rows ({'; '.join(left_out[:3])})", "Check the files")
+    return _arranged(found, left_out)
+
+
+def _paths(paths: Iterable[Path]) -> str:
+    return " ".join(map(str, paths))
+
+
+def _readable(files: list[DataFile], left_out: list[str]) -> Iterable[tuple[DataFile, Table]]:
+    for file in files:
+        try:
+            fields = fields_of(file.path)
+            yield file, read_table(file.path, fields)
+        except NoData as error:
+            left_out.append(f"{file.path.name}: {error}")
+
+
+def _arranged(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Dataset:
+    """By split. Without a file for training, those without a split are trained on, or else what there is."""
+    by_split: dict[str | None, list[tuple[DataFile, Table]]] = {}
+    for file, table in found:
+        by_split.setdefault(file.split, []).append((file, table))
+    unsure = []
+    trained = next(split for split in ("train", None, "validation", "test") if split in by_split)
+    training = by_split.pop(trained)
+    _refuse_mixed(training, trained is None)
+    dataset = Dataset(training[0][1].fields, {"train": [table for _, table in training]}, left_out, unsure)
+    if trained in ("validation", "test"):
+        names = ", ".join(file.path.name for file, _ in training)
+        unsure.append(f"No file is called train, so {names} is trained on.")
+    for split in SPLITS[1:]:
+        for _, table in by_split.pop(split, ()):
+            _add(dataset, split, table)
+    for _, table in by_split.pop(None, ()):
+        left_out.append(f"{table.file.name}: its name says neither {', '.join(SPLIT_WORDS)}")
+    return dataset
+
+
+def _add(dataset: Dataset, split: str, table: Table) -> None:
+    if table.fields["kind"] != dataset.fields["kind"]:
+        dataset.left_out.append(f"{table.file.name}: {table.fields['kind']}, and training is {dataset.fields['kind']}")
+    else:
+        dataset.splits.setdefault(split, []).append(table)
+
+
+def _refuse_mixed(training: list[tuple[DataFile, Table]], unnamed: bool) -> None:
+    """Raise Undecided for files that hold the same rows, or rows of different columns."""
+    every = tuple(file.path for file, _ in training)
+    one_each = [Answer(f"{file.path.name} alone", data=(file.path,)) for file, _ in training]
+    explicit = all(file.explicit for file, _ in training)
+    kinds = {(table.fields["kind"], frozenset(table.columns)) for _, table in training}
+    if unnamed and not explicit:
+        for (_, one), (_, other) in combinations(training, 2):
+            if one.same_rows(other):
+                problem = f"{one.file.name} and {other.file.name} hold the same texts or ids: versions of the same rows"
+                answers = [*one_each, Answer("all of them", data=every)] if len(kinds) == 1 else one_each
+                raise Undecided(problem, answers)
+    if len(kinds) > 1:
+        raise Undecided("The files to train on are of different kinds or have different columns", one_each)
+
+
+def without_answers(dataset: Dataset, proposal: Proposal) -> Dataset:
+    """Without validation and test files that lack what the proposal needs, such as the labels of a hidden test."""
+    splits, left_out = {"train": dataset.splits["train"]}, list(dataset.left_out)
+    for split in SPLITS[1:]:
+        for table in dataset.splits.get(split, ()):
+            if problem := _lacks(table, dataset.train, proposal):
+                left_out.append(f"{table.file.name}: {problem}")
+            else:
+                splits.setdefault(split, []).append(table)
+    return replace(dataset, splits=splits, left_out=left_out)
+
+
+def _lacks(table: Table, train: Table, proposal: Proposal) -> str | None:
+    optional = ("input", "tools")
+    for role, name in proposal.columns.items():
+        if role in optional:
+            continue
+        if name not in table.columns or not table.columns[name].present:
+            return f"has no values in {name}"
+    label = proposal.columns.get("label")
+    if label and (known := train.columns[label]).has_labels and not known.values.keys() & table.columns[label].values:
+        return f"has none of the labels that the training rows have in {label}"
+    return None

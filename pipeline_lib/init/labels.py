@@ -1,0 +1,85 @@
+"""Labels: one or several for each row, or a number."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from pipeline_lib.init.column import Column
+from pipeline_lib.init.roles import plain
+
+NUMBERS = ("score", "similarity_score", "similarity", "rating", "stars", "price", "grade", "points")
+"""Names of columns whose whole numbers may be amounts."""
+MOST_CLASSES = 20
+"""Whole numbers of more different values that do not count from 0 or 1 are amounts."""
+SEPARATORS = (",", ";", "|", " ")
+
+
+def may_be_label(column: Column, named: bool) -> bool:
+    """Whether a column may be what is to be predicted; numbers and lists only by their name."""
+    if column.is_constant:
+        return False
+    if column.has_labels:
+        return True
+    return named and (column.kind in ("number", "whole", "words", "texts", "numbers") or bool(separator_of(column)))
+
+
+def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The objective's fields for such labels, and what is unsure about them."""
+    if column.kind == "number":
+        return _regression()
+    if column.kind == "numbers" and _is_multi_hot(column):
+        return {"problem_type": "multi_label_classification", "multi_hot": True}, ()
+    if column.kind in ("words", "texts", "numbers"):
+        return {"problem_type": "multi_label_classification"}, ()
+    if separator := separator_of(column):
+        hint = f"Labels such as {_joined(column, separator)!r} are read as several labels, with {separator!r} between."
+        return {"problem_type": "multi_label_classification", "label_separator": separator}, (hint,)
+    if column.kind == "whole":
+        return _whole(column)
+    return {}, ()
+
+
+def _whole(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Classes or amounts."""
+    if not column.is_counted:
+        return _regression()
+    numbers = sorted(int(value) for value in column.values)
+    counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    if not counted and len(numbers) > MOST_CLASSES:
+        hint = f"The {len(numbers)} whole numbers in {column.name} are learned as amounts, not as classes."
+        return {"problem_type": "regression"}, (hint,)
+    if plain(column.name) in NUMBERS or (len(numbers) > 2 and not counted):
+        hint = f"The whole numbers in {column.name} are classes; if they are amounts, set problem_type: regression."
+        return {}, (hint,)
+    return {}, ()
+
+
+def _regression() -> tuple[dict[str, Any], tuple[str, ...]]:
+    return {"problem_type": "regression"}, ()
+
+
+def _is_multi_hot(column: Column) -> bool:
+    lengths = {len(value) for value in column.sample}
+    return column.values.keys() <= {"0", "1", "0.0", "1.0"} and len(lengths) == 1 and lengths.pop() > 1
+
+
+def separator_of(column: Column) -> str | None:
+    """What stands between several labels of a text; None where each text is one label."""
+    if column.kind != "text" or not column.is_counted:
+        return None
+    for separator in SEPARATORS:
+        parts = Counter(part.strip() for value in column.values for part in value.split(separator) if part.strip())
+        joined = [value for value in column.values if separator in value]
+        # "card arrival" is one label: its words are no labels by themselves
+        alone = [part for part in parts if part in column.values]
+        if joined and len(parts) < len(column.values) and len(alone) >= len(parts) / 2 and all(map(_is_name, parts)):
+            return separator
+    return None
+
+
+def _is_name(part: str) -> bool:
+    return len(part) <= 40 and bool(re.search(r"\w", part))
+
+
+def _joined(column: Column, separator: str) -> str:
+    return next(value for value in column.values if separator in value)

@@ -1,0 +1,197 @@
+"""Which objectives fit a table, and which column plays which part."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+from typing import Any
+
+from pipeline_lib.init.column import Column
+from pipeline_lib.init.labels import label_options, may_be_label
+from pipeline_lib.init.question import Answer, Request
+from pipeline_lib.init.roles import NAMED, are_pair, is_group, plain, plays
+from pipeline_lib.init.table import Table
+
+TAG_SHARE = 0.9
+"""From this share of words such as O and B-place on a text is a row of tags."""
+MOST_TAGS = 500
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An objective and its columns; `named` where the columns' names or unmistakable values say so."""
+
+    objective: str
+    columns: dict[str, str]
+    named: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    """Other fields of the objective."""
+    unsure: tuple[str, ...] = ()
+
+    @property
+    def answer(self) -> Answer:
+        """The proposal as an answer to choose."""
+        named = ", ".join(f"{role} = {column}" for role, column in self.columns.items())
+        return Answer(f"{self.objective} with {named}", self.objective, self.columns)
+
+
+def proposals(table: Table, request: Request) -> list[Proposal]:
+    """The proposals that fit best and agree with what the user said; none where nothing fits."""
+    found = [proposal for proposal in _all(table, request.objective) if _agrees(proposal, request)]
+    if not found and request.objective and request.columns.keys():
+        return [Proposal(request.objective, dict(request.columns), True)]
+    if request.columns:  # of what agrees, what has no further columns than those asked for where there is such
+        exact = [each for each in found if each.columns.keys() == request.columns.keys()]
+        found = exact if len(exact) == 1 else found
+    named = [proposal for proposal in found if proposal.named]
+    return named or found
+
+
+def _agrees(proposal: Proposal, request: Request) -> bool:
+    if request.objective and proposal.objective != request.objective:
+        return False
+    return all(proposal.columns.get(role) == column for role, column in request.columns.items())
+
+
+def _all(table: Table, wanted: str | None) -> Iterator[Proposal]:
+    columns = [column for column in table.columns.values() if column.present]
+    if table.fields["kind"] == "text":
+        yield Proposal("language_modeling", {"text": "text"}, True)
+        return
+    certain = [*_dialogues(columns), *_answers(columns), *_tags(table, columns)]
+    yield from certain
+    if any(proposal.named for proposal in certain) and wanted is None:
+        return  # their values look like nothing else
+    prose = [column for column in columns if column.has_prose]
+    yield from _labels(columns, prose)
+    yield from _instructions(columns)
+    yield from _rewriting(columns, prose)
+    others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
+    for column in prose:
+        alone = len(prose) == 1 and not others
+        if alone or wanted == "language_modeling":
+            yield Proposal("language_modeling", {"text": column.name}, alone)
+
+
+def _dialogues(columns: list[Column]) -> Iterator[Proposal]:
+    tools = {}
+    for column in columns:
+        if plays(column, "tools"):
+            tools["tools"] = column.name
+    for column in columns:
+        if column.kind == "messages":
+            yield Proposal("causal_lm", {"messages": column.name, **tools}, True)
+
+
+def _answers(columns: list[Column]) -> Iterator[Proposal]:
+    """Question, context, and answers with their places: the longer one of two texts is the context."""
+    for column in columns:
+        if column.kind != "answers":
+            continue
+        texts = [other for other in columns if other.kind == "text" and not other.has_ids]
+        question = [other for other in texts if plays(other, "question")] or texts
+        context = [other for other in texts if plays(other, "context")] or texts
+        asked = min(question, key=_length, default=None)
+        read = max(context, key=_length, default=None)
+        if asked and read and asked is not read:
+            roles = {"question": asked.name, "context": read.name, "answers": column.name}
+            yield Proposal("question_answering", roles, True, {"unanswerable": _some_unanswered(column)})
+
+
+def _length(column: Column) -> float:
+    return sum(map(len, column.texts)) / len(column.sample)
+
+
+def _some_unanswered(column: Column) -> bool:
+    return column.missing > 0 or any(not len(answers["text"]) for answers in column.sample)
+
+
+def _tags(table: Table, columns: list[Column]) -> Iterator[Proposal]:
+    """Words and as many tags: lists of equal lengths, or texts of equally many words of which one spells tags."""
+    for tokens, tags in permutations(columns, 2):
+        if not table.are_aligned(tokens.name, tags.name) or _looks_like_tags(tokens) or not _has_words(tokens):
+            continue
+        roles = {"tokens": tokens.name, "tags": tags.name}
+        lists = tokens.kind in ("words", "texts") and tags.kind in ("words", "numbers")
+        named = plays(tokens, "tokens") and plays(tags, "tags")
+        if _looks_like_tags(tags):
+            alone = not _other_tags(columns, tags) and not any(plays(column, "tokens") for column in columns)
+            yield Proposal("token_classification", roles, named or alone)
+        elif tags.kind in ("words", "numbers") and lists and tags.is_counted and len(tags.values) <= MOST_TAGS:
+            yield Proposal("token_classification", roles, named)
+
+
+def _has_words(column: Column) -> bool:
+    """Whether its items are words; the sentences of a text, with a number each, are not."""
+    if column.kind == "texts":
+        items = [item for value in column.sample for item in value]
+        return sum(" " in item.strip() for item in items) < len(items) / 20
+    return column.kind in ("words", "text")
+
+
+def _other_tags(columns: list[Column], tags: Column) -> bool:
+    return any(_looks_like_tags(column) for column in columns if column is not tags)
+
+
+def _looks_like_tags(column: Column) -> bool:
+    """Whether nearly all words are O, or begin with B-, I-, E-, S- or L-."""
+    if column.kind not in ("text", "words"):
+        return False
+    words = [word for text in column.texts for word in text.split()]
+    tags = sum(word == "O" or word[:2] in ("B-", "I-", "E-", "S-", "L-", "U-") for word in words)
+    return bool(words) and tags >= TAG_SHARE * len(words) and any(word != "O" for word in words)
+
+
+def _labels(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
+    """A text or a pair of texts, and a label."""
+    for label in columns:
+        named = plays(label, "label")
+        if not may_be_label(label, named) or is_group(label):
+            continue
+        texts = [column for column in prose if column is not label]
+        pairs = [pair for pair in combinations(texts, 2) if are_pair(*pair)]
+        for first, second in pairs:
+            roles = {"text": first.name, "text_pair": second.name, "label": label.name}
+            yield _labelled(roles, label, named and len(pairs) == 1)
+        for text in texts:
+            called = [column for column in texts if plays(column, "text")]
+            only = len(texts) == 1 or (called == [text] and not pairs)
+            yield _labelled({"text": text.name, "label": label.name}, label, named and only)
+
+
+def _labelled(roles: dict[str, str], label: Column, named: bool) -> Proposal:
+    options, unsure = label_options(label)
+    return Proposal("text_classification", roles, named, options, unsure)
+
+
+def _first(columns: list[Column], role: str) -> Column | None:
+    """The column with the foremost name of a role."""
+    names = NAMED[role]
+    found = [column for column in columns if plain(column.name) in names]
+    return min(found, key=lambda column: names.index(plain(column.name)), default=None)
+
+
+def _instructions(columns: list[Column]) -> Iterator[Proposal]:
+    """A prompt, what it is about, and an answer, by their names."""
+    texts = [column for column in columns if column.kind == "text" and not column.is_constant]
+    answer = _first(texts, "answer")
+    prompt = _first(texts, "prompt") or _first(texts, "input")
+    if not answer or not prompt or answer is prompt:
+        return
+    about = _first([column for column in texts if column not in (answer, prompt)], "input")
+    roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
+    unsure = ()
+    if any(plain(column.name) == "rejected" for column in columns):
+        unsure = ("Rejected answers are not learned from: there is no objective for preferences.",)
+    yield Proposal("causal_lm", roles, True, {}, unsure)
+
+
+def _rewriting(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
+    """A text and what is to be made of it: by their names, or any two texts, in both directions."""
+    target = _first(prose, "target")
+    others = [column for column in prose if column is not target]
+    source = _first(others, "source") or (others[0] if len(others) == 1 else None)
+    if target and source:
+        yield Proposal("seq2seq", {"source": source.name, "target": target.name}, True)
+    elif len(prose) == 2 and not any(column.has_labels for column in columns):
+        for one, other in permutations(prose):
+            yield Proposal("seq2seq", {"source": one.name, "target": other.name}, False)

@@ -1,0 +1,65 @@
+"""The lock file, its audit and the bill of materials. `pytest tests/supply_chain`."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
+
+found = importlib.util.spec_from_file_location("audit", Path(__file__).parent / "audit.py")
+assert found and found.loader
+audit = importlib.util.module_from_spec(found)
+found.loader.exec_module(audit)
+
+
+def pins(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return {canonicalize_name(package): version for package, version in PIN.findall(text)}
+
+
+def test_the_lock_has_the_versions_that_are_tested():
+    """`make lock` writes it anew."""
+    tested, locked = pins("constraints.txt"), pins("requirements.lock")
+    other = {
+        name: (tested[name], locked[name]) for name in tested.keys() & locked.keys() if tested[name] != locked[name]
+    }
+    assert not other
+
+
+def test_every_dependency_is_locked_and_in_its_range():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = pins("requirements.lock")
+    for text in project["dependencies"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), text
+
+
+def test_every_locked_package_has_hashes():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n", " ")
+    packages = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert packages and all("--hash=sha256:" in line for line in packages)
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "code", "said"),
+    [
+        ([{"name": "a", "version": "1", "vulns": []}], 0, "1 of 1 packages looked up, 0 vulnerable"),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}],
+            1,
+            "a 1: CVE-1, fixed in 2",
+        ),
+        ([{"name": "a", "version": "1", "skip_reason": "not found"}], 3, "NOT AUDITED: 1 packages (a…): not found"),
+        ([], 3, "NOT AUDITED"),
+    ],
+)
+def test_an_audit_says_what_it_could_not_look_up(capsys, dependencies, code, said):
+    assert audit.report(dependencies) == code
+    out = capsys.readouterr()
+    assert said in out.out + out.err
