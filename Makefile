@@ -77,11 +77,22 @@ bench: install ## costs as ratios, growth, and against the Hugging Face Trainer,
 bench-gpu: install ## rows and tokens per second on a GPU, beside the Hugging Face Trainer
 	$(BIN)/python tests/benchmarks/gpu.py
 
-tables: install ## every strategy and every objective on ../shared/data, as the tables of the README (hours on two cores)
+tables: install ## every strategy and every objective on ../shared/data, as the tables of docs/benchmarks.md (hours on two cores)
 	$(BIN)/python tests/benchmarks/strategies.py
 	$(BIN)/python tests/benchmarks/objectives.py
 
-clean: ## remove the environment, the store and MLflow's files of this folder
-	rm -rf $(VENV) artifacts mlruns mlflow.db
+docs: install ## build the documentation in site/; broken links are errors
+	$(BIN)/zensical build --clean --strict
 
-.PHONY: help install demo lint test test-all test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables clean
+reference: install ## write the reference pages from the schemas
+	$(BIN)/python docs/scripts/reference.py
+
+recording: install ## record the README's recipe on a terminal, and draw the pipeline (two minutes on two cores)
+	$(BIN)/python docs/scripts/recording.py
+	$(BIN)/python docs/scripts/pipeline.py
+
+clean: ## remove the environment, the store and MLflow's files of this folder
+	rm -rf $(VENV) artifacts mlruns mlflow.db site
+
+.PHONY: help install demo lint test test-all test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
+	reference recording clean

@@ -71,8 +71,12 @@ EXAMPLES: Mapping[str, Any] = {
     "watts": 350,
     "cost_per_hour": 2.5,
     "cluster": "tcp://scheduler:8786",
+    "floors": [{"metric": "accuracy", "bound": 0.7, "column": "language", "value": "de"}],
+    "floors.metric": None,  # as the floor above, so that it is shown in a list
+    "floors.column": None,
+    "margin": 0.01,
 }
-"""Path, or its last part -> a value to show, for fields without a default."""
+"""Path, or its last part -> a value to show, for fields of recipes and gates without a default."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,11 @@ class RecipeField:
 @cache
 def recipe_fields() -> dict[str, RecipeField]:
     """All fields and kinds of a recipe by path, in the order of the schema."""
-    schema = recipe_schema()
+    return schema_fields(recipe_schema())
+
+
+def schema_fields(schema: Mapping[str, Any]) -> dict[str, RecipeField]:
+    """All fields and kinds of a JSON Schema by path, in its order."""
     fields: dict[str, RecipeField] = {}
     for field in _Walk(schema["$defs"]).section("", schema):
         whole = fields.get(field.path.rpartition(".")[0])

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.objectives.values import is_missing
+
 if TYPE_CHECKING:
     import pyarrow
 

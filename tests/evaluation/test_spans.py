@@ -3,6 +3,8 @@
 Run: python -m pytest tests/evaluation/test_spans.py
 """
 
+import functools
+import operator
 from math import isnan
 
 import numpy as np
@@ -11,8 +13,6 @@ import pytest
 from pipeline_lib.evaluation.outcome import Sums
 from pipeline_lib.evaluation.spans import SPANS, TAGS, per_type, scheme_of, span_counts, spans, types_of
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
-import functools
-import operator
 
 pytestmark = pytest.mark.filterwarnings("error")
 
