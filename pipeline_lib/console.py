@@ -70,23 +70,27 @@ def with_prefect(name: str) -> Callable[..., Any]:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
+    os.environ.setdefault(
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore"
+    )  # else it warns of those before the flow
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
     # Prefect's own 20 s are too few on a busy machine
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(SERVER_START))
     refuse_silent_prefect()
     embedded = _loaded("embedded")()
+    starts = not embedded.answers()
+    if starts:  # said before Prefect is imported, which takes seconds itself
+        log.info("%-11s starting its server; importing Prefect, torch, transformers and MLflow meanwhile", "prefect")
     flow: Callable[..., Any] = _loaded(name)
     embedded.hand_over()
-    _import_while_it_starts(embedded)
+    if starts:
+        _import_while_it_starts(embedded)
     return flow
 
 
 def _import_while_it_starts(embedded: Any) -> None:
     """Import what a training needs until Prefect's embedded server answers, and say what is waited for."""
-    if embedded.answers():
-        return
     began = said = time.monotonic()
-    log.info("%-11s starting its server and importing torch, transformers and MLflow", "prefect")
     for heavy in HEAVY:
         if embedded.answers():
             break
@@ -96,7 +100,7 @@ def _import_while_it_starts(embedded: Any) -> None:
             said = time.monotonic()
             log.info("%-11s waiting for its server for %.0f s; the first start takes longest", "prefect", said - began)
         time.sleep(0.1)
-    log.info("%-11s ready after %.0f s", "prefect", time.monotonic() - began)
+    log.info("%-11s its server is ready", "prefect")
 
 
 def _loaded(name: str) -> Any:

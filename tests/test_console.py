@@ -2,6 +2,8 @@
 
 import logging
 
+import pytest
+
 from pipeline_lib import console
 
 
@@ -15,17 +17,22 @@ class Server:
         self.left -= 1
         return self.left < 0
 
+    def hand_over(self):
+        pass
 
-def test_a_command_says_what_it_waits_for_and_when_it_is_ready(monkeypatch, caplog):
+
+@pytest.mark.parametrize(
+    ("calls", "lines"),
+    [(3, ["starting its server", "waiting for its server", "server is ready"]), (0, [])],
+    ids=["starts", "answers already"],
+)
+def test_a_command_says_what_it_waits_for(calls, lines, monkeypatch, caplog):
     monkeypatch.setattr(console, "WAITING_EVERY", 0.0)
     monkeypatch.setattr(console, "HEAVY", ("json",))
+    monkeypatch.setattr(console, "_loaded", lambda name: (lambda: Server(calls)) if name == "embedded" else name)
+    monkeypatch.setattr("pipeline_lib.preflight.prefect_api.refuse_silent_prefect", lambda: None)
+    monkeypatch.setattr(console.os, "environ", dict(console.os.environ))
     with caplog.at_level(logging.INFO, "tunesmith"):
-        console._import_while_it_starts(Server(3))
-    first, waiting, last = caplog.messages
-    assert "starting its server" in first and "waiting for its server" in waiting and "ready after" in last
-
-
-def test_where_a_server_answers_already_nothing_is_said(caplog):
-    with caplog.at_level(logging.INFO, "tunesmith"):
-        console._import_while_it_starts(Server(0))
-    assert caplog.messages == []
+        assert console.with_prefect("prefect") == "prefect"
+    assert len(caplog.messages) == len(lines)
+    assert all(line in message for line, message in zip(lines, caplog.messages))
