@@ -277,7 +277,11 @@ def test_every_name_in_the_scopes_is_a_module():
 
 
 def test_steps_after_shard_take_only_names_of_files_from_the_module_that_they_leave_out():
-    for file in set(PACKAGE.rglob("*.py")) - {PACKAGE / "steps.py", PACKAGE / "data" / "encode.py"}:
+    for file in set(PACKAGE.rglob("*.py")) - {
+        PACKAGE / "steps.py",
+        PACKAGE / "input_checks.py",
+        PACKAGE / "data" / "encode.py",
+    }:
         for node in ast.walk(ast.parse(file.read_bytes())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 taken = {f"{getattr(node, 'module', '')}.{alias.name}" for alias in node.names}

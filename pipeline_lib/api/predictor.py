@@ -73,8 +73,8 @@ class Predictor:
         Returns:
             One row for each input, with the DataFrame's index. `prediction` is the label, the list of labels, the
             number or the text; for labels of whole texts there is `probability_LABEL` for each label, and for single
-            labels `probability`, that of the predicted one. Rows without a usable input have missing values, and `error`
-            says why.
+            labels `probability`, that of the predicted one. Rows without a usable input have missing values,
+            and `error` says why.
 
         Raises:
             RecipeError: A column is missing, or the model has no predictions for single rows (language_modeling).

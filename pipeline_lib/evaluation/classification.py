@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, Totals, calibration_bin, ratio
+from pipeline_lib.evaluation.outcome import BINS, Metric, Outcome, calibration_bin
 from pipeline_lib.evaluation.tally import Measure, tally_of
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 
 def _macro(measure: Measure) -> Callable[[Totals], Any]:

@@ -11,32 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.evaluation.tally import Tally, tally_of
+from pipeline_lib.evaluation.totals import Totals
 
 BINS = 15
 """Equal-width bins of confidence, as in Guo et al. (2017), table 1."""
-
-
-class Totals:
-    """Sums over rows, by name: what every metric is computed from.
-
-    Of the rows as they are, a total is a number or [k]; of resamples it is [resamples] or [resamples, k], and a metric
-    is then [resamples]. Metrics therefore index from the last axis.
-    """
-
-    def total(self, name: str) -> np.ndarray:
-        """The sum of `row_values(name)` over rows."""
-        raise NotImplementedError
-
-    def mean(self, name: str) -> Any:
-        """The mean over rows; nan without rows."""
-        return ratio(self.total(name), self.total("rows"), np.nan)
-
-
-def ratio(above: Any, below: Any, otherwise: float) -> Any:
-    """above / below, and `otherwise` where below is 0."""
-    above, below = np.asarray(above, float), np.asarray(below, float)
-    shape = np.broadcast_shapes(above.shape, below.shape)
-    return np.divide(above, below, out=np.full(shape, otherwise), where=below != 0)[()]
 
 
 class RowValues(Totals):

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
+from pipeline_lib.evaluation.outcome import Metric
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 
 def _nats_per_token(totals: Totals) -> Any:

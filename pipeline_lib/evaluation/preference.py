@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
+from pipeline_lib.evaluation.outcome import Metric
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 TIE = 1e-4
 """Rewards that differ by less are equal but for rounding: such a pair counts half."""

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.evaluation import cmrc
-from pipeline_lib.evaluation.outcome import Metric, Totals, ratio
+from pipeline_lib.evaluation.outcome import Metric
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 HAN = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC")

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Sums, Totals, ratio
+from pipeline_lib.evaluation.outcome import Metric, Sums
 from pipeline_lib.evaluation.tally import Measure, Tally, tally_of
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 OUTSIDE = "O"
 Scheme = Literal["iob2", "iobes", "none"]

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Totals
+from pipeline_lib.evaluation.outcome import Metric
 from pipeline_lib.evaluation.reading import HAN, KANA, spaceless
+from pipeline_lib.evaluation.totals import Totals
 
 ROUGE = ("rouge1", "rouge2", "rougeL")
 

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.build import CARD
+from pipeline_lib.models.build import CARD, POINTER
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.manifest import MANIFEST
-
-POINTER = "base.json"
-"""What says, beside an adapter in MLflow, which base it needs and where that is kept."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
+POINTER = "base.json"
+"""What says, beside an adapter in MLflow, which base it needs and where that is kept."""
 
 
 def write_initial(
@@ -181,7 +183,7 @@ def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer:
         strategy.inject(model, tokenizer)
 
 
-def _refuse_nothing(strategies: Sequence[Strategy], model: "nn.Module", head: set[str]) -> None:
+def _refuse_nothing(strategies: Sequence[Strategy], model: "PreTrainedModel", head: set[str]) -> None:
     where = places(model, head).values()
     if not head and not any(strategy.trains(place) for strategy in strategies for place in where):
         kinds = [strategy.kind for strategy in strategies]

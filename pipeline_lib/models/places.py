@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 PLACES = "places.json"
 ENCODER = re.compile(r"(^|\.)encoder\.")
-PROMPT_IN_BLOCK = re.compile(r"\.\d+\.prompt$")
-"""The names of virtual tokens' vectors in blocks."""
 
 
 def places(model: "PreTrainedModel", head: set[str]) -> dict[str, Place]:
@@ -48,8 +46,3 @@ def write_places(model: "PreTrainedModel", head: set[str], path: Path) -> None:
 def read_places(path: Path) -> dict[Place, list[int]]:
     """Shapes by place, as `write_places` has kept them."""
     return {Place(*place): shape for *place, shape in json.loads(path.read_text(encoding="utf-8"))}
-
-
-def is_deep(model: "PreTrainedModel") -> bool:
-    """Whether the model's blocks have virtual tokens of their own, so that a decoder's text begins with some too."""
-    return any(PROMPT_IN_BLOCK.search(name) for name, _ in model.named_parameters())

@@ -162,7 +162,7 @@ def _begun(model: Any, ids: "Tensor") -> "Tensor":
     import torch
 
     from pipeline_lib.data.dataset import VIRTUAL
-    from pipeline_lib.models.places import is_deep
+    from pipeline_lib.models.deep_prompts import is_deep
 
     parts = [ids.new_full((len(ids), 1), id) for id in (model.config.decoder_start_token_id, model.cloze_mark)]
     if is_deep(model):

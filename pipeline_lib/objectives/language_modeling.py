@@ -146,7 +146,7 @@ class LanguageModeling(ObjectiveSection):
 
         from pipeline_lib.data.corruption import span_corrupted
         from pipeline_lib.data.dataset import VIRTUAL, Encoded, Ragged
-        from pipeline_lib.models.places import is_deep
+        from pipeline_lib.models.deep_prompts import is_deep
         from pipeline_lib.training.batches import collate
 
         random, pad, end = np.random.default_rng(seed), model.config.pad_token_id, model.config.eos_token_id

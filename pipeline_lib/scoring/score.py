@@ -98,8 +98,8 @@ def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain 
     Returns:
         The model's folder, and that of the base where the model needs one.
     """
-    from pipeline_lib.export.lineage import POINTER, of_folder
-    from pipeline_lib.models.build import TRAINED
+    from pipeline_lib.export.lineage import of_folder
+    from pipeline_lib.models.build import POINTER, TRAINED
 
     if model.startswith("models:/"):
         from pipeline_lib.tracking.models import download, locate

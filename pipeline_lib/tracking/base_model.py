@@ -18,9 +18,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export.lineage import POINTER
 from pipeline_lib.masking import first_line
 from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
+from pipeline_lib.models.build import POINTER
 from pipeline_lib.store.digests import value_digest
 
 EXPERIMENT = "tunesmith-bases"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Outcome, RowValues, Totals, moments
+from pipeline_lib.evaluation.outcome import Outcome, RowValues, moments
 from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, added_answers, class_counts
+from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
 """Random numbers that are held at once."""
