@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LATEST ?= .venv-latest
 TESTS ?= tests
 EXTRAS := --extra dask --extra demo --extra ray --extra s3 --extra sweep
-# pip's own variable: where torch's CPU build lies, on machines that keep it
+# pip's own variable: where torch's CPU build is, on machines that keep it (uv does not read pip's settings)
 FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
 
 help: ## show this list
@@ -33,6 +33,8 @@ test-all: test ## the whole suite, and 6,000 fuzzed recipes
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
 
 test-latest: install ## the suite against the newest packages that pyproject.toml allows, in an environment of its own
+	$(PYTHON) -m venv $(LATEST)
+	grep '^torch==' constraints.txt > $(LATEST)/torch.txt
 	$(BIN)/uv pip compile --quiet --extra demo --extra dev --constraint $(LATEST)/torch.txt $(FIND_LINKS) \
 		--output-file $(LATEST)/requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python $(FIND_LINKS) --requirement $(LATEST)/requirements.txt
