@@ -56,9 +56,9 @@ sbom: install ## write the bill of materials (CycloneDX) of the packages of requ
 wheel: sbom ## build the wheel with its bill of materials in .dist-info/sboms (PEP 770) into dist
 	rm -rf build/wheel
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(BIN)/wheel unpack --dest build/wheel build/wheel/*.whl
-	install -D -m 644 -t build/wheel/tunesmith-*/tunesmith-*.dist-info/sboms dist/sbom.cdx.json
-	$(BIN)/wheel pack --dest-dir dist build/wheel/tunesmith-*/
+	$(BIN)/wheel unpack --dest build/wheel/unpacked build/wheel/*.whl
+	info=$$(echo build/wheel/unpacked/*/*.dist-info) && mkdir $$info/sboms && cp dist/sbom.cdx.json $$info/sboms
+	$(BIN)/wheel pack --dest-dir dist build/wheel/unpacked/*
 
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
