@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LATEST ?= .venv-latest
 TESTS ?= tests
 EXTRAS := --extra dask --extra demo --extra ray --extra s3 --extra sweep
-# pip's own variable: where torch's CPU build lies, on machines that keep it
+# pip's own variable: where torch's CPU build is, on machines that keep it (uv does not read pip's settings)
 FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
 
 # What pip prints, line by line: the large packages as they come, and when it unpacks them.
@@ -41,6 +41,8 @@ test-all: test ## the whole suite, 6,000 fuzzed recipes, and every strategy and 
 	$(BIN)/python tests/family_matrix.py
 
 test-latest: install ## the suite against the newest packages that pyproject.toml allows, in an environment of its own
+	$(PYTHON) -m venv $(LATEST)
+	grep '^torch==' constraints.txt > $(LATEST)/torch.txt
 	$(BIN)/uv pip compile --quiet --extra demo --extra dev --constraint $(LATEST)/torch.txt $(FIND_LINKS) \
 		--output-file $(LATEST)/requirements.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(LATEST)/bin/python $(FIND_LINKS) --requirement $(LATEST)/requirements.txt
@@ -62,9 +64,9 @@ sbom: install ## write the bill of materials (CycloneDX) of the packages of requ
 wheel: sbom ## build the wheel with its bill of materials in .dist-info/sboms (PEP 770) into dist
 	rm -rf build/wheel
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir build/wheel .
-	$(BIN)/wheel unpack --dest build/wheel build/wheel/*.whl
-	install -D -m 644 -t build/wheel/tunesmith-*/tunesmith-*.dist-info/sboms dist/sbom.cdx.json
-	$(BIN)/wheel pack --dest-dir dist build/wheel/tunesmith-*/
+	$(BIN)/wheel unpack --dest build/wheel/unpacked build/wheel/*.whl
+	info=$$(echo build/wheel/unpacked/*/*.dist-info) && mkdir $$info/sboms && cp dist/sbom.cdx.json $$info/sboms
+	$(BIN)/wheel pack --dest-dir dist build/wheel/unpacked/*
 
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose

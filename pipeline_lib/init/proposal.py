@@ -179,7 +179,7 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
         return
     about = _first([column for column in texts if column not in (answer, prompt)], "input")
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
-    unsure = ()
+    unsure: tuple[str, ...] = ()
     if any(plain(column.name) == "rejected" for column in columns):
         unsure = ("Rejected answers are not learned from: there is no objective for preferences.",)
     yield Proposal("causal_lm", roles, True, {}, unsure)
