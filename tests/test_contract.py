@@ -108,6 +108,7 @@ REFUSALS = (
     "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
     "finds no matrix for the (keys|end of attention|feed-forward) in the blocks of the family",
     "objective.modeling = 'span_corruption': needs",
+    "is of the family xlnet, whose head reads the last place",
     "prompt",
 )
 """What a family may lack; it is said before training."""

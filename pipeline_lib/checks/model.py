@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from pipeline_lib.training.parameters import thaw
 if TYPE_CHECKING:
     import pyarrow
     from torch import nn
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.dataset import Encoded
     from pipeline_lib.recipe import Recipe
@@ -47,6 +47,39 @@ def model_findings(
     if not got:
         problem = f"none of {len(trained):,} parameters gets a gradient from {INPUTS} training rows"
         yield Finding("model", len(trained), len(trained), problem, MEND)
+    yield from _longest(recipe, model, rows, labels, load_tokenizer(initial))
+
+
+def _longest(
+    recipe: "Recipe", model: "PreTrainedModel", rows: "pyarrow.Table", labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Iterator[Finding]:  # fmt: skip
+    """The longest training input must be computed where and how it will be trained."""
+    from pipeline_lib.training.device import chosen, reader
+
+    lengths = [_tokens(ids) for ids in rows["input_ids"].to_pylist()]
+    row = rows.take([int(np.argmax(lengths))])
+    encoded = prompted(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
+    here = reader(*chosen(recipe.execution))
+    longest = np.argsort(-encoded.lengths, kind="stable")[:1]
+    model.zero_grad()
+    try:
+        model.to(here.device)
+        batch = collate(encoded, longest, tokenizer.pad_token_id, here.device)
+        batch, targets = recipe.objective.corrupt(model, *batch)
+        with here.autocast():
+            logits = recipe.objective.forward(model, batch, targets)
+        recipe.objective.loss(logits, targets).backward()
+    except (RuntimeError, ValueError, IndexError) as error:  # torch's for too much memory is the first of these
+        reason = " ".join(str(error).split())[:200]
+        tokens = int(encoded.lengths[longest[0]])
+        problem = f"the longest training input, of {tokens:,} tokens, cannot be computed on {here.device} ({reason})"
+        yield Finding("model", 1, len(rows), problem, "Set a smaller max_length, or choose another device")
+
+
+def _tokens(ids: Sequence[Any]) -> int:
+    """How many tokens a row has, in all of its windows where it has several."""
+    return sum(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
 
 
 def with_gradient(

@@ -1,10 +1,12 @@
 """Turn one text into another: translation, summaries, data to text, dialogue. Encoder-decoder models."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
+from pipeline_lib.models.languages import begin_in_language, set_languages
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.objectives.values import is_list, text_of
@@ -38,6 +40,10 @@ class Seq2Seq(ObjectiveSection):
     kind: Literal["seq2seq"]
     prefix: str = ""
     """Put before every source, such as `translate English to German: ` for T5."""
+    source_language: str = ""
+    """The code of the sources' language, which mBART, NLLB and M2M-100 need: `en_XX`, `eng_Latn`, `en`."""
+    target_language: str = ""
+    """The code of the language that is written, for the same bases."""
     max_source: PositiveInt = 512
     """Longer sources are cut to this many tokens."""
     max_target: PositiveInt = 128
@@ -68,6 +74,7 @@ class Seq2Seq(ObjectiveSection):
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of source and first target, each with the tokenizer's special tokens."""
+        set_languages(tokenizer, self.source_language, self.target_language)
         sources = [self.prefix + row["source"] for row in rows]
         ids, _ = token_ids(tokenizer, sources, limit=limit_of(tokenizer, self.max_source))
         targets = [(row.get("target") or [None])[0] for row in rows]
@@ -86,9 +93,14 @@ class Seq2Seq(ObjectiveSection):
         """AutoModelForSeq2SeqLM."""
         from transformers import AutoModelForSeq2SeqLM
 
+        from pipeline_lib.models.base import load_tokenizer
         from pipeline_lib.models.heads import pretrained
 
-        return pretrained(AutoModelForSeq2SeqLM, base, **config)
+        model, head = pretrained(AutoModelForSeq2SeqLM, base, **config)
+        tokenizer = load_tokenizer(Path(base))
+        set_languages(tokenizer, self.source_language, self.target_language)
+        begin_in_language(model, tokenizer)
+        return model, head
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[rows, target length, vocabulary], each token predicted from the true ones before it."""

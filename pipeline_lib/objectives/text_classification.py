@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.cloze import Cloze
 from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, Problem, cleaned, names_in, targets_of
@@ -156,6 +157,11 @@ class TextClassification(ObjectiveSection):
 
         names, kind = list(labels) or ["value"], AutoModelForSequenceClassification
         model, head = pretrained(kind, base, names, problem_type=self.problem_type, **config)
+        if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", "first") == "last":
+            problem = (
+                f"is of the family {model.config.model_type}, whose head reads the last place even if it is padding"
+            )
+            raise RecipeError("model.base", base, problem, "Choose another base")
         compute_first_place_alone(model)
         compute_head_in_fp32(model)
         return model, head

@@ -93,7 +93,7 @@ def test_rouge_of_plain_english_as_in_rouge_score():
     random = np.random.default_rng(0)
     scorer = RougeScorer(ROUGE)
     for _ in range(50):
-        words = [" ".join(random.choice(["Red", "lamp", "on", "top,", "and", "12"], size=8)) for _ in range(3)]
+        words = [" ".join(random.choice(["Red", "lamp", "on_top,", "_and_", "café", "12"], size=8)) for _ in range(3)]
         counts = text_counts([words[:2]], words[2:])
         best = scorer.score_multi(words[:2], words[2])
         assert {name: counts[name][0] for name in ROUGE} == {name: best[name].fmeasure for name in ROUGE}
@@ -108,7 +108,7 @@ def test_the_best_reference_counts():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("Don't stop, snake_case 3.5!", ["don", "t", "stop", "snake_case", "3", "5"]),
+        ("Don't stop, snake_case 3.5!", ["don", "t", "stop", "snake", "case", "3", "5"]),
         ("Größe Ćwiczenie слово", ["größe", "ćwiczenie", "слово"]),
         ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),  # vowel signs are no letters, but parts of a word
         ("用Python写の本。", ["用", "python", "写", "の", "本"]),

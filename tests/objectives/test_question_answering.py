@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from pipeline_lib.checks.labels import misplaced_answers
 from pipeline_lib.data.dataset import Split
 from pipeline_lib.evaluation.answer import Answerer
 from pipeline_lib.objectives import QuestionAnswering
@@ -40,6 +41,22 @@ def encoded(tiny, rows):
     columns |= {name: [row.get(name) for row in clean] for name in ("question", "context", "answers", "starts")}
     schema = pa.schema(OBJECTIVE.arrow_schema())
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+
+def test_an_answer_that_stands_elsewhere_is_compared_with_but_not_learned(tiny):
+    wrong = row("the soup is cold at home", "in what town", "at home")
+    wrong["answers"]["answer_start"] = [3]
+    table = encoded(tiny, [wrong, row("we laughed in town", "in what town", "in town")])
+    assert table["answers"].to_pylist() == [["at home"], ["in town"]]
+    assert table["starts"].to_pylist() == [[], [11]]
+    features = OBJECTIVE.features(table, [])
+    assert features.losses.tolist() == [0, 2]
+    (found,) = misplaced_answers({"train": table.append_column("file", [["a", "a"]]).append_column("line", [[1, 2]])})
+    assert found.problem.startswith("1 of 2 train rows have no answer at its answer_start: they are not trained on")
+    batch = [torch.tensor(np.stack([np.pad(t, (0, 12 - len(t)), constant_values=-1) for t in features.targets]))]
+    logits = torch.randn(2, 12, 2, requires_grad=True)
+    OBJECTIVE.loss(logits, batch[0]).backward()
+    assert not logits.grad[0].any() and logits.grad[1].any()
 
 
 LONG = " ".join(["the sun is warm"] * 3 + ["at home"] + ["the soup is cold"] * 2)
