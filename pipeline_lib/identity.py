@@ -144,7 +144,7 @@ def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
 
 def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
     """The comparison of several runs; reads their finetune and evaluate."""
-    return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy"))
+    return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy", "scipy"))
 
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:

@@ -247,7 +247,7 @@ def test_a_changed_file_makes_again_the_steps_that_run_it(tmp_path, recipe, file
         ("retrain/rescore.py", "rescore"),
         ("sweep/comparison.py", "sweep"),
         ("sweep/figure.py", "sweep"),
-        ("evaluation/statistics/bootstrap.py", "sweep"),
+        ("evaluation/statistics/bootstrap.py", "evaluate sweep"),
         ("evaluation/answer.py", "evaluate rescore"),
         ("retrain/retrain.py", ""),
         ("retrain/decide.py", ""),

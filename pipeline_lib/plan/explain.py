@@ -51,14 +51,15 @@ def why(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
 def _nearest(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any] | None, list[Difference]]:
     """The first manifest with the fewest differences, and these.
 
-    No two artifacts are alike, so one difference is the least there can be, and no further manifest is read.
+    No two artifacts are alike, so one difference is the least there can be (none for a step that waits for its inputs),
+    and no further manifest is read.
     """
-    nearest, fewest, now = None, list[Difference](), _facts_of(step)
+    nearest, fewest, now, least = None, list[Difference](), _facts_of(step), 0 if _waits(step) else 1
     for manifest in manifests:
         found = _differences(_facts(manifest["identity"]), now, step)
         if nearest is None or len(found) < len(fewest):
             nearest, fewest = manifest, found
-        if len(fewest) <= 1:
+        if len(fewest) <= least:
             break
     return nearest, fewest
 

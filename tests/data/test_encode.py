@@ -42,6 +42,28 @@ def no_pool(monkeypatch):
     monkeypatch.setattr(pool, "ProcessPoolExecutor", lambda *_: pytest.fail("a pool was started"))
 
 
+@pytest.mark.parametrize("kind", ["data", "base"])
+def test_a_file_that_changes_while_it_is_read_is_not_kept(recipe, moods_csv, tiny_bert, monkeypatch, kind):
+    """What was read under the old digest would be reused whenever the old bytes come back."""
+    changing = moods_csv if kind == "data" else tiny_bert / "config.json"
+    before, name = changing.read_bytes(), "write_shard" if kind == "data" else "copy_base"
+    sound = getattr(encoding, name)
+
+    def read_then_change(*given):
+        sound(*given)
+        changing.write_bytes(before + b"\n")
+
+    monkeypatch.setattr(encoding, name, read_then_change)
+    try:
+        with pytest.raises(RecipeError, match="changed while it was read. Run again when nothing writes to it"):
+            steps.encode(recipe)
+        monkeypatch.undo()
+        assert not list((moods_csv.parent / "store" / "steps").glob(f"{'shard' if kind == 'data' else 'base'}/*"))
+    finally:
+        changing.write_bytes(before)
+    assert steps.encode(recipe).made == 1
+
+
 def times(tmp_path):
     """When each shard was made, by the name of its folder."""
     return {file.parent.name: file.stat().st_ctime_ns for file in (tmp_path / "store/steps/shard").glob("*/*.parquet")}

@@ -51,6 +51,19 @@ def test_a_plan_is_what_a_run_then_does(ran):
     assert outcome.model.why in outcome.model.message
 
 
+def test_a_plan_states_what_the_test_set_can_detect(document):
+    """2.802 * sqrt(.1 / n), never more than the .1 of the rows on which models disagree."""
+    assert plan(check(document)).detects == ""
+    prepared = steps.prepare(check(document))
+    report = json.loads((prepared.folder / "report.json").read_text())
+    rows = report["rows"]["test"]
+    assert report["groups"]["test"] == rows
+    smallest = min(0.1, 2.802 * (0.1 / rows) ** 0.5)
+    assert plan(check(document)).detects.startswith(
+        f"{rows} test rows detect a difference of {smallest:.3f} in a share"
+    )
+
+
 CHANGES = {
     "a rate": ({"training": {"learning_rate": 0.25}}, "finetune", "training.learning_rate 0.005 → 0.25"),
     "a strategy": ({"strategies": [{"kind": "partial"}]}, "initialise", 'strategies.0.kind "full" → "partial"'),
