@@ -24,8 +24,13 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-test-all: test ## the whole suite, and 6,000 fuzzed recipes
+test-all: test ## the whole suite, and fuzzed recipes (6,000), data files (3,000) and model folders (300)
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+	$(BIN)/python tests/fuzz/data_files.py --inputs 3000
+	$(BIN)/python tests/fuzz/model_folders.py --inputs 300
+
+kill-test: install ## SIGKILL first runs in 300 empty folders, and run each again (half an hour on an idle machine)
+	PREFECT_HOME=/tmp/tunesmith-kill $(BIN)/python tests/kill/first_run.py --points 300
 
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
@@ -45,4 +50,4 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db
 
-.PHONY: help install demo lint test test-all compose-test bench bench-gpu tables clean
+.PHONY: help install demo lint test test-all kill-test compose-test bench bench-gpu tables clean
