@@ -64,7 +64,7 @@ def name_of(role: str, value: Any) -> str:
         return ""
     if is_bool(value):
         return "True" if value else "False"
-    if is_number(value) and math.isfinite(value) and value == int(value):
+    if is_number(value) and value == int(value):
         return str(int(value))
     if not isinstance(value, (str, bytes)) and not is_number(value):
         raise ValueError(f"{role} {shown(value)} is no name")

@@ -11,7 +11,6 @@ from pipeline_lib.data.sources.huggingface import HuggingFace
 from pipeline_lib.data.sources.json import Jsonl
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.objectives.values import name_of
 
 
 def write_stream(table, file):
@@ -82,7 +81,3 @@ def test_a_key_that_comes_twice_is_found_in_linear_time(tmp_path):
     (row,) = Jsonl(kind="jsonl", train=str(tmp_path / "x.jsonl")).read(tmp_path / "x.jsonl")
     assert "'99999' stands more than once" in row.reason
     assert time.process_time() - began < 5  # it took minutes
-
-
-def test_an_infinite_label_is_no_crash():
-    assert name_of("label", float("inf")) == "inf"

@@ -1,6 +1,7 @@
 """Try inputs in child processes, so that a crash or a hang of one is seen and the others are tried all the same."""
 
 import json
+import logging
 import os
 import resource
 import select
@@ -73,6 +74,7 @@ def _answers(inputs: Sequence[Input], attempt: Attempt[Input]) -> list[tuple[str
 def _try_each(inputs: Sequence[Input], attempt: Attempt[Input], answers: IO[str]) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.disable()  # what is said of each input is not asked for
     with suppress(BaseException):
         for given in inputs:
             answers.write(json.dumps(_try(given, attempt)) + "\n")

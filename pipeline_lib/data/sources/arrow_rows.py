@@ -24,10 +24,10 @@ def read_rows(
     """
     import pyarrow as pa
 
-    refuse_twice(schema.names, file)
-    labels = class_labels(schema)
     number = 0
     try:
+        refuse_twice(schema.names, file)  # names can hold bytes that are no text
+        labels = class_labels(schema)
         for batch in batches:
             batch.validate(full=True)  # else offsets beyond the data end the process
             for values in batch.to_pylist():
