@@ -36,8 +36,10 @@ lint: install ## ruff and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-test-all: test ## the whole suite, 6,000 fuzzed recipes, and every strategy and objective on 57 families of models
+test-all: test ## the whole suite, fuzzed recipes, data files and model folders, and 57 families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
+	$(BIN)/python tests/fuzz/data_files.py --inputs 3000
+	$(BIN)/python tests/fuzz/model_folders.py --inputs 300
 	$(BIN)/python tests/family_matrix.py
 
 test-latest: install ## the suite against the newest packages that pyproject.toml allows, in an environment of its own
@@ -68,6 +70,9 @@ wheel: sbom ## build the wheel with its bill of materials in .dist-info/sboms (P
 	info=$$(echo build/wheel/unpacked/*/*.dist-info) && mkdir $$info/sboms && cp dist/sbom.cdx.json $$info/sboms
 	$(BIN)/wheel pack --dest-dir dist build/wheel/unpacked/*
 
+kill-test: install ## SIGKILL first runs in 300 empty folders, and run each again (half an hour on an idle machine)
+	PREFECT_HOME=/tmp/tunesmith-kill $(BIN)/python tests/kill/first_run.py --points 300
+
 compose-test: install ## build the image, start deployments/compose.yaml in Docker, kill its parts and check what is left (minutes)
 	TUNESMITH_COMPOSE_TEST=1 $(BIN)/pytest -q -rs -s -p no:xdist tests/compose
 
@@ -96,5 +101,5 @@ recording: install ## record the README's recipe on a terminal, and draw the pip
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db site
 
-.PHONY: help install demo lint test test-all test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
+.PHONY: help install demo lint test test-all kill-test test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
 	reference recording clean

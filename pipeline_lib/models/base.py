@@ -174,16 +174,18 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+        if tokenizer.pad_token is None:
+            problem = "has a tokenizer without a token to pad with, to end a text with or for what is unknown"
+            raise RecipeError("model.base", str(folder), problem, "Name a pad_token in its tokenizer_config.json")
+        positions = position_limit(load_config(folder))
+        if positions is not None:
+            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    except RecipeError:
+        raise
     except Exception as error:  # as above; the Rust part raises plain Exception
         raise _unloadable(folder, "tokenizer", error) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        problem = "has a tokenizer without a token to pad with, to end a text with or for what is unknown"
-        raise RecipeError("model.base", str(folder), problem, "Name a pad_token in its tokenizer_config.json")
-    positions = position_limit(load_config(folder))
-    if positions is not None:
-        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
 
 

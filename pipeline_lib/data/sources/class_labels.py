@@ -11,9 +11,10 @@ def class_labels(schema: "pyarrow.Schema") -> dict[str, list[str]]:
     """The names of each column of class labels, or of lists of them, in the order of their integers."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return {column: names for column, feature in features.items() if (names := _names(feature))}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        found = {column: _names(feature) for column, feature in features.items() if column in schema.names}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
+    return {column: names for column, names in found.items() if names}
 
 
 def _names(feature: Any) -> list[str] | None:

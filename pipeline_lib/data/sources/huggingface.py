@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ValidationInfo
 
+from pipeline_lib.data.sources.arrow_rows import UNREADABLE, read_rows, unreadable
 from pipeline_lib.data.sources.base import Row, Unusable
-from pipeline_lib.data.sources.class_labels import class_labels, named
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.schema import Reach, Section, inside, is_folder
 
@@ -52,23 +51,18 @@ class HuggingFace(Section):
         """The rows of one Arrow file; `line` is the row's number in it, from 1."""
         import pyarrow as pa
 
-        number = 0
         try:
-            with pa.memory_map(str(file)) as mapped, pa.ipc.open_stream(mapped) as stream:
-                labels = class_labels(stream.schema)
-                rows = chain.from_iterable(batch.to_pylist() for batch in stream)
-                for number, row in enumerate(rows, 1):
-                    for name in labels:
-                        row[name] = named(row[name], labels[name])
-                    yield Row(number, row)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            where = f"cannot be read as Arrow after row {number} ({error})"
-            raise RecipeError("data.source", str(file), where, "Save or download the data set again") from error
+            stream = pa.ipc.open_stream(pa.memory_map(str(file)))
+        except (pa.ArrowException, *UNREADABLE) as error:
+            raise unreadable(file, "Arrow", 0, error) from error
+        with stream:
+            yield from read_rows(stream.schema, stream, file, "Arrow")
 
     def _saved(self, split: str) -> list[Path]:
         folder, name = Path(self.path), getattr(self, split)
         if (folder / "dataset_dict.json").is_file():
-            self._check(split, json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"])
+            splits = _read_object(folder / "dataset_dict.json").get("splits")
+            self._check(split, [name for name in _list(splits) if isinstance(name, str)])
             folder = folder / name
         elif split != "train":
             mend = "Leave it out, or save a DatasetDict that has this split"
@@ -76,11 +70,15 @@ class HuggingFace(Section):
         if not (folder / "state.json").is_file():
             mend = "Write the folder with `save_to_disk`, or take `kind: parquet` for a folder of Parquet files"
             raise RecipeError("data.source.path", str(folder), "no data set that `save_to_disk` wrote", mend)
-        state = json.loads((folder / "state.json").read_text("utf-8"))
+        state = _read_object(folder / "state.json")
         if state.get("_indices_data_files"):  # written by datasets 1.x after select or shuffle; ignored by today's
             mend = "Call `flatten_indices()` with the version that saved it, and save it again"
             raise RecipeError("data.source.path", str(folder), "its rows are a selection kept beside the data", mend)
-        files = [folder / data["filename"] for data in state["_data_files"]]
+        names = [data.get("filename") if isinstance(data, dict) else None for data in _list(state.get("_data_files"))]
+        if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
+            problem = "has a state.json that names no files of data"
+            raise RecipeError("data.source.path", str(folder), problem, "Save the data set again")
+        files = [folder / str(name) for name in names]
         for file in files:
             if not inside(file, Path(self.path)):  # whoever wrote the data named it
                 mend = "Do not trust this data set: save it again from where it comes from"
@@ -102,3 +100,18 @@ class HuggingFace(Section):
     def _check(self, split: str, there: list[str]) -> None:
         if (name := getattr(self, split)) not in there:
             raise RecipeError(f"data.source.{split}", name, "no such split", f"There are: {', '.join(there)}")
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """A JSON object that `save_to_disk` wrote; raises RecipeError where the file holds none."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecipeError("data.source.path", str(file), f"is damaged ({error})", "Save the data set again") from error
+    if not isinstance(content, dict):
+        raise RecipeError("data.source.path", str(file), "is not a JSON object", "Save the data set again")
+    return content
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

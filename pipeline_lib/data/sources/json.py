@@ -1,6 +1,7 @@
 """JSON: one document with an array of objects, or one object a line."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -36,7 +37,10 @@ class Json(_Arrays):
             mend = "Give the dotted key under which the file keeps its array of objects"
             raise RecipeError("data.source.records", self.records, f"no array there in {file}", mend)
         for number, record in enumerate(found, 1):
-            yield _row(number, record, self.names)
+            try:
+                yield _row(number, record, self.names)
+            except RecursionError:
+                yield Unusable(number, "lists or objects within one another, too deep to read")
 
 
 class Jsonl(_Arrays):
@@ -77,9 +81,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
-    keys = [key for key, _ in pairs]
+    counts = Counter(key for key, _ in pairs)
     twice = _Twice(found)
-    twice.key = next(key for key in keys if keys.count(key) > 1)
+    twice.key = next(key for key in found if counts[key] > 1)
     return twice
 
 

@@ -62,7 +62,7 @@ class TextSource(FileSource):
                 encoding = _told(buffered.peek(SAMPLE)[:SAMPLE], self.encoding)
                 # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
                 yield from io.TextIOWrapper(buffered, encoding, "tunesmith_surrogates", newline="\n")
-            except (EOFError, OSError, zlib.error) as error:
+            except (EOFError, OSError, ValueError, zlib.error) as error:  # ValueError: Arrow's zstd, odd encodings
                 mend = "Fetch or compress the file again"
                 problem = f"damaged {packed} ({error})" if packed else f"cannot be read ({error})"
                 raise RecipeError("data.source", str(file), problem, mend) from error

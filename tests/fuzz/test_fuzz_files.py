@@ -1,0 +1,16 @@
+"""A small part of the fuzzing of data files and model folders; `make test-all` has more. `pytest tests/fuzz`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.mark.parametrize(("script", "inputs", "kinds"), [("data_files.py", 150, 15), ("model_folders.py", 12, 6)])
+def test_no_file_ends_in_a_traceback_or_a_crash(script, inputs, kinds):
+    done = subprocess.run([sys.executable, HERE / script, "--inputs", str(inputs)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2_000:]
+    assert len(done.stdout.splitlines()) == kinds  # one line for each kind: how many were tried
