@@ -52,7 +52,7 @@ def load_recipe(
 
 def _load(recipe: RecipeLike, changes: Sequence[str]) -> Recipe:
     if isinstance(recipe, str | Path):
-        return load(recipe, changes)
+        return load(recipe, list(changes))
     if not changes and isinstance(recipe, Recipe):
         return recipe
     given = None

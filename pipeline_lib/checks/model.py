@@ -61,18 +61,18 @@ def _longest(
     row = rows.take([int(np.argmax(lengths))])
     encoded = prompted(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
     here = reader(*chosen(recipe.execution))
-    longest = np.argsort(-encoded.lengths, kind="stable")[:1]
+    longest = encoded.inputs(np.argsort(-encoded.group_tokens, kind="stable")[:1])
     model.zero_grad()
     try:
         model.to(here.device)
-        batch = collate(encoded, longest, tokenizer.pad_token_id, here.device)
-        batch, targets = recipe.objective.corrupt(model, *batch)
+        batch, targets = collate(encoded, longest, tokenizer.pad_token_id, here.device)
+        batch, targets = recipe.objective.corrupt(model, batch, targets)
         with here.autocast():
             logits = recipe.objective.forward(model, batch, targets)
-        recipe.objective.loss(logits, targets).backward()
+        recipe.objective.loss_sum(logits, targets).backward()
     except (RuntimeError, ValueError, IndexError) as error:  # torch's for too much memory is the first of these
         reason = " ".join(str(error).split())[:200]
-        tokens = int(encoded.lengths[longest[0]])
+        tokens = int(encoded.lengths[longest].max())
         problem = f"the longest training input, of {tokens:,} tokens, cannot be computed on {here.device} ({reason})"
         yield Finding("model", 1, len(rows), problem, "Set a smaller max_length, or choose another device")
 

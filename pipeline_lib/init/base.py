@@ -67,7 +67,9 @@ def _read(name: str) -> Base:
         config = load_config(folder)
     except RecipeError as error:
         raise RecipeError("--base", name, error.problem, error.mend) from error
-    return Base(name, _kind(config), folder, getattr(config, "hidden_size", None) or getattr(config, "d_model", 0))
+    return Base(
+        name, _kind(config), folder, int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 0)
+    )
 
 
 def _kind(config: object) -> str:

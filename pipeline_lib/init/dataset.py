@@ -64,7 +64,7 @@ def _arranged(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Datas
     by_split: dict[str | None, list[tuple[DataFile, Table]]] = {}
     for file, table in found:
         by_split.setdefault(file.split, []).append((file, table))
-    unsure = []
+    unsure: list[str] = []
     trained = next(split for split in ("train", None, "validation", "test") if split in by_split)
     training = by_split.pop(trained)
     _refuse_mixed(training, trained is None)

@@ -71,10 +71,10 @@ def _follow(model: "PreTrainedModel") -> Fed:
             found = dict.fromkeys(_reached(made), depth) | found
     used = _reached(output)
     found = dict.fromkeys(used, len(reads) + 1) | found
-    depth = {names[key]: depth for key, depth in found.items() if key in names}
+    depths = {names[key]: depth for key, depth in found.items() if key in names}
     # a text so short does not reach all experts
     unused = {name for key, name in names.items() if key not in used and "expert" not in name}
-    return Fed(depth, frozenset(unused))
+    return Fed(depths, frozenset(unused))
 
 
 def _run(model: "PreTrainedModel", found: Sequence[Stack]) -> tuple[list[_Read], list[Any]]:

@@ -56,7 +56,11 @@ class Drawn(NamedTuple):
 
 
 def bootstrap(
-    outcome: RowValues, metrics: Mapping[str, Metric], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    outcome: Outcome | Sums,
+    metrics: Mapping[str, Metric],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Score]:
     """Every metric with the ends of its percentile interval, which holds the metric's value and keeps its bounds.
 
@@ -158,7 +162,7 @@ def _drawn(
 
 
 def _of_resamples(
-    outcome: RowValues, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
+    outcome: Outcome | Sums, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     resamples = resample(outcome, weights, random)
     with np.errstate(divide="ignore", invalid="ignore"):
