@@ -59,7 +59,9 @@ def test_a_plan_states_what_the_test_set_can_detect(document):
     rows = report["rows"]["test"]
     assert report["groups"]["test"] == rows
     smallest = min(0.1, 2.802 * (0.1 / rows) ** 0.5)
-    assert plan(check(document)).detects.startswith(f"{rows} test rows detect a difference of {smallest:.3f} in a share")
+    assert plan(check(document)).detects.startswith(
+        f"{rows} test rows detect a difference of {smallest:.3f} in a share"
+    )
 
 
 CHANGES = {
