@@ -135,7 +135,10 @@ def _validated(
 ) -> dict[str, tuple[Split, Outcome]]:
     """The validation rows with their outcome, where there are any."""
     split = encoded_split(prepared, shards, "validation", objective)
-    return {"validation": (split, objective.outcome(*answerer.read(split, write=False)))} if len(split.rows) else {}  # type: ignore[dict-item]
+    if not len(split.rows):
+        return {}
+    outcome: Any = objective.outcome(*answerer.read(split, write=False))
+    return {"validation": (split, outcome)}
 
 
 def _taught(recipe: Recipe, prepared: Path, shards: Path, test: Split) -> dict[str, Outcome | Sums]:
