@@ -124,13 +124,15 @@ def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBa
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    used = {tokenizer.pad_token_id: "fills up short rows"}
     for name in sorted({"input_ids", "target_ids", "rejected_ids"} & set(table.column_names)):
         ids = pc.list_flatten(table[name])
         if pa.types.is_list(ids.type):  # a row of several windows
             ids = pc.list_flatten(ids)
-        largest = pc.max(ids).as_py()
+        used[pc.max(ids).as_py()] = "is in the data"
+    for largest, why in used.items():
         if vocabulary is not None and largest is not None and largest >= vocabulary:
             token = tokenizer.convert_ids_to_tokens(largest)
             problem = f"has embeddings for {vocabulary:,} tokens, and its tokenizer has {len(tokenizer):,}"
             hint = "Call model.resize_token_embeddings(len(tokenizer)), save model and tokenizer, and name that folder"
-            raise RecipeError("model.base", tokenizer.name_or_path, f"{problem}: {token!r} is in the data", hint)
+            raise RecipeError("model.base", tokenizer.name_or_path, f"{problem}: {token!r} {why}", hint)

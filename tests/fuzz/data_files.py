@@ -101,7 +101,7 @@ def kinds() -> list[Kind]:
             {"kind": "parallel", "source_language": "en", "target_language": "de"},
             "seq2seq",
         ),
-        Kind("text", {"x.txt": "\n".join(TEXTS).encode()}, {"kind": "text"}, "masked_lm"),
+        Kind("text", {"x.txt": "\n".join(TEXTS).encode()}, {"kind": "text"}, "language_modeling"),
         Kind("parquet", {"x.parquet": _parquet(pa.Table.from_pylist(ROWS))}, {"kind": "parquet"}),
         Kind("arrow", _data_set(), {"kind": "huggingface"}),
         Kind(
@@ -146,7 +146,7 @@ def attempt(given: Given, folder: Path, tokenizer: Any) -> None:
             "name": "fuzz",
             "data": {"source": kind.source | where, **({"columns": kind.columns} if kind.columns else {})},
             "model": {"base": "base"},
-            "objective": {"kind": kind.objective},
+            "objective": {"kind": kind.objective} | ({"modeling": "causal"} if kind.name == "text" else {}),
         }
     )
     for file in recipe.data.source.files("train"):

@@ -26,7 +26,7 @@ def phase_of(folder: Path) -> str:
         return "4 training"
     if making or list(store.glob("steps/*/*")):
         return "3 making data, start and checks"
-    if home.exists():
+    if (home / "prefect.db").exists():
         return "2 starting Prefect's server"
     if (folder / ".mlflow.db.new").exists():
         return "1 creating MLflow's database"

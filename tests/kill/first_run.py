@@ -109,8 +109,8 @@ class Harness:
     def __init__(self, place: Path, ground: Path):
         self.place, self.ground = place, ground
         self.lasts: dict[Kind, float] = {}
-        self.expected: dict[int, dict[str, str]] = {}
-        """Digests of all files that an undisturbed run publishes, by the number of its training processes."""
+        self.expected: dict[Kind, dict[str, str]] = {}
+        """Digests of all files that an undisturbed run of a kind publishes: new programs draw figures, forks do not."""
 
     def killed_once(self, index: int, name: str, moment: float, everything: bool) -> tuple[str, str | None]:
         """Kill first runs in a new folder and run the same command again; the phase of the kill, and what is wrong."""
@@ -141,7 +141,7 @@ class Harness:
             if problem := self.ended_well([self.start(kind, folder)], folder):
                 raise RuntimeError(f"without a kill: {problem}")
             self.lasts[kind] = time.monotonic() - began
-            self.expected[kind.processes] = digests(folder / "artifacts")
+            self.expected[kind] = digests(folder / "artifacts")
         return self.lasts[kind]
 
     def start(self, kind: Kind, folder: Path) -> "Forked | subprocess.Popen[bytes]":
@@ -175,7 +175,7 @@ class Harness:
 
     def other_bytes(self, kind: Kind, folder: Path) -> str | None:
         """What the store does not hold as after an undisturbed run."""
-        made, expected = digests(folder / "artifacts"), self.expected[kind.processes]
+        made, expected = digests(folder / "artifacts"), self.expected[kind]
         differ = sorted(name for name in made.keys() | expected.keys() if made.get(name) != expected.get(name))
         return f"differ from an undisturbed run: {differ[:5]}" if differ else None
 

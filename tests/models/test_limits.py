@@ -51,3 +51,17 @@ def test_a_token_without_an_embedding_is_refused_before_training(document, tiny_
     (tmp_path / "moods.csv").write_text(rows.replace("at home", "<order>"))
     with pytest.raises(RecipeError, match=r"its tokenizer has .*'<order>' is in the data"):
         run(recipe)
+
+
+def test_a_padding_token_without_an_embedding_is_refused_before_training(document, tiny_bert, tmp_path):
+    """It is in no row, and yet in every batch."""
+    base = tmp_path / "base"
+    base.mkdir()
+    for file in tiny_bert.iterdir():
+        (base / file.name).write_bytes(file.read_bytes())
+    tokenizer = hf.AutoTokenizer.from_pretrained(base)
+    tokenizer.add_special_tokens({"pad_token": "<fill>"})
+    tokenizer.save_pretrained(base)
+    document["model"]["base"] = str(base)
+    with pytest.raises(RecipeError, match="'<fill>' fills up short rows"):
+        run(check(document))
