@@ -7,7 +7,7 @@ from pipeline_lib.evaluation.reading import answer_counts
 
 
 def test_han_characters_and_words_between_are_tokens():
-    assert segments("《红楼梦》 Windows XP，1921年") == ["红", "楼", "梦", "windows", "xp", "1921", "年"]
+    assert segments("《红楼梦》 Windows XP，1921年") == ["红", "楼", "梦", "windows", "xp1921", "年"]  # so the script
 
 
 @pytest.mark.parametrize(
