@@ -28,9 +28,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## fine-tune a real encoder on the support messages, evaluate it, log it to MLflow
 	$(BIN)/tunesmith run deployments/recipes/demo.yaml
 
-lint: install ## ruff and mypy
+lint: install ## ruff, import-linter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 test: install ## the whole suite

@@ -14,7 +14,7 @@ from functools import partial
 
 from deployments.up.prefect_server import OwnPagesOnly, own_origins
 from deployments.up.servers import LOCAL
-from pipeline_lib.interrupts import end_with_parent
+from pipeline_lib.util.signals import end_with_parent
 
 ENVIRONMENT = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 """As Prefect sets it for its embedded server."""

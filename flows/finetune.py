@@ -1,7 +1,7 @@
 """Fine-tune one model: from a complete recipe to a scored model in MLflow."""
 
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.run import RunOutcome
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.schema import Recipe
 from tasks import steps
 from tasks.flow import pipeline_flow
 from tasks.names import run_name

@@ -1,8 +1,19 @@
 """Fine-tune by the short form: a recipe that the worker has, and the values that change from run to run."""
 
 from flows.finetune import finetune
-from pipeline_lib.form import AS_IN_RECIPE, UNSET, Count, Rate, RecipeName, Seed, Strategy, Text, Texts, chosen
-from pipeline_lib.run import RunOutcome
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.short_form import (
+    AS_IN_RECIPE,
+    UNSET,
+    Count,
+    Rate,
+    RecipeName,
+    Seed,
+    Strategy,
+    Text,
+    Texts,
+    chosen,
+)
 from tasks.flow import pipeline_flow
 from tasks.names import run_name
 

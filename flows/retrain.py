@@ -1,10 +1,10 @@
 """Retrain a model where its data has grown, behind a gate: from a recipe to a decision about the champion."""
 
 from flows.finetune import finetune
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.look import challengers
+from pipeline_lib.retrain.gate_checks import Decision
+from pipeline_lib.retrain.preflight import challengers
 from tasks import gate as gates
 from tasks import steps
 from tasks.flow import pipeline_flow

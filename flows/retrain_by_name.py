@@ -1,9 +1,9 @@
 """Retrain by the name of a recipe that the worker has: short enough for a schedule's dialog."""
 
 from flows.retrain import retrain
-from pipeline_lib.form import UNSET, RecipeName, Texts, chosen
-from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.recipe.short_form import UNSET, RecipeName, Texts, chosen
 from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.gate_checks import Decision
 from tasks.flow import pipeline_flow
 from tasks.names import run_name
 

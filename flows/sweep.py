@@ -1,7 +1,7 @@
 """Try many recipes on the same rows: from recipes and values to one comparison."""
 
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.sweep.sweep import plan
 from pipeline_lib.sweep.trials import Sweep
 from tasks import trials

@@ -11,9 +11,7 @@ imports Prefect: `run` takes the steps as plain calls.
 """
 
 import os
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,13 +19,13 @@ if TYPE_CHECKING:
     from pipeline_lib.api.predictor import Predictor
     from pipeline_lib.api.recipes import load_recipe
     from pipeline_lib.api.runs import plan, run
-    from pipeline_lib.recipe import Recipe
+    from pipeline_lib.recipe.schema import Recipe
 
 __all__ = ["Predictor", "Recipe", "compare", "load_recipe", "plan", "run"]
 
 MODULES = {
     "Predictor": "pipeline_lib.api.predictor",
-    "Recipe": "pipeline_lib.recipe",
+    "Recipe": "pipeline_lib.recipe.schema",
     "compare": "pipeline_lib.api.compare",
     "load_recipe": "pipeline_lib.api.recipes",
     "plan": "pipeline_lib.api.runs",
@@ -48,16 +46,6 @@ def __dir__() -> list[str]:
     """List the public names, for completion in editors and notebooks."""
     return sorted({*globals(), *__all__})
 
-
-class _Package(ModuleType):
-    """Keeps `plan` and `run` the functions: Python would bind the submodules of these names over them."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in MODULES or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 # Before MLflow is imported. Its thread that reports usage also breaks calls of other threads (KeyError in os.environ).
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

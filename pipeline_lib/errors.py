@@ -1,6 +1,6 @@
 """The errors that a user sees without a traceback."""
 
-from pipeline_lib.masking import masked
+from pipeline_lib.util.redaction import redact
 
 PROBLEM = 2_000
 """Characters of a problem: it may list what is known, or repeat what a library says."""
@@ -12,10 +12,10 @@ class RecipeError(Exception):
     `field` is the dotted path of the recipe's field, `value` what stands there, `mend` what to do about it.
     """
 
-    def __init__(self, field: str, value: object, problem: str, mend: str):
-        self.field, self.value, self.problem, self.mend = field, masked(value), masked(problem), masked(mend)
-        end = "" if mend.endswith(("?", ")")) else "."
-        shown = f"{shorten(field)}{_shown(self.value)}: {shorten(self.problem, PROBLEM)}. {self.mend}{end}"
+    def __init__(self, field: str, value: object, problem: str, hint: str):
+        self.field, self.value, self.problem, self.hint = field, redact(value), redact(problem), redact(hint)
+        end = "" if hint.endswith(("?", ")")) else "."
+        shown = f"{shorten(field)}{_shown(self.value)}: {shorten(self.problem, PROBLEM)}. {self.hint}{end}"
         super().__init__(shown)
 
     def _render_traceback_(self) -> list[str]:
@@ -23,10 +23,10 @@ class RecipeError(Exception):
         return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
 
     def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
-        return type(self), (self.field, self.value, self.problem, self.mend)
+        return type(self), (self.field, self.value, self.problem, self.hint)
 
 
-class Unanswered(RecipeError):
+class ServiceUnavailable(RecipeError):
     """A server that the recipe names does not answer just now. The recipe may be sound: later the same run may do."""
 
 

@@ -8,7 +8,7 @@ from prefect import Flow, flow
 from tasks.guard import guarded
 from tasks.mistakes import in_our_words
 from tasks.settle import settled
-from tasks.told import cancelled
+from tasks.states import mark_cancelled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[
             name=name,
             validate_parameters=False,
             persist_result=False,
-            on_crashed=[cancelled, settled],
+            on_crashed=[mark_cancelled, settled],
             on_cancellation=[settled],
             **options,
         )

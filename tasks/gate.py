@@ -5,35 +5,35 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
 
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.retrain import conclude as ending
-from pipeline_lib.retrain import look as looking
-from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.retrain import preflight as looking
+from pipeline_lib.retrain import promotion as ending
+from pipeline_lib.retrain.decision_page import markdown
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.look import Look
-from pipeline_lib.retrain.show import markdown
-from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.retrain.gate_checks import Decision
+from pipeline_lib.retrain.preflight import Preflight
+from pipeline_lib.store.artifacts import Artifact
+from tasks.states import current_flow_run
 from tasks.steps import step
-from tasks.told import by
 
 
 @step
-def ask(recipe: Recipe, gate: Gate) -> Look:
+def ask(recipe: Recipe, gate: Gate) -> Preflight:
     """Whether anything is new since the champion was trained."""
-    return looking.ask(recipe, gate)
+    return looking.refuse_unfit(recipe, gate)
 
 
 @step
-def look(recipe: Recipe, gate: Gate, seen: Look, prepared: Artifact) -> Look:
+def look(recipe: Recipe, gate: Gate, seen: Preflight, prepared: Artifact) -> Preflight:
     """How far the data has moved since the champion was trained."""
-    return looking.look(recipe, gate, seen, prepared, by())
+    return looking.prepare_retraining(recipe, gate, seen, prepared, current_flow_run())
 
 
 @step
-def conclude(recipe: Recipe, gate: Gate, seen: Look, runs: list[RunOutcome]) -> Decision:
+def conclude(recipe: Recipe, gate: Gate, seen: Preflight, runs: list[RunOutcome]) -> Decision:
     """Judge the challengers, register one, promote it or not."""
-    return ending.conclude(recipe, gate, seen, runs, by())
+    return ending.decide_promotion(recipe, gate, seen, runs, current_flow_run())
 
 
 def ended(recipe: Recipe, gate: Gate, decision: Decision) -> Any:

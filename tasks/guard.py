@@ -6,7 +6,7 @@ that started it is still there, and what state Prefect has for its flow run. If 
 SIGTERM, which ends a training after its current step with a checkpoint. What has not ended after a while is killed; the
 last checkpoint is then at most `execution.checkpoint_seconds` old.
 
-An unreachable Prefect API is no reason to stop.
+An unreachable Prefect API is not a reason to stop.
 """
 
 import contextvars
@@ -28,7 +28,7 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
-from pipeline_lib.interrupts import allow_trainings, ask_trainings_to_stop
+from pipeline_lib.util.signals import allow_trainings, ask_trainings_to_stop
 
 log = logging.getLogger("tunesmith")
 P = ParamSpec("P")

@@ -9,9 +9,9 @@ from prefect.states import Failed
 from pydantic import ValidationError
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.mistakes import explain
-from pipeline_lib.recipe import Recipe, check
-from pipeline_lib.schema import Section
+from pipeline_lib.recipe.schema import Recipe, check
+from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.util.section import Section
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from pipeline_lib.form import AS_IN_RECIPE
+from pipeline_lib.recipe.short_form import AS_IN_RECIPE
 
 OLD_PAGE = re.compile(
     "(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma|tau|upsilon|phi|chi"

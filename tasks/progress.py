@@ -5,7 +5,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from tasks.told import artifact_key
+from tasks.states import artifact_key
 
 if TYPE_CHECKING:
     from pipeline_lib.training.progress import Standing

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from pipeline_lib.errors import RecipeError, Unanswered
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 
 BUSY = {errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESTALE}
 FULL_GPU = "OutOfMemoryError"
@@ -18,7 +18,7 @@ def can_pass(task: object, run: object, state: Any) -> bool:
     """Prefect's `retry_condition_fn`: whether the fault is the network's, a server's, or that something is busy."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, RecipeError):
-        return isinstance(error, Unanswered)
+        return isinstance(error, ServiceUnavailable)
     return any(map(_passes, _chain(error)))
 
 

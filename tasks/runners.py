@@ -8,9 +8,9 @@ from typing import Any
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from pipeline_lib.data.pool import join_in
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.util.process_pool import join_in
 
 
 def task_runner(execution: Execution) -> TaskRunner[Any]:
@@ -31,5 +31,5 @@ def _imported(name: str) -> Any:
     try:
         return import_module(f"prefect_{name}")
     except ImportError as error:
-        mend = f"Install it: pip install -c constraints.txt -e '.[{name}]'"
-        raise RecipeError("execution.task_runner", name, f"needs prefect-{name} ({error})", mend) from None
+        hint = f"Install it: pip install -c constraints.txt -e '.[{name}]'"
+        raise RecipeError("execution.task_runner", name, f"needs prefect-{name} ({error})", hint) from None

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.execution import Execution, tracking_uri
-from pipeline_lib.recipe_file import by_name
+from pipeline_lib.recipe.execution import Execution, tracking_uri
+from pipeline_lib.recipe.loading import by_name
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.tracking.meter import IMPORTING
 from pipeline_lib.tracking.run_note import notes
+from pipeline_lib.tracking.throughput import IMPORTING
 
 log = logging.getLogger("tunesmith")
 
@@ -24,7 +24,7 @@ def settled(flow: Any, flow_run: Any, state: Any) -> None:
     for execution in _executions(flow_run.parameters):
         if "://" not in execution.store and not Path(execution.store).is_dir():
             continue
-        if any(by in note.by for _, note in notes(open_store(execution.store).root)):
+        if any(by in note.made_by for _, note in notes(open_store(execution.store).root)):
             with IMPORTING:
                 from pipeline_lib.tracking.note_delivery import settle_notes
 

@@ -10,16 +10,16 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import unmapped
 
-from pipeline_lib.data.encode import Encoding, Outcomes, Spread, encode_file
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.artifact import Artifact
-from tasks.told import told
+from pipeline_lib.data.encoding import FileToEncode, Outcomes, Spread, encode_file
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
+from tasks.states import as_state
 
 
 @task(task_run_name="{each.file.name}", cache_policy=NO_CACHE, persist_result=False)
-def shard(recipe: Recipe, base: Artifact, by: str, each: Encoding) -> Artifact:
+def shard(recipe: Recipe, base: Artifact, by: str, each: FileToEncode) -> Artifact:
     """Encode one source file."""
-    return told(encode_file(recipe, base, by, each))
+    return as_state(encode_file(recipe, base, by, each))
 
 
 def mapped(runner: TaskRunner[Any]) -> Spread:
@@ -27,7 +27,9 @@ def mapped(runner: TaskRunner[Any]) -> Spread:
     return partial(_mapped, runner)
 
 
-def _mapped(runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[Encoding], by: str) -> Outcomes:
+def _mapped(
+    runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], by: str
+) -> Outcomes:
     same = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
     with runner:
         futures = list(runner.map(cast(Any, shard), {**same, "each": list(files)}))

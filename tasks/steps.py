@@ -7,16 +7,16 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from pipeline_lib import steps
-from pipeline_lib.data.encode import Encoded
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.data.encoding import EncodedFiles
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 from tasks.progress import ProgressArtifact
 from tasks.retries import can_pass
 from tasks.runners import task_runner
 from tasks.shards import mapped
-from tasks.told import by, show_scores, told
+from tasks.states import as_state, current_flow_run, show_scores
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,41 +35,41 @@ def step(function: Callable[P, R]) -> Task[P, R]:
 
 
 @step
-def encode(recipe: Recipe) -> Encoded:
+def encode(recipe: Recipe) -> EncodedFiles:
     """Encode the source files that are not in the store, each as a task run of its own."""
-    encoded = steps.encode(recipe, by(), mapped(task_runner(recipe.execution)))
+    encoded = steps.encode(recipe, current_flow_run(), mapped(task_runner(recipe.execution)))
     state: Any = Completed(name="Completed" if encoded.made else "Reused", message=encoded.message, data=encoded)
     return state
 
 
 @step
-def prepare(recipe: Recipe, encoded: Encoded) -> Artifact:
+def prepare(recipe: Recipe, encoded: EncodedFiles) -> Artifact:
     """Check the rows, share them out, list the labels."""
-    return told(steps.prepare(recipe, encoded, by()))
+    return as_state(steps.prepare(recipe, encoded, current_flow_run()))
 
 
 @step
 def initialise(recipe: Recipe, prepared: Artifact) -> Artifact:
     """Add the new head and the strategies' modules to the base model."""
-    return told(steps.initialise(recipe, prepared, by()))
+    return as_state(steps.initialise(recipe, prepared, current_flow_run()))
 
 
 @step
 def checks(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
     """Look for what spoils a training or its scores; some of it stops the run, as the recipe says."""
-    return told(steps.checks(recipe, prepared, initial, by()))
+    return as_state(steps.checks(recipe, prepared, initial, current_flow_run()))
 
 
 @step
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
     """Train, going on from a checkpoint where there is one."""
-    return told(steps.finetune(recipe, prepared, initial, by(), show=ProgressArtifact(recipe.name)))
+    return as_state(steps.finetune(recipe, prepared, initial, current_flow_run(), show=ProgressArtifact(recipe.name)))
 
 
 @step
 def evaluate(recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact) -> Artifact:
     """Predict the test rows and score them."""
-    return told(steps.evaluate(recipe, prepared, found, model, by()))
+    return as_state(steps.evaluate(recipe, prepared, found, model, current_flow_run()))
 
 
 @step
@@ -77,6 +77,6 @@ def publish(
     recipe: Recipe, prepared: Artifact, initial: Artifact, found: Artifact, model: Artifact, scores: Artifact
 ) -> RunOutcome:
     """Bring model and scores to MLflow, and show where they are."""
-    addresses = steps.publish(recipe, prepared, model, scores, by())
+    addresses = steps.publish(recipe, prepared, model, scores, current_flow_run())
     show_scores(recipe.name, scores, addresses)
     return RunOutcome(prepared, initial, found, model, scores, addresses)

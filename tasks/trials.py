@@ -9,17 +9,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 from prefect.utilities.annotations import unmapped
 
-from pipeline_lib.interrupts import Pruned
-from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.links import links, trial_places
 from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial
+from pipeline_lib.util.signals import Pruned
 from tasks.progress import ProgressArtifact
 from tasks.runners import task_runner
+from tasks.states import current_flow_run
 from tasks.steps import step
-from tasks.told import by
 
 
 @task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
@@ -37,7 +37,7 @@ def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
 def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
     """What came of every trial: its outcome, or its error, which stops no other."""
     with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
-        given = {"by": unmapped(by()), "each": list(planned), "study": unmapped(study)}
+        given = {"by": unmapped(current_flow_run()), "each": list(planned), "study": unmapped(study)}
         futures = runner.map(cast(Any, trial), given)
         for future in futures:
             future.wait()
@@ -49,7 +49,7 @@ def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
 @step
 def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
     """Compare the trials that ended well; fails where one did not."""
-    found = sweep.compare(planned, ended, settings, by())
+    found = sweep.compare(planned, ended, settings, current_flow_run())
     page = (found.folder / "comparison.md").read_text(encoding="utf-8") + f"\n{links(trial_places(ended))}\n"
     create_markdown_artifact(page, key="sweep-comparison", description=str(found.folder))
     return found

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent))  # for mlflow_server: tests are impo
 
 from mlflow_server import MlflowServer
 
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 
 gc.set_threshold(10_000)  # as the command line does
 

@@ -12,18 +12,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline_lib.data.dataset import Split
+from pipeline_lib.data.examples import SplitExamples
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.models.build import TRAINED, load_initial, load_trained, write_initial, write_trained
-from pipeline_lib.models.prompts import prompted
-from pipeline_lib.recipe import check
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import TRAINED, load_initial, load_trained, write_initial, write_trained
+from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.strategies.base import plain_name
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.loop import Loop
-from pipeline_lib.training.parameters import thaw
+from pipeline_lib.training.parameters import freeze_and_resolve
 from pipeline_lib.training.reference import reference_of
 from pipeline_lib.training.step import Stepper
 
@@ -134,13 +134,17 @@ class Ready:
         self.initial.mkdir()
         write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial)
         self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers)
-        resolved = thaw(self.model, self.head, self.recipe.strategies, self.recipe.training.learning_rate, 0.0)
+        resolved = freeze_and_resolve(
+            self.model, self.head, self.recipe.strategies, self.recipe.training.learning_rate, 0.0
+        )
         if self.recipe.objective.reference_splits:
             plain, _ = self.recipe.objective.model(str(base), labels)
             computing = accelerator(self.recipe.execution)
             features = replace(features, reference=reference_of(plain, features, tokenizer.pad_token_id, computing))
-        train = prompted(features, self.recipe.strategies, tokenizer)
-        nothing = Split(self.table.slice(0, 0), labels, self.recipe.objective.features(self.table.slice(0, 0), labels))
+        train = with_prompt_tokens(features, self.recipe.strategies, tokenizer)
+        nothing = SplitExamples(
+            self.table.slice(0, 0), labels, self.recipe.objective.features(self.table.slice(0, 0), labels)
+        )
         here, work = accelerator(self.recipe.execution), Checkpoints(folder / "work")
         self.loop = Loop(
             self.recipe, self.model, self.head, resolved, train, nothing, tokenizer.pad_token_id, here, work
@@ -176,7 +180,7 @@ def measure(recipe, model, encoded, pad):
     """Logits of all rows, and the mean loss, without dropout and with the same tokens hidden each time."""
     batch, targets = collate(encoded, np.arange(len(encoded)), pad)
     with torch.no_grad():
-        batch, targets = recipe.objective.corrupt(model.eval(), batch, targets)
+        batch, targets = recipe.objective.mask_inputs(model.eval(), batch, targets)
         logits = recipe.objective.forward(model, batch, targets)
         return logits, float(recipe.objective.loss_sum(logits, targets)) / int(encoded.units.sum())
 

@@ -26,7 +26,7 @@ from families import FAMILIES, rotation, tokenizer_kind, write_family
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.plain import write_plain
+from pipeline_lib.export.huggingface import write_plain
 
 EXPORTED = ("full", "lora")
 """Strategies whose models are also written as plain folders, and compared on the rows."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 
-Population = Callable[[np.random.Generator, int], Outcome | Sums]
+Population = Callable[[np.random.Generator, int], Predictions | RowCounts]
 LARGE = 200_000
 
 
@@ -22,7 +22,7 @@ def classified(shares: np.ndarray | list[float], right: np.ndarray | list[float]
     """
     prior, found = np.array(shares), np.array(right)
 
-    def draw(random: np.random.Generator, rows: int) -> Outcome:
+    def draw(random: np.random.Generator, rows: int) -> Predictions:
         gold = random.choice(len(prior), rows, p=prior)
         other = random.choice(len(prior), rows, p=prior)
         other = np.where(other == gold, (gold + 1) % len(prior), other)
@@ -33,7 +33,7 @@ def classified(shares: np.ndarray | list[float], right: np.ndarray | list[float]
         sure = np.clip(1 - (1 - sure) / sharpness, 0.02, 0.995)
         chances += ((1 - sure) / (len(prior) - 1))[:, None]
         chances[np.arange(rows), guess] = sure
-        return Outcome(gold, guess, chances)
+        return Predictions(gold, guess, chances)
 
     return draw
 
@@ -52,11 +52,11 @@ def _right_given_guess(prior: np.ndarray, found: np.ndarray) -> np.ndarray:
 def scored(sharpness: float, share: float) -> Population:
     """Two classes, one with the given share, and probabilities that vary from row to row; calibrated at 1."""
 
-    def draw(random: np.random.Generator, rows: int) -> Outcome:
+    def draw(random: np.random.Generator, rows: int) -> Predictions:
         strength = random.normal(np.log(share / (1 - share)) * 1.3, 1.5, rows)
         gold = (random.random(rows) < 1 / (1 + np.exp(-strength))).astype(int)
         chance = 1 / (1 + np.exp(-sharpness * strength))
-        return Outcome(gold, (chance > 0.5).astype(int), np.stack([1 - chance, chance], axis=1))
+        return Predictions(gold, (chance > 0.5).astype(int), np.stack([1 - chance, chance], axis=1))
 
     return draw
 
@@ -64,12 +64,12 @@ def scored(sharpness: float, share: float) -> Population:
 def labelled(shares: list[float], sharpness: float = 1.0) -> Population:
     """Several labels a row, each with a share of its own."""
 
-    def draw(random: np.random.Generator, rows: int) -> Outcome:
+    def draw(random: np.random.Generator, rows: int) -> Predictions:
         logit = np.log(np.array(shares) / (1 - np.array(shares))) * 1.3
         strength = random.normal(logit, 2.0, (rows, len(shares))) + random.normal(0, 0.5, (rows, 1))
         gold = random.random((rows, len(shares))) < 1 / (1 + np.exp(-strength))
         chance = 1 / (1 + np.exp(-sharpness * strength))
-        return Outcome(gold, chance > 0.5, chance)
+        return Predictions(gold, chance > 0.5, chance)
 
     return draw
 
@@ -77,9 +77,9 @@ def labelled(shares: list[float], sharpness: float = 1.0) -> Population:
 def measured(tails: float) -> Population:
     """A number a row; errors with Student's t of so many degrees of freedom, skewed gold."""
 
-    def draw(random: np.random.Generator, rows: int) -> Outcome:
+    def draw(random: np.random.Generator, rows: int) -> Predictions:
         gold = random.gamma(4, 1, rows)
-        return Outcome(gold, 0.8 * gold + 0.8 + 0.7 * random.standard_t(tails, rows))
+        return Predictions(gold, 0.8 * gold + 0.8 + 0.7 * random.standard_t(tails, rows))
 
     return draw
 
@@ -87,14 +87,14 @@ def measured(tails: float) -> Population:
 def tagged(shares: list[float], found: float) -> Population:
     """Sentences with spans of several types."""
 
-    def draw(random: np.random.Generator, rows: int) -> Sums:
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
         easy = random.beta(found * 8, (1 - found) * 8, (rows, 1))
         gold = random.poisson(shares, (rows, len(shares)))
         hits = random.binomial(gold, easy)
         guess = hits + random.poisson(np.array(shares) * (1 - found), (rows, len(shares)))
         tokens = random.poisson(15, rows) + 1 + gold.sum(axis=1) * 2
         right = tokens - 2 * (gold - hits).sum(axis=1)
-        return Sums({"gold": gold, "guess": guess, "hits": hits, "tokens": tokens, "right_tokens": right})
+        return RowCounts({"gold": gold, "guess": guess, "hits": hits, "tokens": tokens, "right_tokens": right})
 
     return draw
 
@@ -102,13 +102,13 @@ def tagged(shares: list[float], found: float) -> Population:
 def questioned(unanswerable: float, found: float) -> Population:
     """Questions, some of them without an answer."""
 
-    def draw(random: np.random.Generator, rows: int) -> Sums:
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
         answerable = (random.random(rows) >= unanswerable).astype(float)
         exact = (random.random(rows) < found).astype(float)
         partly = np.where(random.random(rows) < 0.4, random.random(rows), 0)
         f1 = np.where(exact > 0, 1, partly * answerable)
         counts = {"exact": exact, "f1": f1, "answerable": answerable, "unanswerable": 1 - answerable}
-        return Sums({**counts, "answerable_f1": f1 * answerable, "no_answer_right": exact * (1 - answerable)})
+        return RowCounts({**counts, "answerable_f1": f1 * answerable, "no_answer_right": exact * (1 - answerable)})
 
     return draw
 
@@ -116,9 +116,9 @@ def questioned(unanswerable: float, found: float) -> Population:
 def expected() -> Population:
     """Texts of a language model: the surprise of a text goes with its length."""
 
-    def draw(random: np.random.Generator, rows: int) -> Sums:
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
         tokens = random.poisson(30, rows) + 1
-        return Sums({"tokens": tokens, "nll": tokens * random.lognormal(1, 0.4, rows)})
+        return RowCounts({"tokens": tokens, "nll": tokens * random.lognormal(1, 0.4, rows)})
 
     return draw
 
@@ -127,10 +127,10 @@ def in_groups(rows_per_group: int, correlation: float = 0.4, right: float = 0.8)
     """Right or wrong, in groups of rows that are alike by the given intra-group correlation (a beta-binomial)."""
     strength = (1 - correlation) / correlation
 
-    def draw(random: np.random.Generator, rows: int) -> Sums:
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
         groups = np.arange(rows) // rows_per_group
         chance = random.beta(right * strength, (1 - right) * strength, groups[-1] + 1)
-        return Sums({"right": (random.random(rows) < chance[groups]).astype(float)}, groups)
+        return RowCounts({"right": (random.random(rows) < chance[groups]).astype(float)}, groups)
 
     return draw
 

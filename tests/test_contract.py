@@ -87,7 +87,7 @@ def claimed(model, head, strategy):
 
 
 def is_above(name):
-    """What stands above the layers and is no new head: poolers, final norms, a head of the base's own."""
+    """What stands above the layers and is not a new head: poolers, final norms, a head of the base's own."""
     return not re.search(BLOCKS, name) and not re.search(r"embed|wte|wpe|shared|encoder\.final_layer_norm", name)
 
 
@@ -104,7 +104,7 @@ ROTATED = (
 )
 """Families of which each goes through every strategy, and each strategy through every objective."""
 REFUSALS = (
-    "train nothing: this base and objective have no new head",
+    "no trainable parameters: this base and objective add no head",
     "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
     "finds no matrix for the (keys|end of attention|feed-forward) in the blocks of the family",
     "objective.modeling = 'span_corruption': needs",
@@ -139,7 +139,7 @@ def test_contract_of_many_families(family_folder, tmp_path, family, objective, s
 
 @pytest.mark.parametrize(("objective", "family", "strategy"), sorted(SENSELESS))
 def test_training_nothing_is_refused(tiny, tmp_path, objective, family, strategy):
-    with pytest.raises(RecipeError, match="train nothing"):
+    with pytest.raises(RecipeError, match="no trainable parameters"):
         Ready(tiny[family], objective, strategy, tmp_path)
 
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import in_errors, mask_record, masked, remember
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.util.redaction import mask_record, redact, redact_errors, remember
 
 PLANTED = {
     "HF_TOKEN": "hf_plantedHubToken",
@@ -42,20 +42,20 @@ IN_URLS = ("plantedStore", "plantedTracking", "plantedData", "plantedModel")
 def test_a_text_is_told_without_its_secrets(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_plantedHubToken")
     monkeypatch.setenv("HF_TOKEN_PATH", "in a file")
-    assert masked("401 for Bearer hf_plantedHubToken") == "401 for Bearer …"
-    assert masked("in a file") == "in a file"
-    assert masked("http://me:a@b/c:d@host/x") == "http://host/x"
-    assert masked("at https://host/x?sig=abc, again") == "at https://host/x again"
-    assert masked({"a": ["s3://k:pw@b/p", 3], "b": None}) == {"a": ["s3://b/p", 3], "b": None}
+    assert redact("401 for Bearer hf_plantedHubToken") == "401 for Bearer …"
+    assert redact("in a file") == "in a file"
+    assert redact("http://me:a@b/c:d@host/x") == "http://host/x"
+    assert redact("at https://host/x?sig=abc, again") == "at https://host/x again"
+    assert redact({"a": ["s3://k:pw@b/p", 3], "b": None}) == {"a": ["s3://b/p", 3], "b": None}
     for plain in ("what is it? nothing", "s3://bucket/me@home", "a@b.c", "sqlite:///mlflow.db", "models:/m-1"):
-        assert masked(plain) == plain
+        assert redact(plain) == plain
 
 
 def test_a_password_is_known_without_its_url():
     remember("postgresql://me:plantedP%40ss@host/mlflow")
-    assert masked("FATAL: no way in with plantedP@ss") == "FATAL: no way in with …"
+    assert redact("FATAL: no way in with plantedP@ss") == "FATAL: no way in with …"
     remember("http://me:test@host")  # as short as this it could stand anywhere
-    assert masked("test/accuracy") == "test/accuracy"
+    assert redact("test/accuracy") == "test/accuracy"
 
 
 def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
@@ -75,7 +75,7 @@ def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
         (Stubborn(), ValueError("with hf_plantedHubToken")),
         (ValueError("inside"), Stubborn()),
     ):
-        with pytest.raises(Exception) as told, in_errors():
+        with pytest.raises(Exception) as told, redact_errors():
             raise outer from inner
         assert "planted" not in "".join(chain(told.value))
     try:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from pipeline_lib.console import fail
+from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ TEXT = (
 
 
 def check(notify: str) -> None:
-    """Raise RecipeError for what is no webhook's address; it is a secret, so it is not shown."""
+    """Raise RecipeError for what is not a webhook's address; it is a secret, so it is not shown."""
     if notify and not notify.startswith(("http://", "https://")):
-        raise RecipeError("--notify", None, "is no address of a webhook", "Give one with https://")
+        raise RecipeError("--notify", None, "is not an address of a webhook", "Give one with https://")
 
 
 def automate(notify: str) -> None:

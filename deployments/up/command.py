@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from deployments.up import automations
-from pipeline_lib.console import fail
+from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import ending_in_order
+from pipeline_lib.util.signals import ending_in_order
 
 
 def up(
@@ -31,12 +31,12 @@ def up(
 ) -> None:
     """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""
     from deployments.up import servers
-    from deployments.up.here import Here
+    from deployments.up.local_stack import LocalStack
 
     try:
         automations.check(notify)
         with ending_in_order(), ExitStack() as stack:
-            here = Here(Path.cwd(), stack)
+            here = LocalStack(Path.cwd(), stack)
             here.serve(servers.prefect(prefect_port), servers.mlflow(mlflow_port), database)
             here.work(runs, notify)
             here.watch()

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import end_with_parent
+from pipeline_lib.util.signals import end_with_parent
 
 USER = "tunesmith"
 SQLITE = "or keep the state in SQLite: tunesmith up --database sqlite"

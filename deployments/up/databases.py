@@ -6,8 +6,8 @@ from urllib.parse import quote, unquote, urlsplit
 from deployments.up import postgres, tables
 from deployments.up.data_directory import USER
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import remember, without_password
 from pipeline_lib.tracking.database import prepare_database
+from pipeline_lib.util.redaction import remember, without_password
 
 SQLITE = "sqlite"
 FILES = ("prefect.db", "mlflow.db")
@@ -73,10 +73,10 @@ def _account(database: str) -> str:
         parts = urlsplit(database)
         port = parts.port
     except ValueError:
-        problem = "is no address of a PostgreSQL server"
+        problem = "is not an address of a PostgreSQL server"
     else:
         if parts.scheme not in ("postgresql", "postgres") or (port is None and parts.netloc.endswith(":")):
-            problem = "is no address of a PostgreSQL server"
+            problem = "is not an address of a PostgreSQL server"
         elif parts.path.strip("/") or parts.query or parts.fragment:
             problem = "has something after the server"
     if problem:

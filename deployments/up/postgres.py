@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from deployments.up import data_directory
 from deployments.up.processes import Child
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.temporary import temporary_folder
+from pipeline_lib.util.temporary import temporary_folder
 
 PATIENCE = 60
 """Seconds that a server has to end: it writes what it holds in memory to its files."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from pipeline_lib.console import fail
+from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:

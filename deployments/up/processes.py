@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline_lib.interrupts import end_with_parent
+from pipeline_lib.util.signals import end_with_parent
 
 RUNS, ITSELF = 40, 8
 """Seconds that what a command has started, and then the command, has to end: Prefect's worker may hang at its end."""

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from deployments.up import automations
-from pipeline_lib.console import fail
+from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.preflight.prefect_api import POOL
 
@@ -89,10 +89,10 @@ def _process_pool(folder: Path, runs: int, moved: bool) -> None:
             return
         other = there.get("variables", {}).get("properties", {}).get("working_dir", {}).get("default")
         if other != str(folder) and not moved:
-            mend = (
+            hint = (
                 f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
             )
-            raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", mend)
+            raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", hint)
         # not created with `overwrite`: that tries to create it first, which PostgreSQL logs as an error
         client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template, concurrency_limit=runs))
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution
-from pipeline_lib.masking import MODE, without_password
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.util.redaction import MODE, without_password
 
 LOCAL = "127.0.0.1"
 
@@ -57,7 +57,7 @@ class Server:
             problem = "is in the environment, and no server answers there"
             raise RecipeError(self.name, without_password(self.address), problem, "Start it, or unset the variable")
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is no reason
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is not a reason
             try:
                 probe.bind((LOCAL, self.port))
             except OSError:

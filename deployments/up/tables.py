@@ -18,8 +18,8 @@ from functools import partial
 import asyncpg
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import end_with_parent
-from pipeline_lib.masking import masked
+from pipeline_lib.util.redaction import redact
+from pipeline_lib.util.signals import end_with_parent
 
 CONNECTING = 30
 """Seconds that a server has to accept a first connection: after a crash it reads its log first."""
@@ -79,7 +79,7 @@ def create_missing(address: Address, shown: str) -> None:
                 runner.run(connection.close())
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         hint = f"Check the server and the account, or create the databases {PREFECT.name} and {MLFLOW.name} yourself"
-        raise RecipeError("--database", shown, f"does not take us ({masked(str(error))})", hint) from None
+        raise RecipeError("--database", shown, f"does not take us ({redact(str(error))})", hint) from None
 
 
 def _create(database: Database, address: Address, execute: Callable[[str], object]) -> None:
@@ -96,7 +96,7 @@ def _create(database: Database, address: Address, execute: Callable[[str], objec
         preexec_fn=partial(end_with_parent, signal.SIGKILL),
     )
     if done.returncode:
-        said = masked("\n".join((done.stdout + done.stderr).strip().splitlines()[-5:]))
+        said = redact("\n".join((done.stdout + done.stderr).strip().splitlines()[-5:]))
         hint = f"Correct that and start again; it said: {said}"
         raise RecipeError("--database", database.name, "cannot be given its tables", hint)
     execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{database.name}"')

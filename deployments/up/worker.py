@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from deployments.up.processes import stop_family
-from pipeline_lib.interrupts import ending_in_order
+from pipeline_lib.util.signals import ending_in_order
 
 
 def work(command: Sequence[str]) -> int:

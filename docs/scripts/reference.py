@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline_lib.recipe_fields import RecipeField, recipe_fields, schema_fields
+from pipeline_lib.recipe.fields import RecipeField, recipe_fields, schema_fields
 from pipeline_lib.retrain.gate import Gate
 
 DOCS = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from pipeline_lib.api.recipes import RecipeLike, load_recipe
 from pipeline_lib.comparison.comparison import Comparison, comparison
 from pipeline_lib.comparison.runs import Evaluated, evaluation_in, evaluation_of
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.run import RunOutcome
+from pipeline_lib.pipeline.run import RunOutcome
 
 Side = RunOutcome | RecipeLike
 """What `run` returned, a recipe that was run, or the folder of an evaluation."""

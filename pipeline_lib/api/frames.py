@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.remote import open_store
 
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import default_store
-from pipeline_lib.run import RunOutcome
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.execution import default_store
 from pipeline_lib.scoring.score import locate_model
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline_lib.evaluation.answer import Answerer
+    from pipeline_lib.evaluation.predictor import LoadedModel
 
 
 class Predictor:
@@ -21,7 +21,7 @@ class Predictor:
     Load one with `Predictor.load`.
     """
 
-    def __init__(self, answerer: "Answerer", folder: Path):
+    def __init__(self, answerer: "LoadedModel", folder: Path):
         self._answerer, self._folder = answerer, folder
 
     @classmethod
@@ -49,11 +49,11 @@ class Predictor:
         Raises:
             RecipeError: There is no such model, or its base model is missing.
         """
-        from pipeline_lib.evaluation.answer import Answerer
+        from pipeline_lib.evaluation.predictor import LoadedModel
 
         source = str(model.model_folder if isinstance(model, RunOutcome) else model)
         folder, base = locate_model(source, store or default_store(), tracking_uri)
-        return cls(Answerer(folder, base, device), folder)
+        return cls(LoadedModel(folder, base, device), folder)
 
     @property
     def labels(self) -> list[str]:
@@ -96,7 +96,7 @@ class Predictor:
         """Plain values as a DataFrame, where the model needs one input."""
         import pandas as pd
 
-        needed = [role for role, required in self._answerer.objective.asked.items() if required]
+        needed = [role for role, required in self._answerer.objective.input_roles.items() if required]
         if isinstance(rows, str) or len(needed) > 1:
             kind = "a list of texts" if len(needed) == 1 else f"a DataFrame with the columns {', '.join(needed)}"
             raise RecipeError("rows", type(rows).__name__, f"must be {kind}", "Write predict([text]), for example")
@@ -105,7 +105,7 @@ class Predictor:
 
     def _roles(self, frame: "pd.DataFrame", columns: Mapping[str, str]) -> dict[str, str]:
         """Input -> column, of the inputs that the DataFrame has."""
-        inputs = self._answerer.objective.asked
+        inputs = self._answerer.objective.input_roles
         unknown = next((role for role in columns if role not in inputs), None)
         if unknown:
             problem = f"is not an input of this model, which reads {', '.join(inputs)}"

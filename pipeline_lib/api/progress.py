@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.log_lines import StderrHandler
+from pipeline_lib.util.log_lines import StderrHandler
 
 if TYPE_CHECKING:
     from pipeline_lib.training.progress import Standing

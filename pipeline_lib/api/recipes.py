@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.api.frames import store_frames
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import Given, Recipe, check
-from pipeline_lib.recipe_file import load, parse, put
-from pipeline_lib.yaml_text import to_yaml_line
+from pipeline_lib.recipe.loading import load, parse, put
+from pipeline_lib.recipe.schema import Given, Recipe, check
+from pipeline_lib.recipe.yaml_text import to_yaml_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,10 +2,10 @@
 
 from pipeline_lib.api.progress import show_progress
 from pipeline_lib.api.recipes import RecipeLike, load_recipe
-from pipeline_lib.plan.plan import Plan
-from pipeline_lib.plan.plan import plan as plan_steps
-from pipeline_lib.run import RunOutcome
-from pipeline_lib.run import run as run_steps
+from pipeline_lib.pipeline.plan import Plan
+from pipeline_lib.pipeline.plan import plan as plan_steps
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.pipeline.run import run as run_steps
 
 
 def plan(recipe: RecipeLike) -> Plan:

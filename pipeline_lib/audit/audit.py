@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline_lib.audit.chain import chain, lines
-from pipeline_lib.audit.disagreements import Finding, findings, left_running
+from pipeline_lib.audit.consistency import Disagreement, disagreements, left_running
+from pipeline_lib.audit.provenance import chain, lines
 from pipeline_lib.audit.repair import repair
 from pipeline_lib.audit.training_data import SourceChange, record_findings, source_changes
-from pipeline_lib.tracking.find import Finder
-from pipeline_lib.tracking.held import Held
 from pipeline_lib.tracking.left_runs import is_left, settle, settle_noted
+from pipeline_lib.tracking.records import TrainingRecords
+from pipeline_lib.tracking.search import TrainingSearch
 
 
 @dataclass
@@ -18,11 +18,11 @@ class Audit:
     """What was found."""
 
     chains: list[dict[str, Any]] = field(default_factory=list)
-    found: list[list[Finding]] = field(default_factory=list)
+    found: list[list[Disagreement]] = field(default_factory=list)
     """For each chain."""
     sources: list[list[SourceChange]] = field(default_factory=list)
     """For each chain, what has become of the files it was trained on; never a disagreement."""
-    strays: list[Finding] = field(default_factory=list)
+    strays: list[Disagreement] = field(default_factory=list)
     """About runs that belong to no training."""
     repaired: list[str] = field(default_factory=list)
 
@@ -66,27 +66,27 @@ class Audit:
         return {"repaired": self.repaired, "trainings": told, "strays": strays, "disagrees": self.disagrees}
 
 
-def audited(uri: str, target: str | None, experiment: str, store: str | None, mend: bool) -> Audit:
+def audited(uri: str, target: str | None, experiment: str, store: str | None, hint: bool) -> Audit:
     """Look into the training of a run or model, or into all of an experiment; raises RecipeError where it is not."""
-    finder, report = Finder(uri), Audit()
+    finder, report = TrainingSearch(uri), Audit()
     trainings = _held(finder, target, experiment)
-    settled = repair if mend else settle_noted  # a training's own last words are no repair
+    settled = repair if hint else settle_noted  # a training's own last words are no repair
     report.repaired = [line for held in trainings for line in settled(finder, held, store)]
     if report.repaired:
         trainings = _held(finder, target, experiment)
     for held in trainings:
         report.chains.append(chain(held))
-        report.found.append([*findings(held, store), *record_findings(held)])
+        report.found.append([*disagreements(held, store), *record_findings(held)])
         report.sources.append(source_changes(held))
     if target is None:
         known = {run.id for held in trainings for run in held.runs}
         strays = [run for run in finder.runs(finder.experiment(experiment)) if run.id not in known]
-        report.repaired += [settle(finder, run) for run in strays if mend and is_left(run)]
-        report.strays = [found for run in strays if not (mend and is_left(run)) and (found := left_running(run))]
+        report.repaired += [settle(finder, run) for run in strays if hint and is_left(run)]
+        report.strays = [found for run in strays if not (hint and is_left(run)) and (found := left_running(run))]
     return report
 
 
-def _held(finder: Finder, target: str | None, experiment: str) -> list[Held]:
+def _held(finder: TrainingSearch, target: str | None, experiment: str) -> list[TrainingRecords]:
     return [finder.training(target)] if target else finder.trainings(experiment)
 
 
@@ -98,5 +98,5 @@ def _source_line(change: SourceChange) -> str:
     return f"{'changed':<11} {' '.join(filter(None, (change.split, change.path, change.what)))}"
 
 
-def _told(finding: Finding) -> str:
+def _told(finding: Disagreement) -> str:
     return f"{'DISAGREES' if finding.sure else 'not known':<11} {finding.about}: {finding.what}"

@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.audit.chain import modules
+from pipeline_lib.audit.provenance import modules
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export.lineage import manifest_of, manifests
-from pipeline_lib.identity import base_step
-from pipeline_lib.models.base import locate
-from pipeline_lib.plan.explain import MISSING, Difference, flatten
-from pipeline_lib.recipe import Recipe, check
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.models.base_model import locate
+from pipeline_lib.pipeline.fingerprints import base_step
+from pipeline_lib.pipeline.run import RunOutcome, run
+from pipeline_lib.recipe.schema import Recipe, check
+from pipeline_lib.store.differences import MISSING, Difference, flatten
+from pipeline_lib.store.lineage import manifest_of, manifests
 from pipeline_lib.tracking.data_files import changes, data_files
-from pipeline_lib.tracking.held import Held
+from pipeline_lib.tracking.records import TrainingRecords
 
 WEIGHTS, PREDICTIONS = "model/", "predictions.parquet"
 HOW = ("device", "precision", "processes")
@@ -59,7 +59,7 @@ class Reproduction:
         yield f"store       {self.store}"
 
 
-def reproduce(held: Held, store: Path) -> Reproduction:
+def reproduce(held: TrainingRecords, store: Path) -> Reproduction:
     """Run it again in the new folder `store`, which also holds an MLflow of its own.
 
     Raises RecipeError where MLflow holds too little for it, where `store` holds anything, and where data or base
@@ -79,34 +79,34 @@ def reproduce(held: Held, store: Path) -> Reproduction:
     return Reproduction(str(store), weights, predictions, dict(_moved(scored[1], now)), changed)
 
 
-def _recipe(held: Held, store: Path) -> Recipe:
+def _recipe(held: TrainingRecords, store: Path) -> Recipe:
     """The resolved recipe, to be carried out in a store of its own; what was evaluated last is evaluated again."""
     if not held.recipe or "finetune" not in held.manifests:
-        mend = "Give the run of a training that was finished; `tunesmith audit` lists them"
-        raise RecipeError("RUN", held.training.id, "holds no finished training", mend)
+        hint = "Give the run of a training that was finished; `tunesmith audit` lists them"
+        raise RecipeError("RUN", held.training.id, "holds no finished training", hint)
     if store.exists() and (not store.is_dir() or any(store.iterdir())):
-        mend = "Name a new folder: what a store holds is not made again"
-        raise RecipeError("--store", str(store), "is not empty", mend)
+        hint = "Name a new folder: what a store holds is not made again"
+        raise RecipeError("--store", str(store), "is not empty", hint)
     scored = _scored(held)
     document = held.recipe | ({"evaluation": scored[0]["identity"]["recipe"]["evaluation"]} if scored else {})
     own = {"store": str(store), "tracking_uri": f"sqlite:///{store}/mlflow.db", "experiment": "reproduced"}
     return check(document | {"execution": document["execution"] | own})
 
 
-def _refuse_other_data(held: Held, recipe: Recipe) -> None:
+def _refuse_other_data(held: TrainingRecords, recipe: Recipe) -> None:
     for file, what in changes(held.data, list(data_files(recipe))):
-        mend = "Bring the files back as they were; the run in MLflow holds their SHA-256 digests"
-        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be another run", mend)
+        hint = "Bring the files back as they were; the run in MLflow holds their SHA-256 digests"
+        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be another run", hint)
 
 
-def _refuse_other_base(held: Held, recipe: Recipe) -> None:
+def _refuse_other_base(held: TrainingRecords, recipe: Recipe) -> None:
     then, now = held.manifests["base"]["identity"]["inputs"], base_step(locate(recipe.model)).inputs
     if changed := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
         problem = f"is no longer what the run started from ({', '.join(changed)} changed)"
         raise RecipeError("model.base", recipe.model.base, problem, "Bring its files back as they were")
 
 
-def _scored(held: Held) -> tuple[Any, Any] | None:
+def _scored(held: TrainingRecords) -> tuple[Any, Any] | None:
     """Manifest and scores of the newest evaluation."""
     if not held.evaluations:
         return None
@@ -125,7 +125,7 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
             yield name, (was, is_)
 
 
-def _facts_then(held: Held) -> dict[str, Any]:
+def _facts_then(held: TrainingRecords) -> dict[str, Any]:
     scored = _scored(held)
     told = [held.manifests, *([{"evaluate": scored[0]}] if scored else [])]
     carried = {name: held.client.get_run(held.training.id).data.params.get(name) for name in HOW}

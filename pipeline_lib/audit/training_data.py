@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_lib.audit.chain import artifacts
-from pipeline_lib.audit.disagreements import Finding
+from pipeline_lib.audit.consistency import Disagreement
+from pipeline_lib.audit.provenance import artifacts
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.store.digests import content_digest, value_digest
 from pipeline_lib.tracking.data_files import DataFile, changes, joint_digest, split_files
-from pipeline_lib.tracking.describe import MANIFESTS
-from pipeline_lib.tracking.held import Held
+from pipeline_lib.tracking.records import TrainingRecords
+from pipeline_lib.tracking.run_metadata import MANIFESTS
 from pipeline_lib.tracking.runs import FINGERPRINT
 
 READS = {
@@ -35,7 +35,7 @@ class SourceChange(NamedTuple):
     what: str
 
 
-def source_changes(held: Held) -> list[SourceChange]:
+def source_changes(held: TrainingRecords) -> list[SourceChange]:
     """Source files that have grown, hold other bytes, are gone or are new."""
     if not held.recipe or not held.data:
         return []
@@ -59,7 +59,7 @@ def _changes_of_split(recipe: Recipe, split: str, files: Sequence[DataFile]) -> 
         yield SourceChange(split, file.path, f"{what} since the training")
 
 
-def record_findings(held: Held) -> Iterator[Finding]:
+def record_findings(held: TrainingRecords) -> Iterator[Disagreement]:
     """Where MLflow's records of a finished training and the manifests that it logged contradict one another."""
     manifests = held.manifests
     if "finetune" not in manifests:
@@ -67,18 +67,18 @@ def record_findings(held: Held) -> Iterator[Finding]:
             what = (
                 f"MLflow has no {MANIFESTS} of it: the file was removed, or its artifacts cannot be reached from here"
             )
-            yield Finding(held.training.name, what)
+            yield Disagreement(held.training.name, what)
         return
     for manifest in artifacts(manifests):
         if value_digest(manifest["identity"]) != manifest["fingerprint"]:
-            yield Finding(_name(manifest), "its manifest in MLflow was changed: it does not match its fingerprint")
+            yield Disagreement(_name(manifest), "its manifest in MLflow was changed: it does not match its fingerprint")
     if held.training.tags.get(FINGERPRINT) != manifests["finetune"]["fingerprint"]:
-        yield Finding(held.training.name, f"the tag {FINGERPRINT} is not the fingerprint of the model's manifest")
+        yield Disagreement(held.training.name, f"the tag {FINGERPRINT} is not the fingerprint of the model's manifest")
     yield from _broken_links(manifests)
     yield from _other_data(held.data, manifests)
 
 
-def _broken_links(manifests: Mapping[str, Any]) -> Iterator[Finding]:
+def _broken_links(manifests: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Steps whose manifest says that they read other artifacts than the ones whose manifests are beside it."""
     for step, names in READS.items():
         for name in names:
@@ -86,10 +86,12 @@ def _broken_links(manifests: Mapping[str, Any]) -> Iterator[Finding]:
                 continue
             read = manifests[step]["identity"]["inputs"].get(name)
             if read != content_digest(manifests[name]["files"]):
-                yield Finding(_name(manifests[step]), f"was not made from the {name} that MLflow holds a manifest of")
+                yield Disagreement(
+                    _name(manifests[step]), f"was not made from the {name} that MLflow holds a manifest of"
+                )
 
 
-def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iterator[Finding]:
+def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iterator[Disagreement]:
     """Data files in MLflow that no shard was made from, and shards made from files that MLflow does not name."""
     if not files or "prepare" not in manifests:
         return
@@ -105,13 +107,15 @@ def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iter
         if file.digest not in known:
             what = f"MLflow says {file.split} file {file.path} was trained on (SHA-256 {file.digest}…)"
             if complete:
-                yield Finding("data", f"{what}, the model's manifests name no such file")
+                yield Disagreement("data", f"{what}, the model's manifests name no such file")
             else:
-                yield Finding("data", f"{what}; the manifests of its shards are not in MLflow", sure=False)
+                yield Disagreement("data", f"{what}; the manifests of its shards are not in MLflow", sure=False)
     for content in sorted(read & sources.keys()):
         if not sources[content] & named:
             digest = min(sources[content])
-            yield Finding("data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not name")
+            yield Disagreement(
+                "data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not name"
+            )
 
 
 def _source_digest(shard: Mapping[str, Any]) -> str:

@@ -8,9 +8,9 @@ from pipeline_lib.checks.duplicates import duplicates, near_duplicates, repeats,
 from pipeline_lib.checks.findings import Finding, write_findings
 from pipeline_lib.checks.labels import balance, misplaced_answers, missing_labels, numeric_labels, unseen_labels
 from pipeline_lib.checks.truncation import truncated
-from pipeline_lib.data.dataset import read_labels, read_split
-from pipeline_lib.data.origins import with_files
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.data.prepared import read_labels, read_split
+from pipeline_lib.data.source_rows import with_files
+from pipeline_lib.recipe.schema import Recipe
 
 Check = Callable[[], Iterator[Finding]]
 
@@ -26,7 +26,7 @@ def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initi
 def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> dict[str, Check]:
     """Each check by its field in `data.checks`; those that do not fit the objective find nothing."""
     from pipeline_lib.checks.model import model_findings
-    from pipeline_lib.models.base import load_tokenizer
+    from pipeline_lib.models.base_model import load_tokenizer
 
     objective, labels = recipe.objective, read_labels(prepared)
     splits = {

@@ -37,7 +37,7 @@ def texts(objective: "Objective", rows: pa.Table, more: Sequence[str] = ()) -> l
 
     `more` names roles that are added, as far as the rows have them.
     """
-    roles = [role for role in objective.asked if role in rows.column_names] or [*objective.same_if]
+    roles = [role for role in objective.input_roles if role in rows.column_names] or [*objective.dedup_keys]
     roles += [role for role in more if role in rows.column_names]
     columns = zip(*(rows[role].to_pylist() for role in roles), strict=True)
     return [normal("\n".join(map(_plain, values))) for values in columns]
@@ -86,10 +86,10 @@ def repeats(splits: Splits, read: Texts) -> Iterator[Finding]:
         if (known := first.setdefault(text, row)) != row:
             pairs[row] = known
     if len(pairs) >= REPEATED * len(rows) and pairs:
-        problem = f"{share(len(pairs), len(rows))} training rows repeat another one, and count twice"
-        mend = "Take them out, unless they are meant to weigh more"
+        problem = f"{share(len(pairs), len(rows))} training rows are duplicates and count twice"
+        hint = "Remove them, unless they are meant to count more"
         yield Finding(
-            "repeats", len(pairs), len(rows), problem, mend, "train", _examples(splits["train"], splits["train"], pairs)
+            "repeats", len(pairs), len(rows), problem, hint, "train", _examples(splits["train"], splits["train"], pairs)
         )
 
 

@@ -25,7 +25,7 @@ class Finding:
     count: int
     of: int
     problem: str
-    mend: str
+    hint: str
     split: str = ""
     examples: Sequence[dict[str, Any]] = ()
 

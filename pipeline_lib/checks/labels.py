@@ -27,8 +27,8 @@ def balance(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[s
         problem = (
             f"{most[1]:,} of {rows:,} training rows have the label {most[0]!r}: to always guess it is right as often"
         )
-        mend = "Add rows of other labels, and read macro averages rather than accuracy"
-        yield Finding("balance", most[1], rows, problem, mend, "train")
+        hint = "Add rows of other labels, and read macro averages rather than accuracy"
+        yield Finding("balance", most[1], rows, problem, hint, "train")
 
 
 def missing_labels(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[str]) -> Iterator[Finding]:
@@ -40,8 +40,8 @@ def missing_labels(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Seq
         missing = [label for label in labels if not known[label]]
         if missing and len(splits[name]):
             problem = f"{len(missing):,} of {len(labels):,} labels stand in no {name} row: {listed(missing)}"
-            mend = f"Set aside a larger share, or add {name} rows: of these labels nothing will be known"
-            yield Finding("missing_labels", len(missing), len(labels), problem, mend, name)
+            hint = f"Set aside a larger share, or add {name} rows: nothing will be known about these labels"
+            yield Finding("missing_labels", len(missing), len(labels), problem, hint, name)
 
 
 def unseen_labels(splits: Mapping[str, "pyarrow.Table"], role: str) -> Iterator[Finding]:
@@ -57,16 +57,16 @@ def unseen_labels(splits: Mapping[str, "pyarrow.Table"], role: str) -> Iterator[
                 f"{share(len(unseen), len(rows))} {name} rows have a label that no training row has: {listed(names)}; "
                 f"the first stands in {where}"
             )
-            mend = "Add training rows with these labels, or take those rows out: a model never gives such a label"
-            yield Finding("unseen_labels", len(unseen), len(rows), problem, mend, name, unseen[:SHOWN])
+            hint = "Add training rows with these labels, or take those rows out: a model never gives such a label"
+            yield Finding("unseen_labels", len(unseen), len(rows), problem, hint, name, unseen[:SHOWN])
 
 
 def numeric_labels(labels: Sequence[str]) -> Iterator[Finding]:
     """Names that are numbers such as 3.75."""
     if are_fractions(labels):
         problem = f"the {len(labels):,} labels are numbers such as {next(x for x in labels if are_fractions([x]))}"
-        mend = "Choose objective.problem_type: regression, unless each number is a class of its own"
-        yield Finding("numeric_labels", len(labels), len(labels), problem, mend)
+        hint = "Choose objective.problem_type: regression, unless each number is a class of its own"
+        yield Finding("numeric_labels", len(labels), len(labels), problem, hint)
 
 
 def _names(value: str | list[str]) -> set[str]:
@@ -89,5 +89,5 @@ def misplaced_answers(splits: Mapping[str, "pyarrow.Table"]) -> Iterator[Finding
             effect = "are not trained on" if name == "train" else "are compared with their texts alone"
             problem = f"{share(len(wrong), len(rows))} {name} rows have no answer at its answer_start: they {effect}"
             examples = rows.select(["file", "line"]).take(wrong[:SHOWN]).to_pylist()
-            mend = "Count answer_start in characters from 0, in the text as it stands in the file"
-            yield Finding("misplaced_answers", len(wrong), len(rows), problem, mend, name, examples)
+            hint = "Count answer_start in characters from 0, in the text as it stands in the file"
+            yield Finding("misplaced_answers", len(wrong), len(rows), problem, hint, name, examples)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 Level = Literal["ignore", "warn", "error"]
 """Not looked for; told; the run stops before training."""

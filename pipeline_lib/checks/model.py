@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.checks.findings import Finding, listed
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.models.build import load_initial
-from pipeline_lib.models.prompts import prompted
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import load_initial
+from pipeline_lib.models.prompt_inputs import with_prompt_tokens
 from pipeline_lib.training.batches import collate
-from pipeline_lib.training.parameters import thaw
+from pipeline_lib.training.parameters import freeze_and_resolve
 
 if TYPE_CHECKING:
     import pyarrow
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded
-    from pipeline_lib.recipe import Recipe
+    from pipeline_lib.data.examples import Examples
+    from pipeline_lib.recipe.schema import Recipe
 
 ROWS, INPUTS = 32, 8
 """Rows that inputs are made of, and how many groups of these, the shortest ones, go through the model."""
@@ -32,11 +32,11 @@ def model_findings(
 ) -> Iterator[Finding]:
     """Parameters without the gradient that they need or with one that they should not have; what is odd in a head."""
     model, head = load_initial(base, initial)
-    table = thaw(model, head, recipe.strategies, 1.0, 0.0)
+    table = freeze_and_resolve(model, head, recipe.strategies, 1.0, 0.0)
     trained = {row.name for row in table if row.trained}
     yield from _head(model, head, trained, labels)
     few = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
-    encoded = prompted(recipe.objective.features(few, labels), recipe.strategies, load_tokenizer(initial))
+    encoded = with_prompt_tokens(recipe.objective.features(few, labels), recipe.strategies, load_tokenizer(initial))
     got = with_gradient(recipe, model, encoded, trained, load_tokenizer(initial).pad_token_id)
     for names, problem in (
         (sorted(trained - got), "parameters are to be trained and get no gradient"),
@@ -59,14 +59,14 @@ def _longest(
 
     lengths = [_tokens(ids) for ids in rows["input_ids"].to_pylist()]
     row = rows.take([int(np.argmax(lengths))])
-    encoded = prompted(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
+    encoded = with_prompt_tokens(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
     here = reader(*chosen(recipe.execution))
     longest = encoded.inputs(np.argsort(-encoded.group_tokens, kind="stable")[:1])
     model.zero_grad()
     try:
         model.to(here.device)
         batch, targets = collate(encoded, longest, tokenizer.pad_token_id, here.device)
-        batch, targets = recipe.objective.corrupt(model, batch, targets)
+        batch, targets = recipe.objective.mask_inputs(model, batch, targets)
         with here.autocast():
             logits = recipe.objective.forward(model, batch, targets)
         recipe.objective.loss_sum(logits, targets).backward()
@@ -83,7 +83,7 @@ def _tokens(ids: Sequence[Any]) -> int:
 
 
 def with_gradient(
-    recipe: "Recipe", model: "PreTrainedModel", encoded: "Encoded", trained: set[str], pad: int
+    recipe: "Recipe", model: "PreTrainedModel", encoded: "Examples", trained: set[str], pad: int
 ) -> set[str]:
     """The names of the parameters to which the loss of a few inputs gives a gradient.
 
@@ -97,7 +97,7 @@ def with_gradient(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         _stir({name: parameter for name, parameter in model.named_parameters() if name in trained})
-        batch, targets = objective.corrupt(model.eval(), *collate(encoded, inputs, pad))
+        batch, targets = objective.mask_inputs(model.eval(), *collate(encoded, inputs, pad))
         objective.loss_sum(objective.forward(model, batch, targets), targets).backward()
     return {name for name, parameter in model.named_parameters() if _moved(parameter)}
 

@@ -25,9 +25,9 @@ def truncated(
         cut = cut_rows(rows, objective, tokenizer)
         if len(cut) and len(cut) >= CUT * len(rows):
             problem = f"{share(len(cut), len(rows))} {name} rows are too long and cut"
-            mend = f"Raise objective.{objective.limits[0]} as far as the base reads, or shorten the texts"
+            hint = f"Raise objective.{objective.limits[0]} as far as the base reads, or shorten the texts"
             examples = rows.select(["file", "line"]).take(cut[:SHOWN]).to_pylist()
-            yield Finding("truncated", len(cut), len(rows), problem, mend, name, examples)
+            yield Finding("truncated", len(cut), len(rows), problem, hint, name, examples)
 
 
 def cut_rows(rows: "pyarrow.Table", objective: "Objective", tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:

@@ -9,14 +9,14 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.outcome import Metric
-from pipeline_lib.evaluation.outcome_file import OUTCOME, Scored, read_outcome
+from pipeline_lib.evaluation.predictions import Metric
+from pipeline_lib.evaluation.predictions_file import OUTCOME, KeyedPredictions, read_predictions
 from pipeline_lib.evaluation.statistics.bootstrap import Difference, compare
-from pipeline_lib.finished_run import lineage_of_run
 from pipeline_lib.objectives import Objective
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.recipe_file import load
-from pipeline_lib.store.manifest import read_manifest
+from pipeline_lib.pipeline.finished_run import lineage_of_run
+from pipeline_lib.recipe.loading import load
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.manifests import read_manifest
 
 RUN_ID = re.compile("[0-9a-f]{32}")
 
@@ -26,7 +26,7 @@ class Evaluated:
     """One side of a comparison."""
 
     name: str
-    scored: Scored
+    scored: KeyedPredictions
     metrics: Mapping[str, Metric]
 
 
@@ -52,17 +52,17 @@ def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
 
 
 def _of_run(target: str, uri: str) -> Evaluated:
-    from pipeline_lib.audit.kept import kept_by
-    from pipeline_lib.tracking.find import Finder
-    from pipeline_lib.tracking.refusals import while_reading
+    from pipeline_lib.audit.artifact_store import artifacts_of
+    from pipeline_lib.tracking.errors import reading_errors
+    from pipeline_lib.tracking.search import TrainingSearch
 
-    with while_reading(uri):
-        held = Finder(uri).training(target)
+    with reading_errors(uri):
+        held = TrainingSearch(uri).training(target)
         chosen = [run for run in held.evaluations if run.id == target] or held.evaluations[-1:]
         manifest = held.evaluated(chosen[0]).get("evaluate") if chosen else None
     if manifest is None:
         raise RecipeError("RUN", target, "has no finished evaluation in MLflow", "Run its recipe again")
-    kept, reason = kept_by(held.training)
+    kept, reason = artifacts_of(held.training)
     if kept is None or not kept.folder(manifest).is_dir():
         problem = f"was evaluated in a store that cannot be read here ({reason or kept})"
         raise RecipeError("RUN", target, problem, "Compare where that store is, or run the recipe here")
@@ -73,10 +73,10 @@ def _of_run(target: str, uri: str) -> Evaluated:
 def evaluation_in(name: str, folder: Path) -> Evaluated:
     """The evaluation in an artifact's folder, by this name."""
     if not (folder / OUTCOME).is_file():
-        mend = "Give a recipe that was run, or an artifact of the step evaluate"
-        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"holds no {OUTCOME}", mend)
+        hint = "Give a recipe that was run, or an artifact of the step evaluate"
+        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"holds no {OUTCOME}", hint)
     kind = read_manifest(folder)["identity"]["recipe"]["objective"]
-    return Evaluated(name, read_outcome(folder), TypeAdapter(Objective).validate_python(kind).metrics())
+    return Evaluated(name, read_predictions(folder), TypeAdapter(Objective).validate_python(kind).metrics())
 
 
 def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Difference]:

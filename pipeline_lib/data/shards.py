@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.data.settings import Data
 from pipeline_lib.data.sources.base import Unusable
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.values import spelled
-from pipeline_lib.recipe import Data
 
 if TYPE_CHECKING:
     import pyarrow
@@ -52,7 +52,7 @@ def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str
         problem = f"holds no usable row ({reasons})" if bad else "holds no usable row"
         raise RecipeError(f"data.source.{split}", str(file), problem, "Check the file and the source's kind")
     field, name = next((field, name) for field, name in wanted.items() if name not in found)
-    raise RecipeError(field, name, f"is no column of {file.name}", f"Choose one of {', '.join(found)}")
+    raise RecipeError(field, name, f"is not a column of {file.name}", f"Choose one of {', '.join(found)}")
 
 
 def write_shard(
@@ -100,7 +100,7 @@ def _clean_rows(
             unusable.append(Unusable(row.line, str(error)))
             continue
         group = spelled(row.values.get(data.split.by)) if data.split.by else ""
-        same = [group] if group else [clean[role] for role in objective.same_if if role in clean]
+        same = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, same))), **clean}
 
 

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.data.draw import RowLabels, draw
+from pipeline_lib.data.hash_split import RowLabels, draw_splits
 from pipeline_lib.data.shards import ROWS, UNUSABLE
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.labels import are_fractions
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     import numpy
@@ -104,7 +104,7 @@ def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str
             "data.max_unusable",
             recipe.data.max_unusable,
             f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first_reasons(bad)})",
-            "Mend the rows, or allow a larger share",
+            "Fix the rows, or allow a larger share",
         )
     return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
 
@@ -120,7 +120,7 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
     train = [table for shard, table in zip(shards, tables, strict=True) if shard.split == "train"]
     keys = np.concatenate([table["key"].to_numpy() for table in train])
     labels, by = _row_labels(recipe, train), recipe.data.split.by
-    drawn = draw(
+    drawn = draw_splits(
         keys,
         shares,
         labels,
@@ -205,12 +205,12 @@ def _empty_splits(recipe: Recipe, tables: list[Any], splits: "list[numpy.ndarray
         if any((part == code).any() for part in splits):
             continue
         if name == "train":
-            mend = "Split by a column with more different values" if split.by else "Set aside smaller shares"
-            raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no row to train on", mend)
+            hint = "Split by a column with more different values" if split.by else "Set aside smaller shares"
+            raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no row to train on", hint)
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
-            problem, mend = _why_empty(recipe, name, tables)
+            problem, hint = _why_empty(recipe, name, tables)
             if name == "test" or split.if_empty == "stop" or _stops_early(recipe):
-                raise RecipeError(f"data.split.{name}", getattr(split, name), problem, mend)
+                raise RecipeError(f"data.split.{name}", getattr(split, name), problem, hint)
             told.append(f"data.split.{name} {problem}. The last checkpoint is kept")
     return told
 
@@ -220,18 +220,18 @@ def _why_empty(recipe: Recipe, name: str, tables: list[Any]) -> tuple[str, str]:
     import numpy as np
 
     by, labels = recipe.data.split.by, _row_labels(recipe, tables)
-    mend = f"Set aside a larger share, or name data.source.{name}"
+    hint = f"Set aside a larger share, or name data.source.{name}"
     if labels is not None and len(labels.labels) and not _are_numbers(recipe, tables):
         counts = np.bincount(np.unique(labels.labels, return_inverse=True)[1].reshape(-1))
         if by:
-            mend = f"Split by a column with more different values, or name data.source.{name}"
+            hint = f"Split by a column with more different values, or name data.source.{name}"
         elif (counts == 1).mean() > 0.5:
             problem = f"leaves no row for {name}: most labels have one row, which is trained on"
-            mend = f"Add rows, or name data.source.{name}"
+            hint = f"Add rows, or name data.source.{name}"
             if _look_like_numbers(recipe, tables):
-                mend += "; for numbers choose objective.problem_type: regression"
-            return problem, mend
-    return f"leaves no row for {name}", mend
+                hint += "; for numbers choose objective.problem_type: regression"
+            return problem, hint
+    return f"leaves no row for {name}", hint
 
 
 def _stops_early(recipe: Recipe) -> bool:

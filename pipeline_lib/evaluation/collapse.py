@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Outcome
+from pipeline_lib.evaluation.predictions import Predictions
 
 LEAST_ROWS = 5
 """With fewer rows equal answers can be chance."""
@@ -23,7 +23,7 @@ def collapse_of(outcome: Any, predictions: Sequence[Any], errors: np.ndarray | N
     """
     if len(predictions) < LEAST_ROWS or len(predictions) != len(outcome):
         return None
-    if isinstance(outcome, Outcome):
+    if isinstance(outcome, Predictions):
         if np.all(outcome.gold == outcome.gold[0]):  # then one answer for all is right
             return None
         if outcome.probabilities is None:
@@ -33,7 +33,7 @@ def collapse_of(outcome: Any, predictions: Sequence[Any], errors: np.ndarray | N
     return _same_answer(predictions)
 
 
-def _flat_numbers(outcome: Outcome) -> str | None:
+def _flat_numbers(outcome: Predictions) -> str | None:
     if np.ptp(outcome.guess) > FLAT * np.std(outcome.gold):
         return None
     return f"all {len(outcome):,} test rows are answered with about the same number ({np.mean(outcome.guess):.6g})"

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
 
-    from pipeline_lib.data.dataset import Encoded
+    from pipeline_lib.data.examples import Examples
 
 Read = Callable[["dict[str, Tensor]", "Tensor"], Sequence[Any]]
 """From a batch and its targets to what is kept of each of its groups of inputs, which mostly are single ones."""
 
 
 def predict(
-    model: "nn.Module", encoded: "Encoded", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
+    model: "nn.Module", encoded: "Examples", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
 ) -> list[Any]:
     """What `read` keeps of every group of inputs, in their order; the model computes them sorted by length."""
     import torch

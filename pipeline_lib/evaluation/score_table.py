@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline_lib.console import WIDTH
-from pipeline_lib.evaluation.tables import number
+from pipeline_lib.cli.console import WIDTH
+from pipeline_lib.evaluation.report.tables import number
 
 if TYPE_CHECKING:
     import pandas as pd

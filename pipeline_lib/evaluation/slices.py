@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
     import numpy
 
-    from pipeline_lib.data.dataset import Encoded
+    from pipeline_lib.data.examples import Examples
 
 MOST = 20
 """Values of a column that are scored one by one, the most frequent ones; the others are one slice together."""
@@ -46,7 +46,7 @@ class ByLength(Section):
     @classmethod
     def _rise(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
         if any(low >= high for low, high in pairwise(edges)):
-            raise ValueError("do not rise. Give each length once, the smallest first")
+            raise ValueError("must be strictly increasing")
         return edges
 
     def names(self, lengths: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -79,7 +79,7 @@ def sliced(
     return found
 
 
-def row_lengths(encoded: "Encoded", rows: int) -> "numpy.ndarray":
+def row_lengths(encoded: "Examples", rows: int) -> "numpy.ndarray":
     """[rows] tokens of each row's inputs together."""
     import numpy as np
 

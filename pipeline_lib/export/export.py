@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export import lineage
-from pipeline_lib.finished_run import lineage_of_run
-from pipeline_lib.models.build import TRAINED
+from pipeline_lib.models.building import TRAINED
+from pipeline_lib.pipeline.finished_run import lineage_of_run
+from pipeline_lib.store import lineage
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,8 +22,8 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
 
     Raises RecipeError where there is no such model, it cannot be written plainly, or `out` is taken.
     """
+    from pipeline_lib.export.huggingface import write_plain
     from pipeline_lib.export.model_card import write_card
-    from pipeline_lib.models.plain import write_plain
 
     _refuse_taken(out)
     found = _find(source, overrides)
@@ -42,13 +42,13 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
 
 def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
     if not source.is_dir():
-        from pipeline_lib.recipe_file import load
+        from pipeline_lib.recipe.loading import load
 
         command = shlex.join(["tunesmith", "run", str(source), *overrides])
         return lineage_of_run(load(source, list(overrides)), command)
     if overrides:
-        mend = "Leave them out, or give the recipe in place of the folder"
-        raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", mend)
+        hint = "Leave them out, or give the recipe in place of the folder"
+        raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", hint)
     found = lineage.of_folder(source)
     if found.base is None and (found.model / TRAINED).exists():
         problem = "holds what differs from its base alone, and the base is not in its store"
@@ -58,7 +58,7 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
 
 def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
     """The encoded test rows, where they are in the model's store."""
-    from pipeline_lib.data.dataset import read_split
+    from pipeline_lib.data.prepared import read_split
 
     if found.prepared is None:
         return None
@@ -71,4 +71,4 @@ def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
 
 def _refuse_taken(out: Path) -> None:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise RecipeError("OUT", str(out), "is there already, and is not empty", "Name a new folder")
+        raise RecipeError("OUT", str(out), "already exists and is not empty", "Name a new folder")

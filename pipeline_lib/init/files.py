@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import is_file, is_folder
+from pipeline_lib.util.section import is_file, is_folder
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset", "trn"),

@@ -13,7 +13,7 @@ from pipeline_lib.data.sources import Row, Source
 from pipeline_lib.data.sources.csv import Csv, Tsv
 from pipeline_lib.data.sources.text import Text
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import is_folder
+from pipeline_lib.util.section import is_folder
 
 BY_SUFFIX = {
     ".csv": "csv",
@@ -88,7 +88,7 @@ def _json(file: Path) -> Fields:
             raise NoData("is an array without objects")
         return {"kind": "json"}
     if not isinstance(document, dict):
-        raise NoData("is no array of objects")
+        raise NoData("is not an array of objects")
     if _is_squad(document):
         return {"kind": "squad"}
     lists = {key: value for key, value in document.items() if isinstance(value, list) and value}
@@ -119,7 +119,7 @@ def _by_content(file: Path) -> Fields:
     if not there:
         raise NoData("is empty")
     if "\0" in there[0]:
-        raise NoData("is no text")
+        raise NoData("is not a text")
     if there[0].lstrip().startswith(("{", "[")):
         return _json(file)
     if _has_tag_columns(lines):

@@ -186,7 +186,7 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
 
 
 def _rewriting(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
-    """A text and what is to be made of it: by their names, or any two texts, in both directions."""
+    """A text and what is to be created of it: by their names, or any two texts, in both directions."""
     target = _first(prose, "target")
     others = [column for column in prose if column is not target]
     source = _first(others, "source") or (others[0] if len(others) == 1 else None)

@@ -10,6 +10,6 @@ PROMPT_IN_BLOCK = re.compile(r"\.\d+\.prompt$")
 """The names of virtual tokens' vectors in blocks."""
 
 
-def is_deep(model: "nn.Module") -> bool:
+def has_deep_prompts(model: "nn.Module") -> bool:
     """Whether the model's blocks have virtual tokens of their own, so that a decoder's text begins with some too."""
     return any(PROMPT_IN_BLOCK.search(name) for name, _ in model.named_parameters())

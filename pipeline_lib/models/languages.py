@@ -25,7 +25,7 @@ def set_languages(tokenizer: "PreTrainedTokenizerBase", source: str, target: str
     for name, code in (("source", source), ("target", target)):
         known = _known(tokenizer)
         if code not in known:
-            problem = "is needed by this base" if not code else "is no language of the base's tokenizer"
+            problem = "is needed by this base" if not code else "is not a language of the base's tokenizer"
             shown = f"{', '.join(sorted(known)[:8])} …"
             raise RecipeError(f"objective.{name}_language", code, problem, f"Set it to one of its codes: {shown}")
     tokenizer.src_lang, tokenizer.tgt_lang = source, target

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded, Ragged
+from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.models.generation import continuations, left_padded
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def prompts(encoded: Encoded) -> Encoded:
+def prompts(encoded: Examples) -> Examples:
     """Dialogues up to their last answer, the first input of each group."""
     targets: Any = encoded.targets
     firsts = range(0, len(targets), encoded.group)
     texts = [encoded.ids[row][: last_answer(targets[row])] for row in firsts]
     ids = Ragged.of(texts)
-    return Encoded(ids, Ragged(np.full_like(ids.values, -1), ids.offsets), aligned=True)
+    return Examples(ids, Ragged(np.full_like(ids.values, -1), ids.offsets), aligned=True)
 
 
 def last_answer(targets: np.ndarray) -> int:

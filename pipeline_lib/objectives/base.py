@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
     import pyarrow
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
     from pipeline_lib.data.target_scale import TargetScale
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
-    from pipeline_lib.recipe import Columns, Evaluation
+    from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
+    from pipeline_lib.evaluation.settings import Evaluation
 
 
 class ObjectiveSection(Section):
@@ -24,25 +25,25 @@ class ObjectiveSection(Section):
 
     main_metric: ClassVar[str]
     """The metric that picks the best checkpoint where the recipe names none."""
-    same_if: ClassVar[tuple[str, ...]]
+    dedup_keys: ClassVar[tuple[str, ...]]
     """The roles whose values make two rows one for the split: such rows never part."""
     label_role: ClassVar[str | None] = None
     """The role that holds label names; of each label some rows are trained on."""
     answers_role: ClassVar[str | None] = None
     """The role that lists answers where there may be none: some rows of both kinds are trained on."""
-    by_token: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
     """Whether the model's output is read at every token of the input."""
-    writes: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     """Whether an evaluation has the model write text."""
-    by_row: ClassVar[bool] = True
+    per_row: ClassVar[bool] = True
     """Whether every row has a score of its own."""
     limits: ClassVar[tuple[str, ...]] = ("max_length",)
     """The fields by which a longer input is cut; none where it is read in parts."""
-    asked: ClassVar[Mapping[str, bool]]
+    input_roles: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
     answer_columns: ClassVar[tuple[str, ...]] = ("prediction",)
     """The columns that `answers` gives."""
-    hidden: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
+    model_columns: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
     distinguishing: ClassVar[tuple[str, ...]] = ()
     """Roles by which rows that ask the same may differ, so that they do not repeat one another."""
@@ -59,7 +60,7 @@ class ObjectiveSection(Section):
 
     def asked_with(self, columns: "Columns") -> dict[str, bool]:
         """`asked` of a model that is trained on these columns."""
-        return dict(self.asked)
+        return dict(self.input_roles)
 
     def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
         """A row to be answered, as `clean` keeps the same roles; raises ValueError with the reason where it cannot."""
@@ -88,7 +89,7 @@ class ObjectiveSection(Section):
         """The label names that stand in a label column, sorted; empty where there are none."""
         return []
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """What the model is fed with for encoded rows. Rows to be served lack their answers: then targets are empty."""
         raise NotImplementedError
 
@@ -102,11 +103,11 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     @property
-    def varies(self) -> bool:
+    def stochastic_targets(self) -> bool:
         """Whether `corrupt` hides something else in every step."""
         return False
 
-    def corrupt(
+    def mask_inputs(
         self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor"
     ) -> "tuple[dict[str, Tensor], Tensor]":
         """A batch and its targets as the model is to see them, where something is hidden from it."""
@@ -116,7 +117,7 @@ class ObjectiveSection(Section):
         """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
         return model(**batch).logits
 
-    def scored(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+    def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""
         there = targets >= 0
         return logits[there].float(), targets[there]
@@ -125,7 +126,9 @@ class ObjectiveSection(Section):
         """Sum of the cross-entropies of all units; the loop divides it by the number of units in the whole step."""
         from torch.nn import functional
 
-        return functional.cross_entropy(*self.scored(logits, targets), reduction="sum", label_smoothing=smoothing)
+        return functional.cross_entropy(
+            *self.flatten_targets(logits, targets), reduction="sum", label_smoothing=smoothing
+        )
 
     @property
     def needs_step_mean(self) -> bool:
@@ -145,11 +148,11 @@ class ObjectiveSection(Section):
         """The splits of which the reference model's log-probabilities are needed."""
         return ()
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
+    def collect(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
         """What is kept of a batch's logits, group of inputs by group, as arrays."""
         return list(logits.float().cpu().numpy())
 
-    def questions(self, encoded: "Encoded") -> "Encoded":
+    def generation_inputs(self, encoded: "Examples") -> "Examples":
         """What the model is given to write an answer to: inputs without any part of the answer."""
         return encoded
 
@@ -167,11 +170,15 @@ class ObjectiveSection(Section):
         """The metrics that this objective knows, by name."""
         raise NotImplementedError
 
-    def outcome(self, read: Sequence[Any], split: "Split", texts: Sequence[str] | None = None) -> "Outcome | Sums":
+    def metric_inputs(
+        self, read: Sequence[Any], split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "Predictions | RowCounts":
         """What the metrics are taken from; without `texts` those of written text are not known."""
         raise NotImplementedError
 
-    def answers(self, read: Sequence[Any], split: "Split", texts: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    def predictions(
+        self, read: Sequence[Any], split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> dict[str, list[Any]]:
         """Predictions in the user's terms, column by column: what is served and what predictions.parquet holds."""
         raise NotImplementedError
 
@@ -179,7 +186,7 @@ class ObjectiveSection(Section):
         """Figures of an evaluation, by name."""
         return {}
 
-    def errors(self, outcome: Any) -> "Errors | None":
+    def row_errors(self, outcome: Any) -> "RowErrors | None":
         """How wrong and how doubtful each row's answer is; None where rows have no answers of their own."""
         return None
 
@@ -205,7 +212,9 @@ class ObjectiveSection(Section):
     def _refuse_unknown_metric(self, field: str, name: str, known: list[str]) -> None:
         if name not in known:
             late = name in self.metrics()
-            problem = "is taken of written text, at the end" if late else "is no metric of this objective"
+            problem = (
+                "is computed from generated text, after training only" if late else "is not a metric of this objective"
+            )
             raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
 
     def refuse_unfit_regularizers(self, regularizers: Sequence[Any]) -> None:
@@ -215,15 +224,17 @@ class ObjectiveSection(Section):
         """The names that `baselines` knows."""
         return ()
 
-    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "Mapping[str, Outcome | Sums]":
+    def baselines(
+        self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples"
+    ) -> "Mapping[str, Predictions | RowCounts]":
         """What simple methods, taught on the same rows, answer to the test rows."""
         raise NotImplementedError
 
     def refuse_slices(self, evaluation: "Evaluation") -> None:
         """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
-        if evaluation.slices and not self.by_row:
+        if evaluation.slices and not self.per_row:
             kinds = [each.kind for each in evaluation.slices]
-            problem = f"tell rows apart, and {self.kind} scores blocks that go across rows"  # type: ignore[attr-defined]
+            problem = f"need a score for each row, and {self.kind} scores blocks that span rows"  # type: ignore[attr-defined]
             raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 
     def refuse_unfit_baselines(self, evaluation: "Evaluation") -> None:
@@ -231,7 +242,7 @@ class ObjectiveSection(Section):
         fit = (*self.fit_baselines(), "untrained")
         for index, name in enumerate(evaluation.baselines):
             if name not in fit:
-                problem = "can't answer what this objective asks"
+                problem = "does not fit this objective"
                 raise RecipeError(f"evaluation.baselines.{index}", name, problem, f"Choose one of {', '.join(fit)}")
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 
 class CausalLM(ObjectiveSection):
@@ -37,11 +37,11 @@ class CausalLM(ObjectiveSection):
     """
 
     main_metric: ClassVar = "perplexity"
-    same_if: ClassVar = ("messages",)
-    asked: ClassVar = {"prompt": True, "input": False}
-    hidden: ClassVar = ("input_ids", "target_ids", "expected", "tools")
-    by_token: ClassVar = True
-    writes: ClassVar = True
+    dedup_keys: ClassVar = ("messages",)
+    input_roles: ClassVar = {"prompt": True, "input": False}
+    model_columns: ClassVar = ("input_ids", "target_ids", "expected", "tools")
+    per_token: ClassVar = True
+    generates: ClassVar = True
 
     kind: Literal["causal_lm"]
     max_length: PositiveInt | None = None
@@ -94,7 +94,7 @@ class CausalLM(ObjectiveSection):
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of the dialogues; `target_ids` is IGNORED where nothing is learned."""
-        from pipeline_lib.data.dataset import IGNORED
+        from pipeline_lib.data.examples import IGNORED
         from pipeline_lib.objectives.dialogue_tokens import Fitting, rendered
         from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
 
@@ -115,17 +115,17 @@ class CausalLM(ObjectiveSection):
         """Whether the answer with this index is learned."""
         return is_learned(dict(messages[index])) and (self.learn == "all" or index == len(messages) - 1)
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a dialogue; targets by token, each in its own place."""
-        from pipeline_lib.data.dataset import Encoded, Ragged
+        from pipeline_lib.data.examples import Examples, Ragged
 
-        return Encoded(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
+        return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForCausalLM."""
         from transformers import AutoModelForCausalLM
 
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.loading import pretrained
 
         return pretrained(AutoModelForCausalLM, base, **config)
 
@@ -136,13 +136,13 @@ class CausalLM(ObjectiveSection):
         logits = model(**batch, use_cache=False).logits
         return torch.cat([logits[:, :1], logits[:, :-1]], 1)  # the first place is never learned
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[negative log likelihood in nats, tokens] of each dialogue's answers."""
         from pipeline_lib.models.generation import likelihoods
 
         return likelihoods(logits, targets)
 
-    def questions(self, encoded: "Encoded") -> "Encoded":
+    def generation_inputs(self, encoded: "Examples") -> "Examples":
         """The dialogues up to their last answer."""
         from pipeline_lib.objectives.answering import prompts
 
@@ -162,30 +162,32 @@ class CausalLM(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""
-        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
-        from pipeline_lib.evaluation.written import WRITTEN
+        from pipeline_lib.evaluation.metrics.generation import WRITTEN
+        from pipeline_lib.evaluation.metrics.perplexity import LIKELIHOOD
 
         return LIKELIHOOD | WRITTEN
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """Likelihoods of all answers; with `texts` also how near these are to the last answers."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.written import text_counts
+        from pipeline_lib.evaluation.metrics.generation import text_counts
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         nll, tokens = np.stack(read).T
         right = [[text] for text in split.rows["expected"].to_pylist()]
-        return Sums({"nll": nll, "tokens": tokens, **(text_counts(right, texts) if texts is not None else {})})
+        return RowCounts({"nll": nll, "tokens": tokens, **(text_counts(right, texts) if texts is not None else {})})
 
-    def errors(self, outcome: "Sums") -> "Errors | None":
+    def row_errors(self, outcome: "RowCounts") -> "RowErrors | None":
         """What the answers lack of the right ones."""
-        from pipeline_lib.evaluation.errors import of_text
+        from pipeline_lib.evaluation.row_errors import of_text
 
         return of_text(outcome) if "chrf" in outcome.counts else None
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: the answer that was written; nothing where none was."""
         return {"prediction": list(texts)} if texts is not None else {}

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import limit_of
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,8 +85,8 @@ class Cloze(Section):
         """
         import transformers
 
-        from pipeline_lib.models.base import load_config, load_tokenizer
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.base_model import load_config, load_tokenizer
+        from pipeline_lib.models.loading import pretrained
 
         known, tokenizer = load_config(base), load_tokenizer(Path(base))
         kind: Any = transformers.AutoModelForCausalLM
@@ -106,8 +106,8 @@ class Cloze(Section):
         """Token ids of each label's words; a word that follows a space is looked up with it."""
         words = {each.label: each.words for each in self.verbalizer}
         if without := [label for label in labels if label not in words]:
-            mend = f"Add {{label: {without[0]}, words: [...]}}"
-            raise RecipeError("objective.cloze.verbalizer", sorted(words), f"has no word for {without[0]!r}", mend)
+            hint = f"Add {{label: {without[0]}, words: [...]}}"
+            raise RecipeError("objective.cloze.verbalizer", sorted(words), f"has no word for {without[0]!r}", hint)
         space = " " if " {mask}" in self.template else ""
         return [[self._token(tokenizer, word, space) for word in words[label]] for label in labels]
 
@@ -161,10 +161,10 @@ def _begun(model: Any, ids: "Tensor") -> "Tensor":
     """[rows, n] what T5's decoder has written before the label: the sentinel, behind a deep prompt's virtual tokens."""
     import torch
 
-    from pipeline_lib.data.dataset import VIRTUAL
-    from pipeline_lib.models.deep_prompts import is_deep
+    from pipeline_lib.data.examples import VIRTUAL
+    from pipeline_lib.models.deep_prompts import has_deep_prompts
 
     parts = [ids.new_full((len(ids), 1), id) for id in (model.config.decoder_start_token_id, model.cloze_mark)]
-    if is_deep(model):
+    if has_deep_prompts(model):
         parts.insert(1, ids[ids <= VIRTUAL].view(len(ids), -1))
     return torch.cat(parts, -1)

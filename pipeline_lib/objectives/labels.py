@@ -68,7 +68,7 @@ def _number(value: Any) -> float:
         with suppress(ValueError):
             number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"label {shown(value)} is no number")
+        raise ValueError(f"label {shown(value)} is not a number")
     return number
 
 

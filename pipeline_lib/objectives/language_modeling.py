@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
 
 
 class LanguageModeling(ObjectiveSection):
@@ -31,13 +31,13 @@ class LanguageModeling(ObjectiveSection):
     """
 
     main_metric: ClassVar = "perplexity"
-    same_if: ClassVar = ("text",)
-    by_token: ClassVar = True
-    by_row: ClassVar = False
+    dedup_keys: ClassVar = ("text",)
+    per_token: ClassVar = True
+    per_row: ClassVar = False
     limits: ClassVar = ()
-    asked: ClassVar = {"text": True}
+    input_roles: ClassVar = {"text": True}
     answer_columns: ClassVar = ()
-    hidden: ClassVar = ("input_ids",)
+    model_columns: ClassVar = ("input_ids",)
 
     kind: Literal["language_modeling"]
     modeling: Literal["causal", "masked", "span_corruption"]
@@ -68,11 +68,11 @@ class LanguageModeling(ObjectiveSection):
         ids, _ = token_ids(tokenizer, texts, special=False)
         return {"input_ids": [[*row, *([] if end is None else [end])] for row in ids]}
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a block; the last one may be shorter."""
         import numpy as np
 
-        from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+        from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
         stream = Ragged.of(rows["input_ids"]).values
         offsets = np.append(
@@ -81,18 +81,18 @@ class LanguageModeling(ObjectiveSection):
         ids, targets = Ragged(stream, offsets), stream.copy()
         if self.modeling == "causal":
             targets[offsets[:-1]] = IGNORED  # nothing stands before the first token
-            return Encoded(ids, Ragged(targets, offsets), aligned=True)
+            return Examples(ids, Ragged(targets, offsets), aligned=True)
         # what is hidden is drawn later: a step's loss is divided by what is to be expected
         expected = np.maximum(1, np.round(ids.lengths * self.hidden_share)).astype(np.int64)
-        return Encoded(ids, Ragged(targets, offsets), aligned=True, losses=expected)
+        return Examples(ids, Ragged(targets, offsets), aligned=True, losses=expected)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForCausalLM, AutoModelForMaskedLM or AutoModelForSeq2SeqLM."""
         import transformers
 
-        from pipeline_lib.models.base import load_tokenizer
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.base_model import load_tokenizer
         from pipeline_lib.models.limits import position_limit
+        from pipeline_lib.models.loading import pretrained
 
         names = {"causal": "CausalLM", "masked": "MaskedLM", "span_corruption": "Seq2SeqLM"}
         model: Any
@@ -117,15 +117,17 @@ class LanguageModeling(ObjectiveSection):
         return ids
 
     @property
-    def varies(self) -> bool:
+    def stochastic_targets(self) -> bool:
         """Where not every next token is predicted."""
         return self.modeling != "causal"
 
-    def corrupt(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "tuple[dict[str, Tensor], Tensor]":
+    def mask_inputs(
+        self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor"
+    ) -> "tuple[dict[str, Tensor], Tensor]":
         """The batch with gaps, and what is to fill them."""
         import torch
 
-        from pipeline_lib.data.corruption import masked
+        from pipeline_lib.data.token_masking import mask_tokens
 
         if self.modeling == "causal":
             return batch, targets
@@ -136,7 +138,7 @@ class LanguageModeling(ObjectiveSection):
             return self._with_spans(model, batch, targets, seed)
         generator = torch.Generator(ids.device).manual_seed(seed)
         size: int = model.config.vocab_size
-        seen, gold = masked(ids, targets, self.hidden_share, model.gap_marks[0], size, generator)
+        seen, gold = mask_tokens(ids, targets, self.hidden_share, model.gap_marks[0], size, generator)
         return batch | {"input_ids": seen}, gold
 
     def _with_spans(
@@ -144,19 +146,19 @@ class LanguageModeling(ObjectiveSection):
     ) -> "tuple[dict[str, Tensor], Tensor]":
         import numpy as np
 
-        from pipeline_lib.data.corruption import span_corrupted
-        from pipeline_lib.data.dataset import VIRTUAL, Encoded, Ragged
-        from pipeline_lib.models.deep_prompts import is_deep
+        from pipeline_lib.data.examples import VIRTUAL, Examples, Ragged
+        from pipeline_lib.data.token_masking import corrupt_spans
+        from pipeline_lib.models.deep_prompts import has_deep_prompts
         from pipeline_lib.training.batches import collate
 
         random, pad, end = np.random.default_rng(seed), model.config.pad_token_id, model.config.eos_token_id
         texts = [row[there].cpu().numpy() for row, there in zip(batch["input_ids"], targets >= 0, strict=True)]
-        pairs = [span_corrupted(text, self.hidden_share, model.gap_marks, end, random) for text in texts]
-        encoded = Encoded(Ragged.of([source for source, _ in pairs]), Ragged.of([target for _, target in pairs]))
+        pairs = [corrupt_spans(text, self.hidden_share, model.gap_marks, end, random) for text in texts]
+        encoded = Examples(Ragged.of([source for source, _ in pairs]), Ragged.of([target for _, target in pairs]))
         virtual = (batch["input_ids"][0] <= VIRTUAL).cpu().numpy()  # in the same places of each block
         if count := int(virtual.sum()):
             before = count if virtual[0] else 0
-            encoded = encoded.prompted(before, count - before, is_deep(model), first=None, last=end)
+            encoded = encoded.prompted(before, count - before, has_deep_prompts(model), first=None, last=end)
         return collate(encoded, np.arange(len(pairs)), pad, targets.device)
 
     def forward(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
@@ -171,7 +173,7 @@ class LanguageModeling(ObjectiveSection):
         logits = model(**batch, use_cache=False).logits
         return torch.cat([logits[:, :1], logits[:, :-1]], 1)  # the first place is never learned
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[np.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[np.ndarray]":
         """[negative log likelihood in nats, tokens] of each block."""
         from pipeline_lib.models.generation import likelihoods
 
@@ -179,21 +181,23 @@ class LanguageModeling(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Perplexity: of all tokens, or of the hidden ones."""
-        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
+        from pipeline_lib.evaluation.metrics.perplexity import LIKELIHOOD
 
         return LIKELIHOOD
 
-    def outcome(self, read: "Sequence[np.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[np.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """Likelihoods, block by block."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Sums
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         nll, tokens = np.stack(read).T
-        return Sums({"nll": nll, "tokens": tokens})
+        return RowCounts({"nll": nll, "tokens": tokens})
 
-    def answers(
-        self, read: "Sequence[np.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[np.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """Nothing by row: blocks go across texts."""
         return {}

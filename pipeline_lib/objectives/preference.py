@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 BELONGS_TO = {"gamma": "simpo", "desirable_weight": "kto", "undesirable_weight": "kto"}
 """Fields that one loss alone reads."""
@@ -36,13 +36,13 @@ class Preference(ObjectiveSection):
     """
 
     main_metric: ClassVar = "preference_accuracy"
-    same_if: ClassVar = ("messages",)
-    asked: ClassVar = {"prompt": True}
-    hidden: ClassVar = ("input_ids", "target_ids", "rejected_ids", "rejected_target_ids", "expected", "tools")
+    dedup_keys: ClassVar = ("messages",)
+    input_roles: ClassVar = {"prompt": True}
+    model_columns: ClassVar = ("input_ids", "target_ids", "rejected_ids", "rejected_target_ids", "expected", "tools")
     distinguishing: ClassVar = ("chosen", "rejected", "completion")
     of_loss: ClassVar = frozenset({"loss", "beta", *BELONGS_TO})
-    by_token: ClassVar = True
-    writes: ClassVar = True
+    per_token: ClassVar = True
+    generates: ClassVar = True
 
     kind: Literal["preference"]
     loss: Literal["dpo", "ipo", "orpo", "kto", "simpo"]
@@ -132,7 +132,7 @@ class Preference(ObjectiveSection):
 
         return encoded_columns(tokenizer, rows, self.max_length, self.max_answer, self.paired)
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """Two inputs a row: chosen and rejected, or for kto the answer and another row's. One where answers lack."""
         from pipeline_lib.objectives.preference_tokens import paired_inputs, prompts_alone, with_others
 
@@ -144,7 +144,7 @@ class Preference(ObjectiveSection):
         """AutoModelForCausalLM."""
         from transformers import AutoModelForCausalLM
 
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.loading import pretrained
 
         return pretrained(AutoModelForCausalLM, base, **config)
 
@@ -215,11 +215,11 @@ class Preference(ObjectiveSection):
         logits = torch.from_numpy(np.stack(read))
         return float(self.loss_sum(logits, torch.zeros(0))) / len(read)
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[inputs of a group, fields of `Answers`] of each group."""
         return list(logits.double().cpu().numpy())
 
-    def questions(self, encoded: "Encoded") -> "Encoded":
+    def generation_inputs(self, encoded: "Examples") -> "Examples":
         """The prompts."""
         from pipeline_lib.objectives.answering import prompts
 
@@ -245,9 +245,9 @@ class Preference(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of rewards, of the wanted answers' likelihood, and for pairs of the text that is written."""
-        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
-        from pipeline_lib.evaluation.preference import PAIRED, SINGLE
-        from pipeline_lib.evaluation.written import WRITTEN
+        from pipeline_lib.evaluation.metrics.generation import WRITTEN
+        from pipeline_lib.evaluation.metrics.perplexity import LIKELIHOOD
+        from pipeline_lib.evaluation.metrics.preference import PAIRED, SINGLE
 
         return PAIRED | LIKELIHOOD | WRITTEN if self.paired else SINGLE | LIKELIHOOD
 
@@ -258,13 +258,15 @@ class Preference(ObjectiveSection):
         mean = answers.logp / np.maximum(answers.tokens, 1)
         return self.strength * (mean if self.loss in REFERENCE_FREE else answers.logp - answers.reference)
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """Rewards of all answers; with `texts` also how near these are to the chosen answers."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.preference import pair_counts, single_counts
-        from pipeline_lib.evaluation.written import text_counts
+        from pipeline_lib.evaluation.metrics.generation import text_counts
+        from pipeline_lib.evaluation.metrics.preference import pair_counts, single_counts
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         first, second = _sides(read)
         reward, other = self._rewards(first), self._rewards(second)
@@ -273,20 +275,22 @@ class Preference(ObjectiveSection):
             point = max(0.0, float(other.mean())) if len(other) else 0.0
             counts = single_counts(reward, point, wanted)
             counts |= {"moved": first.moved, "answer_tokens": first.tokens}
-            return Sums(counts | {"nll": np.where(wanted, -first.logp, 0), "tokens": np.where(wanted, first.tokens, 0)})
+            return RowCounts(
+                counts | {"nll": np.where(wanted, -first.logp, 0), "tokens": np.where(wanted, first.tokens, 0)}
+            )
         counts = pair_counts(reward, other, (first.tokens, second.tokens), first.moved + second.moved)
         if texts is not None:
             counts |= text_counts([[text] for text in split.rows["expected"].to_pylist()], texts)
-        return Sums(counts | {"nll": -first.logp, "tokens": first.tokens})
+        return RowCounts(counts | {"nll": -first.logp, "tokens": first.tokens})
 
-    def errors(self, outcome: "Sums") -> "Errors":
+    def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """By how much the wrong answer is preferred."""
-        from pipeline_lib.evaluation.errors import of_preferences
+        from pipeline_lib.evaluation.row_errors import of_preferences
 
         return of_preferences(outcome)
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`, the answer that was written, and the rewards of the answers that a row brings along."""
         written = {"prediction": list(texts or [])}
@@ -302,7 +306,7 @@ class Preference(ObjectiveSection):
         """Refuse what compares predictions of single tokens, and doubts about labels where the loss knows none."""
         for index, regularizer in enumerate(regularizers):
             field, kind = f"regularizers.{index}", regularizer.kind
-            if regularizer.wants_second_pass:
+            if regularizer.needs_second_forward:
                 raise RecipeError(field, kind, "compares two predictions of each token", "Remove it")
             if regularizer.smoothing() and self.loss not in SMOOTHED:
                 problem = f"has no meaning in the loss {self.loss}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 from pipeline_lib.objectives.dialogue_tokens import Fitting, Rendered, rendered
 from pipeline_lib.objectives.messages import Message, is_learned
 from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
@@ -63,12 +63,12 @@ def _targets(ids: list[int], learned: list[bool]) -> list[int]:
     return [token if learned[place] and place else IGNORED for place, token in enumerate(ids)]
 
 
-def prompts_alone(rows: "pyarrow.Table") -> Encoded:
+def prompts_alone(rows: "pyarrow.Table") -> Examples:
     """Prompts without answers, one input each."""
-    return Encoded(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
+    return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
 
 
-def paired_inputs(rows: "pyarrow.Table") -> Encoded:
+def paired_inputs(rows: "pyarrow.Table") -> Examples:
     """Chosen and rejected in turn."""
     nobody = np.zeros(len(rows), bool)
     chosen = _marked(Ragged.of(rows["target_ids"]), nobody)
@@ -77,7 +77,7 @@ def paired_inputs(rows: "pyarrow.Table") -> Encoded:
     return _in_twos(ids, chosen.interleaved(rejected))
 
 
-def with_others(rows: "pyarrow.Table") -> Encoded:
+def with_others(rows: "pyarrow.Table") -> Examples:
     """Each row's own answer, then the answer of the next row that has another prompt, put behind this row's prompt.
 
     From those KTO takes its reference point: Ethayarajh et al. (2024), section 4.1. They are cut where they would be
@@ -115,6 +115,6 @@ def _marked(targets: Ragged, undesirable: np.ndarray) -> Ragged:
     return Ragged(values, targets.offsets)
 
 
-def _in_twos(ids: Ragged, targets: Ragged) -> Encoded:
+def _in_twos(ids: Ragged, targets: Ragged) -> Examples:
     rows = np.arange(len(ids) // 2)
-    return Encoded(ids, targets, aligned=True, rows=np.repeat(rows, 2), losses=np.ones(len(rows), np.int64), group=2)
+    return Examples(ids, targets, aligned=True, rows=np.repeat(rows, 2), losses=np.ones(len(rows), np.int64), group=2)

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 START, END = 1, 2
 """Bits of a token's target: the answer begins here, ends here."""
@@ -32,12 +32,12 @@ class QuestionAnswering(ObjectiveSection):
     """
 
     main_metric: ClassVar = "f1"
-    same_if: ClassVar = ("context",)
+    dedup_keys: ClassVar = ("context",)
     answers_role: ClassVar = "answers"
     limits: ClassVar = ()
-    by_token: ClassVar = True
-    asked: ClassVar = {"question": True, "context": True}
-    hidden: ClassVar = ("input_ids", "token_type_ids", "begins", "ends")
+    per_token: ClassVar = True
+    input_roles: ClassVar = {"question": True, "context": True}
+    model_columns: ClassVar = ("input_ids", "token_type_ids", "begins", "ends")
 
     kind: Literal["question_answering"]
     max_length: PositiveInt = 384
@@ -69,7 +69,7 @@ class QuestionAnswering(ObjectiveSection):
         if len(texts) != len(starts) or not all(isinstance(text, str) for text in texts):
             raise ValueError("answers need a text and an answer_start each")
         if not all(is_number(start) and start == int(start) for start in starts):
-            raise ValueError("an answer_start is no whole number")
+            raise ValueError("an answer_start is not a whole number")
         texts, starts = [*texts], [int(start) for start in starts]
         question, context = (text_of(role, row[role]) for role in ("question", "context"))
         if not all(texts):
@@ -120,11 +120,11 @@ class QuestionAnswering(ObjectiveSection):
                 columns[name][row].append(places)
         return columns
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a window. A token that can be part of an answer, and the first one, has a target from 0 to 3."""
         import numpy as np
 
-        from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+        from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
         ids, begins, ends = (Ragged.of(windows(rows[name])) for name in ("input_ids", "begins", "ends"))
         segments = Ragged.of(windows(rows["token_type_ids"]))
@@ -139,7 +139,7 @@ class QuestionAnswering(ObjectiveSection):
                 start, end = answer_tokens(begins[window], ends[window], answers[row], starts[row])
                 first[start] |= START
                 first[end] |= END
-        return Encoded(
+        return Examples(
             ids,
             Ragged(targets, ids.offsets),
             segments if len(segments) else None,
@@ -153,7 +153,7 @@ class QuestionAnswering(ObjectiveSection):
         from transformers import AutoModelForQuestionAnswering
 
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.loading import pretrained
 
         model, head = pretrained(AutoModelForQuestionAnswering, base, **config)
         compute_head_in_fp32(model)
@@ -166,14 +166,14 @@ class QuestionAnswering(ObjectiveSection):
         out = model(**batch)
         return torch.stack([out.start_logits, out.end_logits], -1)
 
-    def scored(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+    def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """A choice of the start and one of the end for each window that has an answer to learn, among its tokens."""
         import torch
 
         learned = self._learned(targets)
         logits, targets = logits[learned], targets[learned]
         known = targets.clamp(min=0)
-        choices = logits.float().masked_fill((targets < 0).unsqueeze(-1), -1e4)  # finite: 0 * inf is no number
+        choices = logits.float().masked_fill((targets < 0).unsqueeze(-1), -1e4)  # finite: 0 * inf is not a number
         gold = [((known & bit) > 0).int().argmax(-1) for bit in (START, END)]
         return torch.cat([choices[..., 0], choices[..., 1]]), torch.cat(gold)
 
@@ -184,40 +184,42 @@ class QuestionAnswering(ObjectiveSection):
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy of both choices; what smoothing spreads goes to the tokens that can be chosen."""
-        scores, gold = self.scored(logits, targets)
+        scores, gold = self.flatten_targets(logits, targets)
         chances, there = scores.log_softmax(-1), (targets[self._learned(targets)] >= 0).repeat(2, 1)
         right = chances.gather(-1, gold.unsqueeze(-1)).sum()
         spread = (chances * there).sum(-1) / there.sum(-1)
         return -(1 - smoothing) * right - smoothing * spread.sum()
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[tokens that can be chosen, 2] of each window."""
         return [row[there].float().cpu().numpy() for row, there in zip(logits, targets >= 0, strict=True)]
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """SQuAD's."""
-        from pipeline_lib.evaluation.reading import READING
+        from pipeline_lib.evaluation.metrics.question_answering import READING
 
         return READING
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """The answers compared with all gold answers, question by question."""
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.reading import answer_counts
+        from pipeline_lib.evaluation.metrics.question_answering import answer_counts
+        from pipeline_lib.evaluation.predictions import RowCounts
 
-        return Sums(answer_counts(split.rows["answers"].to_pylist(), self._best(read, split)))
+        return RowCounts(answer_counts(split.rows["answers"].to_pylist(), self._best(read, split)))
 
-    def errors(self, outcome: "Sums") -> "Errors":
+    def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """What the answers lack of the right ones' words."""
-        from pipeline_lib.evaluation.errors import of_answers
+        from pipeline_lib.evaluation.row_errors import of_answers
 
         return of_answers(outcome)
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: a part of the context, empty for no answer."""
         return {"prediction": self._best(read, split)}
 
-    def _best(self, read: "Sequence[numpy.ndarray]", split: "Split") -> list[str]:
+    def _best(self, read: "Sequence[numpy.ndarray]", split: "SplitExamples") -> list[str]:
         return best_answers(read, split, self.max_answer, self.unanswerable)

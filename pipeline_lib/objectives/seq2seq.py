@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 
 class Seq2Seq(ObjectiveSection):
@@ -31,11 +31,11 @@ class Seq2Seq(ObjectiveSection):
     """
 
     main_metric: ClassVar = "perplexity"
-    same_if: ClassVar = ("source",)
+    dedup_keys: ClassVar = ("source",)
     limits: ClassVar = ("max_source", "max_target")
-    asked: ClassVar = {"source": True}
-    hidden: ClassVar = ("input_ids", "target_ids")
-    writes: ClassVar = True
+    input_roles: ClassVar = {"source": True}
+    model_columns: ClassVar = ("input_ids", "target_ids")
+    generates: ClassVar = True
 
     kind: Literal["seq2seq"]
     prefix: str = ""
@@ -83,18 +83,18 @@ class Seq2Seq(ObjectiveSection):
         wanted = tokenizer(text_target=targets, truncation=True, max_length=self.max_target, verbose=False)
         return {"input_ids": ids, "target_ids": wanted["input_ids"]}
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a row."""
-        from pipeline_lib.data.dataset import Encoded, Ragged
+        from pipeline_lib.data.examples import Examples, Ragged
 
-        return Encoded(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]))
+        return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]))
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSeq2SeqLM."""
         from transformers import AutoModelForSeq2SeqLM
 
-        from pipeline_lib.models.base import load_tokenizer
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.base_model import load_tokenizer
+        from pipeline_lib.models.loading import pretrained
 
         model, head = pretrained(AutoModelForSeq2SeqLM, base, **config)
         tokenizer = load_tokenizer(Path(base))
@@ -108,17 +108,17 @@ class Seq2Seq(ObjectiveSection):
         begun = prepare(targets)
         return model(**batch, decoder_input_ids=begun, use_cache=False).logits
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[negative log likelihood in nats, tokens] of each target."""
         from pipeline_lib.models.generation import likelihoods
 
         return likelihoods(logits, targets)
 
-    def questions(self, encoded: "Encoded") -> "Encoded":
+    def generation_inputs(self, encoded: "Examples") -> "Examples":
         """Without targets, but for the virtual tokens that a decoder's prompt begins with."""
         from dataclasses import replace
 
-        from pipeline_lib.data.dataset import VIRTUAL, Ragged
+        from pipeline_lib.data.examples import VIRTUAL, Ragged
 
         targets = encoded.targets
         return replace(
@@ -135,7 +135,7 @@ class Seq2Seq(ObjectiveSection):
         """Beam search from the decoder's first token and its virtual ones."""
         import torch
 
-        from pipeline_lib.data.dataset import IGNORED
+        from pipeline_lib.data.examples import IGNORED
         from pipeline_lib.models.generation import write
 
         start = model.generation_config.decoder_start_token_id
@@ -148,30 +148,32 @@ class Seq2Seq(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""
-        from pipeline_lib.evaluation.perplexity import LIKELIHOOD
-        from pipeline_lib.evaluation.written import WRITTEN
+        from pipeline_lib.evaluation.metrics.generation import WRITTEN
+        from pipeline_lib.evaluation.metrics.perplexity import LIKELIHOOD
 
         return LIKELIHOOD | WRITTEN
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """Likelihoods of the first targets; with `texts` also how near these are to all targets."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.written import text_counts
+        from pipeline_lib.evaluation.metrics.generation import text_counts
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         nll, tokens = np.stack(read).T
         counts = text_counts(split.rows["target"].to_pylist(), texts) if texts is not None else {}
-        return Sums({"nll": nll, "tokens": tokens, **counts})
+        return RowCounts({"nll": nll, "tokens": tokens, **counts})
 
-    def errors(self, outcome: "Sums") -> "Errors | None":
+    def row_errors(self, outcome: "RowCounts") -> "RowErrors | None":
         """What the texts lack of their references."""
-        from pipeline_lib.evaluation.errors import of_text
+        from pipeline_lib.evaluation.row_errors import of_text
 
         return of_text(outcome) if "chrf" in outcome.counts else None
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: the text that was written; nothing where none was."""
         return {"prediction": list(texts)} if texts is not None else {}
@@ -180,13 +182,13 @@ class Seq2Seq(ObjectiveSection):
         """Only the copy is one here."""
         return ("copy",)
 
-    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Sums]":
+    def baselines(self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples") -> "dict[str, RowCounts]":
         """The source as it is; it has no likelihood."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.written import text_counts
+        from pipeline_lib.evaluation.metrics.generation import text_counts
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         nothing = np.zeros(len(test.rows))
         counts = text_counts(test.rows["target"].to_pylist(), test.rows["source"].to_pylist())
-        return {name: Sums({"nll": nothing, "tokens": nothing, **counts}) for name in names}
+        return {name: RowCounts({"nll": nothing, "tokens": nothing, **counts}) for name in names}

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
     from pipeline_lib.data.target_scale import TargetScale
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Outcome
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.evaluation.predictions import Metric, Predictions
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 
 class TextClassification(ObjectiveSection):
@@ -35,8 +35,8 @@ class TextClassification(ObjectiveSection):
     """
 
     main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
-    same_if: ClassVar = ("text", "text_pair")
-    asked: ClassVar = {"text": True, "text_pair": False}
+    dedup_keys: ClassVar = ("text", "text_pair")
+    input_roles: ClassVar = {"text": True, "text_pair": False}
     label_role: ClassVar = "label"
 
     kind: Literal["text_classification"]
@@ -66,8 +66,8 @@ class TextClassification(ObjectiveSection):
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Metrics by problem type."""
-        from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL
-        from pipeline_lib.evaluation.regression import REGRESSION as NUMBERS
+        from pipeline_lib.evaluation.metrics.classification import MULTI_LABEL, SINGLE_LABEL
+        from pipeline_lib.evaluation.metrics.regression import REGRESSION as NUMBERS
 
         return {SINGLE: SINGLE_LABEL, MULTI: MULTI_LABEL, REGRESSION: NUMBERS}[self.problem_type]
 
@@ -75,17 +75,19 @@ class TextClassification(ObjectiveSection):
         """Those that guess one label a row."""
         return ("majority", "bag_of_words") if self.problem_type == SINGLE else ()
 
-    def baselines(self, names: Sequence[str], train: "Split", test: "Split") -> "dict[str, Outcome]":
+    def baselines(
+        self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples"
+    ) -> "dict[str, Predictions]":
         """The majority's label, or a bag of words."""
         import numpy as np
 
         from pipeline_lib.evaluation.baselines import BASELINES
-        from pipeline_lib.evaluation.outcome import Outcome
+        from pipeline_lib.evaluation.predictions import Predictions
 
         learned, gold = (np.asarray(split.encoded.targets) for split in (train, test))
         texts = [_joined(split.rows) for split in (train, test)]
         chances = {name: BASELINES[name](texts[0], learned, texts[1], len(test.labels)) for name in names}
-        return {name: Outcome(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
+        return {name: Predictions(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Text, label, and the second text where the recipe names one."""
@@ -151,9 +153,9 @@ class TextClassification(ObjectiveSection):
             return self.cloze.model(base, labels, **config)
         from transformers import AutoModelForSequenceClassification
 
-        from pipeline_lib.models.first_place import compute_first_place_alone
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.training.fast_paths.cls_only import compute_first_place_alone
 
         names, kind = list(labels) or ["value"], AutoModelForSequenceClassification
         model, head = pretrained(kind, base, names, problem_type=self.problem_type, **config)
@@ -170,12 +172,12 @@ class TextClassification(ObjectiveSection):
         """[rows, outputs] logits."""
         return self.cloze.forward(model, batch) if self.cloze else super().forward(model, batch, targets)
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a row; targets [rows] int64 ids, [rows, labels] float32 zeros and ones, or [rows] float32."""
-        from pipeline_lib.data.dataset import Encoded, Ragged
+        from pipeline_lib.data.examples import Examples, Ragged
 
         segments = rows["token_type_ids"]
-        return Encoded(
+        return Examples(
             Ragged.of(rows["input_ids"]),
             targets_of(rows["label"], labels, self.problem_type),
             Ragged.of(segments) if len(rows) and not segments.null_count else None,
@@ -206,17 +208,19 @@ class TextClassification(ObjectiveSection):
             return logits.argmax(-1), softmax(logits, axis=-1)
         return (logits > 0).astype(np.int64), expit(logits)
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Outcome":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "Predictions":
         """Decisions beside the rows' targets."""
         import numpy as np
 
-        from pipeline_lib.evaluation.outcome import Outcome
+        from pipeline_lib.evaluation.predictions import Predictions
 
         gold = split.rows["label"].to_numpy() if self.problem_type == REGRESSION else split.encoded.targets
-        return Outcome(np.asarray(gold), *self._decide(np.stack(read), split.scale))
+        return Predictions(np.asarray(gold), *self._decide(np.stack(read), split.scale))
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`; for labels also the probabilities by label, for one label its own."""
         import numpy as np
@@ -235,10 +239,10 @@ class TextClassification(ObjectiveSection):
         named = [dict(zip(labels, row, strict=True)) for row in chances.tolist()]
         return {"prediction": picked, "probabilities": named}
 
-    def figures(self, outcome: "Outcome", labels: Sequence[str]) -> "dict[str, Figure]":
+    def figures(self, outcome: "Predictions", labels: Sequence[str]) -> "dict[str, Figure]":
         """What shows where a model is wrong, and how well it knows."""
-        from pipeline_lib.evaluation import figures
-        from pipeline_lib.evaluation.classification import confusion_matrix
+        from pipeline_lib.evaluation.metrics.classification import confusion_matrix
+        from pipeline_lib.evaluation.report import figures
 
         if self.problem_type == REGRESSION:
             return {"scatter": figures.scatter(outcome)}
@@ -247,15 +251,15 @@ class TextClassification(ObjectiveSection):
             shown["confusion"] = figures.confusion(confusion_matrix(outcome), labels)
         return shown
 
-    def errors(self, outcome: "Outcome") -> "Errors":
+    def row_errors(self, outcome: "Predictions") -> "RowErrors":
         """Surprise at the right labels, or distance from the right number."""
-        from pipeline_lib.evaluation.errors import of_labels, of_numbers
+        from pipeline_lib.evaluation.row_errors import of_labels, of_numbers
 
         return of_numbers(outcome) if self.problem_type == REGRESSION else of_labels(outcome)
 
-    def per_class(self, outcome: "Outcome", labels: Sequence[str]) -> list[dict[str, Any]]:
+    def per_class(self, outcome: "Predictions", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each label."""
-        from pipeline_lib.evaluation.classification import per_class
+        from pipeline_lib.evaluation.metrics.classification import per_class
 
         return per_class(outcome, labels) if labels else []
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Encoded, Split
-    from pipeline_lib.evaluation.errors import Errors
-    from pipeline_lib.evaluation.outcome import Metric, Sums
-    from pipeline_lib.evaluation.spans import Scheme
-    from pipeline_lib.recipe import Columns
+    from pipeline_lib.data.examples import Examples, SplitExamples
+    from pipeline_lib.data.settings import Columns
+    from pipeline_lib.evaluation.metrics.spans import Scheme
+    from pipeline_lib.evaluation.predictions import Metric, RowCounts
+    from pipeline_lib.evaluation.row_errors import RowErrors
 
 OUTSIDE = "O"
 CONTINUED = -1
@@ -32,11 +32,11 @@ class TokenClassification(ObjectiveSection):
     label O.
     """
 
-    same_if: ClassVar = ("tokens",)
-    asked: ClassVar = {"tokens": True}
-    by_token: ClassVar = True
+    dedup_keys: ClassVar = ("tokens",)
+    input_roles: ClassVar = {"tokens": True}
+    per_token: ClassVar = True
     label_role: ClassVar = "tags"
-    hidden: ClassVar = ("input_ids", "words")
+    model_columns: ClassVar = ("input_ids", "words")
 
     kind: Literal["token_classification"]
     max_length: PositiveInt | None = None
@@ -53,7 +53,7 @@ class TokenClassification(ObjectiveSection):
 
     def scheme(self, labels: Sequence[str]) -> "Scheme":
         """How these tags write spans."""
-        from pipeline_lib.evaluation.spans import scheme_of
+        from pipeline_lib.evaluation.metrics.spans import scheme_of
 
         return scheme_of(labels) if self.spans == "auto" else self.spans
 
@@ -117,11 +117,11 @@ class TokenClassification(ObjectiveSection):
 
         return sorted(pc.unique(pc.list_flatten(column)).to_pylist())
 
-    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Encoded":
+    def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """One input a sentence; targets by token."""
         import numpy as np
 
-        from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+        from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
         words, place = Ragged.of(rows["words"]), {name: index for index, name in enumerate(labels)}
         targets = np.where(words.values < 0, IGNORED, 0).astype(np.int32)
@@ -129,56 +129,58 @@ class TokenClassification(ObjectiveSection):
             part, of = targets[words.offsets[index] : words.offsets[index + 1]], words[index]
             if tags is not None:
                 part[of >= 0] = [place[tags[word]] for word in of[of >= 0]]
-        return Encoded(Ragged.of(rows["input_ids"]), Ragged(targets, words.offsets), aligned=True)
+        return Examples(Ragged.of(rows["input_ids"]), Ragged(targets, words.offsets), aligned=True)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForTokenClassification with one output a label."""
         from transformers import AutoModelForTokenClassification
 
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.heads import pretrained
+        from pipeline_lib.models.loading import pretrained
 
         model, head = pretrained(AutoModelForTokenClassification, base, labels, **config)
         compute_head_in_fp32(model)
         return model, head
 
-    def read(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[words, labels] of each sentence."""
         return [row[there].float().cpu().numpy() for row, there in zip(logits, targets >= 0, strict=True)]
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of spans, and of single words."""
-        from pipeline_lib.evaluation.spans import SPANS, TAGS
+        from pipeline_lib.evaluation.metrics.spans import SPANS, TAGS
 
         return TAGS if self.spans == "none" else SPANS
 
-    def outcome(self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None) -> "Sums":
+    def metric_inputs(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
+    ) -> "RowCounts":
         """Spans by type, sentence by sentence."""
-        from pipeline_lib.evaluation.outcome import Sums
-        from pipeline_lib.evaluation.spans import span_counts, types_of
+        from pipeline_lib.evaluation.metrics.spans import span_counts, types_of
+        from pipeline_lib.evaluation.predictions import RowCounts
 
         gold, scheme = split.rows["tags"].to_pylist(), self.scheme(split.labels)
-        return Sums(span_counts(gold, self._guesses(read, split), types_of(split.labels, scheme), scheme))
+        return RowCounts(span_counts(gold, self._guesses(read, split), types_of(split.labels, scheme), scheme))
 
-    def errors(self, outcome: "Sums") -> "Errors":
+    def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """Spans that are missed or wrong."""
-        from pipeline_lib.evaluation.errors import of_spans
+        from pipeline_lib.evaluation.row_errors import of_spans
 
         return of_spans(outcome)
 
-    def per_class(self, outcome: "Sums", labels: Sequence[str]) -> list[dict[str, Any]]:
+    def per_class(self, outcome: "RowCounts", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each type of span, or of each tag where tags are no spans."""
-        from pipeline_lib.evaluation.spans import per_type, types_of
+        from pipeline_lib.evaluation.metrics.spans import per_type, types_of
 
         return per_type(outcome, types_of(labels, self.scheme(labels)))
 
-    def answers(
-        self, read: "Sequence[numpy.ndarray]", split: "Split", texts: Sequence[str] | None = None
+    def predictions(
+        self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: a label for every word."""
         return {"prediction": self._guesses(read, split)}
 
-    def _guesses(self, read: "Sequence[numpy.ndarray]", split: "Split") -> list[list[str]]:
+    def _guesses(self, read: "Sequence[numpy.ndarray]", split: "SplitExamples") -> list[list[str]]:
         columns = zip(split.rows["tokens"].to_pylist(), split.rows["words"].to_pylist(), read, strict=True)
         guesses = []
         for tokens, words, logits in columns:

@@ -2,7 +2,7 @@
 
 | type | as a text | as a label or tag |
 | --- | --- | --- |
-| text | as it is; nothing but white space is no text | without the white space around it; else no label |
+| text | as it is; nothing but white space is not a text | without the white space around it; else no label |
 | number | its decimal digits: 5, 2.5, 1.0 | the same, but a whole number has no point: 1.0 is 1 |
 | true, false | unusable | `True`, `False`, as pandas writes them into CSV files |
 | bytes | decoded as UTF-8 | the same |
@@ -56,7 +56,7 @@ def word_of(role: str, value: Any) -> str:
 
 
 def name_of(role: str, value: Any) -> str:
-    """The name of a label or a tag, empty where there is none; raises ValueError where the value is no name.
+    """The name of a label or a tag, empty where there is none; raises ValueError where the value is not a name.
 
     1.0 and 1 are one name: JSON and Parquet spell a whole number differently. In text files each is as it is spelled.
     """
@@ -67,7 +67,7 @@ def name_of(role: str, value: Any) -> str:
     if is_number(value) and value == int(value):
         return str(int(value))
     if not isinstance(value, (str, bytes)) and not is_number(value):
-        raise ValueError(f"{role} {shown(value)} is no name")
+        raise ValueError(f"{role} {shown(value)} is not a name")
     return word_of(role, value).strip()
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import pyarrow
     from transformers import PreTrainedTokenizerBase
 
-    from pipeline_lib.data.dataset import Split
+    from pipeline_lib.data.examples import SplitExamples
 
 BEST = 20
 """Starts and ends that are tried with one another."""
@@ -49,12 +49,12 @@ def shortened(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], li
     ]
 
 
-def best_answers(read: "Sequence[numpy.ndarray]", split: "Split", most: int, unanswerable: bool) -> list[str]:
+def best_answers(read: "Sequence[numpy.ndarray]", split: "SplitExamples", most: int, unanswerable: bool) -> list[str]:
     """The best span of at most `most` tokens of all windows of each row; `read` has [tokens, 2] scores of each window.
 
     Where a question may be unanswerable: nothing, where no answer scores higher in each of them.
     """
-    from pipeline_lib.data.dataset import Ragged
+    from pipeline_lib.data.examples import Ragged
 
     begins, ends = (Ragged.of(windows(split.rows[name])) for name in ("begins", "ends"))
     contexts = split.rows["context"].to_pylist()

@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import without_password
 from pipeline_lib.preflight.folders import existing_part, is_writable
 from pipeline_lib.preflight.result import CheckResult, failed, ok
+from pipeline_lib.util.redaction import without_password
 
 NAME = "MLflow artifacts"
 FIELD = "execution.tracking_uri"

@@ -2,9 +2,9 @@
 
 from rich.filesize import decimal
 
-from pipeline_lib.cores import usable
-from pipeline_lib.execution import Execution
 from pipeline_lib.preflight.result import CheckResult, ok
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.util.cpu import usable
 
 NAME = "device"
 

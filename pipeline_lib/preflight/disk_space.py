@@ -12,11 +12,11 @@ from rich.filesize import decimal
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.models.base import WEIGHTS, locate
+from pipeline_lib.models.base_model import WEIGHTS, locate
 from pipeline_lib.preflight.folders import existing_part
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.execution import tracking_uri
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.remote import local_folder
 
 NAME = "disk space"
@@ -109,7 +109,7 @@ def _compare(group: Sequence[Need], recipe: Recipe) -> CheckResult:
 
 def makes_something(recipe: Recipe) -> bool:
     """Whether a run would make a step; asked only where there seems to be no room for it."""
-    from pipeline_lib.plan.plan import plan
+    from pipeline_lib.pipeline.plan import plan
 
     try:
         return any(step.artifact is None and step.kept for step in plan(recipe).planned)

@@ -3,15 +3,15 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.execution import Execution, tracking_uri
-from pipeline_lib.masking import without_password
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.artifact_location import check_artifact_location
 from pipeline_lib.preflight.mlflow_database import check_server_database, check_sqlite
 from pipeline_lib.preflight.mlflow_rest import check_server
 from pipeline_lib.preflight.result import CheckResult, failed, warning
-from pipeline_lib.tracking.answering import DATABASE_PORTS, WAIT
+from pipeline_lib.recipe.execution import Execution, tracking_uri
+from pipeline_lib.tracking.availability import DATABASE_PORTS, WAIT
 from pipeline_lib.tracking.driver import check_driver
+from pipeline_lib.util.redaction import without_password
 
 FIELD = "execution.tracking_uri"
 NAME = "MLflow"
@@ -26,11 +26,11 @@ def check_mlflow(execution: Execution) -> list[CheckResult]:
         raise RecipeError(FIELD, uri, f"is not a valid address ({error})", "Check its brackets and its port") from None
     try:
         return _check(execution, uri, scheme)
-    except Unanswered as outage:
+    except ServiceUnavailable as outage:
         return [outage_result(execution, outage)]
 
 
-def outage_result(execution: Execution, outage: Unanswered) -> CheckResult:
+def outage_result(execution: Execution, outage: ServiceUnavailable) -> CheckResult:
     """The result where MLflow does not answer: whether that stops a run is for the recipe to say."""
     if execution.when_mlflow_is_down == "fail":
         return failed(NAME, outage)
@@ -42,7 +42,7 @@ def outage_result(execution: Execution, outage: Unanswered) -> CheckResult:
 def too_slow(execution: Execution) -> CheckResult:
     """The result where it takes too long to answer."""
     uri = tracking_uri(execution)
-    return outage_result(execution, Unanswered(FIELD, uri, "does not answer in time", "Look at the server"))
+    return outage_result(execution, ServiceUnavailable(FIELD, uri, "does not answer in time", "Check the server"))
 
 
 def _check(execution: Execution, uri: str, scheme: str) -> list[CheckResult]:

@@ -5,13 +5,13 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.masking import masked, without_password
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.folders import existing_part, is_writable
 from pipeline_lib.preflight.mlflow_rest import Experiment
 from pipeline_lib.preflight.result import CheckResult, ok
-from pipeline_lib.tracking.answering import PATIENCE, deleted_experiment, why_silent
+from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment, why_unreachable
 from pipeline_lib.tracking.database import State, database_file, database_state, migrations, unusable
+from pipeline_lib.util.redaction import redact, without_password
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -50,8 +50,8 @@ def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]
     import sqlalchemy
 
     shown = without_password(uri)
-    if reason := why_silent(uri):
-        raise Unanswered(FIELD, uri, f"does not answer ({reason})", "Start it")
+    if reason := why_unreachable(uri):
+        raise ServiceUnavailable(FIELD, uri, f"does not answer ({reason})", "Start it")
     url = sqlalchemy.make_url(uri)
     option = TIMEOUTS.get(url.get_dialect().driver or "")
     engine = sqlalchemy.create_engine(url, connect_args={option: int(PATIENCE)} if option else {})
@@ -132,8 +132,8 @@ def _other_version(shown: str, version: str) -> RecipeError:
 
 
 def _database_error(uri: str, error: Exception) -> RecipeError:
-    said = str(masked(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
+    said = str(redact(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
     if any(words in said.lower() for words in REFUSALS):
         hint = "Check user, password, database name and permissions"
         return RecipeError(FIELD, without_password(uri), f"refuses us ({said})", hint)
-    return Unanswered(FIELD, without_password(uri), f"does not answer ({said})", "Look at the server")
+    return ServiceUnavailable(FIELD, without_password(uri), f"does not answer ({said})", "Check the server")

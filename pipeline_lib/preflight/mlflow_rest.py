@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.masking import without_password
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.result import CheckResult, ok
-from pipeline_lib.tracking.answering import PATIENCE, deleted_experiment
+from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment
+from pipeline_lib.util.redaction import without_password
 
 if TYPE_CHECKING:
     import requests
@@ -33,7 +33,7 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
 
     Raises:
         Unanswered: the server is away.
-        RecipeError: it refuses, is no MLflow server, or the experiment was deleted.
+        RecipeError: it refuses, is not a MLflow server, or the experiment was deleted.
     """
     shown = without_password(uri)
     answer = _get(uri, "experiments/get-by-name", {"experiment_name": name})
@@ -54,7 +54,7 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
 def _refuse_reader(uri: str, name: str, experiment_id: str) -> None:
     """Raise RecipeError where this account may read the experiment and not write to it.
 
-    Asks for a run whose start is no time: who may write is told so (400), and nothing is created.
+    Asks for a run whose start is not a time: who may write is told so (400), and nothing is created.
     """
     answer = _call(uri, "POST", "runs/create", json={"experiment_id": experiment_id, "start_time": "never"})
     if answer.status_code == 403:
@@ -67,7 +67,9 @@ def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
     page = said.startswith("<")  # a proxy's HTML, as `is_outage` has it: MLflow itself answers in JSON
     if code == 429 or code >= 500 or (page and code not in (401, 403)):
         what = "a web page" if page else "no answer"
-        raise Unanswered(FIELD, uri, f"gives {what} in place of MLflow's answer (status {code})", "Look at its server")
+        raise ServiceUnavailable(
+            FIELD, uri, f"gives {what} in place of MLflow's answer (status {code})", "Check its server"
+        )
     if code == 401:
         raise RecipeError(FIELD, uri, "refuses our credentials, or needs some (status 401)", CREDENTIALS)
     if code == 403:
@@ -93,7 +95,7 @@ def _call(uri: str, method: str, call: str, **content: Any) -> "requests.Respons
         hint = "Name its certificate in MLFLOW_TRACKING_SERVER_CERT_PATH"
         raise RecipeError(FIELD, uri, f"has a certificate that is not trusted ({reason(error)})", hint) from None
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise Unanswered(FIELD, uri, f"does not answer ({reason(error)})", "Start it") from None
+        raise ServiceUnavailable(FIELD, uri, f"does not answer ({reason(error)})", "Start it") from None
     except (requests.RequestException, ValueError) as error:
         raise RecipeError(FIELD, uri, f"is not a valid address ({error})", "Give http://host:port") from None
 

@@ -9,8 +9,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+from pipeline_lib.recipe.execution import Execution
 
 DISTRIBUTION = "tunesmith"
 PYTHON, LIBRARIES, OPTIONAL = "Python", "libraries", "optional packages"

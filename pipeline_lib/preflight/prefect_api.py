@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import InvalidVersion, Version
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.masking import without_password
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.mlflow_rest import reason
 from pipeline_lib.preflight.prefect_rest import ADDRESS, call
 from pipeline_lib.preflight.result import CheckResult, ok, warning
+from pipeline_lib.util.redaction import without_password
 
 if TYPE_CHECKING:
     import requests
@@ -39,7 +39,7 @@ def check_prefect() -> list[CheckResult]:
 def too_slow() -> CheckResult:
     """The result where it takes too long to answer."""
     url = without_password(os.environ.get(ADDRESS, ""))
-    return warning(NAME, f"{url} does not answer in time.", "Look at the server.")
+    return warning(NAME, f"{url} does not answer in time.", "Check the server.")
 
 
 def server_version(url: str) -> str | None:
@@ -47,7 +47,7 @@ def server_version(url: str) -> str | None:
 
     Raises:
         Unanswered: the server is away.
-        RecipeError: it refuses, or is no Prefect server.
+        RecipeError: it refuses, or is not a Prefect server.
     """
     healthy = _ask(url, "GET", "health")
     if _json(healthy) is not True:
@@ -95,7 +95,7 @@ def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
     except (requests.RequestException, ValueError) as error:
         hint = "Start it (`tunesmith up` or `prefect server start`), or unset the variable"
         problem = f"does not answer ({reason(error)})"
-        raise Unanswered(ADDRESS, without_password(url), problem, hint) from None
+        raise ServiceUnavailable(ADDRESS, without_password(url), problem, hint) from None
 
 
 def _json(answer: "requests.Response") -> Any:

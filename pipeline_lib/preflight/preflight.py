@@ -4,19 +4,19 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.execution import Execution
-from pipeline_lib.masking import in_errors
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight import disk_space, mlflow_access, packages, prefect_api, storage
 from pipeline_lib.preflight.device import NAME as DEVICE
 from pipeline_lib.preflight.device import check_device
 from pipeline_lib.preflight.result import LIMIT, Check, CheckResult, failed, run_side_by_side
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.util.redaction import redact_errors
 
 log = logging.getLogger("tunesmith")
 
 
-@in_errors()
+@redact_errors()
 def require(recipe: Recipe, tell: bool = True) -> None:
     """Check what a run needs, log warnings (with `tell`), and stop the run where something is missing.
 
@@ -29,7 +29,7 @@ def require(recipe: Recipe, tell: bool = True) -> None:
             log.warning("%-11s %s %s", "preflight", result.found, result.hint)
     errors = [result.error for result in results if result.error]
     if errors:
-        errors.sort(key=lambda error: isinstance(error, Unanswered))  # what waiting does not help comes first
+        errors.sort(key=lambda error: isinstance(error, ServiceUnavailable))  # what waiting does not help comes first
         for other in errors[1:]:
             errors[0].add_note(str(other))
         raise errors[0]
@@ -54,7 +54,9 @@ def check_everything(recipe: Recipe | None) -> list[CheckResult]:
 
 
 def _checks(execution: Execution, recipe: Recipe | None) -> Sequence[Check]:
-    slow = Unanswered("execution.store", execution.store, f"does not answer within {LIMIT:.0f} s", "Look at its server")
+    slow = ServiceUnavailable(
+        "execution.store", execution.store, f"does not answer within {LIMIT:.0f} s", "Check its server"
+    )
     checks = [
         Check(
             mlflow_access.NAME,
@@ -71,7 +73,7 @@ def _checks(execution: Execution, recipe: Recipe | None) -> Sequence[Check]:
 
 
 def _check_inputs(recipe: Recipe) -> CheckResult:
-    from pipeline_lib import input_checks
+    from pipeline_lib.pipeline import input_checks
     from pipeline_lib.preflight.result import ok
 
     try:

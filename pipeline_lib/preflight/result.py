@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import masked
+from pipeline_lib.util.redaction import redact
 
 LIMIT = 10.0
 """Seconds that all checks together may take. Some drivers wait and retry for minutes by themselves."""
@@ -39,18 +39,18 @@ class Check(NamedTuple):
 
 def ok(name: str, found: str) -> CheckResult:
     """All is well."""
-    return CheckResult(name, "ok", str(masked(found)))
+    return CheckResult(name, "ok", str(redact(found)))
 
 
 def warning(name: str, found: str, hint: str = "") -> CheckResult:
     """A run can do without it, or may fail."""
-    return CheckResult(name, "warning", str(masked(found)), str(masked(hint)))
+    return CheckResult(name, "warning", str(redact(found)), str(redact(hint)))
 
 
 def failed(name: str, error: RecipeError) -> CheckResult:
     """A run would fail with this error."""
     value = "" if error.value is None else f" = {error.value!r}"
-    return CheckResult(name, "failed", f"{error.field}{value}: {error.problem}", error.mend, error)
+    return CheckResult(name, "failed", f"{error.field}{value}: {error.problem}", error.hint, error)
 
 
 def run_side_by_side(checks: Sequence[Check]) -> list[CheckResult]:

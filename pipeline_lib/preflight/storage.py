@@ -3,15 +3,15 @@
 from pathlib import Path
 from tempfile import gettempdir
 
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.execution import Execution
-from pipeline_lib.masking import without_password
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.disk_space import makes_something
 from pipeline_lib.preflight.folders import existing_part, why_unusable
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.objects import Objects
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import local_folder
+from pipeline_lib.util.redaction import without_password
 
 STORE, CACHE, TEMPORARY = "store", "cache folder", "temporary folder"
 
@@ -27,10 +27,10 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
     try:
         Objects(execution.store).probe()
     except RecipeError as error:
-        if isinstance(error, Unanswered) or recipe is None or makes_something(recipe):
+        if isinstance(error, ServiceUnavailable) or recipe is None or makes_something(recipe):
             raise
         found = f"{error.value} {error.problem}; every step of this recipe is there."
-        return [warning(STORE, found, f"{error.mend}.")]
+        return [warning(STORE, found, f"{error.hint}.")]
     shown = without_password(execution.store)
     return [ok(STORE, f"{shown}: a small object was written, read and removed.")]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,16 +35,16 @@ class RegularizerSection(Section):
         """Hook into the model that is trained; what is hooked must act in training mode alone."""
 
     @contextmanager
-    def perturbed(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
+    def perturb_weights(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
         """Around all forward and backward passes of a step: trained weights by name, and those before training."""
         yield
 
     @property
-    def wants_second_pass(self) -> bool:
+    def needs_second_forward(self) -> bool:
         """Whether `disagreement` is to be asked."""
         return False
 
-    def disagreement(self, first: "Tensor", second: "Tensor") -> "Tensor":
+    def consistency_loss(self, first: "Tensor", second: "Tensor") -> "Tensor":
         """What two passes over the same inputs with other dropout add to the loss, summed over units.
 
         Logits [units, classes] each.

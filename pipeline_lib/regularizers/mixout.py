@@ -30,7 +30,7 @@ class Mixout(RegularizerSection):
     """Share p of the weights that are put back in a step; the paper tries 0.7, 0.8 and 0.9 on large models."""
 
     @contextmanager
-    def perturbed(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
+    def perturb_weights(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
         """Mixed weights inside; outside the true ones again, with the gradient that the chain rule gives them."""
         import torch
 

@@ -24,11 +24,11 @@ class RDrop(RegularizerSection):
     """Weight of the disagreement; the paper takes 0.1 to 1 for classification and 5 for translation."""
 
     @property
-    def wants_second_pass(self) -> bool:
+    def needs_second_forward(self) -> bool:
         """Always."""
         return True
 
-    def disagreement(self, first: "Tensor", second: "Tensor") -> "Tensor":
+    def consistency_loss(self, first: "Tensor", second: "Tensor") -> "Tensor":
         """alpha/4 (KL(p|q) + KL(q|p)), summed over units; both passes learn from it."""
         one, other = first.log_softmax(-1), second.log_softmax(-1)
         # KL(p|q) + KL(q|p) = sum (p - q) (log p - log q)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.data.dataset import read_labels, read_split
+from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.retrain.embeddings import Embedder, NotCompared, some
@@ -58,11 +58,11 @@ def refuse_other_labels(prepared: Path, profile: Path) -> None:
     parts = {"new": now - before, "gone": before - now}
     told = [f"{what}: {', '.join(sorted(names)[:10])}" for what, names in parts.items() if names]
     if told:
-        mend = "Mend the data, or name another model in the gate, for this is another task"
-        raise RecipeError("data", None, f"has other labels than the champion knows ({'; '.join(told)})", mend)
+        hint = "Fix the data, or name another model in the gate, for this is another task"
+        raise RecipeError("data", None, f"has other labels than the champion knows ({'; '.join(told)})", hint)
 
 
-def drift(objective: "Objective", prepared: Path, shards: Path, profile: Path, embedder: Embedder) -> Drift:
+def measure_drift(objective: "Objective", prepared: Path, shards: Path, profile: Path, embedder: Embedder) -> Drift:
     """Compare today's new rows, by key, with all rows of the champion's profile; raises RecipeError for other labels.
 
     Old rows that are still there would only hide what the new ones are like.

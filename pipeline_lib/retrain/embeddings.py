@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded, Ragged
+from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.evaluation.predict import predict
-from pipeline_lib.execution import Execution
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.models.heads import pretrained
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.loading import pretrained
 from pipeline_lib.objectives.base import limit_of
 from pipeline_lib.objectives.tokens import token_ids
+from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.training.device import accelerator
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Embedder:
 
         ids, _ = token_ids(tokenizer, texts, limit=limit_of(tokenizer, MAX_LENGTH))
         pad = tokenizer.pad_token_id
-        encoded = Encoded(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # no row is without a token
+        encoded = Examples(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # no row is without a token
         return np.stack(predict(model, encoded, pad, BATCH_TOKENS, computing, mean))
 
     def write(self, texts: list[str], folder: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Annotated
 from pydantic import Field, NonNegativeFloat, PositiveInt, ValidationError
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.outcome import Metric
-from pipeline_lib.mistakes import explain
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.recipe_file import read
-from pipeline_lib.schema import Section
+from pipeline_lib.evaluation.predictions import Metric
+from pipeline_lib.recipe.loading import read
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.util.section import Section
 
 Distance = Annotated[float, Field(ge=0, le=1)]
 
@@ -81,8 +81,8 @@ class Gate(Section):
         asked = {"gate.metric": self.metric} | {f"gate.floors.{i}.metric": f.metric for i, f in enumerate(self.floors)}
         for field, name in asked.items():
             if name is not None and name not in known:
-                mend = f"Choose one of {', '.join(known)}"
-                raise RecipeError(field, name, "is no metric of this objective", mend)
+                hint = f"Choose one of {', '.join(known)}"
+                raise RecipeError(field, name, "is not a metric of this objective", hint)
             if name and known[name].of_text and name not in (recipe.evaluation.metrics or known):
                 problem = "is taken of written text, and no metric of evaluation.metrics has the model write any"
                 raise RecipeError(field, name, problem, f"Add {name} to evaluation.metrics")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.data.dataset import read_labels, read_split
+from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.retrain.embeddings import Embedder, some
 
@@ -59,13 +59,15 @@ def described(objective: "Objective", rows: "pyarrow.Table") -> "pyarrow.Table":
 
 def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
     """What a model is asked, as one text a row."""
-    roles = [role for role in dict.fromkeys((*objective.asked, *objective.same_if)) if role in rows.column_names]
+    roles = [
+        role for role in dict.fromkeys((*objective.input_roles, *objective.dedup_keys)) if role in rows.column_names
+    ]
     return [" ".join(_flat(list(row.values()))) for row in rows.select(roles).to_pylist()]
 
 
 def words_of(text: str) -> list[str]:
     """A text's words, in any language: in scripts without spaces a character is one."""
-    from pipeline_lib.evaluation.reading import answer_tokens
+    from pipeline_lib.evaluation.metrics.question_answering import answer_tokens
 
     return answer_tokens(text)
 

@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.data.dataset import Encoded, read_split
+from pipeline_lib.data.examples import Examples
+from pipeline_lib.data.prepared import read_split
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.evaluation.outcome_file import in_groups, write_outcome
+from pipeline_lib.evaluation.predictions_file import in_groups, write_predictions
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.training.reference import with_reference
 
 if TYPE_CHECKING:
-    from pipeline_lib.recipe import Recipe
+    from pipeline_lib.recipe.schema import Recipe
 
 
 def write_rescored(
@@ -27,15 +28,15 @@ def write_rescored(
     Raises RecipeError where it then cannot be compared with the recipe's base as its reference.
     """
     rows = read_split(prepared, shards, "test")
-    answerer = Answerer(model, base, recipe.execution.device)
+    answerer = LoadedModel(model, base, recipe.execution.device)
     split = answerer.split(rows.to_pylist())
     if reference:
         split = split._replace(encoded=_compared(recipe, split.encoded, reference))
-    outcome, told = answerer.objective.outcome(*answerer.read(split)), split._replace(rows=rows)
-    write_outcome(in_groups(outcome, told), told, recipe.objective.hidden, folder)
+    outcome, told = answerer.objective.metric_inputs(*answerer.read(split)), split._replace(rows=rows)
+    write_predictions(in_groups(outcome, told), told, recipe.objective.model_columns, folder)
 
 
-def _compared(recipe: "Recipe", encoded: Encoded, reference: Path) -> Encoded:
+def _compared(recipe: "Recipe", encoded: Examples, reference: Path) -> Examples:
     try:
         return with_reference(encoded, reference, "test")
     except ValueError:

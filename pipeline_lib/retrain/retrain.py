@@ -1,19 +1,19 @@
 """A whole retraining as plain calls: look at the data, train challengers, decide. The flow takes the same steps."""
 
-from pipeline_lib import steps
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.retrain.conclude import conclude
-from pipeline_lib.retrain.decide import Decision
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.look import ask, challengers, look
-from pipeline_lib.run import run
+from pipeline_lib.retrain.gate_checks import Decision
+from pipeline_lib.retrain.preflight import challengers, prepare_retraining, refuse_unfit
+from pipeline_lib.retrain.promotion import decide_promotion
 
 
-def retrain(recipe: Recipe, gate: Gate, by: str = "a plain call") -> Decision:
+def retrain(recipe: Recipe, gate: Gate, made_by: str = "a plain call") -> Decision:
     """Train a challenger where something is new, and promote it where the gate lets it through."""
-    seen = ask(recipe, gate)
+    seen = refuse_unfit(recipe, gate)
     if not seen.ends:
-        seen = look(recipe, gate, seen, steps.prepare(recipe, by=by), by)
+        seen = prepare_retraining(recipe, gate, seen, steps.prepare(recipe, made_by=made_by), made_by)
     if seen.ends:
         return seen.ends
-    return conclude(recipe, gate, seen, [run(each, by) for each in challengers(recipe, gate)], by)
+    return decide_promotion(recipe, gate, seen, [run(each, made_by) for each in challengers(recipe, gate)], made_by)

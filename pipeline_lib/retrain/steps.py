@@ -3,42 +3,42 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib import identity, steps
-from pipeline_lib.inner_steps import digest_of, reference
-from pipeline_lib.masking import in_errors
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.pipeline import fingerprints, steps
+from pipeline_lib.pipeline.nested_steps import digest_of, reference
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain.embeddings import Embedder
-from pipeline_lib.retrain.record import DIGEST
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.retrain.tags import DIGEST
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.temporary import temporary_folder
+from pipeline_lib.util.redaction import redact_errors
+from pipeline_lib.util.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from pipeline_lib.tracking.registry import Registry, Version
 
 
-def embedder(recipe: Recipe, by: str) -> Embedder:
+def embedder(recipe: Recipe, made_by: str) -> Embedder:
     """The recipe's base, as it is before any training."""
-    base = steps.fetch(recipe, by)
+    base = steps.fetch(recipe, made_by)
     return Embedder(base.folder, base.digest, recipe.execution.device)
 
 
-@in_errors()
-def profile(recipe: Recipe, prepared: Artifact, by: str) -> Artifact:
+@redact_errors()
+def profile(recipe: Recipe, prepared: Artifact, made_by: str) -> Artifact:
     """What is remembered of the data."""
-    store, base = open_store(recipe.execution.store), embedder(recipe, by)
+    store, base = open_store(recipe.execution.store), embedder(recipe, made_by)
 
     def make(folder: Path) -> None:
         from pipeline_lib.retrain.profile import write_profile
 
         write_profile(recipe.objective, prepared.folder, store.root / "steps" / "shard", base, folder)
 
-    step = identity.profile_step(recipe, {"prepare": prepared.digest, "base": base.digest})
-    return store.ensure(step, make, by)
+    step = fingerprints.profile_step(recipe, {"prepare": prepared.digest, "base": base.digest})
+    return store.ensure(step, make, made_by)
 
 
-@in_errors()
-def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: "Version", by: str) -> Artifact:
+@redact_errors()
+def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: "Version", made_by: str) -> Artifact:
     """What the champion, fetched as it is served, answers to today's test rows."""
     store = open_store(recipe.execution.store)
 
@@ -49,7 +49,7 @@ def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: 
             model, base = registry.fetch(champion, aside)
             write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, compared, folder)
 
-    found = reference(recipe, prepared, steps.fetch(recipe, by), by)
+    found = reference(recipe, prepared, steps.fetch(recipe, made_by), made_by)
     compared = found.folder if found else None
     inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST], **digest_of(found)}
-    return store.ensure(identity.rescore_step(recipe, inputs), make, by)
+    return store.ensure(fingerprints.rescore_step(recipe, inputs), make, made_by)

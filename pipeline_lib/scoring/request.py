@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
+from pipeline_lib.data.settings import Columns
 from pipeline_lib.data.sources.base import Paths
-from pipeline_lib.execution import default_store
-from pipeline_lib.recipe import Columns
-from pipeline_lib.schema import Reach, Section
+from pipeline_lib.recipe.execution import default_store
+from pipeline_lib.util.section import Reach, Section
 
 
 class Scoring(Section):

@@ -11,26 +11,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.code import NEVER, PACKAGE, module_digests
-from pipeline_lib.confine import refuse_outside, refuse_path_outside
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import ERROR
 from pipeline_lib.evaluation.answer_columns import answer_column
-from pipeline_lib.execution import Execution, tracking_uri
-from pipeline_lib.identity import COMPUTING
-from pipeline_lib.masking import in_errors, masked
+from pipeline_lib.evaluation.predictor import ERROR
+from pipeline_lib.pipeline.code_fingerprint import NEVER, PACKAGE, module_digests
+from pipeline_lib.pipeline.fingerprints import COMPUTING
+from pipeline_lib.recipe.execution import Execution, tracking_uri
+from pipeline_lib.recipe.path_policy import refuse_outside, refuse_path_outside
 from pipeline_lib.scoring.request import Scoring
-from pipeline_lib.store.artifact import Artifact, Step
+from pipeline_lib.store.artifacts import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.training.device import precision_to_answer
+from pipeline_lib.util.redaction import redact, redact_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline_lib.evaluation.answer import Answerer
+    from pipeline_lib.evaluation.predictor import LoadedModel
 
 log = logging.getLogger("tunesmith")
 ANSWERS = "answers.parquet"
@@ -61,7 +61,7 @@ class Scored:
         return f"{self.rows:,} rows to {self.file}; {self.reused} of {self.shards} shards reused"
 
 
-@in_errors()
+@redact_errors()
 def files(scoring: Scoring) -> list[Path]:
     """The files to answer, checked; raises RecipeError where one is not there or would be written over."""
     found, out = Parquet(kind="parquet", train=scoring.data).files("train"), Path(scoring.out)
@@ -77,16 +77,16 @@ def files(scoring: Scoring) -> list[Path]:
     return found
 
 
-@in_errors()
-def fetch(scoring: Scoring, by: str = "a plain call") -> Model:
+@redact_errors()
+def fetch(scoring: Scoring, made_by: str = "a plain call") -> Model:
     """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
     refuse_outside(scoring)
-    folder, base = locate_model(scoring.model, scoring.store, scoring.tracking_uri, by)
+    folder, base = locate_model(scoring.model, scoring.store, scoring.tracking_uri, made_by)
     parts = {"model": folder} | ({"base": base} if base else {})
     return Model(folder, base, {name: content_digest(describe(part)) for name, part in parts.items()})
 
 
-def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain call") -> tuple[Path, Path | None]:
+def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a plain call") -> tuple[Path, Path | None]:
     """Find a trained model, and fetch it into the store if it is in MLflow.
 
     Args:
@@ -98,22 +98,22 @@ def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain 
     Returns:
         The model's folder, and that of the base where the model needs one.
     """
-    from pipeline_lib.export.lineage import of_folder
-    from pipeline_lib.models.build import POINTER, TRAINED
+    from pipeline_lib.models.building import POINTER, TRAINED
+    from pipeline_lib.store.lineage import of_folder
 
     if model.startswith("models:/"):
-        from pipeline_lib.tracking.models import download, locate
+        from pipeline_lib.tracking.model_uri import download, locate
 
         uri = tracking_uri(Execution(tracking_uri=mlflow))
         location = locate(model, uri)
-        step = Step("model", 3, {"location": masked(location)}, {})
+        step = Step("model", 3, {"location": redact(location)}, {})
 
         def fetch_files(into: Path) -> None:
             download(model, location, uri, into)
 
-        folder = open_store(store).ensure(step, fetch_files, by).folder
+        folder = open_store(store).ensure(step, fetch_files, made_by).folder
         pointer = folder / "artifacts" / POINTER
-        known = _base(pointer, uri, open_store(store), by) if pointer.is_file() else None
+        known = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
         found = of_folder(folder / "artifacts", known)
     else:
         found = of_folder(Path(model))
@@ -121,21 +121,21 @@ def locate_model(model: str, store: str, mlflow: str | None, by: str = "a plain 
     return found.model, base
 
 
-def _base(pointer: Path, uri: str, store: Store, by: str) -> Path:
+def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
     """The base of an adapter: the store's own where it has it, else fetched into it."""
-    from pipeline_lib.models.build import copy_base
+    from pipeline_lib.models.building import copy_base
     from pipeline_lib.tracking.base_model import fetch_base, files_of
 
     step = Step("base", 1, {}, files_of(pointer))
-    return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), by).folder
+    return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), made_by).folder
 
 
-@in_errors()
-def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") -> Scored:
+@redact_errors()
+def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain call") -> Scored:
     """Answer one file, shard by shard, and write it with its answers, whole or not at all."""
     import pyarrow.parquet as pq
 
-    from pipeline_lib.models.build import read_card
+    from pipeline_lib.models.building import read_card
 
     card = read_card(model.folder)
     objective, strategies = card["objective"], card["strategies"]
@@ -150,7 +150,7 @@ def score(scoring: Scoring, model: Model, file: Path, by: str = "a plain call") 
             rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
             digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
             step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
-            shards.append(store.ensure(step, partial(_answer, scoring, model, rows), by))
+            shards.append(store.ensure(step, partial(_answer, scoring, model, rows), made_by))
     written = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
     done = Scored(written[0], written[1], len(shards), sum(shard.reused for shard in shards))
     log.info("%-11s %s", "score", done.message)
@@ -163,7 +163,7 @@ def _roles(scoring: Scoring, card: Mapping[str, Any], there: list[str], file: Pa
     roles = {role: named.get(role, role) for role in asked if named.get(role, role) in there}
     for role, needed in asked.items():
         if needed and role not in roles:
-            problem = f"is no column of {file.name}, which has {', '.join(there)}"
+            problem = f"is not a column of {file.name}, which has {', '.join(there)}"
             raise RecipeError(f"columns.{role}", named.get(role, role), problem, "Name the column that it is")
     return roles
 
@@ -187,10 +187,10 @@ def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: 
 
 
 @lru_cache(maxsize=1)
-def _answerer(folder: Path, base: Path | None, device: Any) -> "Answerer":
-    from pipeline_lib.evaluation.answer import Answerer
+def _answerer(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
+    from pipeline_lib.evaluation.predictor import LoadedModel
 
-    return Answerer(folder, base, device)
+    return LoadedModel(folder, base, device)
 
 
 def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int]:

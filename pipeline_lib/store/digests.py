@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.store.disk import regular_files
-from pipeline_lib.store.manifest import MANIFEST
+from pipeline_lib.store.integrity import regular_files
+from pipeline_lib.store.manifests import MANIFEST
 
 SETTLED = 2.0
 """Seconds after which a change of a file moves its times for certain: file systems' clocks tick coarsely."""

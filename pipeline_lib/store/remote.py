@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.artifact import Artifact, Step
+from pipeline_lib.store.artifacts import Artifact, Step
 from pipeline_lib.store.digests import file_digest
-from pipeline_lib.store.disk import set_aside
 from pipeline_lib.store.durable import publish_folder
-from pipeline_lib.store.manifest import MANIFEST
-from pipeline_lib.store.objects import Objects
-from pipeline_lib.store.shared import Shared, parse
+from pipeline_lib.store.integrity import set_aside
+from pipeline_lib.store.manifests import MANIFEST
+from pipeline_lib.store.object_storage import Objects
+from pipeline_lib.store.remote_manifest import Shared, parse
 from pipeline_lib.store.store import Make, Store
 
 log = logging.getLogger("tunesmith")
@@ -56,7 +56,7 @@ class RemoteStore(Store):
         self.objects = Objects(url)
         super().__init__(local_folder(url))
 
-    def _settle(self, step: Step, make: Make, by: str) -> Artifact:
+    def _settle(self, step: Step, make: Make, made_by: str) -> Artifact:
         """Fetch, make or bring there what is missing, until this machine and the remote hold the same bytes."""
         held = self.find(step)
         for _ in range(TURNS):
@@ -69,9 +69,9 @@ class RemoteStore(Store):
                 self._give(step, held)
             else:
                 self.objects.write("probe", b"")  # hours of work must not end at a bucket that cannot be written
-                held = self._make(step, make, by)
-        problem, mend = f"does not keep {step.name} {step.fingerprint[:8]} as it was written", "Look at its server"
-        raise RecipeError("execution.store", self.objects.shown, problem, mend)
+                held = self._make(step, make, made_by)
+        problem, hint = f"does not keep {step.name} {step.fingerprint[:8]} as it was written", "Check its server"
+        raise RecipeError("execution.store", self.objects.shown, problem, hint)
 
     def peek(self, step: Step) -> Artifact | None:
         """What this machine or the remote has; of what is small and read by a plan, the files too."""

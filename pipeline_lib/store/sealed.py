@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline_lib.store.digests import value_digest
-from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.integrity import Damage
 
 SEAL = "sha256"
 

@@ -25,12 +25,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.plan.explain import why
-from pipeline_lib.store.artifact import Artifact, Step
+from pipeline_lib.store.artifacts import Artifact, Step
+from pipeline_lib.store.differences import explain_difference
 from pipeline_lib.store.digests import content_digest, describe, value_digest
-from pipeline_lib.store.disk import DAMAGE, Damage, in_words, set_aside
 from pipeline_lib.store.durable import publish_folder
-from pipeline_lib.store.manifest import MANIFEST, read_manifest
+from pipeline_lib.store.integrity import DAMAGE, Damage, describe_damage, set_aside
+from pipeline_lib.store.manifests import MANIFEST, read_manifest
 
 log = logging.getLogger("tunesmith")
 Make = Callable[[Path], Mapping[str, Any] | None]
@@ -46,7 +46,7 @@ class Store:
     def __init__(self, root: str | Path):
         if "://" in str(root):
             raise RecipeError(
-                "execution.store", str(root), "is no folder", "This version keeps its store on a local disk"
+                "execution.store", str(root), "is not a folder", "This version keeps its store on a local disk"
             )
         self.root = Path(root).absolute()
         try:
@@ -56,24 +56,24 @@ class Store:
                 "execution.store", str(root), f"cannot be made ({error})", "Name a writable folder"
             ) from None
 
-    def ensure(self, step: Step, make: Make, by: str = "a plain call") -> Artifact:
+    def ensure(self, step: Step, make: Make, made_by: str = "a plain call") -> Artifact:
         """The artifact of a step: reused if it is there and sound, else made by `make(empty_folder)` and published.
 
         Of several processes that want the same artifact one makes it; the others wait for it and reuse.
         """
-        with in_words(self.root), self.lock(step.fingerprint, f"{step.name:<11} is being made"):
-            artifact = self._settle(step, make, by)
+        with describe_damage(self.root), self.lock(step.fingerprint, f"{step.name:<11} is being made"):
+            artifact = self._settle(step, make, made_by)
             shutil.rmtree(self.root / "work" / step.fingerprint, ignore_errors=True)  # also after a kill just here
         log.log(logging.DEBUG if artifact.reused else logging.INFO, "%-11s %s", step.name, artifact.message)
         return artifact
 
-    def _settle(self, step: Step, make: Make, by: str) -> Artifact:
-        return self.find(step) or self._make(step, make, by)
+    def _settle(self, step: Step, make: Make, made_by: str) -> Artifact:
+        return self.find(step) or self._make(step, make, made_by)
 
     def find(self, step: Step) -> Artifact | None:
         """The sound artifact of a step, or None; a damaged one is set aside, one that cannot be read is left alone."""
         folder = self._place(step)
-        with in_words(self.root, every=True):
+        with describe_damage(self.root, every=True):
             if not folder.exists():
                 return None
             try:
@@ -111,17 +111,17 @@ class Store:
     def _read(self, step: Step, folder: Path) -> Artifact:
         manifest = sound(folder)
         if manifest["fingerprint"] != step.fingerprint:
-            raise Damage("its manifest tells of another step")
+            raise Damage("its manifest belongs to another step")
         with suppress(OSError):  # the store may be another account's
             os.utime(folder / MANIFEST)  # when it was last used: no digest holds it
         return Artifact(
             step.name, step.fingerprint, content_digest(manifest["files"]), folder, manifest["made"], reused=True
         )
 
-    def _make(self, step: Step, make: Make, by: str) -> Artifact:
+    def _make(self, step: Step, make: Make, made_by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.fingerprint}-{uuid.uuid4().hex[:8]}"
         note = partial.with_suffix(".json")  # what is being made, and from what: `cache gc` keeps it
-        began, reason = time.perf_counter(), why(step, self.manifests(step.name))
+        began, reason = time.perf_counter(), explain_difference(step, self.manifests(step.name))
         try:
             partial.mkdir(parents=True)
             note.write_text(json.dumps(step.identity()), encoding="utf-8")
@@ -129,7 +129,7 @@ class Store:
             made = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": time.perf_counter() - began,
-                "by": by,
+                "by": made_by,
                 "host": platform.node(),
                 **told,
             }
@@ -197,5 +197,5 @@ def sound(folder: Path) -> dict[str, Any]:
     if changed := sorted(name for name in files.keys() | told.keys() if files.get(name) != told.get(name)):
         raise Damage(f"{', '.join(changed)} changed since it was made")
     if value_digest(manifest["identity"]) != manifest["fingerprint"]:
-        raise Damage("its manifest tells of another step")
+        raise Damage("its manifest belongs to another step")
     return manifest

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveFloat
 
-from pipeline_lib.schema import Section
+from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +16,7 @@ def plain_name(name: str) -> str:
     return re.sub(r"(\.base_layer)+\.", ".", name)  # wrappers of experts are nested
 
 
-class Place(NamedTuple):
+class ParameterInfo(NamedTuple):
     """Where a parameter stands: 0 are the embeddings, 1 to `layers` the blocks, `layers` + 1 all above them."""
 
     name: str
@@ -53,22 +53,22 @@ class StrategySection(Section):
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Add modules to the model. Names of parameters that the model had may gain `.base_layer`, nothing else."""
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """Whether the strategy owns this parameter."""
         return False
 
-    def lr_scale(self, place: Place) -> float:
+    def lr_scale(self, place: ParameterInfo) -> float:
         """The parameter's learning rate, relative to the recipe's."""
         return 1.0
 
-    def head_scale(self) -> float | None:
+    def head_lr_scale(self) -> float | None:
         """The head's learning rate, relative to the recipe's, that goes with what the strategy trains.
 
         The smallest of all strategies' counts; None leaves it to the others.
         """
         return None
 
-    def thawed(self, place: Place, epoch: int) -> bool:
+    def is_unfrozen(self, place: ParameterInfo, epoch: int) -> bool:
         """Whether a parameter that the strategy owns is trained in this epoch, from 0."""
         return epoch >= self.start_epoch
 
@@ -86,10 +86,10 @@ class AddedWeights(StrategySection):
     rate: PositiveFloat = 20.0
     """Learning rate of what is added and of the head, relative to the recipe's: new weights move further than old."""
 
-    def lr_scale(self, place: Place) -> float:
+    def lr_scale(self, place: ParameterInfo) -> float:
         """`rate` for what it trains."""
-        return self.rate if self.trains(place) else 1.0
+        return self.rate if self.is_trainable(place) else 1.0
 
-    def head_scale(self) -> float:
+    def head_lr_scale(self) -> float:
         """As fast as what is added."""
         return self.rate

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from pipeline_lib.models.modules import modules
-from pipeline_lib.strategies.base import AddedWeights, Place
+from pipeline_lib.models.families import modules
+from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Bottleneck(AddedWeights):
             else:
                 end.register_forward_hook(self._after)
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """The adapters, and the layer norms where asked for."""
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
         return ".adapter." in place.name or (norms and place.depth > 0 and _is_norm(place.name))

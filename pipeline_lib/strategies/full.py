@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import ParameterInfo, StrategySection
 
 
 class Full(StrategySection):
@@ -14,10 +14,10 @@ class Full(StrategySection):
 
     kind: Literal["full"]
 
-    def head_scale(self) -> float:
+    def head_lr_scale(self) -> float:
         """The base moves as fast as the head."""
         return 1.0
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """Every parameter."""
         return True

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
-from pipeline_lib.models.modules import modules, projections
-from pipeline_lib.strategies import through_peft
-from pipeline_lib.strategies.base import AddedWeights, Place
+from pipeline_lib.models.families import modules, projections
+from pipeline_lib.strategies import peft_adapter
+from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,12 +33,12 @@ class IA3(AddedWeights):
         matrices = {*projections(model)}
         inner = [name for name in ends if name in matrices]  # else it is the module around experts
         targets = dict.fromkeys([*keys, *values, *inner])
-        through_peft.inject(IA3Config(target_modules=[*targets], feedforward_modules=inner), model)
+        peft_adapter.inject(IA3Config(target_modules=[*targets], feedforward_modules=inner), model)
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """The vectors."""
         return ".ia3_l." in place.name
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Multiply the vectors into the weights."""
-        through_peft.merge(model)
+        peft_adapter.merge(model)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
-from pipeline_lib.schema import Section
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import ParameterInfo, StrategySection
+from pipeline_lib.util.section import Section
 
 
 class Rate(Section):
@@ -38,7 +38,7 @@ class LayerwiseLR(StrategySection):
             raise ValueError("changes no rate without decay or rates. Set decay, such as 0.9")
         return self
 
-    def lr_scale(self, place: Place) -> float:
+    def lr_scale(self, place: ParameterInfo) -> float:
         """The parameter's own rate where one is given, else its layer's."""
         for rate in self.rates:
             if fnmatch.fnmatchcase(place.plain, rate.pattern):

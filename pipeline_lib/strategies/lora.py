@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.modules import expert_weights, projections
-from pipeline_lib.strategies import through_peft
-from pipeline_lib.strategies.base import AddedWeights, Place
+from pipeline_lib.models.families import expert_weights, projections
+from pipeline_lib.strategies import peft_adapter
+from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,15 +63,15 @@ class LoRA(AddedWeights):
             use_dora=self.dora,
             use_rslora=self.rslora,
         )
-        through_peft.inject(config, model)
+        peft_adapter.inject(config, model)
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """A, B, and with DoRA the lengths."""
         return ".lora_" in place.name
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Add the updates to the weights."""
-        through_peft.merge(model)
+        peft_adapter.merge(model)
 
     @property
     def _alpha(self) -> float:
@@ -94,5 +94,5 @@ class LoRA(AddedWeights):
         field = "dora" if self.dora else "dropout"
         problem = f"cannot update the experts of the family {model.config.model_type} with {field}"
         names = sorted({name.rpartition(".")[2] for name in projections(model)})
-        mend = f"Leave out {field}, or set targets to matrices beside the experts: {', '.join(names)}"
-        raise RecipeError("strategies", self.kind, problem, mend)
+        hint = f"Leave out {field}, or set targets to matrices beside the experts: {', '.join(names)}"
+        raise RecipeError("strategies", self.kind, problem, hint)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from pipeline_lib.strategies.base import Place, StrategySection
+from pipeline_lib.strategies.base import ParameterInfo, StrategySection
 
 
 class Partial(StrategySection):
@@ -37,22 +37,22 @@ class Partial(StrategySection):
             raise ValueError("gradual thaws layer by layer, and last_layers is 0. Set last_layers, or remove gradual")
         return self
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """The uppermost layers, the named parameters and the biases, each where asked for."""
         upper = self.last_layers > 0 and place.depth > place.layers - self.last_layers
         named = any(fnmatch.fnmatchcase(place.plain, pattern) for pattern in self.patterns)
         return upper or named or (self.biases and place.name.endswith("bias"))
 
-    def lr_scale(self, place: Place) -> float:
+    def lr_scale(self, place: ParameterInfo) -> float:
         """`rate` for what it trains."""
-        return self.head_scale() if self.trains(place) and not place.is_head else 1.0
+        return self.head_lr_scale() if self.is_trainable(place) and not place.is_head else 1.0
 
-    def head_scale(self) -> float:
+    def head_lr_scale(self) -> float:
         """`rate`; the fewer numbers there are to move, the further they have to."""
         of_few = 20.0 if self.biases else 100.0
         return self.rate or (1.0 if self.last_layers or self.patterns else of_few)
 
-    def thawed(self, place: Place, epoch: int) -> bool:
+    def is_unfrozen(self, place: ParameterInfo, epoch: int) -> bool:
         """From `start_epoch` on; where it is gradual, as many epochs later as there are layers from the top."""
         later = place.layers + 1 - place.depth if self.gradual else 0
         return epoch >= self.start_epoch + later

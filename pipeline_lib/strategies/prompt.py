@@ -7,8 +7,8 @@ from pydantic import Field, PositiveFloat, model_validator
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import require_stacks
 from pipeline_lib.models.limits import position_limit
-from pipeline_lib.strategies.base import AddedWeights, Place, Prompt
-from pipeline_lib.strategies.virtual import Virtual, read_alone
+from pipeline_lib.strategies.base import AddedWeights, ParameterInfo, Prompt
+from pipeline_lib.strategies.prompt_tokens import PromptTokens, hidden_states_of_prompt
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,7 +53,7 @@ class SoftPrompt(AddedWeights):
         before, after = (self.length, 0) if self.position == "before" else (0, self.length)
         return Prompt(before, after, deep=self.depth == "all")
 
-    def trains(self, place: Place) -> bool:
+    def is_trainable(self, place: ParameterInfo) -> bool:
         """The learned vectors."""
         return place.name.endswith(".prompt")
 
@@ -63,7 +63,7 @@ class SoftPrompt(AddedWeights):
 
         self._refuse_too_long(model)
         found, vectors = require_stacks(model, self.kind), None
-        virtual = [Virtual() for _ in found]
+        virtual = [PromptTokens() for _ in found]
         for stack, tokens in zip(found, virtual):
             if vectors is None or self.depth == "all":  # else a decoder reads the encoder's, if it reads any
                 vectors = nn.Parameter(self._first(stack.embeddings, tokenizer))
@@ -71,7 +71,7 @@ class SoftPrompt(AddedWeights):
             stack.embeddings.register_forward_pre_hook(tokens.hide)
             stack.embeddings.register_forward_hook(tokens.show)
         if self.depth == "all":
-            read = read_alone(model, found, self.length)
+            read = hidden_states_of_prompt(model, found, self.length)
             for stack, tokens in zip(found, virtual):
                 for block in stack.blocks[1:]:  # the first one reads the embeddings'
                     block.module.register_parameter("prompt", nn.Parameter(read[block.module]))

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.outcome import Metric
-from pipeline_lib.evaluation.outcome_file import Scored
+from pipeline_lib.evaluation.predictions import Metric
+from pipeline_lib.evaluation.predictions_file import KeyedPredictions
+from pipeline_lib.evaluation.report.tables import markdown_table, number
 from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, draw, ends
-from pipeline_lib.evaluation.tables import markdown_table, number
-from pipeline_lib.strict_json import finite, strict_json
 from pipeline_lib.sweep.figure import pareto
+from pipeline_lib.util.strict_json import finite, strict_json
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
     """One run of a variant: its answers, the parameters that were trained, the seconds and the money that it took."""
 
     variant: str
-    scored: Scored
+    scored: KeyedPredictions
     trained: int
     seconds: float
     cost: float | None = None
@@ -83,8 +83,8 @@ def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
         ordered = replace(run, scored=run.scored.ordered)
         sides.setdefault(run.variant, []).append(ordered)
         if not np.array_equal(ordered.scored.rows, next(iter(sides.values()))[0].scored.rows):
-            mend = "Name data.source.test, or set data.split.seed to one number in all recipes"
-            raise RecipeError("sweep", run.variant, "answered other test rows than the first recipe", mend)
+            hint = "Name data.source.test, or set data.split.seed to one number in all recipes"
+            raise RecipeError("sweep", run.variant, "answered other test rows than the first recipe", hint)
     return sides
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, cos, pi, sin
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.evaluation.figures import BLUE, GREY, VERMILLION, blank, tidy
+from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, blank, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline_lib.run import RunOutcome
+from pipeline_lib.pipeline.run import RunOutcome
 
 
 class TrialPlaces(NamedTuple):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import Pruned
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.pipeline.run import RunOutcome, run
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.sweep.trials import Sweep, Trial
-from pipeline_lib.temporary import temporary_folder
 from pipeline_lib.training.validation import watched
+from pipeline_lib.util.signals import Pruned
+from pipeline_lib.util.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -97,13 +97,13 @@ class TrialJudge:
             self.opened.tell(self.trial, state=TrialState.PRUNED)
 
 
-def run_trial(trial: Trial, by: str, study: Study | None, show: "Show | None" = None) -> RunOutcome | Pruned:
+def run_trial(trial: Trial, made_by: str, study: Study | None, show: "Show | None" = None) -> RunOutcome | Pruned:
     """Run a trial to its end, or to where its training was ended early."""
     if study is None:
-        return run(trial.recipe, by, show=show)
+        return run(trial.recipe, made_by, show=show)
     judge = TrialJudge(study, trial.recipe)
     try:
-        outcome = run(trial.recipe, by, judge, show)
+        outcome = run(trial.recipe, made_by, judge, show)
     except Pruned as pruned:
         judge.end(complete=False)
         log.info("%-11s %s stopped early: %s", "finetune", trial.recipe.name, pruned)
@@ -131,7 +131,7 @@ def _history(recipe: Recipe) -> list[dict[str, Any]]:
     """The history of a training that the store has on this machine; empty where it has none."""
     import pyarrow.parquet as pq
 
-    from pipeline_lib.plan.plan import plan
+    from pipeline_lib.pipeline.plan import plan
 
     (model,) = (each.artifact for each in plan(recipe).planned if each.step == "finetune")
     path = model and model.folder / "history.parquet"
@@ -145,21 +145,21 @@ def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        mend = "Install it: pip install -c constraints.txt -e '.[sweep]'"
-        raise RecipeError("sweep.pruner", settings.pruner, f"needs optuna ({error})", mend) from None
+        hint = "Install it: pip install -c constraints.txt -e '.[sweep]'"
+        raise RecipeError("sweep.pruner", settings.pruner, f"needs optuna ({error})", hint) from None
     for trial in planned:
         _refuse(trial.recipe)
     if len(metrics := {watched(trial.recipe)[0] for trial in planned}) > 1:
         problem = f"cannot compare trainings that watch different metrics ({', '.join(sorted(metrics))})"
-        mend = "Give all the same regularizers.early_stopping.metric, or leave out the pruner"
-        raise RecipeError("sweep.pruner", settings.pruner, problem, mend)
+        hint = "Give all the same regularizers.early_stopping.metric, or leave out the pruner"
+        raise RecipeError("sweep.pruner", settings.pruner, problem, hint)
 
 
 def _refuse(recipe: Recipe) -> None:
     split, execution = recipe.data.split, recipe.execution
     if recipe.data.source.validation is None and split.validation == 0:
-        mend = "Set aside a share, name data.source.validation, or leave out the pruner"
-        raise RecipeError("data.split.validation", 0.0, "leaves the sweep's pruner nothing to judge by", mend)
+        hint = "Set aside a share, name data.source.validation, or leave out the pruner"
+        raise RecipeError("data.split.validation", 0.0, "leaves the sweep's pruner nothing to judge by", hint)
     if execution.processes > 1:
         problem = "cannot be ended early by a sweep's pruner"
         raise RecipeError("execution.processes", execution.processes, problem, "Set it to 1, or leave out the pruner")

@@ -5,37 +5,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline_lib import identity, input_checks
-from pipeline_lib.data.pool import one_by_one
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import Pruned
-from pipeline_lib.masking import in_errors
+from pipeline_lib.pipeline import fingerprints, input_checks
+from pipeline_lib.pipeline.run import RunOutcome
 from pipeline_lib.preflight import preflight
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.run import RunOutcome
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.sweep.links import trial_places
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, sweep_name, trials
+from pipeline_lib.util.process_pool import one_by_one
+from pipeline_lib.util.redaction import redact_errors
+from pipeline_lib.util.signals import Pruned
 
 if TYPE_CHECKING:
-    from pipeline_lib.evaluation.outcome_file import Scored
+    from pipeline_lib.evaluation.predictions_file import KeyedPredictions
 
 Ended = Mapping[str, RunOutcome | BaseException]
-"""What came of each run, by its recipe's name; Pruned is no failure."""
+"""What came of each run, by its recipe's name; Pruned is not a failure."""
 
 
-def sweep(recipes: Sequence[Recipe], settings: Sweep, by: str = "a plain call") -> Artifact:
+def sweep(recipes: Sequence[Recipe], settings: Sweep, made_by: str = "a plain call") -> Artifact:
     """Run one trial after the other, and compare them."""
     planned = plan(recipes, settings)
     with shared_study(planned, settings) as study:
-        outcomes = one_by_one(lambda trial: run_trial(trial, by, study), planned)
+        outcomes = one_by_one(lambda trial: run_trial(trial, made_by, study), planned)
         ended = {trial.recipe.name: outcome for trial, outcome in outcomes}
-    return compare(planned, ended, settings, by)
+    return compare(planned, ended, settings, made_by)
 
 
-@in_errors()
+@redact_errors()
 def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     """All trials; raises RecipeError for what would stop one of them before its first step."""
     planned = trials(recipes, settings)
@@ -47,8 +47,8 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     return planned
 
 
-@in_errors()
-def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) -> Artifact:
+@redact_errors()
+def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: str) -> Artifact:
     """The comparison of the runs that ended well; then raises the error of the first that did not.
 
     Raises RecipeError where all were ended early.
@@ -62,17 +62,19 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, by: str) ->
         _raise_first(failed)
     if not done:
         name, reason = next(iter(pruned.items()))
-        mend = "Leave the pruner out: their checkpoints are kept, and all of them go on"
-        raise RecipeError("pruner", settings.pruner, f"has ended every run early ({name}: {reason})", mend)
-    artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, by)
-    deliver_comparison(done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), by)
+        hint = "Leave the pruner out: their checkpoints are kept, and all of them go on"
+        raise RecipeError("pruner", settings.pruner, f"has ended every run early ({name}: {reason})", hint)
+    artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, made_by)
+    deliver_comparison(
+        done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), made_by
+    )
     if failed:
         _raise_first(failed)
     return artifact
 
 
 def _compared(
-    done: Sequence[tuple[Trial, RunOutcome]], pruned: Mapping[str, str], settings: Sweep, by: str
+    done: Sequence[tuple[Trial, RunOutcome]], pruned: Mapping[str, str], settings: Sweep, made_by: str
 ) -> Artifact:
     recipe = done[0][0].recipe
     name = metric_of(recipe, settings)
@@ -83,7 +85,7 @@ def _compared(
     }
     costs = {trial.recipe.name: _cost(trial.recipe, outcome) for trial, outcome in done}
     parts = {"metric": name, "level": settings.level, "stopped": pruned, "costs": costs}
-    step = identity.sweep_step(recipe, parts, inputs)
+    step = fingerprints.sweep_step(recipe, parts, inputs)
 
     def make(folder: Path) -> None:
         from pipeline_lib.sweep.comparison import Run, write_comparison
@@ -91,7 +93,7 @@ def _compared(
         runs = [Run(trial.variant, *_facts(outcome), costs[trial.recipe.name]) for trial, outcome in done]
         write_comparison(runs, name, recipe.objective.metrics()[name], settings.level, folder, pruned)
 
-    return open_store(recipe.execution.store).ensure(step, make, by)
+    return open_store(recipe.execution.store).ensure(step, make, made_by)
 
 
 def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:
@@ -100,11 +102,11 @@ def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:
     return rate * measured["seconds"] / 3600 if rate and measured else None
 
 
-def _facts(outcome: RunOutcome) -> "tuple[Scored, int, float]":
-    from pipeline_lib.evaluation.outcome_file import read_outcome
+def _facts(outcome: RunOutcome) -> "tuple[KeyedPredictions, int, float]":
+    from pipeline_lib.evaluation.predictions_file import read_predictions
 
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
-    return read_outcome(outcome.scores.folder), summary["trained_parameters"], outcome.model.made["seconds"]
+    return read_predictions(outcome.scores.folder), summary["trained_parameters"], outcome.model.made["seconds"]
 
 
 def _raise_first(failed: Mapping[str, BaseException]) -> NoReturn:

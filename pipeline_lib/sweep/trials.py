@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import Recipe, check
-from pipeline_lib.recipe_file import parse, put
-from pipeline_lib.schema import Section
+from pipeline_lib.recipe.loading import parse, put
+from pipeline_lib.recipe.schema import Recipe, check
+from pipeline_lib.util.section import Section
 
 
 class Sweep(Section):
@@ -48,8 +48,8 @@ def trials(recipes: Sequence[Recipe], sweep: Sweep) -> list[Trial]:
     found = [trial for recipe in recipes for values in product(*axes) for trial in _seeds(recipe, values, sweep.seeds)]
     names = [trial.recipe.name for trial in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        mend = "Give recipes names of their own, and each value once"
-        raise RecipeError("sweep", twice, "is the name of two runs", mend)
+        hint = "Give recipes names of their own, and each value once"
+        raise RecipeError("sweep", twice, "is the name of two runs", hint)
     _refuse_unknown_metric(found, sweep)
     return found
 
@@ -69,8 +69,8 @@ def sweep_name(planned: Sequence[Trial], sweep: Sweep) -> str:
 def _axis(text: str) -> list[tuple[str, Any]]:
     path, values = parse(text)
     if not isinstance(values, list) or not values:
-        mend = "Write, for example, training.learning_rate=[1e-5, 5e-5]"
-        raise RecipeError("sweep.vary", text, "is no list of values", mend)
+        hint = "Write, for example, training.learning_rate=[1e-5, 5e-5]"
+        raise RecipeError("sweep.vary", text, "is not a list of values", hint)
     return [(path, value) for value in values]
 
 
@@ -109,5 +109,5 @@ def _refuse_unknown_metric(found: Sequence[Trial], sweep: Sweep) -> None:
     for trial in found:
         known = [*trial.recipe.objective.metrics()]
         if metric_of(trial.recipe, sweep) not in known:
-            problem = f"is no metric of {trial.recipe.name}"
+            problem = f"is not a metric of {trial.recipe.name}"
             raise RecipeError("sweep.metric", sweep.metric, problem, f"Choose one of {', '.join(known)}")

@@ -18,10 +18,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import first_line
-from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
-from pipeline_lib.models.build import POINTER
+from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
+from pipeline_lib.models.building import POINTER
 from pipeline_lib.store.digests import value_digest
+from pipeline_lib.util.redaction import first_line
 
 EXPERIMENT = "tunesmith-bases"
 """The experiment whose logged models are bases."""
@@ -101,8 +101,8 @@ def _downloaded(told: dict[str, Any], uri: str | None) -> Path:
     except (MlflowException, OSError) as error:
         if not folder.is_dir():  # else another process was faster
             problem = f"needs its base, which cannot be fetched from {told['location']} ({first_line(error, 200)})"
-            mend = "Set MLFLOW_TRACKING_URI to the MLflow that the model was logged to, and see that it answers"
-            raise RecipeError("model", told["model"], problem, mend) from error
+            hint = "Set MLFLOW_TRACKING_URI to the MLflow that the model was logged to, and see that it answers"
+            raise RecipeError("model", told["model"], problem, hint) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder

@@ -15,9 +15,9 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.masking import mask_record
 from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.driver import check_driver
+from pipeline_lib.util.redaction import mask_record
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs each table that it creates
 for handler in logging.getLogger("mlflow").handlers:

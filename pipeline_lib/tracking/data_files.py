@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.masking import masked
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.digests import file_digest
+from pipeline_lib.util.redaction import redact
 
 CONTEXT = "mlflow.data.context"
 DIGITS = 32
@@ -36,7 +36,7 @@ def split_files(recipe: Recipe, split: str) -> Iterator[DataFile]:
     for file in source.files(split):
         parts = source.parts(file)
         digest = joint_digest([file_digest(part) for part in parts])
-        yield DataFile(split, masked(str(file)), digest, sum(part.stat().st_size for part in parts))
+        yield DataFile(split, redact(str(file)), digest, sum(part.stat().st_size for part in parts))
 
 
 def joint_digest(digests: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.disk import in_words
 from pipeline_lib.store.durable import sync
+from pipeline_lib.store.integrity import describe_damage
 
 log = logging.getLogger("tunesmith")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?")
@@ -63,12 +63,12 @@ def prepare_database(uri: str) -> None:
     To be called before anything gives MLflow the address, `mlflow server` included. Other addresses are left alone.
 
     Raises:
-        RecipeError: where the file is no database, is another program's, or needs an upgrade of it or of MLflow.
+        RecipeError: where the file is not a database, is another program's, or needs an upgrade of it or of MLflow.
     """
     path = database_file(uri)
     if path is None or database_state(path) is State.READY:
         return
-    with in_words(path.parent, every=True, field=FIELD):
+    with describe_damage(path.parent, every=True, field=FIELD):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_beside(path, "lock")):
             _wait_for_others(path)
@@ -93,7 +93,7 @@ def database_state(path: Path) -> State:
     """What a file is to the installed MLflow, without importing it: that would take seconds.
 
     Raises:
-        RecipeError: where the file cannot be read, or is no SQLite database.
+        RecipeError: where the file cannot be read, or is not a SQLite database.
     """
     if not path.exists() or path.stat().st_size == 0:  # SQLite creates an empty file before it writes to it
         return State.MISSING

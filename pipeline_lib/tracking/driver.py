@@ -1,8 +1,8 @@
 """The driver of MLflow's database."""
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import without_password
-from pipeline_lib.tracking.answering import DATABASE_PORTS
+from pipeline_lib.tracking.availability import DATABASE_PORTS
+from pipeline_lib.util.redaction import without_password
 
 FIELD = "execution.tracking_uri"
 PACKAGES = {
@@ -29,4 +29,4 @@ def check_driver(uri: str) -> None:
         raise RecipeError(FIELD, without_password(uri), problem, hint) from None
     except (ArgumentError, NoSuchModuleError) as error:
         hint = "Write postgresql://, mysql+pymysql:// or mssql+pyodbc://"
-        raise RecipeError(FIELD, without_password(uri), f"is no database address ({error})", hint) from None
+        raise RecipeError(FIELD, without_password(uri), f"is not a database address ({error})", hint) from None

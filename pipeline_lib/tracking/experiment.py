@@ -14,10 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFLOW_RUN_NOTE
 
-from pipeline_lib.execution import mlflow_page
-from pipeline_lib.masking import MODE
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.tracking.answering import deleted_experiment
+from pipeline_lib.recipe.execution import mlflow_page
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.tracking.availability import deleted_experiment
+from pipeline_lib.util.redaction import MODE
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
 """What an experiment holds; only MLflow's pages know this tag, its Python code does not."""

@@ -14,23 +14,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.export import lineage
-from pipeline_lib.masking import first_line
-from pipeline_lib.recipe import Recipe, check
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.recipe.execution import tracking_uri
+from pipeline_lib.recipe.schema import Recipe, check
+from pipeline_lib.store import lineage
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.digests import content_digest
-from pipeline_lib.store.disk import DAMAGE
+from pipeline_lib.store.integrity import DAMAGE
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store, sound
-from pipeline_lib.tracking.describe import STORE
-from pipeline_lib.tracking.find import Finder
-from pipeline_lib.tracking.held import Held, Told, told
+from pipeline_lib.tracking.errors import delivery_errors
 from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, settle_notes, skipped_if_refused
 from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
-from pipeline_lib.tracking.refusals import while_delivering
+from pipeline_lib.tracking.records import TrainingRecord, TrainingRecords, training_record
+from pipeline_lib.tracking.run_metadata import STORE
 from pipeline_lib.tracking.run_note import read_note
 from pipeline_lib.tracking.runs import BY, FINGERPRINT, HOST, PROCESS, Tracker
+from pipeline_lib.tracking.search import TrainingSearch
+from pipeline_lib.util.redaction import first_line
 
 log = logging.getLogger("tunesmith")
 MOST = 50
@@ -56,7 +56,9 @@ def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[]
         log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", first_line(error))
 
 
-def settle_training(finder: Finder, held: Held, store: str | None = None, complete: bool = True) -> list[str]:
+def settle_training(
+    finder: TrainingSearch, held: TrainingRecords, store: str | None = None, complete: bool = True
+) -> list[str]:
     """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each.
 
     The same where its process lives, and the training ended while MLflow was away.
@@ -77,7 +79,7 @@ def settle_training(finder: Finder, held: Held, store: str | None = None, comple
     return [*(settle(finder, run) for run in dead), *settle_models(held)]
 
 
-def settle_models(held: Held) -> list[str]:
+def settle_models(held: TrainingRecords) -> list[str]:
     """Finalize as FAILED the models whose logging a kill has cut off, unless somebody goes on; a sentence for each.
 
     A later run of the recipe writes such a model's files again and makes it READY.
@@ -91,7 +93,7 @@ def settle_models(held: Held) -> list[str]:
     return lines
 
 
-def settle_noted(finder: Finder, held: Held, store: str | None = None) -> list[str]:
+def settle_noted(finder: TrainingSearch, held: TrainingRecords, store: str | None = None) -> list[str]:
     """Settle a training that ended while MLflow was away as it said itself; a sentence, or nothing."""
     here, fingerprint = _store_of(held.training, store), held.training.tags[FINGERPRINT]
     if held.training.status != "RUNNING" or not here:
@@ -102,21 +104,21 @@ def settle_noted(finder: Finder, held: Held, store: str | None = None) -> list[s
     return [line] if line else []
 
 
-def settle(finder: Finder, run: Told) -> str:
+def settle(finder: TrainingSearch, run: TrainingRecord) -> str:
     """Call a run KILLED unless it was finished, or taken up by another process, meanwhile; what it is now, in words."""
-    now = told(finder.client.get_run(run.id))
+    now = training_record(finder.client.get_run(run.id))
     status = now.status
     if is_left(now):
         finder.client.set_terminated(run.id, status := "KILLED")
     return f"{run.name} {run.id[:8]} was left RUNNING: {status} now"
 
 
-def is_left(run: Told) -> bool:
+def is_left(run: TrainingRecord) -> bool:
     """Whether a run is called RUNNING and is not, for sure."""
     return run.status == "RUNNING" and is_at_work(run) is False
 
 
-def is_at_work(run: Told) -> bool | None:
+def is_at_work(run: TrainingRecord) -> bool | None:
     """Whether the process of a run still exists; None where this process cannot know."""
     return exists(run.tags.get(PROCESS, "")) if run.tags.get(HOST) == platform.node() else None
 
@@ -125,7 +127,7 @@ def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
     execution = recipe.execution
     uri = tracking_uri(execution)
     yield from settle_notes(execution.store, uri)
-    finder = Finder(uri)
+    finder = TrainingSearch(uri)
     left = _left(finder, finder.experiment(execution.experiment))
     while left:
         run = left.pop(0)
@@ -137,7 +139,7 @@ def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
                 yield settle(finder, run)
 
 
-def _training_of(finder: Finder, run: Told) -> Held | None:
+def _training_of(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords | None:
     """The training that a run belongs to; None for one of another kind, such as a sweep's."""
     try:
         return finder.training(run.id)
@@ -145,14 +147,14 @@ def _training_of(finder: Finder, run: Told) -> Held | None:
         return None
 
 
-def _left(finder: Finder, experiment: str) -> list[Told]:
+def _left(finder: TrainingSearch, experiment: str) -> list[TrainingRecord]:
     """The oldest runs that a process of this machine has left RUNNING."""
     if place() == UNKNOWN:
         return []
     of = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '% {place()}'"
     order = ["attributes.start_time ASC"]
     found = finder.client.search_runs([experiment], of, max_results=MOST, order_by=order)
-    return [run for run in map(told, found) if is_left(run)]
+    return [run for run in map(training_record, found) if is_left(run)]
 
 
 def _in_work(store: Store, fingerprint: str) -> bool:
@@ -161,7 +163,7 @@ def _in_work(store: Store, fingerprint: str) -> bool:
         return not free
 
 
-def _store_of(run: Told, named: str | None) -> Store | None:
+def _store_of(run: TrainingRecord, named: str | None) -> Store | None:
     """The store that a run's artifacts are in, as far as it is on this machine; `named` takes its place."""
     place_of_it = named or run.tags.get(STORE, "")
     if "://" not in place_of_it and not Path(place_of_it or "?").is_dir():
@@ -171,7 +173,7 @@ def _store_of(run: Told, named: str | None) -> Store | None:
     return None
 
 
-def _for_here(finder: Finder, held: Held) -> Recipe:
+def _for_here(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
     """The recipe, to be delivered to where its run is; MLflow holds no password of an address."""
     recipe, tags = check(held.recipe or {}), held.training.tags
     where = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
@@ -179,11 +181,11 @@ def _for_here(finder: Finder, held: Held) -> Recipe:
     return recipe.model_copy(update={"execution": execution})
 
 
-def _deliver_what_is_made(held: Held, store: Store, recipe: Recipe) -> None:
+def _deliver_what_is_made(held: TrainingRecords, store: Store, recipe: Recipe) -> None:
     """Complete the training's run if its model is in the store, and all runs if its scores are."""
-    from pipeline_lib.tracking.deliver import deliver, deliver_training
+    from pipeline_lib.tracking.publish import publish_run, publish_training
 
-    folder, by = model_folder(store, held.training.tags[FINGERPRINT]), held.training.tags[BY]
+    folder, made_by = model_folder(store, held.training.tags[FINGERPRINT]), held.training.tags[BY]
     try:
         model, found = _artifact(folder), lineage.of_folder(folder)
         if found.base is None or found.prepared is None:
@@ -192,10 +194,10 @@ def _deliver_what_is_made(held: Held, store: Store, recipe: Recipe) -> None:
     except DAMAGE:
         return
     if scores:
-        deliver(recipe, prepared, model, scores, found.base, by)
+        publish_run(recipe, prepared, model, scores, found.base, made_by)
     else:
-        with while_delivering(recipe.execution, model.fingerprint):
-            deliver_training(Tracker(recipe, by), prepared, model, found.base)
+        with delivery_errors(recipe.execution, model.fingerprint):
+            publish_training(Tracker(recipe, made_by), prepared, model, found.base)
 
 
 def _artifact(folder: Path) -> Artifact:

@@ -8,32 +8,34 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from pipeline_lib.masking import first_line
-from pipeline_lib.recipe import Recipe, check
+from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
-from pipeline_lib.tracking.answering import why_silent
-from pipeline_lib.tracking.meter import read_windows
+from pipeline_lib.tracking.availability import why_unreachable
 from pipeline_lib.tracking.process_marks import exists, own_mark, same_kernel
 from pipeline_lib.tracking.record_queue import RecordQueue
 from pipeline_lib.tracking.run_note import MEASURED, RECORDS, RunNote, notes, read_note, remove_note, server_name
 from pipeline_lib.tracking.runs import HOST, PROCESS, Tracker
+from pipeline_lib.tracking.throughput import read_windows
 from pipeline_lib.tracking.training_delivery import TrainingDelivery
+from pipeline_lib.util.redaction import first_line
 
 log = logging.getLogger("tunesmith")
 MOST = 50
 """Notes that one run looks at: what is left waits for the next one."""
 
 
-def settle_notes(root: str, uri: str, by: str = "") -> Iterator[str]:
+def settle_notes(root: str, uri: str, made_by: str = "") -> Iterator[str]:
     """Deliver the notes in a store, of those whose `by` contains the given text; in words what was done.
 
     Raises:
         MlflowException, SQLAlchemyError, Unanswered: where MLflow does not answer any more.
     """
     store = open_store(root)
-    waiting = [(work, note) for work, note in notes(store.root) if note.server == server_name(uri) and by in note.by]
-    if not waiting or why_silent(uri):
+    waiting = [
+        (work, note) for work, note in notes(store.root) if note.server == server_name(uri) and made_by in note.made_by
+    ]
+    if not waiting or why_unreachable(uri):
         return
     for work, note in waiting[:MOST]:
         with skipped_if_refused(uri, f"the training {note.fingerprint[:8]}"):
@@ -56,7 +58,7 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
         if model_folder(store, note.fingerprint).exists():
             return None
         recipe = _with_uri(note, uri)
-        tracker = Tracker(recipe, note.by)
+        tracker = Tracker(recipe, note.made_by)
         known = tracker.known(note.fingerprint)
         if known and _is_taken(note, known):
             remove_note(work)
@@ -80,7 +82,7 @@ def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if why_silent(uri):
+        if why_unreachable(uri):
             raise
         log.info("%-11s %s cannot be settled (%s)", "mlflow", what, first_line(error))
 

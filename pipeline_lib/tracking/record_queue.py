@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.integrity import Damage
 from pipeline_lib.store.sealed import seal, unseal
-from pipeline_lib.strict_json import finite
+from pipeline_lib.util.strict_json import finite
 
 Record = dict[str, Any]
 

@@ -18,12 +18,12 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution, tracking_uri
-from pipeline_lib.masking import masked
+from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.tracking.base_model import fetch_base
 from pipeline_lib.tracking.client import connect
-from pipeline_lib.tracking.find import ABSENT
-from pipeline_lib.tracking.refusals import in_words
+from pipeline_lib.tracking.errors import describe_refusal
+from pipeline_lib.tracking.search import ABSENT
+from pipeline_lib.util.redaction import redact
 
 CHAMPION = "champion"
 REPLACED, ROLLED_BACK = "tunesmith.replaced", "tunesmith.rolled_back"
@@ -48,7 +48,7 @@ class Registry:
             self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
-        """The version that is served; None where there is none yet."""
+        """The version that is served; None where not in the store yet."""
         with self._answering(), _absent():
             return _version(self.client.get_model_version_by_alias(self.name, CHAMPION))
         return None
@@ -81,7 +81,7 @@ class Registry:
                     logged.artifact_location,
                     logged.source_run_id,
                     tags=tags,
-                    description=masked(why),
+                    description=redact(why),
                     model_id=logged.model_id,
                 )
                 known = self._version_of(model) or _version(made)
@@ -92,7 +92,7 @@ class Registry:
             self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)
-            self.client.update_model_version(self.name, str(known.number), masked(why))
+            self.client.update_model_version(self.name, str(known.number), redact(why))
             return known
 
     def _version_of(self, model: str) -> Version | None:
@@ -124,7 +124,7 @@ class Registry:
                 self.client.set_model_version_tag(self.name, str(version.number), REPLACED, str(over.number))
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
 
-    def roll_back(self, by: str) -> tuple[Version, int]:
+    def roll_back(self, made_by: str) -> tuple[Version, int]:
         """Give the place back to the version that the champion replaced; who left, and who is champion now."""
         champion = self.champion()
         if champion is None:
@@ -135,7 +135,7 @@ class Registry:
             raise RecipeError("NAME", self.name, problem, "There is nothing to go back to")
         with self._answering():
             self.client.get_model_version(self.name, before)
-            self.client.set_model_version_tag(self.name, str(champion.number), ROLLED_BACK, masked(by))
+            self.client.set_model_version_tag(self.name, str(champion.number), ROLLED_BACK, redact(made_by))
             self.client.set_registered_model_alias(self.name, CHAMPION, before)
         return champion, int(before)
 
@@ -162,8 +162,8 @@ class Registry:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
 
     def _answering(self) -> AbstractContextManager[None]:
-        mend = "Nothing was promoted: run the same command again when it answers"
-        return in_words("execution.tracking_uri", self.uri, mend)
+        hint = "Nothing was promoted: run the same command again when it answers"
+        return describe_refusal("execution.tracking_uri", self.uri, hint)
 
 
 def _version(found: ModelVersion) -> Version:
@@ -182,7 +182,7 @@ def _absent() -> Iterator[None]:
 
 @contextmanager
 def _present() -> Iterator[None]:
-    """A name that is there already is no error."""
+    """A name that is there already is not an error."""
     try:
         yield
     except MlflowException as error:

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.masking import masked, without_password
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.execution import tracking_uri
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.durable import write_durably
 from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.tracking.database import database_file
 from pipeline_lib.tracking.process_marks import own_mark
+from pipeline_lib.util.redaction import redact, without_password
 
 NOTE, RECORDS, MEASURED = "mlflow-run.json", "records.jsonl", "measured.jsonl"
 """In a training's work folder: this note, the history's records, and what the meter measured."""
@@ -31,7 +31,7 @@ class RunNote:
     fingerprint: str
     server: str
     """Which MLflow it is for, without a password."""
-    by: str
+    made_by: str
     recipe: dict[str, Any]
     circumstances: dict[str, Any]
     mark: str
@@ -46,14 +46,14 @@ class RunNote:
     """When, in milliseconds."""
 
     @classmethod
-    def of(cls, recipe: Recipe, fingerprint: str, by: str, circumstances: dict[str, Any]) -> "RunNote":
+    def of(cls, recipe: Recipe, fingerprint: str, made_by: str, circumstances: dict[str, Any]) -> "RunNote":
         """The note of a training that this process begins."""
         document = recipe.model_dump(mode="json")
         document["execution"]["tracking_uri"] = None  # it can hold a password, and whoever delivers knows it
         if "://" not in recipe.execution.store:
             document["execution"]["store"] = str(Path(recipe.execution.store).absolute())
         mark, server = own_mark(), server_name(tracking_uri(recipe.execution))
-        return cls(fingerprint, server, by, masked(document), circumstances, mark, [[platform.node(), mark]])
+        return cls(fingerprint, server, made_by, redact(document), circumstances, mark, [[platform.node(), mark]])
 
     def begin(self, work: Path) -> None:
         """Write it in place of the note of an earlier process, whose run goes on."""

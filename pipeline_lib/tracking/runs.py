@@ -11,8 +11,8 @@ from typing import Any
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.execution import tracking_uri
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.experiment import open_experiment
 from pipeline_lib.tracking.process_marks import own_mark
@@ -30,8 +30,8 @@ BATCH = 1000
 class Tracker:
     """One experiment in one MLflow."""
 
-    def __init__(self, recipe: Recipe, by: str):
-        self.recipe, self.by = recipe, by
+    def __init__(self, recipe: Recipe, made_by: str):
+        self.recipe, self.made_by = recipe, made_by
         self.had: dict[tuple[str, str], set[int]] = {}
         self.client = connect(tracking_uri(recipe.execution))
         self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
@@ -89,7 +89,7 @@ class Tracker:
 
     def _holder(self) -> dict[str, str]:
         """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
-        return {BY: self.by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
+        return {BY: self.made_by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
         """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric, Run
 
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.tracking.data_files import CONTEXT
 from pipeline_lib.tracking.runs import BATCH, MODEL, Tracker
 

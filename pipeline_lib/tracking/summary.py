@@ -13,23 +13,16 @@ from typing import Any
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from pipeline_lib.evaluation.tables import COLLAPSED_HINT, markdown_table, number
-from pipeline_lib.masking import masked
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.schema import Section
-from pipeline_lib.store.artifact import Artifact
-from pipeline_lib.tracking.circumstances import flow_run
-from pipeline_lib.tracking.experiment import (
-    COST,
-    SECONDS,
-    TRAINED_PARAMETERS,
-    model_address,
-    run_address,
-    view_address,
-)
+from pipeline_lib.evaluation.report.tables import COLLAPSED_HINT, markdown_table, number
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
+from pipeline_lib.tracking.environment import flow_run
+from pipeline_lib.tracking.experiment import COST, SECONDS, TRAINED_PARAMETERS, model_address, run_address, view_address
+from pipeline_lib.tracking.pyfunc import link_model
 from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params
 from pipeline_lib.tracking.scores import named_scores
-from pipeline_lib.tracking.served_model import link_model
+from pipeline_lib.util.redaction import redact
+from pipeline_lib.util.section import Section
 
 WHOLE_RUN = "run"
 """The kind of the run around a training and its evaluation."""
@@ -85,7 +78,7 @@ def main_parameters(recipe: Recipe) -> dict[str, Any]:
     training = recipe.training
     return {
         "objective": recipe.objective.kind,
-        "base": masked(recipe.model.base),
+        "base": redact(recipe.model.base),
         "strategy": " + ".join(map(in_short, recipe.strategies)),
         "regularizers": " + ".join(map(in_short, recipe.regularizers)) or "none",
         "learning_rate": training.learning_rate,
@@ -158,7 +151,7 @@ def _links(tracker: Tracker, training: Run, evaluation: Run | None = None) -> st
     if model := training.data.tags.get(MODEL):
         pages["model"] = model_address(experiment, model)
     pages["compare in a chart"] = view_address(experiment, tracker.recipe.objective.main_metric)
-    flow = flow_run(tracker.by)
+    flow = flow_run(tracker.made_by)
     if flow and flow.page:
         pages[f"Prefect run {flow.name}"] = flow.page
     return " · ".join(f"[{name[0].upper()}{name[1:]}]({page})" for name, page in pages.items())

@@ -8,22 +8,22 @@ from typing import Any
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
 
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.store.artifact import Artifact
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.sweep.links import TrialPlaces, run_id
 from pipeline_lib.sweep.trials import Sweep
+from pipeline_lib.tracking.errors import delivery_errors
 from pipeline_lib.tracking.experiment import run_address
-from pipeline_lib.tracking.refusals import while_delivering
 from pipeline_lib.tracking.runs import Tracker, log_params
 from pipeline_lib.tracking.summary import LONGEST_NOTE
 
 
 def deliver_comparison(
-    recipe: Recipe, name: str, settings: Sweep, comparison: Artifact, trials: Sequence[TrialPlaces], by: str
+    recipe: Recipe, name: str, settings: Sweep, comparison: Artifact, trials: Sequence[TrialPlaces], made_by: str
 ) -> None:
     """Log a comparison once, under the sweep's name; raises RecipeError where MLflow does not take it."""
-    with while_delivering(recipe.execution, comparison.fingerprint):
-        tracker = Tracker(recipe, by)
+    with delivery_errors(recipe.execution, comparison.fingerprint):
+        tracker = Tracker(recipe, made_by)
         run = tracker.run_alone("sweep", comparison.fingerprint, name)
         if run.info.status != "FINISHED":
             _log_comparison(tracker, run, settings, comparison, trials)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline_lib.tracking.describe import describe
-from pipeline_lib.tracking.meter import records
 from pipeline_lib.tracking.record_queue import RecordQueue
+from pipeline_lib.tracking.run_metadata import log_metadata
 from pipeline_lib.tracking.runs import BATCH, DELIVERED, PARENT, PRUNED, Tracker
 from pipeline_lib.tracking.summary import end_summary
+from pipeline_lib.tracking.throughput import records
 
 ENDS = {
     "FAILED": "The training failed; the same command goes on from its last checkpoint.",
@@ -38,7 +38,7 @@ class TrainingDelivery:
         self.tracker, self.queue, self.windows = tracker, queue, windows
         self.run = tracker.run("training", fingerprint)
         tracker.reopen(self.run)
-        describe(tracker, self.run, circumstances)
+        log_metadata(tracker, self.run, circumstances)
         self.delivered = int(tracker.client.get_run(self.run.info.run_id).data.tags.get(DELIVERED, 0))
         self.measured = 0
         queue.rewind()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
+from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.
 
 
 def collate(
-    encoded: Encoded,
+    encoded: Examples,
     rows: Sequence[int] | np.ndarray,
     pad: int,
     device: "torch.device | str" = "cpu",

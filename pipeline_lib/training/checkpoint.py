@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.build import load_tensors, save_tensors
+from pipeline_lib.models.building import load_tensors, save_tensors
 from pipeline_lib.store.digests import describe
 from pipeline_lib.store.durable import publish_folder
-from pipeline_lib.store.manifest import MANIFEST
-from pipeline_lib.strict_json import strict_json
+from pipeline_lib.store.manifests import MANIFEST
+from pipeline_lib.util.strict_json import strict_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,7 +71,7 @@ class Checkpoints:
         for place in sorted(self.folder.glob("step-*"), key=_when, reverse=True):
             state = self._read(place)
             if state is None:
-                log.warning("%-11s checkpoint %s is damaged: passed over", "finetune", place.name)
+                log.warning("%-11s checkpoint %s is damaged: skipped", "finetune", place.name)
                 continue
             for record in state.history:
                 if record["value"] is None:  # JSON has no NaN

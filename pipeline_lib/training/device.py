@@ -10,9 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline_lib.cores import usable
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.util.cpu import usable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

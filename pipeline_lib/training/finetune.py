@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from pipeline_lib.data.dataset import Encoded
-from pipeline_lib.models.build import write_trained
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.strict_json import strict_json
-from pipeline_lib.training.begun import Begun
+from pipeline_lib.data.examples import Examples
+from pipeline_lib.models.building import write_trained
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import giving_back, precision_of
+from pipeline_lib.training.fast_paths.embeddings import narrowed
+from pipeline_lib.training.frozen_backbone.feature_cache import with_features
 from pipeline_lib.training.inputs import Inputs
-from pipeline_lib.training.kept import with_kept
 from pipeline_lib.training.loop import Loop, Watch
-from pipeline_lib.training.parameters import thaw, write_table
-from pipeline_lib.training.vocabulary import narrowed
+from pipeline_lib.training.parameters import freeze_and_resolve, write_table
+from pipeline_lib.training.setup import TrainingSetup
+from pipeline_lib.util.strict_json import strict_json
 
 
 @giving_back()
@@ -37,24 +37,24 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
 
 def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:
     """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
-    begun = Begun.of(recipe, inputs)
+    begun = TrainingSetup.of(recipe, inputs)
     _refuse_no_reference(recipe, begun.train.encoded)
     trunk = begun.trunk()
     train, validation = begun.train.encoded, begun.validation
     if trunk and inputs.kept:
-        train = with_kept(train, trunk, inputs.kept, "train")
-        validation = validation._replace(encoded=with_kept(validation.encoded, trunk, inputs.kept, "validation"))
+        train = with_features(train, trunk, inputs.kept, "train")
+        validation = validation._replace(encoded=with_features(validation.encoded, trunk, inputs.kept, "validation"))
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
-    table = thaw(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
+    table = freeze_and_resolve(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
     of_model, here = (begun.model, begun.head, table), begun.here
     vocabulary = None
-    if not recipe.objective.varies:  # else a batch may have tokens that no row has
+    if not recipe.objective.stochastic_targets:  # else a batch may have tokens that no row has
         trained = [row.name for row in table if row.trained]
         vocabulary = narrowed(begun.model, trained, [train, validation.encoded], begun.pad)
     return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch, vocabulary)
 
 
-def _refuse_no_reference(recipe: Recipe, train: Encoded) -> None:
+def _refuse_no_reference(recipe: Recipe, train: Examples) -> None:
     """Raise ValueError where the loss compares with a reference and the training rows have none."""
     if "train" in recipe.objective.reference_splits and train.reference is None:
         raise ValueError("the training rows have no reference, and the loss compares with one")

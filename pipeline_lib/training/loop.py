@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded, Split
-from pipeline_lib.interrupts import Interrupts, Pruned
-from pipeline_lib.models.places import places
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.data.examples import Examples, SplitExamples
+from pipeline_lib.models.parameter_depth import parameter_infos
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
-from pipeline_lib.strategies.base import Place
+from pipeline_lib.strategies.base import ParameterInfo
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
-from pipeline_lib.training.frozen import trunk_epochs
+from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
+from pipeline_lib.training.distributed.collectives import broadcast_from_first, refuse_drift
+from pipeline_lib.training.fast_paths.embeddings import Vocabulary
+from pipeline_lib.training.frozen_backbone.backbone import Backbone
+from pipeline_lib.training.frozen_backbone.layers import frozen_epochs
 from pipeline_lib.training.parameters import ParameterRow, optimizer
-from pipeline_lib.training.ranks import from_first, refuse_drift
-from pipeline_lib.training.saving import Saver
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
-from pipeline_lib.training.trunk import Trunk
 from pipeline_lib.training.validation import validate, watched
-from pipeline_lib.training.vocabulary import Vocabulary
+from pipeline_lib.util.signals import Interrupts, Pruned
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,12 +47,12 @@ class Loop:
     model: "PreTrainedModel"
     head: set[str]
     table: Sequence[ParameterRow]
-    train: Encoded
-    validation: Split
+    train: Examples
+    validation: SplitExamples
     pad: int
     accelerator: "Accelerator"
     checkpoints: Checkpoints
-    trunk: Trunk | None = None
+    trunk: Backbone | None = None
     watch: Watch = lambda records, steps: None
     vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -87,7 +87,7 @@ class Loop:
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
         seconds = self.recipe.execution.checkpoint_seconds
-        self.saver = Saver(self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds)
+        self.saver = CheckpointPolicy(self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds)
         self.state = self.saver.restore()
         refuse_drift(weights.values(), self.state.step, here)
 
@@ -98,20 +98,20 @@ class Loop:
 
     def _thaw(self) -> None:
         """Freeze what the strategies do not train in this epoch, and leave the trunk where they train that from now."""
-        if self.trunk and self.state.epoch >= trunk_epochs(self.recipe, self.places.values()):
+        if self.trunk and self.state.epoch >= frozen_epochs(self.recipe, self.places.values()):
             self.trunk = self.stepper.trunk = None
             self.train = self.stepper.train = replace(self.train, hidden=None)
             self.validation = self.validation._replace(encoded=replace(self.validation.encoded, hidden=None))
         for name, weight in self.stepper.weights.items():
-            owners = [strategy for strategy in self.recipe.strategies if strategy.trains(self.places[name])]
+            owners = [strategy for strategy in self.recipe.strategies if strategy.is_trainable(self.places[name])]
             weight.requires_grad_(
-                self.places[name].is_head or any(s.thawed(self.places[name], self.state.epoch) for s in owners)
+                self.places[name].is_head or any(s.is_unfrozen(self.places[name], self.state.epoch) for s in owners)
             )
 
     @cached_property
-    def places(self) -> dict[str, Place]:
+    def places(self) -> dict[str, ParameterInfo]:
         """Where each parameter stands."""
-        return places(self.model, self.head)
+        return parameter_infos(self.model, self.head)
 
     @cached_property
     def plans(self) -> list[list[np.ndarray]]:
@@ -155,7 +155,9 @@ class Loop:
         """Score the validation rows, and remember the weights if they are the best so far."""
         split, budget = self.validation, self.recipe.training.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
-        scores = from_first(lambda: validate(objective, self.model, split, self.pad, budget, here, self.trunk), here)
+        scores = broadcast_from_first(
+            lambda: validate(objective, self.model, split, self.pad, budget, here, self.trunk), here
+        )
         self._tell("validation", scores)
         metric, higher_is_better = watched(self.recipe)
         better = 1 if higher_is_better else -1

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import Strategy
-from pipeline_lib.strategies.base import Place
+from pipeline_lib.strategies.base import ParameterInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +28,10 @@ class ParameterRow:
 
 
 def resolve(
-    where: Mapping[Place, Sequence[int]], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
+    where: Mapping[ParameterInfo, Sequence[int]],
+    strategies: Sequence[Strategy],
+    learning_rate: float,
+    weight_decay: float,
 ) -> list[ParameterRow]:
     """The table for parameters by place, with their shapes. Biases and norms do not decay.
 
@@ -36,7 +39,7 @@ def resolve(
     """
     of_head, table = _head_scale(strategies), []
     for place, shape in where.items():
-        trained = place.is_head or (not place.fixed and any(strategy.trains(place) for strategy in strategies))
+        trained = place.is_head or (not place.fixed and any(strategy.is_trainable(place) for strategy in strategies))
         rate = learning_rate * (of_head if place.is_head else 1.0) if trained else 0.0
         for strategy in strategies:
             rate *= strategy.lr_scale(place)
@@ -46,14 +49,14 @@ def resolve(
 
 
 def _head_scale(strategies: Sequence[Strategy]) -> float:
-    return min((scale for strategy in strategies if (scale := strategy.head_scale()) is not None), default=1.0)
+    return min((scale for strategy in strategies if (scale := strategy.head_lr_scale()) is not None), default=1.0)
 
 
-def thaw(
+def freeze_and_resolve(
     model: "PreTrainedModel", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
     """Freeze all but the head and what a strategy trains, and return the table."""
-    parameters, where = dict(model.named_parameters()), places(model, head)
+    parameters, where = dict(model.named_parameters()), parameter_infos(model, head)
     shapes = {place: tuple(parameters[name].shape) for name, place in where.items()}
     table = resolve(shapes, strategies, learning_rate, weight_decay)
     for row in table:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline_lib.progress import Bar
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.loop import Watch
 from pipeline_lib.training.validation import watched
+from pipeline_lib.util.progress_bar import Bar
 
 log = logging.getLogger("tunesmith")
 SHOW_EVERY = 5.0

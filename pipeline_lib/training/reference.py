@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded, Ragged, encoded_split
+from pipeline_lib.data.examples import Examples, Ragged
+from pipeline_lib.data.prepared import load_split
 from pipeline_lib.evaluation.predict import predict
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.models.build import save_tensors
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import save_tensors
 from pipeline_lib.models.generation import logp_by_token
-from pipeline_lib.progress import bar
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.device import accelerator, giving_back
+from pipeline_lib.util.progress_bar import bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,7 +38,7 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
     objective, here, pad = recipe.objective, accelerator(recipe.execution), load_tokenizer(base).pad_token_id
     model = objective.model(str(base), [])[0].to(here.device)
     names = objective.reference_splits
-    splits = {name: encoded_split(prepared, shards, name, objective).encoded for name in names}
+    splits = {name: load_split(prepared, shards, name, objective).encoded for name in names}
     with bar("reference", sum(map(len, splits.values()))) as shown:
         for name, encoded in splits.items():
             logp = torch.from_numpy(reference_of(model, encoded, pad, here).values)
@@ -45,7 +46,7 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
             shown.advance(by=len(encoded))
 
 
-def reference_of(model: "PreTrainedModel", encoded: Encoded, pad: int, here: "Accelerator") -> Ragged:
+def reference_of(model: "PreTrainedModel", encoded: Examples, pad: int, here: "Accelerator") -> Ragged:
     """The log-probabilities of all learned tokens by a model, input by input."""
 
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[np.ndarray]:
@@ -57,7 +58,7 @@ def reference_of(model: "PreTrainedModel", encoded: Encoded, pad: int, here: "Ac
     return Ragged(np.concatenate([np.empty(0, np.float32), *found]), _offsets(encoded))
 
 
-def with_reference(encoded: Encoded, folder: Path, split: str) -> Encoded:
+def with_reference(encoded: Examples, folder: Path, split: str) -> Examples:
     """Inputs with the reference of their learned tokens, where the folder has that of the split.
 
     Raises ValueError where it is of other tokens.
@@ -73,7 +74,7 @@ def with_reference(encoded: Encoded, folder: Path, split: str) -> Encoded:
     return replace(encoded, reference=Ragged(values, offsets))
 
 
-def _offsets(encoded: Encoded) -> np.ndarray:
+def _offsets(encoded: Examples) -> np.ndarray:
     """Where each input's learned tokens begin among those of all inputs, and where the last one's end."""
     targets = encoded.targets
     if not isinstance(targets, Ragged):

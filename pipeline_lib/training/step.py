@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.data.dataset import Encoded
+from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.routers import router_loss
-from pipeline_lib.recipe import Recipe
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, within
-from pipeline_lib.training.ranks import add_up
-from pipeline_lib.training.trunk import Trunk
+from pipeline_lib.training.distributed.collectives import sum_gradients
+from pipeline_lib.training.frozen_backbone.backbone import Backbone
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,11 +29,11 @@ class Stepper:
     model: "PreTrainedModel"
     weights: "Mapping[str, nn.Parameter]"
     head: set[str]
-    train: Encoded
+    train: Examples
     pad: int
     accelerator: "Accelerator"
     optimizer: "AcceleratedOptimizer"
-    trunk: Trunk | None = None
+    trunk: Backbone | None = None
     start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
     """The weights before training, where a regularizer asks for them."""
 
@@ -85,14 +85,14 @@ class Stepper:
         parts = within(mine, self.train.group_tokens, self.recipe.training.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
-                stack.enter_context(regularizer.perturbed(self.weights, self.start))
+                stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
             self._part_ways()
             mean = self._mean_of_step(parts)
             loss = float(sum(self._part(part, units, len(part) / len(rows), mean) for part in parts))
         for regularizer in self.recipe.regularizers if here.is_main_process else ():  # of the weights: counted once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
-        return add_up(self.weights.values(), loss, here)
+        return sum_gradients(self.weights.values(), loss, here)
 
     def _part_ways(self) -> None:
         """Until here all ranks draw the same, as their weights must be; dropout and noise are each rank's own."""
@@ -118,7 +118,7 @@ class Stepper:
     def _batch(self, rows: np.ndarray) -> "tuple[dict[str, Tensor], Tensor]":
         inputs = self.train.inputs(rows)
         batch, targets = collate(self.train, inputs, self.pad, self.accelerator.device, self.multiple)
-        batch, targets = self.recipe.objective.corrupt(self.model, batch, targets)
+        batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
         return self.trunk.feed(batch) if self.trunk else batch, targets
 
     def _part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
@@ -143,13 +143,13 @@ class Stepper:
 
     def _second(self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int) -> "list[Tensor]":
         """Where a regularizer wants a second pass: half the difference of the two losses, and how far they disagree."""
-        wanting = [regularizer for regularizer in self.recipe.regularizers if regularizer.wants_second_pass]
+        wanting = [regularizer for regularizer in self.recipe.regularizers if regularizer.needs_second_forward]
         if not wanting:
             return []
         objective, again = self.recipe.objective, self._forward(batch, targets)
         first, second = (objective.loss_sum(each, targets, self.smoothing) for each in (logits, again))
-        one, other = (objective.scored(each, targets)[0] for each in (logits, again))
-        return [(second - first) / 2 / units, *[r.disagreement(one, other) / units for r in wanting]]
+        one, other = (objective.flatten_targets(each, targets)[0] for each in (logits, again))
+        return [(second - first) / 2 / units, *[r.consistency_loss(one, other) / units for r in wanting]]
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         with self.accelerator.autocast():

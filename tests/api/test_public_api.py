@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import pipeline_lib
-from pipeline_lib import Predictor, Recipe, compare, load_recipe, plan, run
+from pipeline_lib import Predictor, Recipe, compare, load_recipe, plan
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.pipeline import run
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_importing_it_is_light_and_names_come_on_first_use():
     heavy = "{'numpy', 'pandas', 'pydantic', 'rich', 'torch', 'mlflow', 'prefect'}"
     code = f"import sys, pipeline_lib; print(sorted({heavy} & sys.modules.keys()))"
     code += "; from pipeline_lib import run, plan; print(callable(run), callable(plan), 'prefect' in sys.modules)"
-    code += "; import pipeline_lib.run, pipeline_lib.plan.plan; print(callable(pipeline_lib.run))"
+    code += "; import pipeline_lib.pipeline.run, pipeline_lib.pipeline.plan; print(callable(pipeline_lib.pipeline.run))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "True True False", "True"]
     with pytest.raises(AttributeError, match="nothing"):
@@ -74,7 +75,7 @@ def test_a_frame_in_place_of_a_files_source_is_an_override_that_an_audit_can_rep
 
     (tmp_path / "moods.yaml").write_text(yaml.safe_dump(document))
     recipe = load_recipe(tmp_path / "moods.yaml", {"seed": 1}, data=moods)
-    from pipeline_lib.recipe_file import load
+    from pipeline_lib.recipe.loading import load
 
     assert load(recipe.given.file, recipe.given.overrides) == recipe
 
@@ -212,7 +213,7 @@ def test_a_model_is_loaded_from_a_folder_and_from_mlflow(outcome, predictor, tra
     assert Predictor.load(str(one.model.folder)).predict(texts).equals(expected)
     from_mlflow = Predictor.load(one.published["model"], tracking_uri=tracking_uri, store=str(tmp_path / "store"))
     assert from_mlflow.predict(texts).equals(expected)
-    with pytest.raises(RecipeError, match="is no trained model"):
+    with pytest.raises(RecipeError, match="is not a trained model"):
         Predictor.load(tmp_path)
 
 

@@ -5,9 +5,9 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.audit.audit import audited
-from pipeline_lib.recipe_file import load
-from pipeline_lib.run import run
-from pipeline_lib.tracking.find import Finder
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.loading import load
+from pipeline_lib.tracking.search import TrainingSearch
 
 
 class Ran:
@@ -21,12 +21,12 @@ class Ran:
         self.experiment = self.client.get_experiment_by_name(folder.name).experiment_id
         self.ids = {run.info.run_name: run.info.run_id for run in self.client.search_runs([self.experiment])}
 
-    def audit(self, target=None, mend=False):
-        return audited(self.uri, target, self.folder.name, None, mend)
+    def audit(self, target=None, hint=False):
+        return audited(self.uri, target, self.folder.name, None, hint)
 
     def held(self):
         """What MLflow holds, read anew: a test may change it."""
-        return Finder(self.uri).training(self.ids["moods training"])
+        return TrainingSearch(self.uri).training(self.ids["moods training"])
 
     def words(self):
         """What disagrees, as sentences."""

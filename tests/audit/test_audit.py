@@ -10,15 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline_lib.audit.audit import audited
-from pipeline_lib.audit.disagreements import findings
+from pipeline_lib.audit.consistency import disagreements
 from pipeline_lib.audit.training_data import record_findings, source_changes
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.digests import file_digest
-from pipeline_lib.tracking.describe import MANIFESTS
-from pipeline_lib.tracking.find import Finder
 from pipeline_lib.tracking.process_marks import own_mark, place
+from pipeline_lib.tracking.run_metadata import MANIFESTS
 from pipeline_lib.tracking.runs import FINGERPRINT, HOST, PROCESS
+from pipeline_lib.tracking.search import TrainingSearch
 
 
 def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
@@ -44,13 +44,13 @@ def test_every_run_and_model_leads_to_its_training(ran):
     ran.client.set_registered_model_alias("audited-moods", "champion", "1")
     models = [ran.outcome.published["model"], "models:/audited-moods/1", "models:/audited-moods@champion"]
     for target in [*ran.ids.values(), *models]:
-        assert Finder(ran.uri).training(target).training.id == ran.ids["moods training"]
-    assert Finder(ran.uri).training(models[0]).versions == ["audited-moods version 1"]
+        assert TrainingSearch(ran.uri).training(target).training.id == ran.ids["moods training"]
+    assert TrainingSearch(ran.uri).training(models[0]).versions == ["audited-moods version 1"]
 
 
 @pytest.mark.parametrize("target", ["0" * 32, "models:/m-unknown", "models:/unknown/3", "models:"])
 def test_what_leads_to_no_training_is_one_clear_error(ran, target):
-    with pytest.raises(RecipeError, match="leads to no training in sqlite"):
+    with pytest.raises(RecipeError, match="does not name a training in sqlite"):
         ran.audit(target)
 
 
@@ -278,14 +278,14 @@ def test_repair_finishes_what_was_made_and_ends_what_was_not(ran):
     before = ran.client.get_metric_history(ran.ids["moods training"], "train/loss")
     with running(ran, list(ran.ids), platform.node(), dead[PROCESS]):
         assert len(ran.audit().strays) == 1
-        report = ran.audit(mend=True)
+        report = ran.audit(hint=True)
         assert len(report.repaired) == 4
         assert not report.disagrees
         assert {ran.client.get_run(run_id).info.status for run_id in ran.ids.values()} == {"FINISHED"}
         assert ran.client.get_run(stray).info.status == "KILLED"
         assert ran.client.get_metric_history(ran.ids["moods training"], "train/loss") == before
     with running(ran, ["moods training"], platform.node(), dead[PROCESS]), gone(ran.outcome.model.folder):
-        ran.audit(mend=True)
+        ran.audit(hint=True)
         assert ran.client.get_run(ran.ids["moods training"]).info.status == "KILLED"
     ran.client.delete_run(stray)
 
@@ -297,9 +297,9 @@ def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatc
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
     shutil.copytree(ran.folder / "store" / "steps", tmp_path / "far" / "steps")
     held, url = ran.held(), f"file://{tmp_path}/far"
-    assert findings(held, url) == []
+    assert disagreements(held, url) == []
     shutil.rmtree(tmp_path / "far" / "steps" / "prepare")
-    (told,) = findings(held, url)
+    (told,) = disagreements(held, url)
     assert told.what == f"is gone from {url}"
     assert not list(RemoteStore(url).root.glob("steps/*"))
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pipeline_lib.audit import reproduce as again
 from pipeline_lib.audit.reproduce import reproduce
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
 
 

@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 from history import RATIOS, add_ratios
 
-from pipeline_lib import steps
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.recipe_file import load
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.loading import load
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import collate, within
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.finetune import build_loop
@@ -151,7 +151,7 @@ def bare(loop: Loop, turns: int) -> Callable[[], object]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from pipeline_lib.models.base import locate
+    from pipeline_lib.models.base_model import locate
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(locate(loop.recipe.model)).train()
     rows = cycle(loop.plans[0][:turns])
@@ -200,7 +200,7 @@ def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
     from transformers import AutoTokenizer
 
     from pipeline_lib.data.shards import write_shard
-    from pipeline_lib.models.base import locate
+    from pipeline_lib.models.base_model import locate
 
     recipe = recipe_for(folder, "full", "fp32")
     tokenizer = AutoTokenizer.from_pretrained(locate(recipe.model))

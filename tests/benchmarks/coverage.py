@@ -19,15 +19,15 @@ from simulated_sets import (
     tagged,
 )
 
-from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL
-from pipeline_lib.evaluation.outcome import Metric
-from pipeline_lib.evaluation.perplexity import LIKELIHOOD
-from pipeline_lib.evaluation.reading import READING
-from pipeline_lib.evaluation.regression import REGRESSION
-from pipeline_lib.evaluation.spans import SPANS
+from pipeline_lib.evaluation.metrics.classification import MULTI_LABEL, SINGLE_LABEL
+from pipeline_lib.evaluation.metrics.perplexity import LIKELIHOOD
+from pipeline_lib.evaluation.metrics.question_answering import READING
+from pipeline_lib.evaluation.metrics.regression import REGRESSION
+from pipeline_lib.evaluation.metrics.spans import SPANS
+from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.statistics.bootstrap import compare
-from pipeline_lib.retrain.decide import against, concluded
 from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.gate_checks import check_against_champion, decide
 
 RIGHT = {"right": Metric(lambda totals: totals.mean("right"), True, "share that is right", bounds=(0, 1))}
 TWENTY = 1 / np.arange(1, 21) ** 0.7
@@ -81,7 +81,7 @@ def table_of_differences(repeats: int) -> None:
             random = np.random.default_rng([2, repeat])
             one, other = draw(random, 400), draw(random, 400)
             different += compare([one], [other], RIGHT, seed=repeat)["right"].sure
-            decision = concluded(against(Gate(), "right", RIGHT["right"], one, [other], 0), 1)
+            decision = decide(check_against_champion(Gate(), "right", RIGHT["right"], one, [other], 0), 1)
             promoted += decision.verdict == "promoted"
         print(f"| {size} | {different / repeats:.3f} | {promoted / repeats:.3f} |", flush=True)
 

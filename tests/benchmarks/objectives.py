@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline_lib.recipe_file import load
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.pipeline.run import RunOutcome, run
+from pipeline_lib.recipe.loading import load
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

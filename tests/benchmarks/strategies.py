@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from pipeline_lib.recipe_file import load
-from pipeline_lib.run import RunOutcome, run
+from pipeline_lib.pipeline.run import RunOutcome, run
+from pipeline_lib.recipe.loading import load
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

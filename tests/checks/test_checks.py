@@ -7,11 +7,11 @@ import logging
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.plan import plan
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 
 
 @pytest.fixture

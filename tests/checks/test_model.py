@@ -6,10 +6,10 @@ pytest tests/checks/test_model.py
 import pytest
 import torch
 
-from pipeline_lib import steps
 from pipeline_lib.checks import model as checked
-from pipeline_lib.data.dataset import read_labels, read_split
-from pipeline_lib.recipe import check
+from pipeline_lib.data.prepared import read_labels, read_split
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
 
 STRATEGIES = {
     "full": [{"kind": "full"}],
@@ -98,7 +98,7 @@ def test_a_parameter_that_is_not_frozen_is_found(findings, monkeypatch):
         model.bert.embeddings.word_embeddings.weight.requires_grad_(True)
         return table
 
-    monkeypatch.setattr(checked, "thaw", leave_one)
+    monkeypatch.setattr(checked, "freeze_and_resolve", leave_one)
     (found,) = findings([{"kind": "partial"}])
     assert found.problem == (
         "1 parameters are not to be trained and get a gradient: bert.embeddings.word_embeddings.weight"

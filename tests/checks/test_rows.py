@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from pipeline_lib.checks.labels import balance, missing_labels, rows_of_labels
 from pipeline_lib.checks.truncation import cut_rows, truncated
-from pipeline_lib.models.base import load_tokenizer
+from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.objectives import CausalLM, QuestionAnswering, Seq2Seq, TextClassification
 
 WORDS = ["what", "a", "fine", "day", "i", "love", "this", "tea"]
@@ -30,7 +30,7 @@ def test_only_rows_that_lose_something_are_cut(tiny):
     (found,) = truncated({"train": read.slice(0, 2), "test": read}, objective, tokenizer)
     assert (found.split, found.count, found.of) == ("test", 2, 4)
     assert found.examples == [{"file": "some.csv", "line": 4}, {"file": "some.csv", "line": 5}]
-    assert found.mend.startswith("Raise objective.max_length")
+    assert found.hint.startswith("Raise objective.max_length")
 
 
 def test_the_models_own_limit_cuts_too(tiny):
@@ -73,7 +73,7 @@ def test_a_row_has_each_of_its_tags_once():
     tags = pa.table({"tags": [["O", "B-who", "O"], ["O"], ["B-where", "B-where"]]})
     assert rows_of_labels(tags, "tags") == {"O": 2, "B-who": 1, "B-where": 1}
     splits = {"train": pa.table({"tags": [["O"]] * 30 + [["O", "B-who"]] * 10})}
-    assert not [*balance(splits, "tags", ["B-who", "O"])], "that most words are outside is no news"
+    assert not [*balance(splits, "tags", ["B-who", "O"])], "that most words are outside is not a news"
 
 
 def test_labels_that_a_split_lacks():

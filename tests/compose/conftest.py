@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent))  # the folder is no package, and stack.py is shared
+sys.path.append(str(Path(__file__).parent))  # the folder is not a package, and stack.py is shared
 
 from stack import Stack
 

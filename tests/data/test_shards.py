@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib import steps
-from pipeline_lib.data.dataset import Ragged, encoded_split, read_split
+from pipeline_lib.data.examples import Ragged
+from pipeline_lib.data.prepared import load_split, read_split
+from pipeline_lib.data.settings import Data
 from pipeline_lib.data.shards import ROWS, UNUSABLE, refuse_missing_columns, write_shard
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import load_tokenizer
+from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.objectives import TextClassification
-from pipeline_lib.recipe import Data, check
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
 
 TEXTS = ["what a fine day", "i love this tea in town", "nobody came", "an unknown word", "the soup is cold " * 30]
 
@@ -122,7 +124,7 @@ def test_a_row_may_have_none_of_several_labels(shard):
 def test_numbers_are_labels_of_a_regression(shard, tmp_path):
     records = [{"text": "a", "label": label} for label in (1, "2.5", -3e-2, "many", None)]
     assert [row["label"] for row in shard(records, problem_type="regression")] == [1.0, 2.5, -0.03]
-    assert unusable(tmp_path) == [(4, "label 'many' is no number"), (5, "no label")]
+    assert unusable(tmp_path) == [(4, "label 'many' is not a number"), (5, "no label")]
 
 
 # Rows that cannot be used
@@ -211,7 +213,7 @@ def test_encoded_rows_are_those_of_the_table(large, tokenizer):
     recipe, prepared, shards = large
     for split in ("train", "validation", "test"):
         table = read_split(prepared, shards, split).to_pylist()
-        encoded = encoded_split(prepared, shards, split, recipe.objective).encoded
+        encoded = load_split(prepared, shards, split, recipe.objective).encoded
         assert len(encoded) == len(table) == len(encoded.targets)
         assert encoded.segments is None
         for index in range(0, len(table), 37):
@@ -225,7 +227,7 @@ def test_a_split_without_rows_is_read_as_none(document, tmp_path):
     recipe = check(document)
     prepared, shards = steps.prepare(recipe).folder, tmp_path / "store" / "steps" / "shard"
     assert len(read_split(prepared, shards, "validation")) == 0
-    encoded = encoded_split(prepared, shards, "validation", recipe.objective).encoded
+    encoded = load_split(prepared, shards, "validation", recipe.objective).encoded
     assert (len(encoded), len(encoded.ids), len(encoded.targets), len(encoded.lengths)) == (0, 0, 0, 0)
 
 
@@ -241,7 +243,7 @@ def test_pairs_are_read_with_their_segments(document, tmp_path, tiny_bert):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_input_names": WITH_SEGMENTS}))
     recipe = check(document)
     prepared, shards = steps.prepare(recipe).folder, tmp_path / "store" / "steps" / "shard"
-    encoded = encoded_split(prepared, shards, "train", recipe.objective).encoded
+    encoded = load_split(prepared, shards, "train", recipe.objective).encoded
     table = read_split(prepared, shards, "train")
     assert encoded.segments.values.tolist() == [one for row in table["token_type_ids"].to_pylist() for one in row]
     assert len(encoded.segments.values) == len(encoded.ids.values)

@@ -57,7 +57,7 @@ def test_bytes_that_an_encoding_does_not_have_spoil_their_line_alone(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "hex"])
 def test_an_unknown_encoding_is_refused(encoding):
-    with pytest.raises(ValidationError, match="is no encoding"):
+    with pytest.raises(ValidationError, match="is not an encoding"):
         source("csv", train="x", encoding=encoding)
 
 
@@ -229,7 +229,7 @@ def test_csv_takes_long_texts(tmp_path):
     "content, problem",
     [
         ("", "empty file"),
-        ("a,a\n", "'a' stands more than once"),
+        ("a,a\n", "'a' appears more than once"),
         (b"\xff\n", "0xff.*encoding"),
         ('"a\n', "never closed"),
     ],
@@ -240,7 +240,7 @@ def test_a_header_that_cannot_be_used_is_refused(tmp_path, content, problem):
 
 
 def test_names_must_differ():
-    with pytest.raises(ValidationError, match="'a' stands more than once"):
+    with pytest.raises(ValidationError, match="'a' appears more than once"):
         source("tsv", train="x", names=["a", "b", "a"])
 
 
@@ -258,7 +258,7 @@ def test_json_reads_an_array_of_objects_and_keeps_lists(tmp_path):
     assert read(file, "json") == [
         Row(1, {"a": ["x", "y"]}),
         Unusable(2, "3 where an object should stand"),
-        Unusable(3, "half a surrogate pair, which is no character"),
+        Unusable(3, "half a surrogate pair, which is not a character"),
     ]
 
 
@@ -502,7 +502,7 @@ def test_rows_may_be_arrays_where_their_columns_are_named(tmp_path):
 
 def test_a_key_that_stands_twice_is_told(tmp_path):
     file = written(tmp_path, "a.jsonl", '{"a": 1, "b": 2, "a": 3}\n')
-    assert read(file, "jsonl") == [Unusable(1, "the key 'a' stands more than once")]
+    assert read(file, "jsonl") == [Unusable(1, "the key 'a' appears more than once")]
 
 
 @pytest.mark.parametrize("first, delimiter", [("text;label", ";"), ('"text";"label"', ";"), ("text\tlabel", "\t")])
@@ -527,7 +527,7 @@ def test_parquet_names_class_labels_and_refuses_a_column_that_stands_twice(tmp_p
         {"label": None, "labels": None},
     ]
     pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "b.parquet")
-    with pytest.raises(RecipeError, match="b.parquet.*the column 'a' stands more than once"):
+    with pytest.raises(RecipeError, match="b.parquet.*the column 'a' appears more than once"):
         read(tmp_path / "b.parquet", "parquet")
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib import steps
-from pipeline_lib.data.dataset import read_labels, read_split
-from pipeline_lib.data.draw import RowLabels, draw
+from pipeline_lib.data.hash_split import RowLabels, draw_splits
+from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import check
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
 
 SHARES = {"test": 0.2, "validation": 0.1}
 
@@ -33,7 +33,7 @@ def random_strata(rows, labels, seed=0):
 def drawn(keys, shares, labels, seed, **how):
     """The name of each row's split."""
     labels = RowLabels.one_each(labels) if isinstance(labels, np.ndarray) else labels
-    codes = draw(keys, {SPLITS.index(name): share for name, share in shares.items()}, labels, seed, **how)
+    codes = draw_splits(keys, {SPLITS.index(name): share for name, share in shares.items()}, labels, seed, **how)
     return np.array(SPLITS)[codes]
 
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from flows.finetune import finetune
-from pipeline_lib import steps
+from pipeline_lib.pipeline import steps
 
 __all__ = ["finetune"]
 FAULTS = {"passing": ConnectionError("planted: nobody answers"), "lasting": RuntimeError("planted: a defect")}

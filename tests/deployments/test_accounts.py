@@ -12,11 +12,11 @@ from mlflow_server import MlflowServer, free_port
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from pipeline_lib.audit import flow_states
+from pipeline_lib.audit import prefect_api as flow_states
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.preflight.mlflow_rest import check_server
 from pipeline_lib.preflight.prefect_api import check_prefect, server_version
-from pipeline_lib.tracking.circumstances import FlowRun
+from pipeline_lib.tracking.environment import FlowRun
 
 PASSWORD = "d@or:k/ey%20#?"
 

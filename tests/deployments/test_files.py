@@ -12,8 +12,8 @@ from prefect.utilities.callables import parameter_schema
 from pipeline_lib.data.sources import Source
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives import Objective
-from pipeline_lib.recipe import check
-from pipeline_lib.recipe_file import by_name, load
+from pipeline_lib.recipe.loading import by_name, load
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.strategies import Strategy

@@ -13,7 +13,7 @@ import pytest
 from stub_server import Stub, serving
 
 from deployments.up import automations, databases, servers
-from deployments.up.here import Here
+from deployments.up.local_stack import LocalStack
 from deployments.up.processes import Child
 from pipeline_lib.errors import RecipeError
 
@@ -67,7 +67,7 @@ def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
 def test_what_is_no_webhook_is_refused_and_not_shown():
     automations.check("")
     automations.check("https://chat.example/services/1")
-    with pytest.raises(RecipeError, match="is no address of a webhook") as told:
+    with pytest.raises(RecipeError, match="is not an address of a webhook") as told:
         automations.check("chat.example/services/1")
     assert "services" not in str(told.value)
 
@@ -89,8 +89,8 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("mysql://me:topsecret@host", "is no address of a PostgreSQL server"),
-        ("postgresql://me:topsecret@host:port", "is no address of a PostgreSQL server"),
+        ("mysql://me:topsecret@host", "is not an address of a PostgreSQL server"),
+        ("postgresql://me:topsecret@host:port", "is not an address of a PostgreSQL server"),
         ("postgresql://me:topsecret@host/mine", "has something after the server"),
         ("postgresql://me:top/secret@host", "in the password write / as %2F"),
         ("postgresql://me:topsecret@127.0.0.1:1", "does not take us"),
@@ -106,14 +106,14 @@ def test_a_database_that_does_not_do_is_told_without_its_password(url, problem):
 def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkeypatch):
     started = []
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("pipeline_lib.cores.usable", lambda: 12)
+    monkeypatch.setattr("pipeline_lib.util.cpu.usable", lambda: 12)
     monkeypatch.setattr("deployments.up.register.register", lambda *_, moved: None)
     monkeypatch.setattr("deployments.up.register.works", lambda _: True)
-    monkeypatch.setattr(Here, "_add", lambda self, name, command, environment: started.append(environment))
+    monkeypatch.setattr(LocalStack, "_add", lambda self, name, command, environment: started.append(environment))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:2")
     monkeypatch.setenv("TUNESMITH_RECIPES", "")
-    Here(tmp_path, ExitStack()).work(runs, "")
+    LocalStack(tmp_path, ExitStack()).work(runs, "")
     assert [environment.get("OMP_NUM_THREADS") for environment in started] == [threads]
 
 

@@ -13,7 +13,7 @@ from conftest import MOODS, PLACES
 from page_blocks import blocks, commands
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 
 NOT_EXECUTED = {
     "init": "asks about the data it is given; tests/init does",

@@ -11,8 +11,8 @@ import typer
 import yaml
 from page_blocks import PAGES, ROOT, blocks, commands
 
-from pipeline_lib.cli import app
-from pipeline_lib.recipe import check
+from pipeline_lib.cli.main import app
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.retrain.gate import Gate
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")

@@ -4,29 +4,29 @@ import numpy as np
 import pytest
 
 from pipeline_lib.evaluation.collapse import collapse_of
-from pipeline_lib.evaluation.outcome import Outcome, Sums
+from pipeline_lib.evaluation.predictions import Predictions, RowCounts
 
 ROWS = 20
 GOLD = np.arange(ROWS) % 2
 
 
 def labelled(guess, gold=GOLD):
-    return Outcome(gold, guess, np.eye(2)[guess])
+    return Predictions(gold, guess, np.eye(2)[guess])
 
 
 def numbers(guess, gold=GOLD):
-    return Outcome(gold.astype(float), np.asarray(guess, float))
+    return Predictions(gold.astype(float), np.asarray(guess, float))
 
 
 def counted(rows=ROWS):
-    return Sums({"tokens": np.ones(rows)})
+    return RowCounts({"tokens": np.ones(rows)})
 
 
 WRONG = np.ones(ROWS)
 COLLAPSED = {
     "one class": (labelled(GOLD * 0), ["no"] * ROWS, None, "all 20 test rows are answered with 'no'"),
     "no label at all": (
-        Outcome(np.eye(2)[GOLD], np.zeros((ROWS, 2)), np.zeros((ROWS, 2))),
+        Predictions(np.eye(2)[GOLD], np.zeros((ROWS, 2)), np.zeros((ROWS, 2))),
         [[]] * ROWS,
         None,
         "answered with no label",

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.data.dataset import Encoded, Ragged
+from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.evaluation.slices import ByColumn, ByLength, row_lengths, sliced
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.plan import plan
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.scores import metric_part
 
 SLICES = [{"kind": "column", "column": "place"}, {"kind": "length", "edges": [6, 7]}]
@@ -48,8 +48,8 @@ def test_an_edge_begins_a_bin_and_empty_bins_are_left_out():
 
 def test_the_windows_of_a_row_are_long_together():
     ids = Ragged(np.zeros(9, np.int32), np.array([0, 2, 5, 9]))
-    assert row_lengths(Encoded(ids, np.zeros(3)), 3).tolist() == [2, 3, 4]
-    assert row_lengths(Encoded(ids, np.zeros(3), rows=np.array([0, 1, 1])), 3).tolist() == [2, 7, 0]
+    assert row_lengths(Examples(ids, np.zeros(3)), 3).tolist() == [2, 3, 4]
+    assert row_lengths(Examples(ids, np.zeros(3), rows=np.array([0, 1, 1])), 3).tolist() == [2, 7, 0]
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.export import export
-from pipeline_lib.models.build import TRAINED
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.models.building import TRAINED
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 
 LORA, PARTIAL = {"kind": "lora", "rank": 2}, {"kind": "partial", "last_layers": 1}
 STRATEGIES = {
@@ -140,9 +140,9 @@ def test_nothing_is_written_over(ran):
     made = ran([{"kind": "partial"}])
     made.out.mkdir()
     (made.out / "mine").touch()
-    with pytest.raises(RecipeError, match="is there already, and is not empty"):
+    with pytest.raises(RecipeError, match="already exists and is not empty"):
         export(made.recipe, made.out)
-    with pytest.raises(RecipeError, match="is no trained model"):
+    with pytest.raises(RecipeError, match="is not a trained model"):
         export(made.out, made.out / "deeper")
     with pytest.raises(RecipeError, match="changes a recipe"):
         export(made.outcome.model.folder, made.out / "deeper", ["seed=8"])
@@ -159,7 +159,7 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     assert front["pipeline_tag"] == "text-classification"
     assert front["tags"] == ["tunesmith", "text-classification", "lora"]
     assert front["metrics"] == list(scores["metrics"])
-    assert not {"language", "license", "base_model"} & front.keys()  # a folder of this machine is no name of a base
+    assert not {"language", "license", "base_model"} & front.keys()  # a folder of this machine is not a name of a base
     accuracy = scores["metrics"]["accuracy"]
     assert f"| accuracy | {accuracy['value']:.4f} | {accuracy['low']:.4f} to {accuracy['high']:.4f} |" in text
     assert "majority" in text

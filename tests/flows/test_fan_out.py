@@ -11,9 +11,9 @@ from prefect.client.orchestration import get_client
 
 from flows.finetune import finetune
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
-from pipeline_lib.steps import prepare
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.pipeline.steps import prepare
+from pipeline_lib.recipe.schema import check
 from tasks import steps
 
 
@@ -63,7 +63,7 @@ def test_every_file_is_a_task_run_and_the_bytes_are_those_of_plain_calls(kind, d
     names = told()
     assert names.keys() == {"encode", "prepare", "0.csv", "1.csv", "2.csv"}
     assert {state for state, _ in names.values()} == {"Completed"}
-    assert names["1.csv"][1].startswith("made ")
+    assert names["1.csv"][1].startswith("created ")
     assert names["encode"][1] == "0 of 3 files reused"
     (folder / "3.csv").write_text("text,mood\na sweet song in the sun,glad\n")
     only_data(check(document | {"execution": document["execution"] | {"task_runner": "threads"}}))

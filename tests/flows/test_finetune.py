@@ -9,10 +9,10 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.finetune import finetune
-from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.pipeline import steps
 from pipeline_lib.preflight.prefect_api import check_prefect
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 
 
 def task_states():

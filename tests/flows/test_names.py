@@ -10,7 +10,7 @@ from prefect.utilities.names import generate_slug
 from flows.finetune_form import finetune_form
 from flows.sweep import sweep
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.form import UNSET
+from pipeline_lib.recipe.short_form import UNSET
 from tasks.names import generated, telling
 
 

@@ -5,7 +5,7 @@ import asyncio
 from prefect.client.orchestration import get_client
 
 from flows.retrain import retrain
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.retrain.gate import Gate
 
 

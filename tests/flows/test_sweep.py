@@ -7,7 +7,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.sweep import sweep
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep.trials import Sweep
 
 RATES = "training.learning_rate=[5e-3, 4e-3, 3e-3, 1e-9]"

@@ -28,8 +28,8 @@ from fuzz_processes import try_all
 from tiny_models import make_model
 
 from pipeline_lib.data.shards import refuse_missing_columns, write_shard
-from pipeline_lib.models.base import load_tokenizer
-from pipeline_lib.recipe import check
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.recipe.schema import check
 
 TEXTS = [f"a {mood} day number {number}" for number in range(30) for mood in ("good", "bad")]
 LABELS = ["good" if " good " in text else "bad" for text in TEXTS]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, NoReturn, TypeVar
 
-from pipeline_lib.console import error_text
+from pipeline_lib.cli.console import error_text
 from pipeline_lib.errors import RecipeError
 
 BATCH = 100

@@ -27,10 +27,10 @@ from fuzz_processes import try_all
 from kill_zygote import Silent
 from tiny_models import make_model
 
-from pipeline_lib import steps
-from pipeline_lib.data.encode import encode_files, fetch, here
-from pipeline_lib.recipe import check
-from pipeline_lib.tracking import live
+from pipeline_lib.data.encoding import encode_files, fetch, here
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.tracking import live_run
 
 TEMPLATES = (
     "{{ nothing.here.at.all }}",
@@ -139,7 +139,7 @@ def main() -> int:
     for family in ("bert", "gpt2"):
         make_model(folder / family, family)
         bases[family] = {file.name: file.read_bytes() for file in sorted((folder / family).iterdir())}
-    live.LiveRun = Silent  # type: ignore[assignment, misc]  # nothing is told to MLflow
+    live_run.LiveRun = Silent  # type: ignore[assignment, misc]  # nothing is told to MLflow
     attempt(Given("bert", "rows", b"", ""), folder)  # imports what children need, and shows that sound folders train
     attempt(Given("gpt2", "rows", b"", ""), folder)
     faults = 0

@@ -6,9 +6,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
-from pipeline_lib.init import command
-from pipeline_lib.recipe_file import load
+from pipeline_lib.cli import init as command
+from pipeline_lib.cli.main import app
+from pipeline_lib.recipe.loading import load
 
 WORDS = ("the", "train", "to", "town", "was", "late", "again", "and", "all", "had", "to", "walk", "home", "in", "rain")
 

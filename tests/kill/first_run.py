@@ -155,7 +155,7 @@ class Harness:
         env, arguments = kept | {"HOME": str(folder), "COLUMNS": "200"}, ["run", "recipe.yaml", *kind.options]
         if kind.forked:
             return fork_command(folder, arguments, env)
-        command = [sys.executable, "-c", "from pipeline_lib.cli import app; app()", *arguments]
+        command = [sys.executable, "-c", "from pipeline_lib.cli.main import app; app()", *arguments]
         with (folder / "said").open("ab") as out:
             return subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 

@@ -33,7 +33,7 @@ IMPORTED = (
     "uvicorn",
     "deployments.embedded",
     "flows.finetune",
-    "pipeline_lib.summary",
+    "pipeline_lib.cli.run_summary",
     "pipeline_lib.checks.checks",
 )
 POLL = 0.005
@@ -93,7 +93,7 @@ def import_everything() -> None:
 
     requirements_utils._init_modules_to_packages_map()  # reads all installed packages, once in a process
     Figure.savefig = unseen
-    from pipeline_lib import console
+    from pipeline_lib.cli import console
 
     deployments.embedded.subprocess = SimpleNamespace(Popen=_fork_server)  # type: ignore[assignment]
     load = console._loaded
@@ -110,7 +110,7 @@ def fork_command(folder: Path, arguments: Sequence[str], env: Mapping[str, str])
 
     def act() -> None:
         _surround(folder, env)
-        from pipeline_lib.cli import app
+        from pipeline_lib.cli.main import app
 
         sys.argv = ["tunesmith", *arguments]
         app()

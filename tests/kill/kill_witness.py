@@ -41,7 +41,7 @@ class Witness:
         self.stage, self.done = "between", Counter[str]()
 
     def tell(self, kind: str, what: object) -> None:
-        """Write a line that is no deed."""
+        """Write a line that is not a deed."""
         os.write(self.trace, (json.dumps({"kind": kind, "stage": self.stage, "what": str(what)}) + "\n").encode())
 
     def deed(self, kind: str, what: object, tears: Callable[[], None] | None = None) -> None:
@@ -139,7 +139,7 @@ def watch(root: Path, trace: Path, point: Point | None) -> Witness:
 
 def _watch_steps(witness: Witness) -> None:
     from pipeline_lib.store.store import Store
-    from pipeline_lib.training import saving
+    from pipeline_lib.training import checkpoint_policy
     from pipeline_lib.training.step import Stepper
 
     make, train = Store._make, Stepper.step
@@ -157,4 +157,4 @@ def _watch_steps(witness: Witness) -> None:
         return train(stepper, rows, step, rate)
 
     Store._make, Stepper.step = making, training  # type: ignore[method-assign]
-    saving.time = SimpleNamespace(monotonic=count().__next__)  # type: ignore[assignment]  # no two machines differ
+    checkpoint_policy.time = SimpleNamespace(monotonic=count().__next__)  # type: ignore[assignment]  # no two machines differ

@@ -23,12 +23,12 @@ PRELOADED = (
     "pyarrow.dataset",
     "torch",
     "transformers.models.bert.modeling_bert",
-    "pipeline_lib.run",
+    "pipeline_lib.pipeline.run",
     "pipeline_lib.evaluation.evaluate",
-    "pipeline_lib.evaluation.figures",
-    "pipeline_lib.models.heads",
-    "pipeline_lib.tracking.deliver",
-    "pipeline_lib.tracking.live",
+    "pipeline_lib.evaluation.report.figures",
+    "pipeline_lib.models.loading",
+    "pipeline_lib.tracking.publish",
+    "pipeline_lib.tracking.live_run",
     "pipeline_lib.training.finetune",
 )
 
@@ -77,16 +77,16 @@ def warm() -> None:
     """Do what is done once in a process and takes time: sources are parsed, patterns compiled."""
     from transformers import conversion_mapping
 
-    from pipeline_lib import code
+    from pipeline_lib.pipeline import code_fingerprint
 
-    for name, file in code._files(code.PACKAGE).items():
-        code._read(file, name)
+    for name, file in code_fingerprint._files(code_fingerprint.PACKAGE).items():
+        code_fingerprint._read(file, name)
     conversion_mapping.get_checkpoint_conversion_mapping("bert")
 
 
 def live(job: dict) -> None:
     """Be the run of a job: to its end, to its error, or until it is killed."""
-    from pipeline_lib.recipe import check
+    from pipeline_lib.recipe.schema import check
 
     root = Path(job["recipe"]["execution"]["store"])
     point = kill_witness.Point(*job["point"]) if job["point"] else None
@@ -105,15 +105,15 @@ def take_steps(recipe, publish: bool) -> None:
     """The steps of a run."""
     from matplotlib.figure import Figure
 
-    from pipeline_lib import steps
-    from pipeline_lib.run import run
-    from pipeline_lib.tracking import live
+    from pipeline_lib.pipeline import steps
+    from pipeline_lib.pipeline.run import run
+    from pipeline_lib.tracking import live_run
 
     Figure.savefig = unseen
     if publish:
         run(recipe)
         return
-    live.LiveRun = Silent
+    live_run.LiveRun = Silent
     data = steps.prepare(recipe)
     start = steps.initialise(recipe, data)
     found = steps.checks(recipe, data, start)

@@ -10,8 +10,8 @@ from kill_ground import document
 from kill_witness import Point
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
-from pipeline_lib.temporary import left_folders
+from pipeline_lib.cli.main import app
+from pipeline_lib.util.temporary import left_folders
 
 TELLING = {  # MLflow's own calls by name, so that the point does not depend on how fast its thread is
     "the parent run has no child yet": Point(2, "create_run"),

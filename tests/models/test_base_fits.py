@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import load_config, load_tokenizer, locate
-from pipeline_lib.models.build import copy_base
-from pipeline_lib.models.heads import pretrained
-from pipeline_lib.recipe import Model
+from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
+from pipeline_lib.models.building import copy_base
+from pipeline_lib.models.loading import pretrained
+from pipeline_lib.models.settings import Model
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import transformers as hf
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import load_tokenizer
+from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.limits import position_limit
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 
 CONFIGS = {
     "bert": (hf.BertConfig(max_position_embeddings=128), 128),

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 
 
 @pytest.fixture

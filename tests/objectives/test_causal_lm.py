@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.data.examples import IGNORED, Examples, Ragged
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.objectives import CausalLM
 
 OBJECTIVE = CausalLM(kind="causal_lm")
@@ -59,7 +59,7 @@ def test_every_answer_of_a_dialogue_is_learned_in_the_tokenizers_own_template(ti
 def test_what_is_asked_ends_where_the_last_answer_begins():
     ids = Ragged.of([[1, 2, 3, 4, 5], [6, 7]])
     targets = Ragged.of([[IGNORED, 2, IGNORED, 4, 5], [IGNORED, 7]])
-    asked = OBJECTIVE.questions(Encoded(ids, targets, aligned=True))
+    asked = OBJECTIVE.generation_inputs(Examples(ids, targets, aligned=True))
     assert [asked.ids[row].tolist() for row in (0, 1)] == [[1, 2, 3], [6]]
 
 
@@ -99,7 +99,7 @@ def test_answers_are_learned_and_written(trained, family):
     assert scores["exact_match"] > 0.7
     told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     asked = [{"prompt": row["messages"][0]["content"]} for row in told]
-    answers = Answerer(outcome.model.folder / "model").answer(asked)
+    answers = LoadedModel(outcome.model.folder / "model").answer(asked)
     assert answers["prediction"] == [row["prediction"] for row in told]
 
 
@@ -112,7 +112,7 @@ def test_perplexity_is_of_the_answers_tokens_alone(tiny):
     ids, targets = (torch.tensor(columns[name]) for name in ("input_ids", "target_ids"))
     with torch.inference_mode():
         logits = OBJECTIVE.forward(model.eval(), {"input_ids": ids}, targets)
-        ((nll, tokens),) = OBJECTIVE.read(logits, targets)
+        ((nll, tokens),) = OBJECTIVE.collect(logits, targets)
         expected = model(input_ids=ids, labels=targets).loss  # transformers' own shift
     assert tokens == (np.array(columns["target_ids"]) != IGNORED).sum()
     assert nll / tokens == pytest.approx(expected.item(), rel=1e-5)

@@ -5,9 +5,9 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoTokenizer
 
-from pipeline_lib.data.dataset import VIRTUAL
+from pipeline_lib.data.examples import VIRTUAL
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.objectives.cloze import Cloze
 
 PLACES = ["home", "town", "mill", "train", "sister"]
@@ -39,7 +39,9 @@ def test_it_is_learned_without_a_new_head(trained, family, more):
     training = {"epochs": 6, "learning_rate": 1e-2, "batch_size": 16}
     outcome, scores = trained(rows(), family, objective, training=training, strategies=strategies + more)
     assert scores["accuracy"] > 0.9
-    answers = Answerer(outcome.model.folder / "model", outcome.model.folder.parents[1] / "base" / _only_base(outcome))
+    answers = LoadedModel(
+        outcome.model.folder / "model", outcome.model.folder.parents[1] / "base" / _only_base(outcome)
+    )
     told = answers.answer([{"text": "sweet song home town"}, {"text": "cold soup mill mill"}])
     assert told["prediction"] == ["glad", "sad"]
 

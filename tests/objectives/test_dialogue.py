@@ -5,7 +5,7 @@ import random
 import pytest
 from chat_templates import ENDS, INSERTED, TEMPLATES, byte_tokenizer
 
-from pipeline_lib.data.dataset import IGNORED
+from pipeline_lib.data.examples import IGNORED
 from pipeline_lib.objectives import CausalLM
 from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
 

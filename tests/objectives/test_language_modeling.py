@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipeline_lib.data.corruption import masked, span_corrupted
+from pipeline_lib.data.token_masking import corrupt_spans, mask_tokens
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives import LanguageModeling
 
@@ -39,7 +39,7 @@ def test_one_token_makes_no_block_of_its_own():
 
 def test_the_hidden_are_masked_replaced_or_kept_in_berts_shares():
     ids = torch.full((200, 500), 7)
-    seen, targets = masked(ids, ids, 0.15, 4, 100, torch.Generator().manual_seed(1))
+    seen, targets = mask_tokens(ids, ids, 0.15, 4, 100, torch.Generator().manual_seed(1))
     hidden = targets >= 0
     assert hidden.float().mean().item() == pytest.approx(0.15, abs=0.005)
     assert (seen[hidden] == 4).float().mean().item() == pytest.approx(0.8 + 0.1 / 100, abs=0.02)
@@ -51,7 +51,7 @@ def test_the_hidden_are_masked_replaced_or_kept_in_berts_shares():
 @pytest.mark.parametrize("length", [2, 3, 20, 128])
 def test_a_corrupted_text_and_its_spans_hold_every_token_once(length):
     ids, sentinels = np.arange(1000, 1000 + length), list(range(100))
-    source, target = span_corrupted(ids, 0.15, sentinels, 999, np.random.default_rng(3))
+    source, target = corrupt_spans(ids, 0.15, sentinels, 999, np.random.default_rng(3))
     assert source[-1] == target[-1] == 999
     spans, current = {}, None
     for token in target[:-1]:
@@ -79,9 +79,9 @@ def test_what_is_hidden_for_validation_is_the_same_each_time(tiny):
     objective = LanguageModeling(kind="language_modeling", modeling="masked", block_size=64)
     model, _ = objective.model(str(tiny["bert"]), [])
     batch = {"input_ids": torch.arange(110, 150).reshape(2, 20), "attention_mask": torch.ones(2, 20)}
-    first, second = (objective.corrupt(model.eval(), batch, batch["input_ids"]) for _ in range(2))
+    first, second = (objective.mask_inputs(model.eval(), batch, batch["input_ids"]) for _ in range(2))
     assert torch.equal(first[0]["input_ids"], second[0]["input_ids"])
-    one, other = (objective.corrupt(model.train(), batch, batch["input_ids"]) for _ in range(2))
+    one, other = (objective.mask_inputs(model.train(), batch, batch["input_ids"]) for _ in range(2))
     assert not torch.equal(one[1], other[1])
 
 

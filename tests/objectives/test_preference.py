@@ -7,18 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pipeline_lib import steps
-from pipeline_lib.data.dataset import IGNORED
+from pipeline_lib.data.examples import IGNORED
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.evaluation.outcome_file import read_outcome
+from pipeline_lib.evaluation.predictions_file import read_predictions
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.export.export import export
-from pipeline_lib.inner_steps import reference
 from pipeline_lib.objectives import Preference
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.recipe import check
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.nested_steps import reference
+from pipeline_lib.pipeline.plan import plan
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.retrain.rescore import write_rescored
-from pipeline_lib.run import run
 from pipeline_lib.training.finetune import write_finetuned
 from pipeline_lib.training.inputs import Inputs
 
@@ -155,7 +155,7 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
     assert {part["name"] for part in told["slices"]} >= {"length from 12"}
 
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    answerer = Answerer(outcome.model.folder / "model")
+    answerer = LoadedModel(outcome.model.folder / "model")
     answers = answerer.answer([{"prompt": row["messages"][0]["content"]} for row in rows])
     assert answers == {"prediction": [row["prediction"] for row in rows]}
     assert all(row["chosen_reward"] - row["rejected_reward"] < 50 for row in rows)
@@ -166,7 +166,7 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
     rescored.mkdir()
     places = (outcome.data.folder, store / "shard", outcome.model.folder / "model", None, before[0], rescored)
     write_rescored(check(document), *places)  # as the champion of a retraining
-    assert read_outcome(rescored).outcome.mean("right") == scores["preference_accuracy"]
+    assert read_predictions(rescored).outcome.mean("right") == scores["preference_accuracy"]
     assert AutoModelForCausalLM.from_pretrained(export(outcome.model.folder / "model", exported))
 
     for loss, beta in (("dpo", 0.5), ("ipo", 0.1)):
@@ -174,7 +174,7 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
         document["training"]["learning_rate"] = 5e-3
         planned = {each.step: each.status for each in plan(check(document)).planned}
         assert planned["shard"] == planned["prepare"] == planned["reference"] == "reused"
-        assert planned["finetune"] == "to be made"
+        assert planned["finetune"] == "to be created"
     run(check(document | {"training": training | {"epochs": 1}}))
     assert [*(store / "reference").iterdir()] == before
 

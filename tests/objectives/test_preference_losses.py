@@ -12,10 +12,10 @@ sys.path.append(str(Path(__file__).parent))
 
 from dataclasses import replace
 
-from pipeline_lib.data.dataset import IGNORED, Encoded, Ragged
-from pipeline_lib.execution import Execution
+from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 from pipeline_lib.objectives import Preference
 from pipeline_lib.objectives.preference_tokens import UNDESIRABLE
+from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.reference import reference_of
@@ -56,7 +56,7 @@ def encoded(paired):
         for answer, wanted in ((first, paired or LABELS[row]), (other, not paired)):
             ids.append(prompt + answer)
             targets.append([IGNORED if wanted else UNDESIRABLE] + [IGNORED] * (len(prompt) - 1) + answer)
-    return Encoded(Ragged.of(ids), Ragged.of(targets), aligned=True, group=2, losses=np.ones(len(ROWS), np.int64))
+    return Examples(Ragged.of(ids), Ragged.of(targets), aligned=True, group=2, losses=np.ones(len(ROWS), np.int64))
 
 
 def objective_of(loss):

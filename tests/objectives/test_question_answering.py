@@ -8,8 +8,8 @@ import torch
 from transformers import AutoTokenizer
 
 from pipeline_lib.checks.labels import misplaced_answers
-from pipeline_lib.data.dataset import Split
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.data.examples import SplitExamples
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.objectives import QuestionAnswering
 from pipeline_lib.objectives.windows import best_span
 
@@ -103,12 +103,12 @@ def test_the_best_span_ends_after_it_begins_and_is_not_too_long():
 
 def test_no_answer_wins_where_it_scores_higher_in_every_window(tiny):
     table = encoded(tiny, [row("the sun is warm at home", "what", "at home")])
-    split = Split(table, [], OBJECTIVE.features(table, []))
+    split = SplitExamples(table, [], OBJECTIVE.features(table, []))
     scores = np.zeros((int((split.encoded.targets[0] >= 0).sum()), 2), np.float32)
     scores[0] = 1.0
-    assert OBJECTIVE.answers([scores], split) == {"prediction": [""]}
+    assert OBJECTIVE.predictions([scores], split) == {"prediction": [""]}
     scores[[5, 6], [0, 1]] = 2.0
-    assert OBJECTIVE.answers([scores], split) == {"prediction": ["at home"]}
+    assert OBJECTIVE.predictions([scores], split) == {"prediction": ["at home"]}
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_where_it_was_is_learned(trained, family):
     outcome, scores = trained(list(rows()), family, objective, training={"epochs": 12})
     assert scores["f1"] > 0.7
     told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    answers = Answerer(outcome.model.folder / "model").answer(
+    answers = LoadedModel(outcome.model.folder / "model").answer(
         [{"question": row["question"], "context": row["context"]} for row in told]
     )
     assert answers["prediction"] == [row["prediction"] for row in told]

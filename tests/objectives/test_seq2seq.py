@@ -4,9 +4,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.objectives import Seq2Seq
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 
 OBJECTIVE = {"kind": "seq2seq", "max_target": 8, "beams": 2}
 TEXTS = ["fine day", "sweet song", "cold soup", "long wait", "warm sun"]
@@ -34,7 +34,7 @@ def test_a_new_order_of_words_is_learned(trained):
     assert scores["bleu"] > 60
     assert scores["perplexity"] < 2
     told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    answers = Answerer(outcome.model.folder / "model").answer([{"source": row["source"]} for row in told])
+    answers = LoadedModel(outcome.model.folder / "model").answer([{"source": row["source"]} for row in told])
     assert answers["prediction"] == [row["prediction"] for row in told]
     report = (outcome.scores.folder / "report.html").read_text()
     assert "copy" in report

@@ -10,12 +10,12 @@ import torch
 
 from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.export.export import export
-from pipeline_lib.models.build import CARD, load_trained, read_card
+from pipeline_lib.models.building import CARD, load_trained, read_card
 from pipeline_lib.objectives import TextClassification
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 
 PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
 WORDS = ["day", "tea", "sun", "song", "rain", "game", "soup", "wait"]
@@ -106,7 +106,7 @@ def test_whole_and_partial_models_load_and_answer_as_evaluated(document):
         assert (model / "model.safetensors").exists() == (strategies[0]["kind"] == "full")
         rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
         (base,) = (outcome.model.folder.parents[1] / "base").iterdir()
-        answers = Answerer(model, base).answer(rows)
+        answers = LoadedModel(model, base).answer(rows)
         assert answers["prediction"] == [row["prediction"] for row in rows]
 
 
@@ -118,7 +118,7 @@ def test_what_a_gpu_trained_in_fp16_answers_on_a_cpu(document, device):
     (folder / CARD).write_text((folder / CARD).read_text().replace('"fp32"', '"fp16"'))
     assert read_card(folder)["precision"] == "fp16"
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    assert Answerer(folder, device=device).answer(rows)["prediction"] == [row["prediction"] for row in rows]
+    assert LoadedModel(folder, device=device).answer(rows)["prediction"] == [row["prediction"] for row in rows]
 
 
 def test_a_part_refuses_another_base(document, tmp_path):
@@ -167,7 +167,7 @@ def test_numbers_far_from_zero_are_learned_and_answered_in_their_unit(document, 
     told = scores(outcome)
     assert told["r2"] > 0.5 and told["rmse"] < 0.7 * spread
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    served = Answerer(outcome.model.folder / "model").answer(rows)["prediction"]
+    served = LoadedModel(outcome.model.folder / "model").answer(rows)["prediction"]
     assert served == [row["prediction"] for row in rows]
     history = pq.read_table(outcome.model.folder / "history.parquet").to_pylist()
     watched = [each["value"] for each in history if (each["split"], each["metric"]) == ("validation", "rmse")]

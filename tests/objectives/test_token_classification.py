@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline_lib.evaluation.answer import Answerer
+from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.objectives import TokenClassification
 
 OBJECTIVE = TokenClassification(kind="token_classification")
@@ -85,7 +85,7 @@ def test_places_are_learned(trained, family):
     assert scores["span_f1"] > 0.9
     told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     assert all(len(row["prediction"]) == len(row["tokens"]) for row in told)
-    answers = Answerer(outcome.model.folder / "model").answer([{"tokens": row["tokens"]} for row in told])
+    answers = LoadedModel(outcome.model.folder / "model").answer([{"tokens": row["tokens"]} for row in told])
     assert answers["prediction"] == [row["prediction"] for row in told]
 
 

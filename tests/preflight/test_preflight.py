@@ -20,9 +20,9 @@ from mlflow.tracking import MlflowClient
 from mlflow_server import free_port
 from stub_server import Stub, serving
 
-from pipeline_lib import steps
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.execution import Execution
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.run import run
 from pipeline_lib.preflight import folders, packages, result
 from pipeline_lib.preflight.artifact_location import check_artifact_location
 from pipeline_lib.preflight.disk_space import check_disk_space
@@ -31,9 +31,9 @@ from pipeline_lib.preflight.mlflow_database import check_server_database
 from pipeline_lib.preflight.preflight import require
 from pipeline_lib.preflight.result import Check, ok, run_side_by_side
 from pipeline_lib.preflight.storage import check_local_folders, check_store
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
-from pipeline_lib.store.objects import Objects
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.store.object_storage import Objects
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -76,7 +76,7 @@ def test_a_missing_database_driver_stops_a_run_before_any_work(
 
 
 def test_an_address_of_no_known_database_is_refused():
-    assert "is no database address" in refused("postgresql+nothing://me:plantedPassword@127.0.0.1/runs")
+    assert "is not a database address" in refused("postgresql+nothing://me:plantedPassword@127.0.0.1/runs")
     assert "is not a valid address" in refused("postgresql://me:plantedPassword@[bad/db")
 
 
@@ -88,9 +88,9 @@ def test_a_server_that_is_down_stops_a_run_only_where_the_recipe_says_so(caplog,
     assert "refused" in found
     assert "then starts" in hint
     (down,) = check_mlflow(Execution(tracking_uri=uri, when_mlflow_is_down="fail"))
-    assert (down.status, type(down.error)) == ("failed", Unanswered)
+    assert (down.status, type(down.error)) == ("failed", ServiceUnavailable)
     assert "planted" not in found + down.found
-    with pytest.raises(Unanswered, match="does not answer"):
+    with pytest.raises(ServiceUnavailable, match="does not answer"):
         check_server_database(f"postgresql+psycopg2://127.0.0.1:{free_port()}/runs", "moods")
     document["execution"]["tracking_uri"] = uri
     require(check(document))

@@ -17,7 +17,7 @@ def test_two_weights_by_hand():
     seen = set()
     for seed in range(30):
         torch.manual_seed(seed)
-        with half().perturbed(weights, start):
+        with half().perturb_weights(weights, start):
             seen.add(tuple(weights["w"].tolist()))
     assert seen == {(5.0, 5.0), (5.0, 1.0), (1.0, 5.0), (1.0, 1.0)}  # each is drawn by itself
 
@@ -26,7 +26,7 @@ def test_two_weights_by_hand():
 def test_the_mean_is_the_weight_and_the_share_is_the_probability(probability):
     torch.manual_seed(0)
     weights, start = {"w": Parameter(torch.full((1000, 1000), 3.0))}, {"w": torch.full((1000, 1000), 1.0)}
-    with Mixout(kind="mixout", probability=probability).perturbed(weights, start):
+    with Mixout(kind="mixout", probability=probability).perturb_weights(weights, start):
         assert weights["w"].mean().item() == pytest.approx(3.0, abs=0.03)  # five standard errors at 0.9
         assert (weights["w"] == 1.0).float().mean().item() == pytest.approx(probability, abs=0.003)
 
@@ -35,7 +35,7 @@ def test_the_gradient_is_that_of_the_chain_rule():
     torch.manual_seed(0)
     weights, start = {"w": Parameter(torch.randn(50))}, {"w": torch.randn(50)}
     slope = torch.randn(50)
-    with Mixout(kind="mixout", probability=0.6).perturbed(weights, start):
+    with Mixout(kind="mixout", probability=0.6).perturb_weights(weights, start):
         mixed = weights["w"].detach().clone()
         (weights["w"] * slope).sum().backward()
     put_back = mixed == start["w"]
@@ -50,7 +50,7 @@ def test_the_gradient_equals_that_of_the_equation_through_a_network():
     start = {name: torch.randn_like(weight) for name, weight in net.named_parameters()}
     inputs = torch.randn(4, 6)
     torch.manual_seed(1)
-    with half().perturbed(dict(net.named_parameters()), start):
+    with half().perturb_weights(dict(net.named_parameters()), start):
         masks = {name: (weight == start[name]).float() for name, weight in net.named_parameters()}
         net(inputs[:2]).square().sum().backward()  # two parts of one step see the same weights
         net(inputs[2:]).square().sum().backward()
@@ -70,7 +70,7 @@ def test_the_weights_come_back_to_the_bit_and_stay_the_optimizers():
     weight = Parameter(torch.randn(100))
     before, place = weight.detach().clone(), weight.data_ptr()
     optimizer = torch.optim.AdamW([weight], lr=0.1, fused=True)
-    with half().perturbed({"w": weight}, {"w": torch.randn(100)}):
+    with half().perturb_weights({"w": weight}, {"w": torch.randn(100)}):
         assert not torch.equal(weight, before)
         weight.sum().backward()
     assert torch.equal(weight, before)
@@ -81,7 +81,7 @@ def test_the_weights_come_back_to_the_bit_and_stay_the_optimizers():
 
 def test_they_come_back_from_a_step_that_fails():
     weight = Parameter(torch.tensor([3.0, 4.0]))
-    with pytest.raises(FloatingPointError), half().perturbed({"w": weight}, {"w": torch.zeros(2)}):
+    with pytest.raises(FloatingPointError), half().perturb_weights({"w": weight}, {"w": torch.zeros(2)}):
         raise FloatingPointError
     assert weight.tolist() == [3.0, 4.0]
 
@@ -90,7 +90,7 @@ def test_a_weight_that_has_not_moved_is_left_as_it_is():
     torch.manual_seed(0)
     weight = Parameter(torch.randn(1000))
     before = weight.detach().clone()
-    with half().perturbed({"w": weight}, {"w": before}):
+    with half().perturb_weights({"w": weight}, {"w": before}):
         assert torch.equal(weight, before)
 
 
@@ -98,7 +98,7 @@ def test_the_seed_decides():
     def drawn(seed):
         weights, start = {"w": Parameter(torch.ones(100))}, {"w": torch.zeros(100)}
         torch.manual_seed(seed)
-        with half().perturbed(weights, start):
+        with half().perturb_weights(weights, start):
             return weights["w"].tolist()
 
     assert drawn(1) == drawn(1)

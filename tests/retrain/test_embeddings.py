@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline_lib.identity import profile_step
+from pipeline_lib.pipeline.fingerprints import profile_step
 from pipeline_lib.retrain.embeddings import EMBEDDINGS, MOST, Embedder, NotCompared, some, told_apart
 
 GLAD = ["what", "a", "fine", "day", "i", "love", "this", "tea", "the", "sun", "is", "warm", "and", "kind"]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from pipeline_lib.cache.pins import pins
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import check
-from pipeline_lib.retrain import conclude
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.retrain import promotion
 from pipeline_lib.retrain import retrain as whole
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.retrain import retrain
+from pipeline_lib.store.pins import pins
 from pipeline_lib.strategies import LoRA
 from pipeline_lib.tracking.registry import Registry, Version
 
@@ -118,17 +118,17 @@ def test_a_floor_holds_back_even_a_first_model(recipe, registry):
 
 def test_the_champion_answers_today_as_its_own_evaluation_did(recipe, registry, tmp_path):
     """Fetched from MLflow, with its own tokenizer, on rows that another run has encoded."""
-    from pipeline_lib import steps
-    from pipeline_lib.evaluation.outcome_file import read_outcome
+    from pipeline_lib.evaluation.predictions_file import read_predictions
+    from pipeline_lib.pipeline import steps
+    from pipeline_lib.pipeline.run import run
     from pipeline_lib.retrain.steps import rescore
-    from pipeline_lib.run import run
 
     recipe = recipe.model_copy(update={"strategies": (LoRA(kind="lora", rank=2),)})
     retrain(recipe, Gate())
-    before = read_outcome(run(recipe).scores.folder)
+    before = read_predictions(run(recipe).scores.folder)
     grow(tmp_path)
     prepared = steps.prepare(recipe)
-    found = read_outcome(rescore(recipe, prepared, registry, registry.champion(), "a test").folder)
+    found = read_predictions(rescore(recipe, prepared, registry, registry.champion(), "a test").folder)
     assert (found.rows == before.rows).all()
     np.testing.assert_allclose(found.outcome.probabilities, before.outcome.probabilities, atol=1e-5)
 
@@ -137,7 +137,7 @@ def test_other_labels_stop_before_anything_is_trained(recipe, registry, tmp_path
     retrain(recipe, Gate())
     grow(tmp_path, rows=["the sky is grey,calm", "a grey sky,calm"])
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
-    with pytest.raises(RecipeError, match=r"has other labels than the champion knows \(new: calm\). Mend the data"):
+    with pytest.raises(RecipeError, match=r"has other labels than the champion knows \(new: calm\). Fix the data"):
         retrain(recipe, Gate())
     assert registry.champion().number == 1
 
@@ -196,7 +196,7 @@ def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
 
 def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
     retrain(recipe, Gate())
-    monkeypatch.setattr(conclude, "median", lambda _: 0)  # the recipe's own seed
+    monkeypatch.setattr(promotion, "median", lambda _: 0)  # the recipe's own seed
     told = retrain(recipe, Gate(seeds=2))
     assert told.reason == "of 2 challengers the median counts, and the champion is this model (version 1)"
     assert registry.champion().tags["tunesmith.verdict"] == "promoted"
@@ -235,7 +235,7 @@ def test_another_objective_is_another_model(recipe, document):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        (["mood", "glad"], "data.columns.text = 'text': is no column of 2.csv"),
+        (["mood", "glad"], "data.columns.text = 'text': is not a column of 2.csv"),
         (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv cannot be used"),
     ],
     ids=["schema changed", "too many bad rows"],

@@ -6,11 +6,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.answer import Answerer
-from pipeline_lib.execution import tracking_uri
-from pipeline_lib.run import run
+from pipeline_lib.evaluation.predictor import LoadedModel
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.scoring import score as scoring
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.tracking.registry import Registry
@@ -54,7 +54,7 @@ def test_answers_stand_beside_the_rows_and_rows_without_text_have_none(request_,
     assert table["id"].to_pylist() == [0, 1, 2, 3, 4, 5]
     assert table["answered"].to_pylist() == [True, True, False, True, False, True]
     asked = [{"text": text} for text in TEXTS if text and text.strip()]
-    alone = Answerer(trained.model.folder / "model", device="cpu").answer(asked)
+    alone = LoadedModel(trained.model.folder / "model", device="cpu").answer(asked)
     kept = [value for value in table["prediction"].to_pylist() if value is not None]
     assert kept == alone["prediction"]
     assert table["prediction"].to_pylist()[2] is None
@@ -110,7 +110,7 @@ def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
     assert "6 rows to" in said.output
     said = CliRunner().invoke(app, given)
     assert said.exit_code == 2
-    assert "columns.text = 'text': is no column of a.parquet, which has id, message" in said.output
+    assert "columns.text = 'text': is not a column of a.parquet, which has id, message" in said.output
     said = CliRunner().invoke(app, [*given, "--column", "txt=message"])
     assert "Did you mean 'text'?" in said.output
     said = CliRunner().invoke(app, [*given[:3], "--out", request_.data])
@@ -120,7 +120,7 @@ def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
 def test_paths_stay_where_a_worker_holds_them(request_, tmp_path, monkeypatch):
     request_ = request_.model_copy(update={"model": str(tmp_path / "model"), "tracking_uri": None})
     monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path / "in"))
-    with pytest.raises(RecipeError, match="lies outside of the folder"):
+    with pytest.raises(RecipeError, match="lies outside the folder"):
         scoring.files(request_)
     monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path))
     assert len(scoring.files(request_)) == 2

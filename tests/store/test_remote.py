@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.masking import without_password
-from pipeline_lib.plan.plan import plan
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
-from pipeline_lib.store import objects
-from pipeline_lib.store.artifact import Step
-from pipeline_lib.store.objects import Objects
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.plan import plan
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.store import object_storage
+from pipeline_lib.store.artifacts import Step
+from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import RemoteStore, open_store
 from pipeline_lib.store.store import Store
-from pipeline_lib.times import when
+from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.times import humanize_time
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7}, {"file": "00ff"}, ("numpy",))
@@ -115,12 +115,12 @@ def test_a_folder_is_a_local_store_and_waits_for_no_driver(tmp_path):
 
 
 def test_a_second_machine_reuses_what_the_first_made(url, machine, gets):
-    made = machine("a", url).ensure(STEP, write, by="me")
+    made = machine("a", url).ensure(STEP, write, made_by="me")
     reused = machine("b", url).ensure(STEP, refuse)
     assert (made.reused, reused.reused, reused.digest) == (False, True, made.digest)
     assert held(reused) == FILES
     assert reused.folder != made.folder
-    assert reused.message == f"reused {made.short}, made {when(reused.made['at'])} by me"
+    assert reused.message == f"reused {made.short}, created {humanize_time(reused.made['at'])} by me"
     assert sorted(gets) == sorted(f"{PREFIX}/{made.digest[:16]}/{name}" for name in FILES)
     assert machine("b", url).ensure(STEP, refuse).digest == made.digest
     assert len(gets) == len(FILES)  # what is in the cache and sound is not fetched again
@@ -330,7 +330,7 @@ def test_a_download_that_broke_off_goes_on_with_what_is_missing(url, machine, ge
 def test_a_broken_transfer_is_tried_again(url, machine, monkeypatch):
     machine("a", url).ensure(STEP, write)
     store, pauses, left = machine("b", url), [], [3]
-    monkeypatch.setattr(objects, "sleep", pauses.append)
+    monkeypatch.setattr(object_storage, "sleep", pauses.append)
     get_file = store.objects.fs.get_file
 
     def broken(*arguments):
@@ -353,7 +353,7 @@ def away(bucket, monkeypatch):
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*free.getsockname()))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr(objects, "PAUSE", 0)
+    monkeypatch.setattr(object_storage, "PAUSE", 0)
     s3fs.S3FileSystem.clear_instance_cache()
     return bucket
 
@@ -367,7 +367,7 @@ def test_a_server_that_is_away_is_a_clear_error(away, machine):
 
 def test_a_driver_that_waits_by_itself_is_not_asked_again(monkeypatch):
     there, asked = Objects(f"memory://{uuid.uuid4().hex}"), []
-    monkeypatch.setattr(objects, "PATIENCE", -1)  # the driver has used it up
+    monkeypatch.setattr(object_storage, "PATIENCE", -1)  # the driver has used it up
 
     def slow(path):
         asked.append(path)
@@ -381,7 +381,7 @@ def test_a_driver_that_waits_by_itself_is_not_asked_again(monkeypatch):
 
 def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, monkeypatch):
     store = machine("a", url)
-    monkeypatch.setattr(objects, "sleep", lambda seconds: None)
+    monkeypatch.setattr(object_storage, "sleep", lambda seconds: None)
 
     def broken(*arguments):
         raise ConnectionRefusedError("nobody listens")
@@ -394,7 +394,7 @@ def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, m
 
 
 def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(bucket, machine):
-    with pytest.raises(RecipeError, match="cannot be written to .*Make its bucket"):
+    with pytest.raises(RecipeError, match="cannot be written to .*Create its bucket"):
         machine("a", "s3://no-such-bucket-here/store").ensure(STEP, refuse)
 
 
@@ -418,8 +418,8 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it(monkeypatch)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(RecipeError) as told:
         RemoteStore("s3://bucket/store")
-    mend = "needs a driver (Install s3fs to access S3). Install it: pip install -c constraints.txt s3fs."
-    assert str(told.value) == f"execution.store = 's3://bucket/store': {mend}"
+    hint = "needs a driver (Install s3fs to access S3). Install it: pip install -c constraints.txt s3fs."
+    assert str(told.value) == f"execution.store = 's3://bucket/store': {hint}"
 
 
 @pytest.mark.parametrize(

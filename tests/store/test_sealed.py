@@ -5,9 +5,9 @@ import os
 import pytest
 
 from pipeline_lib.store import durable
-from pipeline_lib.store.artifact import Step
-from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.durable import publish_folder, write_durably
+from pipeline_lib.store.integrity import Damage
 from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.store.store import Store
 from pipeline_lib.tracking.record_queue import RecordQueue

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.digests import describe
-from pipeline_lib.store.disk import Damage
+from pipeline_lib.store.integrity import Damage
 from pipeline_lib.store.store import Store
-from pipeline_lib.times import when
+from pipeline_lib.util.times import humanize_time
 
 ROOT = Path(__file__).parents[2]
 STEP = Step("prepare", 1, {"seed": 7, "columns": {"text": "a"}}, {"file": "00ff"}, ("numpy",))
@@ -38,11 +38,11 @@ def refuse(folder):
 
 def test_a_step_is_made_once_and_then_reused(tmp_path):
     store = Store(tmp_path)
-    made, reused = store.ensure(STEP, write, by="me"), store.ensure(STEP, refuse)
+    made, reused = store.ensure(STEP, write, made_by="me"), store.ensure(STEP, refuse)
     assert (made.reused, reused.reused) == (False, True)
     assert made.digest == reused.digest
     assert (reused.folder / "inner" / "labels.txt").read_text() == "a\nb\n"
-    assert reused.message == f"reused {made.fingerprint[:8]}, made {when(reused.made['at'])} by me"
+    assert reused.message == f"reused {made.fingerprint[:8]}, created {humanize_time(reused.made['at'])} by me"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import Bottleneck
 
 IDS = torch.tensor([[1, 7, 8, 9, 2], [1, 11, 12, 13, 2]])
@@ -33,7 +33,7 @@ def shaken(model):
 
 
 def own(model, strategy):
-    return {name for name, place in places(model, set()).items() if strategy.trains(place)}
+    return {name for name, place in parameter_infos(model, set()).items() if strategy.is_trainable(place)}
 
 
 @pytest.mark.parametrize("placement", ["houlsby", "pfeiffer", "parallel"])
@@ -116,7 +116,7 @@ def test_houlsby_trains_the_layer_norms_and_pfeiffer_does_not(make, tokenizer):
 def test_an_adapter_stands_in_its_layer(make, tokenizer):
     model = make("t5")
     bottleneck(placement="houlsby").inject(model, tokenizer)
-    depth = {name: place.depth for name, place in places(model, set()).items()}
+    depth = {name: place.depth for name, place in parameter_infos(model, set()).items()}
     assert depth["encoder.block.1.layer.1.DenseReluDense.wo.adapter.down.weight"] == 2
     assert depth["decoder.block.0.layer.1.EncDecAttention.o.adapter.up.bias"] == 3
 

@@ -5,10 +5,10 @@ import copy
 import pytest
 from pydantic import ValidationError
 
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.strategies import Full, LayerwiseLR, LoRA, Partial, SoftPrompt
-from pipeline_lib.training.parameters import optimizer, thaw
+from pipeline_lib.training.parameters import freeze_and_resolve, optimizer
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def model_and_head(tiny_bert):
 
 def trained(model_and_head, *strategies):
     model, head = model_and_head
-    return {row.name for row in thaw(model, head, strategies, 1e-3, 0.01) if row.trained}
+    return {row.name for row in freeze_and_resolve(model, head, strategies, 1e-3, 0.01) if row.trained}
 
 
 HEAD = {"classifier.weight", "classifier.bias"}
@@ -57,8 +57,8 @@ def test_biases_only(model_and_head):
 
 def thawed(model_and_head, strategy):
     """By depth, the first epoch in which it is trained."""
-    where = [place for place in places(*model_and_head).values() if strategy.trains(place)]
-    return {place.depth: next(e for e in range(9) if strategy.thawed(place, e)) for place in where}
+    where = [place for place in parameter_infos(*model_and_head).values() if strategy.is_trainable(place)]
+    return {place.depth: next(e for e in range(9) if strategy.is_unfrozen(place, e)) for place in where}
 
 
 def test_gradual_thaws_one_layer_more_at_each_epoch(model_and_head):
@@ -90,12 +90,12 @@ def test_gradual_needs_layers():
     ],
 )
 def test_the_head_learns_as_fast_as_the_slowest_strategy_would_have_it(model_and_head, strategies, expected):
-    table = {row.name: row for row in thaw(*model_and_head, strategies, 1.0, 0.0)}
+    table = {row.name: row for row in freeze_and_resolve(*model_and_head, strategies, 1.0, 0.0)}
     assert table["classifier.weight"].learning_rate == expected
 
 
 def test_depth_counts_from_the_embeddings_to_the_head(model_and_head):
-    depth = {name: place.depth for name, place in places(*model_and_head).items()}
+    depth = {name: place.depth for name, place in parameter_infos(*model_and_head).items()}
     assert depth["bert.embeddings.word_embeddings.weight"] == 0
     assert depth["bert.encoder.layer.0.output.dense.weight"] == 1
     assert depth["bert.encoder.layer.1.output.dense.weight"] == 2
@@ -107,7 +107,7 @@ def test_an_encoder_decoder_is_numbered_through():
 
     config = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_decoder_layers=2, num_heads=2)
     model = T5ForConditionalGeneration(config)
-    depth = {name: place.depth for name, place in places(model, set()).items()}
+    depth = {name: place.depth for name, place in parameter_infos(model, set()).items()}
     assert depth["shared.weight"] == 0
     assert depth["encoder.block.1.layer.0.SelfAttention.q.weight"] == 2
     assert depth["decoder.block.0.layer.0.SelfAttention.q.weight"] == 3
@@ -121,7 +121,7 @@ def test_a_head_with_numbers_has_no_layers(model_and_head):
     model, _ = model_and_head
     model = copy.deepcopy(model)
     model.classifier = nn.ModuleList([nn.Linear(1, 1) for _ in range(5)])
-    where = places(model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")})
+    where = parameter_infos(model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")})
     assert (where["classifier.4.weight"].depth, where["classifier.4.weight"].layers) == (3, 2)
 
 
@@ -131,7 +131,7 @@ def test_the_output_of_a_pythia_is_above_its_layers():
     config = GPTNeoXConfig(
         vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=False
     )
-    depth = {name: place.depth for name, place in places(GPTNeoXForCausalLM(config), set()).items()}
+    depth = {name: place.depth for name, place in parameter_infos(GPTNeoXForCausalLM(config), set()).items()}
     assert depth["gpt_neox.embed_in.weight"] == 0
     assert depth["gpt_neox.layers.0.attention.dense.weight"] == 1
     assert depth["gpt_neox.final_layer_norm.weight"] == depth["lm_head.weight"] == 2
@@ -141,13 +141,13 @@ def test_a_decoder_is_numbered_from_one():
     from transformers import GPT2Config, GPT2ForSequenceClassification
 
     model = GPT2ForSequenceClassification(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=16))
-    depth = {name: place.depth for name, place in places(model, {"score.weight"}).items()}
+    depth = {name: place.depth for name, place in parameter_infos(model, {"score.weight"}).items()}
     assert (depth["transformer.wte.weight"], depth["transformer.h.0.attn.c_attn.weight"]) == (0, 1)
     assert depth["transformer.ln_f.weight"] == depth["score.weight"] == 3
 
 
 def test_the_optimizer_has_a_group_for_each_rate_and_decay(model_and_head):
     model, head = model_and_head
-    table = thaw(model, head, [Partial(kind="partial", rate=1.0)], 1e-3, 0.01)
+    table = freeze_and_resolve(model, head, [Partial(kind="partial", rate=1.0)], 1e-3, 0.01)
     groups = optimizer(model, table).param_groups
     assert sorted((g["peak"], g["weight_decay"], len(g["params"])) for g in groups) == [(1e-3, 0.0, 1), (1e-3, 0.01, 1)]

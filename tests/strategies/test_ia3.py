@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import IA3
 
 IDS = torch.tensor([[1, 7, 8, 9, 2], [1, 11, 12, 13, 2]])
@@ -32,7 +32,7 @@ def inject(model, tokenizer):
 
 
 def own(model):
-    return {name for name, place in places(model, set()).items() if STRATEGY.trains(place)}
+    return {name for name, place in parameter_infos(model, set()).items() if STRATEGY.is_trainable(place)}
 
 
 def test_it_scales_keys_values_and_what_the_feed_forward_is_about_to_project(make, tokenizer):
@@ -69,6 +69,6 @@ def test_it_starts_as_the_base_and_merges_without_a_change(make, tokenizer, fami
 
 def test_its_rate_is_its_own(make, tokenizer):
     model = inject(make("bert"), tokenizer)
-    scale = {name: STRATEGY.lr_scale(place) for name, place in places(model, set()).items()}
+    scale = {name: STRATEGY.lr_scale(place) for name, place in parameter_infos(model, set()).items()}
     assert {scale[name] for name in own(model)} == {STRATEGY.rate}
     assert {scale[name] for name in scale.keys() - own(model)} == {1.0}

@@ -3,16 +3,16 @@
 import pytest
 from pydantic import ValidationError
 
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import LayerwiseLR, LoRA
-from pipeline_lib.strategies.base import Place
+from pipeline_lib.strategies.base import ParameterInfo
 
 HEAD = {"classifier.weight", "classifier.bias"}
 
 
 def scales(model, **fields):
     strategy = LayerwiseLR(kind="layerwise_lr", **fields)
-    return {name: strategy.lr_scale(place) for name, place in places(model, HEAD).items()}
+    return {name: strategy.lr_scale(place) for name, place in parameter_infos(model, HEAD).items()}
 
 
 def test_each_layer_learns_at_half_the_rate_of_the_one_above(make):
@@ -39,12 +39,12 @@ def test_without_decay_the_rest_keeps_its_rate(make):
 
 def test_a_wrapped_weight_keeps_its_name():
     strategy = LayerwiseLR(kind="layerwise_lr", rates=[{"pattern": "*.query.weight", "scale": 2.0}])
-    assert strategy.lr_scale(Place("layer.0.query.base_layer.weight", 1, 2)) == 2.0
+    assert strategy.lr_scale(ParameterInfo("layer.0.query.base_layer.weight", 1, 2)) == 2.0
 
 
 def test_it_trains_nothing(make):
     strategy = LayerwiseLR(kind="layerwise_lr", decay=0.9)
-    assert not any(strategy.trains(place) for place in places(make("bert"), HEAD).values())
+    assert not any(strategy.is_trainable(place) for place in parameter_infos(make("bert"), HEAD).values())
 
 
 def test_updates_of_low_rank_learn_at_their_layers_rate(make, tokenizer):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import Bottleneck, LoRA, Partial
 
 IDS = torch.tensor([[1, 7, 8, 9, 2], [1, 11, 12, 13, 2]])
@@ -30,8 +30,8 @@ def inject(strategy, model, tokenizer):
         strategy.inject(model, tokenizer)
     torch.manual_seed(1)
     with torch.no_grad():
-        for name, place in places(model, set()).items():
-            if strategy.trains(place):
+        for name, place in parameter_infos(model, set()).items():
+            if strategy.is_trainable(place):
                 model.get_parameter(name).add_(torch.randn_like(model.get_parameter(name)) / 2)
     return model
 
@@ -87,8 +87,8 @@ def test_only_base_layer_comes_into_the_bases_names(make, tokenizer):
     model = make("gpt2")
     names = {name for name, _ in model.named_parameters()}
     lora().inject(model, tokenizer)
-    after = places(model, set())
-    assert names == {place.plain for place in after.values() if not lora().trains(place)}
+    after = parameter_infos(model, set())
+    assert names == {place.plain for place in after.values() if not lora().is_trainable(place)}
     assert after["transformer.h.1.attn.c_attn.base_layer.weight"].depth == 2
     assert after["transformer.h.0.attn.c_attn.lora_B.default.weight"].depth == 1
 
@@ -106,7 +106,7 @@ def test_only_base_layer_comes_into_the_bases_names(make, tokenizer):
 def test_without_targets_all_projections_of_the_blocks_are_updated(make, tokenizer, family, ends):
     model = make(family)
     lora().inject(model, tokenizer)
-    own = {name for name, place in places(model, set()).items() if lora().trains(place)}
+    own = {name for name, place in parameter_infos(model, set()).items() if lora().is_trainable(place)}
     blocks = {"gpt2": "transformer.h", "mpnet": "encoder.layer"}[family]
     assert own == {f"{blocks}.{i}.{end}.lora_{m}.default.weight" for i in (0, 1) for end in ends.split() for m in "AB"}
 
@@ -114,7 +114,7 @@ def test_without_targets_all_projections_of_the_blocks_are_updated(make, tokeniz
 def test_targets_by_the_end_of_their_names(make, tokenizer):
     model = make("gpt2")
     lora(targets=["mlp.c_proj"]).inject(model, tokenizer)
-    own = {name for name, place in places(model, set()).items() if lora().trains(place)}
+    own = {name for name, place in parameter_infos(model, set()).items() if lora().is_trainable(place)}
     assert own == {f"transformer.h.{i}.mlp.c_proj.lora_{m}.default.weight" for i in (0, 1) for m in "AB"}
 
 
@@ -134,7 +134,7 @@ def test_patterns_still_name_what_is_wrapped(make, tokenizer):
     model = make("bert")
     lora().inject(model, tokenizer)
     partial = Partial(kind="partial", patterns=["*.query.weight"])
-    named = {name for name, place in places(model, set()).items() if partial.trains(place)}
+    named = {name for name, place in parameter_infos(model, set()).items() if partial.is_trainable(place)}
     assert named == {f"bert.encoder.layer.{i}.attention.self.query.base_layer.weight" for i in (0, 1)}
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline_lib.data.dataset import VIRTUAL, Encoded, Ragged
+from pipeline_lib.data.examples import VIRTUAL, Examples, Ragged
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.generation import left_padded
-from pipeline_lib.models.places import places
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import SoftPrompt
 from pipeline_lib.training.batches import collate
 
@@ -39,7 +39,9 @@ def prompted(make, tokenizer):
 
 
 def own(model):
-    return {name: p for name, p in model.named_parameters() if prompt().trains(places(model, set())[name])}
+    return {
+        name: p for name, p in model.named_parameters() if prompt().is_trainable(parameter_infos(model, set())[name])
+    }
 
 
 def logits(model, ids, **more):
@@ -99,7 +101,7 @@ def test_one_parameter_a_layer_each_in_its_depth(prompted):
     }
     for family, expected in names.items():
         model = prompted(family, depth="all")
-        assert {name: places(model, set())[name].depth for name in own(model)} == expected
+        assert {name: parameter_infos(model, set())[name].depth for name in own(model)} == expected
         assert [*own(prompted(family))] == [*expected][:1]
 
 
@@ -138,7 +140,7 @@ def test_writing_with_a_cache_is_greedy_decoding(prompted, family, depth):
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_batch_padded_on_the_left_writes_what_each_row_writes_alone(prompted, family, depth):
     model, asked = prompted(family, depth=depth), {"do_sample": False, "max_new_tokens": 5, "eos_token_id": None}
-    encoded = Encoded(Ragged.of([[8, 9], [10, 11, 12, 13]]), np.zeros(2, np.int64))
+    encoded = Examples(Ragged.of([[8, 9], [10, 11, 12, 13]]), np.zeros(2, np.int64))
     encoded = encoded.prompted(*prompt(depth=depth).prompt(), first=1, last=2)
     together = model.generate(**left_padded(collate(encoded, [0, 1], 0)[0]), **asked, pad_token_id=0)
     for row in (0, 1):
@@ -167,7 +169,7 @@ def test_an_encoder_decoder_writes_after_its_deep_prompt(prompted, beams):
 def test_a_padded_batch_reads_each_row_as_if_alone(prompted, family, depth, position):
     texts = Ragged.of([[1, 7, 2], [1, 8, 9, 10, 11, 2], [1, 12, 13, 2]])
     put = prompt(depth=depth, position=position).prompt()
-    encoded = Encoded(texts, np.zeros(3, np.int64)).prompted(*put, first=1, last=2)
+    encoded = Examples(texts, np.zeros(3, np.int64)).prompted(*put, first=1, last=2)
     model = prompted(family, depth=depth, position=position)
     with torch.no_grad():
         together = model(**collate(encoded, [0, 1, 2], 0)[0]).logits
@@ -203,10 +205,10 @@ def test_it_starts_at_random_as_spread_as_the_embeddings(make, tokenizer):
 def test_its_rate_is_its_own(make, tokenizer):
     model, strategy = make("bert"), prompt(rate=30.0)
     strategy.inject(model, tokenizer)
-    scale = {name: strategy.lr_scale(place) for name, place in places(model, set()).items()}
+    scale = {name: strategy.lr_scale(place) for name, place in parameter_infos(model, set()).items()}
     assert scale.pop("bert.embeddings.word_embeddings.prompt") == 30.0
     assert set(scale.values()) == {1.0}
-    assert strategy.head_scale() == 30.0
+    assert strategy.head_lr_scale() == 30.0
 
 
 def test_a_copy_has_vectors_of_its_own(prompted):

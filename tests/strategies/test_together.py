@@ -5,7 +5,7 @@ import torch
 from pydantic import TypeAdapter
 
 from pipeline_lib.strategies import Strategy, refuse_senseless
-from pipeline_lib.training.parameters import optimizer, thaw
+from pipeline_lib.training.parameters import freeze_and_resolve, optimizer
 
 HEAD = {"classifier.weight", "classifier.bias"}
 FULL, LAYERWISE, LORA, IA3 = {"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.5}, {"kind": "lora"}, {"kind": "ia3"}
@@ -43,7 +43,7 @@ TOGETHER = {
 def test_a_combination_trains_what_its_parts_train(make, tokenizer, documents, parts):
     model = make("bert")
     strategies = injected(model, tokenizer, *documents)
-    table = thaw(model, HEAD, strategies, 1e-2, 0.0)
+    table = freeze_and_resolve(model, HEAD, strategies, 1e-2, 0.0)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     virtual = [-1000, -1001, -1002] if PROMPT in documents else []
     out = model(input_ids=torch.tensor([[1, *virtual, 8, 2]]), labels=torch.tensor([1]))
@@ -59,7 +59,7 @@ def test_a_combination_trains_what_its_parts_train(make, tokenizer, documents, p
 def test_scales_of_a_combination_are_multiplied(make, tokenizer):
     model = make("bert")
     strategies = injected(model, tokenizer, LORA | {"rate": 4.0}, PROMPT | {"rate": 8.0}, LAYERWISE)
-    rates = {row.name: row.learning_rate for row in thaw(model, HEAD, strategies, 1.0, 0.0)}
+    rates = {row.name: row.learning_rate for row in freeze_and_resolve(model, HEAD, strategies, 1.0, 0.0)}
     assert rates["bert.embeddings.word_embeddings.prompt"] == 8.0 / 8
     assert rates["bert.encoder.layer.1.attention.self.query.lora_A.default.weight"] == 4.0 / 2
 

@@ -7,13 +7,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import Pruned
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep.pruning import Study, TrialJudge
 from pipeline_lib.sweep.sweep import plan, sweep
 from pipeline_lib.sweep.trials import Sweep
 from pipeline_lib.training.loop import Loop
+from pipeline_lib.util.signals import Pruned
 
 
 def validated(epoch, value, metric="accuracy"):

@@ -9,12 +9,12 @@ from matplotlib.text import Text
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.outcome import Metric, Sums
-from pipeline_lib.evaluation.outcome_file import Scored
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.evaluation.predictions import Metric, RowCounts
+from pipeline_lib.evaluation.predictions_file import KeyedPredictions
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep import comparison as module
 from pipeline_lib.sweep.comparison import Run, write_comparison
 from pipeline_lib.sweep.figure import front, pareto
@@ -28,7 +28,12 @@ def planted(name, level, trained, seconds=1.0, seed=0, rows=400):
     """A run that answers `level` of twenty rows right, wherever they are in the file."""
     right = (np.arange(rows) % 20 < level).astype(float)
     order = np.random.default_rng(seed).permutation(rows)
-    return Run(name, Scored(Sums({"right": right[order]}), np.arange(rows, dtype=np.uint64)[order]), trained, seconds)
+    return Run(
+        name,
+        KeyedPredictions(RowCounts({"right": right[order]}), np.arange(rows, dtype=np.uint64)[order]),
+        trained,
+        seconds,
+    )
 
 
 def compared(folder, *runs):

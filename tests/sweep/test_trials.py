@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import check
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep.trials import Sweep, trials
 
 DOCUMENT = {
@@ -49,12 +49,12 @@ def test_nothing_varied_is_the_recipe_itself(recipe):
     [
         (
             {"vary": ["training.epochs=3"]},
-            "is no list of values. Write, for example, training.learning_rate=[1e-5, 5e-5]",
+            "is not a list of values. Write, for example, training.learning_rate=[1e-5, 5e-5]",
         ),
         ({"vary": ["training.epochs=[1, many]"]}, "training.epochs = 'many': is not a whole number"),
         ({"vary": ["training.epoch=[1]"]}, "training.epoch = 1: there is no such field. Did you mean 'epochs'?"),
         ({"vary": ["training.epochs=[1, 1]"]}, "is the name of two runs. Give recipes names of their own"),
-        ({"metric": "bleu"}, "sweep.metric = 'bleu': is no metric of moods. Choose one of accuracy"),
+        ({"metric": "bleu"}, "sweep.metric = 'bleu': is not a metric of moods. Choose one of accuracy"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(recipe, sweep, told):

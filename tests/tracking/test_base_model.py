@@ -5,9 +5,9 @@ import json
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base import TOKENIZER, WEIGHTS, digests
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.base_model import EXPERIMENT, fetch_base, keep_base
 
 

@@ -22,9 +22,9 @@ from mlflow.tracking import MlflowClient
 from mlflow_server import MlflowServer
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.cli.main import app
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.note_delivery import deliver_note
 from pipeline_lib.tracking.process_marks import own_mark, place

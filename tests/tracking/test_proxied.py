@@ -14,11 +14,11 @@ import yaml
 from stub_server import Stub, serving
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
-from pipeline_lib.errors import RecipeError, Unanswered
-from pipeline_lib.execution import Execution
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.cli.main import app
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.registry import Registry
 
 USER, PASSWORD = "somebody", "plantedServer/Pass"
@@ -95,7 +95,7 @@ def test_a_model_is_retrained_and_scored_through_a_prefix_and_a_password_that_is
     env |= {"MLFLOW_TRACKING_URI": uri, **more}
 
     def tunesmith(*arguments):
-        command = [sys.executable, "-c", "from pipeline_lib.cli import app; app()", *arguments]
+        command = [sys.executable, "-c", "from pipeline_lib.cli.main import app; app()", *arguments]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -116,9 +116,9 @@ def test_a_model_is_retrained_and_scored_through_a_prefix_and_a_password_that_is
 @pytest.mark.parametrize(
     ("page", "kind", "words"),
     [
-        ("502", Unanswered, "MLflow does not answer"),
-        ("sign in", Unanswered, "MLflow does not answer"),
-        ("not found", Unanswered, "MLflow does not answer"),
+        ("502", ServiceUnavailable, "MLflow does not answer"),
+        ("sign in", ServiceUnavailable, "MLflow does not answer"),
+        ("not found", ServiceUnavailable, "MLflow does not answer"),
         ("forbidden", RecipeError, "MLflow refuses (PERMISSION_DENIED: Permission denied)"),
         ("no entry", RecipeError, "MLflow refuses"),
     ],

@@ -17,13 +17,13 @@ import yaml
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.execution import Execution
-from pipeline_lib.recipe_file import load
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.loading import load
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.retrain import retrain
-from pipeline_lib.run import run
 from pipeline_lib.tracking.process_marks import place
 from pipeline_lib.tracking.registry import Registry
 from pipeline_lib.tracking.runs import HOST, PROCESS
@@ -234,10 +234,12 @@ def test_a_fresh_process_that_only_knows_the_address_serves_the_champion(life, t
 
 
 def served_here(life, texts):
-    from pipeline_lib.evaluation.answer import Answerer
+    from pipeline_lib.evaluation.predictor import LoadedModel
 
     folder = run(life.recipe()).model.folder / "model"
-    return list(pd.DataFrame(Answerer(folder, device="cpu").answer([{"text": text} for text in texts]))["prediction"])
+    return list(
+        pd.DataFrame(LoadedModel(folder, device="cpu").answer([{"text": text} for text in texts]))["prediction"]
+    )
 
 
 def test_more_data_is_retrained_refused_promoted_rolled_back_and_no_disagreement(life):

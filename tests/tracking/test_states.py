@@ -13,12 +13,12 @@ from contextlib import contextmanager
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.interrupts import Interrupts, ending_in_order
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.runs import DELIVERED, Tracker
+from pipeline_lib.util.signals import Interrupts, ending_in_order
 
 STEPS = 54
 """Of 6 epochs over 36 rows, 4 a step."""

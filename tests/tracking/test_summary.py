@@ -5,8 +5,8 @@ import json
 import pytest
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.experiment import VIEW_TAG, open_experiment
 
 

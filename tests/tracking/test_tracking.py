@@ -4,10 +4,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline_lib import steps
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.training import loop as training_loop
 
 

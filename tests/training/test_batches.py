@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline_lib.data.dataset import Encoded, Ragged
+from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.training.batches import collate, plan, within
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=5000)
@@ -56,7 +56,7 @@ def test_a_row_that_is_longer_than_the_budget_stands_alone():
 
 
 def test_rows_are_padded_on_the_right_and_masked():
-    encoded = Encoded(Ragged.of([[5, 6, 7], [8], [9, 9]]), np.arange(3), Ragged.of([[0, 0, 1], [0], [0, 1]]))
+    encoded = Examples(Ragged.of([[5, 6, 7], [8], [9, 9]]), np.arange(3), Ragged.of([[0, 0, 1], [0], [0, 1]]))
     batch, targets = collate(encoded, [1, 0], pad=3)
     assert targets.tolist() == [1, 0]
     assert batch["input_ids"].tolist() == [[8, 3, 3], [5, 6, 7]]
@@ -65,12 +65,12 @@ def test_rows_are_padded_on_the_right_and_masked():
 
 
 def test_single_texts_have_no_segments():
-    assert "token_type_ids" not in collate(Encoded(Ragged.of([[5, 6]]), np.zeros(1)), [0], pad=0)[0]
+    assert "token_type_ids" not in collate(Examples(Ragged.of([[5, 6]]), np.zeros(1)), [0], pad=0)[0]
 
 
 def test_a_width_is_rounded_up_but_not_above_the_longest_row_of_all():
     ids = Ragged.of([[1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
-    tokens = Encoded(ids, Ragged.of([[0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]), aligned=True)
+    tokens = Examples(ids, Ragged.of([[0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]), aligned=True)
     for rows, width in (([0], 4), ([0, 1], 6), ([2], 6)):
         batch, targets = collate(tokens, rows, pad=9, multiple=4)
         assert {tensor.shape for tensor in (*batch.values(), targets)} == {(len(rows), width)}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline_lib.execution import Execution
+from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.training.device import _cpu_alone, accelerator, chosen, giving_back
 
 BLOCK = 200 * 2**20
@@ -41,7 +41,7 @@ def test_memory_is_kept_from_step_to_step_and_handed_back_at_the_end():
 def test_a_containers_quota_bounds_the_threads_unless_the_user_has_said_otherwise(own, threads):
     code = (
         "import torch; torch.set_num_threads(2)\n"
-        "from pipeline_lib.execution import Execution; from pipeline_lib.training.device import accelerator\n"
+        "from pipeline_lib.recipe.execution import Execution; from pipeline_lib.training.device import accelerator\n"
         "accelerator(Execution(device='cpu')); print(torch.get_num_threads())"
     )
     others = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

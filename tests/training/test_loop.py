@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline_lib import steps
-from pipeline_lib.data.dataset import Encoded, Ragged
-from pipeline_lib.recipe import check
+from pipeline_lib.data.examples import Examples, Ragged
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.finetune import build_loop
@@ -207,7 +207,7 @@ def test_a_training_that_is_killed_again_and_again_goes_on_and_ends_with_the_sam
 
 def _train(recipe_file):
     code = (
-        "import json, sys; from pipeline_lib import steps; from pipeline_lib.recipe import check\n"
+        "import json, sys; from pipeline_lib import steps; from pipeline_lib.recipe.schema import check\n"
         "recipe = check(json.load(open(sys.argv[1]))); data = steps.prepare(recipe)\n"
         "steps.finetune(recipe, data, steps.initialise(recipe, data))"
     )
@@ -241,4 +241,4 @@ def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
 
 
 def test_encoded_rows_have_lengths():
-    assert Encoded(Ragged.of([[1, 2], [3]]), np.zeros(2)).lengths.tolist() == [2, 1]
+    assert Examples(Ragged.of([[1, 2], [3]]), np.zeros(2)).lengths.tolist() == [2, 1]

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from pipeline_lib import steps
+from pipeline_lib.pipeline import steps
 from pipeline_lib.training import progress
 from pipeline_lib.training.progress import Standing, TrainingProgress, duration
 
@@ -81,7 +81,7 @@ def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(r
     shown = []
     steps.finetune(recipe, data, steps.initialise(recipe, data), show=shown.append)
     assert (shown[-1].step, shown[-1].epoch, shown[-1].percent) == (shown[-1].steps, recipe.training.epochs, 100.0)
-    named = ("encode", "shard", "prepare", "initialise", "finetune", "trunk", "base", "mlflow")
+    named = ("encode", "shard", "prepare", "initialise", "finetune", "features", "base", "mlflow")
     ours = [record.getMessage() for record in caplog.records if record.name == "tunesmith"]
     assert [line for line in ours if not line.startswith(named)] == []
     assert any("loss" in line and "tokens/s" in line for line in caplog.messages)

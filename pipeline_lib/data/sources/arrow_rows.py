@@ -48,5 +48,5 @@ def unreadable(file: Path, kind: str, number: int, error: Exception) -> RecipeEr
 def refuse_twice(names: Sequence[str], file: Path) -> None:
     """Raise RecipeError where two columns have one name: rows would hold the last one's values alone."""
     if twice := next((name for name in names if names.count(name) > 1), None):
-        problem = f"the column {twice!r} stands more than once"
+        problem = f"the column {twice!r} appears more than once"
         raise RecipeError("data.source", str(file), problem, "Rename one of the two, and write the file again")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import RecipePath, Section, is_file, is_folder
+from pipeline_lib.util.section import RecipePath, Section, is_file, is_folder
 
 
 class Row(NamedTuple):
@@ -61,8 +61,8 @@ class FileSource(Section):
         else:
             files = sorted(file for file in _glob(path) if is_file(file))
         if not files:
-            mend = "Paths are relative to the recipe's folder; check the spelling"
-            raise RecipeError(field, path, "no such file", mend)
+            hint = "Paths are relative to the recipe's folder; check the spelling"
+            raise RecipeError(field, path, "no such file", hint)
         return files
 
     def _is_mine(self, file: Path) -> bool:

@@ -29,7 +29,7 @@ class Conll(TextSource):
         """One row a sentence, each column a list; `line` is that of its first token."""
         sentence: list[Line] = []
         for number, line in enumerate(self.lines(file), 1):
-            # A separator may hold a tab. -DOCSTART- is no token: it ends a sentence like a blank line.
+            # A separator may hold a tab. -DOCSTART- is not a token: it ends a sentence like a blank line.
             if line.strip() and not line.startswith("-DOCSTART-"):
                 sentence.append((number, line.rstrip("\r\n")))
             elif sentence:

@@ -57,7 +57,7 @@ def _rows(begin: int, sentence: list[str]) -> Iterator[Row | Unusable]:
         if SKIPPED.fullmatch(fields[0]):
             continue
         if not WORD.fullmatch(fields[0]):
-            yield Unusable(begin, f"line {number}: {fields[0]!r} is no id of a word")
+            yield Unusable(begin, f"line {number}: {fields[0]!r} is not an id of a word")
             return
         words.append(fields)
     if words:

@@ -24,7 +24,7 @@ class _Delimited(TextSource):
     @classmethod
     def _are_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if names and (twice := _repeated(names)):
-            raise ValueError(f"the name {twice!r} stands more than once")
+            raise ValueError(f"the name {twice!r} appears more than once")
         return names
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
@@ -100,14 +100,14 @@ def _row(record: Record, names: Sequence[str], whose: str) -> Row | Unusable:
 
 
 def _header(file: Path, record: Record | Unusable | None) -> list[str]:
-    mend = "Mend the first line, or give `names` for a file without a header"
+    hint = "Fix the first line, or give `names` for a file without a header"
     if record is None:
-        raise RecipeError("data.source", str(file), "an empty file has no header", mend)
+        raise RecipeError("data.source", str(file), "an empty file has no header", hint)
     problem, names = (record.reason, []) if isinstance(record, Unusable) else (flaw("".join(record[1])), record[1])
     if not problem and (twice := _repeated(names)) is not None:
-        problem = f"the column {twice!r} stands more than once"
+        problem = f"the column {twice!r} appears more than once"
     if problem:
-        raise RecipeError("data.source", str(file), f"the header cannot be used: {problem}", mend)
+        raise RecipeError("data.source", str(file), f"the header cannot be used: {problem}", hint)
     return names
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ValidationInfo
 from pipeline_lib.data.sources.arrow_rows import UNREADABLE, read_rows, unreadable
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import Reach, Section, inside, is_folder
+from pipeline_lib.util.section import Reach, Section, inside, is_folder
 
 
 def _folder_or_id(path: str, info: ValidationInfo) -> str:
@@ -65,15 +65,15 @@ class HuggingFace(Section):
             self._check(split, [name for name in _list(splits) if isinstance(name, str)])
             folder = folder / name
         elif split != "train":
-            mend = "Leave it out, or save a DatasetDict that has this split"
-            raise RecipeError(f"data.source.{split}", name, f"{folder} has no splits", mend)
+            hint = "Leave it out, or save a DatasetDict that has this split"
+            raise RecipeError(f"data.source.{split}", name, f"{folder} has no splits", hint)
         if not (folder / "state.json").is_file():
-            mend = "Write the folder with `save_to_disk`, or take `kind: parquet` for a folder of Parquet files"
-            raise RecipeError("data.source.path", str(folder), "no data set that `save_to_disk` wrote", mend)
+            hint = "Write the folder with `save_to_disk`, or take `kind: parquet` for a folder of Parquet files"
+            raise RecipeError("data.source.path", str(folder), "no data set that `save_to_disk` wrote", hint)
         state = _read_object(folder / "state.json")
         if state.get("_indices_data_files"):  # written by datasets 1.x after select or shuffle; ignored by today's
-            mend = "Call `flatten_indices()` with the version that saved it, and save it again"
-            raise RecipeError("data.source.path", str(folder), "its rows are a selection kept beside the data", mend)
+            hint = "Call `flatten_indices()` with the version that saved it, and save it again"
+            raise RecipeError("data.source.path", str(folder), "its rows are a selection kept beside the data", hint)
         names = [data.get("filename") if isinstance(data, dict) else None for data in _list(state.get("_data_files"))]
         if not names or not all(isinstance(name, str) and name.isprintable() for name in names):
             problem = "has a state.json that names no files of data"
@@ -81,8 +81,8 @@ class HuggingFace(Section):
         files = [folder / str(name) for name in names]
         for file in files:
             if not inside(file, Path(self.path)):  # whoever wrote the data named it
-                mend = "Do not trust this data set: save it again from where it comes from"
-                raise RecipeError("data.source.path", self.path, f"names a file outside of its folder ({file})", mend)
+                hint = "Do not trust this data set: save it again from where it comes from"
+                raise RecipeError("data.source.path", self.path, f"names a file outside its folder ({file})", hint)
         return files
 
     def _downloaded(self, split: str) -> list[Path]:
@@ -91,9 +91,9 @@ class HuggingFace(Section):
         try:
             found = datasets.load_dataset(self.path, self.name, revision=self.revision)
         except (datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-            mend = "Check the id, `name`, `revision` and the network, or give a folder that `save_to_disk` wrote"
-            problem = f"no such folder, and not to be had from the hub ({error})"
-            raise RecipeError("data.source.path", self.path, problem, mend) from error
+            hint = "Check the id, `name`, `revision` and the network, or give a folder that `save_to_disk` wrote"
+            problem = f"no such folder, and not available from the hub ({error})"
+            raise RecipeError("data.source.path", self.path, problem, hint) from error
         self._check(split, list(found))
         return [Path(cached["filename"]) for cached in found[getattr(self, split)].cache_files]
 

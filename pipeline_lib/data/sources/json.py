@@ -34,8 +34,8 @@ class Json(_Arrays):
         for key in self.records.split(".") if self.records else ():
             found = found.get(key) if isinstance(found, dict) else None
         if not isinstance(found, list):
-            mend = "Give the dotted key under which the file keeps its array of objects"
-            raise RecipeError("data.source.records", self.records, f"no array there in {file}", mend)
+            hint = "Give the dotted key under which the file keeps its array of objects"
+            raise RecipeError("data.source.records", self.records, f"no array there in {file}", hint)
         for number, record in enumerate(found, 1):
             try:
                 yield _row(number, record, self.names)
@@ -67,12 +67,12 @@ def load_json(file: Path, lines: Iterator[str]) -> Any:
     try:
         return json.loads("".join(lines), object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        mend = "Mend the file, or take `kind: jsonl` if it has one object a line"
-        raise RecipeError("data.source", str(file), f"broken JSON: {error}", mend) from error
+        hint = "Fix the file, or take `kind: jsonl` if it has one object a line"
+        raise RecipeError("data.source", str(file), f"broken JSON: {error}", hint) from error
 
 
 class _Twice(dict[str, Any]):
-    """An object in which a key stands more than once: which value is meant cannot be known."""
+    """An object in which a key appears more than once: which value is meant cannot be known."""
 
     key: str
 
@@ -93,10 +93,10 @@ def _row(line: int, record: Any, names: tuple[str, ...] | None) -> Row | Unusabl
             return Unusable(line, f"{len(record)} value{'s' * (len(record) != 1)} where `names` has {len(names)}")
         record = dict(zip(names, record))
     if not isinstance(record, dict):
-        mend = ": give `names` for its values" if isinstance(record, list) else ""
-        return Unusable(line, f"{json.dumps(record)[:40]} where an object should stand{mend}")
+        hint = ": give `names` for its values" if isinstance(record, list) else ""
+        return Unusable(line, f"{json.dumps(record)[:40]} where an object should stand{hint}")
     if isinstance(record, _Twice):
-        return Unusable(line, f"the key {record.key!r} stands more than once")
+        return Unusable(line, f"the key {record.key!r} appears more than once")
     # Written out again, since an escape such as \ud800 becomes a broken text only by parsing.
     if problem := flaw(json.dumps(record, ensure_ascii=False)):
         return Unusable(line, problem)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.data.sources.text_file import TextSource, flaw
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.schema import is_file
+from pipeline_lib.util.section import is_file
 
 Language = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
 """A part of a file's name; the target file lies beside its source, never in another folder."""
@@ -38,14 +38,14 @@ class Parallel(TextSource):
         """The source file and the target file beside it."""
         names = file.name.split(".")
         if self.source_language not in names:
-            mend = "Name the source's files only, and call them like train.en"
+            hint = "Name the source's files only, and call them like train.en"
             problem = f"no part of the name of {file}"
-            raise RecipeError("data.source.source_language", self.source_language, problem, mend)
+            raise RecipeError("data.source.source_language", self.source_language, problem, hint)
         at = len(names) - 1 - names[::-1].index(self.source_language)  # the last one: train.en-de.en, not the folder's
         target = file.with_name(".".join([*names[:at], self.target_language, *names[at + 1 :]]))
         if not is_file(target):
-            mend = f"It must lie beside {file.name}"
-            raise RecipeError("data.source.target_language", self.target_language, f"no file {target}", mend)
+            hint = f"It must be next to {file.name}"
+            raise RecipeError("data.source.target_language", self.target_language, f"no file {target}", hint)
         return [file, target]
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:

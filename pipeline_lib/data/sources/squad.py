@@ -32,8 +32,8 @@ def _questions(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, str, dic
                 for question in paragraph["qas"]:
                     yield article.get("title", ""), paragraph["context"], question
     except (KeyError, TypeError, AttributeError) as error:
-        mend = "The file must hold data, then paragraphs, then context and qas; else take `kind: json`"
-        raise RecipeError("data.source", str(file), f"no SQuAD JSON ({error!r})", mend) from error
+        hint = "The file must hold data, then paragraphs, then context and qas; else take `kind: json`"
+        raise RecipeError("data.source", str(file), f"no SQuAD JSON ({error!r})", hint) from error
 
 
 def _row(line: int, title: str, context: str, question: dict[str, Any]) -> Row | Unusable:

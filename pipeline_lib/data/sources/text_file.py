@@ -40,7 +40,9 @@ def _known(encoding: str) -> str:
     try:
         codecs.decode(b"", encoding, "strict").encode()
     except (LookupError, AttributeError, TypeError, ValueError):
-        raise ValueError(f"{encoding!r} is no encoding; there are utf-8, utf-16, latin-1, cp1252, gb18030…") from None
+        raise ValueError(
+            f"{encoding!r} is not an encoding; there are utf-8, utf-16, latin-1, cp1252, gb18030…"
+        ) from None
     return encoding
 
 
@@ -63,9 +65,9 @@ class TextSource(FileSource):
                 # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
                 yield from io.TextIOWrapper(buffered, encoding, "tunesmith_surrogates", newline="\n")
             except (EOFError, OSError, ValueError, zlib.error) as error:  # ValueError: Arrow's zstd, odd encodings
-                mend = "Fetch or compress the file again"
+                hint = "Fetch or compress the file again"
                 problem = f"damaged {packed} ({error})" if packed else f"cannot be read ({error})"
-                raise RecipeError("data.source", str(file), problem, mend) from error
+                raise RecipeError("data.source", str(file), problem, hint) from error
 
 
 def _open(file: Path, packed: str | None) -> Any:
@@ -104,5 +106,5 @@ def flaw(text: str) -> str | None:
         byte = ord(text[error.start]) - FIRST_BYTE
         if 0 <= byte < 256:
             return f"the byte 0x{byte:02x} cannot be decoded (set data.source.encoding, such as cp1252)"
-        return "half a surrogate pair, which is no character"
+        return "half a surrogate pair, which is not a character"
     return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Outcome, RowValues, Sums
+from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts, RowValues
 from pipeline_lib.evaluation.statistics.folded import folded_ends
 from pipeline_lib.evaluation.statistics.resampling import Resampler, centre, evaluate, expansion, resample
 from pipeline_lib.evaluation.statistics.smoothing import class_counts
@@ -18,7 +18,7 @@ RESAMPLES = 1000
 FEWEST = 3
 """Groups that each class must be in, so that an average over classes gets an interval."""
 
-Answers = Sequence[Outcome | Sums]
+Answers = Sequence[Predictions | RowCounts]
 """What one recipe's models answered to the same n rows: one model, or one for each training seed."""
 
 
@@ -56,7 +56,7 @@ class Drawn(NamedTuple):
 
 
 def bootstrap(
-    outcome: Outcome | Sums,
+    outcome: Predictions | RowCounts,
     metrics: Mapping[str, Metric],
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -162,7 +162,7 @@ def _drawn(
 
 
 def _of_resamples(
-    outcome: Outcome | Sums, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
+    outcome: Predictions | RowCounts, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
     resamples = resample(outcome, weights, random)
     with np.errstate(divide="ignore", invalid="ignore"):

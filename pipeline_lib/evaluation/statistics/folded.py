@@ -10,7 +10,7 @@ from math import nan
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import RowValues
+from pipeline_lib.evaluation.predictions import RowValues
 from pipeline_lib.evaluation.statistics.resampling import Resampler, expansion, resample
 
 SIZES = np.concatenate([np.linspace(0, 1, 41), np.linspace(1, 3, 41)[1:]])

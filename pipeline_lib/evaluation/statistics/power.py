@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
+from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import Answers, draw
 
 DIFFER = 0.1
@@ -14,7 +14,7 @@ POWER = 0.8
 """How often a difference of that size is found, as Cohen (1988), "Statistical Power Analysis", section 2.4, asks."""
 
 
-def effective_rows(outcome: Outcome | Sums, metric: Metric, seed: int = 0) -> int | None:
+def effective_rows(outcome: Predictions | RowCounts, metric: Metric, seed: int = 0) -> int | None:
     """How many independent rows would show the metric as exactly, at most as many as there are.
 
     Rows divided by the design effect: Kish (1965), "Survey Sampling", section 5.4. None for a metric without a spread.

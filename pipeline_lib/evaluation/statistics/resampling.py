@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Outcome, RowValues, moments
+from pipeline_lib.evaluation.predictions import Predictions, RowValues, moments
 from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, added_answers, class_counts
 from pipeline_lib.evaluation.totals import Totals
 
@@ -46,7 +46,7 @@ class Resamples(Totals):
 
     def _rank_moments(self) -> np.ndarray:
         """Ranks depend on the weights: a row's is the weight of the rows below it, and half of that of its ties."""
-        assert isinstance(self.rows, Outcome)
+        assert isinstance(self.rows, Predictions)
         gold, guess = (_weighted_ranks(values, self.weights) for values in (self.rows.gold, self.rows.guess))
         return np.array([w @ moments(x, y) for w, x, y in zip(self.weights, gold, guess, strict=True)])
 

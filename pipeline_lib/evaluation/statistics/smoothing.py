@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.outcome import Outcome, RowValues
-from pipeline_lib.evaluation.tally import Tally
+from pipeline_lib.evaluation.metrics.class_counts import ClassCounts
+from pipeline_lib.evaluation.predictions import Predictions, RowValues
 
 
 class AddedAnswers(NamedTuple):
@@ -32,7 +32,7 @@ class AddedAnswers(NamedTuple):
 
 def added_answers(rows: RowValues) -> AddedAnswers:
     """The answers to add to an outcome; none for numbers and for scores that are no shares."""
-    if isinstance(rows, Outcome):
+    if isinstance(rows, Predictions):
         if rows.probabilities is None:
             return _none()
         return _several_labels(rows) if rows.multi_label else _one_label(rows)
@@ -52,7 +52,7 @@ def _present(rows: RowValues) -> np.ndarray:
     return np.flatnonzero(np.asarray(rows.total("gold")) + rows.total("guess") > 0)
 
 
-def _one_label(rows: Outcome) -> AddedAnswers:
+def _one_label(rows: Predictions) -> AddedAnswers:
     """For each class a row that is right, and one that is taken for the next class."""
     present, classes = _present(rows), rows.chances.shape[1]
     hot, nothing = np.eye(classes)[present], np.zeros((len(present), classes))
@@ -81,7 +81,7 @@ def _by_class(rows: RowValues) -> AddedAnswers:
     return AddedAnswers(weights, values)
 
 
-def _several_labels(rows: Outcome) -> AddedAnswers:
+def _several_labels(rows: Predictions) -> AddedAnswers:
     added = _by_class(rows)
     right = added.values["hits"].sum(axis=1)
     return AddedAnswers(added.weights, {**added.values, "right": right})
@@ -103,5 +103,5 @@ def _yes_or_no(counts: Mapping[str, np.ndarray]) -> AddedAnswers:
 
 def class_counts(rows: RowValues) -> np.ndarray | Any | None:
     """[n, K] how often each row counts for each class; None where there are no classes."""
-    known = rows.probabilities is not None if isinstance(rows, Outcome) else "hits" in getattr(rows, "counts", {})
-    return rows.row_values(Tally._fields[0]) if known else None
+    known = rows.probabilities is not None if isinstance(rows, Predictions) else "hits" in getattr(rows, "counts", {})
+    return rows.row_values(ClassCounts._fields[0]) if known else None

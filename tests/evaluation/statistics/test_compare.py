@@ -6,16 +6,16 @@ pytest tests/evaluation/statistics/test_compare.py
 import numpy as np
 import pytest
 
-from pipeline_lib.evaluation.classification import SINGLE_LABEL
-from pipeline_lib.evaluation.outcome import Metric, Outcome, Sums
-from pipeline_lib.evaluation.regression import REGRESSION
+from pipeline_lib.evaluation.metrics.classification import SINGLE_LABEL
+from pipeline_lib.evaluation.metrics.regression import REGRESSION
+from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare, draw, ends
 
 RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right")}
 
 
 def answers(right):
-    return Sums({"right": np.asarray(right, float)})
+    return RowCounts({"right": np.asarray(right, float)})
 
 
 def random_answers(random, rows, share):
@@ -34,7 +34,7 @@ def test_the_difference_is_b_minus_a_and_the_same_answers_differ_by_nothing():
 
 def test_rows_are_paired_so_that_a_steady_gain_on_hard_and_easy_rows_is_sure():
     gold = np.random.default_rng(0).normal(0, 100, 50)
-    near, far = Outcome(gold, gold + 1.0), Outcome(gold, gold + 2.0)
+    near, far = Predictions(gold, gold + 1.0), Predictions(gold, gold + 2.0)
     found = compare([far], [near], {"mae": REGRESSION["mae"]})["mae"]
     assert found[:5] == pytest.approx((2, 1, -1, -1, -1))  # unpaired, the rows' own spread would hide it
     assert found.sure
@@ -72,7 +72,7 @@ def test_every_metric_of_an_objective_can_be_compared():
     random = np.random.default_rng(3)
     gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
     good = np.eye(3)[gold] * 0.8 + chances * 0.2
-    one, other = (Outcome(gold, each.argmax(1), each) for each in (chances, good))
+    one, other = (Predictions(gold, each.argmax(1), each) for each in (chances, good))
     found = compare([one], [other], SINGLE_LABEL)
     assert found.keys() == SINGLE_LABEL.keys()
     for name in ("accuracy", "macro_f1", "log_loss"):

@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import binom
 from simulated_sets import classified, coverage, in_groups, measured, questioned, scored, tagged
 
-from pipeline_lib.evaluation.classification import SINGLE_LABEL
-from pipeline_lib.evaluation.outcome import Metric, Outcome
-from pipeline_lib.evaluation.reading import READING
-from pipeline_lib.evaluation.regression import REGRESSION
-from pipeline_lib.evaluation.spans import SPANS
+from pipeline_lib.evaluation.metrics.classification import SINGLE_LABEL
+from pipeline_lib.evaluation.metrics.question_answering import READING
+from pipeline_lib.evaluation.metrics.regression import REGRESSION
+from pipeline_lib.evaluation.metrics.spans import SPANS
+from pipeline_lib.evaluation.predictions import Metric, Predictions
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap, compare
 from pipeline_lib.evaluation.statistics.power import detectable, detectable_share, effective_rows
 
@@ -78,7 +78,7 @@ def test_the_detectable_difference_is_found_four_times_in_five():
     for repeat in range(100):
         kind = random.choice(3, 1000, p=[0.1 - size / 2, 0.1 + size / 2, 0.8])  # A alone right, B alone, both
         gold, right_a, right_b = np.zeros(1000, int), kind != 1, kind != 0
-        one, other = (Outcome(gold, 1 - right.astype(int), np.eye(2)[1 - right]) for right in (right_a, right_b))
+        one, other = (Predictions(gold, 1 - right.astype(int), np.eye(2)[1 - right]) for right in (right_a, right_b))
         metric = {"accuracy": SINGLE_LABEL["accuracy"]}
         found += compare([one], [other], metric, seed=repeat)["accuracy"].sure
     assert binom.ppf(0.001, 100, 0.8) <= found <= binom.ppf(0.999, 100, 0.8)

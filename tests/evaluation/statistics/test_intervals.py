@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline_lib.evaluation.classification import MULTI_LABEL, SINGLE_LABEL
-from pipeline_lib.evaluation.outcome import Metric, Outcome
-from pipeline_lib.evaluation.regression import REGRESSION
+from pipeline_lib.evaluation.metrics.classification import MULTI_LABEL, SINGLE_LABEL
+from pipeline_lib.evaluation.metrics.regression import REGRESSION
+from pipeline_lib.evaluation.predictions import Metric, Predictions
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-def coin(rows: int, truth: float, seed: int) -> Outcome:
+def coin(rows: int, truth: float, seed: int) -> Predictions:
     """Two classes; a row is right with probability `truth`."""
     random = np.random.default_rng(seed)
     gold = random.integers(0, 2, rows)
     guess = np.where(random.random(rows) < truth, gold, 1 - gold)
-    return Outcome(gold, guess, np.eye(2)[guess])
+    return Predictions(gold, guess, np.eye(2)[guess])
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -32,14 +32,14 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     assert 0.90 <= covered <= 0.99
 
 
-def imbalanced(rows: int, seed: int) -> Outcome:
+def imbalanced(rows: int, seed: int) -> Predictions:
     """Thirty classes, most of them rare, and a model that is too certain."""
     random, classes = np.random.default_rng(seed), 30
     gold = random.choice(classes, rows, p=(shares := 1 / np.arange(1, classes + 1) ** 1.5) / shares.sum())
     logits = random.normal(size=(rows, classes)) * 1.5
     logits[np.arange(rows), gold] += 2
     chances = np.exp(2 * logits)
-    return Outcome(gold, logits.argmax(1), chances / chances.sum(1, keepdims=True))
+    return Predictions(gold, logits.argmax(1), chances / chances.sum(1, keepdims=True))
 
 
 @pytest.mark.parametrize("rows", [30, 300])
@@ -52,26 +52,26 @@ def test_a_score_lies_inside_its_own_interval_where_classes_are_rare(rows):
 
 def test_an_average_over_classes_of_which_one_has_a_row_or_two_gets_no_interval():
     gold = np.array([0] * 20 + [1] * 20 + [2] * 2)
-    scores = bootstrap(Outcome(gold, gold, np.eye(3)[gold]), SINGLE_LABEL, resamples=100)
+    scores = bootstrap(Predictions(gold, gold, np.eye(3)[gold]), SINGLE_LABEL, resamples=100)
     assert isnan(scores["macro_f1"].low) and isnan(scores["macro_recall"].high)
     assert scores["macro_f1"].value == 1
     assert scores["accuracy"].low < 1
     enough = np.append(gold, 2)
-    scores = bootstrap(Outcome(enough, enough, np.eye(3)[enough]), SINGLE_LABEL, resamples=100)
+    scores = bootstrap(Predictions(enough, enough, np.eye(3)[enough]), SINGLE_LABEL, resamples=100)
     assert scores["macro_f1"].low < 1
 
 
 def test_all_right_is_not_certain():
     """The Jeffreys interval of 50 in 50 begins at a percentile of Beta(50.5, 0.5), ours between that and Laplace's."""
     gold = np.arange(50) % 2
-    low = bootstrap(Outcome(gold, gold, np.eye(2)[gold]), SINGLE_LABEL, resamples=4000)["accuracy"].low
+    low = bootstrap(Predictions(gold, gold, np.eye(2)[gold]), SINGLE_LABEL, resamples=4000)["accuracy"].low
     assert stats.beta.ppf(0.025, 51, 1) - 0.02 < low < stats.beta.ppf(0.025, 50.5, 0.5)
 
 
 def test_agrees_with_scipy():
     random = np.random.default_rng(0)
     errors = random.normal(size=300)
-    ours = bootstrap(Outcome(np.zeros(300), errors), {"mae": REGRESSION["mae"]}, resamples=4000)["mae"]
+    ours = bootstrap(Predictions(np.zeros(300), errors), {"mae": REGRESSION["mae"]}, resamples=4000)["mae"]
     ends = stats.bootstrap((abs(errors),), np.mean, method="percentile", n_resamples=4000, rng=random)
     assert ours.value == pytest.approx(abs(errors).mean())
     assert ours[1:] == pytest.approx(tuple(ends.confidence_interval), abs=0.01)
@@ -101,15 +101,15 @@ def test_metrics_share_their_resamples():
 def test_a_metric_without_a_value_has_no_interval():
     gold = np.array([0.0, 0.0, 1.0])
     never = {"never": Metric(lambda outcome: nan, True, "nothing")}
-    assert all(isnan(part) for part in bootstrap(Outcome(gold, gold), never, resamples=5)["never"])
+    assert all(isnan(part) for part in bootstrap(Predictions(gold, gold), never, resamples=5)["never"])
 
 
 @pytest.mark.parametrize(
     ("outcome", "table"),
     [
         (coin(1, 1, 0), SINGLE_LABEL),
-        (Outcome(np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2))), MULTI_LABEL),
-        (Outcome(np.array([1.0]), np.array([1.0])), REGRESSION),
+        (Predictions(np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2))), MULTI_LABEL),
+        (Predictions(np.array([1.0]), np.array([1.0])), REGRESSION),
         (coin(0, 1, 0), SINGLE_LABEL),
     ],
 )

@@ -1,0 +1,117 @@
+"""The chain from a model back to the bytes that it came from, as MLflow holds it."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.tracking.environment import flow_run
+from pipeline_lib.tracking.records import TrainingRecord, TrainingRecords
+from pipeline_lib.tracking.runs import BY
+
+STEPS = ("base", "prepare", "initialise", "reference", "finetune", "evaluate")
+SHOWN = 5
+"""Changed files that are named."""
+TOLD_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "pyarrow", "mlflow")
+
+
+def chain(held: TrainingRecords) -> dict[str, Any]:
+    """Each link in plain values, from the model to the data; None or empty where MLflow holds nothing of it."""
+    manifests, facts = held.manifests, held.circumstances
+    return {
+        "model": {"address": held.model, "registered": held.versions},
+        "training": _run(held.training),
+        "evaluations": [_run(run) | {"scores": scores(run)} for run in held.evaluations],
+        "recipe": {"given": held.given, "resolved": held.recipe},
+        "data": [file._asdict() for file in held.data],
+        "base": _base(held),
+        "code": {"git": facts.get("git"), "modules": modules(manifests)},
+        "software": facts.get("software"),
+        "machine": facts.get("machine"),
+        "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
+        "artifacts": [_artifact(told) for told in made(held)],
+    }
+
+
+def made(held: TrainingRecords) -> list[Mapping[str, Any]]:
+    """The manifests of all artifacts of a training and of its evaluations."""
+    evaluated = (told for run in held.evaluations for told in held.evaluated(run).values())
+    return [*artifacts(held.manifests), *evaluated]
+
+
+def artifacts(manifests: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The manifests one by one, in the order of the steps."""
+    yield from (manifests[step] for step in STEPS[:1] if step in manifests)
+    yield from manifests.get("shards", ())
+    yield from (manifests[step] for step in STEPS[1:] if step in manifests)
+
+
+def scores(evaluation: TrainingRecord) -> dict[str, float]:
+    """An evaluation's metrics on the test rows, with the ends of their intervals."""
+    return {name: value for name, value in sorted(evaluation.metrics.items()) if name.startswith("test/")}
+
+
+def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A chain as people read it: what a line is about, and the line."""
+    model, training, recipe = link["model"], link["training"], link["recipe"]
+    yield "model", ", ".join([model["address"] or "none was logged", *model["registered"]])
+    yield "training", _told_run(training)
+    for run in link["evaluations"]:
+        told = [f"{name.removeprefix('test/')} {v:.4f}" for name, v in run["scores"].items() if name.count("/") == 1]
+        yield "evaluation", ", ".join([_told_run(run), *told[:4]])
+    given, resolved = recipe["given"], recipe["resolved"] or {}
+    if given:
+        yield "recipe", " ".join([given["file"], *given["overrides"]])
+    elif resolved:
+        yield "recipe", f"{resolved['name']}, given as values"
+    for file in link["data"]:
+        yield "data", f"{file['split']} {file['path']}, SHA-256 {file['digest']}…"
+    if base := link["base"]:
+        yield "base", f"{base['name']}" + (f", digest {base['digest'][:16]}…" if "digest" in base else "")
+    for name, git in (link["code"]["git"] or {}).items():
+        yield "code", f"{name}: {_told_checkout(git)}"
+    if modules := link["code"]["modules"]:
+        yield "code", f"{len(modules)} modules of the project by digest"
+    versions = link["software"] or {}
+    yield "software", ", ".join(f"{name} {versions[name]}" for name in TOLD_VERSIONS if name in versions)
+    if machine := link["machine"]:
+        yield "machine", ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]])
+    for flow in link["flow_runs"]:
+        where = f"at {flow['api']}" if flow["api"] else "in an embedded server"
+        yield "flow run", f"{flow['name']} ({flow['id']}) {where}"
+    for told in link["artifacts"]:
+        yield "artifact", f"{told['step']} {told['fingerprint'][:8]}, made {told['at']} by {told['by']}"
+
+
+def _run(run: TrainingRecord) -> dict[str, Any]:
+    return {"id": run.id, "name": run.name, "status": run.status, "began": run.began}
+
+
+def _told_run(run: Mapping[str, Any]) -> str:
+    return f"{run['id']} ({run['name']}), {run['status']}, began {run['began']}"
+
+
+def _told_checkout(git: Mapping[str, Any] | None) -> str:
+    if git is None:
+        return "in no git checkout"
+    state = "and changed files: " + ", ".join(git["changed"][:SHOWN]) if git["dirty"] else "clean"
+    return f"commit {git['commit'][:12]}, {state}"
+
+
+def _base(held: TrainingRecords) -> dict[str, Any] | None:
+    if not held.recipe:
+        return None
+    named = {"name": held.recipe["model"]["base"], "revision": held.recipe["model"]["revision"]}
+    if "base" not in held.manifests:  # which is told when the training is done
+        return named
+    files = held.manifests["base"]["files"]
+    return named | {"digest": content_digest(files), "files": {name: facts["sha256"] for name, facts in files.items()}}
+
+
+def modules(manifests: Mapping[str, Any]) -> dict[str, str]:
+    """The digest of each module of the project that decided a byte."""
+    return {name: digest for told in artifacts(manifests) for name, digest in told["identity"].get("code", {}).items()}
+
+
+def _artifact(told: Mapping[str, Any]) -> dict[str, Any]:
+    named = {"step": told["identity"]["step"], "fingerprint": told["fingerprint"]}
+    return named | {"digest": content_digest(told["files"]), "at": told["made"]["at"], "by": told["made"]["by"]}

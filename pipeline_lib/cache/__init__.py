@@ -1,1 +1,0 @@
-"""`tunesmith cache`: what a store holds, what stays, and room for more."""

@@ -1,0 +1,103 @@
+"""What `tunesmith cache` shows on a terminal: a table of artifacts, one artifact, what was removed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from pipeline_lib.cli.console import wide
+from pipeline_lib.store.garbage_collection import Collected
+from pipeline_lib.store.inventory import Entry
+
+
+def facts(entry: Entry) -> dict[str, Any]:
+    """One artifact for programs."""
+    made = entry.manifest["made"] if entry.manifest else {"at": None, "by": None}
+    return {
+        "step": entry.step,
+        "fingerprint": entry.fingerprint,
+        "folder": str(entry.folder),
+        "bytes": entry.size,
+        "made_at": made["at"],
+        "made_by": made["by"],
+        "last_used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+        "pinned_by": list(entry.pins),
+        "manifest": "sound" if entry.manifest else "broken",
+    }
+
+
+def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
+    """A table of artifacts, their sum, and what else takes space."""
+    table = _table("step", "artifact", "size", "made at (UTC)", "by", "last used (UTC)", "pinned by")
+    for entry in entries:
+        made = entry.manifest["made"] if entry.manifest else {"at": "manifest is broken", "by": ""}
+        at, used = made["at"][:16].replace("T", " ") if entry.manifest else made["at"], _minute(entry.used)
+        _row(table, entry.step, entry.short, decimal(entry.size), at, made["by"], used, ", ".join(entry.pins))
+    console = wide()
+    console.print(table)
+    total = decimal(sum(entry.size for entry in entries))
+    _say(console, f"{len(entries)} artifacts, {total}")
+    _say(console, ", ".join(f"{part}/ {decimal(size)}" for part, size in others.items()))
+
+
+def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
+    """One artifact: what made it, from what, and its files."""
+    console, made, identity = wide(), manifest["made"], manifest["identity"]
+    lines = {
+        "step": f"{entry.step}, version {identity['version']}",
+        "fingerprint": entry.fingerprint,
+        "made": f"{made['at']} by {made['by']} on {made.get('host', 'an unknown host')} in {made['seconds']:.1f} s",
+        "last used": f"{_minute(entry.used)} UTC",
+        "pinned by": ", ".join(entry.pins) or "nothing",
+        "folder": str(entry.folder),
+    }
+    for what, value in lines.items():
+        _say(console, f"{what:<13} {value}")
+    for part in ("recipe", "inputs", "libraries"):
+        text = yaml.safe_dump(identity[part], sort_keys=False, allow_unicode=True) if identity[part] else "nothing"
+        _say(console, f"\n{part}\n" + "\n".join(f"  {line}" for line in text.strip().splitlines()))
+    table = _table("file", "size", "SHA-256")
+    for name, file in manifest["files"].items():
+        _row(table, name, decimal(file["size"]), file["sha256"])
+    console.print(table)
+
+
+def collected(told: Collected, keep_size: int | None, dry_run: bool) -> None:
+    """What went and what stayed, artifact by artifact, and the sum."""
+    console = wide()
+    for entry in told.removed:
+        size, did = decimal(entry.size), "would remove" if dry_run else "removed"
+        _say(console, f"{did} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
+    for path in told.temporary:
+        _say(console, f"{'would remove' if dry_run else 'removed'} {path}, which a killed process has left")
+    for entry, why in told.kept:
+        _say(console, f"kept {entry.step} {entry.short}, {decimal(entry.size)}: {why}")
+    would = "would be" if dry_run else "are"
+    _say(console, f"{decimal(told.freed)} {would} freed, {decimal(told.left)} {would} left")
+    if keep_size is not None and told.left > keep_size:
+        _say(console, f"That is {decimal(told.left - keep_size)} more than asked for: the rest has to stay")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(cell) for cell in cells))  # no cell is markup, whatever brackets a name has
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _minute(stamp: float) -> str:
+    return datetime.fromtimestamp(stamp, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,80 @@
+"""A plan as people and programs read it."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline_lib.cli.console import wide
+from pipeline_lib.pipeline.plan import Plan, lines
+from pipeline_lib.training.parameters import ParameterRow
+
+
+def show(plan: Plan, every: bool) -> None:
+    """Print the steps, and the parameters by layer, or one by one where `every` is asked for."""
+    console = Console()
+    for line in lines(plan.planned):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if plan.detects:
+        console.print(f"{plan.detects}.", highlight=False, soft_wrap=True, markup=False)
+    if plan.parameters:
+        wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
+    else:
+        console.print("Parameters and their rates are known once the step initialise has been made.", soft_wrap=True)
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Steps with status, fingerprint and reason, and every parameter's row."""
+    steps = [
+        {
+            "step": each.step,
+            **({"file": each.of} if each.of else {}),
+            "status": each.status,
+            "fingerprint": each.artifact.fingerprint if each.artifact else None,
+            "why": each.why,
+        }
+        for each in plan.planned
+    ]
+    return {
+        "steps": steps,
+        "detects": plan.detects,
+        "parameters": [vars(row) | {"shape": list(row.shape)} for row in plan.parameters],
+    }
+
+
+def _layers(rows: Sequence[ParameterRow]) -> Table:
+    """Parameters of one depth, rate and decay in one line."""
+    table = _table("depth", "tensors", "parameters", "rate", "weight decay", "such as")
+    for key, group in groupby(sorted(rows, key=_alike), key=_alike):
+        members = list(group)
+        count = sum(math.prod(row.shape) for row in members)
+        table.add_row(str(key[0]), str(len(members)), f"{count:,}", *_rate(members[0]), members[0].name)
+    total, trained = (sum(math.prod(row.shape) for row in some) for some in (rows, [r for r in rows if r.trained]))
+    table.caption = f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); depth 0: embeddings"
+    return table
+
+
+def _alike(row: ParameterRow) -> tuple[int, bool, float, float]:
+    return row.depth, not row.trained, row.learning_rate, row.weight_decay
+
+
+def _parameters(rows: Sequence[ParameterRow]) -> Table:
+    table = _table("parameter", "shape", "rate", "weight decay")
+    for row in rows:
+        table.add_row(row.name, "×".join(map(str, row.shape)), *_rate(row))
+    return table
+
+
+def _rate(row: ParameterRow) -> tuple[str, str]:
+    return (f"{row.learning_rate:.3g}", f"{row.weight_decay:.3g}") if row.trained else ("frozen", "")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("tensors", "parameters", "rate", "weight decay") else "left")
+    return table

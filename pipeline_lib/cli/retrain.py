@@ -1,0 +1,48 @@
+"""`tunesmith retrain` and `tunesmith rollback`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline_lib.cli.console import fail, with_prefect
+from pipeline_lib.errors import RecipeError
+
+
+def retrain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example training.epochs=5")] = None,
+    gate: Annotated[Path | None, typer.Option("--gate", help="A YAML file with the gate's settings.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
+) -> None:
+    """Train a challenger where the data or the recipe is new, and promote it where the gate lets it through."""
+    from pipeline_lib.recipe.loading import load
+    from pipeline_lib.retrain.decision_page import lines
+    from pipeline_lib.retrain.gate import load_gate
+    from pipeline_lib.retrain.retrain import retrain as retrain_plain
+
+    try:
+        loaded, settings = load(recipe, overrides or []), load_gate(gate)
+        settings.check(loaded)
+        decision = (retrain_plain if plain else with_prefect("retrain"))(loaded, settings)
+    except RecipeError as error:
+        fail(error)
+    for line in lines(decision, settings.name(loaded)):
+        typer.echo(line)
+
+
+def rollback(
+    name: Annotated[str, typer.Argument(help="The registered model.")],
+    tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address, as in `execution.tracking_uri`.")] = None,
+) -> None:
+    """Give the champion's place back to the version that it replaced."""
+    import getpass
+
+    from pipeline_lib.recipe.execution import Execution
+    from pipeline_lib.tracking.registry import Registry
+
+    try:
+        left, now = Registry(Execution(tracking_uri=tracking_uri), name).roll_back(getpass.getuser())
+    except RecipeError as error:
+        fail(error)
+    typer.echo(f"{name}: version {now} is the champion again; version {left.number} is not promoted a second time")

@@ -1,0 +1,36 @@
+"""`tunesmith sweep RECIPE ...`: many runs and one comparison."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline_lib.cli.console import fail, show_markdown, with_prefect
+from pipeline_lib.errors import RecipeError
+
+
+def sweep(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipe files (YAML).")],
+    vary: Annotated[list[str] | None, typer.Option(help="path=[value, value ...]; again for another field.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each combination.")] = 1,
+    metric: Annotated[str | None, typer.Option(help="What is compared; default: the objective's main metric.")] = None,
+    level: Annotated[float, typer.Option(min=0.51, max=0.999, help="Confidence level.")] = 0.95,
+    prune: Annotated[
+        Literal["median", "halving"] | None,
+        typer.Option(help="End hopeless trainings by Optuna's pruner of this name."),
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="One run after the other, without Prefect.")] = False,
+) -> None:
+    """Run recipes x values x seeds, and compare score, trained parameters and time."""
+    from pipeline_lib.recipe.loading import load
+    from pipeline_lib.sweep.sweep import sweep as sweep_plain
+    from pipeline_lib.sweep.trials import Sweep
+
+    try:
+        loaded = [load(recipe) for recipe in recipes]
+        settings = Sweep(vary=tuple(vary or ()), seeds=seeds, metric=metric, level=level, pruner=prune)
+        found = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
+    except RecipeError as error:
+        fail(error)
+    show_markdown((found.folder / "comparison.md").read_text(encoding="utf-8"))
+    typer.echo(f"figure: {found.folder / 'pareto.png'}")

@@ -1,0 +1,116 @@
+"""Exact match and F1 of answers that are parts of a text, as for SQuAD, in any language.
+
+Rajpurkar et al. (2016), "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1; for questions
+without an answer Rajpurkar, Jia & Liang (2018), "Know What You Don't Know", section 5.2. Beyond English as in Lewis et
+al. (2020), "MLQA", section 4: Unicode's punctuation is ignored like ASCII's, and in scripts without spaces a character
+is a token. Chinese answers are compared as for CMRC (`cmrc.py`).
+"""
+
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from pipeline_lib.evaluation.metrics import cmrc
+from pipeline_lib.evaluation.predictions import Metric
+from pipeline_lib.evaluation.totals import Totals, ratio
+
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+HAN = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC")
+KANA = ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")
+"""What Unicode's names of such characters begin with."""
+
+
+@cache
+def spaceless(character: str) -> bool:
+    """Whether it is a Han character or kana, which are written without spaces between words."""
+    return character.isalnum() and unicodedata.name(character, "").startswith(HAN + KANA)
+
+
+@cache
+def _punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")
+
+
+def answer_tokens(text: str) -> list[str]:
+    """The tokens of an answer by which it is compared: without case, punctuation and English articles."""
+    text = "".join(character for character in text.lower() if not _punctuation(character))
+    text = ARTICLES.sub(" ", text)  # before Han characters stand alone, or the A of "A股" would be an article
+    return "".join(f" {character} " if spaceless(character) else character for character in text).split()
+
+
+def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
+    """Balance of precision and recall of two bags of tokens, in [0, 1]; of an empty one 1 if both are, else 0."""
+    if not gold or not guess:
+        return float(gold == guess)
+    shared = (Counter(gold) & Counter(guess)).total()
+    return 2 * shared / (len(gold) + len(guess))
+
+
+def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[str, np.ndarray]:
+    """What READING needs of n questions, float64 [n] each.
+
+    `gold` has the answers that are right, none where the question has no answer, and then the right guess is "".
+
+    - `exact`, `f1`: the best over a question's gold answers, in [0, 1];
+    - `answerable`, `unanswerable`: 1 where there is an answer and where there is none, else 0;
+    - `answerable_f1`, `no_answer_right`: `f1` where there is an answer, `exact` where there is none, else 0.
+
+    Raises ValueError where gold and guess differ in length.
+    """
+    chinese = _is_chinese(gold)
+    rows = [
+        cmrc.compared(answers, text) if chinese and answers else _compared(answers, text)
+        for answers, text in zip(gold, guess, strict=True)
+    ]
+    exact, f1 = np.array(rows, float).reshape(-1, 2).T
+    answerable = np.array([len(answers) > 0 for answers in gold], float)
+    return {
+        **{"exact": exact, "f1": f1, "answerable": answerable, "unanswerable": 1 - answerable},
+        **{"answerable_f1": f1 * answerable, "no_answer_right": exact * (1 - answerable)},
+    }
+
+
+def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
+    """Whether most letters of the answers are Han characters, and none is kana."""
+    letters = [letter for answers in gold for text in answers for letter in text if letter.isalpha()]
+    names = [unicodedata.name(letter, "") for letter in letters]
+    return sum(name.startswith(HAN) for name in names) > len(names) / 2 and not any(n.startswith(KANA) for n in names)
+
+
+def _compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
+    """Whether a guess is right, and its F1."""
+    # as in SQuAD's script, gold answers of nothing but articles and punctuation are left out
+    gold = [tokens for tokens in map(answer_tokens, answers) if tokens] or [[]]
+    tokens = answer_tokens(guess)
+    return tokens in gold, max(token_f1(each, tokens) for each in gold)
+
+
+def answerable_f1(totals: Totals) -> Any:
+    """Mean F1, in [0, 1], of the questions that have an answer; nan without any."""
+    return ratio(totals.total("answerable_f1"), totals.total("answerable"), nan)
+
+
+def no_answer_accuracy(totals: Totals) -> Any:
+    """Share, in [0, 1], of the questions without an answer that were left without one; nan where there are none."""
+    return ratio(totals.total("no_answer_right"), totals.total("unanswerable"), nan)
+
+
+READING: dict[str, Metric] = {
+    "exact_match": Metric(
+        lambda sums: sums.mean("exact"), True, "share of questions whose answer is exactly right", bounds=(0, 1)
+    ),
+    "f1": Metric(
+        lambda sums: sums.mean("f1"), True, "overlap of the answer's words with the right answer's", bounds=(0, 1)
+    ),
+    "answerable_f1": Metric(answerable_f1, True, "the same overlap, of questions that have an answer", bounds=(0, 1)),
+    "no_answer_accuracy": Metric(
+        no_answer_accuracy, True, "share of questions without an answer that are left without one", bounds=(0, 1)
+    ),
+}

@@ -1,0 +1,98 @@
+"""Answer new rows with a trained model's folder: what is served is what was evaluated."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline_lib.data.examples import Examples, SplitExamples
+from pipeline_lib.evaluation.predict import Read, predict
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import load_trained, read_card
+from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.training.device import reader
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+BATCH_TOKENS = 4096
+ERROR = "error"
+"""The column that says why a row is not answered."""
+
+
+class LoadedModel:
+    """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in if it can.
+
+    `model` takes the place of the folder's own. Raises RecipeError where `base` is not the model's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        base: Path | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        model: "PreTrainedModel | None" = None,
+    ):
+        card = read_card(folder)
+        self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
+        self.scale, self.asked = card["target_scale"], card["asked"]
+        self.tokenizer = load_tokenizer(folder)
+        self.accelerator = reader(device, card["precision"])
+        self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
+
+    def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """Predictions column by column; rows hold the objective's columns by role, without the answers.
+
+        Rows are cleaned and checked as in training. One that cannot be answered has its reason in the column `error`
+        and None elsewhere; the others are answered all the same.
+        """
+        cleaned = [self._clean(row) for row in rows]
+        usable = [index for index, (row, _) in enumerate(cleaned) if row is not None]
+        columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.objective.answer_columns}
+        if usable:
+            answered = self.objective.predictions(*self.read(self.split([cleaned[index][0] or {} for index in usable])))
+            for name, values in answered.items():
+                for index, value in zip(usable, values, strict=True):
+                    columns[name][index] = value
+        return columns | {ERROR: [reason for _, reason in cleaned]}
+
+    def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+        """The row as training would keep it, or why it cannot be answered."""
+        try:
+            return self.objective.read_asked(self.tokenizer, self.objective.clean_asked(row, self.asked)), None
+        except ValueError as error:
+            return None, str(error)
+
+    def read(self, split: SplitExamples, write: bool = True) -> tuple[list[Any], SplitExamples, list[str] | None]:
+        """What the objective keeps of the model's output for each input, the split, and the text that it wrote.
+
+        Text takes most of the time: without `write` a model that could write one does not.
+        """
+        split = split._replace(scale=self.scale)
+        encoded = with_prompt_tokens(split.encoded, self.strategies, self.tokenizer)
+        return self._predict(encoded, self._forward), split, self._written(encoded) if write else None
+
+    def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
+        batch, targets = self.objective.mask_inputs(self.model, batch, targets)
+        return self.objective.collect(self.objective.forward(self.model, batch, targets), targets)
+
+    def _written(self, encoded: Examples) -> list[str] | None:
+        if not self.objective.generates:
+            return None
+        return self._predict(
+            self.objective.generation_inputs(encoded),
+            lambda batch, targets: self.objective.generate(self.model, self.tokenizer, batch, targets),
+        )
+
+    def _predict(self, encoded: Examples, read: Read) -> list[Any]:
+        return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator, read)
+
+    def split(self, rows: Sequence[Mapping[str, Any]]) -> SplitExamples:
+        """Rows as a split: encoded for this model, with nulls where rows lack the answers."""
+        import pyarrow as pa
+
+        columns = self.objective.encode(self.tokenizer, rows)
+        schema = pa.schema(self.objective.arrow_schema())
+        columns |= {name: [row.get(name) for row in rows] for name in schema.names if name not in columns}
+        table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+        return SplitExamples(table, self.labels, self.objective.features(table, self.labels))

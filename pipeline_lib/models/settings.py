@@ -1,0 +1,27 @@
+"""The recipe's section `model`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from pipeline_lib.util.section import Reach, Section, is_folder
+
+
+class Model(Section):
+    """The pre-trained model to start from."""
+
+    base: Annotated[str, Field(min_length=1), Reach.BASE]
+    """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
+    revision: str | None = None
+    """Commit of the hub's repository; pin it to get the same bytes tomorrow."""
+
+    @field_validator("base")
+    @classmethod
+    def _beside_the_recipe(cls, base: str, info: ValidationInfo) -> str:
+        beside = Path((info.context or {}).get("folder", "")) / base
+        return str(beside) if is_folder(beside) or base.startswith(".") else base

@@ -1,0 +1,86 @@
+"""Recipe files: YAML from disk, with `path=value` overrides from the command line."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.recipe.schema import Given, Recipe, check
+from pipeline_lib.recipe.yaml_text import MAX_DEPTH, InvalidYaml, parse_yaml, read_limited
+
+RECIPES = "TUNESMITH_RECIPES"
+"""The environment variable with the folder of recipes that a worker runs by name."""
+PACKAGED = Path(__file__).parents[2] / "deployments" / "recipes"
+"""The recipes that come with the project."""
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
+    text, document = read(Path(path))
+    for override in overrides:
+        put(document, *parse(override))
+    file = Path(path).absolute()
+    return check(document, file.parent, Given(str(file), text, tuple(overrides)))
+
+
+def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+    """A recipe of the folder in $TUNESMITH_RECIPES, else of those that come with the project.
+
+    Raises RecipeError where the folder has no recipe of this name.
+    """
+    known = names()
+    if name not in known:  # so that no name leads out of the folder
+        hint = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
+        raise RecipeError("recipe", name, f"there is no such recipe in {_folder()}", hint)
+    return load(_folder() / f"{name}.yaml", overrides)
+
+
+def names() -> list[str]:
+    """The names of the recipes that this machine has."""
+    return sorted(file.stem for file in _folder().glob("*.yaml"))
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(RECIPES) or PACKAGED)
+
+
+def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
+    """The text of a YAML file, and its fields; raises RecipeError where it holds none."""
+    try:
+        text = read_limited(path)
+        document = parse_yaml(text)
+    except InvalidYaml as error:
+        raise RecipeError(field, str(path), f"is not valid YAML ({error})", "Fix the file there") from None
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no UTF-8, a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
+    if not isinstance(document, dict):
+        raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
+    return text, document
+
+
+def parse(override: str) -> tuple[str, Any]:
+    """The path and the value, read as YAML, of `path=value`; raises RecipeError where it is none."""
+    path, given, value = override.partition("=")
+    parts = path.split(".")
+    if not given or not all(parts):
+        raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
+    if len(parts) > MAX_DEPTH:
+        raise RecipeError("override", override, f"has a path of more than {MAX_DEPTH} parts", "Check the path")
+    try:
+        return path, parse_yaml(value)
+    except InvalidYaml as error:
+        why = f"its value is not valid YAML ({error})"
+        raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
+
+
+def put(document: dict[str, Any], path: str, value: Any) -> None:
+    """Set `a.b.0.c` in place; raises RecipeError where the path leads nowhere."""
+    *parents, last = path.split(".")
+    place: Any = document
+    try:
+        for name in parents:
+            place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+        place[int(last) if isinstance(place, list) else last] = value
+    except (TypeError, AttributeError, ValueError, IndexError):
+        raise RecipeError("override", f"{path}={value}", "is not a field of this recipe", "Check the path") from None

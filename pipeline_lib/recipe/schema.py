@@ -1,0 +1,120 @@
+"""The recipe: one schema for the YAML file, the command line's overrides and the form in Prefect's UI."""
+
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline_lib import regularizers as regularizer_rules
+from pipeline_lib import strategies as strategy_rules
+from pipeline_lib.data.settings import Data
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.evaluation.settings import Evaluation
+from pipeline_lib.models.settings import Model
+from pipeline_lib.objectives import Objective
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.path_policy import refuse_outside
+from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.regularizers import Regularizer
+from pipeline_lib.strategies import Full, Strategy
+from pipeline_lib.training.settings import Training
+from pipeline_lib.util.section import Section, Seed
+
+
+class Given(NamedTuple):
+    """A recipe as somebody gave it: a file with its text, and what was changed on the way."""
+
+    file: str
+    text: str
+    overrides: tuple[str, ...]
+
+
+class Recipe(Section):
+    """One fine-tuning run from data to scores. Everything but `execution` decides the result."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
+    """Name of the run, as Prefect and MLflow show it; letters, digits, dots, dashes and underscores."""
+    data: Data
+    model: Model
+    objective: Objective
+    """What is learned."""
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (Full(kind="full"),)
+    """What is trained, and how fast; applied in order."""
+    regularizers: tuple[Regularizer, ...] = ()
+    """What holds the model back from over-fitting."""
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    seed: Seed = 7
+    """Decides the new head's weights, the order of rows and the dropout."""
+    execution: Execution = Execution()
+    _given: Given | None = PrivateAttr(None)
+
+    @property
+    def given(self) -> Given | None:
+        """Where the recipe came from, if that was a file; decides nothing and is kept for audits."""
+        return self._given
+
+    @property
+    def drawing_seed(self) -> int:
+        """Decides what is set aside for validation and test."""
+        return self.seed if self.data.split.seed is None else self.data.split.seed
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """The same recipe trained with another seed, on the same rows."""
+        split = self.data.split.model_copy(update={"seed": self.drawing_seed})
+        return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
+
+    @field_validator("strategies")
+    @classmethod
+    def _go_together(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+        strategy_rules.refuse_senseless(strategies)
+        return strategies
+
+    @field_validator("regularizers")
+    @classmethod
+    def _do_not_fight(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
+        regularizer_rules.refuse_senseless(regularizers)
+        return regularizers
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Recipe":
+        refuse_outside(self)
+        self._refuse_empty_splits()
+        named = {
+            f"regularizers.{index}.metric": getattr(r, "metric", None) for index, r in enumerate(self.regularizers)
+        }
+        watched = {field: metric for field, metric in named.items() if metric}
+        self.objective.refuse_unknown_metrics(self.evaluation, watched)
+        self.objective.refuse_unfit_regularizers(self.regularizers)
+        self.objective.refuse_unfit_baselines(self.evaluation)
+        self.objective.refuse_slices(self.evaluation)
+        return self
+
+    def _refuse_empty_splits(self) -> None:
+        """What the shares leave empty whatever the data: raises RecipeError before any row is read."""
+        source, split = self.data.source, self.data.split
+        drawn = {name: getattr(split, name) for name in ("validation", "test") if getattr(source, name) is None}
+        if sum(drawn.values()) >= 1:
+            raise RecipeError("data.split", drawn, "leaves no row to train on", "Set aside smaller shares")
+        if drawn.get("test") == 0:
+            hint = "Set aside a share, or name data.source.test"
+            raise RecipeError("data.split.test", 0.0, "leaves no row for test", hint)
+        if drawn.get("validation") == 0 and any(r.kind == "early_stopping" for r in self.regularizers):
+            hint = "Set aside a share, name data.source.validation, or remove early_stopping"
+            raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", hint)
+
+
+def check(document: dict[str, Any], folder: Path | None = None, given: Given | None = None) -> Recipe:
+    """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
+    try:
+        recipe = Recipe.model_validate(document, context={"folder": folder} if folder else None)
+        recipe._given = given
+        return recipe
+    except ValidationError as error:
+        raise explain(error, Recipe, document) from None

@@ -1,0 +1,134 @@
+"""The end of a retraining: challengers judged, one of them registered, the champion's place given or kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.receipts import forget_receipt
+from pipeline_lib.pipeline.run import RunOutcome
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.retrain import tags
+from pipeline_lib.retrain.drift import not_seen
+from pipeline_lib.retrain.gate import Gate
+from pipeline_lib.retrain.gate_checks import Check, Decision, check_against_champion, check_floors, decide
+from pipeline_lib.retrain.preflight import Preflight, challengers, closed
+from pipeline_lib.retrain.steps import profile, rescore
+from pipeline_lib.retrain.tags import challenge, digest, registry_of
+from pipeline_lib.store.remote import open_store
+from pipeline_lib.util.redaction import redact_errors
+from pipeline_lib.util.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from pipeline_lib.tracking.registry import Registry, Version
+
+
+@redact_errors()
+def decide_promotion(recipe: Recipe, gate: Gate, seen: Preflight, runs: Sequence[RunOutcome], made_by: str) -> Decision:
+    """Judge the challengers on the rows that the champion answers too, register one of them, promote it or not.
+
+    In this order: the version with the decision in its tags, pins, and the alias last. A kill in between leaves the
+    champion in its place, and the next run takes up the same version.
+    """
+    registry, chosen = registry_of(recipe, gate), median([each.model.folder for each in runs])
+    best, champion = _in_mlflow(challengers(recipe, gate)[chosen], runs[chosen], registry, made_by), seen.champion
+    known = next((version for version in registry.versions() if version.model == best.published["model"]), None)
+    if known and (why := closed(known, champion)):
+        return Decision("nothing to do", f"of {len(runs)} challengers the median counts, and {why}")
+    checks = _floors(recipe, gate, best.scores.folder)
+    if champion:
+        checks = _against(recipe, gate, registry, champion, runs, chosen, made_by) + checks
+    decision = decide(checks, champion.number if champion else None)
+    if seen.drift:
+        decision = replace(decision, numbers={**decision.numbers, **seen.drift.numbers}, notes=seen.drift.notes)
+    registry.log_profile(best.published["model"], profile(recipe, best.data, made_by).folder)
+    version = registry.register(
+        best.published["model"], _tags(recipe, gate, runs, chosen, decision), decision.reason[: tags.LONGEST]
+    )
+    if decision.verdict == "promoted":
+        _pin(recipe, gate.name(recipe), version.number, best)
+        registry.promote(version, champion)
+    return replace(decision, version=version.number)
+
+
+def _in_mlflow(recipe: Recipe, outcome: RunOutcome, registry: "Registry", made_by: str) -> RunOutcome:
+    """A run whose model is in MLflow: published again where it was deleted there, or the server has a new database."""
+    if registry.holds(outcome.published["model"]):
+        return outcome
+    forget_receipt(recipe, open_store(recipe.execution.store), outcome.scores)
+    return replace(outcome, published=steps.publish(recipe, outcome.data, outcome.model, outcome.scores, made_by))
+
+
+def median(models: Sequence[Path]) -> int:
+    """The challenger whose validation score is the median: the test rows choose none, so they stay a test."""
+    best = [json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"] for folder in models]
+    if None in best:
+        return 0  # no validation rows: all are equally good for all that is known
+    return sorted(range(len(best)), key=best.__getitem__)[(len(best) - 1) // 2]
+
+
+def _against(
+    recipe: Recipe,
+    gate: Gate,
+    registry: "Registry",
+    champion: "Version",
+    runs: Sequence[RunOutcome],
+    chosen: int,
+    made_by: str,
+) -> list[Check]:
+    from pipeline_lib.data.prepared import read_split
+    from pipeline_lib.evaluation.predictions_file import read_predictions
+
+    store, prepared = open_store(recipe.execution.store), runs[chosen].data
+    mine = [read_predictions(each.scores.folder) for each in runs]
+    theirs = read_predictions(rescore(recipe, prepared, registry, champion, made_by).folder)
+    rows = read_split(prepared.folder, store.root / "steps" / "shard", "test")
+    if len(rows) == len(theirs.rows):  # not where blocks go across rows
+        with temporary_folder() as aside:
+            fair = not_seen(rows, registry.profile(champion, aside))
+        mine, theirs = [each.only(fair) for each in mine], theirs.only(fair)
+    name = gate.compared_by(recipe)
+    metric = recipe.objective.metrics()[name]
+    return check_against_champion(gate, name, metric, theirs.outcome, [each.outcome for each in mine], chosen)
+
+
+def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
+    import pyarrow.parquet as pq
+
+    from pipeline_lib.evaluation.predictions_file import read_predictions
+
+    wanted = {floor.column for floor in gate.floors if floor.column}
+    table = pq.read_table(scores / "predictions.parquet")
+    columns = {name: table[name].to_pylist() for name in wanted & set(table.column_names)}
+    return check_floors(gate.floors, recipe.objective.metrics(), read_predictions(scores).outcome, columns)
+
+
+def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, decision: Decision) -> dict[str, str]:
+    """What an auditor asks of a version. Of a known one they are set one by one: only the last two make it settled."""
+    numbers = {name: round(value, 6) if isfinite(value) else None for name, value in decision.numbers.items()}
+    return {
+        tags.CHALLENGE: challenge([each.model.fingerprint for each in runs]),
+        tags.DIGEST: runs[chosen].model.digest,
+        tags.OBJECTIVE: recipe.objective.kind,
+        "tunesmith.finetune": runs[chosen].model.fingerprint,
+        "tunesmith.evaluate": runs[chosen].scores.fingerprint,
+        "tunesmith.gate.settings": json.dumps(gate.model_dump(mode="json", exclude_defaults=True)),
+        "tunesmith.numbers": json.dumps(numbers),
+        tags.REASON: decision.reason[: tags.LONGEST],
+        tags.VERDICT: decision.verdict,
+        tags.AGAINST: str(decision.champion),
+        tags.GATE: digest(gate.model_dump(mode="json")),
+    }
+
+
+def _pin(recipe: Recipe, name: str, version: int, best: RunOutcome) -> None:
+    """Keep what a champion was made from for as long as it may be audited."""
+    from pipeline_lib.store.pins import pin
+
+    store = open_store(recipe.execution.store)
+    shards = json.loads((best.data.folder / "shards.json").read_text(encoding="utf-8"))
+    parts = (steps.fetch(recipe), best.data, best.start, best.model, best.scores)
+    pin(store.root, f"models:/{name}/{version}", [*(part.fingerprint for part in parts), *shards])

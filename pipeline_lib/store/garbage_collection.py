@@ -1,0 +1,155 @@
+"""Free space in a store: what was not used for long goes first; what is needed or in use stays.
+
+Each artifact is taken under its lock, renamed aside and only then deleted, so that nobody ever reads half of one.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.store.inventory import Entry, alone, artifacts, last_used, size_of, unfinished
+from pipeline_lib.store.pins import NAMED, pins
+from pipeline_lib.util.temporary import left_folders
+
+DAY = 86400.0
+MADE = re.compile("([0-9a-f]{64})-")
+"""How a folder is named in which a step is made: by its fingerprint."""
+
+
+@dataclass
+class Collected:
+    """What went, what stayed although it was due and why, and the bytes that were freed and that are left."""
+
+    removed: list[Entry] = field(default_factory=list)
+    kept: list[tuple[Entry, str]] = field(default_factory=list)
+    temporary: list[Path] = field(default_factory=list)
+    """Temporary folders of killed processes, outside of the store."""
+    freed: int = 0
+    left: int = 0
+
+
+def collect(
+    root: Path,
+    older_than: float | None = None,
+    keep_size: int | None = None,
+    damaged: bool = False,
+    dry_run: bool = False,
+) -> Collected:
+    """Remove what was not used for `older_than` seconds, then the least recently used until `keep_size` bytes are left.
+
+    Left-overs of killed processes go always, also in $TMPDIR; artifacts that were set aside go with `damaged`.
+    """
+    now, known = time.time(), artifacts(root)
+    told = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
+    needed = _read_by_what_is_made(root, known)
+    for path in [*_left_over(root, now), *(_set_aside(root) if damaged else ())]:
+        _count(told, size_of(path))
+        _delete(path, dry_run)
+    for path in left_folders():
+        told.temporary.append(path)
+        told.freed += size_of(path)
+        _delete(path, dry_run)
+    for entry in sorted([*known, *unfinished(root)], key=lambda entry: entry.used):
+        aged = older_than is not None and now - entry.used >= older_than
+        if not aged and (keep_size is None or told.left <= keep_size):
+            continue
+        if why := "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run):
+            told.kept.append((entry, why))
+        else:
+            told.removed.append(entry)
+            _count(told, entry.size)
+    return told
+
+
+def _remove(root: Path, entry: Entry, dry_run: bool) -> str | None:
+    """Why an artifact stays, or None: it is gone. Asked anew under its lock, for others went on since it was listed."""
+    if needed := pins(root).get(entry.fingerprint[:NAMED]):
+        return f"pinned by {', '.join(needed)}"
+    with alone(root, entry.fingerprint) as mine:
+        if not mine:
+            return "in use"
+        if not entry.folder.exists():
+            return "gone already"
+        if last_used(entry.folder) != entry.used:
+            return "used just now"
+        if dry_run:
+            return None
+        aside = root / "partial" / f"removed-{uuid.uuid4().hex}"
+        aside.parent.mkdir(exist_ok=True)
+        os.rename(entry.folder, aside)
+    _delete(aside, dry_run)
+    return None
+
+
+def _read_by_what_is_made(root: Path, known: Iterable[Entry]) -> set[Path]:
+    """Folders that a step in the making may be reading: its inputs, and what those were made from."""
+    inputs: dict[str, dict[Path, set[str]]] = defaultdict(dict)  # several artifacts may have one content
+    for entry in known:
+        if entry.manifest:
+            read = set(entry.manifest["identity"]["inputs"].values())
+            inputs[content_digest(entry.manifest["files"])][entry.folder] = read
+    wanted, found = set(_inputs_of_what_is_made(root)), set[Path]()
+    while wanted:
+        for folder, read in inputs.pop(wanted.pop(), {}).items():
+            found.add(folder)
+            wanted |= read
+    return found
+
+
+def _inputs_of_what_is_made(root: Path) -> Iterator[str]:
+    for note in (root / "partial").glob("*.json"):
+        if MADE.match(note.name) and not _is_left_over(root, note, time.time()):
+            try:
+                yield from json.loads(note.read_text(encoding="utf-8"))["inputs"].values()
+            except (FileNotFoundError, ValueError):  # published just now, or begun just now
+                continue
+
+
+def _left_over(root: Path, now: float) -> list[Path]:
+    return [path for path in sorted((root / "partial").glob("*")) if _is_left_over(root, path, now)]
+
+
+def _is_left_over(root: Path, path: Path, now: float) -> bool:
+    """Whether a killed process left it: nobody holds the lock of what was being made there."""
+    if path.name.startswith("removed-"):
+        return True
+    if made := MADE.match(path.name):
+        with alone(root, made[1]) as mine:
+            return mine
+    return now - path.lstat().st_mtime > DAY and not _anyone_holds_a_lock(root)
+
+
+def _anyone_holds_a_lock(root: Path) -> bool:
+    for path in (root / "locks").glob("*.lock"):
+        with alone(root, path.stem) as mine:
+            if not mine:
+                return True
+    return False
+
+
+def _set_aside(root: Path) -> list[Path]:
+    return [path for path in (root / "damaged").glob("*") if re.search("-[0-9a-f]{16}-[0-9a-f]{8}$", path.name)]
+
+
+def _count(told: Collected, size: int) -> None:
+    told.freed += size
+    told.left -= size
+
+
+def _delete(path: Path, dry_run: bool) -> None:
+    if dry_run:
+        return
+    if path.is_dir() and not path.is_symlink():
+        with suppress(FileNotFoundError):  # another process removes it, too
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

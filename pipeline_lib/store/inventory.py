@@ -1,0 +1,152 @@
+"""What a store holds: its artifacts, their size, age and pins; whether their bytes are still what was published.
+
+Nothing here imports a heavy library. What frees space is in `cache_gc.py`.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.store.integrity import DAMAGE, Damage, describe_damage, set_aside
+from pipeline_lib.store.manifests import MANIFEST, read_manifest
+from pipeline_lib.store.pins import NAMED, pin, pins, unpin
+from pipeline_lib.store.store import held_if_free, sound
+
+__all__ = ["DamagedFile", "Entry", "alone", "artifacts", "find", "pin", "pins", "unfinished", "unpin", "verify"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An artifact (without a manifest if that is broken), or the work of a step that is not finished."""
+
+    step: str
+    fingerprint: str
+    folder: Path
+    size: int
+    used: float
+    manifest: Mapping[str, Any] | None = None
+    pins: tuple[str, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The fingerprint as people read it."""
+        return self.fingerprint[:8]
+
+
+@dataclass(frozen=True)
+class DamagedFile:
+    """What changed in an artifact, and where it lies now; None if another process is at work on it."""
+
+    what: str
+    aside: Path | None
+
+
+def artifacts(root: Path, step: str | None = None) -> list[Entry]:
+    """Every artifact of a store, or those of one step; raises RecipeError for a step that has none."""
+    held = pins(root)
+    found = [entry for folder in _folders(root / "steps", "*/*", NAMED) if (entry := _entry(folder, held))]
+    chosen = [entry for entry in found if step in (None, entry.step)]
+    if step is not None and not chosen:
+        there = ", ".join(sorted({entry.step for entry in found})) or "no step"
+        raise RecipeError("--step", step, "has no artifact in this store", f"There are artifacts of {there}")
+    return chosen
+
+
+def unfinished(root: Path) -> list[Entry]:
+    """What unfinished steps keep to go on from, one entry for each."""
+    found = _folders(root / "work", "*", 64)
+    return [Entry("unfinished", folder.name, folder, size_of(folder), last_used(folder)) for folder in found]
+
+
+def find(root: Path, prefix: str) -> Entry:
+    """The one artifact whose fingerprint begins so; raises RecipeError where there is none or more than one."""
+    found = [entry for entry in artifacts(root) if prefix and entry.fingerprint.startswith(prefix.lower())]
+    if not found:
+        raise RecipeError("FINGERPRINT", prefix, "no artifact has it", "`tunesmith cache ls` lists them")
+    if len(found) > 1:
+        several = ", ".join(f"{entry.fingerprint[:NAMED]} ({entry.step})" for entry in found[:5])
+        raise RecipeError(
+            "FINGERPRINT", prefix, f"{len(found)} artifacts have it: {several}", "Give more of its digits"
+        )
+    return found[0]
+
+
+def verify(root: Path, step: str | None = None) -> Iterator[tuple[Entry, DamagedFile | None]]:
+    """Hash every artifact again, one after the other; a damaged one is set aside."""
+    for entry in artifacts(root, step):
+        yield entry, _verified(root, entry)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes in all files below a folder, or of a file; 0 where there is none."""
+    return sum(status.st_size for status in _files(folder))
+
+
+def last_used(folder: Path) -> float:
+    """When an artifact was made or last read: the store touches its manifest. Else the youngest file's time."""
+    if (manifest := folder / MANIFEST).is_file():
+        return manifest.stat().st_mtime
+    return max([folder.stat().st_mtime, *(status.st_mtime for status in _files(folder))])
+
+
+@contextmanager
+def alone(root: Path, fingerprint: str) -> Iterator[bool]:
+    """Whether no other process makes or reads this artifact; none can begin to while this lasts."""
+    folder = root / "locks"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{fingerprint}.lock"
+    if len(fingerprint) == NAMED:  # all that is known where a manifest is broken
+        path = next(folder.glob(f"{fingerprint}*.lock"), path)
+    with held_if_free(FileLock(path)) as held:
+        yield held
+
+
+def _folders(place: Path, pattern: str, digits: int) -> list[Path]:
+    """Only what a store names so: its root may be a folder in which other things lie, too."""
+    named = sorted(path for path in place.glob(pattern) if re.fullmatch(f"[0-9a-f]{{{digits}}}", path.name))
+    return [path for path in named if path.is_dir() and not path.is_symlink()]
+
+
+def _entry(folder: Path, held: Mapping[str, tuple[str, ...]]) -> Entry | None:
+    try:
+        manifest, used = None, last_used(folder)
+        manifest = read_manifest(folder)
+    except FileNotFoundError:  # another process has just removed it
+        return None
+    except Damage:
+        pass
+    name = manifest["fingerprint"] if manifest else folder.name
+    return Entry(folder.parent.name, name, folder, size_of(folder), used, manifest, held.get(folder.name, ()))
+
+
+def _verified(root: Path, entry: Entry) -> DamagedFile | None:
+    with describe_damage(root, every=True, field="--store"):
+        if (what := _damage(entry)) is None:
+            return None
+        with alone(root, entry.folder.name) as mine:
+            if not entry.folder.exists():  # another process has set it aside or removed it meanwhile
+                return None
+            return DamagedFile(what, set_aside(root, entry.folder) if mine else None)
+
+
+def _damage(entry: Entry) -> str | None:
+    try:
+        manifest = sound(entry.folder)
+    except DAMAGE as damage:
+        return str(damage)
+    moved = manifest["fingerprint"][:NAMED] != entry.folder.name or manifest["identity"]["step"] != entry.step
+    return "its manifest belongs to another step" if moved else None
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    below = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    for path in below if folder.is_dir() else [folder]:
+        with suppress(FileNotFoundError):  # another process removes it
+            yield path.lstat()

@@ -1,0 +1,166 @@
+"""Files under a URL, through fsspec: each call is tried again a few times, and its trouble is told in our words.
+
+What stands under a name is never half of a file: object stores write whole objects, and where files are files they are
+written aside and renamed.
+"""
+
+import errno
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from pipeline_lib.errors import RecipeError, ServiceUnavailable
+from pipeline_lib.util.redaction import redact, remember, without_password
+
+ATTEMPTS = 4
+PAUSE = 0.5
+"""Seconds before the second attempt; each pause after it is twice as long."""
+PATIENCE = 60
+"""Seconds after which nothing is tried again: drivers wait and retry by themselves, too, some for minutes."""
+DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+
+Answer = TypeVar("Answer")
+
+
+class Objects:
+    """Reads and writes below a URL; raises RecipeError where its driver is missing or it does not answer."""
+
+    def __init__(self, url: str):
+        self.url, self.shown = url, without_password(url)
+        remember(url)
+        self.fs, self.root = self._connect()
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file, None where there is none."""
+        try:
+            return self._ask(lambda: self.fs.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put bytes under a name, whatever stood there."""
+        self._write(lambda: self.fs.pipe_file(self._path(name), data))
+
+    def create(self, name: str, data: bytes) -> None:
+        """Put bytes under a name unless something stands there: then they are not written, and nothing is raised."""
+        self._write(lambda: self._create(name, data))
+
+    def put(self, file: Path, name: str) -> None:
+        """Bring a local file there."""
+        self._write(lambda: self._put(file, self._path(name)))
+
+    def get(self, name: str, file: Path) -> None:
+        """Bring a file here; raises FileNotFoundError where there is none."""
+        self._ask(lambda: self.fs.get_file(self._path(name), str(file)))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with suppress(FileNotFoundError):
+            self._ask(lambda: self.fs.rm_file(self._path(name)))
+
+    def probe(self) -> None:
+        """Write, read and remove a small object; raises RecipeError where one of these is refused."""
+        name, data = f"probe-{uuid.uuid4().hex}", b"written by tunesmith to see whether it may"
+        self.write(name, data)
+        read = self.read(name)
+        self.remove(name)
+        if read != data:
+            problem = "does not give back what was written to it"
+            raise RecipeError("execution.store", self.shown, problem, "Check its server")
+
+    def _connect(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs  # a store on a local disk needs no driver
+
+        kind = self.url.partition("://")[0]
+        try:
+            fs, root = url_to_fs(self.url, **({"auto_mkdir": True} if kind in ("file", "local") else {}))
+        except ImportError as error:
+            hint = f"Install it: pip install -c constraints.txt {DRIVERS.get(kind, 'DRIVER')}"
+            raise RecipeError("execution.store", self.shown, f"needs a driver ({error})", hint) from None
+        except Exception as error:  # each driver has errors of its own for an address that it cannot read
+            problem, hint = (
+                f"cannot be opened ({self._told(error)})",
+                "Name a folder, or a URL such as s3://bucket/prefix",
+            )
+            raise RecipeError("execution.store", self.shown, problem, hint) from None
+        return fs, root.rstrip("/")
+
+    def _path(self, name: str) -> str:
+        return f"{self.root}/{name}"
+
+    def _put(self, file: Path, path: str) -> None:
+        if not self._of_files:
+            self.fs.put_file(str(file), path)
+            return
+        aside = f"{path}.{uuid.uuid4().hex}"
+        self.fs.put_file(str(file), aside)
+        self.fs.mv(aside, path)
+
+    def _create(self, name: str, data: bytes) -> None:
+        try:
+            if self._of_files:
+                self._link(self._path(name), data)
+            else:
+                self.fs.pipe_file(self._path(name), data, mode="create")  # S3: If-None-Match: *
+        except Exception:
+            if self.read(name) is None:  # drivers tell "it exists already" in many ways; the file tells it in one
+                raise
+
+    def _link(self, path: str, data: bytes) -> None:
+        """A hard link is what a file system creates whole, or not at all where the name is taken."""
+        aside = f"{path}.{uuid.uuid4().hex}"
+        self.fs.pipe_file(aside, data)
+        try:
+            os.link(aside, path)
+        finally:
+            os.unlink(aside)
+
+    @property
+    def _of_files(self) -> bool:
+        return getattr(self.fs, "local_file", False)
+
+    def _write(self, call: Callable[[], None]) -> None:
+        try:
+            self._ask(call)
+        except FileNotFoundError as error:
+            problem = f"cannot be written to ({self._told(error)})"
+            raise RecipeError("execution.store", self.shown, problem, "Create its bucket, or name another") from None
+
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        """The answer of the remote, after at most so many attempts."""
+        began = monotonic()
+        for attempt in range(ATTEMPTS):
+            try:
+                return call()
+            except RecipeError:
+                raise
+            except Exception as error:  # each driver has errors of its own for a server that is away
+                self._judge(error, attempt == ATTEMPTS - 1 or monotonic() - began > PATIENCE)
+            sleep(PAUSE * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _judge(self, error: Exception, last: bool) -> None:
+        if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
+            problem, hint = f"does not let us in ({self._told(error)})", "Check the credentials and what they allow"
+            raise RecipeError("execution.store", self.shown, problem, hint) from None
+        if isinstance(error, (FileNotFoundError, FileExistsError)):  # an answer, not a failure
+            raise error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise RecipeError("execution.store", self.shown, "the disk is full", "Free some space") from None
+        if last:
+            hint = "Nothing is lost: run the same command again when it answers"
+            raise ServiceUnavailable(
+                "execution.store", self.shown, f"does not answer ({self._told(error)})", hint
+            ) from None
+
+    def _told(self, error: Exception) -> str:
+        """The error's first line; a driver may have put the URL's credentials into it."""
+        text = (str(error).splitlines() or [""])[0] or type(error).__name__
+        account = self.url.partition("://")[2].rpartition("@")[0]
+        for secret in filter(None, (account, account.partition(":")[2])):
+            text = text.replace(secret, "…")
+        return without_password(redact(text))[:200]

@@ -1,0 +1,52 @@
+"""What the manifest of a shared store tells of an artifact. Anyone who can write there may have written it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline_lib.store.artifacts import Step
+from pipeline_lib.store.digests import content_digest
+from pipeline_lib.store.manifests import MANIFEST
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An artifact that the remote has: its manifest as it stands there, and what that says."""
+
+    manifest: bytes
+    files: Mapping[str, Mapping[str, Any]]
+    digest: str
+    made: Mapping[str, Any]
+
+
+def parse(step: Step, manifest: bytes) -> Shared:
+    """The manifest of a step; raises ValueError where it cannot be right or is not to be trusted."""
+    try:
+        return _parse(step, manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its manifest has another form ({error!r})") from None
+
+
+def _parse(step: Step, manifest: bytes) -> Shared:
+    told = json.loads(manifest)
+    if told["identity"] != json.loads(json.dumps(step.identity())):
+        raise ValueError("its manifest belongs to another step")
+    files = told["files"]
+    for name in files:
+        _refuse_escape(name, files)
+    digest = content_digest(files)
+    if told["folder"] != digest[:16]:
+        raise ValueError("its manifest names another folder")
+    made = told["made"]
+    _ = made["at"], made["by"]  # what is said of an artifact that is reused
+    return Shared(manifest, files, digest, made)
+
+
+def _refuse_escape(name: str, files: Mapping[str, Any]) -> None:
+    """Whoever can write to the remote must not write anywhere else on this machine."""
+    path = PurePosixPath(name)
+    strange = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or path.as_posix() != name
+    if strange or name in (".", MANIFEST) or any(str(parent) in files for parent in path.parents):
+        raise ValueError(f"its manifest holds the file name {name!r}")

@@ -1,0 +1,122 @@
+"""What a training was carried out with: its recipe as given, the code's commit, the machine, the software.
+
+None of it decides a byte, so it stands beside an artifact's digests and never in them.
+"""
+
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.pipeline.code_fingerprint import PACKAGE
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.tracking.data_files import data_files
+from pipeline_lib.util.cpu import usable
+from pipeline_lib.util.redaction import redact
+
+SHOWN = 50
+"""Changed files of a checkout that are listed."""
+
+
+def environment(recipe: Recipe) -> dict[str, Any]:
+    """Plain facts about a training that begins now, in this process."""
+    given = recipe.given
+    folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
+    told = {
+        "given": given._asdict() if given else None,
+        "git": {name: _checkout(at) or _built_from(at) for name, at in folders.items()},
+        "data": _data(recipe),
+    }
+    return redact(told) | {"machine": _machine(), "software": dict(software())}
+
+
+def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
+    """The source files now: where MLflow is away it is told at the end, and they may have grown by then."""
+    try:
+        return [file._asdict() for file in data_files(recipe)]
+    except (RecipeError, OSError):  # gone since they were encoded, which ends no training
+        return None
+
+
+@cache
+def software() -> dict[str, str]:
+    """Python and every installed distribution, by name."""
+    found = {each.name.lower(): each.version for each in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+
+
+def _checkout(folder: Path) -> dict[str, Any] | None:
+    """The commit of the git checkout that a folder is in, and what differs from it; None outside of any."""
+    commit, changed = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+    if commit is None or changed is None:
+        return None
+    files = changed.splitlines()
+    return {"commit": commit.strip(), "dirty": bool(files), "changed": files[:SHOWN]}
+
+
+def _built_from(folder: Path) -> dict[str, Any] | None:
+    """Return the commit of the code in an image ($TUNESMITH_COMMIT, as `git describe --dirty` prints it)."""
+    if folder != PACKAGE:
+        return None
+    commit, _, dirty = os.environ.get("TUNESMITH_COMMIT", "").partition("-")
+    return {"commit": commit, "dirty": bool(dirty), "changed": []} if commit else None
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):  # no git here, or a checkout on a disk that does not answer
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _machine() -> dict[str, Any]:
+    import psutil
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "cpu": _cpu(),
+        "cores": usable(),
+        "threads": torch.get_num_threads(),
+        "memory_gigabytes": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpus": gpus,
+    }
+
+
+def _cpu() -> str:
+    """The model's name; Python itself knows the architecture alone on Linux."""
+    try:
+        named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        named = None
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+class FlowRun(NamedTuple):
+    """A run of an orchestrator's flow, and the address of the API that knows it, if that was told."""
+
+    name: str
+    id: str
+    api: str | None
+
+    @property
+    def page(self) -> str | None:
+        """Where people look at it: under $PREFECT_UI_URL, else where a server serves its pages beside its API."""
+        pages = os.environ.get("PREFECT_UI_URL") or (self.api and self.api.removesuffix("/api"))
+        if not pages:
+            return None
+        version = "" if "prefect.cloud" in pages else "/v2"  # else a server shows its old pages
+        return f"{redact(pages).rstrip('/')}{version}/runs/flow-run/{self.id}"
+
+
+def flow_run(made_by: str) -> FlowRun | None:
+    """The flow run that an artifact was made by, in the words of `tasks.states.current_flow_run`; None for a plain call."""
+    found = re.fullmatch(r"flow run (.+) \(([0-9a-f-]{36})\)(?: at (\S+))?", made_by)
+    return FlowRun(*found.groups()) if found else None

@@ -1,0 +1,45 @@
+"""Models in MLflow by their addresses: where the files of one are, and how they come here."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import mlflow
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.database import prepare_database
+from pipeline_lib.tracking.errors import describe_refusal
+from pipeline_lib.tracking.search import MODEL_ADDRESS
+
+
+def locate(address: str, uri: str) -> str:
+    """Where the files of a model are kept, by models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    The location holds the logged model's id, which no other MLflow has: version 1 of a name is another model there.
+    """
+    found = MODEL_ADDRESS.fullmatch(address)
+    if not found:
+        hint = "Write models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID"
+        raise RecipeError("model", address, "is not the address of one model", hint)
+    name, version, alias = found.groups()
+    with _given(address):
+        client = connect(uri)
+        if alias:
+            version = client.get_model_version_by_alias(name, alias).version
+        if version:
+            return str(client.get_model_version_download_uri(name, str(version)))
+        return str(client.get_logged_model(name).artifact_location)
+
+
+def download(address: str, location: str, uri: str, folder: Path) -> None:
+    """Write a model's `artifacts` (the trained folder, and a pointer to the base where it needs one) into a folder."""
+    prepare_database(uri)
+    with _given(address):
+        mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
+    for part in (folder / "artifacts").iterdir():
+        if part.name != "model":  # MLflow keeps the name of the folder that the base was logged from
+            part.rename(part.with_name("base"))
+
+
+def _given(address: str) -> AbstractContextManager[None]:
+    return describe_refusal("model", address, "Look the name and the alias up in MLflow, and see that it answers")

@@ -1,0 +1,124 @@
+"""The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
+
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import mlflow
+import pandas as pd
+from mlflow.entities import LoggedModel, LoggedModelOutput, Run
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import PythonModel
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.models.building import read_card
+from pipeline_lib.objectives import Objective
+from pipeline_lib.tracking.base_model import keep_base
+from pipeline_lib.util.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from mlflow.types import Schema
+
+NEEDS = (
+    "accelerate",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+)
+PACKAGE = Path(__file__).parents[1]
+
+
+class NamedModel(NamedTuple):
+    """What a logged model is called, what it answers, and what people compare it by."""
+
+    name: str
+    objective: Objective
+    parameters: Mapping[str, Any]
+
+
+class ServedModel(PythonModel):
+    """Takes a frame with the objective's text columns, gives the answers that evaluation gives."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the model once, onto a GPU where there is one."""
+        from pipeline_lib.evaluation.predictor import LoadedModel
+        from pipeline_lib.tracking.base_model import fetch_base
+
+        pointer = context.artifacts.get("base")
+        base = fetch_base(Path(pointer)) if pointer else None
+        self.answerer = LoadedModel(Path(context.artifacts["model"]), base)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row of answers for each row of input; `error` says why a row has none."""
+        return pd.DataFrame(self.answerer.answer(_records(model_input)))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _schema(asked: Mapping[str, bool]) -> "Schema":
+    """The columns that are asked for, of any type: rows are checked one by one, as in training."""
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
+
+    return Schema([ColSpec(AnyType(), name, required=required) for name, required in asked.items()])
+
+
+def log_model(
+    client: MlflowClient, run: Run, named: NamedModel, model: Path, base: Path | None, example: Mapping[str, Any]
+) -> str:
+    """Log a model folder as the model of a run; returns its models:/ address. Of a base that it needs MLflow keeps one.
+
+    Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
+    that has just trained may have no room for, and end the run.
+    """
+    logged = _logged_before(client, run) or client.create_logged_model(
+        run.info.experiment_id,
+        re.sub(r"[/:.%\"']", "_", named.name),  # MLflow takes none of these in the name of a logged model
+        source_run_id=run.info.run_id,
+        params={name: str(value) for name, value in named.parameters.items()},
+        model_type=named.objective.kind,
+    )
+    known = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
+    with temporary_folder() as folder:
+        parts = {"model": model.absolute()} | ({"base": keep_base(client, base, folder)} if base else {})
+        mlflow.pyfunc.save_model(
+            folder / "model",
+            mlflow_model=Model(artifact_path=logged.artifact_location, **known),
+            python_model=str(PACKAGE / "tracking" / "serve.py"),
+            # as URLs: MLflow resolves escapes, such as %20, in plain paths too
+            artifacts={name: part.as_uri() for name, part in parts.items()},
+            code_paths=[str(PACKAGE)],
+            signature=ModelSignature(_schema(read_card(model)["asked"])),
+            input_example=pd.DataFrame([example]) if example else None,
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
+        )
+        client.log_model_artifacts(logged.model_id, str(folder / "model"))
+    client.finalize_logged_model(logged.model_id, "READY")
+    link_model(client, run.info.run_id, logged.model_id)
+    return f"models:/{logged.model_id}"
+
+
+def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
+    """List a logged model as what a run has made, unless it is listed: MLflow refuses a second time."""
+    outputs = client.get_run(run_id).outputs
+    listed = outputs.model_outputs if outputs else []
+    if model_id not in {output.model_id for output in listed}:
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
+
+
+def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
+    """The logged model that a killed process began for a run: its files are written again."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return found[0] if found else None

@@ -1,0 +1,141 @@
+"""What MLflow holds of trainings, in plain values: what `tunesmith audit` and `tunesmith reproduce` go by."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from mlflow.entities import LoggedModelStatus, Run
+from mlflow.tracking import MlflowClient
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.tracking.data_files import CONTEXT, DataFile
+from pipeline_lib.tracking.run_metadata import CIRCUMSTANCES, GIVEN, MANIFESTS, RECIPE
+from pipeline_lib.tracking.runs import MODEL
+from pipeline_lib.util.temporary import temporary_folder
+
+
+class TrainingRecord(NamedTuple):
+    """One run."""
+
+    id: str
+    name: str
+    status: str
+    began: str
+    experiment: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+
+
+@dataclass
+class TrainingRecords:
+    """A training with all that belongs to it: the runs around it and its evaluations, the newest last."""
+
+    client: MlflowClient
+    training: TrainingRecord
+    parents: list[TrainingRecord]
+    evaluations: list[TrainingRecord]
+    listed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """Paths of artifacts, by run and folder."""
+
+    @property
+    def runs(self) -> list[TrainingRecord]:
+        """All of them."""
+        return [*self.parents, self.training, *self.evaluations]
+
+    @property
+    def model(self) -> str | None:
+        """The model's models:/ address."""
+        return self.training.tags.get(MODEL)
+
+    @cached_property
+    def versions(self) -> list[str]:
+        """What the model is registered as."""
+        found = self.client.search_model_versions(f"run_id = '{self.training.id}'")
+        return [f"{each.name} version {each.version}" for each in found]
+
+    def pending_models(self) -> list[str]:
+        """Ids of the training's models whose logging has begun and not ended, asked anew."""
+        of = f"source_run_id = '{self.training.id}'"
+        found = self.client.search_logged_models([self.training.experiment], of)
+        return [model.model_id for model in found if model.status == LoggedModelStatus.PENDING]
+
+    @cached_property
+    def recipe(self) -> dict[str, Any] | None:
+        """The recipe as resolved."""
+        text = self.text(self.training, RECIPE)
+        return None if text is None else yaml.safe_load(text)
+
+    @cached_property
+    def given(self) -> dict[str, Any] | None:
+        """The recipe's file and the overrides."""
+        return self.json(self.training, f"{GIVEN}/how.json")
+
+    @cached_property
+    def circumstances(self) -> dict[str, Any]:
+        """The code's commit, machine and software."""
+        return self.json(self.training, CIRCUMSTANCES) or {}
+
+    @cached_property
+    def manifests(self) -> dict[str, Any]:
+        """By step; `shards` is a list."""
+        return self.json(self.training, MANIFESTS) or {}
+
+    def evaluated(self, run: TrainingRecord) -> dict[str, Any]:
+        """The manifests of an evaluation and of what it alone has read, by step; empty before it is told whole."""
+        told = self.json(run, "manifest.json")
+        return (self.json(run, MANIFESTS) or {}) | ({"evaluate": told} if told else {})
+
+    @cached_property
+    def data(self) -> list[DataFile]:
+        """The files that were read."""
+        inputs = self.client.get_run(self.training.id).inputs
+        return [
+            DataFile(
+                next((tag.value for tag in each.tags if tag.key == CONTEXT), ""),
+                json.loads(each.dataset.source)["uri"],
+                each.dataset.digest,
+                json.loads(each.dataset.profile or "{}").get("bytes"),
+            )
+            for each in (inputs.dataset_inputs if inputs else ())
+        ]
+
+    def json(self, run: TrainingRecord, path: str) -> Any:
+        """An artifact of a run, None where it has none of that name."""
+        text = self.text(run, path)
+        return None if text is None else json.loads(text)
+
+    def text(self, run: TrainingRecord, path: str) -> str | None:
+        """The same, as text; raises RecipeError where it is there and cannot be read."""
+        if path not in self._listed(run, path.rpartition("/")[0]):
+            return None
+        with temporary_folder() as folder:
+            try:
+                return Path(self.client.download_artifacts(run.id, path, str(folder))).read_text(encoding="utf-8")
+            except OSError as error:
+                raise _unreadable(run, path, error) from error
+
+    def _listed(self, run: TrainingRecord, folder: str) -> set[str]:
+        """The artifacts in a folder of a run: what is not there must not be confused with what cannot be read."""
+        key = (run.id, folder)
+        if key not in self.listed:
+            try:
+                self.listed[key] = {file.path for file in self.client.list_artifacts(run.id, folder or None)}
+            except OSError as error:
+                raise _unreadable(run, folder or "its artifacts", error) from error
+        return self.listed[key]
+
+
+def _unreadable(run: TrainingRecord, what: str, error: OSError) -> RecipeError:
+    hint = "See that MLflow's artifact store answers, and that you may read it"
+    return RecipeError("RUN", run.id, f"MLflow cannot give {what} ({error})", hint)
+
+
+def training_record(run: Run) -> TrainingRecord:
+    """A run in plain values."""
+    began = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds")
+    info, data = run.info, run.data
+    return TrainingRecord(info.run_id, info.run_name, info.status, began, info.experiment_id, data.tags, data.metrics)

@@ -1,0 +1,92 @@
+"""What a training run in MLflow carries besides its curves, so that it can be audited and run again."""
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE
+
+from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
+from pipeline_lib.store.differences import flatten
+from pipeline_lib.store.lineage import manifests
+from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
+from pipeline_lib.tracking.environment import flow_run
+from pipeline_lib.tracking.runs import Tracker, log_params
+from pipeline_lib.tracking.summary import begin_summary
+from pipeline_lib.tracking.throughput import pace, records
+from pipeline_lib.util.redaction import redact
+
+RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "circumstances.json", "manifests.json", "recipe as given"
+STORE = "tunesmith.store"
+
+
+def log_metadata(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> None:
+    """Log what is known when a training begins: the recipe as given and as resolved, code, machine, software."""
+    client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
+    told = redact(recipe.model_dump(mode="json"))
+    log_params(tracker, run_id, dict(flatten({name: part for name, part in told.items() if name != "execution"})))
+    inputs = client.get_run(run_id).inputs
+    if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
+        client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
+    client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), RECIPE)
+    if given := circumstances.get("given"):
+        client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
+        client.log_dict(run_id, {"file": given["file"], "overrides": given["overrides"]}, f"{GIVEN}/how.json")
+    client.log_dict(run_id, {part: circumstances.get(part) for part in ("git", "machine", "software")}, CIRCUMSTANCES)
+    tags = _tags(tracker, circumstances)
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+    begin_summary(tracker, run, tags)
+
+
+def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
+    """Log what is known once a model is made: its pace and cost, and the manifests that lead from it to the data."""
+    summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
+    log_params(tracker, run.info.run_id, summary)
+    tracker.client.log_dict(run.info.run_id, manifests(model.folder), MANIFESTS)
+    if measured := model.made.get("measured"):
+        tracker.add(run, records(measured["windows"]))
+        made = int(datetime.fromisoformat(model.made["at"]).timestamp() * 1000)
+        totals = {f"total/{name}": value for name, value in _totals(measured, tracker.recipe.execution).items()}
+        metrics = [Metric(name, value, made, summary["steps"]) for name, value in totals.items()]
+        tracker.client.log_batch(run.info.run_id, metrics)
+
+
+def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, float]:
+    hours = measured["seconds"] / 3600
+    rates = {"energy_kwh": execution.watts and execution.watts / 1000, "cost": execution.cost_per_hour}
+    plain = {name: measured[name] for name in ("seconds", "rows", "tokens", "peak_memory_megabytes")}
+    return plain | pace(measured) | {name: rate * hours for name, rate in rates.items() if rate}
+
+
+def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
+    """What runs are searched by."""
+    store, flow = tracker.recipe.execution.store, flow_run(tracker.made_by)
+    git, machine = circumstances.get("git") or {}, circumstances.get("machine") or {}
+    checkout = git.get("recipe") or git.get("project") or {}
+    given = circumstances.get("given")
+    tags = {
+        MLFLOW_SOURCE_NAME: redact(given["file"] if given else f"flow run {flow.name}" if flow else "tunesmith"),
+        MLFLOW_SOURCE_TYPE: "LOCAL",
+        STORE: redact(store if "://" in store else str(Path(store).absolute())),
+        MLFLOW_GIT_COMMIT: checkout.get("commit"),
+        "tunesmith.dirty": str(checkout["dirty"]).lower() if checkout else None,
+        "tunesmith.machine": machine and ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]]),
+        "tunesmith.flow_run": flow and flow.id,
+        "tunesmith.flow_run_page": flow and flow.page,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _data_inputs(recipe: Recipe, circumstances: Mapping[str, Any]) -> Iterator[DatasetInput]:
+    """The source's files as they were when the training began, by the split that they were given for."""
+    recorded = circumstances.get("data")
+    for file in data_files(recipe) if recorded is None else [DataFile(**facts) for facts in recorded]:
+        where, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
+        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, where, profile=size)
+        yield DatasetInput(dataset, [InputTag(CONTEXT, file.split)])

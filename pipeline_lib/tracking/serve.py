@@ -1,7 +1,0 @@
-"""What MLflow runs to load a served model (models from code)."""
-
-from mlflow.models import set_model
-
-from pipeline_lib.tracking.served_model import ServedModel
-
-set_model(ServedModel())

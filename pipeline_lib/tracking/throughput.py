@@ -1,0 +1,137 @@
+"""How fast a training goes and what it takes of the machine, window by window.
+
+Windows are kept beside the checkpoints as they close, so that a training that goes on after a kill knows of its
+beginning, and come into the manifest at the end: MLflow can be told of them at any time.
+"""
+
+import resource
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.store.sealed import seal, unseal
+from pipeline_lib.tracking.record_queue import cut_torn_line
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
+
+TICK = 1.0
+"""Seconds between two looks at the machine."""
+EVERY, SHARE = 10.0, 0.01
+"""A window lasts so many seconds, or this share of all the time so far: weeks of training make some hundred."""
+COUNTED = ("rows", "tokens")
+IMPORTING = threading.Lock()
+"""Held while MLflow is imported: two threads that do so at once find it half made."""
+
+
+class ThroughputMeter:
+    """Counts the steps of one training; `kept` is the file for what is measured. The clock runs from the first call."""
+
+    def __init__(self, kept: Path):
+        self.kept = kept
+        cut_torn_line(kept)
+        self.windows = list(read_windows(kept))
+        self.counts, self.step, self.began = Counter[str](), 0, 0.0
+        self.lock, self.ending = threading.Lock(), threading.Event()
+        self.thread = threading.Thread(target=self._work, name="meter", daemon=True)
+
+    def count(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take new records of the history; the first ones are those of before this process."""
+        if not self.began:
+            self.began = time.monotonic()
+            self.thread.start()
+            return
+        with self.lock:
+            for record in records:
+                if record["split"] == "train" and record["metric"] in COUNTED:
+                    self.counts[record["metric"]] += int(record["value"])
+                    self.counts["steps"] += record["metric"] == "rows"  # told once a step
+                self.step = record["step"]
+
+    def finish(self) -> None:
+        """Close the last window."""
+        self.ending.set()
+        if self.began:
+            self.thread.join()
+
+    def totals(self) -> dict[str, Any]:
+        """Seconds from the first step to the end of the last one, validation and lost work included; what was done."""
+        sums = {name: sum(window[name] for window in self.windows) for name in ("seconds", "steps", *COUNTED)}
+        return {**sums, "peak_memory_megabytes": _peak(), "windows": self.windows}
+
+    def _work(self) -> None:
+        monitors = _monitors()
+        ended = False
+        while not ended:
+            ended = self.ending.wait(TICK)
+            for monitor in monitors:
+                monitor.collect_metrics()
+            long = max(EVERY, SHARE * sum(window["seconds"] for window in self.windows))
+            if ended or (self.counts["steps"] and time.monotonic() - self.began >= long):
+                self._close(monitors)
+
+    def _close(self, monitors: "Sequence[BaseMetricsMonitor]") -> None:
+        with self.lock:
+            counts, self.counts, step = self.counts, Counter(), self.step
+            now, began = time.monotonic(), self.began
+            self.began = now
+        system = {name: value for monitor in monitors for name, value in monitor.aggregate_metrics().items()}
+        for monitor in monitors:
+            monitor.clear_metrics()
+        counted = {name: counts[name] for name in ("steps", *COUNTED)}
+        window = {"at": int(time.time() * 1000), "step": step, "seconds": now - began, **counted, "system": system}
+        self.windows.append(window)
+        with suppress(OSError), self.kept.open("a", encoding="utf-8") as file:  # a full disk is not ours to tell of
+            file.write(seal(window) + "\n")
+
+
+def records(windows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What windows tell, in the form of a history: paces, and the means of MLflow's own system metrics."""
+    return [
+        {"split": split, "metric": metric, "step": window["step"], "value": value, "at": window["at"]}
+        for window in windows
+        for split, told in (("pace", pace(window)), ("system", window["system"]))
+        for metric, value in told.items()
+    ]
+
+
+def pace(done: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds a step, rows and tokens a second, of a window or of totals; nothing where there was no step."""
+    if not done["steps"] or not done["seconds"]:
+        return {}
+    return {
+        "seconds_per_step": done["seconds"] / done["steps"],
+        "samples_per_second": done["rows"] / done["seconds"],
+        "tokens_per_second": done["tokens"] / done["seconds"],
+    }
+
+
+def _monitors() -> "list[BaseMetricsMonitor]":
+    """MLflow's, without its thread: that one tells a server at once, and forgets what a server that is away missed."""
+    with IMPORTING:
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    found: list[BaseMetricsMonitor] = [CPUMonitor()]
+    with suppress(Exception):  # no NVIDIA GPU, or no nvidia-ml-py to ask it
+        found.append(GPUMonitor())
+    return found
+
+
+def _peak() -> float:
+    """The most memory that this process, or the largest one that it started, had at any time."""
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
+
+
+def read_windows(kept: Path) -> Iterator[dict[str, Any]]:
+    """The windows that a meter has kept, as it closed them; damaged ones are left out."""
+    if kept.exists():
+        for line in kept.read_bytes().splitlines():
+            with suppress(ValueError):
+                yield unseal(line)

@@ -1,0 +1,1 @@
+"""Patched forwards of other people's modules: the same results in less time."""

@@ -1,0 +1,84 @@
+"""What a training starts with: the model as it was initialised, and the rows that it is to learn from."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_lib.data.examples import SplitExamples
+from pipeline_lib.data.prepared import load_split
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import load_initial
+from pipeline_lib.models.parameter_depth import parameter_infos
+from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.fast_paths.attention import attend_faster
+from pipeline_lib.training.fast_paths.dropout import draw_faster
+from pipeline_lib.training.frozen_backbone.backbone import Backbone, NotCached
+from pipeline_lib.training.frozen_backbone.feature_cache import with_features, write_features
+from pipeline_lib.training.frozen_backbone.layers import frozen_layers
+from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.reference import with_reference
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
+
+@dataclass
+class TrainingSetup:
+    """The model of a starting point, the names of its head's parameters, and the rows to train on and to validate."""
+
+    recipe: Recipe
+    model: "PreTrainedModel"
+    head: set[str]
+    train: SplitExamples
+    validation: SplitExamples
+    pad: int
+    here: "Accelerator"
+
+    @classmethod
+    def of(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":
+        """Read all of it."""
+        prepared, shards, base, initial, _, reference = inputs
+        model, head = load_initial(base, initial, recipe.regularizers)
+        draw_faster(model)
+        attend_faster(model)
+        tokenizer = load_tokenizer(initial)
+        splits = [load_split(prepared, shards, name, recipe.objective) for name in ("train", "validation")]
+        if scale := recipe.objective.target_scale(splits[0].rows):
+            splits = [split.standardised(scale) for split in splits]
+        if reference:
+            names = ("train", "validation")
+            splits = [
+                split._replace(encoded=with_reference(split.encoded, reference, name))
+                for split, name in zip(splits, names, strict=True)
+            ]
+        train, validation = (
+            split._replace(encoded=with_prompt_tokens(split.encoded, recipe.strategies, tokenizer)) for split in splits
+        )
+        return cls(recipe, model, head, train, validation, tokenizer.pad_token_id, accelerator(recipe.execution))
+
+    def trunk(self) -> Backbone | None:
+        """The model's trunk where it has one, which from now on computes apart from the rest."""
+        layers = frozen_layers(self.recipe, parameter_infos(self.model, self.head).values())
+        try:
+            return self._trunk(layers) if layers else None
+        except NotCached:
+            return None  # told when it was to be kept
+
+    def write_trunk(self, layers: int, lower: tuple[int, Path] | None, folder: Path) -> None:
+        """Keep what a trunk of so many layers puts out for all rows, from what a lower one of them is known to.
+
+        Raises NotKept where that can't be or takes too much room.
+        """
+        splits, below = {"train": self.train.encoded, "validation": self.validation.encoded}, None
+        if lower:
+            below = self._trunk(lower[0])
+            splits = {name: with_features(encoded, below, lower[1], name) for name, encoded in splits.items()}
+        trunk = self._trunk(layers)
+        trunk.lower = below
+        write_features(trunk, splits, self.pad, folder)
+
+    def _trunk(self, layers: int) -> Backbone:
+        return Backbone(self.model, layers, self.recipe.objective, self.train.encoded, self.pad, self.here)

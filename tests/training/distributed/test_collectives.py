@@ -1,0 +1,249 @@
+"""Training in several processes: what one would give, the same bytes after a kill, and errors as one tells them.
+
+Each start of two processes imports torch twice: what needs no training is tested with processes that have nothing to
+import. `pytest tests/training/distributed/test_collectives.py`
+"""
+
+import _thread
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from typer.testing import CliRunner
+
+from pipeline_lib.cli.main import app
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.pipeline import input_checks, steps
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.tracking import live_run
+from pipeline_lib.training import device
+from pipeline_lib.training.distributed import collectives, launch, worker
+from pipeline_lib.training.finetune import write_finetuned
+from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.step import Stepper
+
+TAKEN_APART = {  # passes of two rows at most, and a penalty that must be counted once
+    "strategies": [{"kind": "full"}],
+    "regularizers": [{"kind": "dropout", "value": 0.0}, {"kind": "l2_sp", "value": 0.1}],
+    "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 5, "batch_tokens": 17},
+}
+ROW_BY_ROW = {  # one rank has no row, and its mask must be the other one's
+    "strategies": [{"kind": "lora", "rank": 4, "targets": ["query", "value"], "rate": 20, "start_epoch": 1}],
+    "regularizers": [{"kind": "dropout", "value": 0.0}, {"kind": "mixout", "probability": 0.5}],
+    "training": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 1},
+}
+
+
+def job(document, tmp_path, name, processes, **changes):
+    """What `write_finetuned` and `launch_finetuned` are called with, without the watch; the last folder is empty."""
+    recipe = check(document | {"execution": document["execution"] | {"processes": processes}} | changes)
+    data = steps.prepare(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    work, folder = tmp_path / f"{name}-work", tmp_path / name
+    work.mkdir()
+    folder.mkdir()
+    inputs = Inputs(data.folder, tmp_path / "store" / "steps" / "shard", base.folder, start.folder)
+    return recipe, inputs, work, folder
+
+
+def trained(*job):
+    """The trained model's tensors and history; what is watched is the history."""
+    *given, folder = job
+    watched = []
+    train = launch.launch_finetuned if job[0].execution.processes > 1 else write_finetuned
+    train(*given, lambda records, steps: watched.extend(records), folder)
+    (weights,) = (folder / "model").glob("*.safetensors")
+    assert json.loads((folder / "summary.json").read_text())["processes"] == job[0].execution.processes
+    assert watched == pq.read_table(folder / "history.parquet").to_pylist()
+    return load_file(weights), watched
+
+
+@pytest.mark.parametrize("changes", [TAKEN_APART, ROW_BY_ROW], ids=["full", "lora"])
+def test_two_processes_train_as_one(document, tmp_path, changes):
+    one, history = trained(*job(document, tmp_path, "one", 1, **changes))
+    two, other = trained(*job(document, tmp_path, "two", 2, **changes))
+    assert [{**record, "value": None} for record in other] == [{**record, "value": None} for record in history]
+    assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
+    for name, tensor in one.items():
+        if not name.endswith("key.bias"):  # softmax makes its gradient zero: what AdamW scales up there is noise
+            assert torch.allclose(two[name], tensor, rtol=0, atol=1e-5), name
+
+
+def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path):
+    document["training"] |= {"epochs": 12}  # with the model's own dropout, other in each rank
+    document["execution"] |= {"checkpoint_seconds": 0.05}
+    given = job(document, tmp_path, "killed", 2)
+    process = start(given)
+    while process.poll() is None and not list(given[-2].glob("step-*")):
+        time.sleep(0.01)
+    began = psutil.Process(process.pid).children()
+    assert len(began) == 2
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(began, timeout=20)[1] == []
+    assert list(given[-2].glob("step-*"))
+    trained(*given)
+    trained(*job(document, tmp_path, "straight", 2))
+    assert files(tmp_path / "killed") == files(tmp_path / "straight")
+
+
+def start(job):
+    """A training in a process of its own."""
+    code = (
+        "import json, sys; from pathlib import Path; from pipeline_lib.recipe.schema import check\n"
+        "from pipeline_lib.training.distributed.launch import launch_finetuned\n"
+        "from pipeline_lib.training.inputs import Inputs\n"
+        "recipe, inputs, work, folder = json.loads(sys.argv[1])\n"
+        "inputs = Inputs(*map(Path, inputs))\n"
+        "launch_finetuned(check(recipe), inputs, Path(work), lambda records, steps: None, Path(folder))"
+    )
+    recipe, inputs, work, folder = job
+    read = [str(path) for path in inputs if path]
+    told = json.dumps([recipe.model_dump(mode="json"), read, str(work), str(folder)])
+    return subprocess.Popen([sys.executable, "-c", code, told], stderr=subprocess.DEVNULL)
+
+
+def files(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.fixture
+def ranks_that(monkeypatch, recipe, tmp_path):
+    """Starts two ranks that run other code than a training's; a list of what is watched comes first."""
+
+    def begin(code, watched):
+        monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{code}")
+        two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
+        given = two, Inputs(*[tmp_path] * 4), tmp_path
+        launch.launch_finetuned(*given, lambda records, steps: watched.extend(records), tmp_path)
+
+    return begin
+
+
+def test_an_interrupt_ends_the_ranks(ranks_that):
+    mine = psutil.Process()
+    before = {child.pid for child in mine.children()}
+    threading.Timer(3, _thread.interrupt_main).start()  # what Ctrl-C does
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        ranks_that("import time; time.sleep(60)", [])
+    assert {child.pid for child in mine.children()} <= before
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that, caplog):
+    code = """
+from pathlib import Path
+from pipeline_lib.training import worker
+if os.environ["RANK"] == "0":
+    with Path(sys.argv[2], "told").open("w") as channel:
+        worker._say(channel, records=[{"value": float("inf")}], steps=1)
+        worker._say(channel, logger="tunesmith", level=30, line="100 % of it")
+        channel.write("{cut off")
+    worker._tell(FloatingPointError("the loss is nan"))
+    sys.exit(1)
+"""
+    watched = []
+    with pytest.raises(FloatingPointError, match="the loss is nan") as told:
+        ranks_that(code, watched)
+    assert told.value.__notes__[0].startswith("in training process 0:")
+    assert watched == [{"value": float("inf")}]
+    assert [record.getMessage() for record in caplog.records if record.name == "tunesmith"][-1] == "100 % of it"
+
+
+@pytest.mark.parametrize(
+    "error, kind, words",
+    [
+        (RecipeError("a.b", {"c": 1}, "is wrong", "Mend it"), RecipeError, "a.b = {'c': 1}: is wrong. Mend it."),
+        (OSError(28, "No space left on device", "x"), OSError, "No space left on device: 'x'"),
+        (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "no room"),
+    ],
+)
+def test_errors_of_a_rank_keep_their_words(tmp_path, monkeypatch, error, kind, words):
+    told = failure(tmp_path, monkeypatch, 1, 1, error)
+    later = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
+    revived = launch._first(SimpleNamespace(failures={0: later, 1: told}))
+    assert isinstance(revived, kind)
+    assert words in str(revived)
+
+
+def test_a_rank_that_was_killed_is_the_first_cause(tmp_path, monkeypatch):
+    follows = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
+    killed = ProcessFailure(1, 2, -9, str(tmp_path / "nothing.json"))
+    told = str(launch._first(SimpleNamespace(failures={0: follows, 1: killed})))
+    assert told.startswith("training process 1 was ended by SIGKILL")
+
+
+def failure(tmp_path, monkeypatch, rank, code, error):
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{rank}.json"))
+    worker._tell(error)
+    return ProcessFailure(rank, 1, code, str(tmp_path / f"{rank}.json"))
+
+
+def test_ranks_draw_together_until_they_part():
+    drawn = []
+    for rank in (0, 1, 2):
+        torch.manual_seed(5)
+        together = torch.rand(4)
+        Stepper._part_ways(SimpleNamespace(accelerator=SimpleNamespace(process_index=rank)))
+        drawn.append((together.tolist(), torch.rand(4).tolist()))
+    assert len({str(together) for together, _ in drawn}) == 1
+    assert len({str(apart) for _, apart in drawn}) == 3
+
+
+def test_gradients_go_in_buckets(monkeypatch):
+    monkeypatch.setattr(collectives, "BUCKET", 5)
+    weights = [torch.zeros(count) for count in (2, 3, 1, 9, 1)]
+    assert [[len(w) for w in bucket] for bucket in collectives._buckets(weights)] == [[2, 3], [1], [9], [1]]
+
+
+def test_weights_that_drifted_apart_are_refused(monkeypatch):
+    here, weights = SimpleNamespace(num_processes=2, process_index=1), [torch.tensor([1.0, -2.0])]
+    told = [7, int(torch.hash_tensor(weights[0]).view(torch.int64))]
+    monkeypatch.setattr(collectives, "broadcast_from_first", lambda make, accelerator: told)
+    collectives.refuse_drift(weights, 7, here)
+    for drifted, step in ((weights, 8), ([torch.tensor([1.0, -2.0000002])], 7)):
+        with pytest.raises(RuntimeError, match="process 1 no longer has the weights of process 0"):
+            collectives.refuse_drift(drifted, step, here)
+
+
+@pytest.mark.parametrize("where", ["cuda", "auto"])
+def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(device, "_cpu_alone", lambda device: None)  # as where a driver is installed
+    document["execution"] |= {"device": where, "processes": 2}
+    with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
+        input_checks.check(check(document))
+
+
+def test_how_many_processes_is_no_part_of_what_is_computed(document, tmp_path, monkeypatch):
+    (tmp_path / "moods.yaml").write_text(json.dumps(document))
+    plans = [
+        CliRunner().invoke(app, ["plan", "--json", str(tmp_path / "moods.yaml"), f"execution.processes={processes}"])
+        for processes in (1, 2)
+    ]
+    assert plans[0].exit_code == 0
+    assert plans[0].output == plans[1].output
+    started = []
+    monkeypatch.setattr(live_run, "LiveRun", lambda *_: nullcontext(Mock(facts=dict, return_value=None)))
+    monkeypatch.setattr(launch, "launch_finetuned", lambda *given: started.append(given) or write_finetuned(*given))
+    document["training"]["epochs"] = 1
+    for processes in (2, 1):  # what two have trained is reused by one
+        document["execution"]["processes"] = processes
+        recipe = check(document)
+        data = steps.prepare(recipe)
+        model = steps.finetune(recipe, data, steps.initialise(recipe, data))
+    assert (len(started), model.reused) == (1, True)
