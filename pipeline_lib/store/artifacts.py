@@ -19,9 +19,9 @@ class Step:
     """What a step is: all of this decides its bytes, and nothing else may.
 
     `recipe` holds the recipe's parts that the step reads (plain JSON values), `inputs` the content digests of what it
-    reads (None in a plan, for what is yet to be created), `libraries` the packages whose version decides its bytes, `code`
-    the digests of the modules of ours that it reaches. Raise `version` where what it writes changes and its code does
-    not.
+    reads (None in a plan, for what is yet to be created), `libraries` the packages whose version decides its bytes,
+    `code` the digests of the modules of ours that it reaches. Raise `version` where the output changes and the code
+    does not.
     """
 
     name: str

@@ -117,6 +117,6 @@ class FlowRun(NamedTuple):
 
 
 def flow_run(made_by: str) -> FlowRun | None:
-    """The flow run that an artifact was made by, in the words of `tasks.states.current_flow_run`; None for a plain call."""
+    """The flow run that made an artifact, as `tasks.states.current_flow_run` writes it; None for a plain call."""
     found = re.fullmatch(r"flow run (.+) \(([0-9a-f-]{36})\)(?: at (\S+))?", made_by)
     return FlowRun(*found.groups()) if found else None

@@ -1,4 +1,7 @@
-"""The identity of code: what a step runs counts, and nothing else does. `pytest tests/pipeline/test_code_fingerprint.py`."""
+"""The identity of code: what a step runs counts, and nothing else does.
+
+pytest tests/pipeline/test_code_fingerprint.py
+"""
 
 import ast
 import os

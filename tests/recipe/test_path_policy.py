@@ -50,7 +50,7 @@ PLAIN_TEXTS = {
     "Verbalized": {"label", "words"},
 }
 """Texts that are never a path or an address: names of columns, metrics, layers, labels, and words. Think before adding
-one: a text that is opened or contacted needs a `Reach` in its annotation, and a rule in `pipeline_lib/recipe/path_policy.py`."""
+one: a text that is opened or contacted needs a `Reach` in its annotation, and a rule in `recipe/path_policy.py`."""
 
 
 @pytest.fixture

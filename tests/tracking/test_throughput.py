@@ -1,4 +1,7 @@
-"""How fast a training goes, by windows whose figures were worked out by hand. `pytest tests/tracking/test_throughput.py`."""
+"""How fast a training goes, by windows whose figures were worked out by hand.
+
+pytest tests/tracking/test_throughput.py
+"""
 
 import pytest
 

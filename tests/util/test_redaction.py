@@ -1,4 +1,7 @@
-"""Redaction looks at each character of a text a few times, whatever the text is. `pytest tests/util/test_redaction.py`."""
+"""Redaction looks at each character of a text a few times, whatever the text is.
+
+pytest tests/util/test_redaction.py
+"""
 
 import time
 

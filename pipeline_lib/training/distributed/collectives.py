@@ -1,9 +1,9 @@
 """What the processes of one training share: the sum of their gradients, and the first one's word.
 
-This is not a DistributedDataParallel. That averages where a step needs the sum, and it reduces within a backward pass in
-which the same parameters must get a gradient on every rank; here ranks take different numbers of passes, one may have
-no row at all, and parameters thaw between epochs. One sum after the last pass asks for none of that. The price: no byte
-travels while gradients are still computed.
+This is not a DistributedDataParallel. That averages where a step needs the sum, and it reduces within a backward pass
+in which the same parameters must get a gradient on every rank; here ranks take different numbers of passes, one may
+have no row at all, and parameters thaw between epochs. One sum after the last pass asks for none of that. The price:
+no byte travels while gradients are still computed.
 
 With one process nothing here imports or computes anything.
 """

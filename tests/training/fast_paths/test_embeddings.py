@@ -1,4 +1,7 @@
-"""Only the embeddings that rows have are trained, as if all were. `pytest tests/training/fast_paths/test_embeddings.py`."""
+"""Only the embeddings that rows have are trained, as if all were.
+
+pytest tests/training/fast_paths/test_embeddings.py
+"""
 
 import numpy as np
 import pytest
