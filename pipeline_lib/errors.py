@@ -9,7 +9,7 @@ PROBLEM = 2_000
 class RecipeError(Exception):
     """A mistake in a recipe or in the data that it names; shown to the user without a traceback.
 
-    `field` is the dotted path of the recipe's field, `value` what stands there, `mend` what to do about it.
+    `field` is the dotted path of the recipe's field, `value` what stands there, `hint` what to do about it.
     """
 
     def __init__(self, field: str, value: object, problem: str, hint: str):

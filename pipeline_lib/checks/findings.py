@@ -58,13 +58,13 @@ def heed(folder: Path) -> None:
     found = read_findings(folder)
     for each in found:
         if each["level"] == "warn":
-            log.warning("%-11s %s. %s", "checks", each["problem"], each["mend"])
+            log.warning("%-11s %s. %s", "checks", each["problem"], each["hint"])
     errors = [
         RecipeError(
             f"data.checks.{each['name']}",
             each["level"],
             each["problem"],
-            f"{each['mend']} (examples in {folder / FINDINGS})",
+            f"{each['hint']} (examples in {folder / FINDINGS})",
         )
         for each in found
         if each["level"] == "error"

@@ -27,6 +27,10 @@ CHOICES = {"source": False, "objective": False, "strategies": True, "regularizer
 
 VERBALIZER = [{"label": "good", "words": ["great"]}, {"label": "bad", "words": ["terrible"]}]
 EXAMPLES: Mapping[str, Any] = {
+    "beta": 0.1,
+    "gamma": 0.5,
+    "desirable_weight": 1.0,
+    "undesirable_weight": 1.33,
     "name": "support-topics",
     "train": "data/train",
     "validation": "data/validation",

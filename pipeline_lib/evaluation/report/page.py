@@ -163,7 +163,7 @@ def _data(data: dict[str, Any], prepared: Path) -> str:
 
 def _checks(findings: Sequence[dict[str, Any]]) -> str:
     cells = [
-        [found["level"], f"{found['problem']}. {found['mend']}.", "; ".join(map(_place, found["examples"][:3]))]
+        [found["level"], f"{found['problem']}. {found['hint']}.", "; ".join(map(_place, found["examples"][:3]))]
         for found in findings
     ]
     told = _table(["level", "what was found", "such as"], cells) if cells else "<p>Nothing was found.</p>"
