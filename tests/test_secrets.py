@@ -32,7 +32,7 @@ class Far(LocalFileSystem):
         return super()._strip_protocol(str(path).rpartition("@")[2])
 
 fsspec.register_implementation("far", Far)
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 app()
 """
 """The command line, with a store behind a URL that takes an account."""

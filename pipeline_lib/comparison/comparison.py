@@ -9,10 +9,10 @@ from rich import box
 from rich.table import Table
 
 from pipeline_lib.comparison.runs import Evaluated, differences
-from pipeline_lib.evaluation.compare import Difference
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.report.tables import number
 from pipeline_lib.evaluation.score_table import as_html, as_text
+from pipeline_lib.evaluation.statistics.bootstrap import Difference
 
 if TYPE_CHECKING:
     import pandas as pd

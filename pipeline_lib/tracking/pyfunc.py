@@ -96,7 +96,7 @@ def log_model(
         mlflow.pyfunc.save_model(
             folder / "model",
             mlflow_model=Model(artifact_path=logged.artifact_location, **known),
-            python_model=str(PACKAGE / "tracking" / "serve.py"),
+            python_model=str(PACKAGE / "tracking" / "pyfunc_entry.py"),
             # as URLs: MLflow resolves escapes, such as %20, in plain paths too
             artifacts={name: part.as_uri() for name, part in parts.items()},
             code_paths=[str(PACKAGE)],

@@ -285,7 +285,7 @@ def test_what_was_used_while_gc_looked_stays(store, monkeypatch):
 MAKING = """
 import json, sys, time
 from pathlib import Path
-from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.store import Store
 
 def make(folder):
@@ -460,7 +460,7 @@ def test_the_cache_commands_wait_for_no_heavy_library(store, command):
     heavy = ("torch", "mlflow", "transformers", "pyarrow", "numpy", "pandas", "prefect")
     code = f"""
 import sys
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 sys.argv = ["tunesmith", "cache", *{command.split()!r}, "--store", {str(store.root)!r}]
 try:
     app()

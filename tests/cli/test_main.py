@@ -53,7 +53,7 @@ def test_help_waits_for_no_heavy_library():
     )
     code = f"""
 import sys
-from pipeline_lib.cli import app
+from pipeline_lib.cli.main import app
 sys.argv = ["tunesmith", "--help"]
 try:
     app()
@@ -73,8 +73,8 @@ def test_help_keeps_text_in_square_brackets():
 def test_an_unforeseen_error_says_that_it_is_a_bug_and_how_to_report_it(recipe_file):
     code = """if True:
         import sys
-        from pipeline_lib import recipe_file
-        from pipeline_lib.cli import app
+        from pipeline_lib.recipe import loading as recipe_file
+        from pipeline_lib.cli.main import app
 
         def broken(*arguments):
             raise ZeroDivisionError("at http://me:secret@host/x?token=secret")

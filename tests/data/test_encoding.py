@@ -174,7 +174,7 @@ def test_workers_share_the_cores_unless_the_user_has_said_otherwise(monkeypatch)
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = """
         import os, time
-        from pipeline_lib.data.pool import side_by_side
+        from pipeline_lib.util.process_pool import side_by_side
 
         def tell(number):
             print(os.getpid(), flush=True)

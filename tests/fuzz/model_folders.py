@@ -28,7 +28,7 @@ from kill_zygote import Silent
 from tiny_models import make_model
 
 from pipeline_lib.data.encoding import encode_files, fetch, here
-from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline import input_checks, steps
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking import live_run
 
@@ -116,7 +116,7 @@ def attempt(given: Given, folder: Path) -> None:
             "execution": {"device": "cpu", "precision": "fp32", "store": str(place / "store")},
         }
     )
-    steps.check_inputs(recipe)
+    input_checks.check_inputs(recipe)
     prepared = steps.prepare(recipe, encode_files(recipe, fetch(recipe), "fuzz", here))
     initial = steps.initialise(recipe, prepared)
     steps.checks(recipe, prepared, initial)

@@ -167,7 +167,7 @@ def test_a_recipe_survives_being_written_and_read(recipe):
 def test_a_recipe_is_loaded_without_anything_heavy(path):
     code = f"""if True:
         import sys
-        from pipeline_lib.recipe_file import load
+        from pipeline_lib.recipe.loading import load
         load({str(path)!r}, ["evaluation.metrics=[accuracy]", "evaluation.baselines=[majority]"])
         print([name for name in {HEAVY} if name in sys.modules])
     """

@@ -487,7 +487,7 @@ def test_a_mistake_is_told_before_anything_heavy_is_imported(override, folder):
     code = f"""if True:
         import sys
         from typer.testing import CliRunner
-        from pipeline_lib.cli import app
+        from pipeline_lib.cli.main import app
         assert CliRunner().invoke(app, ["run", "recipe.yaml", {override!r}, "--plain"]).exit_code == 2
         print([name for name in ("torch", "transformers", "mlflow", "prefect", "pandas") if name in sys.modules])
     """

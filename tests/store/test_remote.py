@@ -156,7 +156,7 @@ def test_what_a_remote_lost_is_brought_there_again(url, machine):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from pipeline_lib.store.objects import Objects
+from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import open_store
 from tests.store.test_remote import STEP, write
 

@@ -383,7 +383,7 @@ def test_a_disk_so_full_that_not_even_damage_can_be_set_aside(small_disk):
 MAKING = """
 import sys, time
 from pathlib import Path
-from pipeline_lib.store.artifact import Step
+from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.store import Store
 
 def make(folder):

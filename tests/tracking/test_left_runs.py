@@ -35,10 +35,10 @@ from tasks.settle import settled as settled_hook
 TRAININGS = """
 import json, os, signal, sys, time, traceback
 from pathlib import Path
-from pipeline_lib.models import build
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
-from pipeline_lib.tracking import answering, deliver, left_runs
+from pipeline_lib.models import building as build
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.tracking import availability as answering, publish as deliver, left_runs
 from pipeline_lib.training import finetune
 from pipeline_lib.training.step import Stepper
 from transformers import BertForSequenceClassification

@@ -24,8 +24,8 @@ STEPS = 54
 """Of 6 epochs over 36 rows, 4 a step."""
 STRUCK = """
 import json, os, sys, time
-from pipeline_lib.recipe import check
-from pipeline_lib.run import run
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.pipeline.run import run
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.tracking.runs import FINGERPRINT, Tracker
 

@@ -207,7 +207,7 @@ def test_a_training_that_is_killed_again_and_again_goes_on_and_ends_with_the_sam
 
 def _train(recipe_file):
     code = (
-        "import json, sys; from pipeline_lib import steps; from pipeline_lib.recipe.schema import check\n"
+        "import json, sys; from pipeline_lib.pipeline import steps; from pipeline_lib.recipe.schema import check\n"
         "recipe = check(json.load(open(sys.argv[1]))); data = steps.prepare(recipe)\n"
         "steps.finetune(recipe, data, steps.initialise(recipe, data))"
     )

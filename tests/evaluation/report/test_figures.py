@@ -136,7 +136,7 @@ def test_scatter(rows):
 def test_nothing_global_is_touched():
     code = """
 import sys, matplotlib, numpy
-from pipeline_lib.evaluation.figures import confusion
+from pipeline_lib.evaluation.report.figures import confusion
 def settings():  # merely asking for "backend" would import pyplot
     return {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}
 before = settings()

@@ -146,7 +146,7 @@ def test_an_interrupt_ends_the_ranks(ranks_that):
 def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that, caplog):
     code = """
 from pathlib import Path
-from pipeline_lib.training import worker
+from pipeline_lib.training.distributed import worker
 if os.environ["RANK"] == "0":
     with Path(sys.argv[2], "told").open("w") as channel:
         worker._say(channel, records=[{"value": float("inf")}], steps=1)

@@ -81,7 +81,8 @@ def test_causes_and_notes_are_passed_on():
 RAISED = """
 from pathlib import Path
 import logging, time, warnings
-from pipeline_lib.training import worker, finetune
+from pipeline_lib.training.distributed import worker
+from pipeline_lib.training import finetune
 import torch
 def fail(*given):
     if os.environ["RANK"] == "1":
