@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunesmith")
 JOB, CHANNEL = "job.json", "told"
-START = "import sys; sys.path.insert(0, sys.argv[1]); from pipeline_lib.training.distributed import worker; worker.main(sys.argv[2])"
+START = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pipeline_lib.training.distributed import worker
+worker.main(sys.argv[2])
+"""
 """Runs a worker of this very package, wherever this process has found it."""
 
 
