@@ -46,7 +46,7 @@ class ByLength(Section):
     @classmethod
     def _rise(cls, edges: tuple[int, ...]) -> tuple[int, ...]:
         if any(low >= high for low, high in pairwise(edges)):
-            raise ValueError("must be strictly increasing")
+            raise ValueError("must be strictly increasing. Give each length once, the smallest first")
         return edges
 
     def names(self, lengths: Sequence[int]) -> tuple[list[str], list[str]]:

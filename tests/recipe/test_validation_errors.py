@@ -63,7 +63,8 @@ MISTAKES = {
     ),
     "no text": (
         ["data.columns.label=3"],
-        "data.columns.label = 3: is not a text. Give a text: what is to be predicted (text_classification)",
+        "data.columns.label = 3: is not a text. Give a text: what is to be predicted "
+        "(text_classification); whether the completion is desirable (preference with kto)",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
@@ -305,7 +306,7 @@ MISTAKES = {
     ),
     "lengths that do not rise": (
         ["evaluation.slices=[{kind: length, edges: [20, 20]}]"],
-        "evaluation.slices.0.edges = [20, 20]: must be strictly increasing.",
+        "evaluation.slices.0.edges = [20, 20]: must be strictly increasing. Give each length once, the smallest first.",
     ),
     "slices of blocks": (
         ["objective={kind: language_modeling, modeling: causal}", "evaluation.slices=[{kind: length, edges: [20]}]"],
