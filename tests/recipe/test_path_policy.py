@@ -40,10 +40,10 @@ PLAIN_TEXTS = {
     "SoftPrompt": {"init_text"},
     "Rate": {"pattern"},
     "Recipe": {"name"},
-    "Seq2Seq": {"prefix"},
+    "Seq2Seq": {"prefix", "source_language", "target_language"},
     "Squad": {"encoding"},
     "Text": {"encoding"},
-    "Split": {"by"},
+    "SplitSettings": {"by"},
     "Sweep": {"vary", "metric"},
     "TextClassification": {"label_separator"},
     "Tsv": {"encoding", "names"},
@@ -203,7 +203,7 @@ def test_a_target_file_that_is_a_link_is_refused(held, tmp_path):
     document["data"]["source"] |= {"source_language": "en", "target_language": "de"}
     document["objective"] = {"kind": "seq2seq"}
     document["evaluation"] = {}
-    with pytest.raises(RecipeError, match="^data.source.train = .*a.de.*outside of the folder"):
+    with pytest.raises(RecipeError, match="^data.source.train = .*a.de.*outside the folder"):
         input_checks.check(check(document))
 
 
