@@ -139,7 +139,7 @@ def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain ca
 
     card = read_card(model.folder)
     objective, strategies = card["objective"], card["strategies"]
-    entries = [f"{PACKAGE.name}.evaluation.answer", *(type(part).__module__ for part in (objective, *strategies))]
+    entries = [f"{PACKAGE.name}.evaluation.predictor", *(type(part).__module__ for part in (objective, *strategies))]
     code = module_digests(entries, [f"{PACKAGE.name}.{name}" for name in (*NEVER, "data.shards")])
     store, shards = open_store(scoring.store), list[Artifact]()
     precision = {"precision": precision_to_answer(scoring.device, card["precision"])}

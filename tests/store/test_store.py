@@ -152,8 +152,8 @@ DAMAGES = {
     "manifest of other files": (manifest(lambda told: listing(told, more=AWAY)), "more changed"),
     "a name that leads out": (manifest(lambda told: listing(told, **{"../../../x": AWAY})), "../../../x changed"),
     "a name from the root": (manifest(lambda told: listing(told, **{"/etc/hostname": AWAY})), "/etc/hostname changed"),
-    "manifest of another step": (manifest(seed_of_another), "tells of another step"),
-    "manifest by another name": (manifest(lambda told: put(told, fingerprint="0" * 64)), "tells of another step"),
+    "manifest of another step": (manifest(seed_of_another), "belongs to another step"),
+    "manifest by another name": (manifest(lambda told: put(told, fingerprint="0" * 64)), "belongs to another step"),
 }
 
 
