@@ -52,7 +52,10 @@ def wrong(folder: Path) -> str | None:
 
 def said(folder: Path, most: int = 400) -> str:
     """The end of what the commands printed."""
-    return " ".join((folder / "said").read_text(encoding="utf-8", errors="replace").split())[-most:]
+    file = folder / "said"
+    if not file.exists():  # killed before it said anything
+        return ""
+    return " ".join(file.read_text(encoding="utf-8", errors="replace").split())[-most:]
 
 
 def _rows(database: Path, question: str) -> list[tuple[object, ...]]:
