@@ -11,6 +11,8 @@ from pipeline_lib.strategies.base import AddedWeights, ParameterInfo, Prompt
 from pipeline_lib.strategies.prompt_tokens import PromptTokens, hidden_states_of_prompt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -72,10 +74,18 @@ class SoftPrompt(AddedWeights):
             stack.embeddings.register_forward_hook(tokens.show)
         if self.depth == "all":
             read = hidden_states_of_prompt(model, found, self.length)
+            self._refuse_other_layout(model, read.values())
             for stack, tokens in zip(found, virtual):
                 for block in stack.blocks[1:]:  # the first one reads the embeddings'
                     block.module.register_parameter("prompt", nn.Parameter(read[block.module]))
                     block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
+
+    def _refuse_other_layout(self, model: "PreTrainedModel", read: "Iterable[Tensor]") -> None:
+        if any(len(vectors) != self.length for vectors in read):  # XLNet's blocks read [tokens, rows, width]
+            problem = (
+                f"cannot act in the blocks of the family {model.config.model_type}: they read [tokens, rows, width]"
+            )
+            raise RecipeError("strategies", self.kind, problem, "Set depth to input")
 
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:
         limit = position_limit(model.config)
