@@ -81,8 +81,9 @@ class SoftPrompt(AddedWeights):
                     block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
 
     def _refuse_other_layout(self, model: "PreTrainedModel", read: "Iterable[Tensor]") -> None:
-        if any(len(vectors) != self.length for vectors in read):  # XLNet's blocks read [tokens, rows, width]
-            problem = (
+        if any(len(vectors) != self.length for vectors in read):
+            family = model.config.model_type
+            problem = f"cannot act in the blocks of the family {family}: they read [tokens, rows, width]"
                 f"cannot act in the blocks of the family {model.config.model_type}: they read [tokens, rows, width]"
             )
             raise RecipeError("strategies", self.kind, problem, "Set depth to input")
