@@ -84,8 +84,6 @@ class SoftPrompt(AddedWeights):
         if any(len(vectors) != self.length for vectors in read):
             family = model.config.model_type
             problem = f"cannot act in the blocks of the family {family}: they read [tokens, rows, width]"
-                f"cannot act in the blocks of the family {model.config.model_type}: they read [tokens, rows, width]"
-            )
             raise RecipeError("strategies", self.kind, problem, "Set depth to input")
 
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:
