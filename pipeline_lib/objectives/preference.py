@@ -293,7 +293,7 @@ class Preference(ObjectiveSection):
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`, the answer that was written, and the rewards of the answers that a row brings along."""
-        written = {"prediction": list(texts or [])}
+        written: dict[str, list[Any]] = {} if texts is None else {"prediction": list(texts)}
         if split.encoded.group == 1:
             return written
         first, second = _sides(read)

@@ -64,7 +64,7 @@ def test_every_baseline_gives_the_same_probabilities_twice(name):
 
 
 def test_importing_the_evaluation_is_cheap():
-    modules = ["classification", "regression", "intervals", "figures", "baselines"]
+    modules = ["metrics.classification", "metrics.regression", "statistics.bootstrap", "report.figures", "baselines"]
     imports = "; ".join(f"import pipeline_lib.evaluation.{module}" for module in modules)
     heavy = {"sklearn", "scipy", "matplotlib", "pandas", "torch"}
     code = f"import sys; {imports}; print(*({heavy} & set(sys.modules)))"

@@ -87,8 +87,11 @@ def test_probabilities_carry_the_names_of_the_labels(pairs, answerer):
         assert max(told, key=told.get) == row["prediction"] and max(told.values()) == row["probability"]
 
 
-def test_the_served_model_takes_what_mlflow_is_given(pairs):
+def test_the_served_model_takes_what_mlflow_is_given(pairs, tracking_uri):
+    import mlflow
     from mlflow.pyfunc import load_model
+
+    mlflow.set_tracking_uri(tracking_uri)
 
     assert read_card(pairs.model.folder / "model")["asked"] == {"text": True, "text_pair": True}
     served = load_model(pairs.published["model"])

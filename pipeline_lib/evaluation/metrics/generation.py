@@ -96,12 +96,19 @@ def _rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[st
     return {name: np.array([score[name].fmeasure for score in scores], float) for name in ROUGE}
 
 
+class _Count(float):
+    """A count of weighted rows; sacrebleu writes lengths as integers into a text that is not used here."""
+
+    def __format__(self, code: str) -> str:
+        return format(round(self), code) if code.endswith("d") else super().__format__(code)
+
+
 def bleu(totals: Totals) -> Any:
     """Papineni et al. (2002), "BLEU", section 2.3, from 0 to 100; smoothed by sacrebleu's default, "exp"."""
     from sacrebleu.metrics import BLEU
 
     def score(counts: np.ndarray) -> float:
-        tokens, wanted, *ngrams = counts.tolist()
+        tokens, wanted, *ngrams = map(_Count, counts.tolist())
         return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, wanted, smooth_method="exp").score
 
     return _of_counts(score, totals, "bleu")

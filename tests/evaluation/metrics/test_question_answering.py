@@ -58,7 +58,7 @@ def _scores(gold, guess):
         ([], "kettle", 0, 0),
         ([""], "", 1, 1),
         (["the", "kettle"], "", 0, 0),  # what is nothing but an article is not an answer to match
-        (["北京大学"], "北京 大学", 1, 1),
+        (["北京大学"], "北京 大学", 0, 1),  # CMRC 2018's script keeps spaces for the exact match
         (["北京大学"], "北京", 0, 2 * 2 / (4 + 2)),
         (["《长城》"], "长城", 1, 1),
     ],
