@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 import pipeline_lib
-from pipeline_lib import Predictor, Recipe, compare, load_recipe, plan
+from pipeline_lib import Predictor, Recipe, compare, load_recipe, plan, run
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.pipeline import run
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def test_importing_it_is_light_and_names_come_on_first_use():
     heavy = "{'numpy', 'pandas', 'pydantic', 'rich', 'torch', 'mlflow', 'prefect'}"
     code = f"import sys, pipeline_lib; print(sorted({heavy} & sys.modules.keys()))"
     code += "; from pipeline_lib import run, plan; print(callable(run), callable(plan), 'prefect' in sys.modules)"
-    code += "; import pipeline_lib.pipeline.run, pipeline_lib.pipeline.plan; print(callable(pipeline_lib.pipeline.run))"
+    code += "; import pipeline_lib.pipeline.run, pipeline_lib.pipeline.plan; print(callable(pipeline_lib.run))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "True True False", "True"]
     with pytest.raises(AttributeError, match="nothing"):

@@ -311,4 +311,4 @@ def test_runs_and_models_of_mlflow_are_compared_by_their_ids(ran):
         assert told.exit_code == 0, told.output
         assert "is within chance" in " ".join(told.output.split())
     told = CliRunner().invoke(app, ["compare", "0" * 32, sides[0], "--tracking-uri", ran.uri])
-    assert (told.exit_code, "leads to no training" in told.output) == (2, True)
+    assert (told.exit_code, "does not name a training" in told.output) == (2, True)
