@@ -243,7 +243,7 @@ def test_unusable_rows_are_counted_and_listed_with_file_line_and_reason(prepared
     assert pq.read_table(folder / "unusable.parquet").to_pylist() == [
         {"file": "train.csv", "line": 52, "reason": "empty text"},
         {"file": "train.csv", "line": 53, "reason": "no label"},
-        {"file": "train.csv", "line": 54, "reason": "3 fields where the header has 2"},
+        {"file": "train.csv", "line": 54, "reason": "3 fields, but the header has 2"},
     ]
     assert report_of(folder)["files"] == [{"split": "train", "file": "train.csv", "rows": 50, "unusable": 3}]
 

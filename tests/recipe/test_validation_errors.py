@@ -63,7 +63,8 @@ MISTAKES = {
     ),
     "no text": (
         ["data.columns.label=3"],
-        "data.columns.label = 3: is not a text. Give a text: what is to be predicted (text_classification)",
+        "data.columns.label = 3: is not a text. Give a text: label to predict (text_classification); "
+        "whether the completion is desirable (preference with the loss kto).",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
@@ -72,8 +73,8 @@ MISTAKES = {
     ),
     "neither a text nor a list": (
         ["data.source.train=3"],
-        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, glob or "
-        "folder, or a list of them.",
+        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, a glob, a "
+        "folder or a list of these.",
     ),
     "list with a wrong item": (
         ["data.source.train=[moods.csv, 3]"],
@@ -169,7 +170,7 @@ MISTAKES = {
     ),
     "missing field of a source": (
         ["data.source={kind: csv}"],
-        "data.source.train: is required. Add it: training data: a file, glob or folder, or a list of them.",
+        "data.source.train: is required. Add it: training data: a file, a glob, a folder or a list of these.",
     ),
     "unknown choice": (
         ["execution.precision=fp64"],
@@ -186,7 +187,7 @@ MISTAKES = {
     ),
     "source's own rule broken, by two fields": (
         ["data.source={kind: parallel, train: a.en, source_language: en, target_language: en}"],
-        "data.source = {…...: source_language and target_language are the same… Change one of its fields.",
+        "data.source = {…...: source_language and target_language must be different… Change one of its fields.",
     ),
     # The recipe's file
     "recipe file missing": (
@@ -379,8 +380,8 @@ MISTAKES = {
     ),
     "file of another kind": (
         ["data.source={kind: jsonl, train: moods.csv}"],
-        "data.source.train = '~/moods.csv': holds no usable row (line 1: broken JSON: …; line 2: broken JSON: …; "
-        "line 3: broken JSON: …). Check the file and the source's kind.",
+        "data.source.train = '~/moods.csv': holds no usable row (line 1: invalid JSON: …; line 2: invalid JSON: …; "
+        "line 3: invalid JSON: …). Check the file and the source's kind.",
     ),
     "no such text column": (
         ["data.columns.text=body"],
