@@ -64,7 +64,7 @@ MISTAKES = {
     "no text": (
         ["data.columns.label=3"],
         "data.columns.label = 3: is not a text. Give a text: label to predict (text_classification); "
-        "whether the completion is desirable (preference with the loss kto).",
+        "whether the completion is desirable (preference with the loss kto)",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
@@ -106,8 +106,8 @@ MISTAKES = {
     ),
     "number too large": (
         ["data.max_unusable=1.5"],
-        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: the run stops when more than this "
-        "share of a file's rows cannot be used.",
+        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: largest share of unusable rows "
+        "allowed in a file; above it the run stops.",
     ),
     "number without end": (
         ["training.learning_rate=.inf"],
@@ -324,7 +324,7 @@ MISTAKES = {
     ),
     "shares that take everything": (
         ["data.split={validation: 0.5, test: 0.6}"],
-        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no row to train on. Set aside smaller shares.",
+        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no rows for training. Set smaller shares.",
     ),
     "fp16 on a CPU": (
         ["execution.precision=fp16"],
@@ -376,11 +376,11 @@ MISTAKES = {
     ),
     "file with a header alone": (
         ["data.source.validation=header.csv"],
-        "data.source.validation = '~/header.csv': holds no usable row. Check the file and the source's kind.",
+        "data.source.validation = '~/header.csv': has no usable rows. Check the file and the source's kind.",
     ),
     "file of another kind": (
         ["data.source={kind: jsonl, train: moods.csv}"],
-        "data.source.train = '~/moods.csv': holds no usable row (line 1: invalid JSON: …; line 2: invalid JSON: …; "
+        "data.source.train = '~/moods.csv': has no usable rows (line 1: invalid JSON: …; line 2: invalid JSON: …; "
         "line 3: invalid JSON: …). Check the file and the source's kind.",
     ),
     "no such text column": (
@@ -402,39 +402,39 @@ MISTAKES = {
     # Rows and labels
     "test data without any label of the training data": (
         ["data.source.test=strange.csv"],
-        "data.columns.label = '0': stands in strange.csv (line 2), which has no label of the training rows. Spell "
-        "labels alike in all files; the training rows have glad, sad.",
+        "data.columns.label = '0': appears in strange.csv (line 2), a file with none of the training labels. Use "
+        "the same labels in all files; the training labels are glad, sad.",
     ),
     "one label only": (
         ["data.source.train=glad.csv"],
-        "data.columns.label = 'mood': holds one label only ('glad'). Name the column that tells the rows apart.",
+        "data.columns.label = 'mood': has only one label ('glad'). Choose the column with the labels to predict.",
     ),
     "no label in any row": (
         ["data.source={kind: jsonl, train: unlabelled.jsonl}", "objective.problem_type=multi_label_classification"],
-        "data.columns.label = 'mood': holds no label. Name the column that tells the rows apart.",
+        "data.columns.label = 'mood': has no labels. Choose the column with the labels to predict.",
     ),
     "empty validation": (
         ["data.split.validation=0.001"],
-        "data.split.validation = 0.001: leaves no row for validation. Set aside a larger share, or name "
+        "data.split.validation = 0.001: leaves no rows for validation. Set a larger share, or set "
         "data.source.validation.",
     ),
     "empty test": (
         ["data.split.test=0.001"],
-        "data.split.test = 0.001: leaves no row for test. Set aside a larger share, or name data.source.test.",
+        "data.split.test = 0.001: leaves no rows for test. Set a larger share, or set data.source.test.",
     ),
     "one group": (
         ["data.source.train=glad.csv", "data.split.by=mood"],
-        "data.split.validation = 0.2: leaves no row for validation. Split by a column with more different values, or "
-        "name data.source.validation.",
+        "data.split.validation = 0.2: leaves no rows for validation. Split by a column with more distinct values, or "
+        "set data.source.validation.",
     ),
     "too many unusable rows": (
         ["data.source.train=bad.csv"],
-        "data.max_unusable = 0.01: 2 of 12 rows of bad.csv cannot be used (line 12: no label; line 13: 1 field where "
+        "data.max_unusable = 0.01: 2 of 12 rows of bad.csv are unusable (line 12: no label; line 13: 1 field, but "
         "the header has 2). Fix the rows, or allow a larger share.",
     ),
     "labels that are no numbers": (
         ["objective.problem_type=regression"],
-        "data.max_unusable = 0.01: 60 of 60 rows of moods.csv cannot be used (line 2: label 'glad' is not a number; "
+        "data.max_unusable = 0.01: 60 of 60 rows of moods.csv are unusable (line 2: label 'glad' is not a number; "
         "line 3: …; line 4: …). Fix the rows, or allow a larger share.",
     ),
     # The store
