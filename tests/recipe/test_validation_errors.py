@@ -252,16 +252,16 @@ MISTAKES = {
     # What does not go together
     "full and partial": (
         ["strategies=[{kind: full}, {kind: partial}]"],
-        "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains all that 'partial' picks. "
-        "Remove one of them.",
+        "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains everything that 'partial' "
+        "selects. Remove one of them.",
     ),
     "strategy that stands twice": (
         ["strategies=[{kind: full}, {kind: full}]"],
-        "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' stands 2 times. Keep one of them.",
+        "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' appears 2 times. Keep one of them.",
     ),
     "regularizer that stands twice": (
         [f"regularizers=[{{{STOP}}}, {{{STOP}}}]"],
-        "regularizers = [{'kind': 'early_stopping'}, {'kind': 'early_stopping'}]: regularizer 'early_stopping' stands "
+        "regularizers = [{'kind': 'early_stopping'}, {'kind': 'early_stopping'}]: regularizer 'early_stopping' appears "
         "2 times. Keep one of them.",
     ),
     "unknown metric": (
