@@ -338,12 +338,12 @@ MISTAKES = {
     # The base model
     "base that is not a folder": (
         ["model.base=no/such/folder"],
-        "model.base = 'no/such/folder': no such folder. Name a folder, a hub id or package:NAME/folder.",
+        "model.base = 'no/such/folder': no such folder. Set a folder, a hub id or package:NAME/folder.",
     ),
     "base out of the hub's reach": (
         ["model.base=some-org/some-model"],
-        "model.base = 'some-org/some-model': is not a folder, and the hub does not have it (…). Check the spelling and "
-        "the network, or name a folder.",
+        "model.base = 'some-org/some-model': is not a folder, and could not be downloaded from the hub (…). Check "
+        "the spelling and the network, or set a folder.",
     ),
     "base in a package that is not installed": (
         ["model.base=package:no_such_package/model"],
@@ -352,12 +352,12 @@ MISTAKES = {
     ),
     "base without a config": (
         ["model.base=bare"],
-        "model.base = '~/bare': holds no config.json. Name the folder of a transformers model.",
+        "model.base = '~/bare': has no config.json. Set the folder of a transformers model.",
     ),
     "base with pickled weights": (
         ["model.base=pickled"],
-        "model.base = '~/pickled': holds no *.safetensors weights. Convert them first: pickled weights are never "
-        "loaded.",
+        "model.base = '~/pickled': has no *.safetensors weights. Convert the weights first: pickled weights are "
+        "never loaded.",
     ),
     # Files and columns
     "file missing": (
