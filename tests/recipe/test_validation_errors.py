@@ -324,7 +324,7 @@ MISTAKES = {
     ),
     "shares that take everything": (
         ["data.split={validation: 0.5, test: 0.6}"],
-        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no rows for training. Set smaller shares.",
+        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no row to train on. Set aside smaller shares.",
     ),
     "fp16 on a CPU": (
         ["execution.precision=fp16"],
