@@ -97,7 +97,7 @@ def here(recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], made_by:
         yield item, None
 
 
-def encode_file(recipe: Recipe, base: Artifact, made_by: str, each: FileToEncode) -> Artifact:
+def encode_file(recipe: Recipe, base: Artifact, made_by: str, item: FileToEncode) -> Artifact:
     """Return the shard of one file, in any process or on any machine.
 
     Raises:
@@ -105,23 +105,23 @@ def encode_file(recipe: Recipe, base: Artifact, made_by: str, each: FileToEncode
     """
     # A worker on another machine has its own cache and may have to fetch the base first.
     folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder
-    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), each.file)
-    if local_step.fingerprint != each.step.fingerprint:
-        first = next(map(str, differences(each.step.identity(), local_step)), "library versions differ")
+    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), item.file)
+    if local_step.fingerprint != item.step.fingerprint:
+        first = next(map(str, differences(item.step.identity(), local_step)), "library versions differ")
         hint = "Run again, and give all workers the same files and libraries"
-        raise RecipeError("data.source", str(each.file), f"differs from the start of the run ({first})", hint)
-    return shard(recipe, open_store(recipe.execution.store), folder, each, made_by)
+        raise RecipeError("data.source", str(item.file), f"differs from the start of the run ({first})", hint)
+    return shard(recipe, open_store(recipe.execution.store), folder, item, made_by)
 
 
-def shard(recipe: Recipe, store: Store, base: Path, each: FileToEncode, made_by: str) -> Artifact:
+def shard(recipe: Recipe, store: Store, base: Path, item: FileToEncode, made_by: str) -> Artifact:
     """Return the intact shard of one file, encoding the file if the store does not have it."""
 
     def make(folder: Path) -> None:
         tokenizer, vocabulary = _tokenizer(base)
-        write_shard(recipe.data, recipe.objective, tokenizer, each.file, folder, vocabulary)
-        refuse_changed(recipe, each)
+        write_shard(recipe.data, recipe.objective, tokenizer, item.file, folder, vocabulary)
+        refuse_changed(recipe, item)
 
-    return store.ensure(each.step, make, made_by)
+    return store.ensure(item.step, make, made_by)
 
 
 _loaded = threading.local()
@@ -139,11 +139,11 @@ def _tokenizer(base: Path) -> "tuple[PreTrainedTokenizerBase, int | None]":
     return _loaded.tokenizer, _loaded.vocabulary
 
 
-def refuse_changed(recipe: Recipe, each: FileToEncode) -> None:
+def refuse_changed(recipe: Recipe, item: FileToEncode) -> None:
     """Raise RecipeError if a file changed after its digest was computed: its rows would be cached under a wrong key."""
-    for name, part in fingerprints.file_parts(recipe, each.file).items():
-        if _digest(part) != each.step.inputs.get(name):
-            raise RecipeError(f"data.source.{each.split}", str(part), *CHANGED)
+    for name, part in fingerprints.file_parts(recipe, item.file).items():
+        if _digest(part) != item.step.inputs.get(name):
+            raise RecipeError(f"data.source.{item.split}", str(part), *CHANGED)
 
 
 def _digest(file: Path) -> str | None:
