@@ -106,7 +106,7 @@ ROTATED = (
 REFUSALS = (
     "no trainable parameters: this base and objective add no head",
     "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
-    "finds no matrix for the (keys|end of attention|feed-forward) in the blocks of the family",
+    "needs a matrix for the (keys|attention output|feed-forward), but the blocks of the family",
     "objective.modeling = 'span_corruption': needs",
     "is of the family xlnet, whose head reads the last place",
     "prompt",
@@ -145,5 +145,7 @@ def test_training_nothing_is_refused(tiny, tmp_path, objective, family, strategy
 
 @pytest.mark.parametrize(("objective", "family", "strategy"), sorted(UNREAD))
 def test_a_prompt_that_nothing_reads_is_refused(tiny, tmp_path, objective, family, strategy):
-    with pytest.raises(RecipeError, match="strategies.0.position = 'after': stands behind a text"):
+    with pytest.raises(
+        RecipeError, match="strategies.0.position = 'after': has no effect: .* no token sees the prompt"
+    ):
         Ready(tiny[family], objective, strategy, tmp_path)

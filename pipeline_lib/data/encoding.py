@@ -1,4 +1,4 @@
-"""Source files -> shards: which of them are to be encoded, and how they are, one by one or side by side."""
+"""Encode source files to shards, skipping those already in the store, in this process or in several."""
 
 import logging
 import threading
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("tunesmith")
-CHANGED = ("changed while it was read", "Run again when nothing writes to it")
+CHANGED = ("changed while it was being read", "Run again when nothing writes to it")
 NOTES = 5
-"""Failed files that are told of after the first one."""
+"""Number of further failed files listed in notes on the first error."""
 
 
 @dataclass(frozen=True)
 class FileToEncode:
-    """A source file, the split that it is given for, and the step that encodes it."""
+    """A source file, its split, and the step that encodes it."""
 
     split: str
     file: Path
@@ -43,7 +43,7 @@ class FileToEncode:
 
 @dataclass(frozen=True)
 class EncodedFiles:
-    """All source files of a recipe, the base whose tokenizer encodes them, and how many were not in the store."""
+    """All source files of a recipe, the base whose tokenizer encodes them, and the number of files newly encoded."""
 
     base: Artifact
     files: tuple[FileToEncode, ...]
@@ -51,17 +51,20 @@ class EncodedFiles:
 
     @property
     def message(self) -> str:
-        """What happened, in the words that Prefect shows."""
+        """Summary shown as the state message in Prefect."""
         return f"{len(self.files) - self.made} of {len(self.files)} files reused"
 
 
 Outcomes = Iterator[tuple[FileToEncode, BaseException | None]]
 Spread = Callable[[Recipe, Artifact, Sequence[FileToEncode], str], Outcomes]
-"""Who encodes: takes recipe, base, the files and for whom; each file comes back, with its error if it failed."""
+"""Encodes files: takes the recipe, the base, the files and `made_by`; yields each file with its error or None."""
 
 
 def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -> EncodedFiles:
-    """Encode what is not in the store; one file that fails stops no other, and its error is raised at the end."""
+    """Encode the files that are not in the store yet.
+
+    A file that fails does not stop the others; the first error is raised at the end.
+    """
     tokenizer = fingerprints.tokenizer_digests(base.folder)
     files = tuple(
         FileToEncode(split, file, fingerprints.shard_step(recipe, tokenizer, file))
@@ -71,66 +74,76 @@ def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -
     waiting, failed = _missing(open_store(recipe.execution.store), files), {}
     if waiting:
         with bar("encode", len(files), len(files) - len(waiting)) as shown:
-            for each, error in spread(_from_anywhere(recipe), base, waiting, made_by):
+            for item, error in spread(_with_absolute_store(recipe), base, waiting, made_by):
                 if error:
-                    failed[each.file] = error
-                shown.advance(each.file.name)
-    _raise_first([(file, failed[file]) for file in (each.file for each in waiting) if file in failed])
+                    failed[item.file] = error
+                shown.advance(item.file.name)
+    # in the order of the recipe, not in the order in which they failed
+    _raise_first([(item.file, failed[item.file]) for item in waiting if item.file in failed])
     return EncodedFiles(base, files, len(waiting))
 
 
 def here(recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], made_by: str) -> Outcomes:
-    """Encode with plain calls: in this process, or in `execution.workers` others."""
-    work, workers = partial(encode_file, recipe, base, made_by), min(recipe.execution.workers, len(files))
-    alone = workers == 1
-    for each, outcome in one_by_one(work, files) if alone else side_by_side(work, files, workers):
+    """Encode without an orchestrator: in this process, or in `execution.workers` worker processes."""
+    work = partial(encode_file, recipe, base, made_by)
+    workers = min(recipe.execution.workers, len(files))
+    in_process = workers == 1
+    for item, outcome in one_by_one(work, files) if in_process else side_by_side(work, files, workers):
         if isinstance(outcome, BaseException):
-            yield each, outcome
+            yield item, outcome
             continue
-        if not alone:  # what a worker logs is not seen here
-            log.info("%-11s %s, from %s", "shard", outcome.message, each.file.name)
-        yield each, None
+        if not in_process:  # log records of a worker process do not reach this one
+            log.info("%-11s %s, from %s", "shard", outcome.message, item.file.name)
+        yield item, None
 
 
-def encode_file(recipe: Recipe, base: Artifact, made_by: str, each: FileToEncode) -> Artifact:
-    """The shard of one file, in whatever process; raises RecipeError if it would not be the one that is wanted."""
-    folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder  # another machine has another cache
-    found = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), each.file)
-    if found.fingerprint != each.step.fingerprint:
-        first = next(map(str, differences(each.step.identity(), found)), "libraries have other versions")
+def encode_file(recipe: Recipe, base: Artifact, made_by: str, item: FileToEncode) -> Artifact:
+    """Return the shard of one file, in any process or on any machine.
+
+    Raises:
+        RecipeError: The file or the libraries here differ from those the run was planned with.
+    """
+    # A worker on another machine has its own cache and may have to fetch the base first.
+    folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder
+    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), item.file)
+    if local_step.fingerprint != item.step.fingerprint:
+        first = next(map(str, differences(item.step.identity(), local_step)), "library versions differ")
         hint = "Run again, and give all workers the same files and libraries"
-        raise RecipeError("data.source", str(each.file), f"is not what it was when the run began ({first})", hint)
-    return shard(recipe, open_store(recipe.execution.store), folder, each, made_by)
+        raise RecipeError("data.source", str(item.file), f"differs from the start of the run ({first})", hint)
+    return shard(recipe, open_store(recipe.execution.store), folder, item, made_by)
 
 
-def shard(recipe: Recipe, store: Store, base: Path, each: FileToEncode, made_by: str) -> Artifact:
-    """The sound shard of one file."""
+def shard(recipe: Recipe, store: Store, base: Path, item: FileToEncode, made_by: str) -> Artifact:
+    """Return the intact shard of one file, encoding the file if the store does not have it."""
 
     def make(folder: Path) -> None:
         tokenizer, vocabulary = _tokenizer(base)
-        write_shard(recipe.data, recipe.objective, tokenizer, each.file, folder, vocabulary)
-        refuse_changed(recipe, each)
+        write_shard(recipe.data, recipe.objective, tokenizer, item.file, folder, vocabulary)
+        refuse_changed(recipe, item)
 
-    return store.ensure(each.step, make, made_by)
+    return store.ensure(item.step, make, made_by)
 
 
 _loaded = threading.local()
-"""The tokenizer of each thread: loading one takes as long as encoding a small file, and threads cannot share it."""
+"""Tokenizer cache per thread: loading takes as long as encoding a small file, and threads cannot share a tokenizer."""
 
 
 def _tokenizer(base: Path) -> "tuple[PreTrainedTokenizerBase, int | None]":
-    """The tokenizer of a base in the store, whose files do not change, and the number of the base's embeddings."""
+    """Return the tokenizer of a base in the store and the number of the base's embeddings.
+
+    Cached by folder, because files in the store never change.
+    """
     if getattr(_loaded, "base", None) != base:
         vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
         _loaded.tokenizer, _loaded.vocabulary, _loaded.base = load_tokenizer(base), vocabulary, base
     return _loaded.tokenizer, _loaded.vocabulary
 
 
-def refuse_changed(recipe: Recipe, each: FileToEncode) -> None:
-    """Raise RecipeError where a file is not what it was when its digest was taken: its rows would be kept under it."""
-    for name, part in fingerprints.file_parts(recipe, each.file).items():
-        if _digest(part) != each.step.inputs.get(name):
-            raise RecipeError(f"data.source.{each.split}", str(part), *CHANGED)
+def refuse_changed(recipe: Recipe, item: FileToEncode) -> None:
+    """Raise RecipeError if a file changed after its digest was computed: its rows would be cached under a wrong key."""
+    for name, part in fingerprints.file_parts(recipe, item.file).items():
+        if _digest(part) != item.step.inputs.get(name):
+            raise RecipeError(f"data.source.{item.split}", str(part), *CHANGED)
 
 
 def _digest(file: Path) -> str | None:
@@ -141,7 +154,7 @@ def _digest(file: Path) -> str | None:
 
 
 def fetch(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
-    """The base model's own files, copied once, so that what was trained from them stays whole."""
+    """Copy the base model's files into the store once, so that models trained from it remain usable."""
     folder = locate(recipe.model)
     step = fingerprints.base_step(folder)
 
@@ -153,27 +166,32 @@ def fetch(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
     return open_store(recipe.execution.store).ensure(step, make, made_by)
 
 
-def _from_anywhere(recipe: Recipe) -> Recipe:
-    """The recipe with the whole path of its store: a worker may have another working directory."""
-    where = recipe.execution.store
-    where = where if "://" in where else str(Path(where).absolute())
-    return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": where})})
+def _with_absolute_store(recipe: Recipe) -> Recipe:
+    """Return the recipe with an absolute store path, because a worker may have another working directory."""
+    store = recipe.execution.store
+    if "://" not in store:
+        store = str(Path(store).absolute())
+    return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": store})})
 
 
 def _missing(store: Store, files: Sequence[FileToEncode]) -> list[FileToEncode]:
-    """What is to be encoded: files of the same bytes once, and none that has a manifest (`prepare` reads all)."""
-    of_bytes = {each.step.fingerprint: each for each in reversed(files)}
-    return [each for each in files if of_bytes[each.step.fingerprint] is each and not store.peek(each.step)]
+    """Return the files to encode: those without a manifest in the store, and one of several identical files.
+
+    The artifacts' contents are not verified here, because `prepare` reads them all.
+    """
+    # Reversed, so that the first of several identical files is the one that remains in the dict.
+    by_content = {item.step.fingerprint: item for item in reversed(files)}
+    return [item for item in files if by_content[item.step.fingerprint] is item and not store.peek(item.step)]
 
 
 def _raise_first(failed: Sequence[tuple[Path, BaseException]]) -> None:
-    """Raise the first error as it is; the others are notes on it."""
+    """Raise the first error, with the other ones as notes."""
     if not failed:
         return
     (file, first), *others = failed
-    first.add_note(f"while encoding {file}; the files that could be encoded are kept")
+    first.add_note(f"while encoding {file}; the shards of the other files are kept")
     for other, error in others[:NOTES]:
         first.add_note(f"{other}: {error}")
     if len(others) > NOTES:
-        first.add_note(f"and {len(others) - NOTES} files more")
+        first.add_note(f"and {len(others) - NOTES} more files")
     raise first

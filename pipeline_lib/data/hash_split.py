@@ -1,4 +1,4 @@
-"""Which rows are set aside for validation and test: a draw by hash, that grows with the data and never parts equals."""
+"""Assign rows to splits by hash: equal rows stay together, and new data does not move existing rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,33 +6,33 @@ from dataclasses import dataclass
 import numpy as np
 
 REST = 0
-"""What a row is that no share has taken."""
+"""Code of rows that no share has taken."""
 UNLABELLED = -1
 POOLED = -2
-"""Strata of their own: groups without a label, and groups of the labels that are too small to have a share each."""
+"""Additional strata: groups without a label, and the pooled groups of labels too small for shares of their own."""
 
 
 @dataclass(frozen=True)
 class RowLabels:
-    """The labels of all rows as pairs: rows[i] has the label labels[i]. A row may have none, one or several."""
+    """Labels as pairs: row rows[i] has the label labels[i]. A row may have none, one or several."""
 
     rows: np.ndarray
     labels: np.ndarray
 
     @classmethod
     def one_each(cls, labels: np.ndarray) -> "RowLabels":
-        """One label a row."""
+        """Build from one label per row."""
         return cls(np.arange(len(labels)), labels)
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """Rows of one key: they stay together. Groups are in the order of the draw."""
+    """Groups of rows with the same key, which stay together; sorted by their hash, the order of the draw."""
 
     of_row: np.ndarray
-    """[rows] the place of each row's group."""
+    """[rows] index of each row's group."""
     sizes: np.ndarray
-    """[groups] how many rows each has."""
+    """[groups] number of rows in each group."""
 
 
 def draw_splits(
@@ -44,46 +44,50 @@ def draw_splits(
     stratify: bool = True,
     keep_last: bool = True,
 ) -> np.ndarray:
-    """Which share takes each row [rows] int8: in each stratum the lowest keys go to the first share, the next to the
-    second, and so on.
+    """Assign each row to a split.
 
-    A stratum is a label: of several labels the rarest decides, as in iterative stratification (Sechidis, Tsoumakas
-    and Vlahavas 2011, "On the stratification of multi-label data"), which begins with the rarest label too. Theirs
-    goes by the order of rows, ours by their hash, so that new rows leave old rows where they were. Labels that are too
-    small to give each share a row give their shares jointly.
+    In each stratum the groups with the lowest hashes go to the first split, the next ones to the second, and so on.
+    A stratum is a label. If a group has several labels, the rarest decides, as in iterative stratification (Sechidis,
+    Tsoumakas and Vlahavas 2011, "On the stratification of multi-label data"). Unlike theirs, the assignment depends on
+    the rows' hashes and not on their order, so new rows do not move existing ones. Labels too small to give each
+    split a row are pooled.
 
     Args:
         keys: [rows] uint64, equal for rows that must stay together.
-        shares: What each split takes of all rows, by the split's code.
+        shares: Share of all rows that each split takes, by the split's code.
         labels: Labels of the rows, or None for one stratum.
-        seed: Another seed draws other rows.
-        stratify: Whether each label gives its share; else there is one stratum.
-        keep_last: Whether every label keeps its last group of rows, so that none vanishes from the rest.
+        seed: Seed of the draw.
+        stratify: Whether to take the shares from each label separately; else there is one stratum.
+        keep_last: Whether to leave at least one group of every label in the rest, so that no label disappears from it.
+
+    Returns:
+        [rows] int8, the code of each row's split, REST for rows that no split takes.
     """
     groups = _groups(keys, seed)
     drawn = np.full(len(groups.sizes), REST, np.int8)
     strata = np.zeros(len(groups.sizes), np.int64)
-    kept = np.zeros(len(groups.sizes), bool)
+    reserved = np.zeros(len(groups.sizes), bool)
     if labels is not None and len(labels.rows):
         owners, names = _pairs(groups, labels)
         if stratify:
             strata = _rarest(owners, names, len(groups.sizes))
             strata = np.where(_too_small(strata, groups.sizes, shares), POOLED, strata)
         if keep_last:
-            kept = _last_of_each(owners, names, len(groups.sizes))
-    order = np.argsort(strata, kind="stable")  # within a stratum the order of the draw
+            reserved = _last_of_each(owners, names, len(groups.sizes))
+    order = np.argsort(strata, kind="stable")  # stable: keeps the order of the draw within a stratum
     for members in np.split(order, _begins(strata[order])[1:]):
-        _share_out(drawn, members, groups.sizes, kept, shares)
+        _assign_stratum(drawn, members, groups.sizes, reserved, shares)
     return drawn[groups.of_row]
 
 
 def _groups(keys: np.ndarray, seed: int) -> _Groups:
+    """Group rows by key; `np.unique` also sorts the groups by their hash."""
     _, of_row, sizes = np.unique(_mixed(keys, seed), return_inverse=True, return_counts=True)
     return _Groups(of_row.reshape(-1), sizes)
 
 
 def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:
-    """The keys permuted, another way for every seed, so that draws have no more in common than chance has.
+    """Permute the keys differently for every seed, so that draws with different seeds are independent.
 
     SplitMix64's step and finalizer (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
     """
@@ -94,15 +98,16 @@ def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _pairs(groups: _Groups, labels: RowLabels) -> tuple[np.ndarray, np.ndarray]:
-    """Each group with each label that one of its rows has, once; labels as places in the alphabet."""
+    """Return the distinct pairs of a group and a label of one of its rows, with labels as indices in sorted order."""
     names = np.unique(labels.labels, return_inverse=True)[1].reshape(-1)
     pairs = np.unique(np.stack([groups.of_row[labels.rows], names]), axis=1)
     return pairs[0], pairs[1]
 
 
 def _rarest(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
-    """[groups] the label that the fewest groups have, of those that each has."""
+    """Return the rarest label of each group [groups], counted by groups; UNLABELLED for groups without a label."""
     counts = np.bincount(names)
+    # lexsort's last key is the primary one: by group, then by frequency of the label, then by label.
     order = np.lexsort((names, counts[names], owners))
     first = order[_begins(owners[order])]
     rarest = np.full(groups, UNLABELLED, np.int64)
@@ -111,43 +116,47 @@ def _rarest(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _too_small(strata: np.ndarray, sizes: np.ndarray, shares: Mapping[int, float]) -> np.ndarray:
-    """[groups] whether the group's stratum has too few rows to give every share one."""
+    """Return for each group [groups] whether its stratum has too few rows to give every share at least one."""
     if not shares:
         return np.zeros(len(strata), bool)
     stratum, of_group = np.unique(strata, return_inverse=True)
     rows = np.bincount(of_group.reshape(-1), weights=sizes, minlength=len(stratum))
     smallest = min((share for share in shares.values() if share > 0), default=0.0)
-    return (np.round(smallest * rows) < 1)[of_group.reshape(-1)] if smallest else np.zeros(len(strata), bool)
+    if not smallest:
+        return np.zeros(len(strata), bool)
+    return (np.round(smallest * rows) < 1)[of_group.reshape(-1)]
 
 
 def _last_of_each(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
-    """[groups] whether a group is kept from every share: of each label the last one in the order of the draw.
+    """Return for each group [groups] whether it is reserved for the rest.
 
-    Rare labels choose first; a label that a chosen group has needs no other.
+    Reserves the last group of each label in the order of the draw. Rare labels go first, and a label that already
+    occurs in a reserved group needs no other.
     """
-    kept = np.zeros(groups, bool)
+    reserved = np.zeros(groups, bool)
     order = np.lexsort((owners, names))
-    of_name = np.split(owners[order], _begins(names[order])[1:])
-    for having in sorted(of_name, key=len):
-        if not kept[having].any():
-            kept[having[-1]] = True
-    return kept
+    groups_by_label = np.split(owners[order], _begins(names[order])[1:])
+    for members in sorted(groups_by_label, key=len):
+        if not reserved[members].any():
+            reserved[members[-1]] = True
+    return reserved
 
 
-def _share_out(
-    drawn: np.ndarray, members: np.ndarray, sizes: np.ndarray, kept: np.ndarray, shares: Mapping[int, float]
+def _assign_stratum(
+    drawn: np.ndarray, members: np.ndarray, sizes: np.ndarray, reserved: np.ndarray, shares: Mapping[int, float]
 ) -> None:
-    """Give each share of one stratum its groups; what falls short of all shares together is divided among them."""
-    rows, free = int(sizes[members].sum()), members[~kept[members]]
+    """Assign the groups of one stratum to the shares, in place; scale the shares down if there are too few rows."""
+    rows, free = int(sizes[members].sum()), members[~reserved[members]]
     wanted = {code: round(share * rows) for code, share in shares.items()}
-    there, asked = int(sizes[free].sum()), sum(wanted.values())
-    begins = np.cumsum(sizes[free]) - sizes[free]
+    available, requested = int(sizes[free].sum()), sum(wanted.values())
+    begins = np.cumsum(sizes[free]) - sizes[free]  # number of rows before each group
     end = 0.0
     for code, count in wanted.items():
-        end += count if asked <= there else count * there / asked
+        end += count if requested <= available else count * available / requested
+        # A group goes to a share if it starts before the share's end, and no earlier share has taken it.
         drawn[free[(begins < end) & (drawn[free] == REST)]] = code
 
 
 def _begins(ordered: np.ndarray) -> np.ndarray:
-    """Where each run of equal values begins; empty where there are none."""
+    """Return the indices where runs of equal values start; empty for an empty array."""
     return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])

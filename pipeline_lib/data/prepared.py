@@ -1,4 +1,4 @@
-"""Read what was prepared: the rows of a split, and what the model is fed with as flat arrays."""
+"""Read prepared data: the rows of a split, the labels and the encoded examples."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_split(prepared: Path, shards: Path, split: str) -> "pyarrow.Table":
-    """All columns of a split's rows, in the order of the shards; `shards` is the folder that holds them."""
+    """Return all columns of a split's rows in the order of the shards; `shards` is the folder that contains them."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -26,15 +26,17 @@ def read_split(prepared: Path, shards: Path, split: str) -> "pyarrow.Table":
         rows = owner.filter(pc.equal(owner["shard"], index))["row"]
         if len(rows):
             parts.append(pq.read_table(shards / fingerprint[:16] / ROWS).take(rows))
-    return pa.concat_tables(parts) if parts else pq.read_table(shards / fingerprints[0][:16] / ROWS).slice(0, 0)
+    if not parts:  # an empty table with the same columns
+        return pq.read_table(shards / fingerprints[0][:16] / ROWS).slice(0, 0)
+    return pa.concat_tables(parts)
 
 
 def read_labels(prepared: Path) -> list[str]:
-    """The label names in the order of their ids."""
+    """Return the label names in the order of their ids."""
     return json.loads((prepared / "labels.json").read_text(encoding="utf-8"))
 
 
 def load_split(prepared: Path, shards: Path, split: str, objective: "Objective") -> SplitExamples:
-    """A split, ready to train on or to predict."""
+    """Load a split with its encoded examples, ready for training or prediction."""
     rows, labels = read_split(prepared, shards, split), read_labels(prepared)
     return SplitExamples(rows, labels, objective.features(rows, labels))

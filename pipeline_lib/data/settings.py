@@ -1,4 +1,4 @@
-"""The recipe's section `data`: the source, its columns and what is set aside."""
+"""Settings of the recipe section `data`: the source, its columns, the split and the checks."""
 
 from typing import Literal
 
@@ -8,76 +8,77 @@ from pipeline_lib.util.section import Section, Seed, Share
 
 
 class Columns(Section):
-    """Which column of the source plays which part."""
+    """Column names of the source, by the role each column plays."""
 
     text: str = "text"
-    """The text to read (text_classification, language_modeling)."""
+    """Input text (text_classification, language_modeling)."""
     text_pair: str | None = None
-    """The second text, for pairs of texts as in entailment (text_classification)."""
+    """Second text, for text-pair tasks such as entailment (text_classification)."""
     label: str = "label"
-    """What is to be predicted (text_classification); whether the completion is desirable (preference with kto)."""
+    """Label to predict (text_classification); whether the completion is desirable (preference with the loss kto)."""
     tokens: str = "tokens"
-    """The list of words (token_classification)."""
+    """List of words (token_classification)."""
     tags: str = "tags"
-    """The list of their labels (token_classification)."""
+    """List of labels, one per word (token_classification)."""
     question: str = "question"
-    """The question (question_answering)."""
+    """Question (question_answering)."""
     context: str = "context"
-    """The text that holds the answer (question_answering)."""
+    """Text that contains the answer (question_answering)."""
     answers: str = "answers"
-    """The answers, with `text` and `answer_start` as in SQuAD (question_answering)."""
+    """Answers, with `text` and `answer_start` as in SQuAD (question_answering)."""
     source: str = "source"
-    """The text to read (seq2seq)."""
+    """Input text (seq2seq)."""
     target: str = "target"
-    """The text to write, or a list of texts that are all right (seq2seq)."""
+    """Target text, or a list of equally correct target texts (seq2seq)."""
     prompt: str = "prompt"
-    """The instruction or question (causal_lm, preference)."""
+    """Instruction or question (causal_lm, preference)."""
     input: str | None = None
-    """What the instruction is about, where that is a column of its own (causal_lm)."""
+    """Additional input for the instruction, if it is in a separate column (causal_lm)."""
     answer: str = "answer"
-    """The answer to learn (causal_lm)."""
+    """Answer to learn (causal_lm)."""
     messages: str | None = None
-    """Whole dialogues, as lists of `role` and `content` or of `from` and `value`, or as JSON (causal_lm); takes the
-    place of prompt, input and answer."""
+    """Complete dialogues: lists of objects with `role` and `content`, or with `from` and `value`, or the same as JSON
+    (causal_lm). Replaces prompt, input and answer."""
     chosen: str = "chosen"
-    """The better answer (preference)."""
+    """Preferred answer (preference)."""
     rejected: str = "rejected"
-    """The worse answer (preference)."""
+    """Rejected answer (preference)."""
     completion: str = "completion"
-    """An answer that `label` calls desirable or not (preference with the loss kto)."""
+    """Answer that `label` marks as desirable or undesirable (preference with the loss kto)."""
     tools: str | None = None
-    """The tools that a dialogue may call, as a list or as JSON (causal_lm, preference)."""
+    """Tools that a dialogue may call, as a list or as JSON (causal_lm, preference)."""
 
 
 class SplitSettings(Section):
-    """What is set aside from the training data where the source has no file for it.
+    """How validation and test rows are set aside from the training data if the source has no files for them.
 
-    Rows are drawn by a hash of their text, so equal texts never part and new files leave old rows where they were.
-    Every label keeps rows to train on, and labels of few rows give their share jointly.
+    Rows are assigned by a hash of their text, so identical texts always land in the same split, and adding files does
+    not move existing rows. Every label keeps at least one group of rows for training; labels with too few rows are
+    pooled.
     """
 
     validation: Share = 0.1
-    """Share set aside to pick the best checkpoint; 0: no validation, the last checkpoint is kept."""
+    """Share of rows used to select the best checkpoint; 0: no validation, the last checkpoint is kept."""
     test: Share = 0.1
-    """Share set aside for the final evaluation, where the source names no test data."""
+    """Share of rows used for the final evaluation if the source names no test data."""
     by: str | None = None
-    """Column whose equal values stay together, such as a document, a user or a thread."""
+    """Group column: rows with the same value, such as a document, user or thread, stay in the same split."""
     if_empty: Literal["stop", "continue"] = "stop"
-    """What happens where no row can be set aside for validation; continue: the last checkpoint is kept."""
+    """What to do if no rows can be set aside for validation; continue: train anyway and keep the last checkpoint."""
     seed: Seed | None = None
-    """Decides which rows are drawn; empty: the recipe's seed. Models of several seeds need the same test rows."""
+    """Seed for the split; empty: the recipe's seed. Set it to compare several training seeds on the same test rows."""
 
 
 class Data(Section):
-    """What the model learns from."""
+    """Training data and how it is split and checked."""
 
     source: Source
-    """Where the rows come from."""
+    """Data source."""
     columns: Columns = Columns()
-    """Which column is what."""
+    """Column names by role."""
     split: SplitSettings = SplitSettings()
-    """What is set aside for validation and test."""
+    """Validation and test rows to set aside."""
     max_unusable: Share = 0.01
-    """The run stops when more than this share of a file's rows cannot be used."""
+    """Largest share of unusable rows allowed in a file; above it the run stops."""
     checks: Checks = Checks()
-    """What is looked for before training: `warn` tells, `error` stops the run, `ignore` does not look."""
+    """Checks of the data before training: each can `warn`, `error` (stop the run) or be skipped (`ignore`)."""

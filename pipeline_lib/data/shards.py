@@ -1,4 +1,4 @@
-"""One source file -> one shard: clean, encoded rows as Parquet, and the list of rows that cannot be used."""
+"""Write one shard per source file: clean, encoded rows as Parquet, and the list of unusable rows."""
 
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 BATCH = 2048
 FIRST = 100
-"""Rows in which a column must show up: JSON leaves out what has no value."""
+"""Number of rows within which every column must appear; JSON objects may omit keys without a value."""
 REASONS = 3
-"""Unusable rows that an error tells of."""
+"""Number of unusable rows that an error lists."""
 ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
 
 
 def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str, str], file: Path, split: str) -> None:
-    """Raise RecipeError if the first rows of a file lack a column, or if the file has no row.
+    """Raise RecipeError if a required column is missing from the first rows of a file, or if no row is usable.
 
-    `more` names columns that are wanted beside the objective's, by the field that names them.
+    `more` lists further required columns by the field that names them.
     """
     wanted = {f"data.columns.{role}": name for role, name in objective.columns(data.columns).items()}
     if data.split.by:
         wanted["data.split.by"] = data.split.by
     wanted |= more
-    found: dict[str, None] = {}
+    columns: dict[str, None] = {}  # a dict keeps their order for the error
     bad: list[Unusable] = []
     usable = 0
     for row in data.source.read(file):
         if isinstance(row, Unusable):
             bad = [*bad, row] if len(bad) < REASONS else bad
             continue
-        found |= dict.fromkeys(row.values)
-        if found.keys() >= set(wanted.values()):
+        columns |= dict.fromkeys(row.values)
+        if columns.keys() >= set(wanted.values()):
             return
         usable += 1
         if usable == FIRST:
             break
-    if not found:
+    if not columns:
         reasons = "; ".join(f"line {row.line}: {row.reason}" for row in bad)
-        problem = f"holds no usable row ({reasons})" if bad else "holds no usable row"
+        problem = f"has no usable rows ({reasons})" if bad else "has no usable rows"
         raise RecipeError(f"data.source.{split}", str(file), problem, "Check the file and the source's kind")
-    field, name = next((field, name) for field, name in wanted.items() if name not in found)
-    raise RecipeError(field, name, f"is not a column of {file.name}", f"Choose one of {', '.join(found)}")
+    field, name = next((field, name) for field, name in wanted.items() if name not in columns)
+    raise RecipeError(field, name, f"is not a column of {file.name}", f"Choose one of {', '.join(columns)}")
 
 
 def write_shard(
@@ -63,9 +63,18 @@ def write_shard(
     folder: Path,
     vocabulary: int | None = None,
 ) -> None:
-    """Encode one file, 2,048 rows at a time, so that memory stays flat.
+    """Encode one file in batches of 2,048 rows, so that memory use does not grow with the file.
 
-    Raises RecipeError for a token beyond the `vocabulary` tokens that the base has embeddings for.
+    Args:
+        data: The recipe's data settings.
+        objective: Cleans and encodes the rows.
+        tokenizer: The base's tokenizer.
+        file: The source file.
+        folder: Where to write rows.parquet and unusable.parquet.
+        vocabulary: Number of tokens that the base has embeddings for, None if unknown.
+
+    Raises:
+        RecipeError: A row contains a token without an embedding.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -79,7 +88,7 @@ def write_shard(
             _refuse_unembedded(table, tokenizer, vocabulary)
             writer.write_table(table)
     bad = pa.table(
-        {"line": [u.line for u in unusable], "reason": [u.reason for u in unusable]},
+        {"line": [row.line for row in unusable], "reason": [row.reason for row in unusable]},
         schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]),
     )
     pq.write_table(bad, folder / UNUSABLE)
@@ -88,6 +97,7 @@ def write_shard(
 def _clean_rows(
     data: Data, objective: "Objective", tokenizer: "PreTrainedTokenizerBase", file: Path, unusable: list[Unusable]
 ) -> Iterator[dict[str, Any]]:
+    """Yield the usable rows, cleaned by the objective; append the others to `unusable`."""
     roles = objective.columns(data.columns)
     for row in data.source.read(file):
         if isinstance(row, Unusable):
@@ -100,18 +110,20 @@ def _clean_rows(
             unusable.append(Unusable(row.line, str(error)))
             continue
         group = spelled(row.values.get(data.split.by)) if data.split.by else ""
-        same = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
-        yield {"line": row.line, "key": _key("\0".join(map(str, same))), **clean}
+        # Rows with the same key land in the same split: those of one group, else those with the same texts.
+        key_parts = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
+        yield {"line": row.line, "key": _key("\0".join(map(str, key_parts))), **clean}
 
 
-def _key(what: str) -> int:
-    """What a split goes by: equal texts (or equal values of the column `by`) get equal keys on every machine."""
-    return int.from_bytes(blake2b(what.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+def _key(text: str) -> int:
+    """Hash a text to the 64-bit key that the split is drawn by; the same on every machine."""
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
 
 
 def _encode(
     batch: list[dict[str, Any]], objective: "Objective", tokenizer: "PreTrainedTokenizerBase", schema: "pyarrow.Schema"
 ) -> "pyarrow.Table":
+    """Encode a batch of clean rows to a table with the columns of `schema`."""
     import pyarrow as pa
 
     columns = objective.encode(tokenizer, batch)
@@ -120,19 +132,19 @@ def _encode(
 
 
 def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None) -> None:
-    """Raise RecipeError where a row has a token that the base has no embedding for: indexing it would end training."""
+    """Raise RecipeError if a row has a token without an embedding: looking it up would crash training."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    used = {tokenizer.pad_token_id: "fills up short rows"}
+    used = {tokenizer.pad_token_id: "is the padding token"}
     for name in sorted({"input_ids", "target_ids", "rejected_ids"} & set(table.column_names)):
         ids = pc.list_flatten(table[name])
-        if pa.types.is_list(ids.type):  # a row of several windows
+        if pa.types.is_list(ids.type):  # rows with several windows are lists of lists
             ids = pc.list_flatten(ids)
         used[pc.max(ids).as_py()] = "is in the data"
     for largest, why in used.items():
         if vocabulary is not None and largest is not None and largest >= vocabulary:
             token = tokenizer.convert_ids_to_tokens(largest)
-            problem = f"has embeddings for {vocabulary:,} tokens, and its tokenizer has {len(tokenizer):,}"
-            hint = "Call model.resize_token_embeddings(len(tokenizer)), save model and tokenizer, and name that folder"
+            problem = f"has embeddings for {vocabulary:,} tokens, but its tokenizer has {len(tokenizer):,} tokens"
+            hint = "Call model.resize_token_embeddings(len(tokenizer)), save model and tokenizer, and use that folder"
             raise RecipeError("model.base", tokenizer.name_or_path, f"{problem}: {token!r} {why}", hint)

@@ -1,4 +1,4 @@
-"""Columns that no model reads, for the test rows: by which their scores are told apart."""
+"""Store additional columns of the test rows, by which evaluation slices the scores."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,27 +18,28 @@ COLUMNS = "columns.parquet"
 def write_columns(
     source: "Source", columns: Sequence[str], prepared: Path, shards: Path, files: Mapping[int, Path], folder: Path
 ) -> None:
-    """Write columns.parquet: the test rows' values as text, empty where there is none, in the order of the rows.
+    """Write columns.parquet: the values of the test rows as text, in the order of the rows; empty if missing.
 
-    `files` holds the source files by the index of their shard.
+    `files` maps the index of each shard to its source file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     lines = read_split(prepared, shards, "test")["line"].to_pylist()
-    places = list(zip(shards_of(prepared, "test").tolist(), lines, strict=True))
-    found: dict[tuple[int, int], list[str]] = {}
-    for shard in {shard for shard, _ in places}:
-        wanted = {line for owner, line in places if owner == shard}
+    # A prepared row is identified by its shard and the line of its source file, so each file is read only once.
+    positions = list(zip(shards_of(prepared, "test").tolist(), lines, strict=True))
+    by_position: dict[tuple[int, int], list[str]] = {}
+    for shard in {shard for shard, _ in positions}:
+        wanted = {line for owner, line in positions if owner == shard}
         for row in source.read(files[shard]):
             if isinstance(row, Row) and row.line in wanted:
-                found[shard, row.line] = [spelled(row.values.get(column)) for column in columns]
-    values = [[found[place][index] for place in places] for index in range(len(columns))]
+                by_position[shard, row.line] = [spelled(row.values.get(column)) for column in columns]
+    values = [[by_position[position][index] for position in positions] for index in range(len(columns))]
     pq.write_table(pa.table(values, schema=pa.schema([(name, pa.string()) for name in columns])), folder / COLUMNS)
 
 
 def read_columns(folder: Path) -> dict[str, list[str]]:
-    """What `write_columns` has written."""
+    """Read the columns written by `write_columns`."""
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / COLUMNS).to_pydict()

@@ -1,4 +1,4 @@
-"""Where a prepared row comes from."""
+"""Find the shard and the source file of each prepared row."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
-    """[rows] the shard of each row, as an index into shards.json, in the order of `read_split`."""
+    """Return the shard of each row [rows], as an index into shards.json, in the order of `read_split`."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -19,7 +19,7 @@ def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
 
 
 def with_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
-    """All rows of a split with the name of their source file before their line."""
+    """Add a column with the source file of each row of a split, before the column `line`."""
     import pyarrow as pa
 
     files = json.loads((prepared / "report.json").read_text(encoding="utf-8"))["files"]

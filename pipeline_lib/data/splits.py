@@ -1,4 +1,4 @@
-"""Which row of which shard is for training, validation and test; the labels; the data report."""
+"""Assign the rows of all shards to training, validation and test; write the splits, the labels and the data report."""
 
 import json
 from pathlib import Path
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "validation", "test")
 NAMED = 5
-"""Labels that an error names."""
+"""Number of labels that an error lists."""
 
 
 class Shard(NamedTuple):
-    """The shard of one source file, and the split that the file was given for."""
+    """The shard of one source file, and the split the file belongs to in the recipe."""
 
     split: str
     file: str
@@ -31,7 +31,9 @@ class Shard(NamedTuple):
 def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     """Write splits.parquet (shard, row, split), shards.json, labels.json, report.json and unusable.parquet.
 
-    Raises RecipeError for too many unusable rows, an empty split, and a given file without any label of the training.
+    Raises:
+        RecipeError: A file has too many unusable rows, a required split is empty, or a validation or test file has
+            none of the training labels.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,12 +51,12 @@ def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
     rows = {name: sum(int((split == code).sum()) for split in splits) for code, name in enumerate(SPLITS)}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
-    told = {"rows": rows, "groups": _groups(tables, splits), "labels": len(labels), "files": files, "empty": empty}
-    _write(folder / "report.json", told)
+    report = {"rows": rows, "groups": _groups(tables, splits), "labels": len(labels), "files": files, "empty": empty}
+    _write(folder / "report.json", report)
 
 
 def _groups(tables: list[Any], splits: "list[numpy.ndarray]") -> dict[str, int]:
-    """How many groups of rows each split has: values of `split.by`, or rows that are not equal."""
+    """Count the groups of each split: distinct values of `split.by`, or else distinct rows."""
     import numpy as np
 
     keys, split = np.concatenate([table["key"].to_numpy() for table in tables]), np.concatenate(splits)
@@ -62,28 +64,29 @@ def _groups(tables: list[Any], splits: "list[numpy.ndarray]") -> dict[str, int]:
 
 
 def left_out(prepared: Path) -> list[str]:
-    """What a run goes on without, as sentences: unusable rows by file with the first reasons, splits without a row."""
+    """Describe what a run does without, as sentences: unusable rows by file with reasons, and empty splits."""
     import pyarrow.parquet as pq
 
     report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     bad = pq.read_table(prepared / UNUSABLE).to_pylist()
-    told, begin = [], 0
-    for file in report["files"]:
+    sentences, begin = [], 0
+    for file in report["files"]:  # unusable.parquet has the rows of all files, in the order of the files
         rows = bad[begin : begin + file["unusable"]]
         begin += file["unusable"]
         if rows:
-            told.append(f"{_share(rows, file['rows'])} rows of {file['file']} are left out ({first_reasons(rows)})")
-    return [*told, *report["empty"]]
+            share = _share(rows, file["rows"])
+            sentences.append(f"{share} rows of {file['file']} are unusable and skipped ({first_reasons(rows)})")
+    return [*sentences, *report["empty"]]
 
 
 def first_reasons(unusable: list[dict[str, Any]]) -> str:
-    """The first three unusable rows by line and reason."""
+    """Describe the first three unusable rows by line and reason."""
     return "; ".join(f"line {row['line']}: {row['reason']}" for row in unusable[:3])
 
 
 def _share(unusable: list[dict[str, Any]], rows: int) -> str:
-    every = rows + len(unusable)
-    return f"{len(unusable):,} of {every:,} ({len(unusable) / every:.1%})"
+    total = rows + len(unusable)
+    return f"{len(unusable):,} of {total:,} ({len(unusable) / total:.1%})"
 
 
 def _unusable(shard: Shard) -> "pyarrow.Table":
@@ -95,7 +98,7 @@ def _unusable(shard: Shard) -> "pyarrow.Table":
 
 
 def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str, Any]:
-    """Rows of one file; raises RecipeError past the share of unusable rows that the recipe allows."""
+    """Count the rows of one file; raise RecipeError if more are unusable than the recipe allows."""
     import pyarrow.parquet as pq
 
     rows, bad = pq.read_metadata(shard.artifact.folder / ROWS).num_rows, unusable.to_pylist()
@@ -103,14 +106,17 @@ def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str
         raise RecipeError(
             "data.max_unusable",
             recipe.data.max_unusable,
-            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} cannot be used ({first_reasons(bad)})",
+            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} are unusable ({first_reasons(bad)})",
             "Fix the rows, or allow a larger share",
         )
     return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
 
 
 def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[numpy.ndarray]":
-    """The place in SPLITS of every row's split, by shard. Shares are drawn from the training files alone."""
+    """Return the split of every row as an index into SPLITS, by shard.
+
+    A split without files of its own takes its share from the training files; rows of other files keep their split.
+    """
     import numpy as np
 
     given = {shard.split for shard in shards}
@@ -128,6 +134,7 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
         stratify=not by and recipe.objective.label_role == "label",
         keep_last=not _are_numbers(recipe, train),
     )
+    # The draw covers the concatenated training shards; cut it back into one part per shard.
     parts = iter(np.split(drawn, np.cumsum([len(table) for table in train])[:-1]))
     return [
         next(parts) if shard.split == "train" else np.full(len(table), SPLITS.index(shard.split), np.int8)
@@ -136,9 +143,9 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
 
 
 def _row_labels(recipe: Recipe, tables: list[Any]) -> RowLabels | None:
-    """The labels that the rows have, in the order of the tables; None where the objective has none.
+    """Return the labels of the rows in the order of the tables; None if the objective has no labels.
 
-    Where a question may have no answer, whether it has one is its label.
+    If questions may be unanswerable, the label of a question is whether it has an answer.
     """
     import numpy as np
     import pyarrow as pa
@@ -164,12 +171,12 @@ def _joined(tables: list[Any], role: str) -> "pyarrow.Array":
 
 
 def _codes(column: "pyarrow.Array") -> "numpy.ndarray":
-    """The place of each label in the alphabet: files in another order must not draw other rows."""
+    """Return the index of each label in sorted order, so that the order of the files does not change the draw."""
     import numpy as np
 
     labels = column.dictionary_encode()
-    places = np.unique([str(label) for label in labels.dictionary.to_pylist()], return_inverse=True)[1]
-    return places.reshape(-1)[np.asarray(labels.indices)]
+    codes = np.unique([str(label) for label in labels.dictionary.to_pylist()], return_inverse=True)[1]
+    return codes.reshape(-1)[np.asarray(labels.indices)]
 
 
 def _are_numbers(recipe: Recipe, tables: list[Any]) -> bool:
@@ -180,7 +187,7 @@ def _are_numbers(recipe: Recipe, tables: list[Any]) -> bool:
 
 
 def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
-    """Shard, row in it, and split of every row."""
+    """Return a table with the shard, the row within it, and the split of every row."""
     import numpy as np
     import pyarrow as pa
 
@@ -196,42 +203,43 @@ def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
 
 
 def _empty_splits(recipe: Recipe, tables: list[Any], splits: "list[numpy.ndarray]") -> list[str]:
-    """The splits that no row was set aside for though the recipe asks for a share, each with why, as sentences.
+    """Describe the splits that are empty although the recipe sets a share, as sentences with the reason.
 
-    Raises RecipeError where a run needs one of them.
+    Raises:
+        RecipeError: The run needs one of the empty splits.
     """
-    source, split, told = recipe.data.source, recipe.data.split, []
+    source, split, sentences = recipe.data.source, recipe.data.split, []
     for code, name in enumerate(SPLITS):
         if any((part == code).any() for part in splits):
             continue
         if name == "train":
-            hint = "Split by a column with more different values" if split.by else "Set aside smaller shares"
-            raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no row to train on", hint)
+            hint = "Split by a column with more distinct values" if split.by else "Set smaller shares"
+            raise RecipeError("data.split", split.model_dump(exclude_none=True), "leaves no rows for training", hint)
         if getattr(source, name) is None and (name == "test" or getattr(split, name) > 0):
             problem, hint = _why_empty(recipe, name, tables)
             if name == "test" or split.if_empty == "stop" or _stops_early(recipe):
                 raise RecipeError(f"data.split.{name}", getattr(split, name), problem, hint)
-            told.append(f"data.split.{name} {problem}. The last checkpoint is kept")
-    return told
+            sentences.append(f"data.split.{name} {problem}. The last checkpoint is kept")
+    return sentences
 
 
 def _why_empty(recipe: Recipe, name: str, tables: list[Any]) -> tuple[str, str]:
-    """What leaves a split empty, and the mend."""
+    """Return why a split is empty, and how to fix it."""
     import numpy as np
 
     by, labels = recipe.data.split.by, _row_labels(recipe, tables)
-    hint = f"Set aside a larger share, or name data.source.{name}"
+    hint = f"Set a larger share, or set data.source.{name}"
     if labels is not None and len(labels.labels) and not _are_numbers(recipe, tables):
         counts = np.bincount(np.unique(labels.labels, return_inverse=True)[1].reshape(-1))
         if by:
-            hint = f"Split by a column with more different values, or name data.source.{name}"
+            hint = f"Split by a column with more distinct values, or set data.source.{name}"
         elif (counts == 1).mean() > 0.5:
-            problem = f"leaves no row for {name}: most labels have one row, which is trained on"
-            hint = f"Add rows, or name data.source.{name}"
+            problem = f"leaves no rows for {name}: most labels have a single row, which is used for training"
+            hint = f"Add rows, or set data.source.{name}"
             if _look_like_numbers(recipe, tables):
-                hint += "; for numbers choose objective.problem_type: regression"
+                hint += "; for numeric targets set objective.problem_type: regression"
             return problem, hint
-    return f"leaves no row for {name}", hint
+    return f"leaves no rows for {name}", hint
 
 
 def _stops_early(recipe: Recipe) -> bool:
@@ -239,7 +247,7 @@ def _stops_early(recipe: Recipe) -> bool:
 
 
 def _look_like_numbers(recipe: Recipe, tables: list[Any]) -> bool:
-    """Whether the labels of a classification are decimal fractions, as a number to be predicted has them."""
+    """Return whether the labels of a classification are decimal fractions, which suggests a regression target."""
     role = recipe.objective.label_role
     return role == "label" and are_fractions(recipe.objective.labels(_chunks(tables, role)))
 
@@ -253,9 +261,11 @@ def _chunks(tables: list[Any], role: str) -> "pyarrow.ChunkedArray":
 def _labels(
     recipe: Recipe, role: str, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]"
 ) -> list[str]:
-    """The labels of all rows; those that only a given file has are none that training teaches, and a check tells.
+    """Return the labels of all rows; a check reports those that do not occur in training.
 
-    Raises RecipeError where the training rows have but one label, or a given file none of theirs.
+    Raises:
+        RecipeError: The training rows have only one label, or a validation or test file has none of the training
+            labels.
     """
     import pyarrow as pa
 
@@ -266,8 +276,8 @@ def _labels(
         raise RecipeError(
             f"data.columns.{role}",
             getattr(recipe.data.columns, role),
-            f"holds one label only ({labels[0]!r})" if labels else "holds no label",
-            "Name the column that tells the rows apart",
+            f"has only one label ({labels[0]!r})" if labels else "has no labels",
+            "Choose the column with the labels to predict",
         )
     for shard, table in zip(shards, tables, strict=True):
         names = objective.labels(table[role])
@@ -275,18 +285,19 @@ def _labels(
             raise RecipeError(
                 f"data.columns.{role}",
                 names[0],
-                f"stands in {_where(shard, role, names[0])}, which has no label of the training rows",
-                f"Spell labels alike in all files; the training rows have {', '.join(labels[:NAMED])}",
+                f"appears in {_first_position(shard, role, names[0])}, a file with none of the training labels",
+                f"Use the same labels in all files; the training labels are {', '.join(labels[:NAMED])}",
             )
     return objective.labels(_chunks(tables, role))
 
 
-def _where(shard: Shard, role: str, label: str) -> str:
+def _first_position(shard: Shard, role: str, label: str) -> str:
+    """Return the file and the line of the first row with a label, for an error."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(shard.artifact.folder / ROWS, columns=["line", role])
     rows = zip(table["line"].to_pylist(), table[role].to_pylist(), strict=True)
-    line = next(line for line, has in rows if label in (has if isinstance(has, list) else [has]))
+    line = next(line for line, value in rows if label in (value if isinstance(value, list) else [value]))
     return f"{shard.file} (line {line})"
 
 

@@ -1,4 +1,4 @@
-"""What is hidden from a model that learns a language by filling gaps."""
+"""Corrupt texts for language-model training: token masking and span corruption."""
 
 from typing import TYPE_CHECKING
 
@@ -10,47 +10,61 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 SPAN = 3
-"""Mean length of a corrupted span (Raffel et al. 2020, section 3.3.4)."""
+"""Mean length of a corrupted span in tokens (Raffel et al. 2020, section 3.3.4)."""
 
 
 def mask_tokens(
     ids: "Tensor", targets: "Tensor", share: float, mask: int, vocabulary: int, generator: "Generator"
 ) -> "tuple[Tensor, Tensor]":
-    """Ids [rows, length] with a share of the learned tokens hidden, and targets for these alone.
+    """Mask a share of the learned tokens.
 
-    Of the hidden ones 8 in 10 become `mask`, 1 in 10 a random token, 1 in 10 stays (Devlin et al. 2019, section 3.1).
+    Of the selected tokens 80% become `mask`, 10% a random token and 10% stay unchanged (Devlin et al. 2019, section
+    3.1).
+
+    Args:
+        ids: [rows, length] token ids.
+        targets: [rows, length] targets; tokens with a negative target are never selected.
+        share: Probability that a token is selected.
+        mask: Id of the mask token.
+        vocabulary: Number of tokens to draw random ones from.
+        generator: Source of randomness, on the device of `ids`.
+
+    Returns:
+        The masked ids, and targets that are IGNORED for all tokens that were not selected.
     """
     import torch
 
-    chance, how = torch.rand((2, *ids.shape), generator=generator, device=ids.device)
-    hidden = (chance < share) & (targets >= 0)
-    other = torch.randint(vocabulary, ids.shape, generator=generator, device=ids.device)
-    seen = torch.where(how < 0.8, mask, torch.where(how < 0.9, other, ids))
-    return torch.where(hidden, seen, ids), torch.where(hidden, targets, IGNORED)
+    chance, replacement = torch.rand((2, *ids.shape), generator=generator, device=ids.device)
+    selected = (chance < share) & (targets >= 0)
+    random_ids = torch.randint(vocabulary, ids.shape, generator=generator, device=ids.device)
+    replaced = torch.where(replacement < 0.8, mask, torch.where(replacement < 0.9, random_ids, ids))
+    return torch.where(selected, replaced, ids), torch.where(selected, targets, IGNORED)
 
 
 def corrupt_spans(
     ids: np.ndarray, share: float, sentinels: list[int], end: int, random: np.random.Generator
 ) -> tuple[list[int], list[int]]:
-    """A text [length] with spans replaced by one sentinel each, and what stood there after the same sentinels.
+    """Replace random spans by sentinels, and return the text and the target (Raffel et al. 2020, figure 2).
 
-    Raffel et al. 2020, figure 2; `share` of the tokens lie in spans of three on average.
+    The text has one sentinel in place of each span; the target lists each sentinel followed by its span. `share` of
+    the tokens are in spans, which have SPAN tokens on average; both texts end with `end`.
     """
-    hidden = max(1, round(len(ids) * share))
-    spans = max(1, min(round(hidden / SPAN), len(ids) - hidden, len(sentinels)))
-    kept, gone = _parts(len(ids) - hidden, spans, random), _parts(hidden, spans, random)
+    removed_count = max(1, round(len(ids) * share))
+    spans = max(1, min(round(removed_count / SPAN), len(ids) - removed_count, len(sentinels)))
+    kept_lengths = _parts(len(ids) - removed_count, spans, random)
+    span_lengths = _parts(removed_count, spans, random)
     source: list[int] = []
     target: list[int] = []
-    place = 0
-    for sentinel, before, length in zip(sentinels, kept, gone, strict=False):
-        source += [*ids[place : place + before].tolist(), sentinel]
-        target += [sentinel, *ids[place + before : place + before + length].tolist()]
-        place += before + length
+    start = 0
+    for sentinel, before, length in zip(sentinels, kept_lengths, span_lengths, strict=False):
+        source += [*ids[start : start + before].tolist(), sentinel]
+        target += [sentinel, *ids[start + before : start + before + length].tolist()]
+        start += before + length
     return [*source, end], [*target, end]
 
 
 def _parts(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
-    """A number cut into random parts of at least one each; what is less than `parts` gives parts of nothing."""
+    """Split a number into random parts of at least one; if it is smaller than `parts`, the other parts are zero."""
     if total < parts:
         return np.array([total] + [0] * (parts - 1))
     cuts = np.sort(random.choice(total - 1, parts - 1, replace=False)) + 1 if parts > 1 else np.array([], int)

@@ -1,1 +1,1 @@
-"""Models: find a base, build the model to train, write and read what was trained."""
+"""Models: find a base, build the model to train, and save and load trained models."""

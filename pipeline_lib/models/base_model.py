@@ -1,4 +1,4 @@
-"""The base model: where it is, what its bytes are, and its tokenizer."""
+"""Locate the base model, compute digests of its files, and load its configuration and tokenizer."""
 
 import importlib.util
 import json
@@ -31,14 +31,18 @@ TOKENIZER = (
     "chat_template.json",
     "chat_template.jinja",
 )
-"""Files of a tokenizer. Only data: code that lies beside it is neither copied nor run."""
+"""Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""How every part of a model is loaded. Without the second, transformers asks on the terminal whether to run a folder's
-code, and runs it where the answer is yes."""
+"""Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
+whether to run a folder's code."""
 
 
 def locate(model: Model) -> Path:
-    """The local folder of the base model, fetched from the hub if need be; raises RecipeError if it is not there."""
+    """Return the local folder of the base model, downloading it from the hub if necessary.
+
+    Raises:
+        RecipeError: The base does not exist, is incomplete or is damaged.
+    """
     if model.base.startswith("package:"):
         folder = _in_package(model)
     elif is_folder(model.base):
@@ -46,26 +50,26 @@ def locate(model: Model) -> Path:
     elif HUB_ID.fullmatch(model.base):
         folder = _from_hub(model)
     else:
-        raise RecipeError("model.base", model.base, "no such folder", "Name a folder, a hub id or package:NAME/folder")
+        raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
     if not is_file(folder / "config.json"):
-        raise RecipeError("model.base", model.base, "holds no config.json", "Name the folder of a transformers model")
+        raise RecipeError("model.base", model.base, "has no config.json", "Set the folder of a transformers model")
     if not any(folder.glob("*.safetensors")):
         raise RecipeError(
             "model.base",
             model.base,
-            "holds no *.safetensors weights",
-            "Convert them first: pickled weights are never loaded",
+            "has no *.safetensors weights",
+            "Convert the weights first: pickled weights are never loaded",
         )
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
-        raise RecipeError("model.base", model.base, "holds no tokenizer", "Save the tokenizer beside the weights")
+        raise RecipeError("model.base", model.base, "has no tokenizer", "Save the tokenizer in the same folder")
     _refuse_damaged(folder, model.base)
     return folder
 
 
 def _refuse_damaged(folder: Path, base: str) -> None:
-    """Raise RecipeError for a config that is not a JSON object and for weights that are cut off or missing.
+    """Raise RecipeError if config.json is not a JSON object, or if weights are truncated or missing.
 
-    Reads the headers of the weights only.
+    Reads only the headers of the weights.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -77,9 +81,8 @@ def _refuse_damaged(folder: Path, base: str) -> None:
         shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
         if outside := sorted(name for name in shards if Path(name).name != name):
             problem = f"names a file outside its folder ({outside[0]}) in {index.name}"
-            raise RecipeError(
-                "model.base", base, problem, "Do not trust this model: download it from where it comes from"
-            )
+            hint = "Do not trust this model: download it from its original source"
+            raise RecipeError("model.base", base, problem, hint)
         if missing := sorted(name for name in shards if not is_file(folder / name)):
             problem = f"lacks {missing[0]}, which {index.name} lists"
             raise RecipeError("model.base", base, problem, "Download the model again")
@@ -116,19 +119,19 @@ def _in_package(model: Model) -> Path:
             "Install it with pip (for the demo: pip install -c constraints.txt -e '.[demo]')",
         )
     if not inside(home / folder, home):
-        raise RecipeError("model.base", model.base, "leads out of the package", f"Name a folder inside {package}")
+        raise RecipeError("model.base", model.base, "is outside the package", f"Set a folder inside {package}")
     return home / folder
 
 
 def _package_folder(package: str) -> Path | None:
-    """Where a Python package is installed; None where there is none, or only a module such as __main__."""
+    """Return the folder of an installed Python package; None if there is none, or if it is only a module."""
     try:
-        found = importlib.util.find_spec(package) if package.isidentifier() else None
-    except (ValueError, ImportError):  # a module without a specification, such as __main__
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ValueError, ImportError):  # a module without a spec, such as __main__
         return None
-    if found is None or found.origin is None or not found.submodule_search_locations:
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
         return None
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def _from_hub(model: Model) -> Path:
@@ -136,39 +139,43 @@ def _from_hub(model: Model) -> Path:
 
     try:
         return Path(snapshot_download(model.base, revision=model.revision, allow_patterns=[*WEIGHTS, *TOKENIZER]))
-    except Exception as error:  # the hub client raises many kinds, for a wrong name and for no network alike
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # the hub client raises many types, both for a wrong name and without a network
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
         raise RecipeError(
             "model.base",
             model.base,
-            f"is not a folder, and the hub does not have it ({said})",
-            "Check the spelling and the network, or name a folder",
+            f"is not a folder, and could not be downloaded from the hub ({reason})",
+            "Check the spelling and the network, or set a folder",
         ) from None
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """SHA-256 by name of the files that any of the patterns names."""
+    """Return the SHA-256 digests, by file name, of the files that match any of the patterns."""
     files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
     return {file.name: file_digest(file) for file in files}
 
 
 def load_config(folder: Path | str) -> "PreTrainedConfig":
-    """The configuration of a local model folder.
+    """Load the configuration from a local model folder.
 
-    Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
+    Raises:
+        RecipeError: transformers cannot read it, or only by running Python code from the folder.
     """
     from transformers import AutoConfig
 
     try:
         return AutoConfig.from_pretrained(folder, **LOCAL)
-    except Exception as error:  # a damaged file raises whatever its values happen to break
+    except Exception as error:  # a damaged file can raise any type of error
         raise _unloadable(folder, "config.json", error) from error
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of a local folder, with a token to pad with, and no limit beyond the model's positions.
+    """Load the tokenizer from a local folder; set its padding token and limit its length to the model's positions.
 
-    Raises RecipeError where transformers cannot read it, or only by running code that lies in the folder.
+    Raises:
+        RecipeError: transformers cannot read it, or only by running Python code from the folder; or it has no token
+            that can serve as padding.
     """
     from transformers import AutoTokenizer
 
@@ -177,24 +184,24 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
         if tokenizer.pad_token is None:
-            problem = "has a tokenizer without a token to pad with, to end a text with or for what is unknown"
-            raise RecipeError("model.base", str(folder), problem, "Name a pad_token in its tokenizer_config.json")
+            problem = "has a tokenizer without a padding, end-of-text or unknown token"
+            raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
         positions = position_limit(load_config(folder))
         if positions is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     except RecipeError:
         raise
-    except Exception as error:  # as above; the Rust part raises plain Exception
+    except Exception as error:  # any type of error, as above; the Rust code raises plain Exception
         raise _unloadable(folder, "tokenizer", error) from error
     return tokenizer
 
 
 def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:
-    """Why a part of a model cannot be loaded, in one sentence of transformers' own."""
+    """Build the error for a part of a model that cannot be loaded, with transformers' own message."""
     reason = " ".join(str(error).split()) or type(error).__name__
     if "trust_remote_code" in reason:
-        problem = f"needs Python code from its own folder to load its {part}, and such code is never run"
-        return RecipeError("model.base", str(folder), problem, "Choose a base that transformers knows")
+        problem = f"needs Python code from its own folder to load its {part}, but such code is never run"
+        return RecipeError("model.base", str(folder), problem, "Choose a base that transformers supports")
     return RecipeError(
         "model.base", str(folder), f"has a {part} that cannot be loaded ({reason[:300]})", "Check or replace its files"
     )

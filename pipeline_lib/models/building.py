@@ -1,7 +1,7 @@
-"""Build the model that is trained, and write and read what training changed.
+"""Build the model to train, and save and load trained models.
 
-A model's folder holds config.json, the tokenizer and tunesmith.json, and its weights either whole
-(model.safetensors, which plain transformers loads) or as what differs from the base (trained.safetensors).
+A model's folder contains config.json, the tokenizer, tunesmith.json, and either all weights (model.safetensors, which
+plain transformers can load) or only the trained ones (trained.safetensors).
 """
 
 import json
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
 POINTER = "base.json"
-"""What says, beside an adapter in MLflow, which base it needs and where that is kept."""
+"""File next to an adapter in MLflow that names its base and where the base is stored."""
 
 
 def write_initial(
     objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path
 ) -> None:
-    """Write the starting point: config, tokenizer, and the parameters that the base lacks, drawn from `seed`."""
+    """Write the initial model: config, tokenizer, and the parameters that the base lacks, initialised from `seed`."""
     import torch
 
     torch.manual_seed(seed)
     tokenizer = load_tokenizer(base)
     model, head = objective.model(str(base), labels)
-    known = {name for name, _ in model.named_parameters()} - head
+    base_names = {name for name, _ in model.named_parameters()} - head
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _inject(strategies, model, tokenizer)
     refuse_unread(objective, strategies, model)
-    _refuse_nothing(strategies, model, head)
+    _refuse_nothing_trainable(strategies, model, head)
     write_parameter_infos(model, head, folder / PLACES)
-    new = {name: tensor for name, tensor in model.named_parameters() if plain_name(name) not in known}
+    new = {name: tensor for name, tensor in model.named_parameters() if plain_name(name) not in base_names}
     save_tensors(new, folder / NEW)
     card = {
         "objective": objective.model_dump(mode="json"),
-        "strategies": [s.model_dump(mode="json") for s in strategies],
+        "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
         "labels": list(labels),
         "head": sorted(head),
         "injected": any(plain_name(name) not in head for name in new),
@@ -67,10 +67,12 @@ def write_initial(
 def load_initial(
     base: Path, initial: Path, regularizers: Sequence[Regularizer] = ()
 ) -> "tuple[PreTrainedModel, set[str]]":
-    """The model of a starting point with the regularizers' configuration, and the names of its head's parameters."""
-    card, known = read_card(initial), load_config(initial)
-    config = {name: value for regularizer in regularizers for name, value in regularizer.configure(known).items()}
-    model, _ = card["objective"].model(str(base), card["labels"], **config)
+    """Load the model of an initial folder, configured by the regularizers, and the names of its head's parameters."""
+    card, config = read_card(initial), load_config(initial)
+    overrides: dict[str, Any] = {}
+    for regularizer in regularizers:
+        overrides |= regularizer.configure(config)
+    model, _ = card["objective"].model(str(base), card["labels"], **overrides)
     _inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
@@ -85,10 +87,19 @@ def write_trained(
     scale: TargetScale | None = None,
     asked: Mapping[str, bool] | None = None,
 ) -> None:
-    """Write the model's folder: whole where it is a plain model trained in every parameter, else what was trained.
+    """Write the folder of a trained model.
 
-    `scale` is kept in tunesmith.json: the weights put out standardised numbers. So is `asked`: the roles that the model
-    is given, and whether each must be there; empty: the objective's own.
+    Writes all weights if every parameter was trained and no strategy injected any, else only the trained ones.
+
+    Args:
+        model: The trained model.
+        trained: Names of the trained parameters.
+        initial: Folder of the initial model.
+        precision: Precision the model was trained in.
+        folder: Where to write.
+        scale: Scale of a regression's targets, whose outputs are standardised; recorded in tunesmith.json.
+        asked: Input roles of the model, and whether each is required; recorded in tunesmith.json. None: the
+            objective's own.
     """
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
@@ -98,18 +109,19 @@ def write_trained(
     }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
-    fixed = {name for name, place in parameter_infos(model, set()).items() if place.fixed}
+    fixed = {name for name, info in parameter_infos(model, set()).items() if info.fixed}
     if fixed.union(trained) == parameters.keys() and not card["injected"]:
         model.save_pretrained(folder)
-        shutil.copyfile(initial / "config.json", folder / "config.json")  # without what regularizers set for training
+        shutil.copyfile(initial / "config.json", folder / "config.json")  # without the regularizers' overrides
     else:
         save_tensors({name: parameters[name] for name in trained}, folder / TRAINED)
 
 
 def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
-    """A trained model in evaluation mode; `base` is needed where the folder holds only what differs from it.
+    """Load a trained model in evaluation mode; `base` is required if the folder has only the trained weights.
 
-    Raises RecipeError where `base` is not, byte for byte, the base that was trained.
+    Raises:
+        RecipeError: The files of `base` are not identical to those the model was trained from.
     """
     card = read_card(folder)
     whole = not (folder / TRAINED).exists()
@@ -118,7 +130,7 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
             "model.base",
             str(base),
             "is not the base that this model was trained from",
-            f"Give the one whose files have the SHA-256 that {folder / CARD} names",
+            f"Use the base whose files have the SHA-256 digests in {folder / CARD}",
         )
     model, _ = card["objective"].model(str(folder if whole or base is None else base), card["labels"])
     _inject(card["strategies"], model, load_tokenizer(folder))
@@ -130,7 +142,7 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
 
 
 def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
-    """The model of a trained folder as it was before its training, in evaluation mode."""
+    """Load the model of a trained folder as it was before training, in evaluation mode."""
     card = read_card(folder)
     with temporary_folder() as initial:
         write_initial(card["objective"], card["strategies"], base, card["labels"], seed, initial)
@@ -139,9 +151,9 @@ def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What a model's folder says of itself, with `objective`, `strategies` and `target_scale` as objects."""
+    """Read a model folder's tunesmith.json, with `objective`, `strategies` and `target_scale` as objects."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    scale = card.get("target_scale")  # only a trained model has one
+    scale = card.get("target_scale")  # only in trained models
     objective = TypeAdapter(Objective).validate_python(card["objective"])
     return card | {
         "target_scale": TargetScale(**scale) if scale else None,
@@ -156,14 +168,14 @@ def _write_card(card: dict[str, Any], folder: Path) -> None:
 
 
 def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
-    """Write tensors as safetensors, from whatever device."""
+    """Write tensors on any device as safetensors."""
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:
-    """Copy the tensors of a file into the parameters of the same names."""
+    """Copy the tensors of a file into the parameters of the same name."""
     import torch
     from safetensors.torch import load_file
 
@@ -173,7 +185,7 @@ def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:
 
 
 def copy_base(base: Path, folder: Path) -> None:
-    """Copy the files of a base that decide what it computes."""
+    """Copy the files of a base that determine its outputs: configuration, weights and tokenizer."""
     for name in digests(base, (*WEIGHTS, *TOKENIZER)):
         shutil.copyfile(base / name, folder / name)
 
@@ -183,9 +195,9 @@ def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer:
         strategy.inject(model, tokenizer)
 
 
-def _refuse_nothing(strategies: Sequence[Strategy], model: "PreTrainedModel", head: set[str]) -> None:
-    where = parameter_infos(model, head).values()
-    if not head and not any(strategy.is_trainable(place) for strategy in strategies for place in where):
+def _refuse_nothing_trainable(strategies: Sequence[Strategy], model: "PreTrainedModel", head: set[str]) -> None:
+    infos = parameter_infos(model, head).values()
+    if not head and not any(strategy.is_trainable(info) for strategy in strategies for info in infos):
         kinds = [strategy.kind for strategy in strategies]
         problem = "no trainable parameters: this base and objective add no head, and no strategy selects a layer"
         raise RecipeError("strategies", kinds, problem, "Add a strategy that trains something, such as full or lora")

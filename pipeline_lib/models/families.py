@@ -1,7 +1,8 @@
-"""Which modules of a model's blocks play which part: attention, feed-forward, experts.
+"""Find the attention, feed-forward and expert modules in a model's blocks.
 
-Attention is a module whose class is called so in transformers; the feed-forward is what matrices a block has beside
-it. The first of these reads its input, the last one ends it. Experts are a module of three-dimensional parameters.
+Attention modules are recognised by their class name in transformers. The feed-forward consists of a block's other
+matrices: the first one reads its input, the last one produces its output. Experts are modules with three-dimensional
+parameters.
 """
 
 import re
@@ -16,79 +17,79 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Part = Literal["key", "value", "attention", "feed_in", "feed_out"]
-"""What projects keys or values, what ends attention, what reads the feed-forward's input, and what ends it."""
+"""Projections of keys or values, the output of attention, and the input and output of the feed-forward."""
 OTHER_LAYOUTS = ("mobilebert",)
-"""Families, by `model_type`, whose blocks have matrices that belong to neither attention nor feed-forward."""
+"""Families, by `model_type`, whose blocks have matrices that are neither attention nor feed-forward."""
 TOGETHER = ("qkv", "wqkv", "attn", "in")
-"""Words in the names of matrices that compute queries, keys and values in one product: `qkv_proj`, `c_attn`."""
+"""Words in the names of matrices that compute queries, keys and values together, such as `qkv_proj` or `c_attn`."""
 
 
 def modules(model: "PreTrainedModel", part: Part, kind: str) -> "dict[str, nn.Module]":
-    """The modules that play a part, by name, block by block; of a mixture of experts the module around them.
+    """Return the modules of a part by name, block by block; for a mixture of experts, the module around the experts.
 
-    Raises RecipeError where the strategy `kind` meets a family whose blocks have no such modules.
+    Raises:
+        RecipeError: The blocks of the family have no such modules, which the strategy `kind` needs.
     """
-    found: dict[str, nn.Module] = {}
+    by_name: dict[str, nn.Module] = {}
     for stack in stacks(model) if model.config.model_type not in OTHER_LAYOUTS else ():
         for block in stack.blocks:
-            here = _keys(block, part) if part in ("key", "value") else _ends(block, part)
-            if not here:
+            in_block = _keys(block, part) if part in ("key", "value") else _ends(block, part)
+            if not in_block:
                 raise _lacking(model, part, kind)
-            found |= here
-    if not found:
+            by_name |= in_block
+    if not by_name:
         raise _lacking(model, part, kind)
-    return found
+    return by_name
 
 
 def projections(model: "PreTrainedModel") -> list[str]:
-    """Names of the weight matrices that multiply what goes through the blocks."""
+    """Return the names of the weight matrices inside the blocks."""
     inside = block_names(model)
     return [name for name in _matrices("", model) if name.startswith(inside)]
 
 
 def expert_weights(model: "PreTrainedModel") -> list[str]:
-    """Names of the parameters that hold one matrix for each expert."""
+    """Return the names of the parameters that contain one matrix per expert."""
     inside = block_names(model)
     holders = {name: module for name, module in model.named_modules() if name.startswith(inside) and is_experts(module)}
     return [
-        f"{name}.{each}"
+        f"{name}.{parameter}"
         for name, module in holders.items()
-        for each, weight in module.named_parameters(recurse=False)
+        for parameter, weight in module.named_parameters(recurse=False)
         if weight.dim() == 3
     ]
 
 
 def is_experts(module: "nn.Module") -> bool:
-    """Whether a module has the matrices of several experts in one parameter."""
+    """Return whether a module has the matrices of several experts in one parameter."""
     named = "expert" in type(module).__name__.lower() or "moe" in type(module).__name__.lower()
     return named and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
 def _lacking(model: "PreTrainedModel", part: Part, kind: str) -> RecipeError:
-    what = {"key": "keys", "value": "values", "attention": "end of attention"}.get(part, "feed-forward")
-    problem = f"finds no matrix for the {what} in the blocks of the family {model.config.model_type}"
+    what = {"key": "keys", "value": "values", "attention": "attention output"}.get(part, "feed-forward")
+    problem = f"needs a matrix for the {what}, but the blocks of the family {model.config.model_type} have none"
     return RecipeError("strategies", kind, problem, "Choose another base, or another strategy such as lora")
 
 
 def _ends(block: Block, part: Part) -> "dict[str, nn.Module]":
-    """The modules of a block that end attention, or that begin or end its feed-forward."""
+    """Return the last modules of a block's attention, or the first or last module of its feed-forward."""
     name = block.names[0]
     attentions = _attentions(block)
     if part == "attention":
-        inner = {above: _matrices(above, module) for above, module in attentions.items()}
-        last = [[*matrices.items()][-1] for matrices in inner.values() if matrices]
-        return dict(last)
-    beside = {n: m for n, m in _matrices(name, block.module).items() if not _within(n, attentions)}
+        by_attention = [_matrices(prefix, module) for prefix, module in attentions.items()]
+        return dict([*inner.items()][-1] for inner in by_attention if inner)
     if around := _around_experts(block):
         return around
-    if not beside:
+    matrices = _matrices(name, block.module)
+    feed_forward = [(name, matrix) for name, matrix in matrices.items() if not _within(name, attentions)]
+    if not feed_forward:
         return {}
-    first, *_, last_one = [*beside.items(), *beside.items()]
-    return dict([first if part == "feed_in" else last_one])
+    return dict([feed_forward[0] if part == "feed_in" else feed_forward[-1]])
 
 
 def _around_experts(block: Block) -> "dict[str, nn.Module]":
-    """The module that holds a block's router and experts, where it has some."""
+    """Return the module around a block's router and experts, if it has any."""
     inner = dict(block.module.named_modules())
     name = next((name for name, module in inner.items() if is_experts(module)), "")
     above = name.split(".base_layer")[0].rpartition(".")[0]  # LoRA may have wrapped the experts
@@ -96,31 +97,35 @@ def _around_experts(block: Block) -> "dict[str, nn.Module]":
 
 
 def _keys(block: Block, part: Part) -> "dict[str, nn.Module]":
-    """The matrices of a block's attention that compute keys, or values, among others."""
-    found: dict[str, nn.Module] = {}
-    for name, module in _attentions(block).items():
-        found |= {each: matrix for each, matrix in _matrices(name, module).items() if part in _computes(each)}
-    return found
+    """Return the matrices of a block's attention that compute keys, or values; they may compute others as well."""
+    by_name: dict[str, nn.Module] = {}
+    for prefix, module in _attentions(block).items():
+        by_name |= {name: matrix for name, matrix in _matrices(prefix, module).items() if part in _computes(name)}
+    return by_name
 
 
 def _computes(name: str) -> set[str]:
-    """What a matrix of attention computes by its name; those of positions and of compressed inputs compute neither."""
+    """Return which of keys and values an attention matrix computes, judging by its name."""
     words = set(re.split(r"[._]", name.rpartition(".")[2].lower()))
-    if words & {"pos", "a", "kernel", "out"}:
+    if words & {"pos", "a", "kernel", "out"}:  # projections of positions or of compressed inputs
         return set()
     if (words & {*TOGETHER} and not words & {"q", "query"}) or ("query" in words and "key" in words):
         return {"key", "value"}
-    both = {"key", "value"} if "kv" in words else set()
-    return both | ({"key"} if words & {"k", "key"} else set()) | ({"value"} if words & {"v", "value"} else set())
+    computed: set[str] = set()
+    if words & {"kv", "k", "key"}:
+        computed.add("key")
+    if words & {"kv", "v", "value"}:
+        computed.add("value")
+    return computed
 
 
 def _attentions(block: Block) -> "dict[str, nn.Module]":
-    """The outermost modules of attention in a block, by name: of a decoder's also the one that reads its encoder."""
-    found: dict[str, nn.Module] = {}
+    """Return the outermost attention modules of a block by name, including a decoder's cross-attention."""
+    outermost: dict[str, nn.Module] = {}
     for name, module in block.module.named_modules(prefix=block.names[0]):
-        if "Attention" in type(module).__name__ and not _within(name, found):
-            found[name] = module
-    return found
+        if "Attention" in type(module).__name__ and not _within(name, outermost):
+            outermost[name] = module
+    return outermost
 
 
 def _within(name: str, outer: Iterable[str]) -> bool:
@@ -128,12 +133,12 @@ def _within(name: str, outer: Iterable[str]) -> bool:
 
 
 def _matrices(prefix: str, module: "nn.Module") -> "dict[str, nn.Module]":
-    """Matrices by name; one that a strategy has wrapped or given an adapter is one still."""
-    found: dict[str, nn.Module] = {}
+    """Return matrices by name, including those that a strategy has wrapped or added an adapter to."""
+    matrices: dict[str, nn.Module] = {}
     for name, inner in module.named_modules(prefix=prefix):
-        if _is_matrix(inner) and not _within(name, found):
-            found[name] = inner
-    return found
+        if _is_matrix(inner) and not _within(name, matrices):  # matrices inside a wrapper or an adapter do not count
+            matrices[name] = inner
+    return matrices
 
 
 def _is_matrix(module: "nn.Module") -> bool:

@@ -1,7 +1,7 @@
-"""Compute a model's head in fp32, whatever precision its backbone computes in.
+"""Compute a model's head in fp32, regardless of the precision of its backbone.
 
-bf16 keeps 8 bits of a number: scores of 1,379 sentence pairs fell on 75 values, and two labels tied where neither was
-the likelier one. The head is a small part of the work, so that fp32 costs next to nothing there.
+bf16 has 8 significant bits: the scores of 1,379 sentence pairs took only 75 distinct values, and labels could tie by
+rounding. The head is a small part of the computation, so fp32 costs next to nothing there.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def compute_head_in_fp32(model: "PreTrainedModel") -> None:
-    """Have the modules above the backbone, and its pooler, leave autocast and compute in fp32."""
+    """Patch the modules above the backbone, and its pooler, to compute in fp32 outside of autocast."""
     for module in head_modules(model):
         module.forward = partial(_in_fp32, module.forward)  # type: ignore[method-assign]
 
 
 def head_modules(model: "PreTrainedModel") -> "list[nn.Module]":
-    """The modules with parameters that are not in the backbone, and its pooler, which is read by the head alone."""
+    """Return the modules with parameters outside the backbone, and the backbone's pooler, which only the head uses."""
     backbone = backbone_modules(model)
     children = [module for name, module in model.named_children() if f"{name}." not in backbone]
     poolers = [
@@ -32,6 +32,7 @@ def head_modules(model: "PreTrainedModel") -> "list[nn.Module]":
 
 
 def _in_fp32(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call the original forward with fp32 inputs and autocast disabled on their device."""
     import torch
 
     args = tuple(_as_fp32(value) for value in args)

@@ -1,6 +1,6 @@
-"""The languages of models that translate between many: which one a text is in, and which one is to be written.
+"""Source and target languages of multilingual translation models.
 
-mBART, NLLB and M2M-100 read the language as a token beside the text, and are told by one which language to write.
+mBART, NLLB and M2M-100 mark the language of a text with a special token, and select the output language by one.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,39 +12,39 @@ if TYPE_CHECKING:
 
 
 def set_languages(tokenizer: "PreTrainedTokenizerBase", source: str, target: str) -> None:
-    """Have a tokenizer mark sources and targets with their languages.
+    """Set the languages with which a tokenizer marks sources and targets.
 
-    Raises RecipeError where it needs them and they are not named, or where it does not know them.
+    Raises:
+        RecipeError: The tokenizer needs languages that are not set or that it does not know, or it has no languages.
     """
     if not hasattr(tokenizer, "src_lang"):
         if source or target:
             name, value = ("source", source) if source else ("target", target)
-            problem = "is named, and the base's tokenizer marks no languages"
+            problem = "is set, but the base's tokenizer has no languages"
             raise RecipeError(f"objective.{name}_language", value, problem, "Remove it, or choose another base")
         return
     for name, code in (("source", source), ("target", target)):
         known = _known(tokenizer)
         if code not in known:
-            problem = "is needed by this base" if not code else "is not a language of the base's tokenizer"
-            shown = f"{', '.join(sorted(known)[:8])} …"
-            raise RecipeError(f"objective.{name}_language", code, problem, f"Set it to one of its codes: {shown}")
+            problem = "is required by this base" if not code else "is not a language of the base's tokenizer"
+            codes = f"{', '.join(sorted(known)[:8])} …"
+            raise RecipeError(f"objective.{name}_language", code, problem, f"Set it to one of its codes: {codes}")
     tokenizer.src_lang, tokenizer.tgt_lang = source, target
 
 
 def _known(tokenizer: Any) -> set[str]:
-    """The codes of a tokenizer's languages: those that have a token of their own, named by it or by a table."""
+    """Return the language codes of a tokenizer: its special tokens without padding etc., and its table of codes."""
     tokens = {token.strip("_") if token.startswith("__") else token for token in tokenizer.all_special_tokens}
     marks = {tokenizer.pad_token, tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, tokenizer.mask_token}
-    return (
-        tokens | {*getattr(tokenizer, "lang_code_to_token", ()), *getattr(tokenizer, "lang_code_to_id", ())}
-    ) - marks
+    in_tables = {*getattr(tokenizer, "lang_code_to_token", ()), *getattr(tokenizer, "lang_code_to_id", ())}
+    return (tokens | in_tables) - marks
 
 
 def begin_in_language(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-    """Have a model write in the tokenizer's target language, also where it is exported.
+    """Configure a model to generate in the tokenizer's target language, also after export.
 
-    The language's token begins a target (mBART-50, NLLB, M2M-100): then it is forced to be the first that is written.
-    Where it ends a target (mBART), training shifts it to the decoder's beginning, and so it begins what is written.
+    If targets start with the language token (mBART-50, NLLB, M2M-100), it is forced as the first generated token. If
+    targets end with it (mBART), training shifts it to the start of the decoder's input, so generation starts with it.
     """
     if not hasattr(tokenizer, "src_lang"):
         return

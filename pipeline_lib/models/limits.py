@@ -1,4 +1,4 @@
-"""How many tokens a model can read."""
+"""The number of tokens a model can read."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,16 @@ AFTER_PADDING = {
     "xlm-roberta-xl",
     "xmod",
 }
-"""Families that number positions from the padding token's id on, so that the first ones of the table are never used."""
+"""Families that number positions from the padding token's id + 1, so the first rows of the table are never used."""
 
 
 def position_limit(config: "PreTrainedConfig") -> int | None:
-    """The positions that a model has, by its configuration; None where it names none."""
+    """Return the number of positions in a model's configuration; None if it sets no limit."""
     text: Any = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
     if positions is None:
         positions = getattr(text, "max_encoder_position_embeddings", None)  # LED
+    # DeBERTa without position_biased_input uses relative positions only, so its table sets no limit.
     if not isinstance(positions, int) or positions < 1 or getattr(text, "position_biased_input", True) is False:
         return None
     if text.model_type in AFTER_PADDING:

@@ -1,8 +1,8 @@
-"""What parameters feed: found by following a short text through the model, not by their names.
+"""Find the depth of parameters outside the blocks by tracing a short text through the model with autograd.
 
-Autograd keeps what every number was made of. So it says which parameters the inputs of a block depend on: tables of
-positions that every layer reads (DeBERTa, MPNet) are below the layers, though they stand beside them in the module
-tree. And it says which parameters nothing depends on: these cannot be learned.
+Autograd's graph records which parameters the inputs of a block depend on. Tables of positions that every layer reads
+(DeBERTa, MPNet) are therefore below the layers, although they are next to them in the module tree. The graph also
+shows which parameters the output does not depend on; these cannot be learned.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,43 +18,46 @@ if TYPE_CHECKING:
 
 
 class Fed(NamedTuple):
-    """What a model's parameters feed, by name."""
+    """Which blocks a model's parameters feed."""
 
     depth: dict[str, int]
-    """0 for what feeds the first block of a stack, n for what first feeds the block after the n-th; for what is read
-    behind all blocks, their number and one."""
+    """Depth by parameter name: 0 if it feeds the first block of a stack, n if the first block it feeds is the one after
+    block n, and the number of blocks + 1 if it is used only after all blocks."""
     unused: frozenset[str]
-    """What the model's output does not depend on."""
+    """Names of the parameters that the model's output does not depend on."""
 
 
 class _Read(NamedTuple):
-    """What autograd knows of a block's inputs: of hidden states, where the block is a stack's first, and of all."""
+    """Autograd nodes of a block's inputs: of its hidden states (only for a stack's first block), and of all inputs."""
 
-    embedded: list[Any]
-    given: list[Any]
+    hidden_nodes: list[Any]
+    input_nodes: list[Any]
 
 
 KNOWN: "WeakKeyDictionary[nn.Module, tuple[frozenset[str], Fed]]" = WeakKeyDictionary()
-"""What was found for a model, as long as it has the same parameters: it is asked for several times in a run."""
+"""Cached results by model, valid while it has the same parameters; a run needs them several times."""
 
 
 def what_parameters_feed(model: "PreTrainedModel") -> Fed:
-    """Follow a short text through the model, in evaluation mode and on its device.
+    """Trace a short text through the model, in evaluation mode and on its device.
 
-    Raises RecipeError where the model cannot read it.
+    Raises:
+        RecipeError: The model cannot process the text.
     """
     names = frozenset(name for name, _ in model.named_parameters())
     known = KNOWN.get(model)
     if known is None or known[0] != names:
-        known = KNOWN[model] = names, _follow(model)
+        known = KNOWN[model] = names, _trace(model)
     return known[1]
 
 
-def _follow(model: "PreTrainedModel") -> Fed:
+def _trace(model: "PreTrainedModel") -> Fed:
     import torch
 
+    # Every parameter must require gradients, or the graph would not record it; restored below.
     parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
-    learned, training = [parameter.requires_grad for parameter in parameters], model.training
+    required_grad = [parameter.requires_grad for parameter in parameters]
+    training = model.training
     try:
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -62,88 +65,93 @@ def _follow(model: "PreTrainedModel") -> Fed:
             reads, output = _run(model.eval(), stacks(model))
     finally:
         model.train(training)
-        for parameter, was in zip(parameters, learned, strict=True):
-            parameter.requires_grad_(was)
+        for parameter, flag in zip(parameters, required_grad, strict=True):
+            parameter.requires_grad_(flag)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found: dict[int, int] = {}
+    # The merged dict keeps the first depth of each parameter: `new | known` prefers `known`.
+    depth_by_id: dict[int, int] = {}
     for index, read in enumerate(reads):
-        for made, depth in ((read.embedded, 0), (read.given, index)):
-            found = dict.fromkeys(_reached(made), depth) | found
+        for nodes, depth in ((read.hidden_nodes, 0), (read.input_nodes, index)):
+            depth_by_id = dict.fromkeys(_reached(nodes), depth) | depth_by_id
     used = _reached(output)
-    found = dict.fromkeys(used, len(reads) + 1) | found
-    depths = {names[key]: depth for key, depth in found.items() if key in names}
-    # a text so short does not reach all experts
+    depth_by_id = dict.fromkeys(used, len(reads) + 1) | depth_by_id
+    depths = {names[key]: depth for key, depth in depth_by_id.items() if key in names}
+    # A text this short does not reach all experts, so an expert without gradients is not unused.
     unused = {name for key, name in names.items() if key not in used and "expert" not in name}
     return Fed(depths, frozenset(unused))
 
 
-def _run(model: "PreTrainedModel", found: Sequence[Stack]) -> tuple[list[_Read], list[Any]]:
-    """What autograd knows of each block's inputs in its first call, and of what comes out."""
-    blocks = [block.module for stack in found for block in stack.blocks]
-    firsts = {id(stack.blocks[0].module) for stack in found}
+def _run(model: "PreTrainedModel", model_stacks: Sequence[Stack]) -> tuple[list[_Read], list[Any]]:
+    """Run a short text; return the autograd nodes of each block's inputs in its first call, and of the output."""
+    blocks = [block.module for stack in model_stacks for block in stack.blocks]
+    first_blocks = {id(stack.blocks[0].module) for stack in model_stacks}
     reads: dict[int, _Read] = {}
 
-    def note(module: Any, args: Any, kwargs: Any) -> None:
-        if id(module) not in reads:
+    def record(module: Any, args: Any, kwargs: Any) -> None:
+        if id(module) not in reads:  # ALBERT calls the same block several times: only the first call counts
             hidden = args[:1] or [kwargs.get("hidden_states")]
-            embedded = [*_made_of(hidden)] if id(module) in firsts else []
-            reads[id(module)] = _Read(embedded, [*_made_of([args, kwargs])])
+            hidden_nodes = [*_graph_nodes(hidden)] if id(module) in first_blocks else []
+            reads[id(module)] = _Read(hidden_nodes, [*_graph_nodes([args, kwargs])])
 
-    hooks = [block.register_forward_pre_hook(note, with_kwargs=True, prepend=True) for block in blocks]
+    # prepend: before the hooks of strategies, such as a prompt's, change the inputs
+    hooks = [block.register_forward_pre_hook(record, with_kwargs=True, prepend=True) for block in blocks]
     ids = _short_text(model)
+    # Some heads of encoder-decoder models (classification, say) build the decoder's input themselves.
     bare = model.base_model is model and not model.can_generate()
-    writes = model.config.is_encoder_decoder and len(found) > 1 and (model.can_generate() or bare)
+    needs_decoder_ids = model.config.is_encoder_decoder and len(model_stacks) > 1 and (model.can_generate() or bare)
     try:
-        output = model(input_ids=ids, **({"decoder_input_ids": ids} if writes else {}), return_dict=True)
-    except Exception as error:  # whatever the family's code raises
+        output = model(input_ids=ids, **({"decoder_input_ids": ids} if needs_decoder_ids else {}), return_dict=True)
+    except Exception as error:  # the family's code can raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        problem = f"is of the family {model.config.model_type}, which cannot read a short text ({reason})"
+        problem = f"is of the family {model.config.model_type}, which failed on a short test text ({reason})"
         raise RecipeError("model.base", model.name_or_path, problem, "Choose another base") from error
     finally:
         for hook in hooks:
             hook.remove()
-    return [reads.get(id(block), _Read([], [])) for block in blocks], [*_made_of(dict(output))]
+    return [reads.get(id(block), _Read([], [])) for block in blocks], [*_graph_nodes(dict(output))]
 
 
 def _short_text(model: "PreTrainedModel") -> "Tensor":
-    """[1, n] ids without padding: as a pair of texts where the family tells them apart by separators, with an end."""
+    """Return token ids [1, n] without padding: a text pair if the family has a separator token, with an end token."""
     import torch
 
     config: Any = model.config.get_text_config()
     pad, separator, end = (getattr(config, f"{name}_token_id", None) for name in ("pad", "sep", "eos"))
-    marks = [mark if mark in range(config.vocab_size) else None for mark in (separator, end)]
-    one, two, three = [index for index in range(min(config.vocab_size, 8)) if index not in (pad, *marks)][:3]
-    ids = [one, two, three] if marks[0] is None else [one, marks[0], marks[0], two, three, marks[0]]
-    if marks[1] is not None and marks[1] != marks[0]:
-        ids.append(marks[1])
+    separator, end = (mark if mark in range(config.vocab_size) else None for mark in (separator, end))
+    one, two, three = [index for index in range(min(config.vocab_size, 8)) if index not in (pad, separator, end)][:3]
+    # RoBERTa and similar models have two separators between texts
+    ids = [one, two, three] if separator is None else [one, separator, separator, two, three, separator]
+    if end is not None and end != separator:
+        ids.append(end)
     return torch.tensor([ids], device=model.device)
 
 
-def _made_of(value: Any) -> "Iterator[Any]":
-    """The nodes of autograd's graph that have made the tensors in nested values."""
+def _graph_nodes(value: Any) -> "Iterator[Any]":
+    """Yield the autograd nodes that produced the tensors in nested values."""
     import torch
 
     if isinstance(value, torch.Tensor):
         if value.grad_fn is not None:
             yield value.grad_fn
-        elif value.requires_grad:  # a parameter itself
+        elif value.requires_grad:  # a parameter itself has no node; a view of it does
             yield value.view_as(value).grad_fn
     elif isinstance(value, dict):
         for part in value.values():
-            yield from _made_of(part)
+            yield from _graph_nodes(part)
     elif isinstance(value, (list, tuple)):
         for part in value:
-            yield from _made_of(part)
+            yield from _graph_nodes(part)
 
 
 def _reached(nodes: Sequence[Any]) -> set[int]:
-    """The ids of all parameters that nodes of autograd's graph depend on."""
-    seen, left, found = set(nodes), [*nodes], set[int]()
-    while left:
-        node = left.pop()
+    """Return the `id()` of all parameters that autograd nodes depend on, by walking the graph backwards."""
+    seen, pending, parameters = set(nodes), [*nodes], set[int]()
+    while pending:
+        node = pending.pop()
+        # only the leaves of the graph, AccumulateGrad nodes, have a `variable`
         if (variable := getattr(node, "variable", None)) is not None:
-            found.add(id(variable))
-        new = {before for before, _ in node.next_functions if before is not None} - seen
+            parameters.add(id(variable))
+        new = {previous for previous, _ in node.next_functions if previous is not None} - seen
         seen |= new
-        left.extend(new)
-    return found
+        pending.extend(new)
+    return parameters

@@ -1,4 +1,4 @@
-"""Where each parameter stands in a model: embeddings, a block, or above them all."""
+"""Determine the depth of each parameter: in the embeddings, in a block, or above all blocks."""
 
 import json
 import re
@@ -17,32 +17,42 @@ ENCODER = re.compile(r"(^|\.)encoder\.")
 
 
 def parameter_infos(model: "PreTrainedModel", head: set[str]) -> dict[str, ParameterInfo]:
-    """Where each parameter stands, by name; `head` names the parameters that the base does not have.
+    """Return the position of each parameter by name.
 
-    Blocks are numbered from 1, a decoder's after its encoder's. What strategies have added stands where the module that
-    bears it stands.
+    Blocks are numbered from 1, a decoder's after its encoder's. A parameter added by a strategy has the depth of the
+    module that contains it.
+
+    Args:
+        model: The model, with the strategies' modules injected.
+        head: Names of the parameters that the base does not have.
     """
-    names = [name for name, _ in model.named_parameters()]
     blocks = [block for stack in stacks(model) for block in stack.blocks]
-    starts = {f"{name}.": depth for depth, block in enumerate(blocks, 1) for name in block.names}
+    prefixes = {f"{name}.": depth for depth, block in enumerate(blocks, 1) for name in block.names}
     layers, fed = len(blocks), what_parameters_feed(model)
-    found = {}
-    for name in names:
-        is_head, fixed = name in head, name in fed.unused and name not in head
-        inside = next((depth for start, depth in starts.items() if name.startswith(start)), None)
-        beside = 0 if fixed else fed.depth.get(name, layers + 1)
-        depth = layers + 1 if is_head else beside if inside is None else inside
-        found[name] = ParameterInfo(name, depth, layers, is_head, fixed)
-    return found
+    infos = {}
+    for name, _ in model.named_parameters():
+        is_head = name in head
+        fixed = name in fed.unused and not is_head
+        block_depth = next((depth for prefix, depth in prefixes.items() if name.startswith(prefix)), None)
+        if is_head:
+            depth = layers + 1
+        elif block_depth is not None:
+            depth = block_depth
+        elif fixed:
+            depth = 0
+        else:
+            depth = fed.depth.get(name, layers + 1)
+        infos[name] = ParameterInfo(name, depth, layers, is_head, fixed)
+    return infos
 
 
 def write_parameter_infos(model: "PreTrainedModel", head: set[str], path: Path) -> None:
-    """Keep places and shapes, so that a plan can tell rates without loading a model."""
+    """Write positions and shapes, so that a plan can show learning rates without loading a model."""
     shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
-    rows = [[*place, shapes[name]] for name, place in parameter_infos(model, head).items()]
+    rows = [[*info, shapes[name]] for name, info in parameter_infos(model, head).items()]
     path.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def read_parameter_infos(path: Path) -> dict[ParameterInfo, list[int]]:
-    """Shapes by place, as `write_places` has kept them."""
-    return {ParameterInfo(*place): shape for *place, shape in json.loads(path.read_text(encoding="utf-8"))}
+    """Read the shapes written by `write_parameter_infos`, by parameter."""
+    return {ParameterInfo(*info): shape for *info, shape in json.loads(path.read_text(encoding="utf-8"))}

@@ -1,4 +1,4 @@
-"""Keep the experts of a mixture busy alike: what a router's choices add to the loss."""
+"""Load balancing loss for the routers of a mixture of experts."""
 
 import sys
 from collections.abc import Collection
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class RouterLoss:
-    """The load balancing loss of the family's own code, weighted as config.json says (`router_aux_loss_coef`).
+    """The load balancing loss of the family's own code, weighted by `router_aux_loss_coef` of config.json.
 
-    Fedus et al. 2022, "Switch Transformers", equations 4 to 6. It is taken from what the routers put out in the model's
-    last pass, so that every head has it.
+    Fedus et al. 2022, "Switch Transformers", equations 4 to 6. Hooks record the routers' logits of the last forward
+    pass, so the loss works with every head, not only with those that return it.
     """
 
     def __init__(self, model: "PreTrainedModel", routers: "Collection[nn.Module]", balance: Any):
@@ -22,24 +22,26 @@ class RouterLoss:
         self.experts = getattr(config, "num_local_experts", None) or config.num_experts
         self.chosen, self.balance = config.num_experts_per_tok, balance
         self.logits: list[Tensor] = []
+        # cleared before each pass, so that only the logits of the last one are used
         model.register_forward_pre_hook(lambda module, args: self.logits.clear())
         for router in routers:
             router.register_forward_hook(lambda module, args, out: self.logits.append(out[0]))
 
     def of_last_pass(self, mask: "Tensor") -> "Tensor":
-        """The weighted loss; `mask` [rows, tokens] says which tokens are real."""
+        """Return the weighted loss of the last pass; `mask` [rows, tokens] is 1 for tokens that are not padding."""
         loss = self.weight * self.balance(tuple(self.logits), self.experts, self.chosen, mask)
         self.logits.clear()
         return loss
 
 
 def router_loss(model: "PreTrainedModel", trained: Collection[str]) -> RouterLoss | None:
-    """The loss of a model's routers where they are trained, and their family has one."""
+    """Return the loss of a model's routers; None if none of them is trained, or if the family has no such loss."""
     family = sys.modules[type(model).__module__]
     balance = getattr(family, "load_balancing_loss_func", None)
     recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
     if balance is None or recorder is None or not getattr(model.config, "router_aux_loss_coef", 0):
         return None
     routers = {name: module for name, module in model.named_modules() if isinstance(module, recorder.target_class)}
-    learning = any(name.startswith(tuple(f"{router}." for router in routers)) for name in trained) if routers else False
-    return RouterLoss(model, [*routers.values()], balance) if learning else None
+    prefixes = tuple(f"{router}." for router in routers)
+    is_trained = any(name.startswith(prefixes) for name in trained)
+    return RouterLoss(model, [*routers.values()], balance) if is_trained else None

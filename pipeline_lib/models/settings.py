@@ -1,4 +1,4 @@
-"""The recipe's section `model`."""
+"""Settings of the recipe section `model`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,12 @@ from pipeline_lib.util.section import Reach, Section, is_folder
 
 
 class Model(Section):
-    """The pre-trained model to start from."""
+    """Pre-trained model to fine-tune."""
 
     base: Annotated[str, Field(min_length=1), Reach.BASE]
     """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
     revision: str | None = None
-    """Commit of the hub's repository; pin it to get the same bytes tomorrow."""
+    """Branch, tag or commit on the hub; pin a commit to always get the same files."""
 
     @field_validator("base")
     @classmethod

@@ -1,6 +1,6 @@
-"""Regularizers: what holds a model back from over-fitting. To add one: write one file, add one name here.
+"""Regularizers, which reduce over-fitting. To add one, write one module and add its class here.
 
-Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+List classes with fewer fields first: Prefect's form picks the first class whose fields all match a value.
 """
 
 from typing import Annotated
@@ -23,10 +23,11 @@ Regularizer = Annotated[
 
 
 def refuse_senseless(regularizers: tuple[Regularizer, ...]) -> None:
-    """Raise ValueError where one regularizer works against another one."""
+    """Raise ValueError if a regularizer is repeated or conflicts with another one."""
     kinds = [regularizer.kind for regularizer in regularizers]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise ValueError(f"regularizer {kind!r} stands {kinds.count(kind)} times. Keep one of them")
+            raise ValueError(f"regularizer {kind!r} appears {kinds.count(kind)} times. Keep one of them")
     if {"l2_sp", "weight_decay"} <= set(kinds):
-        raise ValueError("'weight_decay' pulls to zero what 'l2_sp' pulls to its start. Remove one of them")
+        problem = "'weight_decay' pulls weights to zero and 'l2_sp' pulls them to their initial values"
+        raise ValueError(f"{problem}. Remove one of them")

@@ -1,4 +1,4 @@
-"""The hooks of a regularizer, all optional."""
+"""Base class of regularizers, with optional hooks."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,47 +12,61 @@ if TYPE_CHECKING:
 
 
 class RegularizerSection(Section):
-    """What holds a model back from over-fitting."""
+    """Reduces over-fitting during training."""
 
     acts_everywhere: ClassVar[bool] = False
-    """Whether it acts in training in frozen layers too; else those below the lowest trained one are without dropout."""
+    """Whether it also needs training mode in frozen layers; if not, those below the lowest trained layer run without
+    dropout, and their outputs can be cached."""
     needs_start: ClassVar[bool] = False
-    """Whether the hooks ask for the weights as they were before training."""
+    """Whether the hooks need the weights as they were before training."""
 
     def weight_decay(self) -> float:
-        """The decay of AdamW on matrices; biases and norms have none."""
+        """Return AdamW's weight decay for matrices; biases and norms have none."""
         return 0.0
 
     def smoothing(self) -> float:
-        """The share of the target that is spread over all classes."""
+        """Return the share of the target that is spread over all classes."""
         return 0.0
 
     def configure(self, config: "PretrainedConfig") -> dict[str, Any]:
-        """Values of the model's configuration that are set for training."""
+        """Return configuration values of the model to override during training."""
         return {}
 
     def prepare(self, model: "PreTrainedModel") -> None:
-        """Hook into the model that is trained; what is hooked must act in training mode alone."""
+        """Register hooks on the model to train; they must act in training mode only."""
 
     @contextmanager
     def perturb_weights(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
-        """Around all forward and backward passes of a step: trained weights by name, and those before training."""
+        """Modify the weights during the forward and backward passes of a step, and restore them afterwards.
+
+        Args:
+            weights: The trained parameters by name.
+            start: Their values before training; empty unless `needs_start`.
+        """
         yield
 
     @property
     def needs_second_forward(self) -> bool:
-        """Whether `disagreement` is to be asked."""
+        """Whether a step needs a second forward pass, for `consistency_loss`."""
         return False
 
     def consistency_loss(self, first: "Tensor", second: "Tensor") -> "Tensor":
-        """What two passes over the same inputs with other dropout add to the loss, summed over units.
+        """Return the loss term for two passes over the same inputs with different dropout, summed over units.
 
-        Logits [units, classes] each.
+        Args:
+            first: Logits of the first pass, [units, classes].
+            second: Logits of the second pass, [units, classes].
         """
         raise NotImplementedError
 
     def penalty(
         self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]", head: set[str]
     ) -> "Tensor | None":
-        """A term of the loss of each step that depends on the weights alone."""
+        """Return a loss term that depends on the weights only, or None.
+
+        Args:
+            weights: The trained parameters by name.
+            start: Their values before training; empty unless `needs_start`.
+            head: Names of the new head's parameters.
+        """
         return None

@@ -1,4 +1,4 @@
-"""Set the model's own dropout."""
+"""Set the dropout probabilities of the model."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 ATTENTION = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop")
-"""What families call the dropout of attention's probabilities."""
+"""Names of the configuration value for dropout on attention probabilities."""
 
 OTHERS = (
     *("activation_dropout", "dropout", "dropout_rate", "hidden_dropout", "hidden_dropout_prob", "mlp_dropout"),
@@ -20,31 +20,31 @@ OTHERS = (
     *("classifier_dropout", "classifier_dropout_prob", "pooler_dropout", "qa_dropout", "seq_classif_dropout"),
     *("summary_first_dropout", "summary_last_dropout"),
 )
-"""What they call it elsewhere: in blocks, at residual connections, on embeddings, in heads."""
+"""Names of the configuration values for dropout elsewhere: in blocks, residual connections, embeddings and heads."""
 
 
 class Dropout(RegularizerSection):
-    """In training each unit is zero with probability p, the others are scaled by 1 / (1 - p) (Srivastava et al. 2014,
-    section 4).
+    """Dropout: in training each unit is set to zero with probability p, and the others are scaled by 1 / (1 - p)
+    (Srivastava et al. 2014, section 4).
 
-    It acts wherever the family has dropout: BERT in every layer, Llama in attention alone; not in frozen layers below
-    the lowest trained one. The trained model's configuration keeps the base's values.
+    Applies wherever the family has dropout (BERT: in every layer; Llama: in attention only), except in frozen layers
+    below the lowest trained one. The trained model's configuration keeps the base's values.
     """
 
     kind: Literal["dropout"]
     value: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The probability p; 0 turns dropout off."""
     attention: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """p of attention's probabilities, where that is to be another one; empty: the same."""
+    """Dropout probability of the attention probabilities; empty: the same as `value`."""
 
     def configure(self, config: "PretrainedConfig") -> dict[str, Any]:
-        """The family's own names for it; raises RecipeError where it has none."""
+        """Return the dropout values under the family's own names; raise RecipeError if it has none."""
         attention = self.value if self.attention is None else self.attention
         names = [name for name in (*ATTENTION, *OTHERS) if hasattr(config, name)]
         if not names:
-            problem = f"finds no dropout in the family {config.model_type}"
+            problem = f"cannot be applied: the family {config.model_type} has no dropout"
             raise RecipeError("regularizers", self.model_dump(), problem, "Remove it")
         if self.attention is not None and not {*names} & {*ATTENTION}:
-            problem = f"sets attention's dropout, for which the family {config.model_type} has no rate of its own"
+            problem = f"sets attention dropout, but the family {config.model_type} has no separate rate for it"
             raise RecipeError("regularizers", self.model_dump(), problem, "Remove attention")
         return {name: attention if name in ATTENTION else self.value for name in names}

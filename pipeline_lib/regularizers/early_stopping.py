@@ -1,4 +1,4 @@
-"""Stop when validation no longer gets better."""
+"""Stop training when the validation score no longer improves."""
 
 from typing import Annotated, Literal
 
@@ -8,15 +8,16 @@ from pipeline_lib.regularizers.base import RegularizerSection
 
 
 class EarlyStopping(RegularizerSection):
-    """Training ends after `patience` epochs without a better validation score (Prechelt 1998, section 2).
+    """Early stopping: training ends after `patience` epochs without a better validation score (Prechelt 1998, section
+    2).
 
-    The metric also decides which checkpoint is kept.
+    The best checkpoint is selected by the same metric.
     """
 
     kind: Literal["early_stopping"]
     metric: str | None = None
-    """Validation metric to watch, or `loss`; empty: the objective's own."""
+    """Validation metric to monitor, or `loss`; empty: the objective's default metric."""
     patience: PositiveInt = 2
-    """How many epochs without a better score are allowed."""
+    """Number of epochs without improvement before training stops."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
-    """A score counts as better only if it gains more than this."""
+    """Smallest improvement that counts; a smaller gain is not a better score."""

@@ -1,4 +1,4 @@
-"""Ask for less than full certainty."""
+"""Smooth the target distribution of a classification."""
 
 from typing import Annotated, Literal
 
@@ -8,10 +8,10 @@ from pipeline_lib.regularizers.base import RegularizerSection
 
 
 class LabelSmoothing(RegularizerSection):
-    """The target of K classes becomes q'(k) = (1 - e) q(k) + e / K (Szegedy et al. 2016, section 7).
+    """Label smoothing: the target over K classes becomes q'(k) = (1 - e) q(k) + e / K (Szegedy et al. 2016, section 7).
 
-    The model is then not rewarded for driving the right class's logit ever further from the others. Losses of
-    validation and test are taken without it.
+    This removes the incentive to push the correct class's logit ever further from the others. Validation and test
+    losses are computed without smoothing.
     """
 
     kind: Literal["label_smoothing"]
@@ -19,5 +19,5 @@ class LabelSmoothing(RegularizerSection):
     """Share e of the target that is spread evenly over all classes."""
 
     def smoothing(self) -> float:
-        """The share."""
+        """Return `value`."""
         return self.value

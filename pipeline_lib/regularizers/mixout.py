@@ -1,4 +1,4 @@
-"""Put weights back to where they started, other ones in each step."""
+"""Reset a random part of the weights to their initial values in each step."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,38 +13,39 @@ if TYPE_CHECKING:
 
 
 class Mixout(RegularizerSection):
-    """A step computes with ((1 - M) w + M u - p u) / (1 - p) for weights w (Lee, Cho and Kang 2020, section 3).
+    """Mixout: a step uses ((1 - M) w + M u - p u) / (1 - p) in place of weights w (Lee, Cho and Kang 2020, section 3).
 
-    u are the weights before training and M is drawn from Bernoulli(p), so that the mean is w; where w = u nothing
-    changes. M is drawn for each weight by itself, which the paper calls mixconnect and its theorem 1 covers too; the
-    authors' code draws it once for all weights that leave a neuron.
+    u are the weights before training and M is drawn from Bernoulli(p), so the expected value is w, and weights with
+    w = u do not change. M is drawn for each weight independently, which the paper calls mixconnect and its theorem 1
+    also covers; the authors' code draws it once for all outgoing weights of a neuron.
 
-    All trained weights are mixed, biases and norms included. A new head goes back to its random first values, small
-    as they are; what a strategy injects goes back to its own.
+    All trained weights are mixed, including biases and norms. The weights of a new head are reset to their small
+    random initial values, and weights injected by a strategy to their own initial values.
     """
 
     needs_start: ClassVar[bool] = True
 
     kind: Literal["mixout"]
     probability: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    """Share p of the weights that are put back in a step; the paper tries 0.7, 0.8 and 0.9 on large models."""
+    """Share p of the weights that are reset in a step; the paper uses 0.7, 0.8 and 0.9 on large models."""
 
     @contextmanager
     def perturb_weights(self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]") -> Iterator[None]:
-        """Mixed weights inside; outside the true ones again, with the gradient that the chain rule gives them."""
+        """Replace the weights by mixed ones; on exit restore them and apply the chain rule to their gradients."""
         import torch
 
-        kept: dict[str, tuple[Tensor, Tensor]] = {}
+        originals: dict[str, tuple[Tensor, Tensor]] = {}
         share = 1 - self.probability
         try:
             for name, weight in weights.items():
-                own = torch.empty_like(weight, dtype=torch.bool).bernoulli_(share)
-                kept[name] = weight.data, own
-                # the equation in a form that gives u to the bit where M = 1 or w = u
-                weight.data = torch.where(own, start[name] + (weight.data - start[name]) / share, start[name])
+                keep = torch.empty_like(weight, dtype=torch.bool).bernoulli_(share)  # 1 - M
+                originals[name] = weight.data, keep
+                # The equation rearranged so that the result is bitwise equal to u where M = 1 or w = u.
+                weight.data = torch.where(keep, start[name] + (weight.data - start[name]) / share, start[name])
             yield
-        finally:  # also when the step fails: whoever catches that finds the true weights
-            for name, (data, own) in kept.items():
+        finally:  # also if the step fails: the caller must get the original weights back
+            for name, (data, keep) in originals.items():
                 weights[name].data = data
                 if (gradient := weights[name].grad) is not None:
-                    gradient.mul_(own).div_(share)
+                    # The derivative of the mixed weight with respect to w is (1 - M) / (1 - p).
+                    gradient.mul_(keep).div_(share)

@@ -1,6 +1,6 @@
-"""Strategies: what is trained, and how fast. To add one: write one file with the hooks it needs, add one name here.
+"""Strategies: which parameters are trained, and at what rate. To add one, write one module and add its class here.
 
-Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+List classes with fewer fields first: Prefect's form picks the first class whose fields all match a value.
 """
 
 from typing import Annotated
@@ -22,19 +22,20 @@ Strategy = Annotated[
 
 
 def refuse_senseless(strategies: tuple[Strategy, ...]) -> None:
-    """Raise ValueError where one strategy makes another one pointless."""
+    """Raise ValueError if a strategy is repeated or makes another one pointless."""
     by_kind = {strategy.kind: strategy for strategy in strategies}
     kinds = [strategy.kind for strategy in strategies]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            raise ValueError(f"strategy {kind!r} stands {kinds.count(kind)} times. Keep one of them")
+            raise ValueError(f"strategy {kind!r} appears {kinds.count(kind)} times. Keep one of them")
     if {"full", "partial"} <= by_kind.keys() and by_kind["full"].start_epoch <= by_kind["partial"].start_epoch:
-        raise ValueError("'full' already trains all that 'partial' picks. Remove one of them")
+        raise ValueError("'full' already trains everything that 'partial' selects. Remove one of them")
     for kind in ("lora", "ia3", "bottleneck"):
         if {"full", kind} <= by_kind.keys():
-            raise ValueError(f"'full' already trains the weights that {kind!r} would stand in for. Remove one of them")
+            raise ValueError(f"'full' already trains the weights that {kind!r} is a substitute for. Remove one of them")
     if {"lora", "ia3"} <= by_kind.keys():
-        raise ValueError("'lora' and 'ia3' would both wrap the same weights, and PEFT merges one. Remove one of them")
+        problem = "'lora' and 'ia3' would both wrap the same weights, and PEFT merges only one of them"
+        raise ValueError(f"{problem}. Remove one of them")
     if "layerwise_lr" in by_kind and all(_trains_nothing(strategy) for strategy in strategies):
         problem = "'layerwise_lr' has nothing below the head to scale"
         raise ValueError(f"{problem}. Add a strategy that trains something, such as full")

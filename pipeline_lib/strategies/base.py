@@ -1,4 +1,4 @@
-"""The hooks of a strategy, all optional, and where a parameter stands in a model."""
+"""Base class of strategies, with optional hooks, and the position of a parameter in a model."""
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 
 def plain_name(name: str) -> str:
-    """The name that a parameter had before a strategy wrapped its module."""
-    return re.sub(r"(\.base_layer)+\.", ".", name)  # wrappers of experts are nested
+    """Return the name that a parameter had before a strategy wrapped its module."""
+    return re.sub(r"(\.base_layer)+\.", ".", name)  # PEFT nests its wrappers of experts
 
 
 class ParameterInfo(NamedTuple):
-    """Where a parameter stands: 0 are the embeddings, 1 to `layers` the blocks, `layers` + 1 all above them."""
+    """A parameter and its depth: 0 for embeddings, 1 to `layers` for the blocks, `layers` + 1 above the blocks."""
 
     name: str
     depth: int
     layers: int
     is_head: bool = False
     fixed: bool = False
-    """Whether nothing can be learned of it: the model's output does not depend on it, or it is computed."""
+    """Whether it cannot be learned, because the model's output does not depend on it."""
 
     @property
     def plain(self) -> str:
-        """The name before any wrapping; patterns are matched with it."""
+        """The name before any wrapping; patterns match this name."""
         return plain_name(self.name)
 
 
 class Prompt(NamedTuple):
-    """Virtual tokens around the input; `deep` ones stand before a decoder's text too."""
+    """Number of virtual tokens before and after the input; `deep` ones also precede a decoder's text."""
 
     before: int
     after: int
@@ -41,55 +41,60 @@ class Prompt(NamedTuple):
 
 
 class StrategySection(Section):
-    """What is trained and how fast. A recipe's strategies are applied in order:
+    """Selects parameters to train and their learning rates. A recipe's strategies are applied in order.
 
-    all is frozen, each strategy injects its modules, then the head and whatever any strategy owns is thawed, and
-    the rates' scales are multiplied. A combination is therefore a list and never a special case.
+    First all parameters are frozen, then each strategy injects its modules. The head and all parameters that any
+    strategy selects are unfrozen, and the strategies' learning rate scales are multiplied. Strategies can therefore be
+    combined freely.
     """
 
     start_epoch: NonNegativeInt = 0
-    """Epoch, from 0, before which the strategy's parameters stay as they are: `full` with 1 is head first, then all."""
+    """First epoch, counted from 0, in which the strategy's parameters are trained: `full` with 1 trains the head
+    first."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Add modules to the model. Names of parameters that the model had may gain `.base_layer`, nothing else."""
+        """Add modules to the model.
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """Whether the strategy owns this parameter."""
+        Existing parameters must keep their names, except for an added `.base_layer`.
+        """
+
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Return whether the strategy trains this parameter."""
         return False
 
-    def lr_scale(self, place: ParameterInfo) -> float:
-        """The parameter's learning rate, relative to the recipe's."""
+    def lr_scale(self, info: ParameterInfo) -> float:
+        """Return the parameter's learning rate, relative to the recipe's."""
         return 1.0
 
     def head_lr_scale(self) -> float | None:
-        """The head's learning rate, relative to the recipe's, that goes with what the strategy trains.
+        """Return the head's learning rate, relative to the recipe's, that suits what the strategy trains.
 
-        The smallest of all strategies' counts; None leaves it to the others.
+        The smallest value among the recipe's strategies is used; None leaves the choice to the others.
         """
         return None
 
-    def is_unfrozen(self, place: ParameterInfo, epoch: int) -> bool:
-        """Whether a parameter that the strategy owns is trained in this epoch, from 0."""
+    def is_unfrozen(self, info: ParameterInfo, epoch: int) -> bool:
+        """Return whether a parameter of the strategy is trained in this epoch, counted from 0."""
         return epoch >= self.start_epoch
 
     def prompt(self) -> Prompt | None:
-        """Virtual tokens that the strategy's modules understand."""
+        """Return the virtual tokens that the strategy's modules need in the input, or None."""
         return None
 
     def merge(self, model: "PreTrainedModel") -> None:
-        """Fold injected modules into the base's weights where that changes no output; called on trained models."""
+        """Merge injected modules into the base's weights if that changes no output; called on trained models."""
 
 
 class AddedWeights(StrategySection):
-    """What adds weights of its own to a model that stays as it is."""
+    """A strategy that adds new weights to a frozen model."""
 
     rate: PositiveFloat = 20.0
-    """Learning rate of what is added and of the head, relative to the recipe's: new weights move further than old."""
+    """Learning rate of the added weights and the head, relative to the recipe's; new weights have further to move."""
 
-    def lr_scale(self, place: ParameterInfo) -> float:
-        """`rate` for what it trains."""
-        return self.rate if self.is_trainable(place) else 1.0
+    def lr_scale(self, info: ParameterInfo) -> float:
+        """Return `rate` for the added weights."""
+        return self.rate if self.is_trainable(info) else 1.0
 
     def head_lr_scale(self) -> float:
-        """As fast as what is added."""
+        """Return the rate of the added weights."""
         return self.rate

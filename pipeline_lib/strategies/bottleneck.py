@@ -1,4 +1,4 @@
-"""Train small adapters between the frozen layers."""
+"""Train bottleneck adapters in a frozen model."""
 
 import functools
 import re
@@ -15,31 +15,33 @@ if TYPE_CHECKING:
 
 
 class Bottleneck(AddedWeights):
-    """Adapters h <- h + s W_up f(W_down h + b_down) + s b_up, h being what a sub-layer puts out before its residual.
+    """Bottleneck adapters: h <- h + s W_up f(W_down h + b_down) + s b_up, h being a sub-layer's output before the
+    residual connection.
 
     houlsby: after attention and after the feed-forward (Houlsby et al. 2019, figure 2). pfeiffer: after the
-    feed-forward alone (Pfeiffer et al. 2021, AdapterFusion). parallel: h <- FFN(x) + s W_up f(W_down x),
-    beside the feed-forward and from its input x (He et al. 2022, table 1). W_up and the biases start at zero, so that
-    training starts from the base's own function, and W_down as in `torch.nn.Linear`, uniform in +-1 / sqrt(width): all
-    of the first gradient goes to W_up, whatever the size of W_down, and this one passes on the scale of what it reads.
+    feed-forward only (Pfeiffer et al. 2021, AdapterFusion). parallel: h <- FFN(x) + s W_up f(W_down x), parallel to
+    the feed-forward and from its input x (He et al. 2022, table 1). W_up and the biases start at zero, so that training
+    starts from the base's own outputs. W_down starts as in `torch.nn.Linear`, uniform in +-1 / sqrt(width), which
+    preserves the scale of its input; the first gradient reaches only W_up.
     """
 
     kind: Literal["bottleneck"]
     placement: Literal["houlsby", "pfeiffer", "parallel"] = "parallel"
-    """Where adapters stand: after both sub-layers, after the feed-forward, or beside it, which learned best here."""
+    """Where to add adapters: houlsby (after both sub-layers), pfeiffer (after the feed-forward) or parallel (to the
+    feed-forward), which scored best in our benchmarks."""
     size: PositiveInt = 64
-    """Width of the bottleneck; an adapter has about 2 * size * (the model's width) parameters."""
+    """Width of the bottleneck; an adapter has about 2 * size * (hidden size) parameters."""
     activation: Literal["relu", "gelu"] = "gelu"
-    """The function f."""
+    """Activation function f."""
     scale: PositiveFloat = 1.0
-    """The factor s. He et al. 2022 take 4 in parallel: at the default `rate` that is too fast."""
+    """Scaling factor s. He et al. 2022 use 4 with parallel, which is too large for the default `rate`."""
     layer_norms: bool | None = None
-    """Train the layer norms above the embeddings too; empty: with houlsby, as its section 2.1 does, and not else."""
+    """Also train the layer norms above the embeddings; empty: only with houlsby, as in its section 2.1."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Each adapter becomes a child of the projection that its sub-layer ends with, so that no name changes.
+        """Add each adapter as a child of the last projection of its sub-layer, so that no existing name changes.
 
-        Experts share one, at the module that holds them and their router.
+        The experts of a block share one adapter, at the module that contains them and their router.
         """
         ends = modules(model, "feed_out", self.kind)
         if self.placement == "houlsby":
@@ -48,16 +50,17 @@ class Bottleneck(AddedWeights):
         for begin, end in zip(begins, ends.values(), strict=True):
             end.add_module("adapter", self._adapter(_width(end) or model.config.hidden_size))
             if self.placement == "parallel":
+                # The hook at the last projection does not see the feed-forward's input: pass it from the first one.
                 around = Around()
                 begin.register_forward_pre_hook(around.read)
-                end.register_forward_hook(functools.partial(self._beside, around))
+                end.register_forward_hook(functools.partial(self._parallel, around))
             else:
                 end.register_forward_hook(self._after)
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """The adapters, and the layer norms where asked for."""
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Select the adapters, and the layer norms if requested."""
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
-        return ".adapter." in place.name or (norms and place.depth > 0 and _is_norm(place.name))
+        return ".adapter." in info.name or (norms and info.depth > 0 and _is_norm(info.name))
 
     def _adapter(self, width: int) -> "nn.Module":
         from collections import OrderedDict
@@ -73,32 +76,34 @@ class Bottleneck(AddedWeights):
     def _after(self, end: Any, args: Any, out: Any) -> Any:
         return self._add(end, out, out[0] if isinstance(out, tuple) else out)
 
-    def _beside(self, around: "Around", end: Any, args: Any, out: Any) -> Any:
+    def _parallel(self, around: "Around", end: Any, args: Any, out: Any) -> Any:
         return self._add(end, out, around.taken())
 
     def _add(self, end: Any, out: Any, read: "Tensor | None") -> Any:
-        """`out` with what the adapter makes of `read`; experts may return their router's scores beside it."""
+        """Add the adapter's output for the input `read` to `out`."""
         added = self.scale * end.adapter(read)
-        return (out[0] + added, *out[1:]) if isinstance(out, tuple) else out + added
+        if isinstance(out, tuple):  # a module around experts may also return its router's scores
+            return (out[0] + added, *out[1:])
+        return out + added
 
 
 class Around:
-    """Brings a feed-forward's input past it to its adapter."""
+    """Carries the input of a feed-forward to its parallel adapter."""
 
     input: "Tensor | None" = None
 
     def read(self, begin: Any, args: Any) -> None:
-        """Called before the feed-forward's first module."""
+        """Store the input; a forward pre-hook of the feed-forward's first module."""
         self.input = args[0]
 
     def taken(self) -> "Tensor | None":
-        """The input, which is not kept any longer: it would keep the whole step's gradients in memory."""
+        """Return the input and release it: a reference would keep the autograd graph of the step in memory."""
         taken, self.input = self.input, None
         return taken
 
 
 def _width(end: Any) -> int | None:
-    """How many numbers a matrix puts out for each token; None for a module around experts."""
+    """Return the output size of a matrix (`nf` in GPT-2's Conv1D); None for a module around experts."""
     return getattr(end, "out_features", None) or getattr(end, "nf", None)
 
 

@@ -6,18 +6,18 @@ from pipeline_lib.strategies.base import ParameterInfo, StrategySection
 
 
 class Full(StrategySection):
-    """All parameters are trained, as in BERT (Devlin et al. 2019, section 3.2).
+    """Full fine-tuning: all parameters are trained, as in BERT (Devlin et al. 2019, section 3.2).
 
-    With `start_epoch` 1 the new head is trained first, then everything: LP-FT, linear probing then fine-tuning
-    (Kumar et al. 2022), which keeps a random head's first gradients from spoiling what the base knows.
+    With `start_epoch` 1 only the new head is trained in the first epoch: LP-FT, linear probing then fine-tuning (Kumar
+    et al. 2022), which prevents the gradients of a randomly initialised head from distorting the base's features.
     """
 
     kind: Literal["full"]
 
     def head_lr_scale(self) -> float:
-        """The base moves as fast as the head."""
+        """Train the head at the same rate as the base."""
         return 1.0
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """Every parameter."""
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Select every parameter."""
         return True

@@ -1,4 +1,4 @@
-"""Train vectors that scale what goes on inside the frozen layers."""
+"""Train vectors that scale inner activations of the frozen layers."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 class IA3(AddedWeights):
-    """(IA)^3: softmax(Q (l_k * K)^T / sqrt(d_k)) (l_v * V) and (l_ff * f(W_1 x)) W_2, the vectors l being learned.
+    """(IA)^3: softmax(Q (l_k * K)^T / sqrt(d_k)) (l_v * V) and (l_ff * f(W_1 x)) W_2 with learned vectors l.
 
-    Liu et al. 2022, section 3.3. The vectors start at one, so that training starts from the base's own function, and
-    are multiplied into the weights for serving. Where a family computes queries, keys and values in one product
-    (GPT-2, GPT-NeoX, ModernBERT), PEFT scales the queries too. What goes on inside of experts is not scaled.
+    Liu et al. 2022, section 3.3. The vectors start at one, so that training starts from the base's own outputs, and
+    are multiplied into the weights for serving. In families that compute queries, keys and values in one product
+    (GPT-2, GPT-NeoX, ModernBERT), PEFT also scales the queries. Activations inside experts are not scaled.
     """
 
     kind: Literal["ia3"]
     rate: PositiveFloat = 100.0
-    """The vectors' learning rate, relative to the recipe's: so few numbers near one have to move far."""
+    """Learning rate of the vectors and the head, relative to the recipe's; so few weights must each move far."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Wrap keys, values and what reads the feed-forward's inner activations."""
+        """Wrap the keys, the values and the last matrix of each feed-forward, whose inputs are scaled."""
         from peft import IA3Config
 
         keys, values = modules(model, "key", self.kind), modules(model, "value", self.kind)
         ends = modules(model, "feed_out", self.kind)
         matrices = {*projections(model)}
-        inner = [name for name in ends if name in matrices]  # else it is the module around experts
+        inner = [name for name in ends if name in matrices]  # skips modules around experts
         targets = dict.fromkeys([*keys, *values, *inner])
         peft_adapter.inject(IA3Config(target_modules=[*targets], feedforward_modules=inner), model)
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """The vectors."""
-        return ".ia3_l." in place.name
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Select the vectors."""
+        return ".ia3_l." in info.name
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Multiply the vectors into the weights."""

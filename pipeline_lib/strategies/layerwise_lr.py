@@ -1,4 +1,4 @@
-"""Let the lower layers learn more slowly, or give some parameters a rate of their own."""
+"""Scale the learning rate by layer or by parameter name."""
 
 import fnmatch
 from typing import Annotated, Literal, Self
@@ -10,37 +10,37 @@ from pipeline_lib.util.section import Section
 
 
 class Rate(Section):
-    """The rate of some parameters."""
+    """A learning rate for parameters selected by name."""
 
     pattern: Annotated[str, Field(min_length=1)]
-    """Which parameters, by name, as a shell pattern: `*.lora_B.*`."""
+    """Shell pattern of parameter names, such as `*.lora_B.*`."""
     scale: NonNegativeFloat
-    """Their learning rate, relative to the recipe's."""
+    """Learning rate relative to the recipe's."""
 
 
 class LayerwiseLR(StrategySection):
-    """Discriminative fine-tuning (ULMFiT, Howard and Ruder 2018, section 3.2): each layer has its own rate,
+    """Discriminative fine-tuning: a learning rate per layer (ULMFiT, Howard and Ruder 2018, section 3.2).
 
-    rate_l = rate * decay ** (L + 1 - l) for layer l of L. All above the layers (l = L + 1), the head among it, learns
-    at the recipe's rate, and the embeddings (l = 0) slowest. The paper's decay is 1 / 2.6. It trains nothing itself:
-    put it beside a strategy that does.
+    rate_l = rate * decay ** (L + 1 - l) for layer l of L. Everything above the layers (l = L + 1), including the head,
+    learns at the recipe's rate, and the embeddings (l = 0) learn slowest. The paper's decay is 1 / 2.6. This strategy
+    selects no parameters itself: combine it with one that does.
     """
 
     kind: Literal["layerwise_lr"]
     decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """A layer's rate, relative to the layer's above it; empty: the same rate for all that `rates` does not name."""
+    """Rate of a layer relative to the layer above it; empty: the same rate for all parameters not listed in `rates`."""
     rates: tuple[Rate, ...] = ()
-    """Rates of parameters by name, in place of what `decay` gives them; the first pattern that fits counts."""
+    """Rates by parameter name, which override `decay`; the first matching pattern applies."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if self.decay is None and not self.rates:
-            raise ValueError("changes no rate without decay or rates. Set decay, such as 0.9")
+            raise ValueError("has no effect without decay or rates. Set decay, such as 0.9")
         return self
 
-    def lr_scale(self, place: ParameterInfo) -> float:
-        """The parameter's own rate where one is given, else its layer's."""
+    def lr_scale(self, info: ParameterInfo) -> float:
+        """Return the parameter's own rate if `rates` has one, else its layer's."""
         for rate in self.rates:
-            if fnmatch.fnmatchcase(place.plain, rate.pattern):
+            if fnmatch.fnmatchcase(info.plain, rate.pattern):
                 return rate.scale
-        return 1.0 if self.decay is None else self.decay ** (place.layers + 1 - place.depth)
+        return 1.0 if self.decay is None else self.decay ** (info.layers + 1 - info.depth)

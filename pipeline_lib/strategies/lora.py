@@ -1,4 +1,4 @@
-"""Train low-rank updates of the frozen weights."""
+"""Train low-rank updates of frozen weights."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 
 RANK, ALPHA = 8, 16.0
-"""By default; what alpha is with rslora follows from both."""
+"""Defaults; the default alpha for rslora is derived from both."""
 
 
 class LoRA(AddedWeights):
-    """h = W_0 x + (alpha / r) B A x, where only B and A are learned, of rank r (Hu et al. 2021, equation 3).
+    """LoRA: h = W_0 x + (alpha / r) B A x, where only A and B of rank r are learned (Hu et al. 2021, equation 3).
 
-    B starts at zero, so that training starts from the base's own function. Variants: DoRA learns the columns' lengths
-    apart, W = m (W_0 + B A) / ||W_0 + B A|| (Liu et al. 2024, equation 5); rsLoRA scales by alpha / sqrt(r)
-    (Kalajdzievski 2023). For serving the product is added to W_0, which costs nothing more.
+    B starts at zero, so that training starts from the base's own outputs. Variants: DoRA learns the column norms
+    separately, W = m (W_0 + B A) / ||W_0 + B A|| (Liu et al. 2024, equation 5); rsLoRA scales by alpha / sqrt(r)
+    (Kalajdzievski 2023). For serving, the product is added to W_0, so inference costs nothing extra.
     """
 
     kind: Literal["lora"]
     rank: PositiveInt = RANK
-    """The rank r of the updates."""
+    """Rank r of the updates."""
     alpha: PositiveFloat | None = None
-    """Updates are scaled by alpha / rank; empty: 16, with rslora 16 / sqrt(8): rank 8 is scaled by 2 in both."""
+    """Updates are scaled by alpha / rank; empty: 16, or 16 / sqrt(8) with rslora, so that both scale rank 8 by 2."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of an update's inputs that are dropped in training."""
+    """Dropout probability of the updates' inputs in training."""
     targets: tuple[str, ...] = ()
-    """Weights to update, by the end of their names: `q_proj`, `mlp.c_fc`; empty: all projections in the layers,
-    with a mixture of experts also `experts.gate_up_proj` and what else is one matrix for each expert.
+    """Weights to update, by the end of their names, such as `q_proj` or `mlp.c_fc`; empty: all projections in the
+    layers, and in a mixture of experts also the weights with one matrix per expert, such as `experts.gate_up_proj`.
 
-    All of them are what comes up to full fine-tuning (Dettmers et al. 2023, QLoRA, section 4); queries and values
-    alone, as Hu et al. have it, take less time.
+    Updating all of them is needed to match full fine-tuning (Dettmers et al. 2023, QLoRA, section 4); queries and
+    values only, as in Hu et al., is faster.
     """
     rate: PositiveFloat = 10.0
-    """Learning rate of what is added and of the head, relative to the recipe's: all projections at 20 may diverge."""
+    """Learning rate of the updates and the head, relative to the recipe's; 20 may diverge with all projections."""
     dora: bool = False
-    """Learn the columns' lengths apart from their directions."""
+    """Learn the norms of the weight columns separately from their directions (DoRA)."""
     rslora: bool = False
-    """Scale updates by alpha / sqrt(rank), which keeps high ranks learning."""
+    """Scale updates by alpha / sqrt(rank), so that high ranks still learn (rsLoRA)."""
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """Wrap the targets."""
+        """Wrap the target weights."""
         from peft import LoraConfig
 
         matrices, experts = self._chosen(projections(model)), self._chosen(expert_weights(model))
@@ -56,7 +56,7 @@ class LoRA(AddedWeights):
             self._refuse_experts(model)
         config = LoraConfig(
             r=self.rank,
-            lora_alpha=self._alpha,  # type: ignore[arg-type]  # a float does as well
+            lora_alpha=self._alpha,  # type: ignore[arg-type]  # PEFT accepts floats
             lora_dropout=self.dropout,
             target_modules=matrices,
             target_parameters=experts or None,
@@ -65,9 +65,9 @@ class LoRA(AddedWeights):
         )
         peft_adapter.inject(config, model)
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """A, B, and with DoRA the lengths."""
-        return ".lora_" in place.name
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Select A, B and DoRA's norms."""
+        return ".lora_" in info.name
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Add the updates to the weights."""
@@ -78,7 +78,7 @@ class LoRA(AddedWeights):
         return self.alpha or (ALPHA / RANK**0.5 if self.rslora else ALPHA)
 
     def _chosen(self, known: list[str]) -> list[str]:
-        """Those of the known names that end as a target does; all of them where there are no targets."""
+        """Return the known names that end with a target; all of them if there are no targets."""
         ends = tuple(f".{target}" for target in self.targets)
         return [name for name in known if not ends or f".{name}".endswith(ends)]
 
@@ -86,13 +86,13 @@ class LoRA(AddedWeights):
         for target in self.targets:
             if not any(f".{name}".endswith(f".{target}") for name in known):
                 ends = ", ".join(sorted({name.rpartition(".")[2] for name in known}))
-                problem = f"finds no weight named {target!r} in the model's layers"
-                raise RecipeError("strategies", self.kind, problem, f"Choose its targets among {ends}")
+                problem = f"the model's layers have no weight named {target!r}"
+                raise RecipeError("strategies", self.kind, problem, f"Choose targets from {ends}")
 
     def _refuse_experts(self, model: "PreTrainedModel") -> None:
-        """PEFT updates experts as one parameter, whose inputs it does not see."""
+        """Raise RecipeError: PEFT updates experts as one parameter and does not see its inputs."""
         field = "dora" if self.dora else "dropout"
-        problem = f"cannot update the experts of the family {model.config.model_type} with {field}"
+        problem = f"does not support {field} for the experts of the family {model.config.model_type}"
         names = sorted({name.rpartition(".")[2] for name in projections(model)})
-        hint = f"Leave out {field}, or set targets to matrices beside the experts: {', '.join(names)}"
+        hint = f"Remove {field}, or set targets to matrices outside the experts: {', '.join(names)}"
         raise RecipeError("strategies", self.kind, problem, hint)

@@ -1,4 +1,4 @@
-"""What LoRA and (IA)^3 share: PEFT writes their modules into a model, and folds them into its weights."""
+"""Inject and merge PEFT's modules, for LoRA and (IA)^3."""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -9,20 +9,21 @@ if TYPE_CHECKING:
 
 
 def inject(config: "PeftConfig", model: "PreTrainedModel") -> None:
-    """Wrap the modules that the configuration names; a wrapped one goes on as `base_layer` of its wrapper."""
+    """Wrap the modules named in the configuration; the original becomes `base_layer` of its wrapper."""
     from peft import inject_adapter_in_model
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # PEFT sets it right by itself
-        warnings.filterwarnings("ignore", message=".*_pattern keys did not match")  # PEFT's own, for experts
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # PEFT corrects the value itself
+        warnings.filterwarnings("ignore", message=".*_pattern keys did not match")  # PEFT's own patterns for experts
         inject_adapter_in_model(config, model)
 
 
 def merge(model: "PreTrainedModel") -> None:
-    """Fold what was learned into the weights, where that changes no output."""
+    """Merge the learned updates into the weights, except where that would change the model's output."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in model.modules():
-        # where an adapter hangs on the wrapped layer, it reads what that puts out alone: merging would change it
+        # A bottleneck adapter hooked to the base layer reads that layer's output without the update; merging would add
+        # the update to its input.
         if isinstance(module, BaseTunerLayer) and not module.get_base_layer()._forward_hooks:
             module.merge()

@@ -1,4 +1,4 @@
-"""Train virtual tokens that are read together with the text."""
+"""Train virtual tokens that the model reads together with the text."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -17,66 +17,68 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 COMMON = 5000
-"""Tokens with the lowest ids, which are the most frequent ones, to draw a prompt's first vectors from (Lester 2021)."""
+"""Initial vectors are sampled from this many tokens with the lowest ids, usually the most frequent (Lester 2021)."""
 
 
 class SoftPrompt(AddedWeights):
-    """The model reads [p_1 ... p_n; x_1 ... x_m], where the vectors p are learned and x are the text's embeddings:
+    """Prompt tuning: the model reads [p_1 ... p_n; x_1 ... x_m] with learned vectors p and the text's embeddings x.
 
-    prompt tuning (Lester et al. 2021, section 2), P-tuning (Liu et al. 2021). Depth `all` has such vectors at every
-    layer: [x_i, _] = Layer_i([x_(i-1), p_(i-1)]), what a layer makes of them being dropped (Jia et al. 2022, VPT-deep,
-    section 3.2), in an encoder and its decoder alike. Prefix-tuning (Li and Liang 2021) and P-tuning v2 (Liu et al.
-    2022) have them so too, but for learning keys and values instead. The deeper vectors start as what the layers make
-    of the first ones, as prefix-tuning found best (section 7.4): so each layer reads what it is used to.
+    Lester et al. 2021, section 2; P-tuning (Liu et al. 2021). Depth `all` learns vectors at every layer, [x_i, _] =
+    Layer_i([x_(i-1), p_(i-1)]), and drops the layer's outputs for them (Jia et al. 2022, VPT-deep, section 3.2), both
+    in an encoder and in its decoder. Prefix-tuning (Li and Liang 2021) and P-tuning v2 (Liu et al. 2022) are similar,
+    but learn keys and values instead. The deeper vectors are initialised with the layers' outputs for the first ones,
+    which prefix-tuning stack_list best (section 7.4), so that each layer reads inputs of the usual kind.
     """
 
     kind: Literal["prompt"]
     length: Annotated[int, Field(ge=1, le=200)] = 20
-    """How many virtual tokens."""
+    """Number of virtual tokens."""
     position: Literal["before", "after"] = "before"
-    """Where they stand: before or after the text, inside its special tokens."""
+    """Position of the virtual tokens: before or after the text, inside its special tokens."""
     depth: Literal["input", "all"] = "input"
-    """Learn their embeddings, or their vectors at every layer."""
+    """Learn the embeddings of the virtual tokens only (input), or their vectors at every layer (all)."""
     init: Literal["random", "text", "vocabulary"] = "vocabulary"
-    """How they start: at random with the embeddings' spread, as `init_text`, or as tokens drawn from the frequent."""
+    """Initial embeddings: random with the embeddings' standard deviation, the tokens of `init_text`, or randomly
+    sampled frequent tokens of the vocabulary."""
     init_text: str = ""
-    """The text that they start as, repeated or cut to their length."""
+    """Initial text of the virtual tokens, repeated or cut to `length`; for init: text."""
     rate: PositiveFloat = 400.0
-    """Their learning rate and the head's, relative to the recipe's: few vectors move far, weights little each."""
+    """Learning rate of the virtual tokens and the head, relative to the recipe's; few vectors must each move far."""
 
     @model_validator(mode="after")
     def _has_a_text(self) -> Self:
         if (self.init == "text") != bool(self.init_text.strip()):
-            raise ValueError("init: text and init_text go together. Give both or neither")
+            raise ValueError("init: text and init_text require each other. Set both or neither")
         return self
 
     def prompt(self) -> Prompt:
-        """Before or after the text."""
+        """Return the virtual tokens, before or after the text."""
         before, after = (self.length, 0) if self.position == "before" else (0, self.length)
         return Prompt(before, after, deep=self.depth == "all")
 
-    def is_trainable(self, place: ParameterInfo) -> bool:
-        """The learned vectors."""
-        return place.name.endswith(".prompt")
+    def is_trainable(self, info: ParameterInfo) -> bool:
+        """Select the learned vectors."""
+        return info.name.endswith(".prompt")
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
-        """`prompt` becomes a parameter of the table of embeddings, and of each block but the first one."""
+        """Add a parameter `prompt` to the embedding table and, with depth `all`, to each block but the first."""
         from torch import nn
 
         self._refuse_too_long(model)
-        found, vectors = require_stacks(model, self.kind), None
-        virtual = [PromptTokens() for _ in found]
-        for stack, tokens in zip(found, virtual):
-            if vectors is None or self.depth == "all":  # else a decoder reads the encoder's, if it reads any
+        stack_list, vectors = require_stacks(model, self.kind), None
+        virtual = [PromptTokens() for _ in stack_list]
+        for stack, tokens in zip(stack_list, virtual):
+            # With depth `input`, an encoder and its decoder share the vectors of the first stack.
+            if vectors is None or self.depth == "all":
                 vectors = nn.Parameter(self._first(stack.embeddings, tokenizer))
             stack.embeddings.register_parameter("prompt", vectors)
             stack.embeddings.register_forward_pre_hook(tokens.hide)
             stack.embeddings.register_forward_hook(tokens.show)
         if self.depth == "all":
-            read = hidden_states_of_prompt(model, found, self.length)
+            read = hidden_states_of_prompt(model, stack_list, self.length)
             self._refuse_other_layout(model, read.values())
-            for stack, tokens in zip(found, virtual):
-                for block in stack.blocks[1:]:  # the first one reads the embeddings'
+            for stack, tokens in zip(stack_list, virtual):
+                for block in stack.blocks[1:]:  # the first block reads those of the embedding table
                     block.module.register_parameter("prompt", nn.Parameter(read[block.module]))
                     block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
 
@@ -89,11 +91,11 @@ class SoftPrompt(AddedWeights):
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:
         limit = position_limit(model.config)
         if limit is not None and self.length >= limit:
-            problem = f"is {self.length} virtual tokens long, and the model reads {limit} tokens"
+            problem = f"adds {self.length} virtual tokens, but the model can only read {limit} tokens"
             raise RecipeError("strategies", self.kind, problem, "Set a smaller length")
 
     def _first(self, embeddings: "nn.Module", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
-        """[length, width] embeddings to start with."""
+        """Return the initial embeddings, [length, width]."""
         import torch
 
         with torch.no_grad():
@@ -107,7 +109,7 @@ class SoftPrompt(AddedWeights):
 
 
 def _common(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """Frequent tokens, without special ones and BERT's places left free."""
+    """Return the ids of frequent tokens, without special tokens and BERT's [unused…] tokens."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(min(COMMON, len(tokenizer)))))
     special = set(tokenizer.all_special_tokens)
     return [index for index, token in enumerate(tokens) if token not in special and not token.startswith("[unused")]

@@ -1,4 +1,4 @@
-"""Virtual tokens in a model: ids that no vocabulary has, and the vectors that stand in their places."""
+"""Hooks that replace virtual tokens, whose ids are outside the vocabulary, by learned vectors."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class PromptTokens:
-    """Where the virtual tokens of the batch under way stand, as the table of embeddings has seen it."""
+    """Positions of the virtual tokens in the current batch, recorded when the embedding table is called."""
 
     index: "Tensor"
-    """[rows, tokens] which virtual token each is; below zero for a token of the vocabulary."""
+    """[rows, tokens] index of each virtual token; negative for tokens of the vocabulary."""
 
     def hide(self, embeddings: Any, args: Any) -> Any:
-        """Before the table is read, which has no row for them."""
+        """Record the virtual tokens and replace their ids by 0, which the table can look up; a forward pre-hook."""
         from pipeline_lib.data.examples import VIRTUAL
 
         (ids,) = args
@@ -25,19 +25,21 @@ class PromptTokens:
         return (ids.masked_fill(self.index >= 0, 0),)
 
     def show(self, embeddings: Any, args: Any, out: "Tensor") -> "Tensor":
-        """After it: the embeddings with the learned ones among them."""
-        return self._among(out, embeddings.prompt)
+        """Insert the learned embeddings into the table's output; a forward hook."""
+        return self._insert(out, embeddings.prompt)
 
     def replace(self, block: Any, args: Any, kwargs: Any) -> Any:
-        """Before a block: its own vectors in place of what the block below has made of its."""
+        """Replace the previous block's outputs for virtual tokens by this block's own vectors; a forward pre-hook."""
         if args:
-            return (self._among(args[0], block.prompt), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": self._among(kwargs["hidden_states"], block.prompt)}
+            return (self._insert(args[0], block.prompt), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": self._insert(kwargs["hidden_states"], block.prompt)}
 
-    def _among(self, hidden: "Tensor", vectors: "Tensor") -> "Tensor":
+    def _insert(self, hidden: "Tensor", vectors: "Tensor") -> "Tensor":
+        """Return hidden states [rows, tokens, width] with `vectors` [length, width] at the virtual tokens."""
         import torch
         from torch.nn.functional import embedding
 
+        # The clamp gives vocabulary tokens a valid index; `where` below drops the vectors looked up for them.
         learned = embedding(self.index.clamp(min=0), vectors).to(hidden.dtype)
         return torch.where(self.index[..., None] >= 0, learned, hidden)
 
@@ -45,7 +47,7 @@ class PromptTokens:
 def hidden_states_of_prompt(
     model: "PreTrainedModel", stacks: "Sequence[Stack]", length: int
 ) -> "dict[nn.Module, Tensor]":
-    """What each block reads [length, width] where the model reads the virtual tokens alone."""
+    """Return the input of each block [length, width] when the model reads only the virtual tokens."""
     import torch
 
     from pipeline_lib.data.examples import VIRTUAL

@@ -13,7 +13,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc import PythonModel
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.models.building import read_card
+from pipeline_lib.models.building import POINTER, read_card
 from pipeline_lib.objectives import Objective
 from pipeline_lib.tracking.base_model import keep_base
 from pipeline_lib.util.temporary import temporary_folder
@@ -54,7 +54,7 @@ class ServedModel(PythonModel):
         from pipeline_lib.evaluation.predictor import LoadedModel
         from pipeline_lib.tracking.base_model import fetch_base
 
-        pointer = context.artifacts.get("base")
+        pointer = context.artifacts.get(POINTER)
         base = fetch_base(Path(pointer)) if pointer else None
         self.answerer = LoadedModel(Path(context.artifacts["model"]), base)
 
@@ -92,7 +92,7 @@ def log_model(
     )
     known = {"model_id": logged.model_id, "model_uuid": logged.model_id, "run_id": run.info.run_id}
     with temporary_folder() as folder:
-        parts = {"model": model.absolute()} | ({"base": keep_base(client, base, folder)} if base else {})
+        parts = {"model": model.absolute()} | ({POINTER: keep_base(client, base, folder)} if base else {})
         mlflow.pyfunc.save_model(
             folder / "model",
             mlflow_model=Model(artifact_path=logged.artifact_location, **known),

@@ -55,7 +55,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(recipe, moods_csv, tin
 
     monkeypatch.setattr(encoding, name, read_then_change)
     try:
-        with pytest.raises(RecipeError, match="changed while it was read. Run again when nothing writes to it"):
+        with pytest.raises(RecipeError, match="changed while it was being read. Run again when nothing writes to it"):
             steps.encode(recipe)
         monkeypatch.undo()
         assert not list((moods_csv.parent / "store" / "steps").glob(f"{'shard' if kind == 'data' else 'base'}/*"))
@@ -150,9 +150,7 @@ def test_a_file_that_changes_after_the_first_look_is_noticed(document, folder, m
         (rows / "01.csv").write_text("text,mood\nso,glad\n")
         yield from encoding.here(*given)
 
-    with pytest.raises(
-        RecipeError, match=r"01\.csv.*is not what it was when the run began \(the file holds other bytes\)"
-    ):
+    with pytest.raises(RecipeError, match=r"01\.csv.*differs from the start of the run \(the file holds other bytes\)"):
         steps.encode(check(document), spread=change_first)
 
 

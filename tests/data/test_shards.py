@@ -138,7 +138,7 @@ def test_what_is_missing_in_a_later_row_makes_that_row_unusable(shard, tmp_path)
     assert [reason.split(":")[0] for _, reason in unusable(tmp_path)] == [
         "no label",
         "empty text",
-        "broken JSON",
+        "invalid JSON",
         "empty text",
     ]
 

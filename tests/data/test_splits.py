@@ -243,7 +243,7 @@ def test_unusable_rows_are_counted_and_listed_with_file_line_and_reason(prepared
     assert pq.read_table(folder / "unusable.parquet").to_pylist() == [
         {"file": "train.csv", "line": 52, "reason": "empty text"},
         {"file": "train.csv", "line": 53, "reason": "no label"},
-        {"file": "train.csv", "line": 54, "reason": "3 fields where the header has 2"},
+        {"file": "train.csv", "line": 54, "reason": "3 fields, but the header has 2"},
     ]
     assert report_of(folder)["files"] == [{"split": "train", "file": "train.csv", "rows": 50, "unusable": 3}]
 
@@ -262,7 +262,7 @@ def test_two_files_of_one_name_are_counted_apart(prepared, tmp_path):
 def test_the_share_of_unusable_rows_is_that_of_a_file(prepared, tmp_path):
     good = write_csv(tmp_path / "good.csv", ("text", "mood"), numbered(500))
     bad = write_csv(tmp_path / "bad.csv", ("text", "mood"), [*numbered(9, word="night"), ("", "glad")])
-    with pytest.raises(RecipeError, match=r"1 of 10 rows of bad\.csv cannot be used \(line 11: empty text\)"):
+    with pytest.raises(RecipeError, match=r"1 of 10 rows of bad\.csv are unusable \(line 11: empty text\)"):
         prepared(source={"kind": "csv", "train": [good, bad]}, max_unusable=0.05)
 
 
@@ -305,7 +305,7 @@ def test_a_label_of_the_test_file_that_is_not_trained_on_is_a_label_and_told_wit
 def test_a_test_file_of_other_labels_is_refused(prepared, tmp_path):
     train = write_csv(tmp_path / "train.csv", ("text", "mood"), numbered(40, ("0", "1")))
     test = write_csv(tmp_path / "test.csv", ("text", "mood"), [("one", "0.0"), ("two", "1.0")])
-    with pytest.raises(RecipeError, match=r"'0\.0': stands in test\.csv \(line 2\), which has no label .* have 0, 1"):
+    with pytest.raises(RecipeError, match=r"'0\.0': appears in test\.csv \(line 2\), a file with none .* are 0, 1"):
         prepared(source={"kind": "csv", "train": train, "test": test})
 
 
@@ -313,7 +313,7 @@ def test_where_every_label_has_one_row_the_recipe_says_whether_to_go_on(prepared
     rows = [(f"day {index}", f"mood {index}") for index in range(20)]
     train = write_csv(tmp_path / "train.csv", ("text", "mood"), rows)
     given = {"kind": "csv", "train": train, "test": write_csv(tmp_path / "test.csv", ("text", "mood"), rows[:3])}
-    with pytest.raises(RecipeError, match="leaves no row for validation: most labels have one row"):
+    with pytest.raises(RecipeError, match="leaves no rows for validation: most labels have a single row"):
         prepared(source=given)
     folder = prepared(source=given, split={"validation": 0.1, "if_empty": "continue"})
     assert report_of(folder)["rows"] == {"train": 20, "validation": 0, "test": 3}
@@ -323,4 +323,4 @@ def test_where_every_label_has_one_row_the_recipe_says_whether_to_go_on(prepared
 def test_left_out_rows_are_logged(prepared, tmp_path, caplog):
     train = write_csv(tmp_path / "train.csv", ("text", "mood"), [*numbered(99), ("", "glad")])
     prepared(source={"kind": "csv", "train": train})
-    assert "1 of 100 (1.0%) rows of train.csv are left out (line 101: empty text)" in caplog.text
+    assert "1 of 100 (1.0%) rows of train.csv are unusable and skipped (line 101: empty text)" in caplog.text

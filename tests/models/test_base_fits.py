@@ -41,11 +41,11 @@ def test_only_the_head_is_new(base):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda base: rename(base, lambda name: name.replace("bert.", "model.")), "other names"),
+        (lambda base: rename(base, lambda name: name.replace("bert.", "model.")), "named for another architecture"),
         (lambda base: rename(base, lambda name: None if "layer.1." in name else name), "incomplete"),
-        (lambda base: configure(base, num_hidden_layers=3), "more layers than it holds"),
-        (lambda base: configure(base, num_hidden_layers=1), "fewer layers than the weights hold"),
-        (lambda base: configure(base, hidden_size=16), "another size than the weights"),
+        (lambda base: configure(base, num_hidden_layers=3), "too many layers"),
+        (lambda base: configure(base, num_hidden_layers=1), "fewer layers than the weights"),
+        (lambda base: configure(base, hidden_size=16), "a model of another size"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_and_not_drawn_at_random(base, damage, words):

@@ -42,9 +42,9 @@ def test_the_language_ends_a_target_of_mbart_and_starts_its_decoder(mbart):
 
 
 def test_languages_must_be_named_and_known(nllb, tiny):
-    with pytest.raises(RecipeError, match="objective.source_language = '': is needed by this base"):
+    with pytest.raises(RecipeError, match="objective.source_language = '': is required by this base"):
         set_languages(nllb, "", "")
     with pytest.raises(RecipeError, match="objective.target_language = 'german': is not a language of the base"):
         set_languages(nllb, "eng_Latn", "german")
-    with pytest.raises(RecipeError, match="the base's tokenizer marks no languages"):
+    with pytest.raises(RecipeError, match="the base's tokenizer has no languages"):
         set_languages(hf.AutoTokenizer.from_pretrained(tiny["t5"]), "", "de")

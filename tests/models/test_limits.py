@@ -63,5 +63,5 @@ def test_a_padding_token_without_an_embedding_is_refused_before_training(documen
     tokenizer.add_special_tokens({"pad_token": "<fill>"})
     tokenizer.save_pretrained(base)
     document["model"]["base"] = str(base)
-    with pytest.raises(RecipeError, match="'<fill>' fills up short rows"):
+    with pytest.raises(RecipeError, match="'<fill>' is the padding token"):
         run(check(document))

@@ -307,12 +307,12 @@ def test_without_the_variable_a_recipe_reads_what_its_account_may(held, monkeypa
 @pytest.mark.parametrize(
     ("base", "problem"),
     [
-        ("package:numpy/../torch", "leads out of the package"),
+        ("package:numpy/../torch", "is outside the package"),
         ("package:__main__", "no Python package"),
         ("package:builtins/x", "no Python package"),
         ("package:os/..", "no Python package"),
         ("package:", "no Python package"),
-        ("package:numpy/" + "a" * 5_000, "holds no config.json"),
+        ("package:numpy/" + "a" * 5_000, "has no config.json"),
     ],
 )
 def test_a_package_is_not_left(base, problem, document):

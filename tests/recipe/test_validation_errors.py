@@ -63,8 +63,8 @@ MISTAKES = {
     ),
     "no text": (
         ["data.columns.label=3"],
-        "data.columns.label = 3: is not a text. Give a text: what is to be predicted "
-        "(text_classification); whether the completion is desirable (preference with kto)",
+        "data.columns.label = 3: is not a text. Give a text: label to predict (text_classification); "
+        "whether the completion is desirable (preference with the loss kto)",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
@@ -73,8 +73,8 @@ MISTAKES = {
     ),
     "neither a text nor a list": (
         ["data.source.train=3"],
-        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, glob or "
-        "folder, or a list of them.",
+        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, a glob, a "
+        "folder or a list of these.",
     ),
     "list with a wrong item": (
         ["data.source.train=[moods.csv, 3]"],
@@ -106,8 +106,8 @@ MISTAKES = {
     ),
     "number too large": (
         ["data.max_unusable=1.5"],
-        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: the run stops when more than this "
-        "share of a file's rows cannot be used.",
+        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: largest share of unusable rows "
+        "allowed in a file; above it the run stops.",
     ),
     "number without end": (
         ["training.learning_rate=.inf"],
@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "missing field of a source": (
         ["data.source={kind: csv}"],
-        "data.source.train: is required. Add it: training data: a file, glob or folder, or a list of them.",
+        "data.source.train: is required. Add it: training data: a file, a glob, a folder or a list of these.",
     ),
     "unknown choice": (
         ["execution.precision=fp64"],
@@ -187,7 +187,7 @@ MISTAKES = {
     ),
     "source's own rule broken, by two fields": (
         ["data.source={kind: parallel, train: a.en, source_language: en, target_language: en}"],
-        "data.source = {…...: source_language and target_language are the same… Change one of its fields.",
+        "data.source = {…...: source_language and target_language must be different… Change one of its fields.",
     ),
     # The recipe's file
     "recipe file missing": (
@@ -252,16 +252,16 @@ MISTAKES = {
     # What does not go together
     "full and partial": (
         ["strategies=[{kind: full}, {kind: partial}]"],
-        "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains all that 'partial' picks. "
-        "Remove one of them.",
+        "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains everything that 'partial' "
+        "selects. Remove one of them.",
     ),
     "strategy that stands twice": (
         ["strategies=[{kind: full}, {kind: full}]"],
-        "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' stands 2 times. Keep one of them.",
+        "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' appears 2 times. Keep one of them.",
     ),
     "regularizer that stands twice": (
         [f"regularizers=[{{{STOP}}}, {{{STOP}}}]"],
-        "regularizers = [{'kind': 'early_stopping'}, {'kind': 'early_stopping'}]: regularizer 'early_stopping' stands "
+        "regularizers = [{'kind': 'early_stopping'}, {'kind': 'early_stopping'}]: regularizer 'early_stopping' appears "
         "2 times. Keep one of them.",
     ),
     "unknown metric": (
@@ -338,12 +338,12 @@ MISTAKES = {
     # The base model
     "base that is not a folder": (
         ["model.base=no/such/folder"],
-        "model.base = 'no/such/folder': no such folder. Name a folder, a hub id or package:NAME/folder.",
+        "model.base = 'no/such/folder': no such folder. Set a folder, a hub id or package:NAME/folder.",
     ),
     "base out of the hub's reach": (
         ["model.base=some-org/some-model"],
-        "model.base = 'some-org/some-model': is not a folder, and the hub does not have it (…). Check the spelling and "
-        "the network, or name a folder.",
+        "model.base = 'some-org/some-model': is not a folder, and could not be downloaded from the hub (…). Check "
+        "the spelling and the network, or set a folder.",
     ),
     "base in a package that is not installed": (
         ["model.base=package:no_such_package/model"],
@@ -352,12 +352,12 @@ MISTAKES = {
     ),
     "base without a config": (
         ["model.base=bare"],
-        "model.base = '~/bare': holds no config.json. Name the folder of a transformers model.",
+        "model.base = '~/bare': has no config.json. Set the folder of a transformers model.",
     ),
     "base with pickled weights": (
         ["model.base=pickled"],
-        "model.base = '~/pickled': holds no *.safetensors weights. Convert them first: pickled weights are never "
-        "loaded.",
+        "model.base = '~/pickled': has no *.safetensors weights. Convert the weights first: pickled weights are "
+        "never loaded.",
     ),
     # Files and columns
     "file missing": (
@@ -376,12 +376,12 @@ MISTAKES = {
     ),
     "file with a header alone": (
         ["data.source.validation=header.csv"],
-        "data.source.validation = '~/header.csv': holds no usable row. Check the file and the source's kind.",
+        "data.source.validation = '~/header.csv': has no usable rows. Check the file and the source's kind.",
     ),
     "file of another kind": (
         ["data.source={kind: jsonl, train: moods.csv}"],
-        "data.source.train = '~/moods.csv': holds no usable row (line 1: broken JSON: …; line 2: broken JSON: …; "
-        "line 3: broken JSON: …). Check the file and the source's kind.",
+        "data.source.train = '~/moods.csv': has no usable rows (line 1: invalid JSON: …; line 2: invalid JSON: …; "
+        "line 3: invalid JSON: …). Check the file and the source's kind.",
     ),
     "no such text column": (
         ["data.columns.text=body"],
@@ -402,39 +402,39 @@ MISTAKES = {
     # Rows and labels
     "test data without any label of the training data": (
         ["data.source.test=strange.csv"],
-        "data.columns.label = '0': stands in strange.csv (line 2), which has no label of the training rows. Spell "
-        "labels alike in all files; the training rows have glad, sad.",
+        "data.columns.label = '0': appears in strange.csv (line 2), a file with none of the training labels. Use "
+        "the same labels in all files; the training labels are glad, sad.",
     ),
     "one label only": (
         ["data.source.train=glad.csv"],
-        "data.columns.label = 'mood': holds one label only ('glad'). Name the column that tells the rows apart.",
+        "data.columns.label = 'mood': has only one label ('glad'). Choose the column with the labels to predict.",
     ),
     "no label in any row": (
         ["data.source={kind: jsonl, train: unlabelled.jsonl}", "objective.problem_type=multi_label_classification"],
-        "data.columns.label = 'mood': holds no label. Name the column that tells the rows apart.",
+        "data.columns.label = 'mood': has no labels. Choose the column with the labels to predict.",
     ),
     "empty validation": (
         ["data.split.validation=0.001"],
-        "data.split.validation = 0.001: leaves no row for validation. Set aside a larger share, or name "
+        "data.split.validation = 0.001: leaves no rows for validation. Set a larger share, or set "
         "data.source.validation.",
     ),
     "empty test": (
         ["data.split.test=0.001"],
-        "data.split.test = 0.001: leaves no row for test. Set aside a larger share, or name data.source.test.",
+        "data.split.test = 0.001: leaves no rows for test. Set a larger share, or set data.source.test.",
     ),
     "one group": (
         ["data.source.train=glad.csv", "data.split.by=mood"],
-        "data.split.validation = 0.2: leaves no row for validation. Split by a column with more different values, or "
-        "name data.source.validation.",
+        "data.split.validation = 0.2: leaves no rows for validation. Split by a column with more distinct values, or "
+        "set data.source.validation.",
     ),
     "too many unusable rows": (
         ["data.source.train=bad.csv"],
-        "data.max_unusable = 0.01: 2 of 12 rows of bad.csv cannot be used (line 12: no label; line 13: 1 field where "
+        "data.max_unusable = 0.01: 2 of 12 rows of bad.csv are unusable (line 12: no label; line 13: 1 field, but "
         "the header has 2). Fix the rows, or allow a larger share.",
     ),
     "labels that are no numbers": (
         ["objective.problem_type=regression"],
-        "data.max_unusable = 0.01: 60 of 60 rows of moods.csv cannot be used (line 2: label 'glad' is not a number; "
+        "data.max_unusable = 0.01: 60 of 60 rows of moods.csv are unusable (line 2: label 'glad' is not a number; "
         "line 3: …; line 4: …). Fix the rows, or allow a larger share.",
     ),
     # The store

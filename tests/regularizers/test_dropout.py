@@ -100,11 +100,11 @@ def test_attention_alone():
 
 
 def test_a_family_without_dropout_is_refused():
-    with pytest.raises(RecipeError, match="finds no dropout in the family mamba") as caught:
+    with pytest.raises(RecipeError, match="the family mamba has no dropout") as caught:
         Dropout(kind="dropout").configure(hf.MambaConfig())
     assert caught.value.field == "regularizers"
 
 
 def test_attention_is_refused_where_the_family_has_one_rate_for_all():
-    with pytest.raises(RecipeError, match="family t5 has no rate of its own"):
+    with pytest.raises(RecipeError, match="family t5 has no separate rate"):
         Dropout(kind="dropout", attention=0.2).configure(FAMILIES["t5"])

@@ -236,7 +236,7 @@ def test_another_objective_is_another_model(recipe, document):
     ("rows", "told"),
     [
         (["mood", "glad"], "data.columns.text = 'text': is not a column of 2.csv"),
-        (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv cannot be used"),
+        (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv are unusable"),
     ],
     ids=["schema changed", "too many bad rows"],
 )

@@ -130,5 +130,7 @@ def test_a_copy_has_adapters_of_its_own(make, tokenizer):
 
 
 def test_a_family_whose_layers_are_built_otherwise_is_refused(make, tokenizer):
-    with pytest.raises(RecipeError, match="'bottleneck': finds no matrix for the feed-forward in .* mobilebert"):
+    with pytest.raises(
+        RecipeError, match="'bottleneck': needs a matrix for the feed-forward, but .* mobilebert have none"
+    ):
         bottleneck().inject(make("mobilebert"), tokenizer)

@@ -74,7 +74,7 @@ def test_all_at_once_waits_for_its_first_epoch(model_and_head):
 
 
 def test_gradual_needs_layers():
-    with pytest.raises(ValidationError, match="gradual thaws layer by layer, and last_layers is 0. Set last_layers"):
+    with pytest.raises(ValidationError, match="gradual requires last_layers, which is 0. Set last_layers"):
         Partial(kind="partial", gradual=True, biases=True)
 
 

@@ -222,7 +222,9 @@ def test_a_copy_has_vectors_of_its_own(prompted):
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(make, tokenizer):
-    with pytest.raises(RecipeError, match="is 48 virtual tokens long, and the model reads 48 tokens. Set a smaller"):
+    with pytest.raises(
+        RecipeError, match="adds 48 virtual tokens, but the model can only read 48 tokens. Set a smaller"
+    ):
         prompt(length=48).inject(make("bert"), tokenizer)
 
 

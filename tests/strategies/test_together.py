@@ -66,7 +66,7 @@ def test_scales_of_a_combination_are_multiplied(make, tokenizer):
 
 SENSELESS = {
     "twice": ([LORA, LORA], "'lora' stands 2 times"),
-    "all and a part": ([FULL, PARTIAL], "'full' already trains all that 'partial' picks"),
+    "all and a part": ([FULL, PARTIAL], "'full' already trains everything that 'partial' selects"),
     "all and adapters": ([FULL, BOTTLENECK], "'full' already trains the weights that 'bottleneck'"),
     "all and LoRA": ([LORA, FULL | {"start_epoch": 1}], "'full' already trains the weights that 'lora'"),
     "all and (IA)^3": ([FULL, IA3], "'full' already trains the weights that 'ia3'"),

@@ -1,9 +1,10 @@
-"""Where data comes from: one small file for each kind of source.
+"""Data sources, one module per kind.
 
-To add one, write a frozen class with `kind: Literal["..."]`, a docstring under every field (they are the form's
-help) and `read`, as in `text.py`, then add its name to `Source`. A source that reads no plain file needs `files`
-and `parts` too, as in `huggingface.py`. Sources with fewer fields stand first in `Source`: Prefect's form takes a
-value for the first that has all of its fields. Heavy libraries are imported inside methods: forms and plans load this.
+To add one, write a frozen class with `kind: Literal["..."]`, a docstring under every field (they are the form's help
+texts) and a `read` method, as in `text.py`, then add the class to `Source`. A source that does not read plain files
+also needs `files` and `parts`, as in `huggingface.py`. List sources with fewer fields first: Prefect's form picks the
+first source whose fields all match a value. Import heavy libraries inside methods, because forms and plans import this
+package.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""Rows of Arrow record batches, from whatever file. A batch is checked before it is read: a file may be damaged."""
+"""Read rows from Arrow record batches, validating each batch first because the file may be damaged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,24 +12,25 @@ if TYPE_CHECKING:
     import pyarrow
 
 UNREADABLE = (OSError, ValueError, OverflowError, MemoryError, NotImplementedError)
-"""What a damaged file raises: Arrow's own errors are among these, but for a few; times can be beyond Python's."""
+"""Errors that a damaged file can raise, in addition to Arrow's own; timestamps may exceed Python's range."""
 
 
 def read_rows(
     schema: "pyarrow.Schema", batches: "Iterable[pyarrow.RecordBatch]", file: Path, kind: str
 ) -> Iterator[Row]:
-    """The rows of batches, with the names of class labels; `line` is the row's number, from 1.
+    """Yield the rows of all batches, with class labels as names; `line` is the 1-based row number.
 
-    Raises RecipeError where two columns have one name, and where a batch cannot be read.
+    Raises:
+        RecipeError: Two columns have the same name, or a batch cannot be read.
     """
     import pyarrow as pa
 
     number = 0
     try:
-        refuse_twice(schema.names, file)  # names can hold bytes that are no text
+        refuse_twice(schema.names, file)  # inside the try: decoding a damaged column name can fail
         labels = class_labels(schema)
         for batch in batches:
-            batch.validate(full=True)  # else offsets beyond the data end the process
+            batch.validate(full=True)  # without this, offsets beyond the data crash the process
             for values in batch.to_pylist():
                 number += 1
                 for name in labels:
@@ -40,13 +41,13 @@ def read_rows(
 
 
 def unreadable(file: Path, kind: str, number: int, error: Exception) -> RecipeError:
-    """The error for a file that cannot be read on from a row."""
+    """Build the error for a file that cannot be read past a row."""
     problem = f"cannot be read as {kind} after row {number} ({error})"
-    return RecipeError("data.source", str(file), problem, "Write the file again, or name its real kind")
+    return RecipeError("data.source", str(file), problem, "Write the file again, or set the correct `kind`")
 
 
 def refuse_twice(names: Sequence[str], file: Path) -> None:
-    """Raise RecipeError where two columns have one name: rows would hold the last one's values alone."""
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        problem = f"the column {twice!r} appears more than once"
+    """Raise RecipeError if two columns have the same name: rows would contain only the last one's values."""
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        problem = f"the column {duplicate!r} appears more than once"
         raise RecipeError("data.source", str(file), problem, "Rename one of the two, and write the file again")

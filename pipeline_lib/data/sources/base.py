@@ -1,4 +1,4 @@
-"""The contract of a data source: which files a split has, and how a file becomes rows."""
+"""Base class of data sources: list the files of a split and read the rows of a file."""
 
 import fnmatch
 import glob
@@ -14,14 +14,14 @@ from pipeline_lib.util.section import RecipePath, Section, is_file, is_folder
 
 
 class Row(NamedTuple):
-    """One usable record; `line` is where it begins in its file, from 1."""
+    """One usable record; `line` is the 1-based line where it starts in its file."""
 
     line: int
     values: dict[str, Any]
 
 
 class Unusable(NamedTuple):
-    """One record that could not be read, and why."""
+    """One record that could not be read, and the reason."""
 
     line: int
     reason: str
@@ -31,33 +31,37 @@ Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
 
 
 class FileSource(Section):
-    """Files on disk; each split takes a file, a glob, a folder, or a list of these. Plain, gzip or zstd."""
+    """Files on disk. Each split is a file, a glob, a folder or a list of these; gzip and zstd are decompressed."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     train: Paths
-    """Training data: a file, glob or folder, or a list of them."""
+    """Training data: a file, a glob, a folder or a list of these."""
     validation: Paths | None = None
-    """Validation data; left out, a share of the training data is set aside (see `data.split`)."""
+    """Validation data; empty: a share of the training data is set aside (see `data.split`)."""
     test: Paths | None = None
-    """Test data; left out, a share of the training data is set aside (see `data.split`)."""
+    """Test data; empty: a share of the training data is set aside (see `data.split`)."""
 
     def files(self, split: str) -> list[Path]:
-        """The files of a split in a stable order; raises RecipeError if a path matches nothing."""
+        """Return the files of a split in a stable order.
+
+        Raises:
+            RecipeError: A path matches no file.
+        """
         given = getattr(self, split)
         paths = [given] if isinstance(given, str) else list(given or ())
         return [file for path in paths for file in self._expand(path, f"data.source.{split}")]
 
     def parts(self, file: Path) -> list[Path]:
-        """All files whose bytes decide the rows of `file`: what a shard's fingerprint must see."""
+        """Return all files whose content determines the rows of `file`; a shard's fingerprint covers them all."""
         return [file]
 
     def _expand(self, path: str, field: str) -> list[Path]:
-        found = Path(path)
-        if is_folder(found):
-            files = sorted(file for file in _walk(found) if self._is_mine(file))
-        elif is_file(found):
-            files = [found]
+        location = Path(path)
+        if is_folder(location):
+            files = sorted(file for file in _walk(location) if self._is_mine(file))
+        elif is_file(location):
+            files = [location]
         else:
             files = sorted(file for file in _glob(path) if is_file(file))
         if not files:
@@ -69,25 +73,32 @@ class FileSource(Section):
         return _without_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """The records of one file, in order."""
+        """Yield the records of one file in order."""
         raise NotImplementedError
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder: hidden folders are passed over, linked ones followed, and each real folder read once,
-    so that a link to a folder above it ends."""
-    seen = set[str]()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
+    """Yield all files below a folder.
+
+    Skips hidden folders and follows links, but visits each real folder once, so a link to a parent folder cannot loop.
+    """
+    visited = set[str]()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
             folders.clear()
             continue
-        seen.add(real)
+        visited.add(real)
+        # os.walk descends into what is left in this list, in this order
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (file for name in names if (file := Path(place, name)).is_file())
+        yield from (file for name in names if (file := Path(parent, name)).is_file())
 
 
 def _glob(pattern: str) -> Iterator[Path]:
-    """What a pattern matches. Python's own `**` goes round in a circle of links, without end where there are two."""
+    """Yield the paths that match a pattern.
+
+    `**` is resolved with `_walk`, because the one in Python's `glob` follows circular links endlessly.
+    """
     parts = Path(pattern).parts
     if "**" not in parts:
         yield from map(Path, glob.glob(pattern))
@@ -100,10 +111,12 @@ def _glob(pattern: str) -> Iterator[Path]:
 
 
 def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Return whether the parts of a relative path match the parts of a glob pattern."""
     if not pattern:
         return not names
     if pattern[0] == "**":
         return any(_matches(names[begin:], pattern[1:]) for begin in range(len(names) + 1))
+    # As in a shell, a hidden name matches only a pattern that itself starts with a dot.
     if not names or names[0].startswith(".") > pattern[0].startswith("."):
         return False
     return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])

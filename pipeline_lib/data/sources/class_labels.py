@@ -1,4 +1,4 @@
-"""Names of labels that Hugging Face's `datasets` keeps as integers, from the schema of an Arrow or Parquet file."""
+"""Class label names that Hugging Face `datasets` stores in the schema of an Arrow or Parquet file."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -8,16 +8,17 @@ if TYPE_CHECKING:
 
 
 def class_labels(schema: "pyarrow.Schema") -> dict[str, list[str]]:
-    """The names of each column of class labels, or of lists of them, in the order of their integers."""
+    """Return the label names of each class-label column (or column of lists of class labels), by integer value."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {column: _names(feature) for column, feature in features.items() if column in schema.names}
+        by_column = {column: _names(feature) for column, feature in features.items() if column in schema.names}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
-    return {column: names for column, names in found.items() if names}
+    return {column: names for column, names in by_column.items() if names}
 
 
 def _names(feature: Any) -> list[str] | None:
+    """Return the class names of a feature, unwrapping lists and sequences; None if it is not a class label."""
     while isinstance(feature, (list, dict)):
         if isinstance(feature, list):
             feature = feature[0] if feature else None
@@ -29,7 +30,7 @@ def _names(feature: Any) -> list[str] | None:
 
 
 def named(value: Any, names: list[str]) -> Any:
-    """Integer labels as their names, alone or in lists; the -1 of a test set without labels is None."""
+    """Replace integer labels by their names, also in lists; -1, which marks an unlabelled row, becomes None."""
     if isinstance(value, list):
         return [named(item, names) for item in value]
     if isinstance(value, int) and value < len(names):

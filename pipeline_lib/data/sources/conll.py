@@ -1,4 +1,4 @@
-"""CoNLL files: one token a line with its tags in columns, a blank line after each sentence."""
+"""CoNLL files: one token and its tags per line, with a blank line between sentences."""
 
 import re
 from collections.abc import Iterator
@@ -14,22 +14,22 @@ Line = tuple[int, str]
 
 
 class Conll(TextSource):
-    """CoNLL columns."""
+    """CoNLL files."""
 
     suffixes: ClassVar = (".conll", ".iob", ".iob2", ".bio")
 
     kind: Literal["conll"]
-    """CoNLL columns: one token a line with its tags, and a blank line between sentences."""
+    """CoNLL columns: one token and its tags per line, with a blank line between sentences."""
     names: tuple[str, ...] = Field(default=("tokens", "tags"), min_length=1)
-    """A name for each of the file's columns, in their order."""
+    """Names of the file's columns, in order."""
     delimiter: str | None = Field(default=None, min_length=1)
-    """What stands between two columns; left out, any run of tabs and spaces."""
+    """Column delimiter; empty: any run of tabs and spaces."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """One row a sentence, each column a list; `line` is that of its first token."""
+        """Yield one row per sentence, each column a list; `line` is the line of the first token."""
         sentence: list[Line] = []
         for number, line in enumerate(self.lines(file), 1):
-            # A separator may hold a tab. -DOCSTART- is not a token: it ends a sentence like a blank line.
+            # A separator line may contain a tab. -DOCSTART- is not a token: like a blank line, it ends a sentence.
             if line.strip() and not line.startswith("-DOCSTART-"):
                 sentence.append((number, line.rstrip("\r\n")))
             elif sentence:
@@ -42,12 +42,12 @@ class Conll(TextSource):
         table = [self._fields(line) for _, line in sentence]
         for (number, line), fields in zip(sentence, table):
             if len(fields) != len(self.names):
-                count = f"{len(fields)} column{'s' * (len(fields) != 1)} where `names` has {len(self.names)}"
+                count = f"{len(fields)} column{'s' * (len(fields) != 1)}, but `names` has {len(self.names)}"
                 return Unusable(sentence[0][0], f"line {number}: {count}")
             if problem := flaw(line):
                 return Unusable(sentence[0][0], f"line {number}: {problem}")
         return Row(sentence[0][0], {name: list(column) for name, column in zip(self.names, zip(*table))})
 
     def _fields(self, line: str) -> list[str]:
-        # str.split would also cut at the no-break and other Unicode spaces that stand inside tokens.
+        # str.split() would also split at no-break and other Unicode spaces, which occur inside tokens.
         return line.split(self.delimiter) if self.delimiter else re.split(r"[ \t]+", line.strip(" \t"))

@@ -1,4 +1,4 @@
-"""CoNLL-U, the format of Universal Dependencies: one word a line in ten columns, a blank line after each sentence."""
+"""CoNLL-U files of Universal Dependencies: one word per line in ten columns, a blank line after each sentence."""
 
 import re
 from collections.abc import Iterator
@@ -11,21 +11,22 @@ from pipeline_lib.data.sources.text_file import TextSource, flaw
 NAMES = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 WORD = re.compile("[0-9]+")
 SKIPPED = re.compile(r"[0-9]+-[0-9]+|[0-9]+\.[0-9]+")
-"""Ids of multiword tokens, whose words follow, and of empty nodes, which stand in no text."""
+"""Ids of multiword tokens (their words follow) and of empty nodes (not part of the text)."""
 COMMENT = re.compile(r"#\s*(sent_id|text)\s*=\s*(.*)")
 
 
 class Conllu(TextSource):
-    """CoNLL-U."""
+    """CoNLL-U files."""
 
     suffixes: ClassVar = (".conllu",)
 
     kind: Literal["conllu"]
-    """CoNLL-U: the columns id, form, lemma, upos, xpos, feats, head, deprel, deps and misc as lists, and sent_id and
-    text; multiword tokens and empty nodes are passed over. Name them in `data.columns`, such as form and upos."""
+    """CoNLL-U: rows have the lists id, form, lemma, upos, xpos, feats, head, deprel, deps and misc, and the texts
+    sent_id and text. Multiword tokens and empty nodes are skipped. Select columns such as form and upos in
+    `data.columns`."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """One row a sentence; `line` is that of its first line."""
+        """Yield one row per sentence; `line` is the sentence's first line."""
         sentence: list[str] = []
         begin = 1
         for number, line in enumerate(self.lines(file), 1):
@@ -39,7 +40,7 @@ class Conllu(TextSource):
 
 
 def _rows(begin: int, sentence: list[str]) -> Iterator[Row | Unusable]:
-    """The row of a sentence; none where there are comments alone."""
+    """Yield the row of a sentence, or nothing if it has only comments."""
     comments: dict[str, str | None] = {"sent_id": None, "text": None}
     words: list[list[str]] = []
     for number, line in enumerate(sentence, begin):
@@ -47,17 +48,17 @@ def _rows(begin: int, sentence: list[str]) -> Iterator[Row | Unusable]:
             yield Unusable(begin, f"line {number}: {problem}")
             return
         if line.startswith("#"):
-            if found := COMMENT.match(line):
-                comments[found[1]] = found[2].strip()
+            if match := COMMENT.match(line):
+                comments[match[1]] = match[2].strip()
             continue
         fields = line.split("\t")
         if len(fields) != len(NAMES):
-            yield Unusable(begin, f"line {number}: {len(fields)} columns where CoNLL-U has {len(NAMES)}")
+            yield Unusable(begin, f"line {number}: {len(fields)} columns, but CoNLL-U has {len(NAMES)}")
             return
         if SKIPPED.fullmatch(fields[0]):
             continue
         if not WORD.fullmatch(fields[0]):
-            yield Unusable(begin, f"line {number}: {fields[0]!r} is not an id of a word")
+            yield Unusable(begin, f"line {number}: {fields[0]!r} is not a valid word id")
             return
         words.append(fields)
     if words:

@@ -1,4 +1,4 @@
-"""Delimited text: CSV with the quotes of RFC 4180, and TSV, where a quote is a character like any other."""
+"""Delimited text: CSV with quoting as in RFC 4180, and TSV, where quotes are ordinary characters."""
 
 import csv
 from collections import Counter
@@ -12,26 +12,26 @@ from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.data.sources.text_file import TextSource, flaw
 from pipeline_lib.errors import RecipeError
 
-LONGEST = 2**24  # characters in a field: beyond any text, and a bound on what an unclosed quote can swallow
+LONGEST = 2**24  # characters in a field: more than any real text, but limits how much an unclosed quote can swallow
 Record = tuple[int, list[str]]
 
 
 class _Delimited(TextSource):
     names: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Column names, for files without a header line; left out, the first line of each file has them."""
+    """Column names for files without a header line; empty: the first line of each file is the header."""
 
     @field_validator("names")
     @classmethod
     def _are_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names and (twice := _repeated(names)):
-            raise ValueError(f"the name {twice!r} appears more than once")
+        if names and (duplicate := _repeated(names)):
+            raise ValueError(f"the name {duplicate!r} appears more than once")
         return names
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
         raise NotImplementedError
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """The records of one file; `line` is where a record begins, also after values of several lines."""
+        """Yield the records of one file; `line` is where a record starts, even after values that span lines."""
         records = self._records(file)
         names = self.names or _header(file, next(records, None))
         whose = "`names` has" if self.names else "the header has"
@@ -45,10 +45,9 @@ class Csv(_Delimited):
     suffixes: ClassVar = (".csv",)
 
     kind: Literal["csv"]
-    """Comma-separated values; a value may be quoted, and then hold the delimiter and line ends."""
+    """Comma-separated values; quoted values may contain the delimiter and line breaks."""
     delimiter: str | None = Field(default=None, pattern=r'^[^"\r\n]$')
-    """The one character between two values; left out, a comma, or what the first line has instead of commas: a
-    semicolon or a tab."""
+    """Single-character delimiter; empty: detected from the first line (comma, else semicolon, else tab)."""
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
         csv.field_size_limit(LONGEST)
@@ -71,7 +70,7 @@ class Tsv(_Delimited):
     suffixes: ClassVar = (".tsv",)
 
     kind: Literal["tsv"]
-    """Tab-separated values, one record a line; quotes are ordinary characters."""
+    """Tab-separated values, one record per line; quotes are ordinary characters."""
 
     def _records(self, file: Path) -> Iterator[Record | Unusable]:
         for number, line in enumerate(self.lines(file), 1):
@@ -80,7 +79,7 @@ class Tsv(_Delimited):
 
 
 def _delimiter(line: str) -> str:
-    """What stands between the values of a first line, in which a quoted value may hold any of these."""
+    """Detect the delimiter of a header line; parsing it as CSV keeps delimiters inside quotes from counting."""
     for delimiter in ",;\t":
         try:
             if len(next(csv.reader([line], delimiter=delimiter, strict=True), [])) > 1:
@@ -93,7 +92,7 @@ def _delimiter(line: str) -> str:
 def _row(record: Record, names: Sequence[str], whose: str) -> Row | Unusable:
     line, fields = record
     if len(fields) != len(names):
-        return Unusable(line, f"{len(fields)} field{'s' * (len(fields) != 1)} where {whose} {len(names)}")
+        return Unusable(line, f"{len(fields)} field{'s' * (len(fields) != 1)}, but {whose} {len(names)}")
     if problem := flaw("".join(fields)):
         return Unusable(line, problem)
     return Row(line, dict(zip(names, fields)))
@@ -104,8 +103,8 @@ def _header(file: Path, record: Record | Unusable | None) -> list[str]:
     if record is None:
         raise RecipeError("data.source", str(file), "an empty file has no header", hint)
     problem, names = (record.reason, []) if isinstance(record, Unusable) else (flaw("".join(record[1])), record[1])
-    if not problem and (twice := _repeated(names)) is not None:
-        problem = f"the column {twice!r} appears more than once"
+    if not problem and (duplicate := _repeated(names)) is not None:
+        problem = f"the column {duplicate!r} appears more than once"
     if problem:
         raise RecipeError("data.source", str(file), f"the header cannot be used: {problem}", hint)
     return names
@@ -116,8 +115,8 @@ def _repeated(names: Sequence[str]) -> str | None:
 
 
 def _swallowed(first: int, last: int, error: str) -> Iterator[Unusable]:
-    """One Unusable for each line of a broken record, so that a quote that eats half a file counts as half a file."""
+    """Yield one Unusable per line of a broken record, so an unclosed quote that swallows half a file counts as such."""
     problem = "a quote that is never closed" if error == "unexpected end of data" else error
-    where = f" in the record of lines {first} to {last}" if last > first else ""
+    record = f" in the record of lines {first} to {last}" if last > first else ""
     for line in range(first, last + 1):
-        yield Unusable(line, problem + where)
+        yield Unusable(line, problem + record)

@@ -1,4 +1,4 @@
-"""Parallel texts: two files of which line n of the one translates line n of the other."""
+"""Parallel texts: two files in which line n of one translates line n of the other."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -13,7 +13,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.section import is_file
 
 Language = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
-"""A part of a file's name; the target file lies beside its source, never in another folder."""
+"""One dot-separated part of a file name; without slashes, so that the target file is always next to its source."""
 
 
 class Parallel(TextSource):
@@ -22,26 +22,27 @@ class Parallel(TextSource):
     suffixes: ClassVar = ()
 
     kind: Literal["parallel"]
-    """Line-aligned files: train, validation and test name the source's files, and each has its target beside it."""
+    """Line-aligned files: train, validation and test name the source files; each target file is next to its source."""
     source_language: Language
-    """The part of a source file's name that stands for its language: `en` in train.en.gz."""
+    """Language part of the source file names: `en` in train.en.gz."""
     target_language: Language
-    """What stands there in the target file's name: `de` for train.de.gz."""
+    """Language part of the target file names: `de` in train.de.gz."""
 
     @model_validator(mode="after")
     def _are_two(self) -> Self:
         if self.source_language == self.target_language:
-            raise ValueError("source_language and target_language are the same: a file would be its own translation")
+            raise ValueError("source_language and target_language must be different")
         return self
 
     def parts(self, file: Path) -> list[Path]:
-        """The source file and the target file beside it."""
+        """Return the source file and the target file next to it."""
         names = file.name.split(".")
         if self.source_language not in names:
-            hint = "Name the source's files only, and call them like train.en"
-            problem = f"no part of the name of {file}"
+            hint = "List only source files, with names such as train.en"
+            problem = f"not a part of the file name {file}"
             raise RecipeError("data.source.source_language", self.source_language, problem, hint)
-        at = len(names) - 1 - names[::-1].index(self.source_language)  # the last one: train.en-de.en, not the folder's
+        # Replace the last occurrence: in en.train.en the first one may be part of the data set's name.
+        at = len(names) - 1 - names[::-1].index(self.source_language)
         target = file.with_name(".".join([*names[:at], self.target_language, *names[at + 1 :]]))
         if not is_file(target):
             hint = f"It must be next to {file.name}"
@@ -49,12 +50,13 @@ class Parallel(TextSource):
         return [file, target]
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """One row a line, with `source` and `target`."""
+        """Yield one row per line, with `source` and `target`."""
         both = self.parts(file)
         for number, pair in enumerate(zip_longest(*map(self.lines, both)), 1):
             if None in pair:
                 counts = " and ".join(f"{one} has {sum(1 for _ in self.lines(one))} lines" for one in both)
-                raise RecipeError("data.source", str(file), counts, "Line n of both must belong together")
+                hint = "Line n of one file must translate line n of the other"
+                raise RecipeError("data.source", str(file), counts, hint)
             yield _row(number, *(line.rstrip("\r\n") for line in pair))
 
     def _is_mine(self, file: Path) -> bool:

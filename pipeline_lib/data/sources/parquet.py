@@ -14,10 +14,10 @@ class Parquet(FileSource):
     suffixes: ClassVar = (".parquet",)
 
     kind: Literal["parquet"]
-    """Parquet files; integers of a column that `datasets` wrote as class labels become their names."""
+    """Parquet files; integer class labels written by Hugging Face `datasets` are replaced by their names."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """The rows of one file; `line` is the row's number, from 1."""
+        """Yield the rows of one file; `line` is the 1-based row number."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

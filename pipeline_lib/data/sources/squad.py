@@ -1,4 +1,4 @@
-"""Questions on paragraphs in the JSON of SQuAD 1.1 and 2.0."""
+"""SQuAD 1.1 and 2.0 JSON: questions about paragraphs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +11,15 @@ from pipeline_lib.errors import RecipeError
 
 
 class Squad(TextSource):
-    """SQuAD JSON."""
+    """SQuAD files."""
 
     suffixes: ClassVar = (".json",)
 
     kind: Literal["squad"]
-    """SQuAD 1.1 or 2.0 JSON, read whole; rows have id, title, context, question, answers and is_impossible."""
+    """SQuAD 1.1 or 2.0 JSON, read into memory; rows have id, title, context, question, answers and is_impossible."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """One row a question; `line` is the question's number in the file, from 1."""
+        """Yield one row per question; `line` is the question's 1-based position in the file."""
         for number, (title, context, question) in enumerate(_questions(file, self.lines(file)), 1):
             yield _row(number, title, context, question)
 
@@ -32,8 +32,8 @@ def _questions(file: Path, lines: Iterator[str]) -> Iterator[tuple[str, str, dic
                 for question in paragraph["qas"]:
                     yield article.get("title", ""), paragraph["context"], question
     except (KeyError, TypeError, AttributeError) as error:
-        hint = "The file must hold data, then paragraphs, then context and qas; else take `kind: json`"
-        raise RecipeError("data.source", str(file), f"no SQuAD JSON ({error!r})", hint) from error
+        hint = "The file must have `data` with `paragraphs` with `context` and `qas`; for other files use `kind: json`"
+        raise RecipeError("data.source", str(file), f"not SQuAD JSON ({error!r})", hint) from error
 
 
 def _row(line: int, title: str, context: str, question: dict[str, Any]) -> Row | Unusable:
@@ -42,11 +42,11 @@ def _row(line: int, title: str, context: str, question: dict[str, Any]) -> Row |
         starts = [answer["answer_start"] for answer in question.get("answers", [])]
         for text, start in zip(texts, starts):
             if start < 0 or not context.startswith(text, start):
-                return Unusable(line, f"answer {text!r} does not stand at {start} of the context")
+                return Unusable(line, f"the answer {text!r} is not at character {start} of the context")
         if problem := flaw(context + question["question"]):
             return Unusable(line, problem)
         answers = {"text": texts, "answer_start": starts}
         values = {"id": question["id"], "title": title, "context": context, "question": question["question"]}
         return Row(line, {**values, "answers": answers, "is_impossible": question.get("is_impossible", False)})
     except (KeyError, TypeError, AttributeError) as error:
-        return Unusable(line, f"no SQuAD question: {error!r}")
+        return Unusable(line, f"not a SQuAD question: {error!r}")

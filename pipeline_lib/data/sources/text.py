@@ -1,4 +1,4 @@
-"""Plain text, cut into lines or paragraphs or not at all."""
+"""Plain text, read by line, by paragraph or by file."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -17,10 +17,10 @@ class Text(TextSource):
     kind: Literal["text"]
     """Plain text; rows have one column, `text`."""
     unit: Literal["line", "paragraph", "file"] = "line"
-    """What makes a row: a line, a paragraph (up to a blank line), or the whole file."""
+    """Unit of a row: a line, a paragraph (up to a blank line) or the whole file."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """The units that are not blank; `line` is where each begins."""
+        """Yield the units that are not blank; `line` is where each starts."""
         for line, text in self._units(file):
             problem = flaw(text)
             if problem:
