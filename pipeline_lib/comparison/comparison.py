@@ -1,4 +1,4 @@
-"""The differences between two runs, as a table and as a sentence."""
+"""The differences between two runs, as a table and in a sentence."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from rich import box
 from rich.table import Table
 
 from pipeline_lib.comparison.runs import Evaluated, differences
-from pipeline_lib.evaluation.compare import Difference
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.report.tables import number
 from pipeline_lib.evaluation.score_table import as_html, as_text
+from pipeline_lib.evaluation.statistics.bootstrap import Difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,22 +39,23 @@ class Comparison:
         import pandas as pd
 
         rows = {
-            name: {"a": each.a, "b": each.b, "difference": each.value, "low": each.low, "high": each.high}
-            | {"beyond_chance": each.sure}
-            for name, each in self.differences.items()
+            name: {"a": found.a, "b": found.b, "difference": found.value, "low": found.low, "high": found.high}
+            | {"beyond_chance": found.sure}
+            for name, found in self.differences.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
     @property
     def table(self) -> Table:
-        """The same as a table for a terminal."""
+        """The same values as a terminal table."""
         title = f"{self.names[0]} and {self.names[1]} on {self.rows:,} test rows"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for name in ("metric", *self.names, "difference", f"{self.level:.0%} interval"):
             table.add_column(name, overflow="fold")
-        for name, each in self.differences.items():
-            ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.low == each.low else "–"
-            table.add_row(name, number(each.a), number(each.b), f"{each.value:+.4f}", ends)
+        for name, found in self.differences.items():
+            # nan if there is no interval
+            interval = f"{found.low:+.4f} to {found.high:+.4f}" if found.low == found.low else "–"
+            table.add_row(name, number(found.a), number(found.b), f"{found.value:+.4f}", interval)
         return table
 
     def __repr__(self) -> str:
@@ -62,12 +63,12 @@ class Comparison:
         return f"{as_text(self.table)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        """The same for notebooks."""
+        """The table and the sentence, for notebooks."""
         return f"{as_html(self.table)}<p>{escape(self.summary)}</p>"
 
 
 def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
-    """Compare two evaluations by a paired bootstrap; raises RecipeError where their test rows differ."""
+    """Compare two evaluations by a paired bootstrap; raises RecipeError if their test rows differ."""
     found = differences(a, b, level)
     names = (a.name, b.name) if a.name != b.name else ("A", "B")
     return Comparison(names, len(a.scored.rows), level, found, a.metrics)
@@ -76,7 +77,7 @@ def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
 def in_words(
     names: tuple[str, str], found: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
-    """Which of the differences are beyond chance, all of them together at this level."""
+    """One sentence on which differences are beyond chance, with all of them tested together at this level."""
     sure = [name for name in found if found[name].sure]
     better = {name: (found[name].value > 0) == metrics[name].higher_is_better for name in found}
     parts = [
@@ -86,7 +87,9 @@ def in_words(
     ]
     rest = [name for name in found if name not in sure]
     parts += [f"the difference in {_listed(rest)} is within chance"] if rest else []
-    return f"{'; '.join(parts)} (all of this together at {level:.0%}; other training seeds are not considered)."
+    return (
+        f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Give a trained model away: a folder that transformers loads without this project, and a card that says what it is."""
+"""Export a trained model to a folder that transformers loads without this project, with a model card."""
 
 import os
 import shlex
@@ -18,21 +18,27 @@ if TYPE_CHECKING:
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
-    """Write the model of a recipe's run, or of a model's folder, to the folder `out`, whole or not at all.
+    """Write the model of a recipe's run, or of a model's folder, to the folder `out`, completely or not at all.
 
-    Raises RecipeError where there is no such model, it cannot be written plainly, or `out` is taken.
+    Args:
+        source: A recipe's file or the folder of a trained model.
+        out: The folder to write; must be new or empty.
+        overrides: Overrides of the recipe, as PATH=VALUE.
+
+    Raises:
+        RecipeError: If there is no such model, it cannot be written as plain weights, or `out` is not empty.
     """
     from pipeline_lib.export.huggingface import write_plain
     from pipeline_lib.export.model_card import write_card
 
     _refuse_taken(out)
-    found = _find(source, overrides)
+    lineage_of_model = _find(source, overrides)
     aside = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.mkdir(parents=True)
-        write_plain(found.model, found.base, aside, _test_rows(found))
-        write_card(found, aside)
-        if out.exists():  # and empty
+        write_plain(lineage_of_model.model, lineage_of_model.base, aside, _test_rows(lineage_of_model))
+        write_card(lineage_of_model, aside)
+        if out.exists():  # an empty folder, as checked above
             out.rmdir()
         os.rename(aside, out)
     finally:
@@ -47,24 +53,25 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         command = shlex.join(["tunesmith", "run", str(source), *overrides])
         return lineage_of_run(load(source, list(overrides)), command)
     if overrides:
-        hint = "Leave them out, or give the recipe in place of the folder"
-        raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", hint)
+        hint = "Remove the overrides, or give the recipe instead of the folder"
+        problem = "overrides a recipe, but the source is a trained model's folder"
+        raise RecipeError("override", overrides[0], problem, hint)
     found = lineage.of_folder(source)
     if found.base is None and (found.model / TRAINED).exists():
-        problem = "holds what differs from its base alone, and the base is not in its store"
+        problem = "only holds the differences from its base, and the base is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
     return found
 
 
 def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
-    """The encoded test rows, where they are in the model's store."""
+    """The encoded test rows, if they are in the model's store."""
     from pipeline_lib.data.prepared import read_split
 
     if found.prepared is None:
         return None
     try:
         rows = read_split(found.prepared, found.prepared.parents[1] / "shard", "test")
-    except OSError:  # a shard that was cleaned away
+    except OSError:  # a shard was removed by garbage collection
         return None
     return rows if len(rows) and "input_ids" in rows.column_names else None
 

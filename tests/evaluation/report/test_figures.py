@@ -118,7 +118,7 @@ def test_learning_curves_leave_no_empty_panel(count):
 
 def test_learning_curves_of_nothing():
     figure = learning_curves(RECORDED.iloc[:0], HIGHER)
-    assert figure.axes[0].get_title() == "nothing was recorded"
+    assert figure.axes[0].get_title() == "no values recorded"
     drawn(figure)
 
 
