@@ -87,9 +87,7 @@ def in_words(
     ]
     rest = [name for name in found if name not in sure]
     parts += [f"the difference in {_listed(rest)} is within chance"] if rest else []
-    return (
-        f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
-    )
+    return f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -89,9 +89,7 @@ def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Dif
     a, b = one.scored.ordered, other.scored.ordered
     if len(a.rows) != len(b.rows) or (a.rows != b.rows).any():
         shared = len(set(a.rows.tolist()) & set(b.rows.tolist()))
-        problem = (
-            f"was evaluated on {len(b.rows)} test rows, of which {shared} are among the {len(a.rows)} of {one.name}"
-        )
+        problem = f"has {len(b.rows)} test rows, of which {shared} are among the {len(a.rows)} of {one.name}"
         raise RecipeError("B", other.name, problem, "Evaluate both on the same test data: data.source.test")
     metrics = {name: metric for name, metric in one.metrics.items() if name in other.metrics}
     return compare([a.outcome], [b.outcome], metrics, level)
