@@ -46,7 +46,7 @@ class Trial:
 def trials(recipes: Sequence[Recipe], sweep: Sweep) -> list[Trial]:
     """List all runs; raises RecipeError for invalid values, before anything runs."""
     axes = [_axis(field) for field in sweep.vary]
-    planned = []
+    planned: list[Trial] = []
     for recipe in recipes:
         for values in product(*axes):
             planned += _seeds(recipe, values, sweep.seeds)
