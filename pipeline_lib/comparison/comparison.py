@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from math import isnan
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -39,9 +40,15 @@ class Comparison:
         import pandas as pd
 
         rows = {
-            name: {"a": found.a, "b": found.b, "difference": found.value, "low": found.low, "high": found.high}
-            | {"beyond_chance": found.sure}
-            for name, found in self.differences.items()
+            name: {
+                "a": difference.a,
+                "b": difference.b,
+                "difference": difference.value,
+                "low": difference.low,
+                "high": difference.high,
+                "beyond_chance": difference.sure,
+            }
+            for name, difference in self.differences.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
@@ -52,10 +59,10 @@ class Comparison:
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for name in ("metric", *self.names, "difference", f"{self.level:.0%} interval"):
             table.add_column(name, overflow="fold")
-        for name, found in self.differences.items():
-            # nan if there is no interval
-            interval = f"{found.low:+.4f} to {found.high:+.4f}" if found.low == found.low else "–"
-            table.add_row(name, number(found.a), number(found.b), f"{found.value:+.4f}", interval)
+        for name, difference in self.differences.items():
+            a, b, low, high = difference.a, difference.b, difference.low, difference.high
+            interval = "–" if isnan(low) else f"{low:+.4f} to {high:+.4f}"
+            table.add_row(name, number(a), number(b), f"{difference.value:+.4f}", interval)
         return table
 
     def __repr__(self) -> str:
@@ -69,24 +76,24 @@ class Comparison:
 
 def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
     """Compare two evaluations by a paired bootstrap; raises RecipeError if their test rows differ."""
-    found = differences(a, b, level)
     names = (a.name, b.name) if a.name != b.name else ("A", "B")
-    return Comparison(names, len(a.scored.rows), level, found, a.metrics)
+    return Comparison(names, len(a.scored.rows), level, differences(a, b, level), a.metrics)
 
 
 def in_words(
-    names: tuple[str, str], found: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
+    names: tuple[str, str], differences: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
     """One sentence on which differences are beyond chance, with all of them tested together at this level."""
-    sure = [name for name in found if found[name].sure]
-    better = {name: (found[name].value > 0) == metrics[name].higher_is_better for name in found}
-    parts = [
-        f"{names[side]} is better in {_listed(name for name in sure if better[name] == bool(side))}"
-        for side in (1, 0)
-        if any(better[name] == bool(side) for name in sure)
-    ]
-    rest = [name for name in found if name not in sure]
-    parts += [f"the difference in {_listed(rest)} is within chance"] if rest else []
+    sure = [name for name in differences if differences[name].sure]
+    b_is_better = {name: (differences[name].value > 0) == metrics[name].higher_is_better for name in differences}
+    parts = []
+    for side in (1, 0):
+        won = [name for name in sure if b_is_better[name] == bool(side)]
+        if won:
+            parts.append(f"{names[side]} is better in {_listed(won)}")
+    rest = [name for name in differences if name not in sure]
+    if rest:
+        parts.append(f"the difference in {_listed(rest)} is within chance")
     return f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
 
 

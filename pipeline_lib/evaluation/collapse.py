@@ -45,7 +45,7 @@ def _flat_numbers(outcome: Predictions) -> str | None:
 def _same_answer(predictions: Sequence[Any]) -> str | None:
     """Compare token by token if predictions are tags, else row by row."""
     first = predictions[0]
-    # lists of different lengths are tags, one for each token; lists of labels have one entry per class
+    # lists of different lengths can only be collapsed if they are tags, one for each token of a row
     tags = isinstance(first, (list, tuple)) and len({len(prediction) for prediction in predictions}) > 1
     if tags:
         answers = [tag for prediction in predictions for tag in prediction]

@@ -37,7 +37,7 @@ class ByColumn(Section):
 
 
 class ByLength(Section):
-    """One slice for each range of lengths, in tokens as the model reads them: after truncation, with special tokens."""
+    """One slice for each range of lengths in tokens, after truncation, with special tokens and over all windows."""
 
     kind: Literal["length"]
     edges: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]

@@ -33,16 +33,17 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
 
     _refuse_taken(out)
     lineage_of_model = _find(source, overrides)
-    aside = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    # written to a temporary folder first, which is renamed when it is complete
+    temporary = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        aside.mkdir(parents=True)
-        write_plain(lineage_of_model.model, lineage_of_model.base, aside, _test_rows(lineage_of_model))
-        write_card(lineage_of_model, aside)
+        temporary.mkdir(parents=True)
+        write_plain(lineage_of_model.model, lineage_of_model.base, temporary, _test_rows(lineage_of_model))
+        write_card(lineage_of_model, temporary)
         if out.exists():  # an empty folder, as checked above
             out.rmdir()
-        os.rename(aside, out)
+        os.rename(temporary, out)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -56,21 +57,21 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         hint = "Remove the overrides, or give the recipe instead of the folder"
         problem = "overrides a recipe, but the source is a trained model's folder"
         raise RecipeError("override", overrides[0], problem, hint)
-    found = lineage.of_folder(source)
-    if found.base is None and (found.model / TRAINED).exists():
+    model = lineage.of_folder(source)
+    if model.base is None and (model.model / TRAINED).exists():
         problem = "only holds the differences from its base, and the base is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
-    return found
+    return model
 
 
-def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
+def _test_rows(model: lineage.Lineage) -> "pyarrow.Table | None":
     """The encoded test rows, if they are in the model's store."""
     from pipeline_lib.data.prepared import read_split
 
-    if found.prepared is None:
+    if model.prepared is None:
         return None
     try:
-        rows = read_split(found.prepared, found.prepared.parents[1] / "shard", "test")
+        rows = read_split(model.prepared, model.prepared.parents[1] / "shard", "test")
     except OSError:  # a shard was removed by garbage collection
         return None
     return rows if len(rows) and "input_ids" in rows.column_names else None

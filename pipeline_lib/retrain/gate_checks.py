@@ -69,19 +69,27 @@ def _not_worse(
 ) -> Check:
     """One check that `subject`, with predictions by one or more challengers, is not inferior to the champion."""
     level = 2 * gate.confidence - 1  # the two-sided interval at this level has the one-sided bound as an end
-    found = compare([champion], challengers, {name: metric}, level)[name]
-    gain, bound = (found.value, found.low) if metric.higher_is_better else (-found.value, -found.high)
-    smallest = detectable(found.error, level)
+    difference = compare([champion], challengers, {name: metric}, level)[name]
+    gain, bound = (
+        (difference.value, difference.low) if metric.higher_is_better else (-difference.value, -difference.high)
+    )
+    smallest = detectable(difference.error, level)
     holds = bool(bound > -gate.margin)  # False for nan
     than = "better than the champion" if not gate.margin else f"no more than {gate.margin:g} worse than the champion"
     words = (
-        f"{subject} is {'' if holds else 'not shown to be '}{than} in {name} ({found.b:.4f} against {found.a:.4f}: "
-        f"better by {gain:+.4f}, at {gate.confidence:.0%} confidence by no less than {bound:+.4f}; these rows detect "
-        f"{smallest:.4f} with a power of {POWER:g})"
+        f"{subject} is {'' if holds else 'not shown to be '}{than} in {name} "
+        f"({difference.b:.4f} against {difference.a:.4f}: gain {gain:+.4f}, "
+        f"at {gate.confidence:.0%} confidence at least {bound:+.4f}; these rows detect a difference of {smallest:.4f} with a power of {POWER:g})"
     )
     end = "" if len(challengers) == 1 else ".seeds"
-    numbers = {"champion": found.a, "challenger": found.b, "gain": gain, "bound": bound, "margin": gate.margin}
-    numbers |= {"detectable": smallest}
+    numbers = {
+        "champion": difference.a,
+        "challenger": difference.b,
+        "gain": gain,
+        "bound": bound,
+        "margin": gate.margin,
+        "detectable": smallest,
+    }
     return Check(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
 
 

@@ -108,20 +108,20 @@ def prepare_retraining(recipe: Recipe, gate: Gate, seen: Preflight, prepared: Ar
     report = json.loads((prepared.folder / "report.json").read_text(encoding="utf-8"))
     log.info("%-11s %s", "gate", detects(report["rows"]["test"], report["groups"]["test"]))
     store, base = open_store(recipe.execution.store), embedder(recipe, made_by)
-    with temporary_folder() as aside:
-        before = registry_of(recipe, gate).profile(seen.champion, aside)
-        found = measure_drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
-    blocked = found.beyond(gate.drift)
-    if warnings := found.warnings(gate.drift):
+    with temporary_folder() as download:
+        before = registry_of(recipe, gate).profile(seen.champion, download)
+        drift = measure_drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
+    blocked = drift.beyond(gate.drift)
+    if warnings := drift.warnings(gate.drift):
         few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"
-        rows_note = few if found.rows < gate.drift.least_rows else ""
+        rows_note = few if drift.rows < gate.drift.least_rows else ""
         log.warning(
             "%-11s The %s new rows differ from the champion's data%s: %s. Training continues; stop it if this is wrong",
             "drift",
-            f"{found.rows:,}",
+            f"{drift.rows:,}",
             rows_note,
             "; ".join(warnings),
         )
-    reason = f"{'; '.join(blocked)} over {found.rows:,} new rows"
-    decision = Decision("blocked", reason, None, seen.champion.number, found.numbers, found.notes)
-    return replace(seen, drift=found, ends=decision if blocked else None)
+    reason = f"{'; '.join(blocked)} over {drift.rows:,} new rows"
+    decision = Decision("blocked", reason, None, seen.champion.number, drift.numbers, drift.notes)
+    return replace(seen, drift=drift, ends=decision if blocked else None)

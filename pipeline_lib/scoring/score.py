@@ -90,13 +90,13 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
     """Find a trained model, and fetch it into the store if it is in MLflow.
 
     Args:
-        model: models:/... in MLflow, or a folder.
-        store: Where a model from MLflow is cached.
-        mlflow: The address of MLflow, if it is not the default.
-        by: Who asks for it, for the store's records.
+        model: A models:/ URI in MLflow, or a folder.
+        store: The store that caches models from MLflow.
+        mlflow: MLflow's tracking URI, if it is not the default.
+        made_by: Who requests it, for the store's records.
 
     Returns:
-        The model's folder, and that of the base where the model needs one.
+        The model's folder, and the base's folder if the model needs one, else None.
     """
     from pipeline_lib.models.building import POINTER, TRAINED
     from pipeline_lib.store.lineage import of_folder
@@ -113,12 +113,13 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
 
         folder = open_store(store).ensure(step, fetch_files, made_by).folder
         pointer = folder / "artifacts" / POINTER
-        known = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
-        found = of_folder(folder / "artifacts", known)
+        # adapters are logged with a pointer to their base instead of its weights
+        known_base = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
+        lineage = of_folder(folder / "artifacts", known_base)
     else:
-        found = of_folder(Path(model))
-    base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
-    return found.model, base
+        lineage = of_folder(Path(model))
+    base = lineage.base if (lineage.model / TRAINED).exists() else None  # models with full weights need none
+    return lineage.model, base
 
 
 def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
@@ -151,10 +152,10 @@ def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain ca
             digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
             step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
             shards.append(store.ensure(step, partial(_predict_shard, scoring, model, rows), made_by))
-    written = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
-    done = Scored(written[0], written[1], len(shards), sum(shard.reused for shard in shards))
-    log.info("%-11s %s", "score", done.message)
-    return done
+    path, row_count = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
+    scored = Scored(path, row_count, len(shards), sum(shard.reused for shard in shards))
+    log.info("%-11s %s", "score", scored.message)
+    return scored
 
 
 def _roles(scoring: Scoring, card: Mapping[str, Any], columns: list[str], file: Path) -> dict[str, str]:
@@ -200,21 +201,22 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
 
     out = Path(scoring.out) / file.name
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    # a column that is null in a whole shard has another type there
+    # written to a temporary file first, which replaces the output when it is complete
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    # a column that is null in a whole shard has the type null there
     answer_schema = pa.unify_schemas(
         [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
     )
     try:
         with pq.ParquetFile(file) as table:
             schema = pa.schema([*table.schema_arrow, *answer_schema])
-            with pq.ParquetWriter(aside, schema) as writer:
+            with pq.ParquetWriter(temporary, schema) as writer:
                 for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):
                     writer.write_table(_with_answers(batch, pq.read_table(part), schema))
             rows = table.metadata.num_rows
-        os.replace(aside, out)
+        os.replace(temporary, out)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return out, rows
 
 

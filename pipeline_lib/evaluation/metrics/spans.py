@@ -29,14 +29,14 @@ def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     A token that is not O continues the previous span, unless there is none, its type differs, or the prefixes
     separate the two. A tag without a prefix is a type, and counts as inside.
     """
-    found: list[tuple[int, int, str]] = []
+    result: list[tuple[int, int, str]] = []
     previous = OUTSIDE
     for position, tag in enumerate(tags):
         if tag != OUTSIDE:
-            begin = position if _begins(previous, tag) else found.pop()[0]  # pop: replace the span by a longer one
-            found.append((begin, position + 1, _parts(tag)[1]))
+            begin = position if _begins(previous, tag) else result.pop()[0]  # pop: replace the span by a longer one
+            result.append((begin, position + 1, _parts(tag)[1]))
         previous = tag
-    return found
+    return result
 
 
 def _begins(previous: str, tag: str) -> bool:

@@ -104,17 +104,23 @@ def scatter(outcome: Predictions) -> Figure:
 
 
 def error_by_length(lengths: np.ndarray, errors: RowErrors) -> Figure:
-    """The mean error of rows of like length, [n] each, in up to ten bins of about as many rows, with its 95 % interval.
+    """Plot the mean error against the length, in up to ten bins of about equally many rows.
 
-    The interval is the normal one: 1.96 standard errors to each side.
+    The bars are normal 95 % intervals: 1.96 standard errors to each side.
+
+    Args:
+        lengths: [n] tokens of each row.
+        errors: The errors of the n rows.
     """
     bins = np.array_split(np.argsort(lengths, kind="stable"), min(10, max(1, len(lengths) // 10)))
     means = np.array([errors.error[rows].mean() for rows in bins])
-    sure = np.array([1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins])
+    half_widths = np.array(
+        [1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins]
+    )
     figure = blank(6, 4)
     axes = figure.add_subplot()
-    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=sure, marker="o", color=BLUE, capsize=3)
-    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - sure).min()), None))
+    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=half_widths, marker="o", color=BLUE, capsize=3)
+    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - half_widths).min()), None))
     axes.set_title(f"Error by length\n({len(lengths):,} rows in bins of about {len(bins[0]):,})")
     return tidy(figure)
 
@@ -140,11 +146,12 @@ def tidy(figure: Figure) -> Figure:
 
 
 def _name_cells(axes: Axes, labels: Sequence[str]) -> None:
-    every = ceil(len(labels) / 240)  # more names than this overlap at the largest size
-    names = [label if len(label) <= 32 else label[:31] + "…" for label in labels][::every]
-    places, size = range(0, len(labels), every), 9 if len(labels) <= COUNTS_UP_TO else 6.5
-    axes.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)  # a label may contain "$"
-    axes.set_yticks(places, names, fontsize=size, parse_math=False)
+    """Label rows and columns of the confusion matrix; with many labels only every n-th."""
+    step = ceil(len(labels) / 240)  # more names than this overlap at the largest size
+    names = [label if len(label) <= 32 else label[:31] + "…" for label in labels][::step]
+    ticks, size = range(0, len(labels), step), 9 if len(labels) <= COUNTS_UP_TO else 6.5
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)  # a label may contain "$"
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
 
 
 def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
@@ -157,10 +164,10 @@ def _curves(axes: Axes, history: DataFrame, metric: str, higher_is_better: bool 
     """Plot training as a line and validation as dots, with a ring around the best validation score."""
     axes.set(xlabel="step", ylabel=metric, title=metric if len(history) else "no values recorded")
     for split, colour in {"train": BLUE, "validation": VERMILLION}.items():
-        seen = history[history["split"] == split].sort_values("step")
-        if len(seen):
-            dot = "o" if split == "validation" or len(seen) == 1 else ""
-            axes.plot(seen["step"], seen["value"], marker=dot, markersize=4, color=colour, label=split)
+        values = history[history["split"] == split].sort_values("step")
+        if len(values):
+            marker = "o" if split == "validation" or len(values) == 1 else ""
+            axes.plot(values["step"], values["value"], marker=marker, markersize=4, color=colour, label=split)
     if axes.lines:
         axes.legend(frameon=False)
     measured = history[history["split"] == "validation"]
