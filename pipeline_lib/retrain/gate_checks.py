@@ -79,7 +79,8 @@ def _not_worse(
     words = (
         f"{subject} is {'' if holds else 'not shown to be '}{than} in {name} "
         f"({difference.b:.4f} against {difference.a:.4f}: gain {gain:+.4f}, "
-        f"at {gate.confidence:.0%} confidence at least {bound:+.4f}; these rows detect a difference of {smallest:.4f} with a power of {POWER:g})"
+        f"at {gate.confidence:.0%} confidence at least {bound:+.4f}; "
+        f"these rows detect a difference of {smallest:.4f} with a power of {POWER:g})"
     )
     end = "" if len(challengers) == 1 else ".seeds"
     numbers = {
