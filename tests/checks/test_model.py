@@ -100,9 +100,7 @@ def test_a_parameter_that_is_not_frozen_is_found(findings, monkeypatch):
 
     monkeypatch.setattr(checked, "freeze_and_resolve", leave_one)
     (found,) = findings([{"kind": "partial"}])
-    assert found.problem == (
-        "1 frozen parameters get a gradient: bert.embeddings.word_embeddings.weight"
-    )
+    assert found.problem == ("1 frozen parameters get a gradient: bert.embeddings.word_embeddings.weight")
 
 
 def test_an_odd_head_is_found(findings, planted):
