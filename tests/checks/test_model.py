@@ -91,10 +91,10 @@ def test_a_model_that_is_detached_from_its_loss_is_found(findings, planted):
 
 
 def test_a_parameter_that_is_not_frozen_is_found(findings, monkeypatch):
-    thaw = checked.thaw
+    resolve = checked.freeze_and_resolve
 
     def leave_one(model, *rest):
-        table = thaw(model, *rest)
+        table = resolve(model, *rest)
         model.bert.embeddings.word_embeddings.weight.requires_grad_(True)
         return table
 
