@@ -1,1 +1,1 @@
-"""Checks before training: of the rows, of the labels, of the model that is about to be trained."""
+"""Checks of rows, labels and model before training."""

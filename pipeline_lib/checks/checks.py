@@ -1,4 +1,4 @@
-"""The step `checks`: what is to be known before hours are spent on training."""
+"""The step `checks`: find problems of the data and the model before hours are spent on training."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,15 +16,15 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, folder: Path) -> None:
-    """Write checks.json; what the recipe ignores is not looked for."""
+    """Run all checks that the recipe does not ignore, and write checks.json."""
     levels = recipe.data.checks.model_dump()
     checks = _checks(recipe, prepared, shards, base, initial)
-    asked = {name: check for name, check in checks.items() if levels[name] != "ignore"}
-    write_findings([(levels[name], finding) for name, check in asked.items() for finding in check()], folder)
+    enabled = {name: check for name, check in checks.items() if levels[name] != "ignore"}
+    write_findings([(levels[name], finding) for name, check in enabled.items() for finding in check()], folder)
 
 
 def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> dict[str, Check]:
-    """Each check by its field in `data.checks`; those that do not fit the objective find nothing."""
+    """All checks by their field in `data.checks`; those that do not apply to the objective find nothing."""
     from pipeline_lib.checks.model import model_findings
     from pipeline_lib.models.base_model import load_tokenizer
 
@@ -34,20 +34,20 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
     }
     role = objective.label_role if labels else None
 
-    def whole() -> dict[str, list[str]]:
-        """The training rows with what tells apart those that ask the same."""
+    def training_texts() -> dict[str, list[str]]:
+        """The training texts, including columns that distinguish rows with the same input."""
         if not objective.distinguishing:
-            return read()
+            return input_texts()
         return {"train": texts(objective, splits["train"], objective.distinguishing)}
 
     @cache
-    def read() -> dict[str, list[str]]:
+    def input_texts() -> dict[str, list[str]]:
         return {name: texts(objective, rows) for name, rows in splits.items()}
 
     return {
-        "duplicates": lambda: duplicates(splits, read()),
-        "near_duplicates": lambda: near_duplicates(splits, read()),
-        "repeats": lambda: repeats(splits, whole()),
+        "duplicates": lambda: duplicates(splits, input_texts()),
+        "near_duplicates": lambda: near_duplicates(splits, input_texts()),
+        "repeats": lambda: repeats(splits, training_texts()),
         "truncated": lambda: truncated(splits, objective, load_tokenizer(base)),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),

@@ -1,4 +1,4 @@
-"""What a check finds, how it is kept, and what it means for a run."""
+"""The findings of checks: writing, reading, logging them, and stopping the run for errors."""
 
 import json
 import logging
@@ -12,14 +12,14 @@ from pipeline_lib.errors import RecipeError
 log = logging.getLogger("tunesmith")
 FINDINGS = "checks.json"
 SHOWN = 10
-"""Examples of a finding that are kept."""
+"""Examples stored for each finding."""
 NAMED = 5
-"""Names that are told one by one."""
+"""Names that a message lists."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`count` of `of` (rows, labels, parameters) are not as they should be; `name` is the field of `data.checks`."""
+    """A problem with `count` of `of` items (rows, labels or parameters); `name` is the field of `data.checks`."""
 
     name: str
     count: int
@@ -31,43 +31,46 @@ class Finding:
 
 
 def share(count: int, of: int) -> str:
-    """How many, of how many, and the share, as people read it."""
+    """Format a count with its total and percentage."""
     return f"{count:,} of {of:,} ({count / of:.1%})"
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Join the first names, and say how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
 def write_findings(findings: Sequence[tuple[str, Finding]], folder: Path) -> None:
-    """Write checks.json: findings with their level, the serious ones first."""
-    ordered = sorted(findings, key=lambda each: each[0])  # "error" stands before "warn"
-    told = [{"level": level, **asdict(finding), "share": finding.count / finding.of} for level, finding in ordered]
-    (folder / FINDINGS).write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+    """Write checks.json: findings with their level, errors first."""
+    ordered = sorted(findings, key=lambda pair: pair[0])  # "error" sorts before "warn"
+    records = [{"level": level, **asdict(finding), "share": finding.count / finding.of} for level, finding in ordered]
+    (folder / FINDINGS).write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def read_findings(folder: Path) -> list[dict[str, Any]]:
-    """What `write_findings` has written."""
+    """Read what `write_findings` wrote."""
     return json.loads((folder / FINDINGS).read_text(encoding="utf-8"))
 
 
 def heed(folder: Path) -> None:
-    """Log what was found; raise RecipeError for what the recipe calls an error, with where the rows are listed."""
-    found = read_findings(folder)
-    for each in found:
-        if each["level"] == "warn":
-            log.warning("%-11s %s. %s", "checks", each["problem"], each["hint"])
+    """Log warnings, and raise RecipeError for findings that the recipe treats as errors.
+
+    The first error is raised, with all others as notes and a reference to the file that lists the rows.
+    """
+    findings = read_findings(folder)
+    for finding in findings:
+        if finding["level"] == "warn":
+            log.warning("%-11s %s. %s", "checks", finding["problem"], finding["hint"])
     errors = [
         RecipeError(
-            f"data.checks.{each['name']}",
-            each["level"],
-            each["problem"],
-            f"{each['hint']} (examples in {folder / FINDINGS})",
+            f"data.checks.{finding['name']}",
+            finding["level"],
+            finding["problem"],
+            f"{finding['hint']} (examples in {folder / FINDINGS})",
         )
-        for each in found
-        if each["level"] == "error"
+        for finding in findings
+        if finding["level"] == "error"
     ]
     if errors:
         for other in errors[1:]:

@@ -1,33 +1,33 @@
-"""How seriously a recipe takes what the checks find."""
+"""The recipe's section `data.checks`: what each check does with its findings."""
 
 from typing import Literal
 
 from pipeline_lib.util.section import Section
 
 Level = Literal["ignore", "warn", "error"]
-"""Not looked for; told; the run stops before training."""
+"""Skip the check; log a warning; stop the run before training."""
 
 
 class Checks(Section):
-    """What is looked for before training, and what happens where it is found."""
+    """Checks before training: each can `warn`, `error` (stop the run) or be skipped (`ignore`)."""
 
     duplicates: Level = "warn"
-    """Validation rows that stand in the training rows too, test rows that stand in either, but for case and spaces."""
+    """Validation rows that are also in training, or test rows in either, ignoring case and white space."""
     near_duplicates: Level = "warn"
-    """Rows that nearly stand in one of those: of all runs of four characters both have four fifths."""
+    """The same for near duplicates: texts that share 80 % of their four-character substrings."""
     repeats: Level = "warn"
-    """Training rows that repeat another one, where that is 5 % of them or more."""
+    """Training rows that repeat an earlier one, if they are 5 % or more."""
     truncated: Level = "warn"
-    """Rows that are cut because they are too long, where that is 1 % of a split or more."""
+    """Rows that are truncated because they are too long, if they are 1 % of a split or more."""
     balance: Level = "warn"
-    """Labels with fewer than ten training rows, or one label that nine in ten training rows have."""
+    """Labels with fewer than 10 training rows, or one label with 90 % or more of the training rows."""
     missing_labels: Level = "warn"
-    """Labels that no validation row, or no test row, has."""
+    """Labels without any validation row, or without any test row."""
     unseen_labels: Level = "warn"
-    """Labels that stand in a given validation or test file alone: no training row teaches them."""
+    """Labels that occur in a given validation or test file only, so that the model cannot learn them."""
     numeric_labels: Level = "warn"
-    """Labels that are decimal fractions, where regression would learn them as numbers."""
+    """Labels that are decimal fractions, for which regression may be the better choice."""
     misplaced_answers: Level = "warn"
-    """Answers that do not stand at their answer_start: such rows are tested, but not trained on."""
+    """Answers that are not at their answer_start: such rows are evaluated, but not trained on."""
     model: Level = "warn"
-    """A parameter that is to be trained and gets no gradient, or the other way round; a head that is not new."""
+    """Trainable parameters without a gradient, frozen ones with a gradient, or a problem with a new head."""

@@ -1,1 +1,1 @@
-"""Two runs side by side: what differs, and what of it is beyond chance."""
+"""Compare two runs on the same test rows, and test which differences are beyond chance."""

@@ -1,8 +1,9 @@
-"""The differences between two runs, as a table and as a sentence."""
+"""The differences between two runs, as a table and in a sentence."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from math import isnan
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -39,22 +40,29 @@ class Comparison:
         import pandas as pd
 
         rows = {
-            name: {"a": each.a, "b": each.b, "difference": each.value, "low": each.low, "high": each.high}
-            | {"beyond_chance": each.sure}
-            for name, each in self.differences.items()
+            name: {
+                "a": difference.a,
+                "b": difference.b,
+                "difference": difference.value,
+                "low": difference.low,
+                "high": difference.high,
+                "beyond_chance": difference.sure,
+            }
+            for name, difference in self.differences.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
     @property
     def table(self) -> Table:
-        """The same as a table for a terminal."""
+        """The same values as a terminal table."""
         title = f"{self.names[0]} and {self.names[1]} on {self.rows:,} test rows"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         for name in ("metric", *self.names, "difference", f"{self.level:.0%} interval"):
             table.add_column(name, overflow="fold")
-        for name, each in self.differences.items():
-            ends = f"{each.low:+.4f} to {each.high:+.4f}" if each.low == each.low else "–"
-            table.add_row(name, number(each.a), number(each.b), f"{each.value:+.4f}", ends)
+        for name, difference in self.differences.items():
+            a, b, low, high = difference.a, difference.b, difference.low, difference.high
+            interval = "–" if isnan(low) else f"{low:+.4f} to {high:+.4f}"
+            table.add_row(name, number(a), number(b), f"{difference.value:+.4f}", interval)
         return table
 
     def __repr__(self) -> str:
@@ -62,31 +70,31 @@ class Comparison:
         return f"{as_text(self.table)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        """The same for notebooks."""
+        """The table and the sentence, for notebooks."""
         return f"{as_html(self.table)}<p>{escape(self.summary)}</p>"
 
 
 def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
-    """Compare two evaluations by a paired bootstrap; raises RecipeError where their test rows differ."""
-    found = differences(a, b, level)
+    """Compare two evaluations by a paired bootstrap; raises RecipeError if their test rows differ."""
     names = (a.name, b.name) if a.name != b.name else ("A", "B")
-    return Comparison(names, len(a.scored.rows), level, found, a.metrics)
+    return Comparison(names, len(a.scored.rows), level, differences(a, b, level), a.metrics)
 
 
 def in_words(
-    names: tuple[str, str], found: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
+    names: tuple[str, str], differences: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
-    """Which of the differences are beyond chance, all of them together at this level."""
-    sure = [name for name in found if found[name].sure]
-    better = {name: (found[name].value > 0) == metrics[name].higher_is_better for name in found}
-    parts = [
-        f"{names[side]} is better in {_listed(name for name in sure if better[name] == bool(side))}"
-        for side in (1, 0)
-        if any(better[name] == bool(side) for name in sure)
-    ]
-    rest = [name for name in found if name not in sure]
-    parts += [f"the difference in {_listed(rest)} is within chance"] if rest else []
-    return f"{'; '.join(parts)} (all of this together at {level:.0%}; other training seeds are not considered)."
+    """One sentence on which differences are beyond chance, with all of them tested together at this level."""
+    sure = [name for name in differences if differences[name].sure]
+    b_is_better = {name: (differences[name].value > 0) == metrics[name].higher_is_better for name in differences}
+    parts = []
+    for side in (1, 0):
+        won = [name for name in sure if b_is_better[name] == bool(side)]
+        if won:
+            parts.append(f"{names[side]} is better in {_listed(won)}")
+    rest = [name for name in differences if name not in sure]
+    if rest:
+        parts.append(f"the difference in {_listed(rest)} is within chance")
+    return f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
 
 
 def _listed(names: Iterable[str]) -> str:

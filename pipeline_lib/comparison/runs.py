@@ -1,4 +1,4 @@
-"""What is compared: a recipe's run or an evaluation's folder, and the answers that it left."""
+"""Find the evaluations to compare, by recipe, folder, run or model, and compare their predictions."""
 
 import re
 import shlex
@@ -31,11 +31,14 @@ class Evaluated:
 
 
 def evaluated(source: str, uri: str) -> Evaluated:
-    """Return the evaluation of a run or model in MLflow, in a folder, or of a recipe; raises RecipeError without one.
+    """Find an evaluation in MLflow, in a folder, or in the store for a recipe.
 
     Args:
-        source: A run's id, a models:/ address, an evaluation's folder, or a recipe's file.
-        uri: MLflow's address.
+        source: A run's ID, a models:/ URI, an evaluation's folder, or a recipe's file.
+        uri: MLflow's tracking URI.
+
+    Raises:
+        RecipeError: If there is no such evaluation.
     """
     if source.startswith("models:/") or (RUN_ID.fullmatch(source) and not Path(source).exists()):
         return _of_run(source, uri)
@@ -45,10 +48,10 @@ def evaluated(source: str, uri: str) -> Evaluated:
 
 
 def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
-    """The evaluation of a recipe; raises RecipeError with the command that runs it where it has not been run."""
-    found = lineage_of_run(recipe, command)
-    assert found.scores is not None  # lineage_of_run has them all or raises
-    return evaluation_in(recipe.name, found.scores)
+    """The evaluation of a recipe; if it has not been run, raises RecipeError with the command that runs it."""
+    lineage = lineage_of_run(recipe, command)
+    assert lineage.scores is not None  # lineage_of_run raises if any artifact is missing
+    return evaluation_in(recipe.name, lineage.scores)
 
 
 def _of_run(target: str, uri: str) -> Evaluated:
@@ -56,35 +59,37 @@ def _of_run(target: str, uri: str) -> Evaluated:
     from pipeline_lib.tracking.errors import reading_errors
     from pipeline_lib.tracking.search import TrainingSearch
 
+    """The evaluation of a run or model in MLflow, from the store that made it."""
     with reading_errors(uri):
-        held = TrainingSearch(uri).training(target)
-        chosen = [run for run in held.evaluations if run.id == target] or held.evaluations[-1:]
-        manifest = held.evaluated(chosen[0]).get("evaluate") if chosen else None
+        records = TrainingSearch(uri).training(target)
+        # the evaluation that was named, or the latest one of a training
+        chosen = [run for run in records.evaluations if run.id == target] or records.evaluations[-1:]
+        manifest = records.evaluated(chosen[0]).get("evaluate") if chosen else None
     if manifest is None:
         raise RecipeError("RUN", target, "has no finished evaluation in MLflow", "Run its recipe again")
-    kept, reason = artifacts_of(held.training)
-    if kept is None or not kept.folder(manifest).is_dir():
-        problem = f"was evaluated in a store that cannot be read here ({reason or kept})"
-        raise RecipeError("RUN", target, problem, "Compare where that store is, or run the recipe here")
-    name = (held.recipe or {}).get("name", held.training.name)
-    return evaluation_in(f"{name} {target.removeprefix('models:/')[:8]}", kept.folder(manifest))
+    store, reason = artifacts_of(records.training)
+    if store is None or not store.folder(manifest).is_dir():
+        problem = f"was evaluated in a store that cannot be read here ({reason or store})"
+        raise RecipeError("RUN", target, problem, "Compare on a machine with that store, or run the recipe here")
+    name = (records.recipe or {}).get("name", records.training.name)
+    return evaluation_in(f"{name} {target.removeprefix('models:/')[:8]}", store.folder(manifest))
 
 
 def evaluation_in(name: str, folder: Path) -> Evaluated:
-    """The evaluation in an artifact's folder, by this name."""
+    """Read the evaluation in an artifact's folder, and give it this name."""
     if not (folder / OUTCOME).is_file():
-        hint = "Give a recipe that was run, or an artifact of the step evaluate"
-        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"holds no {OUTCOME}", hint)
+        hint = "Give a recipe that was run, or the folder of an evaluate artifact"
+        raise RecipeError("RECIPE|FOLDER|RUN", str(folder), f"contains no {OUTCOME}", hint)
     kind = read_manifest(folder)["identity"]["recipe"]["objective"]
     return Evaluated(name, read_predictions(folder), TypeAdapter(Objective).validate_python(kind).metrics())
 
 
 def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Difference]:
-    """By metric that both know; raises RecipeError where they did not answer the same rows."""
+    """Compare all metrics that both have; raises RecipeError if they were not evaluated on the same rows."""
     a, b = one.scored.ordered, other.scored.ordered
     if len(a.rows) != len(b.rows) or (a.rows != b.rows).any():
         shared = len(set(a.rows.tolist()) & set(b.rows.tolist()))
-        problem = f"answers {len(b.rows)} test rows of which {shared} are among the {len(a.rows)} of {one.name}"
+        problem = f"has {len(b.rows)} test rows, of which {shared} are among the {len(a.rows)} of {one.name}"
         raise RecipeError("B", other.name, problem, "Evaluate both on the same test data: data.source.test")
     metrics = {name: metric for name, metric in one.metrics.items() if name in other.metrics}
     return compare([a.outcome], [b.outcome], metrics, level)

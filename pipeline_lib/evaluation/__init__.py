@@ -1,1 +1,1 @@
-"""Evaluation: predictions, metrics, intervals, baselines, figures, the report."""
+"""Evaluation of a trained model: predictions, metrics, intervals, baselines, figures and the report."""

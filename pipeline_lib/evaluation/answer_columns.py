@@ -1,4 +1,4 @@
-"""Answers as Parquet columns."""
+"""Convert predictions to Parquet columns."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def answer_column(values: Sequence[Any]) -> "pyarrow.Array":
-    """A column of answers, None where there is none; of probabilities by label a map."""
+    """Build an Arrow array from predictions; None becomes null, dictionaries of probabilities become maps."""
     import pyarrow as pa
 
     if not any(isinstance(value, dict) for value in values):

@@ -1,4 +1,7 @@
-"""A model that answers every row alike has learned nothing: its score can look fine where one class is frequent."""
+"""Detect collapsed models: those that give every row the same answer.
+
+Such a model has learned nothing, but its score can look fine if one class is frequent.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,23 +11,23 @@ import numpy as np
 from pipeline_lib.evaluation.predictions import Predictions
 
 LEAST_ROWS = 5
-"""With fewer rows equal answers can be chance."""
+"""With fewer rows, equal answers can be chance."""
 FLAT = 0.01
-"""Predicted numbers whose range is below this share of the true numbers' deviation are one number."""
+"""Predicted numbers count as equal if their range is at most this share of the gold numbers' standard deviation."""
 
 
 def collapse_of(outcome: Any, predictions: Sequence[Any], errors: np.ndarray | None) -> str | None:
-    """Say how a model has collapsed, in a sentence; None where it has not.
+    """Describe how a model has collapsed in one sentence, or return None if it has not.
 
     Args:
-        outcome: An Outcome or Sums of n rows.
-        predictions: [n] answers in the user's terms: a label, a list of labels or tags, a number or a text.
-        errors: [n] how wrong each answer is, where rows have errors of their own.
+        outcome: Predictions or RowCounts of n rows.
+        predictions: [n] predictions as the user sees them: a label, a list of labels or tags, a number or a text.
+        errors: [n] the error of each prediction, if the objective defines errors by row.
     """
     if len(predictions) < LEAST_ROWS or len(predictions) != len(outcome):
         return None
     if isinstance(outcome, Predictions):
-        if np.all(outcome.gold == outcome.gold[0]):  # then one answer for all is right
+        if np.all(outcome.gold == outcome.gold[0]):  # the same answer for all rows is right
             return None
         if outcome.probabilities is None:
             return _flat_numbers(outcome)
@@ -40,15 +43,25 @@ def _flat_numbers(outcome: Predictions) -> str | None:
 
 
 def _same_answer(predictions: Sequence[Any]) -> str | None:
-    """Of tags, a token is an answer; of labels, all that a row is given together."""
+    """Compare token by token if predictions are tags, else row by row."""
     first = predictions[0]
-    tags = isinstance(first, (list, tuple)) and len({len(each) for each in predictions}) > 1
-    answers = [tag for each in predictions for tag in each] if tags else [_comparable(each) for each in predictions]
+    # lists of different lengths can only be collapsed if they are tags, one for each token of a row
+    tags = isinstance(first, (list, tuple)) and len({len(prediction) for prediction in predictions}) > 1
+    if tags:
+        answers = [tag for prediction in predictions for tag in prediction]
+        subject = f"tokens of all {len(predictions):,} test rows"
+    else:
+        answers = [_comparable(prediction) for prediction in predictions]
+        subject = f"{len(predictions):,} test rows"
     if len(set(answers)) != 1:
         return None
-    what = f"tokens of all {len(predictions):,} test rows" if tags else f"{len(predictions):,} test rows"
-    named = "no label" if answers[0] == () else "an empty text" if answers[0] == "" else repr(_shown(answers[0]))
-    return f"all {what} are answered with {named}"
+    return f"all {subject} are answered with {_describe(answers[0])}"
+
+
+def _describe(answer: Any) -> str:
+    if answer == ():
+        return "no label"
+    return "an empty text" if answer == "" else repr(_shown(answer))
 
 
 def _comparable(answer: Any) -> Any:

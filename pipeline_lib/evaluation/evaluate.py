@@ -42,18 +42,24 @@ def write_evaluation(
 ) -> None:
     """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
 
-    Where rows have answers of their own also examples.parquet; for one label a row also suspects.parquet, unless the
-    model has collapsed: its doubts say nothing of the labels. `inputs.initial` is the trained model's artifact,
-    `columns` holds each test row's value of the columns that slices name, `findings` what the checks have found.
+    Objectives with one answer per row also get examples.parquet. Single-label objectives also get suspects.parquet,
+    unless the model has collapsed: then its probabilities say nothing about the labels.
+
+    Args:
+        recipe: The recipe of the run.
+        inputs: The artifacts to read; `inputs.initial` is the trained model's.
+        columns: Values of the columns that slices refer to, one per test row.
+        findings: What the step `checks` reported.
+        folder: The artifact's folder.
     """
     prepared, shards, base, finetuned, _, reference = inputs
     objective, split = recipe.objective, load_split(prepared, shards, "test", recipe.objective)
     if reference:
         split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
-    answerer = LoadedModel(finetuned / "model", base, recipe.execution.device)
-    answered = answerer.read(split, write=any(metric.of_text for metric in _asked(recipe).values()))
-    outcome: Any = in_groups(objective.metric_inputs(*answered), split)
-    predictions = _predictions(objective, split.rows, objective.predictions(*answered))
+    model = LoadedModel(finetuned / "model", base, recipe.execution.device)
+    outputs = model.read(split, write=any(metric.of_text for metric in _selected_metrics(recipe).values()))
+    outcome: Any = in_groups(objective.metric_inputs(*outputs), split)
+    predictions = _predictions(objective, split.rows, objective.predictions(*outputs))
     pq.write_table(predictions, folder / "predictions.parquet")
     write_predictions(outcome, split, objective.model_columns, folder)
     lengths = row_lengths(split.encoded, len(split.rows)) if objective.per_row else np.array([])
@@ -65,10 +71,11 @@ def write_evaluation(
         pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
         figures["error_by_length"] = error_by_length(lengths, errors)
     if isinstance(outcome, Predictions) and outcome.one_label and not collapsed:
-        known = {"test": (split, outcome)} | _validated(objective, prepared, shards, answerer)
-        pq.write_table(suspect_rows(prepared, known), folder / "suspects.parquet")
+        held_out = {"test": (split, outcome)} | _validation_predictions(objective, prepared, shards, model)
+        pq.write_table(suspect_rows(prepared, held_out), folder / "suspects.parquet")
     _write_figures(recipe, figures, finetuned, folder / "figures")
-    baselines = _taught(recipe, prepared, shards, split) | _untrained(recipe, base, finetuned, split)
+    baselines = _fitted_baselines(recipe, prepared, shards, split)
+    baselines |= _untrained_baseline(recipe, base, finetuned, split)
     parts = sliced(recipe.evaluation.slices, lengths, columns)
     scores = _scores(recipe, outcome, split.labels, parts, baselines) | {"checks": findings}
     scores["collapsed"] = collapsed
@@ -83,8 +90,8 @@ def _scores(
     slices: Mapping[str, np.ndarray],
     baselines: Mapping[str, Predictions | RowCounts],
 ) -> dict[str, Any]:
-    """What metrics.json holds of a model's outcome, of the slices' rows in it, and of the baselines."""
-    metrics, main = _asked(recipe), recipe.objective.metrics()[recipe.objective.main_metric]
+    """The content of metrics.json: scores of the model, of its slices and of the baselines."""
+    metrics, main = _selected_metrics(recipe), recipe.objective.metrics()[recipe.objective.main_metric]
     return {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
@@ -97,32 +104,39 @@ def _scores(
         ],
         "notes": recipe.objective.notes(labels),
         "per_class": finite(recipe.objective.per_class(outcome, labels)),
-        "baselines": {name: _score(recipe, _like(baseline, outcome), metrics) for name, baseline in baselines.items()},
+        "baselines": {
+            name: _score(recipe, _in_same_groups(baseline, outcome), metrics) for name, baseline in baselines.items()
+        },
     }
 
 
-def _like(baseline: Predictions | RowCounts, outcome: Predictions | RowCounts) -> Predictions | RowCounts:
-    """A baseline in the groups of the model's outcome, whose rows it answers."""
+def _in_same_groups(baseline: Predictions | RowCounts, outcome: Predictions | RowCounts) -> Predictions | RowCounts:
+    """The baseline with the row groups of the model's predictions, which are for the same rows."""
     return baseline if outcome.groups is None else baseline.in_groups(outcome.groups)
 
 
-def _asked(recipe: Recipe) -> dict[str, Metric]:
-    known = recipe.objective.metrics()
-    return {name: known[name] for name in recipe.evaluation.metrics or known}
+def _selected_metrics(recipe: Recipe) -> dict[str, Metric]:
+    """The metrics that the recipe lists, or all metrics of the objective."""
+    available = recipe.objective.metrics()
+    return {name: available[name] for name in recipe.evaluation.metrics or available}
 
 
 def _score(
     recipe: Recipe, outcome: Predictions | RowCounts, metrics: Mapping[str, Metric]
 ) -> dict[str, dict[str, Any]]:
+    """One record per metric; metrics averaged over classes say why they have no interval if a class is too rare."""
     scores = bootstrap(outcome, metrics, recipe.evaluation.intervals, seed=recipe.seed)
-    told = {name: _described(score, metrics[name]) for name, score in scores.items()}
-    if few := rare_classes(outcome):
-        why = f"{few:,} {'class has' if few == 1 else 'classes have'} fewer than {FEWEST} rows or groups"
-        return {name: each | ({"no_interval": why} if metrics[name].by_class else {}) for name, each in told.items()}
-    return told
+    records = {name: _score_record(score, metrics[name]) for name, score in scores.items()}
+    rare = rare_classes(outcome)
+    if rare:
+        reason = f"{rare:,} {'class has' if rare == 1 else 'classes have'} fewer than {FEWEST} rows or groups"
+        for name, record in records.items():
+            if metrics[name].by_class:
+                record["no_interval"] = reason
+    return records
 
 
-def _described(score: "Score", metric: Metric) -> dict[str, Any]:
+def _score_record(score: "Score", metric: Metric) -> dict[str, Any]:
     return finite(score._asdict()) | {"meaning": metric.meaning, "higher_is_better": metric.higher_is_better}
 
 
@@ -133,34 +147,38 @@ def _predictions(objective: Objective, rows: pa.Table, answers: Mapping[str, lis
     return table
 
 
-def _validated(
-    objective: Objective, prepared: Path, shards: Path, answerer: LoadedModel
+def _validation_predictions(
+    objective: Objective, prepared: Path, shards: Path, model: LoadedModel
 ) -> dict[str, tuple[SplitExamples, Predictions]]:
-    """The validation rows with their outcome, where there are any."""
+    """The validation rows with the model's predictions; empty without validation rows."""
     split = load_split(prepared, shards, "validation", objective)
     if not len(split.rows):
         return {}
-    outcome: Any = objective.metric_inputs(*answerer.read(split, write=False))
+    outcome: Any = objective.metric_inputs(*model.read(split, write=False))
     return {"validation": (split, outcome)}
 
 
-def _taught(recipe: Recipe, prepared: Path, shards: Path, test: SplitExamples) -> dict[str, Predictions | RowCounts]:
-    """Baselines that learn from the training rows."""
+def _fitted_baselines(
+    recipe: Recipe, prepared: Path, shards: Path, test: SplitExamples
+) -> dict[str, Predictions | RowCounts]:
+    """Baselines that are fitted on the training rows."""
     names = [name for name in recipe.evaluation.baselines if name != "untrained"]
     if not names:
-        return {}  # and the training rows need not be read
+        return {}  # avoids reading the training rows
     train = load_split(prepared, shards, "train", recipe.objective)
     return dict(recipe.objective.baselines(names, train, test))
 
 
-def _untrained(recipe: Recipe, base: Path, finetuned: Path, test: SplitExamples) -> dict[str, Predictions | RowCounts]:
-    """The model as it was before training."""
+def _untrained_baseline(
+    recipe: Recipe, base: Path, finetuned: Path, test: SplitExamples
+) -> dict[str, Predictions | RowCounts]:
+    """Predictions of the model as it was before training."""
     if "untrained" not in recipe.evaluation.baselines:
         return {}
     folder = finetuned / "model"
-    answerer = LoadedModel(folder, base, recipe.execution.device, load_untrained(folder, base, recipe.seed))
-    write = any(metric.of_text for metric in _asked(recipe).values())
-    return {"untrained": recipe.objective.metric_inputs(*answerer.read(test, write))}
+    model = LoadedModel(folder, base, recipe.execution.device, load_untrained(folder, base, recipe.seed))
+    write = any(metric.of_text for metric in _selected_metrics(recipe).values())
+    return {"untrained": recipe.objective.metric_inputs(*model.read(test, write))}
 
 
 def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path, folder: Path) -> None:
@@ -168,7 +186,7 @@ def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path
 
     folder.mkdir()
     history = pd.read_parquet(finetuned / "history.parquet")
-    metric, higher_is_better = watched(recipe)  # picks the checkpoint
+    metric, higher_is_better = watched(recipe)  # the metric that selects the checkpoint
     shown = history[history["metric"].isin(["loss", "learning_rate", metric])]
     curves = learning_curves(shown, {"loss": False, metric: higher_is_better})
     for name, figure in {"learning_curves": curves, **figures}.items():

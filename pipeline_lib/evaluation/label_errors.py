@@ -1,4 +1,4 @@
-"""Rows whose label is suspect: confident learning, for one label a row."""
+"""Find rows with suspect labels by confident learning, for single-label classification."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,53 +15,65 @@ if TYPE_CHECKING:
 
 
 MOST = 100
-"""Suspects that are listed, the surest ones."""
+"""Suspects to list, the most certain ones."""
 
 
 class Suspects(NamedTuple):
-    """`rows` [m] whose label is suspect, the surest first, and the class `suggested` [m] for each."""
+    """Indices of the `rows` [m] with a suspect label, the most certain first, and the class `suggested` [m] each."""
 
     rows: np.ndarray
     suggested: np.ndarray
 
 
 def suspects(gold: np.ndarray, chances: np.ndarray) -> Suspects:
-    """Northcutt et al. (2021), "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.1.
+    """Find suspect labels by confident learning.
 
-    gold: [n] class index, as given. chances: [n, K], of rows that the model has not learned from. A row counts for
-    class k where p(k) is at least the mean p(k) of the rows that are labelled k (equation 2), for the likeliest of
-    them where there are several (equation 1). Suspect are the rows that count for another class than their label:
-    the joint's off-diagonal. They are ranked by p(label) - p(suggested).
+    Northcutt et al. (2021), "Confident Learning: Estimating Uncertainty in Dataset Labels", section 3.1. A row is
+    counted for class k if p(k) is at least the mean p(k) of all rows labelled k (equation 2); if several classes
+    qualify, for the most likely of them (equation 1). A row is suspect if it is counted for another class than its
+    label: the off-diagonal of the joint. Suspects are ranked by p(label) - p(suggested).
+
+    Args:
+        gold: [n] class index of the given labels.
+        chances: [n, K] probabilities for rows that the model was not trained on.
     """
     rows = np.arange(len(gold))
     counts = np.bincount(gold, minlength=chances.shape[1])
-    own = np.bincount(gold, chances[rows, gold], minlength=chances.shape[1])
+    own = np.bincount(gold, chances[rows, gold], minlength=chances.shape[1])  # sum of p(label) by label
     threshold = np.divide(own, counts, out=np.full(len(counts), np.inf), where=counts > 0)
     confident = np.where(chances >= threshold, chances, -np.inf)
     best = confident.argmax(axis=1)
-    found = np.flatnonzero((best != gold) & np.isfinite(confident.max(axis=1, initial=-np.inf)))
-    margin = chances[found, gold[found]] - chances[found, best[found]]
-    order = found[np.argsort(margin, kind="stable")]
+    # a row without any class above its threshold is not counted at all
+    suspect = np.flatnonzero((best != gold) & np.isfinite(confident.max(axis=1, initial=-np.inf)))
+    margin = chances[suspect, gold[suspect]] - chances[suspect, best[suspect]]
+    order = suspect[np.argsort(margin, kind="stable")]
     return Suspects(order, best[order])
 
 
-def suspect_rows(prepared: Path, known: Mapping[str, tuple[SplitExamples, Predictions]]) -> "pyarrow.Table":
-    """The suspects among the rows of the splits together: split, file, line, texts and label, what is `suggested` in
-    the label's place, and what the model gives to both."""
+def suspect_rows(prepared: Path, held_out: Mapping[str, tuple[SplitExamples, Predictions]]) -> "pyarrow.Table":
+    """List the suspects among the rows of all given splits.
+
+    Args:
+        prepared: The folder of the prepared data.
+        held_out: Rows and predictions by split; the model must not have been trained on them.
+
+    Returns:
+        Split, file, line, texts and label of each suspect, the `suggested` label, and the probabilities of both.
+    """
     import pyarrow as pa
 
-    gold = np.concatenate([outcome.gold for _, outcome in known.values()])
-    chances = np.concatenate([outcome.chances for _, outcome in known.values()])
-    tables = [_read(prepared, name, split) for name, (split, _) in known.items()]
-    found, labels = suspects(gold, chances), next(split.labels for split, _ in known.values())
-    rows, suggested = found.rows[:MOST], found.suggested[:MOST]
-    told = pa.concat_tables(tables).take(rows)
-    more = {
+    gold = np.concatenate([outcome.gold for _, outcome in held_out.values()])
+    chances = np.concatenate([outcome.chances for _, outcome in held_out.values()])
+    tables = [_read(prepared, name, split) for name, (split, _) in held_out.items()]
+    ranked, labels = suspects(gold, chances), next(split.labels for split, _ in held_out.values())
+    rows, suggested = ranked.rows[:MOST], ranked.suggested[:MOST]
+    table = pa.concat_tables(tables).take(rows)
+    added = {
         "suggested": pa.array([labels[index] for index in suggested], pa.string()),
         "p_label": pa.array(chances[rows, gold[rows]]),
         "p_suggested": pa.array(chances[rows, suggested]),
     }
-    return pa.table({name: told[name] for name in told.column_names} | more)
+    return pa.table({name: table[name] for name in table.column_names} | added)
 
 
 def _read(prepared: Path, name: str, split: SplitExamples) -> "pyarrow.Table":

@@ -14,21 +14,24 @@ if TYPE_CHECKING:
     from pipeline_lib.data.examples import Examples
 
 Read = Callable[["dict[str, Tensor]", "Tensor"], Sequence[Any]]
-"""From a batch and its targets to what is kept of each of its groups of inputs, which mostly are single ones."""
+"""Maps a batch and its targets to one value per group of inputs; most groups have a single input."""
 
 
 def predict(
     model: "nn.Module", encoded: "Examples", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
 ) -> list[Any]:
-    """What `read` keeps of every group of inputs, in their order; the model computes them sorted by length."""
+    """Run the model over all inputs and return what `read` gives for each group, in the order of the groups.
+
+    Batches are formed from inputs of similar length, so results are put back into place by index.
+    """
     import torch
 
-    parts = within(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
-    kept: list[Any] = [None] * encoded.groups
+    batches = within(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
+    values: list[Any] = [None] * encoded.groups
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
-        for part in parts:
-            batch = collate(encoded, encoded.inputs(part), pad, accelerator.device)
-            for index, value in zip(part, read(*batch), strict=True):
-                kept[index] = value
-    return kept
+        for groups in batches:
+            batch = collate(encoded, encoded.inputs(groups), pad, accelerator.device)
+            for group, value in zip(groups, read(*batch), strict=True):
+                values[group] = value
+    return values

@@ -1,4 +1,4 @@
-"""What a model answered to a set of rows, and what a metric is: a function of that, and how to read it."""
+"""A model's predictions beside the gold answers, and metrics as functions of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINS = 15
 
 
 class RowValues(Totals):
-    """Rows whose values are known one by one."""
+    """Totals whose values are known for each row."""
 
     groups: np.ndarray | None
 
@@ -26,13 +26,13 @@ class RowValues(Totals):
         raise NotImplementedError
 
     def row_values(self, name: str) -> Any:
-        """[n] or [n, k], dense or a SciPy sparse array."""
+        """The values of this name by row: [n] or [n, k], dense or a SciPy sparse array."""
         if name not in self._row_values:
             self._row_values[name] = np.ones(len(self)) if name == "rows" else self._values(name)
         return self._row_values[name]
 
     def total(self, name: str) -> np.ndarray:
-        """The sum over rows, a number or [k]."""
+        """The sum of the values over rows: a number or [k]."""
         if name not in self._totals:
             self._totals[name] = np.asarray(self.row_values(name).sum(axis=0))[()]
         return self._totals[name]
@@ -50,7 +50,7 @@ class RowValues(Totals):
 
     @property
     def group_of_row(self) -> np.ndarray:
-        """[n] the group of each row, from 0; every row is one of its own where no groups are known."""
+        """[n] group index of each row, from 0; without known groups every row is its own group."""
         if self.groups is None:
             return np.arange(len(self))
         return np.unique(self.groups, return_inverse=True)[1].reshape(-1)
@@ -58,26 +58,28 @@ class RowValues(Totals):
 
 @dataclass(frozen=True, eq=False)
 class Predictions(RowValues):
-    """Gold answers beside a model's, row by row, n rows and K classes.
+    """Gold answers and a model's predictions for n rows and K classes.
 
-    - one label a row: `gold` and `guess` [n] class index, `probabilities` [n, K];
-    - several labels a row: `gold` and `guess` [n, K] of 0 and 1, kept as bool, `probabilities` [n, K];
-    - a number a row: `gold` and `guess` [n] in the unit of the data, `probabilities` None.
+    - one label per row: `gold` and `guess` [n] class index, `probabilities` [n, K];
+    - several labels per row: `gold` and `guess` [n, K] of 0 and 1, stored as bool, `probabilities` [n, K];
+    - one number per row: `gold` and `guess` [n] in the unit of the data, `probabilities` None.
 
-    Raises ValueError where the three do not have the same number of rows.
+    Raises:
+        ValueError: If the arrays differ in their number of rows.
     """
 
     gold: np.ndarray
     guess: np.ndarray
     probabilities: np.ndarray | None = None
     groups: np.ndarray | None = None
-    """[n] equal for rows that belong together (one document, user, thread): they vary together."""
+    """[n] equal for rows that belong together (one document, user, thread) and so are not independent."""
 
     def __post_init__(self):
-        known = (part for part in (self.gold, self.guess, self.probabilities) if part is not None)
-        if len(lengths := {len(part) for part in known}) > 1:
+        arrays = (array for array in (self.gold, self.guess, self.probabilities) if array is not None)
+        lengths = {len(array) for array in arrays}
+        if len(lengths) > 1:
             raise ValueError(f"gold, guess and probabilities differ in their number of rows: {sorted(lengths)}")
-        if self.multi_label:  # a byte a decision, not eight
+        if self.multi_label:  # one byte per decision instead of eight
             for part in ("gold", "guess"):
                 object.__setattr__(self, part, getattr(self, part).astype(bool, copy=False))
 
@@ -85,48 +87,49 @@ class Predictions(RowValues):
         return len(self.gold)
 
     def take(self, rows: np.ndarray) -> Predictions:
-        """The rows at these indices, in this order and as often as they are named."""
+        """Select rows by index; indices may repeat and come in any order."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
         groups = None if self.groups is None else self.groups[rows]
         return Predictions(self.gold[rows], self.guess[rows], probabilities, groups)
 
     def in_groups(self, groups: np.ndarray) -> Predictions:
-        """The same rows, in these groups [n]."""
+        """The same rows with these groups [n]."""
         return replace(self, groups=groups)
 
     @property
     def chances(self) -> np.ndarray:
-        """The probabilities [n, K]; raises ValueError for numbers, which have none."""
+        """The probabilities [n, K]; raises ValueError for regression, which has none."""
         if self.probabilities is None:
-            raise ValueError("this needs the probabilities of classes, and the outcome has none")
+            raise ValueError("class probabilities are needed, but these predictions have none")
         return self.probabilities
 
     @property
     def multi_label(self) -> bool:
-        """True where a row can have several labels."""
+        """Whether a row can have several labels."""
         return self.gold.ndim == 2
 
     @property
     def one_label(self) -> bool:
-        """True where each row has one label out of several."""
+        """Whether each row has exactly one label."""
         return self.probabilities is not None and not self.multi_label
 
     @property
     def tally(self) -> ClassCounts:
-        """Counts by class."""
+        """Gold, predicted and correct counts per class."""
         return tally_of(self)
 
     @property
     def confidence(self) -> np.ndarray:
-        """The probability that the model gave to each of its decisions, right or wrong: [n], or [n, K]."""
+        """The probability that the model gave to its own decisions, right or wrong: [n], or [n, K]."""
         if self.multi_label:
             return np.where(self.guess, self.chances, 1 - self.chances)
         return self.chances[np.arange(len(self)), self.guess]
 
     @property
     def gaps(self) -> np.ndarray:
-        """[n, BINS]: a row's decisions in each bin of confidence, summed as (1 if right else 0) - confidence."""
+        """[n, BINS]: for each row and confidence bin, the sum of (1 if right else 0) - confidence over decisions."""
         confidence, right = self.confidence, self.gold == self.guess
+        # one flat index for (row, bin), so that a single bincount sums all cells
         cells = calibration_bin(confidence) + BINS * np.arange(len(self)).reshape((-1,) + (1,) * (right.ndim - 1))
         sums = np.bincount(cells.ravel(), (right - confidence).ravel(), minlength=BINS * len(self))
         return sums.reshape(len(self), BINS)
@@ -147,7 +150,7 @@ class Predictions(RowValues):
         return self._moments(name)
 
     def _counts(self, name: str) -> Any:
-        """[n, K] 1 where the row counts for the class: as its gold label, as the guess, or as both."""
+        """[n, K] 1 where the class is the row's gold label, its prediction, or both, depending on `name`."""
         if self.multi_label:
             return {"gold": self.gold, "guess": self.guess, "hits": self.gold & self.guess}[name].astype(np.float64)
         from scipy.sparse import csr_array
@@ -157,7 +160,7 @@ class Predictions(RowValues):
         return csr_array((np.ones(len(rows)), (rows, classes)), shape=(len(self), self.chances.shape[1]))
 
     def _moments(self, name: str) -> np.ndarray:
-        """Of numbers."""
+        """Row values for the metrics of regression."""
         gold, guess = self.gold.astype(np.float64), self.guess.astype(np.float64)
         if name == "squared_error":
             return (guess - gold) ** 2
@@ -173,9 +176,9 @@ class Predictions(RowValues):
 
 
 def moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """[n, 5] x, y, x^2, y^2 and xy, from which a correlation is computed.
+    """[n, 5] x, y, x^2, y^2 and xy, whose sums give a correlation.
 
-    Both are shifted by their medians: large numbers lose no digits, and a constant is exactly 0.
+    Both are shifted by their medians, so that large numbers lose no digits and a constant becomes exactly 0.
     """
     if len(x):
         x, y = x - np.median(x), y - np.median(y)
@@ -183,13 +186,13 @@ def moments(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def calibration_bin(confidence: np.ndarray) -> np.ndarray:
-    """The bin, from 0, of each confidence: bin m holds (m / BINS, (m + 1) / BINS], the first one 0 as well."""
+    """The bin index of each confidence: bin m is (m / BINS, (m + 1) / BINS], and bin 0 also contains 0."""
     return np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
 
 
 @dataclass(frozen=True, eq=False)
 class RowCounts(RowValues):
-    """Counts by row, [n] or [n, k] each by name, of which every metric needs nothing but the sums over rows."""
+    """Named counts per row, [n] or [n, k] each; metrics only need their sums over rows."""
 
     counts: Mapping[str, np.ndarray]
     groups: np.ndarray | None = None
@@ -199,12 +202,12 @@ class RowCounts(RowValues):
         return len(next(iter(self.counts.values())))
 
     def take(self, rows: np.ndarray) -> RowCounts:
-        """The rows at these indices, in this order and as often as they are named."""
+        """Select rows by index; indices may repeat and come in any order."""
         groups = None if self.groups is None else self.groups[rows]
         return RowCounts({name: values[rows] for name, values in self.counts.items()}, groups)
 
     def in_groups(self, groups: np.ndarray) -> RowCounts:
-        """The same rows, in these groups [n]."""
+        """The same rows with these groups [n]."""
         return replace(self, groups=groups)
 
     def _values(self, name: str) -> np.ndarray:
@@ -213,18 +216,18 @@ class RowCounts(RowValues):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good an outcome is; nan where the rows do not define it."""
+    """A number that says how good predictions are; nan where the rows do not define it."""
 
     function: Callable[[Any], Any]
-    """Of an Outcome or of Sums, whichever the objective makes; of resamples of them one value each."""
+    """Takes Predictions or RowCounts, depending on the objective; for resamples it returns one value each."""
     higher_is_better: bool
     meaning: str
-    """One short sentence for whoever reads the number."""
+    """A short explanation for readers of the report."""
     bounds: tuple[float, float] = (-inf, inf)
-    """The lowest and the highest value that it can have."""
+    """The lowest and the highest possible value."""
     of_text: bool = False
-    """Whether it is taken of text that the model writes, so that validation in between does not know it."""
+    """Whether it needs generated text; such metrics are not available to validation during training."""
     by_class: bool = False
-    """Whether it averages over classes, so that it is known no better than the rarest of them."""
+    """Whether it averages over classes, so that its precision is limited by the rarest class."""
     folded: str | None = None
-    """The total whose absolute values it adds up: chance alone lifts such a metric above 0."""
+    """The total whose absolute values the metric sums; chance alone lifts such a metric above 0."""

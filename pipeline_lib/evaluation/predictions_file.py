@@ -1,4 +1,4 @@
-"""What metrics are taken from, kept row by row, so that two evaluations can be compared without either model."""
+"""Predictions stored row by row, so that two evaluations can be compared without loading either model."""
 
 import json
 from collections.abc import Sequence
@@ -20,28 +20,34 @@ PARTS = ("gold", "guess", "probabilities")
 
 
 class KeyedPredictions(NamedTuple):
-    """An outcome of n rows, and for each row [n] uint64 what it holds, the same in every run that reads such a row."""
+    """Predictions of n rows and a content hash of each row, [n] uint64, which is the same in every run."""
 
     outcome: Predictions | RowCounts
     rows: np.ndarray
 
     def only(self, which: np.ndarray) -> "KeyedPredictions":
-        """The rows at these indices, or where a mask is true."""
+        """Select rows by index or by boolean mask."""
         rows = np.arange(len(self.rows))[which]
         return KeyedPredictions(self.outcome.take(rows), self.rows[rows])
 
     @property
     def ordered(self) -> "KeyedPredictions":
-        """By what the rows hold: the order of two runs that read the same files may differ."""
+        """Sorted by content hash, because two runs may read the same files in different order."""
         return self.only(np.lexsort((self.outcome.group_of_row, self.rows)))
 
 
 def write_predictions(
     outcome: Predictions | RowCounts, split: "SplitExamples", hidden: Sequence[str], folder: Path
 ) -> None:
-    """Write outcome.parquet; `hidden` names the columns that are the model's and not the row's own.
+    """Write outcome.parquet.
 
-    A row's group is the key that the split keeps together: the value of `split.by`, else what makes rows equal.
+    A row's group is the key that the split keeps together: the value of `split.by`, else the row's deduplication key.
+
+    Args:
+        outcome: Predictions of n rows.
+        split: The rows that were predicted.
+        hidden: Columns that depend on the model, such as token ids; they are left out of the content hash.
+        folder: Where to write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -50,12 +56,12 @@ def write_predictions(
     parts = {name: getattr(outcome, name) for name in PARTS} if isinstance(outcome, Predictions) else outcome.counts
     columns = {name: _column(values) for name, values in parts.items() if values is not None}
     groups = {} if outcome.groups is None else {"group": pa.array(outcome.groups)}
-    table = pa.table({"row": pa.array(_holds(len(outcome), split, hidden)), **groups, **columns})
+    table = pa.table({"row": pa.array(_row_hashes(len(outcome), split, hidden)), **groups, **columns})
     pq.write_table(table.replace_schema_metadata({"kind": "outcome" if plain else "sums"}), folder / OUTCOME)
 
 
 def read_predictions(folder: Path) -> KeyedPredictions:
-    """What `write_outcome` has written."""
+    """Read what `write_predictions` wrote."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(folder / OUTCOME)
@@ -67,24 +73,24 @@ def read_predictions(folder: Path) -> KeyedPredictions:
 
 
 def in_groups(outcome: Predictions | RowCounts, split: "SplitExamples") -> Predictions | RowCounts:
-    """The outcome with the groups of its rows; of blocks that go across rows each is one of its own."""
+    """Assign each prediction the group of its row; blocks that span rows stay groups of their own."""
     return outcome.in_groups(split.rows["key"].to_numpy()) if len(outcome) == len(split.rows) else outcome
 
 
-def _holds(units: int, split: "SplitExamples", hidden: Sequence[str]) -> np.ndarray:
-    """[units] a hash of each row's own columns; of token ids where units are blocks that go across rows."""
+def _row_hashes(units: int, split: "SplitExamples", hidden: Sequence[str]) -> np.ndarray:
+    """[units] hash of each row's own columns, or of the token ids if units are blocks that span rows."""
     if units == len(split.rows):
         names = [name for name in split.rows.column_names if name not in ("key", "line", *hidden)]
-        own: list[Any] = split.rows.select(names).to_pylist()
+        contents: list[Any] = split.rows.select(names).to_pylist()
     else:
-        own = [split.encoded.ids[index].tolist() for index in range(units)]
-    texts = (json.dumps(row, sort_keys=True, ensure_ascii=True, default=str) for row in own)
+        contents = [split.encoded.ids[index].tolist() for index in range(units)]
+    texts = (json.dumps(row, sort_keys=True, ensure_ascii=True, default=str) for row in contents)
     hashes = [int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) for text in texts]
     return np.array(hashes, np.uint64)
 
 
 def _column(values: np.ndarray) -> "pyarrow.Array":
-    """[n] as it is, [n, k] as lists of k."""
+    """An Arrow column: [n] as is, [n, k] as lists of k values."""
     import pyarrow as pa
 
     if values.ndim == 1:

@@ -1,4 +1,4 @@
-"""Answer new rows with a trained model's folder: what is served is what was evaluated."""
+"""Load a trained model and predict rows; evaluation and serving share this code."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 4096
 ERROR = "error"
-"""The column that says why a row is not answered."""
+"""The column with the reason why a row could not be answered."""
 
 
 class LoadedModel:
-    """A loaded model with its tokenizer and its labels, computing in the precision that it was trained in if it can.
+    """A trained model with its tokenizer and labels, run in its training precision if the device supports it.
 
-    `model` takes the place of the folder's own. Raises RecipeError where `base` is not the model's own.
+    Args:
+        folder: The folder of the trained model.
+        base: The folder of its base model, for models that are stored without it.
+        device: Where to compute.
+        model: A model to use instead of the one in `folder`.
+
+    Raises:
+        RecipeError: If `base` is not the base that the model was trained from.
     """
 
     def __init__(
@@ -41,42 +48,52 @@ class LoadedModel:
         self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
 
     def answer(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Predictions column by column; rows hold the objective's columns by role, without the answers.
+        """Predict rows and return the predictions by column.
 
-        Rows are cleaned and checked as in training. One that cannot be answered has its reason in the column `error`
-        and None elsewhere; the others are answered all the same.
+        Rows are cleaned and checked as in training. A row that cannot be answered has the reason in the column
+        `error` and None in all others; it does not affect the other rows.
+
+        Args:
+            rows: The objective's input columns by role, without the answers.
         """
-        cleaned = [self._clean(row) for row in rows]
+        cleaned = [self._clean(row) for row in rows]  # (row, None) or (None, reason)
         usable = [index for index, (row, _) in enumerate(cleaned) if row is not None]
         columns: dict[str, list[Any]] = {name: [None] * len(rows) for name in self.objective.answer_columns}
         if usable:
-            answered = self.objective.predictions(*self.read(self.split([cleaned[index][0] or {} for index in usable])))
-            for name, values in answered.items():
+            predictions = self.objective.predictions(
+                *self.read(self.split([cleaned[index][0] or {} for index in usable]))
+            )
+            for name, values in predictions.items():
                 for index, value in zip(usable, values, strict=True):
                     columns[name][index] = value
         return columns | {ERROR: [reason for _, reason in cleaned]}
 
     def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-        """The row as training would keep it, or why it cannot be answered."""
+        """The row as training would read it, or the reason why it cannot be answered."""
         try:
             return self.objective.read_asked(self.tokenizer, self.objective.clean_asked(row, self.asked)), None
         except ValueError as error:
             return None, str(error)
 
     def read(self, split: SplitExamples, write: bool = True) -> tuple[list[Any], SplitExamples, list[str] | None]:
-        """What the objective keeps of the model's output for each input, the split, and the text that it wrote.
+        """Run the model over a split.
 
-        Text takes most of the time: without `write` a model that could write one does not.
+        Args:
+            split: The encoded rows.
+            write: Whether a generative model generates text, which takes most of the time.
+
+        Returns:
+            What the objective collects from the output for each input, the split, and the generated texts or None.
         """
         split = split._replace(scale=self.scale)
         encoded = with_prompt_tokens(split.encoded, self.strategies, self.tokenizer)
-        return self._predict(encoded, self._forward), split, self._written(encoded) if write else None
+        return self._predict(encoded, self._forward), split, self._generate(encoded) if write else None
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
         batch, targets = self.objective.mask_inputs(self.model, batch, targets)
         return self.objective.collect(self.objective.forward(self.model, batch, targets), targets)
 
-    def _written(self, encoded: Examples) -> list[str] | None:
+    def _generate(self, encoded: Examples) -> list[str] | None:
         if not self.objective.generates:
             return None
         return self._predict(
@@ -88,7 +105,7 @@ class LoadedModel:
         return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator, read)
 
     def split(self, rows: Sequence[Mapping[str, Any]]) -> SplitExamples:
-        """Rows as a split: encoded for this model, with nulls where rows lack the answers."""
+        """Encode rows for this model, with nulls for missing answers."""
         import pyarrow as pa
 
         columns = self.objective.encode(self.tokenizer, rows)

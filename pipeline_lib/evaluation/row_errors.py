@@ -1,4 +1,4 @@
-"""How wrong and how doubtful an answer is, row by row: what sorts examples for whoever looks at them."""
+"""The error and the margin of each row's prediction, used to pick examples for the report."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from pipeline_lib.evaluation.predictions import Predictions, RowCounts
 
 
 class RowErrors(NamedTuple):
-    """Of n rows: `error` [n], the higher the worse, in what `unit` says; `margin` [n] by which the answer was chosen.
+    """The errors [n] of n rows, higher is worse, their unit, and the margins [n] by which predictions were chosen.
 
-    A small margin is a doubtful answer, right or wrong; None where the model does not tell what it has chosen from.
+    A small margin means an uncertain prediction, right or wrong; None if the model gives no alternatives.
     """
 
     unit: str
@@ -19,10 +19,10 @@ class RowErrors(NamedTuple):
 
 
 def of_labels(outcome: Predictions) -> RowErrors:
-    """The mean surprise of a row's decisions, -ln p of what is right in nats, and the least margin among them.
+    """The mean surprise of a row's decisions, -ln p(gold) in nats, and the smallest margin among them.
 
-    The margin of one label a row is p(first) - p(second) (Scheffer et al. 2001, "Active hidden Markov models for
-    information extraction", section 3); of a label that is given or not, |p - (1 - p)|.
+    The margin for one label per row is p(first) - p(second) (Scheffer et al. 2001, "Active hidden Markov models for
+    information extraction", section 3); for several labels per row it is |p - (1 - p)| of each label.
     """
     chances = outcome.chances.astype(np.float64)
     if outcome.multi_label:
@@ -39,18 +39,18 @@ def of_numbers(outcome: Predictions) -> RowErrors:
 
 
 def of_spans(sums: RowCounts) -> RowErrors:
-    """Spans of a sentence that are missed, and spans that are given and wrong."""
+    """The number of missed and of wrongly predicted spans in a sentence."""
     gold, guess, hits = (sums.counts[name].sum(axis=1) for name in ("gold", "guess", "hits"))
     return RowErrors("wrong spans", (gold + guess - 2 * hits).astype(np.float64))
 
 
 def of_answers(sums: RowCounts) -> RowErrors:
-    """What an answer lacks of its right answer's words: 1 - F1, in [0, 1]."""
+    """1 - F1 of the answer's words, in [0, 1]."""
     return RowErrors("1 - F1", 1 - sums.counts["f1"])
 
 
 def of_text(sums: RowCounts) -> RowErrors:
-    """What a written text lacks of its reference: 100 - chrF of this text alone, from 0 to 100."""
+    """100 - chrF of each generated text by itself, from 0 to 100."""
     from pipeline_lib.evaluation.metrics.generation import chrf
 
     rows = (sums.take(np.array([row])) for row in range(len(sums)))
@@ -58,9 +58,9 @@ def of_text(sums: RowCounts) -> RowErrors:
 
 
 def of_preferences(sums: RowCounts) -> RowErrors:
-    """By how much the reward of the wrong answer is higher, 0 where it is not; the margin is the rewards' distance.
+    """By how much the rejected answer's reward exceeds the chosen one's, at least 0; the margin is their distance.
 
-    Of single answers, 1 for those on the wrong side of the reference point.
+    For single answers, 1 for those on the wrong side of the reference point.
     """
     if "margin" not in sums.counts:
         return RowErrors("wrong side", 1 - sums.counts["right"])
@@ -69,5 +69,5 @@ def of_preferences(sums: RowCounts) -> RowErrors:
 
 
 def _surprise(chances: np.ndarray) -> np.ndarray:
-    """As in the metric, p is kept a float epsilon from 0."""
+    """-ln p, with p at least one float epsilon, as in the metric."""
     return -np.log(np.clip(chances, np.finfo(np.float32).eps, 1))

@@ -1,4 +1,4 @@
-"""The scores of an evaluation as a table on a terminal, a DataFrame or HTML."""
+"""The scores of an evaluation as a terminal table, a DataFrame or HTML."""
 
 import json
 from html import escape
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def score_table(folder: Path) -> Table:
-    """The metrics in an evaluation's folder with their intervals, the baselines and what each metric means."""
+    """A table of the metrics in an evaluation's folder, with intervals, baselines and meanings."""
     scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     table = Table(title=f"Scores on {scores['rows']:,} test rows", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("metric", "score", f"{scores['level']:.0%} interval", *scores["baselines"]):
@@ -33,7 +33,7 @@ def score_table(folder: Path) -> Table:
 
 
 def score_frame(folder: Path) -> "pd.DataFrame":
-    """The same as numbers, with the metrics' names as the index."""
+    """The same scores as a DataFrame indexed by metric."""
     import pandas as pd
 
     scores = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -46,14 +46,14 @@ def score_frame(folder: Path) -> "pd.DataFrame":
 
 
 def as_text(table: Table) -> str:
-    """A table as plain text, for a `repr`."""
+    """Render a table as plain text, for a `repr`."""
     text = StringIO()
     Console(file=text, width=WIDTH, color_system=None).print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
 
 def as_html(table: Table) -> str:
-    """A table as HTML, for notebooks."""
+    """Render a table as HTML, for notebooks."""
     head = "".join(f"<th>{escape(str(column.header))}</th>" for column in table.columns)
     rows = zip(*(column.cells for column in table.columns))
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)

@@ -11,19 +11,22 @@ from pipeline_lib.util.section import Section
 
 
 class Evaluation(Section):
-    """How the result is measured."""
+    """How the trained model is evaluated."""
 
     metrics: tuple[str, ...] = ()
-    """Metrics to report; empty: all that the objective knows."""
+    """Metrics to report; empty: all metrics of the objective."""
     intervals: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the bootstrap intervals."""
     baselines: tuple[Literal["untrained", "majority", "bag_of_words", "copy"], ...] = ()
-    """What to compare with: the model before training, and simple predictors; copy: seq2seq's source as it is."""
+    """Baselines for comparison: the model before training, or a simple predictor; copy: seq2seq's source text as is."""
     slices: tuple[Slice, ...] = ()
-    """Parts of the test rows that are scored by themselves too; to change them trains nothing anew."""
+    """Parts of the test rows to score separately as well; changing them does not retrain the model."""
 
     @property
     def columns(self) -> dict[str, str]:
-        """Field -> the source's column that it names, for slices."""
-        named = ((index, each.column) for index, each in enumerate(self.slices) if isinstance(each, ByColumn))
-        return {f"evaluation.slices.{index}.column": column for index, column in named}
+        """The source columns that slices refer to, by the recipe field that names them."""
+        columns = {}
+        for index, part in enumerate(self.slices):
+            if isinstance(part, ByColumn):
+                columns[f"evaluation.slices.{index}.column"] = part.column
+        return columns

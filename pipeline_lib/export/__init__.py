@@ -1,1 +1,1 @@
-"""A trained model to give away, with a card that says where it comes from."""
+"""Export a trained model as a plain transformers folder with a model card."""

@@ -1,4 +1,4 @@
-"""Give a trained model away: a folder that transformers loads without this project, and a card that says what it is."""
+"""Export a trained model to a folder that transformers loads without this project, with a model card."""
 
 import os
 import shlex
@@ -18,25 +18,32 @@ if TYPE_CHECKING:
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
-    """Write the model of a recipe's run, or of a model's folder, to the folder `out`, whole or not at all.
+    """Write the model of a recipe's run, or of a model's folder, to the folder `out`, completely or not at all.
 
-    Raises RecipeError where there is no such model, it cannot be written plainly, or `out` is taken.
+    Args:
+        source: A recipe's file or the folder of a trained model.
+        out: The folder to write; must be new or empty.
+        overrides: Overrides of the recipe, as PATH=VALUE.
+
+    Raises:
+        RecipeError: If there is no such model, it cannot be written as plain weights, or `out` is not empty.
     """
     from pipeline_lib.export.huggingface import write_plain
     from pipeline_lib.export.model_card import write_card
 
     _refuse_taken(out)
-    found = _find(source, overrides)
-    aside = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    lineage_of_model = _find(source, overrides)
+    # written to a temporary folder first, which is renamed when it is complete
+    temporary = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
-        aside.mkdir(parents=True)
-        write_plain(found.model, found.base, aside, _test_rows(found))
-        write_card(found, aside)
-        if out.exists():  # and empty
+        temporary.mkdir(parents=True)
+        write_plain(lineage_of_model.model, lineage_of_model.base, temporary, _test_rows(lineage_of_model))
+        write_card(lineage_of_model, temporary)
+        if out.exists():  # an empty folder, as checked above
             out.rmdir()
-        os.rename(aside, out)
+        os.rename(temporary, out)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -47,24 +54,25 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         command = shlex.join(["tunesmith", "run", str(source), *overrides])
         return lineage_of_run(load(source, list(overrides)), command)
     if overrides:
-        hint = "Leave them out, or give the recipe in place of the folder"
-        raise RecipeError("override", overrides[0], "changes a recipe, and this is a trained model's folder", hint)
-    found = lineage.of_folder(source)
-    if found.base is None and (found.model / TRAINED).exists():
-        problem = "holds what differs from its base alone, and the base is not in its store"
+        hint = "Remove the overrides, or give the recipe instead of the folder"
+        problem = "overrides a recipe, but the source is a trained model's folder"
+        raise RecipeError("override", overrides[0], problem, hint)
+    model = lineage.of_folder(source)
+    if model.base is None and (model.model / TRAINED).exists():
+        problem = "only holds the differences from its base, and the base is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
-    return found
+    return model
 
 
-def _test_rows(found: lineage.Lineage) -> "pyarrow.Table | None":
-    """The encoded test rows, where they are in the model's store."""
+def _test_rows(model: lineage.Lineage) -> "pyarrow.Table | None":
+    """The encoded test rows, if they are in the model's store."""
     from pipeline_lib.data.prepared import read_split
 
-    if found.prepared is None:
+    if model.prepared is None:
         return None
     try:
-        rows = read_split(found.prepared, found.prepared.parents[1] / "shard", "test")
-    except OSError:  # a shard that was cleaned away
+        rows = read_split(model.prepared, model.prepared.parents[1] / "shard", "test")
+    except OSError:  # a shard was removed by garbage collection
         return None
     return rows if len(rows) and "input_ids" in rows.column_names else None
 

@@ -1,4 +1,4 @@
-"""A trained model as a plain folder of transformers: whole weights under the names that its architecture gives them."""
+"""Write a trained model as a plain transformers folder: full weights under the names of its architecture."""
 
 import json
 import math
@@ -20,39 +20,47 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PROVED = 8
-"""Test rows on which an export is proved."""
+VERIFIED_ROWS = 8
+"""Test rows on which an export is verified."""
 SAMPLE = "The quick brown fox jumps over the lazy dog, 42 times."
 
 
 def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table | None" = None) -> None:
-    """Write config, weights and tokenizer of the trained model in `folder`; `base` where it needs one.
+    """Write config, weights and tokenizer of a trained model, and verify the result.
 
-    `rows` are encoded ones, on which the outputs of model and export are compared in fp32; without any it is one text
-    of ours. Then the weights are rounded to the number format of the base, where that is another one and known.
-    Raises RecipeError where a strategy cannot be folded into the weights that the architecture has.
+    The outputs of model and export are compared in fp32. Then the weights are rounded to the base's data type, if
+    that is known and not float32.
+
+    Args:
+        folder: The folder of the trained model.
+        base: The folder of its base, if the model is stored without it.
+        out: The folder to write to.
+        rows: Encoded rows to verify on; without any, a built-in sentence.
+
+    Raises:
+        RecipeError: If a strategy cannot be merged into the weights of the architecture.
     """
     model, card = load_trained(folder, base), read_card(folder)
     inputs = _inputs(load_tokenizer(folder), rows)
-    expected = _computed(model, inputs)
+    expected = _outputs(model, inputs)
     _unwrap(model)
     _refuse_leftovers(model, card["strategies"])
     if scale := card["target_scale"]:
-        expected = [each * scale.deviation + scale.mean for each in expected]
-        _answer_in_unit(model, scale)
+        expected = [output * scale.deviation + scale.mean for output in expected]
+        _fold_target_scale(model, scale)
     model.save_pretrained(out)
     _write_config(folder, out)
     for name in digests(folder, TOKENIZER):
         shutil.copyfile(folder / name, out / name)
-    _prove(model, inputs, expected, out)
-    kept = weights_format(base) if base and not scale else "float32"  # a scale's mean needs all of its digits
-    if kept != "float32":
-        _round(model, kept, out)
-        _write_config(folder, out, kept)
+    _verify(model, inputs, expected, out)
+    dtype = weights_format(base) if base and not scale else "float32"  # the mean of a target scale needs fp32
+    if dtype != "float32":
+        _round(model, dtype, out)
+        _write_config(folder, out, dtype)
 
 
 def weights_format(base: Path) -> str:
-    """The number format of most of a base's weights: float32, bfloat16 or float16; float32 where it is another one."""
+    """The data type of most of a base's weights: bfloat16 or float16, or float32 for any other."""
     from collections import Counter
 
     from safetensors import safe_open
@@ -60,20 +68,21 @@ def weights_format(base: Path) -> str:
     sizes: Counter[str] = Counter()
     for file in base.glob("*.safetensors"):
         with safe_open(file, "pt") as weights:
-            for name in weights.keys():  # noqa: SIM118  # no mapping
+            for name in weights.keys():  # noqa: SIM118  # safe_open is not a mapping
                 part = weights.get_slice(name)
                 sizes[part.get_dtype()] += math.prod(part.get_shape())
     (most, _), *_ = sizes.most_common(1) or [("F32", 0)]
     return {"BF16": "bfloat16", "F16": "float16"}.get(most, "float32")
 
 
-def _round(model: "PreTrainedModel", kept: str, out: Path) -> None:
-    """Write the weights again in the number format `kept`."""
+def _round(model: "PreTrainedModel", dtype: str, out: Path) -> None:
+    """Write the weights again in another data type."""
     import torch
 
-    rounded = model.to(getattr(torch, kept))
-    if wrong := [name for name, weight in rounded.named_parameters() if not weight.isfinite().all()]:
-        problem = f"has trained weights that do not fit into the base's {kept}: {wrong[0]}"
+    rounded = model.to(getattr(torch, dtype))
+    overflowed = [name for name, weight in rounded.named_parameters() if not weight.isfinite().all()]
+    if overflowed:
+        problem = f"has trained weights that overflow in the base's {dtype}: {overflowed[0]}"
         raise RecipeError("model.base", model.name_or_path, problem, "Train from the same base saved as float32")
     for file in out.glob("*.safetensors*"):
         file.unlink()
@@ -81,40 +90,41 @@ def _round(model: "PreTrainedModel", kept: str, out: Path) -> None:
 
 
 def _inputs(tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None") -> "list[Tensor]":
-    """Token ids of the first rows, one by one: a batch would need padding, which not every head can read."""
+    """Token ids of the first rows, each [1, tokens]: a batch would need padding, which not every head supports."""
     import torch
 
-    known = [] if rows is None else rows["input_ids"].slice(0, PROVED).to_pylist()
-    first = [ids[0] if ids and isinstance(ids[0], list) else ids for ids in known]  # of several windows the first
+    encoded = [] if rows is None else rows["input_ids"].slice(0, VERIFIED_ROWS).to_pylist()
+    # the first window of rows that have several
+    first = [ids[0] if ids and isinstance(ids[0], list) else ids for ids in encoded]
     return [torch.tensor([ids]) for ids in first if ids] or [tokenizer(SAMPLE, return_tensors="pt")["input_ids"]]
 
 
-def _computed(model: "PreTrainedModel", inputs: "list[Tensor]") -> "list[Tensor]":
-    """What a model makes of each input: its first output. A decoder that wants a text of its own reads the same."""
+def _outputs(model: "PreTrainedModel", inputs: "list[Tensor]") -> "list[Tensor]":
+    """The model's first output for each input. A decoder that needs ids of its own gets the same ones."""
     import torch
 
     outputs = []
     for ids in inputs:
-        more = {"decoder_input_ids": ids} if _wants_decoder_text(model) else {}
+        decoder_inputs = {"decoder_input_ids": ids} if _needs_decoder_ids(model) else {}
         with torch.no_grad():
-            outputs.append(model(input_ids=ids.to(model.device), **more, return_dict=False)[0])
+            outputs.append(model(input_ids=ids.to(model.device), **decoder_inputs, return_dict=False)[0])
     return outputs
 
 
-def _wants_decoder_text(model: "PreTrainedModel") -> bool:
-    """Whether the model writes: classifiers of the same families make their decoder's text themselves."""
+def _needs_decoder_ids(model: "PreTrainedModel") -> bool:
+    """Whether the model generates text: classifiers of the same families derive the decoder's ids themselves."""
     return bool(model.config.is_encoder_decoder and model.can_generate())
 
 
 def _unwrap(model: "PreTrainedModel") -> None:
-    """Put what PEFT has wrapped back in the wrapper's place, where the wrapper's own part is merged into it.
+    """Replace PEFT's wrappers by the layers that they wrap, if the wrapper's weights are merged into them.
 
-    An adapter may hang on the wrapper; it would be lost without a word.
+    Wrappers with hooks stay, because a bottleneck adapter hooked to one would be lost silently.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
-        if ".base_layer" in name:  # what is wrapped twice goes back with its outermost wrapper
+        if ".base_layer" in name:  # layers wrapped twice are handled with their outermost wrapper
             continue
         hooked = module._forward_hooks or module._forward_pre_hooks
         if isinstance(module, BaseTunerLayer) and module.merged and not hooked:
@@ -122,8 +132,8 @@ def _unwrap(model: "PreTrainedModel") -> None:
             setattr(model.get_submodule(parent), last, module.get_base_layer())
 
 
-def _answer_in_unit(model: "PreTrainedModel", scale: TargetScale) -> None:
-    """Fold the scale of the targets into the last layer, so that transformers' own outputs are in the data's unit."""
+def _fold_target_scale(model: "PreTrainedModel", scale: TargetScale) -> None:
+    """Fold the target scale into the last layer, so that plain outputs are in the data's unit."""
     import torch
     from torch import nn
 
@@ -131,8 +141,8 @@ def _answer_in_unit(model: "PreTrainedModel", scale: TargetScale) -> None:
     last = layers[-1] if layers else None
     if last is None or last.out_features != 1 or last.bias is None:
         family = type(model).__name__
-        problem = f"is learned standardised, and the last layer of {family} has no bias that could hold the mean"
-        hint = "Serve the model with MLflow, which brings the code along: mlflow models serve -m MODEL"
+        problem = f"was trained on standardised targets, and the last layer of {family} has no bias to hold the mean"
+        hint = "Serve the model with MLflow, which includes the code: mlflow models serve -m MODEL"
         raise RecipeError("objective.problem_type", "regression", problem, hint)
     with torch.no_grad():
         last.bias.mul_(scale.deviation).add_(scale.mean)
@@ -140,38 +150,42 @@ def _answer_in_unit(model: "PreTrainedModel", scale: TargetScale) -> None:
 
 
 def _refuse_leftovers(model: "PreTrainedModel", strategies: Sequence[Strategy]) -> None:
-    """Whatever a strategy has added computes something only as long as a parameter of its own is there."""
+    """Raise RecipeError if strategies left parameters in the model that its plain architecture does not have."""
     import torch
 
-    with torch.device("meta"):  # names alone: no memory, no time
+    with torch.device("meta"):  # only names are needed: takes no memory and no time
         plain: Any = type(model)(model.config)
-    left = model.state_dict().keys() - plain.state_dict().keys()
-    adding = [s for s in strategies if type(s).inject is not StrategySection.inject]
-    kinds = [s.kind for s in adding if any(s.is_trainable(ParameterInfo(name, 0, 0)) for name in left)]
-    if left:
+    leftovers = model.state_dict().keys() - plain.state_dict().keys()
+    adding = [strategy for strategy in strategies if type(strategy).inject is not StrategySection.inject]
+    kinds = [
+        strategy.kind
+        for strategy in adding
+        if any(strategy.is_trainable(ParameterInfo(name, 0, 0)) for name in leftovers)
+    ]
+    if leftovers:
         names = " and ".join(map(repr, kinds)) or "a strategy"
-        problem = f"{names} cannot be written as plain weights: {type(model).__name__} has no place for what it adds"
-        hint = "Serve the model with MLflow, which brings the code along: mlflow models serve -m MODEL"
+        problem = f"{names} cannot be written as plain weights: {type(model).__name__} has no such modules"
+        hint = "Serve the model with MLflow, which includes the code: mlflow models serve -m MODEL"
         raise RecipeError("strategies", [s.kind for s in strategies], problem, hint)
 
 
-def _write_config(folder: Path, out: Path, kept: str = "float32") -> None:
-    """The trained model's config, which training's regularizers have not touched, with the weights' number type."""
+def _write_config(folder: Path, out: Path, dtype: str = "float32") -> None:
+    """Write the stored config, which the regularizers of training did not change, with the weights' data type."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    text = json.dumps(config | {"dtype": kept}, indent=2, sort_keys=True)
+    text = json.dumps(config | {"dtype": dtype}, indent=2, sort_keys=True)
     (out / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _prove(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Tensor]", out: Path) -> None:
-    """Read the folder back as anyone will, and compare tensors and outputs: no lost tie or name may go out."""
+def _verify(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Tensor]", out: Path) -> None:
+    """Load the folder with transformers, and compare tensors and outputs, to detect lost ties or names."""
     import torch
 
-    kind: Any = type(model)
-    again, told = kind.from_pretrained(out, **LOCAL, output_loading_info=True)
-    tensors = again.state_dict()
+    model_class: Any = type(model)
+    reloaded, report = model_class.from_pretrained(out, **LOCAL, output_loading_info=True)
+    tensors = reloaded.state_dict()
     wrong = [name for name, tensor in model.state_dict().items() if not torch.equal(tensors[name], tensor.cpu())]
-    wrong += [*told["missing_keys"], *told["unexpected_keys"], *(key[0] for key in told["mismatched_keys"])]
+    wrong += [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
-        raise RuntimeError(f"the export does not hold the trained model's {', '.join(sorted(map(str, wrong))[:5])}")
-    size = max(1.0, *(float(each.abs().max()) for each in expected))  # of numbers in the data's unit
-    torch.testing.assert_close(_computed(again.eval(), inputs), expected, atol=1e-4 * size, rtol=1e-3)
+        raise RuntimeError(f"the export differs from the trained model in {', '.join(sorted(map(str, wrong))[:5])}")
+    size = max(1.0, *(float(output.abs().max()) for output in expected))  # regression outputs have the data's unit
+    torch.testing.assert_close(_outputs(reloaded.eval(), inputs), expected, atol=1e-4 * size, rtol=1e-3)

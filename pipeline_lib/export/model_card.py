@@ -1,4 +1,4 @@
-"""README.md of an exported model: what it is, from what, how well, on which data, how trained, and its limits."""
+"""Write the model card (README.md) of an exported model: use, base, scores, data, training and limits."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -21,21 +21,21 @@ KINDS = {
     "LMHeadModel": ("AutoModelForCausalLM", "text-generation"),
     "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
 }
-"""How an architecture is loaded, and what the hub calls its task, by the end of its name."""
-UNKNOWN = "Not recorded beside this model."
+"""The auto class and the hub's task of an architecture, by the end of its name."""
+UNKNOWN = "Not recorded with this model."
 
 
 def write_card(lineage: Lineage, out: Path) -> None:
-    """Write README.md, with the front matter that the hub reads."""
+    """Write README.md with the front matter for the hub."""
     card = _json(lineage.model / CARD)
     scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
     (architecture,) = _json(out / "config.json")["architectures"]
     sections = {
         "Use": _use(architecture, card["objective"]),
-        "From what": _base(lineage, card),
-        "How well": _scores(scores),
-        "On which data": _data(lineage),
-        "How trained": _training(lineage, card),
+        "Base model": _base(lineage, card),
+        "Evaluation": _scores(scores),
+        "Data": _data(lineage),
+        "Training": _training(lineage, card),
         "Limits": _limits(card, scores),
     }
     front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
@@ -45,7 +45,7 @@ def write_card(lineage: Lineage, out: Path) -> None:
 
 
 def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> dict[str, Any]:
-    """Language and licence are left out: nobody has told them, and a guess would bind those who read it."""
+    """The front matter. Language and licence are left out, because they are unknown and must not be guessed."""
     kinds = [strategy["kind"].replace("_", "-") for strategy in card["strategies"]]
     task = _kind(architecture)[1]
     return {
@@ -59,24 +59,24 @@ def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], archi
 
 def _what(card: dict[str, Any], architecture: str) -> str:
     labels = card["labels"]
-    told = f" It tells apart {len(labels)} labels: {_listed(labels)}." if labels else ""
+    described = f" It has {len(labels)} labels: {_listed(labels)}." if labels else ""
     objective = card["objective"]["kind"].replace("_", " ")
-    return f"A `{architecture}` that was fine-tuned with Tunesmith for {objective}.{told}"
+    return f"A `{architecture}` fine-tuned with Tunesmith for {objective}.{described}"
 
 
 def _use(architecture: str, objective: dict[str, Any]) -> str:
     auto = _kind(architecture)[0]
-    cut = f"\n\nTexts were cut to {objective['max_length']} tokens." if objective.get("max_length") else ""
+    limit = f"\n\nTexts were truncated to {objective['max_length']} tokens." if objective.get("max_length") else ""
     cloze = objective.get("cloze")
-    asks = f"\n\nLabels are asked for as words in the template `{cloze['template']}`." if cloze else ""
+    prompt = f"\n\nLabels are predicted as words in the template `{cloze['template']}`." if cloze else ""
     lines = (f"from transformers import {auto}, AutoTokenizer", "", f"model = {auto}.from_pretrained(FOLDER)")
     code = "\n".join((*lines, "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"))
-    return f"```python\n{code}\n```{cut}{asks}"
+    return f"```python\n{code}\n```{limit}{prompt}"
 
 
 def _base(lineage: Lineage, card: dict[str, Any]) -> str:
-    called = lineage.base_name
-    name = f"`{called}`" if is_hub_id(called) or called.startswith("package:") else "A base model in a local folder"
+    base = lineage.base_name
+    name = f"`{base}`" if is_hub_id(base) or base.startswith("package:") else "A base model in a local folder"
     commit = f", revision `{lineage.revision}`" if lineage.revision else ""
     files = markdown_table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
     return f"{name}{commit}. Its files:\n\n{files}"
@@ -86,9 +86,9 @@ def _scores(scores: dict[str, Any]) -> str:
     if not scores:
         return UNKNOWN
     head, *rows = score_rows(scores)
-    told = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
+    text = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
     head, *rows = slice_rows(scores)
-    return told + (f"\n\nOn parts of these rows:\n\n{markdown_table(head, rows)}" if rows else "")
+    return text + (f"\n\nOn slices of these rows:\n\n{markdown_table(head, rows)}" if rows else "")
 
 
 def _data(lineage: Lineage) -> str:
@@ -96,36 +96,36 @@ def _data(lineage: Lineage) -> str:
         return UNKNOWN
     report = _json(lineage.prepared / "report.json")
     rows = [
-        (told["split"], told["file"], told["rows"], told["unusable"], f"`{digest}`" if digest else "–")
-        for told, digest in zip(report["files"], file_digests(lineage), strict=True)
+        (file["split"], file["file"], file["rows"], file["unusable"], f"`{digest}`" if digest else "–")
+        for file, digest in zip(report["files"], file_digests(lineage), strict=True)
     ]
     used = ", ".join(f"{count:,} {split}" for split, count in report["rows"].items())
-    return f"Rows used: {used}.\n\n{markdown_table(('given for', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
+    return f"Rows used: {used}.\n\n{markdown_table(('split', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
 
 
 def _training(lineage: Lineage, card: dict[str, Any]) -> str:
     recipe = lineage.manifest.get("identity", {}).get("recipe", {})
     parts = {"strategies": card["strategies"], **{name: recipe[name] for name in ("regularizers",) if name in recipe}}
-    lists = [f"{name.capitalize()}: {_parts(each)}." for name, each in parts.items()]
+    lists = [f"{name.capitalize()}: {_parts(sections)}." for name, sections in parts.items()]
     facts = dict(_flat(recipe.get("training", {}))) | {name: recipe[name] for name in ("seed",) if name in recipe}
     if (lineage.model.parent / "summary.json").is_file():
         facts |= {f"{name} (done)": value for name, value in _json(lineage.model.parent / "summary.json").items()}
     facts |= lineage.manifest.get("identity", {}).get("libraries", {})
-    table = markdown_table(("what", "value"), facts.items()) if facts else UNKNOWN
+    table = markdown_table(("setting", "value"), facts.items()) if facts else UNKNOWN
     return "\n\n".join([*lists, table])
 
 
 def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
     lines = [
-        "The scores hold for texts like the test rows; on other texts, domains or languages they say nothing.",
-        f"The model was scored in {card['precision']}; in another number format single answers can differ.",
-        "What the base has learned, its biases among it, is still in the model; its licence holds on.",
+        "The scores hold for texts like the test rows only, not for other domains or languages.",
+        f"The model was evaluated in {card['precision']}; single predictions can differ in another precision.",
+        "The model inherits the knowledge and the biases of its base model, whose licence still applies.",
     ]
     if scores.get("collapsed"):
         lines.append(f"The model has collapsed: {scores['collapsed']}.")
-    lines += [f"Before training: {found['problem']}." for found in scores.get("checks", ())]
+    lines += [f"Found before training: {finding['problem']}." for finding in scores.get("checks", ())]
     if scores and any(score["low"] is None for score in scores["metrics"].values()):
-        lines.append("Scores without an interval rest on too few rows for one.")
+        lines.append("Scores without an interval are based on too few rows for one.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -134,14 +134,14 @@ def _kind(architecture: str) -> tuple[str, str]:
 
 
 def _parts(parts: Sequence[dict[str, Any]]) -> str:
-    """full; lora (rank 8, alpha 16.0) ..."""
-    told = []
+    """Format strategies or regularizers: "full; lora (rank 8, alpha 16.0)"."""
+    described = []
     for part in parts:
         fields = ", ".join(
             f"{name} {value}" for name, value in _flat(part) if name != "kind" and value not in (None, [])
         )
-        told.append(f"{part['kind']} ({fields})" if fields else part["kind"])
-    return "; ".join(told) or "none"
+        described.append(f"{part['kind']} ({fields})" if fields else part["kind"])
+    return "; ".join(described) or "none"
 
 
 def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:

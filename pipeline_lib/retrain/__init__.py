@@ -1,1 +1,1 @@
-"""Retraining: is the data fit, is there something new, and may the challenger take the champion's place."""
+"""Retraining: check new data, train challengers, and decide whether one replaces the champion."""

@@ -1,4 +1,4 @@
-"""How far today's new rows are from the data that the champion was trained on."""
+"""Measure the drift of new rows against the data that the champion was trained on."""
 
 import json
 from collections import Counter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drift:
-    """Distances from 0 (the same) to 1 (nothing shared) over the `rows` that the champion's data does not hold."""
+    """Distances from 0 (same) to 1 (nothing in common) between the champion's data and the number of new `rows`."""
 
     rows: int
     distances: dict[str, float]
@@ -32,40 +32,42 @@ class Drift:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """For a decision to rest on."""
+        """The numbers that a decision reports."""
         return {"new_rows": self.rows, **{f"drift.{name}": value for name, value in self.distances.items()}}
 
     def beyond(self, limits: DriftLimits) -> list[str]:
-        """What is past its limit, in words; nothing where too few rows are new."""
+        """Describe each distance beyond its limit; empty if there are too few new rows to block."""
         return self._past(limits) if self.rows >= limits.least_rows else []
 
     def warnings(self, limits: DriftLimits) -> list[str]:
-        """What is past the default limits but blocks nothing, in words: its limit is off or higher, or rows are few."""
+        """Describe distances beyond the default limits that do not block: limits are raised or off, or rows are few."""
         return [] if self.beyond(limits) else self._past(DriftLimits())
 
     def _past(self, limits: DriftLimits) -> list[str]:
-        bound = {name: getattr(limits, name) for name in self.distances}
+        limit_of = {name: getattr(limits, name) for name in self.distances}
         return [
-            f"{name} drifted by {value:.3f} (limit {bound[name]:g})"
+            f"{name} drifted by {value:.3f} (limit {limit_of[name]:g})"
             for name, value in self.distances.items()
-            if bound[name] is not None and value > bound[name]
+            if limit_of[name] is not None and value > limit_of[name]
         ]
 
 
 def refuse_other_labels(prepared: Path, profile: Path) -> None:
-    """Raise RecipeError where the labels are no longer those that the champion knows: its users rely on them."""
-    now, before = (set(each) for each in (read_labels(prepared), json.loads((profile / LABELS).read_text("utf-8"))))
-    parts = {"new": now - before, "gone": before - now}
-    told = [f"{what}: {', '.join(sorted(names)[:10])}" for what, names in parts.items() if names]
-    if told:
-        hint = "Fix the data, or name another model in the gate, for this is another task"
-        raise RecipeError("data", None, f"has other labels than the champion knows ({'; '.join(told)})", hint)
+    """Raise RecipeError if the labels differ from the champion's, because its users rely on them."""
+    now = set(read_labels(prepared))
+    before = set(json.loads((profile / LABELS).read_text("utf-8")))
+    changes = {"new": now - before, "gone": before - now}
+    described_changes = [f"{change}: {', '.join(sorted(names)[:10])}" for change, names in changes.items() if names]
+    if described_changes:
+        problem = f"has other labels than the champion ({'; '.join(described_changes)})"
+        hint = "Fix the data, or set another model in the gate, because this is another task"
+        raise RecipeError("data", None, problem, hint)
 
 
 def measure_drift(objective: "Objective", prepared: Path, shards: Path, profile: Path, embedder: Embedder) -> Drift:
-    """Compare today's new rows, by key, with all rows of the champion's profile; raises RecipeError for other labels.
+    """Compare the new rows with all rows of the champion's profile; raises RecipeError if labels differ.
 
-    Old rows that are still there would only hide what the new ones are like.
+    Rows whose key is in the profile are left out, because they would dilute the drift of the new ones.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -80,18 +82,19 @@ def measure_drift(objective: "Objective", prepared: Path, shards: Path, profile:
     distances = _distances(objective, before, new, set(pq.read_table(profile / WORDS)["word"].to_pylist()))
     try:
         distances["embeddings"] = embedder.distance(profile, texts(objective, some(new)))
-    except NotCompared as why:
-        return Drift(len(new), distances, (f"drift by embeddings is not known: {why}",))
+    except NotCompared as reason:
+        return Drift(len(new), distances, (f"drift of embeddings is unknown: {reason}",))
     return Drift(len(new), distances)
 
 
 def _distances(
-    objective: "Objective", before: "pyarrow.Table", new: "pyarrow.Table", known: set[str]
+    objective: "Objective", before: "pyarrow.Table", new: "pyarrow.Table", known_words: set[str]
 ) -> dict[str, float]:
+    """All distances except that of embeddings."""
     now = described(objective, new)
     words = [word for text in texts(objective, new) for word in words_of(text)]
     distances = {"length": _kolmogorov_smirnov(before["length"], now["length"])}
-    distances["words"] = sum(word not in known for word in words) / max(len(words), 1)
+    distances["words"] = sum(word not in known_words for word in words) / max(len(words), 1)
     if now["number"].null_count == 0:
         distances["labels"] = _kolmogorov_smirnov(before["number"], now["number"])
     elif objective.label_role:
@@ -100,24 +103,24 @@ def _distances(
 
 
 def _total_variation(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:
-    """Half the sum of the differences of all shares: Levin & Peres (2017), "Markov Chains", proposition 4.2."""
-    counts = [Counter(label for row in column.to_pylist() for label in row) for column in (before, now)]
-    one, other = ({label: count / each.total() for label, count in each.items()} for each in counts)
+    """Half the sum of absolute differences of label shares: Levin & Peres (2017), "Markov Chains", proposition 4.2."""
+    counters = [Counter(label for row in column.to_pylist() for label in row) for column in (before, now)]
+    one, other = ({label: count / counts.total() for label, count in counts.items()} for counts in counters)
     return sum(abs(one.get(label, 0) - other.get(label, 0)) for label in one.keys() | other.keys()) / 2
 
 
 def _kolmogorov_smirnov(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:
     """The largest difference of the two cumulative distributions: Massey (1951), "The Kolmogorov-Smirnov Test"."""
     one, other = (np.sort(column.to_numpy()) for column in (before, now))
-    every = np.concatenate([one, other])
-    shares = (np.searchsorted(each, every, side="right") / len(each) for each in (one, other))
+    points = np.concatenate([one, other])
+    shares = (np.searchsorted(sample, points, side="right") / len(sample) for sample in (one, other))
     return float(np.abs(np.subtract(*shares)).max())
 
 
 def not_seen(rows: "pyarrow.Table", profile: Path) -> np.ndarray:
-    """[rows] bool: whether the champion was neither trained nor validated on a row, so that it is a test for it too.
+    """[rows] bool: whether the champion was neither trained nor validated on a row, so that it can be tested on it.
 
-    As data grows, a share that is drawn for test can move over rows that were once trained on.
+    When data grows, the test split can include rows that an earlier model was trained on.
     """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq

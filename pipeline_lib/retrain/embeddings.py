@@ -1,4 +1,4 @@
-"""Where texts lie for the base model, before any training, and how well two sets of them can be told apart there."""
+"""Embed texts with the untrained base model, and measure how well two sets of embeddings can be separated."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 EMBEDDINGS = "embeddings.safetensors"
 MOST, LEAST = 1000, 50
-"""Rows that are embedded at most, and those that it takes at least: with ten a fold, chance stays small."""
+"""Largest number of rows to embed, and smallest number to compare: ten per fold, so that chance has little effect."""
 FOLDS = 5
 MAX_LENGTH, BATCH_TOKENS = 256, 4096
 
 
 class NotCompared(Exception):
-    """Why there is no distance between embeddings."""
+    """Raised with the reason why embeddings cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A base model, as an artifact of the store holds it; `digest` tells it from others."""
+    """A base model in the store; `digest` identifies it."""
 
     folder: Path
     digest: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """[texts, width] float16: the mean of the last hidden state, an encoder's where there is one, over all tokens.
+        """[texts, width] float16: the mean over tokens of the (encoder's) last hidden state.
 
-        Computed in fp32 on every machine, so that no precision is taken for drift.
+        Computed in fp32 on every machine, so that differences in precision do not look like drift.
         """
         from transformers import AutoModel
 
@@ -50,32 +50,33 @@ class Embedder:
         reader = model.get_encoder() if model.config.is_encoder_decoder else model
 
         def mean(batch: "dict[str, Tensor]", _: "Tensor") -> list[np.ndarray]:
-            there = batch["attention_mask"].unsqueeze(-1)
-            return [*((reader(**batch).last_hidden_state * there).sum(1) / there.sum(1)).half().cpu().numpy()]
+            mask = batch["attention_mask"].unsqueeze(-1)
+            return [*((reader(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)).half().cpu().numpy()]
 
         ids, _ = token_ids(tokenizer, texts, limit=limit_of(tokenizer, MAX_LENGTH))
         pad = tokenizer.pad_token_id
-        encoded = Examples(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # no row is without a token
+        encoded = Examples(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # at least one token per row
         return np.stack(predict(model, encoded, pad, BATCH_TOKENS, computing, mean))
 
     def write(self, texts: list[str], folder: Path) -> None:
-        """Keep the texts' embeddings in a folder, with the base that they are of."""
+        """Write the embeddings of texts to a folder, with the digest of the base."""
         from safetensors.numpy import save_file
 
         save_file({"embeddings": self.embed(texts)}, folder / EMBEDDINGS, {"base": self.digest})
 
     def distance(self, profile: Path, texts: list[str]) -> float:
-        """How far texts are from those whose embeddings a profile keeps; raises NotCompared where none can be told."""
-        before = self._kept(profile)
-        if (fewest := min(len(before), len(texts))) < LEAST:
-            raise NotCompared(f"{fewest} rows are too few, it takes {LEAST}")
+        """The distance between texts and a profile's embeddings; raises NotCompared if it cannot be measured."""
+        before = self._read(profile)
+        fewest = min(len(before), len(texts))
+        if fewest < LEAST:
+            raise NotCompared(f"{fewest} rows are too few; at least {LEAST} are needed")
         return told_apart(before, self.embed(texts))
 
-    def _kept(self, profile: Path) -> np.ndarray:
+    def _read(self, profile: Path) -> np.ndarray:
         from safetensors import safe_open
 
         if not (profile / EMBEDDINGS).exists():
-            raise NotCompared("the champion's profile keeps none")
+            raise NotCompared("the champion's profile has none")
         with safe_open(profile / EMBEDDINGS, "np") as file:
             if file.metadata()["base"] != self.digest:
                 raise NotCompared("the champion was trained from another base")
@@ -83,18 +84,18 @@ class Embedder:
 
 
 def some(rows: "pyarrow.Table") -> "pyarrow.Table":
-    """As many rows as are embedded at most, drawn by a fixed seed, in their order."""
+    """Sample up to MOST rows with a fixed seed, in their original order."""
     drawn = np.random.default_rng(0).permutation(len(rows))[:MOST]
     return rows.take(np.sort(drawn))
 
 
 def told_apart(before: np.ndarray, now: np.ndarray) -> float:
-    """How well a classifier tells the rows of [rows, width] and [rows, width]: 0 not at all, 1 every one.
+    """How well a classifier separates two sets of embeddings, [rows, width] each: 0 = not at all, 1 = perfectly.
 
-    Where a part of `now` is of another kind altogether, it is about that share. It is max(0, 2 AUC - 1) of logistic
-    regression, the AUC being the mean of those on held-out folds. To look for drift by a domain classifier: Rabanser
-    et al. (2019), "Failing Loudly", section 3; held-out answers as a measure of how two samples differ: Lopez-Paz &
-    Oquab (2017), "Revisiting Classifier Two-Sample Tests", section 3.
+    The value is max(0, 2 AUC - 1) of logistic regression, with the mean AUC over held-out folds. If a part of `now` is
+    of an entirely different kind, it is about that part's share. Drift detection by a domain classifier: Rabanser et
+    al. (2019), "Failing Loudly", section 3; held-out performance as a distance between two samples: Lopez-Paz & Oquab
+    (2017), "Revisiting Classifier Two-Sample Tests", section 3.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score

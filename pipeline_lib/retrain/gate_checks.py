@@ -1,4 +1,4 @@
-"""The decision between champion and challenger: pure numbers, no model and no registry."""
+"""The decision between champion and challenger, from predictions alone, without models or registry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ Verdict = Literal["promoted", "refused", "blocked", "nothing to do"]
 
 @dataclass(frozen=True)
 class Decision:
-    """What a retraining came to, and why."""
+    """The result of a retraining, and the reason."""
 
     verdict: Verdict
     reason: str
     version: int | None = None
-    """The challenger's version in the registry, where it came so far."""
+    """The challenger's version in the registry, if it was registered."""
     champion: int | None = None
-    """The version that it was judged against."""
+    """The champion's version that it was compared with."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """What the decision rests on, by name."""
+    """The numbers behind the decision, by name."""
     notes: tuple[str, ...] = ()
-    """What it could not rest on, in words."""
+    """What could not be measured, as sentences."""
 
 
 class Check(NamedTuple):
-    """One condition for promotion: whether it holds, the same in words, and its numbers."""
+    """One condition for promotion: whether it holds, a description, and its numbers."""
 
     holds: bool
     words: str
@@ -41,14 +41,21 @@ class Check(NamedTuple):
 def check_against_champion(
     gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers, chosen: int
 ) -> list[Check]:
-    """The challenger that is to be promoted must not be worse than the champion by the margin or more; nor must all
-    challengers on average, where there are several.
+    """Check that the chosen challenger, and all challengers on average if there are several, are not inferior.
 
-    A check holds where the one-sided lower confidence bound of challenger - champion, turned so that higher is better,
+    A check holds if the one-sided lower confidence bound of challenger - champion, oriented so that higher is better,
     is above -margin: Piaggio et al. (2012), "Reporting of Noninferiority and Equivalence Randomized Trials", figure 1;
-    the bound is that of a paired bootstrap (`evaluation/statistics`). Of challengers that are truly worse by the
-    margin at most 1 - confidence are let through. To ask for both checks cannot raise that share: Berger (1982),
+    the bound is that of a paired bootstrap (`evaluation/statistics`). At most the share 1 - confidence of challengers
+    that are truly worse by the margin pass. Requiring both checks cannot raise that share: Berger (1982),
     "Multiparameter Hypothesis Testing and Acceptance Sampling", theorem 1.
+
+    Args:
+        gate: The gate's settings.
+        name: The metric's name.
+        metric: The metric to compare by.
+        champion: The champion's predictions.
+        challengers: Predictions of all challengers for the same rows.
+        chosen: Index of the challenger to promote.
     """
     checks = [_not_worse("the challenger", gate, name, metric, champion, [challengers[chosen]])]
     if len(challengers) > 1:
@@ -58,22 +65,32 @@ def check_against_champion(
 
 
 def _not_worse(
-    what: str, gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers
+    subject: str, gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers
 ) -> Check:
-    level = 2 * gate.confidence - 1  # its lower end is the one-sided bound
-    found = compare([champion], challengers, {name: metric}, level)[name]
-    gain, bound = (found.value, found.low) if metric.higher_is_better else (-found.value, -found.high)
-    smallest = detectable(found.error, level)
-    holds = bool(bound > -gate.margin)  # not for nan
+    """One check that `subject`, with predictions by one or more challengers, is not inferior to the champion."""
+    level = 2 * gate.confidence - 1  # the two-sided interval at this level has the one-sided bound as an end
+    difference = compare([champion], challengers, {name: metric}, level)[name]
+    gain, bound = (
+        (difference.value, difference.low) if metric.higher_is_better else (-difference.value, -difference.high)
+    )
+    smallest = detectable(difference.error, level)
+    holds = bool(bound > -gate.margin)  # False for nan
     than = "better than the champion" if not gate.margin else f"no more than {gate.margin:g} worse than the champion"
     words = (
-        f"{what} is {'' if holds else 'not shown to be '}{than} in {name} ({found.b:.4f} against {found.a:.4f}: "
-        f"better by {gain:+.4f}, at {gate.confidence:.0%} confidence by no less than {bound:+.4f}; these rows detect "
-        f"{smallest:.4f} with a power of {POWER:g})"
+        f"{subject} is {'' if holds else 'not shown to be '}{than} in {name} "
+        f"({difference.b:.4f} against {difference.a:.4f}: gain {gain:+.4f}, "
+        f"at {gate.confidence:.0%} confidence at least {bound:+.4f}; "
+        f"these rows detect a difference of {smallest:.4f} with a power of {POWER:g})"
     )
     end = "" if len(challengers) == 1 else ".seeds"
-    numbers = {"champion": found.a, "challenger": found.b, "gain": gain, "bound": bound, "margin": gate.margin}
-    numbers |= {"detectable": smallest}
+    numbers = {
+        "champion": difference.a,
+        "challenger": difference.b,
+        "gain": gain,
+        "bound": bound,
+        "margin": gate.margin,
+        "detectable": smallest,
+    }
     return Check(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
 
 
@@ -83,9 +100,13 @@ def check_floors(
     challenger: Predictions | RowCounts,
     columns: Mapping[str, Sequence[object]],
 ) -> list[Check]:
-    """One check a floor, on the value itself; `columns` are those of the test rows, by which a floor's rows are chosen.
+    """Check each floor against the metric's value. A floor without rows, or with a missing column, does not hold.
 
-    A floor over no row, or over a column that is not there, does not hold: nothing shows that it does.
+    Args:
+        floors: The gate's floors.
+        metrics: The objective's metrics.
+        challenger: The challenger's predictions.
+        columns: Values of the test rows in the columns that floors refer to.
     """
     return [_above(floor, metrics[floor.metric], challenger, columns) for floor in floors]
 
@@ -93,19 +114,19 @@ def check_floors(
 def _above(
     floor: Floor, metric: Metric, challenger: Predictions | RowCounts, columns: Mapping[str, Sequence[object]]
 ) -> Check:
-    part, where = challenger, ""
+    part, condition = challenger, ""
     if floor.column is not None:
-        there = [str(value) == floor.value for value in columns.get(floor.column, ())]
-        part, where = challenger.take(np.flatnonzero(there)), f" where {floor.column} is {floor.value}"
+        selected = [str(value) == floor.value for value in columns.get(floor.column, ())]
+        part, condition = challenger.take(np.flatnonzero(selected)), f" where {floor.column} is {floor.value}"
     value = metric.function(part) if len(part) else float("nan")
     holds = bool(value >= floor.bound if metric.higher_is_better else value <= floor.bound)
     side = "within" if holds else "beyond"
-    words = f"its {floor.metric}{where} is {value:.4f} on {len(part):,} rows, {side} its bound of {floor.bound:g}"
-    return Check(holds, words, {f"floor.{floor.metric}{where.replace(' ', '.')}": value})
+    words = f"its {floor.metric}{condition} is {value:.4f} on {len(part):,} rows, {side} its bound of {floor.bound:g}"
+    return Check(holds, words, {f"floor.{floor.metric}{condition.replace(' ', '.')}": value})
 
 
 def decide(checks: Sequence[Check], champion: int | None) -> Decision:
-    """Promoted where all checks hold; the reason tells of those that do not, else of all."""
+    """Promote if all checks hold; the reason lists the checks that failed, or else all of them."""
     failed = [check for check in checks if not check.holds]
     words = [*(["there is no champion yet"] if champion is None else []), *(check.words for check in failed or checks)]
     numbers = {name: value for check in checks for name, value in check.numbers.items()}

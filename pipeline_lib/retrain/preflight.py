@@ -1,4 +1,4 @@
-"""What stands before a retraining: is anything new, is the data fit, and how far has it moved."""
+"""Checks before a retraining: whether anything is new, whether the data fits, and how far it has drifted."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger("tunesmith")
 
 @dataclass(frozen=True)
 class Preflight:
-    """What stands before a retraining: the champion, how far the data moved, and a decision where all ends here."""
+    """The result of the checks: the champion, the drift, and a decision if the retraining ends here."""
 
     champion: "Version | None"
     ends: Decision | None = None
@@ -37,7 +37,7 @@ class Preflight:
 
 
 def challengers(recipe: Recipe, gate: Gate) -> list[Recipe]:
-    """One recipe a seed, from the recipe's own on; all on the same rows."""
+    """One recipe per seed, counting up from the recipe's own; all use the same rows."""
     if gate.seeds == 1:
         return [recipe]
     return [recipe.with_seed(recipe.seed + index) for index in range(gate.seeds)]
@@ -45,31 +45,34 @@ def challengers(recipe: Recipe, gate: Gate) -> list[Recipe]:
 
 @redact_errors()
 def refuse_unfit(recipe: Recipe, gate: Gate) -> Preflight:
-    """The champion, and whether there is nothing to do: asked of the plan and the registry, so that nothing is made."""
+    """Find the champion, and whether there is nothing to do, from plan and registry, without running any step."""
     gate.check(recipe)
     preflight.require(recipe, tell=False)
     registry = registry_of(recipe, gate)
     champion = registry.champion()
     _refuse_stranger(recipe, gate, champion)
-    fingerprints = [_planned(each) for each in challengers(recipe, gate)]
+    fingerprints = [_trained_fingerprint(challenger) for challenger in challengers(recipe, gate)]
     if None in fingerprints:
         return Preflight(champion)
     trained = challenge(fingerprints)
-    same = [version for version in registry.versions() if version.tags.get(tags.CHALLENGE) == trained]
-    known = next((why for version in same if (why := _settled(version, champion, gate))), None)
-    return Preflight(champion, Decision("nothing to do", f"every step is reused, and {known}") if known else None)
+    for version in registry.versions():
+        if version.tags.get(tags.CHALLENGE) == trained:
+            reason = _settled(version, champion, gate)
+            if reason:
+                return Preflight(champion, Decision("nothing to do", f"every step is reused, and {reason}"))
+    return Preflight(champion)
 
 
 def _refuse_stranger(recipe: Recipe, gate: Gate, champion: "Version | None") -> None:
-    """Raise RecipeError for a champion of another objective, or one of which nothing is known here."""
+    """Raise RecipeError if the champion has another or an unknown objective."""
     kind = champion and champion.tags.get(tags.OBJECTIVE)
     if champion and kind != recipe.objective.kind:
-        problem = f"has a champion that was trained for {kind or 'something unknown here'}"
-        raise RecipeError("gate.model", gate.name(recipe), problem, "Name another model for this recipe")
+        problem = f"has a champion that was trained for {kind or 'an unknown objective'}"
+        raise RecipeError("gate.model", gate.name(recipe), problem, "Set another model for this recipe")
 
 
 def closed(version: "Version", champion: "Version | None") -> str | None:
-    """Why a version can't be promoted whatever it shows; None where it can."""
+    """The reason why a version cannot be promoted whatever its scores; None if it can."""
     from pipeline_lib.tracking.registry import ROLLED_BACK
 
     if champion and version.number == champion.number:
@@ -80,17 +83,17 @@ def closed(version: "Version", champion: "Version | None") -> str | None:
 
 
 def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
-    """Why a version that was trained on the same is not to be judged again; None where it is."""
-    if why := closed(version, champion):
-        return why
-    judged = (version.tags.get(tags.VERDICT), version.tags.get(tags.AGAINST), version.tags.get(tags.GATE))
-    if judged == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
+    """The reason why a version from the same training is not judged again; None if it is."""
+    if reason := closed(version, champion):
+        return reason
+    last_decision = (version.tags.get(tags.VERDICT), version.tags.get(tags.AGAINST), version.tags.get(tags.GATE))
+    if last_decision == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
         return f"this model (version {version.number}) was refused: {version.tags[tags.REASON]}"
     return None
 
 
-def _planned(recipe: Recipe) -> str | None:
-    """The fingerprint of a trained model that is there already, with its evaluation."""
+def _trained_fingerprint(recipe: Recipe) -> str | None:
+    """The fingerprint of the trained model, if all steps up to its evaluation are in the store already."""
     planned = plan(recipe).planned
     if any(step.artifact is None for step in planned):
         return None
@@ -99,26 +102,26 @@ def _planned(recipe: Recipe) -> str | None:
 
 @redact_errors()
 def prepare_retraining(recipe: Recipe, gate: Gate, seen: Preflight, prepared: Artifact, made_by: str) -> Preflight:
-    """How far the prepared data is from the champion's; raises RecipeError where its labels are others."""
+    """Measure the drift of the prepared data from the champion's; raises RecipeError if labels differ."""
     if seen.champion is None:
         return seen
     report = json.loads((prepared.folder / "report.json").read_text(encoding="utf-8"))
     log.info("%-11s %s", "gate", detects(report["rows"]["test"], report["groups"]["test"]))
     store, base = open_store(recipe.execution.store), embedder(recipe, made_by)
-    with temporary_folder() as aside:
-        before = registry_of(recipe, gate).profile(seen.champion, aside)
-        found = measure_drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
-    blocked = found.beyond(gate.drift)
-    if warnings := found.warnings(gate.drift):
+    with temporary_folder() as download:
+        before = registry_of(recipe, gate).profile(seen.champion, download)
+        drift = measure_drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
+    blocked = drift.beyond(gate.drift)
+    if warnings := drift.warnings(gate.drift):
         few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"
-        rows_note = few if found.rows < gate.drift.least_rows else ""
+        rows_note = few if drift.rows < gate.drift.least_rows else ""
         log.warning(
-            "%-11s The %s new rows differ from the champion's data%s: %s. Training goes on; stop it if this is wrong",
+            "%-11s The %s new rows differ from the champion's data%s: %s. Training continues; stop it if this is wrong",
             "drift",
-            f"{found.rows:,}",
+            f"{drift.rows:,}",
             rows_note,
             "; ".join(warnings),
         )
-    reason = f"{'; '.join(blocked)} over {found.rows:,} new rows"
-    told = Decision("blocked", reason, None, seen.champion.number, found.numbers, found.notes)
-    return replace(seen, drift=found, ends=told if blocked else None)
+    reason = f"{'; '.join(blocked)} over {drift.rows:,} new rows"
+    decision = Decision("blocked", reason, None, seen.champion.number, drift.numbers, drift.notes)
+    return replace(seen, drift=drift, ends=decision if blocked else None)

@@ -1,9 +1,9 @@
-"""The step `profile`: what is remembered of a data set beside the model that was trained on it.
+"""The step `profile`: a summary of the training data, stored with the model to measure drift later.
 
-rows.parquet     every row's key and split, the length of its text in characters, its labels or its number
-words.parquet    the words of all texts, each once
-labels.json      the labels that the model knows
-embeddings.safetensors   where some of the texts lie for the base model, and which base that is
+rows.parquet     each row's key and split, its text's length in characters, its labels or number
+words.parquet    the distinct words of all texts
+labels.json      the model's labels
+embeddings.safetensors   embeddings of a sample of texts by the base model, and the base's digest
 """
 
 import json
@@ -24,7 +24,7 @@ PROFILE, WORDS, LABELS = "rows.parquet", "words.parquet", "labels.json"
 
 
 def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder: Embedder, folder: Path) -> None:
-    """Write the profile of all splits together."""
+    """Write the profile of all splits."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -40,13 +40,16 @@ def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder
 
 
 def described(objective: "Objective", rows: "pyarrow.Table") -> "pyarrow.Table":
-    """Of each row: `key`, `length` in characters, `labels` (a list, empty where there are none) and `number`."""
+    """The columns `key`, `length` in characters, `labels` (a list, empty for regression) and `number` of each row."""
     import pyarrow as pa
 
     role = objective.label_role
     answers: list[Any] = rows[role].to_pylist() if role else [[]] * len(rows)
     numbers = bool(answers) and isinstance(answers[0], float)
-    labels = [[] if numbers else each if isinstance(each, list) else [each] for each in answers]
+    if numbers:
+        labels: list[list[Any]] = [[] for _ in answers]
+    else:
+        labels = [answer if isinstance(answer, list) else [answer] for answer in answers]
     return pa.table(
         {
             "key": rows["key"],
@@ -58,7 +61,7 @@ def described(objective: "Objective", rows: "pyarrow.Table") -> "pyarrow.Table":
 
 
 def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
-    """What a model is asked, as one text a row."""
+    """The model's input as one text per row."""
     roles = [
         role for role in dict.fromkeys((*objective.input_roles, *objective.dedup_keys)) if role in rows.column_names
     ]
@@ -66,14 +69,16 @@ def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """A text's words, in any language: in scripts without spaces a character is one."""
+    """The words of a text in any language; in scripts without spaces each character is a word."""
     from pipeline_lib.evaluation.metrics.question_answering import answer_tokens
 
     return answer_tokens(text)
 
 
 def _flat(value: Any) -> Iterable[str]:
-    """The texts in lists and dictionaries."""
+    """All texts in nested lists and dictionaries."""
     if isinstance(value, dict):
         value = list(value.values())
-    return [text for part in value for text in _flat(part)] if isinstance(value, list) else [value] if value else []
+    if isinstance(value, list):
+        return [text for part in value for text in _flat(part)]
+    return [value] if value else []

@@ -1,4 +1,4 @@
-"""The end of a retraining: challengers judged, one of them registered, the champion's place given or kept."""
+"""The end of a retraining: judge the challengers, register one of them, and promote it or keep the champion."""
 
 import json
 from collections.abc import Sequence
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 @redact_errors()
 def decide_promotion(recipe: Recipe, gate: Gate, seen: Preflight, runs: Sequence[RunOutcome], made_by: str) -> Decision:
-    """Judge the challengers on the rows that the champion answers too, register one of them, promote it or not.
+    """Compare the challengers with the champion on the same rows, register one of them, and promote it or not.
 
-    In this order: the version with the decision in its tags, pins, and the alias last. A kill in between leaves the
-    champion in its place, and the next run takes up the same version.
+    The version with the decision in its tags is written first, then pins, and the alias last. If the process is killed
+    in between, the champion stays and the next run continues with the same version.
     """
-    registry, chosen = registry_of(recipe, gate), median([each.model.folder for each in runs])
+    registry, chosen = registry_of(recipe, gate), median([run.model.folder for run in runs])
     best, champion = _in_mlflow(challengers(recipe, gate)[chosen], runs[chosen], registry, made_by), seen.champion
-    known = next((version for version in registry.versions() if version.model == best.published["model"]), None)
-    if known and (why := closed(known, champion)):
-        return Decision("nothing to do", f"of {len(runs)} challengers the median counts, and {why}")
+    registered = next((version for version in registry.versions() if version.model == best.published["model"]), None)
+    if registered and (reason := closed(registered, champion)):
+        return Decision("nothing to do", f"the median of {len(runs)} challengers was chosen, and {reason}")
     checks = _floors(recipe, gate, best.scores.folder)
     if champion:
-        checks = _against(recipe, gate, registry, champion, runs, chosen, made_by) + checks
+        checks = _compare_with_champion(recipe, gate, registry, champion, runs, chosen, made_by) + checks
     decision = decide(checks, champion.number if champion else None)
     if seen.drift:
         decision = replace(decision, numbers={**decision.numbers, **seen.drift.numbers}, notes=seen.drift.notes)
@@ -55,7 +55,7 @@ def decide_promotion(recipe: Recipe, gate: Gate, seen: Preflight, runs: Sequence
 
 
 def _in_mlflow(recipe: Recipe, outcome: RunOutcome, registry: "Registry", made_by: str) -> RunOutcome:
-    """A run whose model is in MLflow: published again where it was deleted there, or the server has a new database."""
+    """The run, published again if its model was deleted in MLflow or the server has a new database."""
     if registry.holds(outcome.published["model"]):
         return outcome
     forget_receipt(recipe, open_store(recipe.execution.store), outcome.scores)
@@ -63,14 +63,14 @@ def _in_mlflow(recipe: Recipe, outcome: RunOutcome, registry: "Registry", made_b
 
 
 def median(models: Sequence[Path]) -> int:
-    """The challenger whose validation score is the median: the test rows choose none, so they stay a test."""
+    """The index of the challenger with the median validation score; test rows are not used, so they stay unbiased."""
     best = [json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"] for folder in models]
     if None in best:
-        return 0  # no validation rows: all are equally good for all that is known
+        return 0  # without validation rows there is nothing to choose by
     return sorted(range(len(best)), key=best.__getitem__)[(len(best) - 1) // 2]
 
 
-def _against(
+def _compare_with_champion(
     recipe: Recipe,
     gate: Gate,
     registry: "Registry",
@@ -79,20 +79,23 @@ def _against(
     chosen: int,
     made_by: str,
 ) -> list[Check]:
+    """The checks against the champion, on test rows that it has not seen."""
     from pipeline_lib.data.prepared import read_split
     from pipeline_lib.evaluation.predictions_file import read_predictions
 
     store, prepared = open_store(recipe.execution.store), runs[chosen].data
-    mine = [read_predictions(each.scores.folder) for each in runs]
-    theirs = read_predictions(rescore(recipe, prepared, registry, champion, made_by).folder)
+    challengers_keyed = [read_predictions(run.scores.folder) for run in runs]
+    champion_keyed = read_predictions(rescore(recipe, prepared, registry, champion, made_by).folder)
     rows = read_split(prepared.folder, store.root / "steps" / "shard", "test")
-    if len(rows) == len(theirs.rows):  # not where blocks go across rows
-        with temporary_folder() as aside:
-            fair = not_seen(rows, registry.profile(champion, aside))
-        mine, theirs = [each.only(fair) for each in mine], theirs.only(fair)
+    if len(rows) == len(champion_keyed.rows):  # predictions of blocks that span rows cannot be filtered by row
+        with temporary_folder() as folder:
+            unseen = not_seen(rows, registry.profile(champion, folder))
+        challengers_keyed = [predictions.only(unseen) for predictions in challengers_keyed]
+        champion_keyed = champion_keyed.only(unseen)
     name = gate.compared_by(recipe)
     metric = recipe.objective.metrics()[name]
-    return check_against_champion(gate, name, metric, theirs.outcome, [each.outcome for each in mine], chosen)
+    outcomes = [predictions.outcome for predictions in challengers_keyed]
+    return check_against_champion(gate, name, metric, champion_keyed.outcome, outcomes, chosen)
 
 
 def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
@@ -100,17 +103,20 @@ def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
 
     from pipeline_lib.evaluation.predictions_file import read_predictions
 
-    wanted = {floor.column for floor in gate.floors if floor.column}
+    needed = {floor.column for floor in gate.floors if floor.column}
     table = pq.read_table(scores / "predictions.parquet")
-    columns = {name: table[name].to_pylist() for name in wanted & set(table.column_names)}
+    columns = {name: table[name].to_pylist() for name in needed & set(table.column_names)}
     return check_floors(gate.floors, recipe.objective.metrics(), read_predictions(scores).outcome, columns)
 
 
 def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, decision: Decision) -> dict[str, str]:
-    """What an auditor asks of a version. Of a known one they are set one by one: only the last two make it settled."""
+    """The tags that document a version.
+
+    For an existing version they are set one by one, so those that mark it as decided (against, gate) come last.
+    """
     numbers = {name: round(value, 6) if isfinite(value) else None for name, value in decision.numbers.items()}
     return {
-        tags.CHALLENGE: challenge([each.model.fingerprint for each in runs]),
+        tags.CHALLENGE: challenge([run.model.fingerprint for run in runs]),
         tags.DIGEST: runs[chosen].model.digest,
         tags.OBJECTIVE: recipe.objective.kind,
         "tunesmith.finetune": runs[chosen].model.fingerprint,
@@ -125,7 +131,7 @@ def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, d
 
 
 def _pin(recipe: Recipe, name: str, version: int, best: RunOutcome) -> None:
-    """Keep what a champion was made from for as long as it may be audited."""
+    """Pin the artifacts that a champion was made from, so that it can be audited later."""
     from pipeline_lib.store.pins import pin
 
     store = open_store(recipe.execution.store)

@@ -1,4 +1,4 @@
-"""The step `rescore`: what a registered model, as it is served, answers to today's test rows."""
+"""The step `rescore`: predict the current test rows with a registered model, as it is served."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,22 +23,25 @@ def write_rescored(
     reference: Path | None,
     folder: Path,
 ) -> None:
-    """Write outcome.parquet. Rows are encoded anew: the model may have another tokenizer than its challenger.
+    """Write outcome.parquet, with rows encoded by the model's own tokenizer, which may differ from the challenger's.
 
-    Raises RecipeError where it then cannot be compared with the recipe's base as its reference.
+    Raises:
+        RecipeError: If the tokenizer differs and the objective needs log-probabilities of the recipe's base.
     """
     rows = read_split(prepared, shards, "test")
-    answerer = LoadedModel(model, base, recipe.execution.device)
-    split = answerer.split(rows.to_pylist())
+    champion = LoadedModel(model, base, recipe.execution.device)
+    split = champion.split(rows.to_pylist())
     if reference:
-        split = split._replace(encoded=_compared(recipe, split.encoded, reference))
-    outcome, told = answerer.objective.metric_inputs(*answerer.read(split)), split._replace(rows=rows)
-    write_predictions(in_groups(outcome, told), told, recipe.objective.model_columns, folder)
+        split = split._replace(encoded=_with_reference(recipe, split.encoded, reference))
+    outcome = champion.objective.metric_inputs(*champion.read(split))
+    original = split._replace(rows=rows)  # row hashes and groups must be those of the prepared rows
+    write_predictions(in_groups(outcome, original), original, recipe.objective.model_columns, folder)
 
 
-def _compared(recipe: "Recipe", encoded: Examples, reference: Path) -> Examples:
+def _with_reference(recipe: "Recipe", encoded: Examples, reference: Path) -> Examples:
+    """Add the reference's log-probabilities to the examples."""
     try:
         return with_reference(encoded, reference, "test")
     except ValueError:
-        problem = "has another tokenizer than the champion, so that their preferences cannot be compared"
+        problem = "has another tokenizer than the champion, so their preferences cannot be compared"
         raise RecipeError("model.base", recipe.model.base, problem, "Train a first model on this base") from None

@@ -1,4 +1,4 @@
-"""A whole retraining as plain calls: look at the data, train challengers, decide. The flow takes the same steps."""
+"""A retraining as plain calls: check the data, train challengers, decide. The flow takes the same steps."""
 
 from pipeline_lib.pipeline import steps
 from pipeline_lib.pipeline.run import run
@@ -10,10 +10,11 @@ from pipeline_lib.retrain.promotion import decide_promotion
 
 
 def retrain(recipe: Recipe, gate: Gate, made_by: str = "a plain call") -> Decision:
-    """Train a challenger where something is new, and promote it where the gate lets it through."""
+    """Train challengers if anything is new, and promote one of them if it passes the gate."""
     seen = refuse_unfit(recipe, gate)
     if not seen.ends:
         seen = prepare_retraining(recipe, gate, seen, steps.prepare(recipe, made_by=made_by), made_by)
     if seen.ends:
         return seen.ends
-    return decide_promotion(recipe, gate, seen, [run(each, made_by) for each in challengers(recipe, gate)], made_by)
+    runs = [run(challenger, made_by) for challenger in challengers(recipe, gate)]
+    return decide_promotion(recipe, gate, seen, runs, made_by)

@@ -1,4 +1,4 @@
-"""The steps that retraining adds to those of a run."""
+"""The additional steps of a retraining: `profile` and `rescore`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def embedder(recipe: Recipe, made_by: str) -> Embedder:
-    """The recipe's base, as it is before any training."""
+    """An embedder with the recipe's base, before any training."""
     base = steps.fetch(recipe, made_by)
     return Embedder(base.folder, base.digest, recipe.execution.device)
 
 
 @redact_errors()
 def profile(recipe: Recipe, prepared: Artifact, made_by: str) -> Artifact:
-    """What is remembered of the data."""
+    """Make the profile of the prepared data."""
     store, base = open_store(recipe.execution.store), embedder(recipe, made_by)
 
     def make(folder: Path) -> None:
@@ -39,17 +39,19 @@ def profile(recipe: Recipe, prepared: Artifact, made_by: str) -> Artifact:
 
 @redact_errors()
 def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: "Version", made_by: str) -> Artifact:
-    """What the champion, fetched as it is served, answers to today's test rows."""
+    """Predict the current test rows with the champion, fetched as it is served."""
     store = open_store(recipe.execution.store)
 
     def make(folder: Path) -> None:
         from pipeline_lib.retrain.rescore import write_rescored
 
-        with temporary_folder() as aside:
-            model, base = registry.fetch(champion, aside)
-            write_rescored(recipe, prepared.folder, store.root / "steps" / "shard", model, base, compared, folder)
+        with temporary_folder() as download:
+            model, base = registry.fetch(champion, download)
+            shards = store.root / "steps" / "shard"
+            write_rescored(recipe, prepared.folder, shards, model, base, reference_folder, folder)
 
-    found = reference(recipe, prepared, steps.fetch(recipe, made_by), made_by)
-    compared = found.folder if found else None
-    inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST], **digest_of(found)}
+    # log-probabilities of the base, for objectives that need a reference model
+    reference_artifact = reference(recipe, prepared, steps.fetch(recipe, made_by), made_by)
+    reference_folder = reference_artifact.folder if reference_artifact else None
+    inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST], **digest_of(reference_artifact)}
     return store.ensure(fingerprints.rescore_step(recipe, inputs), make, made_by)

@@ -1,4 +1,4 @@
-"""What a version's tags tell of the retraining that it came from."""
+"""Tags of a registered version that describe the retraining it came from."""
 
 import json
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ OBJECTIVE, VERDICT, REASON = "tunesmith.objective", "tunesmith.verdict", "tunesm
 DIGEST = "tunesmith.digest"
 """The content digest of the trained model."""
 LONGEST = 5000
-"""Characters of a tag that MLflow keeps."""
+"""Maximal length of a tag in MLflow, in characters."""
 
 
 def challenge(fingerprints: Sequence[str | None]) -> str:
-    """The digest of what was trained: the same seeds on the same data by the same code."""
+    """The digest of a set of trainings, which is the same for the same seeds, data and code."""
     return digest(list(fingerprints))
 
 
 def digest(value: object) -> str:
-    """Sixteen digits for a plain value."""
+    """A digest of sixteen hexadecimal digits for a JSON value."""
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def registry_of(recipe: Recipe, gate: Gate) -> "Registry":
-    """The registered model that a gate guards."""
+    """The registered model that the gate controls."""
     from pipeline_lib.tracking.registry import Registry  # importing MLflow takes seconds
 
     return Registry(recipe.execution, gate.name(recipe))

@@ -1,1 +1,1 @@
-"""Batch prediction: a trained model over Parquet files, shard by shard."""
+"""Batch prediction: apply a trained model to Parquet files, shard by shard."""

@@ -1,4 +1,4 @@
-"""What a batch prediction is asked for: the form in Prefect's UI and the command line alike."""
+"""The settings of a batch prediction, for the form in Prefect's UI and for the command line."""
 
 from typing import Annotated, Literal
 
@@ -11,21 +11,21 @@ from pipeline_lib.util.section import Reach, Section
 
 
 class Scoring(Section):
-    """A trained model's answers to the rows of Parquet files."""
+    """Predict the rows of Parquet files with a trained model."""
 
     model: Annotated[str, Field(min_length=1), Reach.MODEL]
     """A model in MLflow (models:/NAME@champion, models:/NAME/3, models:/ID), or the folder of a trained model."""
     data: Paths
-    """Parquet: a file, glob or folder, or a list of them; relative to the working directory."""
+    """Parquet files to predict: a file, glob or folder, or a list of them; relative to the working directory."""
     out: Annotated[str, Field(min_length=1), Reach.FOLDER]
-    """The folder to write: for each file one of the same name, with its columns and the answers."""
+    """The output folder: one file for each input file, with the same name, its columns and the predictions."""
     columns: Columns = Columns()
-    """Which column is what; the answers' columns are not read."""
+    """Names of the input columns; columns with gold answers are not read."""
     shard_rows: PositiveInt = 10_000
-    """Rows that are answered at once and kept: a killed prediction loses at most those."""
+    """Rows per shard; shards are stored one by one, so that an interrupted prediction loses at most one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
     store: Annotated[str, Reach.STORE] = Field(default_factory=default_store)
-    """The artifact store that keeps models and answers: a folder, or a URL that machines share."""
+    """The artifact store for models and predictions: a folder, or the URL of a store shared by machines."""
     tracking_uri: Annotated[str | None, Reach.TRACKING] = None
-    """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
+    """MLflow's tracking URI; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""

@@ -1,4 +1,4 @@
-"""Answer the rows of Parquet files. Each shard of rows is a step of the store: what is there is verified and reused."""
+"""Predict the rows of Parquet files; each shard is an artifact of the store, which is verified and reused."""
 
 import json
 import logging
@@ -39,7 +39,7 @@ ANSWERED = "answered"
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model's folder, the base that it needs beside it, and the digests of their bytes."""
+    """A trained model's folder, the folder of its base if it needs one, and the digests of both."""
 
     folder: Path
     base: Path | None
@@ -48,7 +48,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Scored:
-    """A written file: how many rows and shards it has, and how many shards were answered before."""
+    """A written file, with its numbers of rows, of shards and of shards that were reused."""
 
     file: Path
     rows: int
@@ -57,29 +57,29 @@ class Scored:
 
     @property
     def message(self) -> str:
-        """What happened, in the words of the terminal and of Prefect."""
+        """A summary for the terminal and for Prefect."""
         return f"{self.rows:,} rows to {self.file}; {self.reused} of {self.shards} shards reused"
 
 
 @redact_errors()
 def files(scoring: Scoring) -> list[Path]:
-    """The files to answer, checked; raises RecipeError where one is not there or would be written over."""
-    found, out = Parquet(kind="parquet", train=scoring.data).files("train"), Path(scoring.out)
+    """List and check the input files; raises RecipeError if one is missing or would be overwritten."""
+    inputs, out = Parquet(kind="parquet", train=scoring.data).files("train"), Path(scoring.out)
     refuse_outside(scoring)
-    for file in found:
+    for file in inputs:
         refuse_path_outside("data", file)
-    names = [file.name for file in found]
-    for file in found:
+    names = [file.name for file in inputs]
+    for file in inputs:
         if names.count(file.name) > 1:
-            raise RecipeError("data", str(file), "has a name that another file has", "Answer their folders one by one")
+            raise RecipeError("data", str(file), "has the same name as another file", "Score their folders separately")
         if (out / file.name).resolve() == file.resolve():
-            raise RecipeError("out", scoring.out, f"would write over {file}", "Name another folder")
-    return found
+            raise RecipeError("out", scoring.out, f"would overwrite {file}", "Choose another folder")
+    return inputs
 
 
 @redact_errors()
 def fetch(scoring: Scoring, made_by: str = "a plain call") -> Model:
-    """The model: fetched from MLflow once, or found in its folder with the base from the store that it lies in."""
+    """Get the model: from MLflow, cached in the store, or from a folder, with the base from that folder's store."""
     refuse_outside(scoring)
     folder, base = locate_model(scoring.model, scoring.store, scoring.tracking_uri, made_by)
     parts = {"model": folder} | ({"base": base} if base else {})
@@ -90,13 +90,13 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
     """Find a trained model, and fetch it into the store if it is in MLflow.
 
     Args:
-        model: models:/... in MLflow, or a folder.
-        store: Where a model from MLflow is cached.
-        mlflow: The address of MLflow, if it is not the default.
-        by: Who asks for it, for the store's records.
+        model: A models:/ URI in MLflow, or a folder.
+        store: The store that caches models from MLflow.
+        mlflow: MLflow's tracking URI, if it is not the default.
+        made_by: Who requests it, for the store's records.
 
     Returns:
-        The model's folder, and that of the base where the model needs one.
+        The model's folder, and the base's folder if the model needs one, else None.
     """
     from pipeline_lib.models.building import POINTER, TRAINED
     from pipeline_lib.store.lineage import of_folder
@@ -113,16 +113,17 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
 
         folder = open_store(store).ensure(step, fetch_files, made_by).folder
         pointer = folder / "artifacts" / POINTER
-        known = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
-        found = of_folder(folder / "artifacts", known)
+        # adapters are logged with a pointer to their base instead of its weights
+        known_base = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
+        lineage = of_folder(folder / "artifacts", known_base)
     else:
-        found = of_folder(Path(model))
-    base = found.base if (found.model / TRAINED).exists() else None  # a whole model needs none
-    return found.model, base
+        lineage = of_folder(Path(model))
+    base = lineage.base if (lineage.model / TRAINED).exists() else None  # models with full weights need none
+    return lineage.model, base
 
 
 def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
-    """The base of an adapter: the store's own where it has it, else fetched into it."""
+    """The base of an adapter, fetched into the store unless it is there already."""
     from pipeline_lib.models.building import copy_base
     from pipeline_lib.tracking.base_model import fetch_base, files_of
 
@@ -132,7 +133,7 @@ def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
 
 @redact_errors()
 def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain call") -> Scored:
-    """Answer one file, shard by shard, and write it with its answers, whole or not at all."""
+    """Predict one file, shard by shard, and write it with its predictions, completely or not at all."""
     import pyarrow.parquet as pq
 
     from pipeline_lib.models.building import read_card
@@ -150,81 +151,84 @@ def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain ca
             rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
             digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
             step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
-            shards.append(store.ensure(step, partial(_answer, scoring, model, rows), made_by))
-    written = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
-    done = Scored(written[0], written[1], len(shards), sum(shard.reused for shard in shards))
-    log.info("%-11s %s", "score", done.message)
-    return done
+            shards.append(store.ensure(step, partial(_predict_shard, scoring, model, rows), made_by))
+    path, row_count = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
+    scored = Scored(path, row_count, len(shards), sum(shard.reused for shard in shards))
+    log.info("%-11s %s", "score", scored.message)
+    return scored
 
 
-def _roles(scoring: Scoring, card: Mapping[str, Any], there: list[str], file: Path) -> dict[str, str]:
-    """Role -> column, of those that the model reads; raises RecipeError where one that it needs is not there."""
-    named, asked = card["objective"].columns(scoring.columns), card["asked"]
-    roles = {role: named.get(role, role) for role in asked if named.get(role, role) in there}
-    for role, needed in asked.items():
-        if needed and role not in roles:
-            problem = f"is not a column of {file.name}, which has {', '.join(there)}"
-            raise RecipeError(f"columns.{role}", named.get(role, role), problem, "Name the column that it is")
+def _roles(scoring: Scoring, card: Mapping[str, Any], columns: list[str], file: Path) -> dict[str, str]:
+    """The column of each role that the model reads; raises RecipeError if a required one is missing."""
+    names, inputs = card["objective"].columns(scoring.columns), card["asked"]
+    roles = {role: names.get(role, role) for role in inputs if names.get(role, role) in columns}
+    for role, required in inputs.items():
+        if required and role not in roles:
+            problem = f"is not a column of {file.name}, which has {', '.join(columns)}"
+            raise RecipeError(f"columns.{role}", names.get(role, role), problem, f"Set columns.{role} to one of them")
     return roles
 
 
-def _refuse_taken_columns(objective: Any, there: list[str], file: Path) -> None:
-    """Raise RecipeError where a file has a column that the answers need, before any is computed."""
-    taken = [name for name in (ANSWERED, *objective.answer_columns, ERROR) if name in there]
+def _refuse_taken_columns(objective: Any, columns: list[str], file: Path) -> None:
+    """Raise RecipeError if the file already has a column of the predictions, before any is computed."""
+    taken = [name for name in (ANSWERED, *objective.answer_columns, ERROR) if name in columns]
     if taken:
         raise RecipeError("data", str(file), f"already has a column {taken[0]!r}", "Rename it")
 
 
-def _answer(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
-    """Write the answers of a shard; rows that cannot be answered get nulls and the reason."""
+def _predict_shard(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
+    """Write the predictions of a shard; rows that cannot be answered get nulls and the reason."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    answers = _answerer(model.folder, model.base, scoring.device).answer(rows)
+    answers = _loaded_model(model.folder, model.base, scoring.device).answer(rows)
     errors = pa.array(answers.pop(ERROR), pa.string())
     columns = {name: answer_column(values) for name, values in answers.items()}
     pq.write_table(pa.table({ANSWERED: errors.is_null(), **columns, ERROR: errors}), folder / ANSWERS)
 
 
 @lru_cache(maxsize=1)
-def _answerer(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
+def _loaded_model(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
     from pipeline_lib.evaluation.predictor import LoadedModel
 
     return LoadedModel(folder, base, device)
 
 
 def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int]:
-    """The file's columns with the answers beside them, under its name in the folder `out`; and its rows."""
+    """Write the file's columns and the predictions to the folder `out`; returns the path and the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out = Path(scoring.out) / file.name
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
-    # types differ where all is null
-    answered = pa.unify_schemas(
+    # written to a temporary file first, which replaces the output when it is complete
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
+    # a column that is null in a whole shard has the type null there
+    answer_schema = pa.unify_schemas(
         [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
     )
     try:
         with pq.ParquetFile(file) as table:
-            schema = pa.schema([*table.schema_arrow, *answered])
-            with pq.ParquetWriter(aside, schema) as writer:
+            schema = pa.schema([*table.schema_arrow, *answer_schema])
+            with pq.ParquetWriter(temporary, schema) as writer:
                 for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):
-                    writer.write_table(_beside(batch, pq.read_table(part), schema))
+                    writer.write_table(_with_answers(batch, pq.read_table(part), schema))
             rows = table.metadata.num_rows
-        os.replace(aside, out)
+        os.replace(temporary, out)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return out, rows
 
 
-def _beside(batch: "pa.RecordBatch", answers: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+def _with_answers(batch: "pa.RecordBatch", answers: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+    """The batch's columns and the answers, cast to a schema; missing columns are null."""
     import pyarrow as pa
 
     def column(field: "pa.Field") -> Any:
         if field.name in batch.schema.names:
             return batch.column(field.name)
-        known = field.name in answers.column_names
-        return answers[field.name].cast(field.type) if known else pa.nulls(len(batch), field.type)
+        if field.name in answers.column_names:
+            return answers[field.name].cast(field.type)
+        return pa.nulls(len(batch), field.type)
 
     return pa.table([column(field) for field in schema], schema=schema)

@@ -1,1 +1,1 @@
-"""Many recipes, and one comparison of what came of them."""
+"""Run many recipes and compare their results."""

@@ -1,8 +1,8 @@
-"""The step `sweep`: scores of all variants against what they cost, and which differences are beyond chance.
+"""The step `sweep`: compare scores and costs of all variants, and test which differences are beyond chance.
 
-comparison.json   the variants with score, interval, trained parameters, seconds and cost; the sentence; what was pruned
-comparison.md     the same as a page
-pareto.png        score against trained parameters, time and, where all have one, cost, with the fronts
+comparison.json   the variants with score, interval, trained parameters, seconds and cost; a summary; pruned runs
+comparison.md     the same in Markdown
+pareto.png        score against trained parameters, time and, if all have one, cost, with the Pareto fronts
 """
 
 import math
@@ -25,7 +25,7 @@ from pipeline_lib.util.strict_json import finite, strict_json
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a variant: its answers, the parameters that were trained, the seconds and the money that it took."""
+    """One run of a variant: its predictions, number of trained parameters, seconds and, if known, cost."""
 
     variant: str
     scored: KeyedPredictions
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Variant:
-    """What is compared: its mean score over seeds with the ends of its interval, and what it costs."""
+    """A variant's mean score over seeds, with the bounds of its interval, and its mean costs."""
 
     name: str
     seeds: int
@@ -51,19 +51,28 @@ class Variant:
 def write_comparison(
     runs: Sequence[Run], name: str, metric: Metric, level: float, folder: Path, stopped: Mapping[str, str] = {}
 ) -> None:
-    """Write the comparison; raises RecipeError where runs did not answer the same test rows.
+    """Write the comparison.
 
-    `stopped` says of runs that were ended early why, by their names.
+    Args:
+        runs: The completed runs.
+        name: The metric's name.
+        metric: The metric to compare by.
+        level: Confidence level.
+        folder: The artifact's folder.
+        stopped: Why runs were stopped early, by their names.
+
+    Raises:
+        RecipeError: If the runs were not evaluated on the same test rows.
     """
     sides = _sides(runs)
     values, draws, groups = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
     values, draws = values[:, 0], draws[:, :, 0]
     low, high = ends(draws, level, groups)
-    facts = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
-    variants = [_variant(variant, side, *score) for (variant, side), *score in facts]
-    told = in_words(variants, name, metric, sure_pairs(values, draws, level, groups), level)
-    document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": told}
-    document |= {"variants": [asdict(each) for each in variants], "stopped": dict(stopped)}
+    scores = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
+    variants = [_variant(variant, side, *score) for (variant, side), *score in scores]
+    summary = in_words(variants, name, metric, sure_pairs(values, draws, level, groups), level)
+    document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": summary}
+    document |= {"variants": [asdict(variant) for variant in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "comparison.md").write_text(markdown(finite(document)), encoding="utf-8")
     figure = pareto(variants, name, metric.higher_is_better)
@@ -78,67 +87,77 @@ def _variant(name: str, side: Sequence[Run], score: float, low: float, high: flo
 
 
 def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs by variant, with rows in the same order; raises RecipeError if their test rows differ."""
     sides: dict[str, list[Run]] = {}
     for run in runs:
         ordered = replace(run, scored=run.scored.ordered)
         sides.setdefault(run.variant, []).append(ordered)
         if not np.array_equal(ordered.scored.rows, next(iter(sides.values()))[0].scored.rows):
-            hint = "Name data.source.test, or set data.split.seed to one number in all recipes"
-            raise RecipeError("sweep", run.variant, "answered other test rows than the first recipe", hint)
+            hint = "Set data.source.test, or use the same data.split.seed in all recipes"
+            raise RecipeError("sweep", run.variant, "has other test rows than the first recipe", hint)
     return sides
 
 
 def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float, groups: int) -> set[tuple[int, int]]:
-    """The pairs (i, j), i < j, of sides whose values [sides] differ beyond chance, all pairs together; by their draws
-    [resamples, sides]. As all pairs count, it may be asked of the best, which the same rows have picked."""
+    """Find the pairs (i, j), i < j, of sides that differ beyond chance, corrected for testing all pairs.
+
+    Because all pairs are tested together, the result also holds for the best side, which the same rows selected.
+
+    Args:
+        values: [sides] scores.
+        draws: [resamples, sides] scores on resamples.
+        level: Confidence level for all pairs together.
+        groups: Number of independent groups of rows.
+    """
     pairs = list(combinations(range(len(values)), 2))
     if not pairs:
         return set()
     one, other = np.array(pairs).T
     sure = beyond_chance(values[other] - values[one], draws[:, other] - draws[:, one], level, groups)
-    return {pair for pair, found in zip(pairs, sure, strict=True) if found}
+    return {pair for pair, is_sure in zip(pairs, sure, strict=True) if is_sure}
 
 
 def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float) -> str:
-    """The best variant, and which of the others it leaves behind beyond chance."""
+    """Describe the best variant, and which others it beats beyond chance."""
     order = sorted(range(len(variants)), key=lambda index: _rank(variants[index].score, metric))
     best, others = order[0], order[1:]
     worse = [variants[other].name for other in others if (min(best, other), max(best, other)) in sure]
-    even = [variants[other].name for other in others if variants[other].name not in worse]
+    similar = [variants[other].name for other in others if variants[other].name not in worse]
     parts = [f"{variants[best].name} has the best {name} ({variants[best].score:.4f})"]
     parts += [f"it is better than {', '.join(worse)} beyond chance"] if worse else []
-    parts += [f"its difference to {', '.join(even)} is within chance"] if even else []
-    over = "rows and seeds" if any(each.seeds > 1 for each in variants) else "rows"
-    end = f"All pairs were tested together at {level:.0%}, by a paired bootstrap over {over}."
-    return f"{'; '.join(parts)}. {end} The best was picked on these rows, which flatters its score a little."
+    parts += [f"its difference to {', '.join(similar)} is within chance"] if similar else []
+    units = "rows and seeds" if any(variant.seeds > 1 for variant in variants) else "rows"
+    method = f"All pairs were tested together at {level:.0%}, by a paired bootstrap over {units}."
+    return f"{'; '.join(parts)}. {method} The best was selected on these rows, so its score is slightly optimistic."
 
 
 def _rank(score: float, metric: Metric) -> float:
-    """The lower the better; an undefined score comes last."""
+    """A sort key: lower is better, and an undefined score comes last."""
     return math.inf if math.isnan(score) else -score if metric.higher_is_better else score
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The comparison as a page, in the order of the runs, and below it what was stopped early."""
+    """Format the comparison in Markdown, in the order of the runs, followed by the runs that were stopped early."""
     variants, level = document["variants"], f"{document['level']:.0%} interval"
     columns: dict[str, list[Any]] = {
-        "variant": [each["name"] for each in variants],
-        document["metric"]: [number(each["score"]) for each in variants],
-        level: [f"{number(each['low'])} to {number(each['high'])}" for each in variants],
-        "trained parameters": [f"{each['trained']:,}" for each in variants],
-        "seconds": [f"{each['seconds']:.1f}" for each in variants],
+        "variant": [variant["name"] for variant in variants],
+        document["metric"]: [number(variant["score"]) for variant in variants],
+        level: [f"{number(variant['low'])} to {number(variant['high'])}" for variant in variants],
+        "trained parameters": [f"{variant['trained']:,}" for variant in variants],
+        "seconds": [f"{variant['seconds']:.1f}" for variant in variants],
     }
-    if any(each["cost"] is not None for each in variants):
-        columns["cost"] = ["–" if each["cost"] is None else f"{each['cost']:.4g}" for each in variants]
-    columns["seeds"] = [each["seeds"] for each in variants]
+    if any(variant["cost"] is not None for variant in variants):
+        columns["cost"] = ["–" if variant["cost"] is None else f"{variant['cost']:.4g}" for variant in variants]
+    columns["seeds"] = [variant["seeds"] for variant in variants]
     title = f"# {document['metric']} on {document['rows']:,} test rows"
     table = markdown_table([*columns], [*map(list, zip(*columns.values(), strict=True))])
     return f"{title}\n\n{document['said']}\n\n{table}\n{_stopped(document['stopped'])}"
 
 
 def _stopped(stopped: Mapping[str, str]) -> str:
-    """What was ended early; a variant's other seeds are compared without it."""
+    """List the runs that were stopped early; a variant's other seeds are compared without them."""
     if not stopped:
         return ""
-    told = "\n".join(f"- {name} stopped early: {why}" for name, why in stopped.items())
-    return f"\nNot compared (a variant's score leaves out its seeds that stopped early, which flatters it):\n\n{told}\n"
+    lines = "\n".join(f"- {name} stopped early: {why}" for name, why in stopped.items())
+    note = "Not compared (a variant's score excludes its seeds that stopped early, which makes it optimistic)"
+    return f"\n{note}:\n\n{lines}\n"

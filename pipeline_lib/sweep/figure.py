@@ -1,4 +1,4 @@
-"""The figure of a sweep: what a score costs."""
+"""The figure of a sweep: scores against costs."""
 
 from collections.abc import Iterator, Sequence
 from math import ceil, cos, pi, sin
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 2
-"""Of names in the legend."""
+"""Columns of the legend."""
 APART = 11.0
-"""Points between the centres of two numbers, or of a number and a marker, that do not touch."""
+"""Minimal distance, in points, between the centres of two numbers, or of a number and a marker."""
 
 
 def front(costs: Sequence[float], scores: Sequence[float], higher_is_better: bool) -> list[int]:
-    """The Pareto front by rising cost: the points [n] to which no other is preferable in both cost and score."""
+    """The indices of the points on the Pareto front, in order of increasing cost."""
     gain = [score if higher_is_better else -score for score in scores]
-    kept: list[int] = []
+    on_front: list[int] = []
     for point in sorted(range(len(gain)), key=lambda index: (costs[index], -gain[index])):
-        last = kept[-1] if kept else None
+        last = on_front[-1] if on_front else None
         if last is None or gain[point] > gain[last] or (costs[point], gain[point]) == (costs[last], gain[last]):
-            kept.append(point)
-    return kept
+            on_front.append(point)
+    return on_front
 
 
 def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Figure":
-    """Scores with their intervals over trained parameters, seconds and, where all have one, cost.
+    """Plot scores with their intervals against trained parameters, seconds and, if all have one, cost.
 
-    Vermillion: on the front.
+    Variants on the Pareto front are vermillion.
     """
     costs = {
-        "trained parameters": [each.trained for each in variants],
-        "seconds of training": [each.seconds for each in variants],
-        "cost of training": [each.cost for each in variants],
+        "trained parameters": [variant.trained for variant in variants],
+        "seconds of training": [variant.seconds for variant in variants],
+        "cost of training": [variant.cost for variant in variants],
     }
     shown = {label: values for label, values in costs.items() if None not in values}
     figure = blank(5.5 * len(shown), 4.5 + 0.2 * ceil(len(variants) / COLUMNS))
@@ -46,42 +46,42 @@ def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Fig
     panels[0].set(ylabel=metric)
     _legend(figure, variants)
     tidy(figure)
-    figure.draw_without_rendering()  # numbers are placed once the panels have their size
+    figure.draw_without_rendering()  # fixes the size of the panels, which the positions of numbers depend on
     figure.set_layout_engine("none")
     for axes, values in zip(panels, shown.values(), strict=True):
-        _number_points(axes, [*zip(values, (each.score for each in variants), strict=True)])
+        _number_points(axes, [*zip(values, (variant.score for variant in variants), strict=True)])
     return figure
 
 
 def _panel(axes: "Axes", costs: Sequence[float], variants: Sequence[Any], higher_is_better: bool) -> None:
-    best = front(costs, [each.score for each in variants], higher_is_better)
-    for index, (cost, each) in enumerate(zip(costs, variants, strict=True)):
+    best = front(costs, [variant.score for variant in variants], higher_is_better)
+    for index, (cost, variant) in enumerate(zip(costs, variants, strict=True)):
         colour = VERMILLION if index in best else BLUE
-        axes.plot([cost, cost], [each.low, each.high], color=colour, alpha=0.5)
-        axes.plot(cost, each.score, "o", color=colour)
+        axes.plot([cost, cost], [variant.low, variant.high], color=colour, alpha=0.5)
+        axes.plot(cost, variant.score, "o", color=colour)
     axes.step([costs[i] for i in best], [variants[i].score for i in best], "--", where="post", color=GREY, zorder=0)
     axes.set(xscale="log")
 
 
 def _legend(figure: "Figure", variants: Sequence[Any]) -> None:
-    """The variants' names by their numbers: written beside the points, long names would run into one another."""
+    """Add a legend of numbered names: written next to the points, long names would overlap."""
     from matplotlib.lines import Line2D
 
-    names = [f"{number}  {each.name}" for number, each in enumerate(variants, 1)]
-    nothing = [Line2D([], [], linestyle="none") for _ in names]
-    place: dict[str, Any] = {
+    names = [f"{number}  {variant.name}" for number, variant in enumerate(variants, 1)]
+    invisible = [Line2D([], [], linestyle="none") for _ in names]
+    style: dict[str, Any] = {
         "loc": "outside lower left",
         "ncols": COLUMNS,
         "fontsize": 8,
         "frameon": False,
         "handlelength": 0,
     }
-    for text in figure.legend(nothing, names, **place).get_texts():
-        text.set_parse_math(False)  # a name may hold a "$"
+    for text in figure.legend(invisible, names, **style).get_texts():
+        text.set_parse_math(False)  # a name may contain "$"
 
 
 def _number_points(axes: "Axes", points: Sequence[tuple[float, float]]) -> None:
-    """Write each point's number beside it, at the nearest place that no marker and no other number takes."""
+    """Write each point's number next to it, at the nearest position without a marker or another number."""
     scale = 72 / axes.figure.dpi
     markers = [tuple(pixel * scale for pixel in axes.transData.transform(point)) for point in points]
     taken = [*markers]
@@ -96,7 +96,7 @@ def _number_points(axes: "Axes", points: Sequence[tuple[float, float]]) -> None:
 
 
 def _offsets() -> Iterator[tuple[float, float]]:
-    """Places around a point in points, the nearest first."""
+    """Offsets around a point, in typographic points, the nearest first."""
     for ring in range(1, 12):
         radius = APART * (0.5 + 0.55 * ring)
         for turn in range(16):

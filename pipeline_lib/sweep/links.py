@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are: their pages in MLflow and their reports."""
+"""Links to the runs of a sweep: their pages in MLflow and their reports."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from pipeline_lib.pipeline.run import RunOutcome
 
 
 class TrialPlaces(NamedTuple):
-    """One run of a sweep: its name, its addresses in MLflow, and its report on this machine."""
+    """One run of a sweep: its name, its addresses in MLflow, and its report's file."""
 
     name: str
     run: str
@@ -17,24 +17,25 @@ class TrialPlaces(NamedTuple):
 
 
 def trial_places(ended: Mapping[str, RunOutcome | BaseException]) -> list[TrialPlaces]:
-    """The places of all runs that ended well, in their order."""
-    done = [(name, outcome) for name, outcome in ended.items() if isinstance(outcome, RunOutcome)]
-    return [
-        TrialPlaces(name, told.get("run", told["training"]), told["evaluation"], str(outcome.report))
-        for name, outcome in done
-        for told in [outcome.published]
-    ]
+    """The places of all runs that completed, in their order."""
+    places = []
+    for name, outcome in ended.items():
+        if isinstance(outcome, RunOutcome):
+            published = outcome.published
+            run = published.get("run", published["training"])
+            places.append(TrialPlaces(name, run, published["evaluation"], str(outcome.report)))
+    return places
 
 
 def links(places: list[TrialPlaces]) -> str:
-    """A list in Markdown: each run with links to MLflow where that has pages, else its id and its report's file."""
+    """A Markdown list of runs, with links to MLflow's pages if it has any, else with run ID and report file."""
     return "\n".join(map(_line, places))
 
 
 def run_id(address: str) -> str:
-    """The id in a run's address."""
-    found = re.search(r"\b[0-9a-f]{32}\b", address)
-    return found[0] if found else address
+    """The ID in a run's address."""
+    match = re.search(r"\b[0-9a-f]{32}\b", address)
+    return match[0] if match else address
 
 
 def _line(place: TrialPlaces) -> str:

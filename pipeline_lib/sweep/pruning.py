@@ -1,7 +1,7 @@
-"""Hopeless trials of a sweep end early, as a pruner of Optuna's says; Optuna is not needed without one.
+"""Stop unpromising trials of a sweep early with a pruner of Optuna, which is not needed otherwise.
 
-What the trials know of one another is an Optuna study in a journal file, which processes of one machine share. It lasts
-as long as the sweep: what earlier ones know is in the store, and trials that are complete there are told to it first.
+Trials share their scores in an Optuna study, kept in a journal file that processes of one machine can access. The study
+lasts as long as the sweep; scores of trials that are already complete come from the store and are reported first.
 """
 
 import logging
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunesmith")
 STARTUP = 3
-"""Trials that must have ended before the median counts: Optuna's own five are more than many sweeps have."""
+"""Trials that must have completed before the median is used; many sweeps have fewer than Optuna's default of five."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where the scores of a sweep's trials are, and who judges them; can be pickled."""
+    """The journal file, the pruner and the direction of a sweep's Optuna study; can be pickled."""
 
     journal: str
     pruner: str
     higher_is_better: bool
 
     def open(self) -> "optuna.Study":
-        """The study, made where it is not there yet."""
+        """Open the Optuna study, creating it if necessary."""
         import optuna
         from optuna.pruners import MedianPruner, SuccessiveHalvingPruner
         from optuna.storages import JournalStorage
@@ -56,22 +56,23 @@ class Study:
 
 
 class TrialJudge:
-    """Reports a training's validation scores to the study, and says why it has no hope."""
+    """Reports a training's validation scores to the study, and decides whether to stop it."""
 
     def __init__(self, study: Study, recipe: Recipe):
         self.study, self.metric = study, watched(recipe)[0]
         self.scores: dict[int, float] = {}
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> str | None:
-        """Take new records of the history; what Optuna says of the last of them counts."""
-        hopeless = False
+        """Report new records of the history, and return why to stop after the last of them, or None."""
+        prune = False
         for record in records:
             if (record["split"], record["metric"]) == ("validation", self.metric) and not math.isnan(record["value"]):
-                hopeless = self._hopeless(record["epoch"], record["value"])
-        return self._why() if hopeless else None
+                prune = self._report(record["epoch"], record["value"])
+        return self._why() if prune else None
 
-    def _hopeless(self, epoch: int, score: float) -> bool:
-        if not self.scores:  # a trial that is reused, or fails before it trains, is none
+    def _report(self, epoch: int, score: float) -> bool:
+        """Report a score to Optuna, and return whether it would prune the trial."""
+        if not self.scores:  # registered late: a trial that is reused or fails before training must not count
             self.opened = self.study.open()
             self.trial = self.opened.ask()
         self.scores[epoch] = score
@@ -79,6 +80,7 @@ class TrialJudge:
         return self.trial.should_prune()
 
     def _why(self) -> str:
+        """Explain the pruner's decision."""
         epoch, higher = max(self.scores), self.study.higher_is_better
         if self.study.pruner == "median":
             best = (max if higher else min)(self.scores.values())
@@ -88,7 +90,7 @@ class TrialJudge:
         return f"its {self.metric} after epoch {epoch} ({score:.4f}) was not in the better half of the others"
 
     def end(self, complete: bool) -> None:
-        """Tell the study how the trial has ended."""
+        """Tell the study how the trial ended."""
         from optuna.trial import TrialState
 
         if self.scores and complete:
@@ -98,7 +100,7 @@ class TrialJudge:
 
 
 def run_trial(trial: Trial, made_by: str, study: Study | None, show: "Show | None" = None) -> RunOutcome | Pruned:
-    """Run a trial to its end, or to where its training was ended early."""
+    """Run a trial until it completes or the study stops it early."""
     if study is None:
         return run(trial.recipe, made_by, show=show)
     judge = TrialJudge(study, trial.recipe)
@@ -114,12 +116,12 @@ def run_trial(trial: Trial, made_by: str, study: Study | None, show: "Show | Non
 
 @contextmanager
 def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | None]:
-    """What the trials are judged by while the sweep lasts; None without a pruner."""
+    """Provide the study for the time of the sweep, with the scores of completed trials; None without a pruner."""
     if settings.pruner is None:
         yield None
         return
-    with temporary_folder() as place:
-        study = Study(str(place / "journal"), settings.pruner, watched(planned[0].recipe)[1])
+    with temporary_folder() as folder:
+        study = Study(str(folder / "journal"), settings.pruner, watched(planned[0].recipe)[1])
         for trial in planned:
             judge = TrialJudge(study, trial.recipe)
             judge(_history(trial.recipe))
@@ -128,18 +130,18 @@ def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | 
 
 
 def _history(recipe: Recipe) -> list[dict[str, Any]]:
-    """The history of a training that the store has on this machine; empty where it has none."""
+    """The history of a training in the store on this machine; empty if there is none."""
     import pyarrow.parquet as pq
 
     from pipeline_lib.pipeline.plan import plan
 
-    (model,) = (each.artifact for each in plan(recipe).planned if each.step == "finetune")
+    (model,) = (step.artifact for step in plan(recipe).planned if step.step == "finetune")
     path = model and model.folder / "history.parquet"
     return pq.read_table(path).to_pylist() if path and path.is_file() else []
 
 
 def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
-    """Raise RecipeError where a pruner is asked for and has nothing to go by."""
+    """Raise RecipeError if the sweep has a pruner that cannot work with its trials."""
     if settings.pruner is None:
         return
     try:
@@ -150,19 +152,20 @@ def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
     for trial in planned:
         _refuse(trial.recipe)
     if len(metrics := {watched(trial.recipe)[0] for trial in planned}) > 1:
-        problem = f"cannot compare trainings that watch different metrics ({', '.join(sorted(metrics))})"
-        hint = "Give all the same regularizers.early_stopping.metric, or leave out the pruner"
+        problem = f"cannot compare trainings with different validation metrics ({', '.join(sorted(metrics))})"
+        hint = "Set the same regularizers.early_stopping.metric in all, or remove the pruner"
         raise RecipeError("sweep.pruner", settings.pruner, problem, hint)
 
 
 def _refuse(recipe: Recipe) -> None:
+    """Raise RecipeError if a recipe has no validation rows, or trains where the study cannot be shared."""
     split, execution = recipe.data.split, recipe.execution
     if recipe.data.source.validation is None and split.validation == 0:
-        hint = "Set aside a share, name data.source.validation, or leave out the pruner"
-        raise RecipeError("data.split.validation", 0.0, "leaves the sweep's pruner nothing to judge by", hint)
+        hint = "Set it above 0, set data.source.validation, or remove the pruner"
+        raise RecipeError("data.split.validation", 0.0, "leaves no validation rows for the sweep's pruner", hint)
     if execution.processes > 1:
-        problem = "cannot be ended early by a sweep's pruner"
-        raise RecipeError("execution.processes", execution.processes, problem, "Set it to 1, or leave out the pruner")
+        problem = "cannot be stopped early by a sweep's pruner"
+        raise RecipeError("execution.processes", execution.processes, problem, "Set it to 1, or remove the pruner")
     if execution.cluster:
-        problem = "may train on machines that do not see one another's scores"
-        raise RecipeError("execution.cluster", execution.cluster, problem, "Leave it out, or leave out the pruner")
+        problem = "may train on machines that cannot share their scores with the pruner"
+        raise RecipeError("execution.cluster", execution.cluster, problem, "Remove it, or remove the pruner")

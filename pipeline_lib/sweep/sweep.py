@@ -1,4 +1,4 @@
-"""A whole sweep as plain calls: run all trials, then compare those that ended. The flow takes the same steps."""
+"""A sweep as plain calls: run all trials, then compare those that completed. The flow takes the same steps."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.predictions_file import KeyedPredictions
 
 Ended = Mapping[str, RunOutcome | BaseException]
-"""What came of each run, by its recipe's name; Pruned is not a failure."""
+"""The outcome or error of each run, by its recipe's name; Pruned is not a failure."""
 
 
 def sweep(recipes: Sequence[Recipe], settings: Sweep, made_by: str = "a plain call") -> Artifact:
-    """Run one trial after the other, and compare them."""
+    """Run the trials one by one, and compare them."""
     planned = plan(recipes, settings)
     with shared_study(planned, settings) as study:
         outcomes = one_by_one(lambda trial: run_trial(trial, made_by, study), planned)
@@ -37,7 +37,7 @@ def sweep(recipes: Sequence[Recipe], settings: Sweep, made_by: str = "a plain ca
 
 @redact_errors()
 def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
-    """All trials; raises RecipeError for what would stop one of them before its first step."""
+    """List all trials; raises RecipeError for problems that would stop one of them before its first step."""
     planned = trials(recipes, settings)
     for trial in planned:
         input_checks.check(trial.recipe)
@@ -49,21 +49,23 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
 
 @redact_errors()
 def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: str) -> Artifact:
-    """The comparison of the runs that ended well; then raises the error of the first that did not.
+    """Compare and publish the runs that completed, then raise the error of the first that failed.
 
-    Raises RecipeError where all were ended early.
+    Raises:
+        RecipeError: If all runs were stopped early.
     """
     from pipeline_lib.tracking.sweeps import deliver_comparison
 
     done = [(trial, outcome) for trial in planned if isinstance(outcome := ended[trial.recipe.name], RunOutcome)]
     pruned = {name: error for name, error in ended.items() if isinstance(error, Pruned)}
-    failed = {n: error for n, error in ended.items() if isinstance(error, BaseException) and n not in pruned}
+    errors = {name: error for name, error in ended.items() if isinstance(error, BaseException)}
+    failed = {name: error for name, error in errors.items() if name not in pruned}
     if not done and failed:
         _raise_first(failed)
     if not done:
         name, reason = next(iter(pruned.items()))
-        hint = "Leave the pruner out: their checkpoints are kept, and all of them go on"
-        raise RecipeError("pruner", settings.pruner, f"has ended every run early ({name}: {reason})", hint)
+        hint = "Remove the pruner: all runs continue from their checkpoints"
+        raise RecipeError("pruner", settings.pruner, f"stopped every run early ({name}: {reason})", hint)
     artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, made_by)
     deliver_comparison(
         done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), made_by
@@ -97,12 +99,13 @@ def _compared(
 
 
 def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:
-    """What the training has cost, as MLflow is told it."""
+    """The cost of the training, as logged to MLflow; None without a rate or a measured time."""
     rate, measured = recipe.execution.cost_per_hour, outcome.model.made.get("measured")
     return rate * measured["seconds"] / 3600 if rate and measured else None
 
 
 def _facts(outcome: RunOutcome) -> "tuple[KeyedPredictions, int, float]":
+    """The predictions, the number of trained parameters and the seconds of a run."""
     from pipeline_lib.evaluation.predictions_file import read_predictions
 
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
@@ -111,7 +114,7 @@ def _facts(outcome: RunOutcome) -> "tuple[KeyedPredictions, int, float]":
 
 def _raise_first(failed: Mapping[str, BaseException]) -> NoReturn:
     (name, first), *others = failed.items()
-    first.add_note(f"in {name}; the other runs are kept, and the same command runs again what failed")
+    first.add_note(f"in {name}; the other runs are stored, and the same command reruns only those that failed")
     for other, error in others[:5]:
         first.add_note(f"{other}: {error}")
     raise first

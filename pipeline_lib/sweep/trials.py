@@ -1,4 +1,4 @@
-"""Which runs a sweep consists of: recipes x values x seeds."""
+"""The runs of a sweep: recipes x values x seeds."""
 
 import json
 import re
@@ -16,65 +16,71 @@ from pipeline_lib.util.section import Section
 
 
 class Sweep(Section):
-    """What is tried on each recipe of a sweep."""
+    """Settings of a sweep: what to vary, and how to compare and prune the runs."""
 
     vary: tuple[str, ...] = ()
-    """Fields with the values that they take, as path=[value, value ...]; all combinations are tried."""
+    """Fields to vary and their values, as path=[value, value ...]; all combinations are tried."""
     seeds: PositiveInt = 1
-    """How many seeds each combination is trained with, from the recipe's own on, all on the same rows."""
+    """Number of seeds for each combination, counting up from the recipe's own; all use the same rows."""
     metric: str | None = None
-    """The metric of the comparison; empty: the objective's main metric."""
+    """The metric to compare by; empty: the objective's main metric."""
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Confidence level of intervals and of what counts as beyond chance."""
+    """Confidence level of the intervals and of the tests for differences beyond chance."""
     pruner: Literal["median", "halving"] | None = None
-    """Ends trainings that have no hope, by their validation score after an epoch (Optuna's pruners).
+    """Stops unpromising trainings early, by their validation score after an epoch (Optuna's pruners).
 
-    median: its best is worse than the median of the trials that have ended, of which there must be three; halving: it
-    is not in the better half of those that got as far, asked after epochs 1, 2, 4, 8 and so on. Empty: none is ended.
+    median: stops a training whose best score is worse than the median of at least three completed trials; halving:
+    after epochs 1, 2, 4, 8 and so on, stops a training that is not in the better half of those that got as far.
+    Empty: no training is stopped.
     """
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: `variant` names what is compared, of which there may be several seeds."""
+    """One run of a sweep; several seeds of the same settings share a `variant`."""
 
     variant: str
     recipe: Recipe
 
 
 def trials(recipes: Sequence[Recipe], sweep: Sweep) -> list[Trial]:
-    """All runs; raises RecipeError for a value that a recipe does not take, before anything runs."""
-    axes = [_axis(each) for each in sweep.vary]
-    found = [trial for recipe in recipes for values in product(*axes) for trial in _seeds(recipe, values, sweep.seeds)]
-    names = [trial.recipe.name for trial in found]
+    """List all runs; raises RecipeError for invalid values, before anything runs."""
+    axes = [_axis(field) for field in sweep.vary]
+    planned: list[Trial] = []
+    for recipe in recipes:
+        for values in product(*axes):
+            planned += _seeds(recipe, values, sweep.seeds)
+    names = [trial.recipe.name for trial in planned]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        hint = "Give recipes names of their own, and each value once"
+        hint = "Give each recipe its own name, and list each value once"
         raise RecipeError("sweep", twice, "is the name of two runs", hint)
-    _refuse_unknown_metric(found, sweep)
-    return found
+    _refuse_unknown_metric(planned, sweep)
+    return planned
 
 
 def metric_of(recipe: Recipe, sweep: Sweep) -> str:
-    """The name of the metric of the comparison."""
+    """The name of the metric to compare by."""
     return sweep.metric or recipe.objective.main_metric
 
 
 def sweep_name(planned: Sequence[Trial], sweep: Sweep) -> str:
-    """What a sweep is called: its recipes, and the fields that are varied."""
+    """The name of a sweep: its recipes and the fields that vary."""
     recipes = " + ".join(dict.fromkeys(trial.variant.split()[0] for trial in planned))
-    fields = " × ".join(parse(each)[0] for each in sweep.vary)
+    fields = " × ".join(parse(field)[0] for field in sweep.vary)
     return f"sweep of {recipes}" + (f" over {fields}" if fields else "")
 
 
 def _axis(text: str) -> list[tuple[str, Any]]:
+    """The (path, value) pairs of one field that varies."""
     path, values = parse(text)
     if not isinstance(values, list) or not values:
         hint = "Write, for example, training.learning_rate=[1e-5, 5e-5]"
-        raise RecipeError("sweep.vary", text, "is not a list of values", hint)
+        raise RecipeError("sweep.vary", text, "must be a list of values", hint)
     return [(path, value) for value in values]
 
 
 def _seeds(recipe: Recipe, values: Sequence[tuple[str, Any]], seeds: int) -> Iterator[Trial]:
+    """One trial for each seed of a recipe with these values."""
     document = recipe.model_dump(mode="json")
     for path, value in values:
         put(document, path, value)
@@ -91,7 +97,7 @@ def _named(recipe: Recipe) -> Recipe:
 
 
 def _short(value: Any) -> str:
-    """A value in a name: of parts with a kind, their kinds and what else was set."""
+    """A short form of a value for names; sections are shown as their kind and the fields that were set."""
     if isinstance(value, list):
         return "+".join(map(_short, value)) or "none"
     if isinstance(value, dict) and "kind" in value:
@@ -101,12 +107,12 @@ def _short(value: Any) -> str:
 
 
 def _name(text: str) -> str:
-    """As a recipe's name may be."""
+    """Turn a text into a valid recipe name."""
     return re.sub(r"[^\w.]+", "-", text).strip("-")[:100]
 
 
-def _refuse_unknown_metric(found: Sequence[Trial], sweep: Sweep) -> None:
-    for trial in found:
+def _refuse_unknown_metric(planned: Sequence[Trial], sweep: Sweep) -> None:
+    for trial in planned:
         known = [*trial.recipe.objective.metrics()]
         if metric_of(trial.recipe, sweep) not in known:
             problem = f"is not a metric of {trial.recipe.name}"

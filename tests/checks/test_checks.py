@@ -54,7 +54,7 @@ def test_findings_have_level_count_share_mend_and_places(spoiled, caplog):
 
 def test_what_the_recipe_calls_an_error_stops_the_run_before_training(spoiled):
     spoiled["data"]["checks"] = {"duplicates": "error", "truncated": "ignore", "near_duplicates": "ignore"}
-    with pytest.raises(RecipeError, match="test rows stand in the training or validation rows too") as stopped:
+    with pytest.raises(RecipeError, match="test rows also appear in the training or validation data") as stopped:
         run(check(spoiled))
     assert (stopped.value.field, stopped.value.value) == ("data.checks.duplicates", "error")
     missing = [each.step for each in plan(check(spoiled)).planned if not each.artifact]
@@ -67,13 +67,13 @@ def test_what_the_recipe_calls_an_error_stops_the_run_before_training(spoiled):
 def test_findings_are_in_the_report_and_in_the_tags_and_another_level_trains_nothing_anew(spoiled):
     first = run(check(spoiled))
     page = first.report.read_text()
-    assert "1 of 10 (10.0%) test rows stand in the training or validation rows too" in page
-    assert "test.csv line 2 as moods.csv line 2" in page
+    assert "1 of 10 (10.0%) test rows also appear in the training or validation data" in page
+    assert "test.csv line 2 same as moods.csv line 2" in page
     client = MlflowClient(spoiled["execution"]["tracking_uri"])
     tags = client.get_run(first.published["training"].split()[0]).data.tags
     assert (
         tags["tunesmith.checks.duplicates"]
-        == "warn: 1 of 10 (10.0%) test rows stand in the training or validation rows too"
+        == "warn: 1 of 10 (10.0%) test rows also appear in the training or validation data"
     )
     assert tags["tunesmith.checks"] == f"{len(found(check(spoiled)))} findings"
     assert "tunesmith.checks.model" not in tags

@@ -32,7 +32,7 @@ def test_case_width_and_spaces_make_no_other_text():
 def test_rows_that_stand_in_both_are_told_with_file_and_line():
     (found,) = duplicates(*splits(LEARNED, HELD))
     assert (found.name, found.split, found.count, found.of) == ("duplicates", "test", 1, 3)
-    assert found.problem == "1 of 3 (33.3%) test rows stand in the training rows too"
+    assert found.problem == "1 of 3 (33.3%) test rows also appear in the training data"
     first = {"file": "test.csv", "line": 2, "as": {"file": "train.csv", "line": 3}}
     assert [*found.examples] == [first]
     assert not [*duplicates(*splits(LEARNED, ["nobody came"]))]
@@ -42,7 +42,7 @@ def test_a_test_row_is_known_from_validation_as_well():
     read = {"train": ["one song"], "validation": ["a song", "two songs"], "test": ["two songs"]}
     tables = {name: splits(some, [])[0]["train"] for name, some in read.items()}
     (found,) = duplicates(tables, read)
-    assert found.problem == "1 of 1 (100.0%) test rows stand in the training or validation rows too"
+    assert found.problem == "1 of 1 (100.0%) test rows also appear in the training or validation data"
     assert found.examples[0]["as"]["line"] == 3
 
 

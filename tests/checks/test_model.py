@@ -63,7 +63,7 @@ def planted(monkeypatch):
 def test_a_parameter_that_nothing_reads_is_found(findings, planted):
     planted(lambda model: model.register_parameter("forgotten", torch.nn.Parameter(torch.ones(2))))
     (found,) = findings()
-    assert found.problem == "1 parameters are to be trained and get no gradient: forgotten"
+    assert found.problem == "1 trainable parameters get no gradient: forgotten"
     assert not findings([{"kind": "partial"}]), "what is frozen needs none"
 
 
@@ -81,7 +81,7 @@ def test_weights_whose_output_is_multiplied_by_nothing_are_found(findings, plant
     planted(lambda model: model.bert.pooler.dense.register_forward_hook(lambda module, inputs, output: output * 0))
     (found,) = findings([{"kind": "partial", "patterns": ["bert.pooler.*"]}])
     names = "bert.pooler.dense.weight, classifier.weight"
-    assert found.problem == f"2 parameters are to be trained and get no gradient: {names}"
+    assert found.problem == f"2 trainable parameters get no gradient: {names}"
 
 
 def test_a_model_that_is_detached_from_its_loss_is_found(findings, planted):
@@ -91,18 +91,16 @@ def test_a_model_that_is_detached_from_its_loss_is_found(findings, planted):
 
 
 def test_a_parameter_that_is_not_frozen_is_found(findings, monkeypatch):
-    thaw = checked.freeze_and_resolve
+    resolve = checked.freeze_and_resolve
 
     def leave_one(model, *rest):
-        table = thaw(model, *rest)
+        table = resolve(model, *rest)
         model.bert.embeddings.word_embeddings.weight.requires_grad_(True)
         return table
 
     monkeypatch.setattr(checked, "freeze_and_resolve", leave_one)
     (found,) = findings([{"kind": "partial"}])
-    assert found.problem == (
-        "1 parameters are not to be trained and get a gradient: bert.embeddings.word_embeddings.weight"
-    )
+    assert found.problem == ("1 frozen parameters get a gradient: bert.embeddings.word_embeddings.weight")
 
 
 def test_an_odd_head_is_found(findings, planted):
@@ -113,4 +111,4 @@ def test_an_odd_head_is_found(findings, planted):
     planted(spoil)
     flat, named = findings()
     assert flat.problem == "the new head starts with equal weights: classifier.weight"
-    assert named.problem == "the model's labels are not the data's: sad, glad in place of glad, sad"
+    assert named.problem == "the model's labels differ from the data's: sad, glad instead of glad, sad"

@@ -79,5 +79,5 @@ def test_a_row_has_each_of_its_tags_once():
 def test_labels_that_a_split_lacks():
     splits = {"train": labelled(glad=5, sad=5), "validation": labelled(sad=2), "test": labelled(glad=1, sad=1)}
     (found,) = missing_labels(splits, "label", ["glad", "sad"])
-    assert (found.split, found.problem) == ("validation", "1 of 2 labels stand in no validation row: glad")
+    assert (found.split, found.problem) == ("validation", "1 of 2 labels have no validation row: glad")
     assert not [*missing_labels(splits | {"validation": labelled()}, "label", ["glad", "sad"])]

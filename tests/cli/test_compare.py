@@ -52,7 +52,7 @@ def test_other_test_rows_are_refused(two, tmp_path, document, moods_csv):
     run(check(document))
     code, said = say(two[0], written(tmp_path / "other.yaml", document))
     assert code == 2
-    assert "answers 2 test rows of which 0 are among the 12 of moods. Evaluate both on the same test data" in said
+    assert "has 2 test rows, of which 0 are among the 12 of moods. Evaluate both on the same test data" in said
 
 
 def test_what_was_not_run_and_what_is_no_evaluation_is_told(two, tmp_path, document):
@@ -60,7 +60,7 @@ def test_what_was_not_run_and_what_is_no_evaluation_is_told(two, tmp_path, docum
     code, said = say(two[0], written(tmp_path / "new.yaml", document))
     assert (code, "has not been run" in said) == (2, True)
     code, said = say(two[0], str(tmp_path))
-    assert (code, "holds no outcome.parquet" in said) == (2, True)
+    assert (code, "contains no outcome.parquet" in said) == (2, True)
 
 
 def test_rows_in_another_order_are_found_again(recipe, tmp_path):

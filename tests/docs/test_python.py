@@ -40,4 +40,4 @@ def test_every_block_of_the_page_runs(tmp_path, tiny_bert, tracking_uri, monkeyp
     assert all(step.artifact for step in plan(names["recipe"]).planned)
     said = capsys.readouterr()
     assert "Scores on" in said.out and "topics-from-a-frame" not in said.err
-    assert "training" in said.err and "all of this together at 95%" in said.out
+    assert "training" in said.err and "all tested together at 95%" in said.out

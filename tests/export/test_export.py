@@ -144,7 +144,7 @@ def test_nothing_is_written_over(ran):
         export(made.recipe, made.out)
     with pytest.raises(RecipeError, match="is not a trained model"):
         export(made.out, made.out / "deeper")
-    with pytest.raises(RecipeError, match="changes a recipe"):
+    with pytest.raises(RecipeError, match="overrides a recipe"):
         export(made.outcome.model.folder, made.out / "deeper", ["seed=8"])
 
 

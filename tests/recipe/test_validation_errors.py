@@ -480,7 +480,7 @@ def test_what_the_machine_has_not_got_is_told_before_training(override, message,
 def test_a_finding_that_the_recipe_calls_an_error_is_told_before_training(folder):
     (told,) = tell("data.checks={balance: error}", "data.source.train=rare.csv")
     message = "data.checks.balance = 'error': 1 of 2 labels have fewer than 10 training rows: sad (…). Add rows with "
-    assert re.fullmatch(pattern(f"{message}these labels, or join labels (examples in …checks.json)"), told), told
+    assert re.fullmatch(pattern(f"{message}these labels, or merge labels (examples in …checks.json)"), told), told
 
 
 @pytest.mark.parametrize("override", ["training.epochs=0", "data.columns.text=body", "evaluation.metrics=[f1]"])

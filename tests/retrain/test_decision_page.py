@@ -11,7 +11,7 @@ NUMBERS = {"f1.champion": 0.8, "f1.challenger": 0.85, "f1.gain": 0.05, "f1.bound
 
 def test_a_page_has_verdict_reason_numbers_and_a_figure():
     page = markdown(Decision("promoted", "it is better", 4, 3, NUMBERS), "support")
-    assert page.startswith("# support, version 4: promoted against version 3\n\nThe challenger is the champion now.")
+    assert page.startswith("# support, version 4: promoted against version 3\n\nThe challenger is the new champion.")
     assert "Reason: it is better." in page
     assert "| f1.bound | 0.0100 |" in page
     (png,) = re.findall(r"data:image/png;base64,([^)]+)\)", page)

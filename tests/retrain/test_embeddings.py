@@ -74,8 +74,8 @@ def test_what_cannot_be_compared_is_told_in_words(embedder, profile, tiny_bert, 
         return str(error.value)
 
     assert why(Embedder(tiny_bert, "another", "cpu"), profile, 150) == "the champion was trained from another base"
-    assert why(embedder, tmp_path_factory.mktemp("older"), 150) == "the champion's profile keeps none"
-    assert why(embedder, profile, 49) == "49 rows are too few, it takes 50"
+    assert why(embedder, tmp_path_factory.mktemp("older"), 150) == "the champion's profile has none"
+    assert why(embedder, profile, 49) == "49 rows are too few; at least 50 are needed"
 
 
 def test_of_many_rows_the_same_thousand_are_drawn_and_of_few_all():

@@ -78,7 +78,7 @@ def test_the_reason_names_both_scores_the_bound_and_the_margin():
     assert (said.verdict, said.champion) == ("promoted", 4)
     assert said.reason.startswith(
         "the challenger is no more than 0.05 worse than the champion in right (0.7900 against 0.8000: "
-        "better by -0.0100, at 95% confidence by no less than -0.0"
+        "gain -0.0100, at 95% confidence at least -0.0"
     )
 
 

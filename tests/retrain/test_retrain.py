@@ -137,7 +137,7 @@ def test_other_labels_stop_before_anything_is_trained(recipe, registry, tmp_path
     retrain(recipe, Gate())
     grow(tmp_path, rows=["the sky is grey,calm", "a grey sky,calm"])
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
-    with pytest.raises(RecipeError, match=r"has other labels than the champion knows \(new: calm\). Fix the data"):
+    with pytest.raises(RecipeError, match=r"has other labels than the champion \(new: calm\). Fix the data"):
         retrain(recipe, Gate())
     assert registry.champion().number == 1
 
@@ -179,7 +179,7 @@ def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_b
     assert blocked.reason.startswith("embeddings drifted by 1.000 (limit 0.5) over 60 new rows")
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny["bert"])})})
     told = retrain(other, Gate(drift=EMBEDDINGS_ONLY))
-    assert told.notes == ("drift by embeddings is not known: the champion was trained from another base",)
+    assert told.notes == ("drift of embeddings is unknown: the champion was trained from another base",)
     assert told.version == 2
     assert "drift.words" in told.numbers and "drift.embeddings" not in told.numbers
 
@@ -198,7 +198,7 @@ def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
     retrain(recipe, Gate())
     monkeypatch.setattr(promotion, "median", lambda _: 0)  # the recipe's own seed
     told = retrain(recipe, Gate(seeds=2))
-    assert told.reason == "of 2 challengers the median counts, and the champion is this model (version 1)"
+    assert told.reason == "the median of 2 challengers was chosen, and the champion is this model (version 1)"
     assert registry.champion().tags["tunesmith.verdict"] == "promoted"
 
 

@@ -114,7 +114,7 @@ def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
     said = CliRunner().invoke(app, [*given, "--column", "txt=message"])
     assert "Did you mean 'text'?" in said.output
     said = CliRunner().invoke(app, [*given[:3], "--out", request_.data])
-    assert "would write over" in said.output
+    assert "would overwrite" in said.output
 
 
 def test_paths_stay_where_a_worker_holds_them(request_, tmp_path, monkeypatch):

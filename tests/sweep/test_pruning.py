@@ -114,16 +114,16 @@ def test_all_pruned_is_told_as_it_is(document, settings, monkeypatch):
     from pipeline_lib.sweep import sweep as module
 
     monkeypatch.setattr(module, "run_trial", lambda trial, by, study: Pruned("planted"))
-    with pytest.raises(RecipeError, match="pruner.* has ended every run early .*planted"):
+    with pytest.raises(RecipeError, match="pruner.* stopped every run early .*planted"):
         sweep([check(document)], settings)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"data": {"split": {"validation": 0, "test": 0.2}}}, "leaves the sweep's pruner nothing to judge by"),
-        ({"execution": {"processes": 2}}, "execution.processes = 2: cannot be ended early by a sweep's pruner"),
-        ({"execution": {"task_runner": "ray", "cluster": "ray://a"}}, "do not see one another's scores"),
+        ({"data": {"split": {"validation": 0, "test": 0.2}}}, "leaves no validation rows for the sweep's pruner"),
+        ({"execution": {"processes": 2}}, "execution.processes = 2: cannot be stopped early by a sweep's pruner"),
+        ({"execution": {"task_runner": "ray", "cluster": "ray://a"}}, "cannot share their scores with the pruner"),
     ],
 )
 def test_a_pruner_needs_something_to_go_by(document, settings, change, told):
@@ -136,7 +136,7 @@ def test_a_pruner_needs_something_to_go_by(document, settings, change, told):
 
 def test_trainings_that_watch_different_metrics_cannot_be_compared(document, settings):
     other = document | {"name": "other", "regularizers": [{"kind": "early_stopping", "metric": "loss"}]}
-    with pytest.raises(RecipeError, match=r"watch different metrics \(accuracy, loss\)"):
+    with pytest.raises(RecipeError, match=r"different validation metrics \(accuracy, loss\)"):
         plan([check(document), check(other)], settings)
 
 

@@ -87,7 +87,7 @@ def test_cost_is_the_mean_over_seeds_and_has_a_panel_where_all_have_one(tmp_path
 
 
 def test_other_test_rows_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="'b': answered other test rows than the first recipe"):
+    with pytest.raises(RecipeError, match="'b': has other test rows than the first recipe"):
         compared(tmp_path, planted("a", 10, 1), planted("b", 10, 1, rows=380))
 
 
@@ -144,7 +144,7 @@ def test_a_run_that_fails_stops_no_other_and_is_the_only_one_done_again(document
     monkeypatch.setattr(module, "run", fails_once)
     with pytest.raises(RuntimeError, match="planted") as error:
         sweep([check(document)], settings)
-    assert "in moods-epochs-2; the other runs are kept" in error.value.__notes__[0]
+    assert "in moods-epochs-2; the other runs are stored" in error.value.__notes__[0]
 
     def noted(recipe, by, **others):
         outcome = run(recipe, by, **others)

@@ -1,1 +1,1 @@
-"""Metrics, one module per kind of answer."""
+"""Metrics, one module for each kind of prediction."""

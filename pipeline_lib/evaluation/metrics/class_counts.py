@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of counts by class, whatever is counted: rows, or spans."""
+"""Precision, recall and F1 from counts per class, of rows or of spans."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MEASURES: tuple[Measure, ...] = ("precision", "recall", "f1")
 
 
 class ClassCounts(NamedTuple):
-    """Counts by class, [K] or [resamples, K] each: those of the class, those guessed as it, those that are both.
+    """Counts per class, [K] or [resamples, K] each: gold, predicted (`guess`), and both (`hits`).
 
-    A ratio with nothing below the line is 0, as in scikit-learn.
+    A ratio with denominator 0 is 0, as in scikit-learn.
     """
 
     gold: np.ndarray
@@ -27,39 +27,42 @@ class ClassCounts(NamedTuple):
 
     @property
     def precision(self) -> np.ndarray:
-        """[..., K] share of the guesses that are right."""
+        """[..., K] share of the predictions that are right."""
         return _ratio(self.hits, self.guess)
 
     @property
     def recall(self) -> np.ndarray:
-        """[..., K] share of what is there that was found."""
+        """[..., K] share of the gold items that were found."""
         return _ratio(self.hits, self.gold)
 
     @property
     def f1(self) -> np.ndarray:
-        """[..., K] the harmonic mean of both."""
+        """[..., K] harmonic mean of precision and recall."""
         return _ratio(2 * self.hits, self.gold + self.guess)
 
     @property
     def present(self) -> np.ndarray:
-        """[..., K] bool: whether a class is in gold or guess; of others nothing is known."""
+        """[..., K] bool: whether a class occurs in gold or guess; otherwise its measures are undefined."""
         return self.gold + self.guess > 0
 
     @property
     def pooled(self) -> ClassCounts:
-        """All classes as if they were one."""
+        """The counts summed over classes, as a single class (for micro averages)."""
         return ClassCounts(*(counts.sum(axis=-1, keepdims=True) for counts in self))
 
     def mean(self, measure: Measure) -> Any:
-        """The mean over the classes that are present, each counting the same; nan where there are none."""
+        """The macro average: the unweighted mean over the classes that are present; nan if there are none."""
         present = self.present
-        known, count = np.where(present, getattr(self, measure), 0).sum(axis=-1), present.sum(axis=-1)
-        return np.divide(known, count, out=np.full(np.shape(known), nan), where=count > 0)[()]
+        total, count = np.where(present, getattr(self, measure), 0).sum(axis=-1), present.sum(axis=-1)
+        return np.divide(total, count, out=np.full(np.shape(total), nan), where=count > 0)[()]
 
     def records(self, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """One record a class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold count).
+        """One record per class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold count).
 
-        The three measures are nan for a class that is not present. Raises ValueError unless there are K labels.
+        The three measures are nan for a class that is not present.
+
+        Raises:
+            ValueError: Unless there are K labels.
         """
         measures = (np.where(self.present, getattr(self, measure), nan).tolist() for measure in MEASURES)
         columns = zip(labels, *measures, self.gold.astype(int).tolist(), strict=True)
@@ -67,7 +70,7 @@ class ClassCounts(NamedTuple):
 
 
 def tally_of(totals: Totals) -> ClassCounts:
-    """The counts by class of an outcome, or of resamples of it."""
+    """The counts per class of predictions, or of resamples of them."""
     return ClassCounts(*(totals.total(name) for name in ClassCounts._fields))
 
 

@@ -1,9 +1,9 @@
-"""Metrics of classification, for one label a row and for several.
+"""Metrics of single-label and multi-label classification.
 
 Precision, recall and F1 follow Manning, Raghavan & Schütze (2008), "Introduction to Information Retrieval",
-sections 8.3 and 13.6 (macro and micro averages). As in scikit-learn a ratio with nothing below the line is 0.
-Macro averages leave out a class that is in neither the gold labels nor the guesses: nothing is known of it.
-Where no class is left, and where there are no rows, a metric is nan.
+sections 8.3 and 13.6 (macro and micro averages). As in scikit-learn, a ratio with denominator 0 is 0.
+Macro averages leave out a class that occurs in neither the gold labels nor the predictions.
+If no class is left, or there are no rows, a metric is nan.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from pipeline_lib.evaluation.totals import Totals, ratio
 
 
 def _macro(measure: Measure) -> Callable[[Totals], Any]:
-    """The metric that averages a measure over the classes that are there, each counting the same."""
+    """The macro average of a measure: the unweighted mean over the classes that are present."""
     return lambda totals: tally_of(totals).mean(measure)
 
 
 def _micro(measure: Measure) -> Callable[[Totals], Any]:
-    """The metric that pools the decisions of all classes, as if they were one."""
+    """The micro average of a measure: the decisions of all classes pooled."""
     return lambda totals: tally_of(totals).pooled.mean(measure)
 
 
@@ -33,14 +33,14 @@ def _weighted_f1(totals: Totals) -> Any:
 
 
 def accuracy(totals: Totals) -> Any:
-    """Share of rows, in [0, 1], whose answer is right; of several labels, all must be."""
+    """Share of rows, in [0, 1], that are right; with several labels per row, all of them must be."""
     return totals.mean("right")
 
 
 def matthews_correlation(totals: Totals) -> Any:
-    """Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
+    """R_K, from -1 to 1; 0 if all rows have the same gold label or the same prediction, as in scikit-learn.
 
-    R_K, from -1 to 1; 0 where all rows have one gold label or all one guess, as in scikit-learn.
+    Gorodkin (2004), "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
     """
     gold, guess, hits = tally_of(totals)
     rows = totals.total("rows")
@@ -50,10 +50,11 @@ def matthews_correlation(totals: Totals) -> Any:
 
 
 def expected_calibration_error(totals: Totals) -> Any:
-    """Guo et al. (2017), "On Calibration of Modern Neural Networks", eq. 3, with 15 bins of equal width.
+    """Expected calibration error, in [0, 1], with 15 bins of equal width.
 
-    In [0, 1]. Of several labels a row, each label is a decision: its confidence is p where the label is given
-    and 1 - p where it is not. |B_m| / n * |acc - conf| of a bin is the size of its summed gaps, over n.
+    Guo et al. (2017), "On Calibration of Modern Neural Networks", eq. 3. With several labels per row, each label is a
+    decision with confidence p if it is predicted and 1 - p if not. |B_m| / n * |acc - conf| of a bin equals the
+    absolute value of its summed gaps, divided by n.
     """
     return ratio(np.abs(totals.total("gaps")).sum(axis=-1), totals.total("decisions"), nan)
 
@@ -61,7 +62,7 @@ def expected_calibration_error(totals: Totals) -> Any:
 def log_loss(totals: Totals) -> Any:
     """Mean of -ln p(gold), in nats; Bishop (2006), "Pattern Recognition and Machine Learning", eq. 4.108.
 
-    As in scikit-learn p is kept at least one float epsilon from 0, so that one impossible row is not infinite.
+    As in scikit-learn, p is at least one float epsilon, so that a single row with p = 0 does not make it infinite.
     """
     return totals.mean("surprise")
 
@@ -76,7 +77,7 @@ _SHARED = {
     "macro_f1": Metric(
         _macro("f1"),
         True,
-        "balance of precision and recall, each label counting the same",
+        "balance of precision and recall, averaged equally over labels",
         bounds=(0, 1),
         by_class=True,
     ),
@@ -84,7 +85,11 @@ _SHARED = {
         _micro("f1"), True, "balance of precision and recall over all decisions together", bounds=(0, 1)
     ),
     "macro_precision": Metric(
-        _macro("precision"), True, "share of guesses that are right, averaged over labels", bounds=(0, 1), by_class=True
+        _macro("precision"),
+        True,
+        "share of predictions that are right, averaged over labels",
+        bounds=(0, 1),
+        by_class=True,
     ),
     "macro_recall": Metric(
         _macro("recall"),
@@ -96,7 +101,7 @@ _SHARED = {
     "expected_calibration_error": Metric(
         expected_calibration_error,
         False,
-        "how far the model's certainty is from how often it is right",
+        "mean gap between the model's confidence and its accuracy",
         bounds=(0, 1),
         folded="gaps",
     ),
@@ -106,47 +111,50 @@ SINGLE_LABEL: dict[str, Metric] = {
     "accuracy": Metric(accuracy, True, "share of rows whose label is right", bounds=(0, 1)),
     **_SHARED,
     "weighted_f1": Metric(
-        _weighted_f1, True, "balance of precision and recall, labels counting by their rows", bounds=(0, 1)
+        _weighted_f1, True, "balance of precision and recall, labels weighted by their rows", bounds=(0, 1)
     ),
     "matthews_correlation": Metric(
         matthews_correlation,
         True,
-        "correlation of guess and gold label: 1 perfect, 0 no better than chance",
+        "correlation of predicted and gold label: 1 = perfect, 0 = no better than chance",
         bounds=(-1, 1),
     ),
     "log_loss": Metric(
-        log_loss, False, "surprise at the right label, in nats: 0 where it was always certain", bounds=(0, inf)
+        log_loss, False, "negative log-probability of the right label, in nats: 0 = always certain", bounds=(0, inf)
     ),
 }
 
 MULTI_LABEL: dict[str, Metric] = {
     "subset_accuracy": Metric(accuracy, True, "share of rows whose labels are all right", bounds=(0, 1)),
     **_SHARED,
-    "micro_precision": Metric(_micro("precision"), True, "share of all labels given that are right", bounds=(0, 1)),
+    "micro_precision": Metric(_micro("precision"), True, "share of all predicted labels that are right", bounds=(0, 1)),
     "micro_recall": Metric(_micro("recall"), True, "share of all gold labels that are found", bounds=(0, 1)),
     "hamming_loss": Metric(hamming_loss, False, "share of yes-or-no label decisions that are wrong", bounds=(0, 1)),
 }
 
 
 def per_class(outcome: Predictions, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """One record a class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold rows).
+    """One record per class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold rows).
 
-    The three measures are nan for a class in neither gold nor guess. Raises ValueError unless there are K labels.
+    The three measures are nan for a class in neither gold nor guess.
+
+    Raises:
+        ValueError: Unless there are K labels.
     """
     return outcome.tally.records(labels)
 
 
 def confusion_matrix(outcome: Predictions) -> np.ndarray:
-    """Counts [K, K], int64: gold label by row, guess by column. Raises ValueError for several labels a row."""
+    """Counts [K, K], int64: gold label by row, prediction by column. Raises ValueError for several labels per row."""
     if outcome.multi_label:
-        raise ValueError("rows with several labels have no one confusion matrix")
+        raise ValueError("a confusion matrix needs exactly one label per row")
     classes = outcome.chances.shape[1]
-    cells = outcome.gold.astype(np.int64) * classes + outcome.guess  # an index kept in 8 bits would overflow
+    cells = outcome.gold.astype(np.int64) * classes + outcome.guess  # int8 class indices would overflow
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
 
 class Calibration(NamedTuple):
-    """By bin of confidence, [BINS] each: decisions, their mean confidence, the share right; nan in empty bins."""
+    """For each confidence bin, [BINS] each: number of decisions, mean confidence, share right; nan in empty bins."""
 
     decisions: np.ndarray
     confidence: np.ndarray
@@ -154,7 +162,7 @@ class Calibration(NamedTuple):
 
 
 def calibration(outcome: Predictions) -> Calibration:
-    """What a reliability diagram shows; Guo et al. (2017), section 2."""
+    """The data of a reliability diagram; Guo et al. (2017), section 2."""
     confidence, right = outcome.confidence.ravel(), (outcome.gold == outcome.guess).ravel()
     bins = calibration_bin(confidence)
     count, sure, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (None, confidence, right))

@@ -1,8 +1,8 @@
-"""Exact match and F1 of Chinese answers, as CMRC 2018's own script takes them.
+"""Exact match and F1 of Chinese answers, as computed by the official script of CMRC 2018.
 
 Cui et al. (2019), "A Span-Extraction Dataset for Chinese Machine Reading Comprehension", section 3, and the script
-cmrc2018_evaluate.py. A Han character is a token, and what stands between them is cut into words as by NLTK. Unlike
-SQuAD's, this F1 counts the longest run of tokens that both answers share, not all shared tokens.
+cmrc2018_evaluate.py. Each Han character is a token, and NLTK splits the text between them into words. Unlike SQuAD's,
+this F1 counts the longest common run of tokens, not all shared tokens.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any
 
 PUNCTUATION = frozenset([*"-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』", "……"])
-"""What the script takes out. Its "……" is two characters, which it compares with one: an ellipsis stays."""
+"""What the script removes. Its "……" has two characters and is compared with single ones, so an ellipsis stays."""
 
 
 def compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
-    """Whether a guess is one of the right answers, and its best F1 in [0, 1]."""
+    """Whether a guess equals one of the right answers, and its best F1 in [0, 1]."""
     exact = any(_bare(answer) == _bare(guess) for answer in answers)
     tokens = segments(guess)
     return exact, max(_f1(segments(answer), tokens) for answer in answers)
@@ -23,17 +23,17 @@ def compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
 
 def segments(text: str) -> list[str]:
     """The tokens of an answer, in order."""
-    found: list[str] = []
-    between = ""
+    tokens: list[str] = []
+    between = ""  # the text since the last Han character
     for character in text.lower().strip():
         if character in PUNCTUATION:
             continue
         if "\u4e00" <= character <= "\u9fa5":
-            found += [*_words(between), character]
+            tokens += [*_words(between), character]
             between = ""
         else:
             between += character
-    return found + _words(between)
+    return tokens + _words(between)
 
 
 def _words(text: str) -> list[str]:
@@ -52,6 +52,6 @@ def _bare(text: str) -> str:
 
 
 def _f1(gold: Sequence[str], guess: Sequence[str]) -> float:
-    """Balance of precision and recall of the longest common run."""
+    """F1 of the longest common run of tokens."""
     shared = SequenceMatcher(None, gold, guess, autojunk=False).find_longest_match().size
     return 2 * shared / (len(gold) + len(guess)) if shared else 0.0

@@ -1,7 +1,7 @@
-"""Metrics of text that a model writes, beside one or several references a row, in any language.
+"""Metrics of generated text against one or more references per row, in any language.
 
-BLEU and chrF are those of the whole corpus by sacrebleu, Post (2018), "A Call for Clarity in Reporting BLEU Scores":
-their counts add up over rows, so that the bootstrap need not read the texts again. ROUGE is a mean over rows.
+BLEU and chrF are corpus scores by sacrebleu, Post (2018), "A Call for Clarity in Reporting BLEU Scores": their counts
+add up over rows, so that the bootstrap need not read the texts again. ROUGE is a mean over rows.
 """
 
 import unicodedata
@@ -22,20 +22,22 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 
 
 def text_counts(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """What WRITTEN needs of n texts, each with one or more references.
+    """Compute the row counts for the metrics in WRITTEN, for n texts with one or more references each.
 
-    - `bleu` int64 [n, 10]: tokens of the text and of the reference nearest in length, n-grams of order 1 to 4 that
-      are right, and all of them;
-    - `chrf` int64 [n, 18]: character n-grams of order 1 to 6, each in the text, in its best reference, in both;
-    - `rouge1`, `rouge2`, `rougeL`, `exact` float64 [n]: the best over a row's references, in [0, 1].
+    Returns:
+        - `bleu` int64 [n, 10]: tokens of the text and of the reference closest in length, matching n-grams of order 1
+          to 4, all n-grams of order 1 to 4;
+        - `chrf` int64 [n, 18]: for each order 1 to 6, character n-grams in the text, in its best reference, in both;
+        - `rouge1`, `rouge2`, `rougeL`, `exact` float64 [n]: the best over a row's references, in [0, 1].
 
-    Raises ValueError where references and texts differ in length, and for a row without a reference.
+    Raises:
+        ValueError: If references and texts differ in length, or a row has no reference.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
     if len(references) != len(texts) or not all(references):
         raise ValueError("every text needs a reference")
-    bleu = BLEU(tokenize=bleu_tokenizer(references), force=True)  # no warning of texts that look like tokens
+    bleu = BLEU(tokenize=bleu_tokenizer(references), force=True)  # no warning about texts that look tokenized
     rows = zip(references, texts, strict=True)
     exact = [text.strip() in [reference.strip() for reference in right] for right, text in rows]
     return {
@@ -47,35 +49,37 @@ def text_counts(references: Sequence[Sequence[str]], texts: Sequence[str]) -> di
 
 
 def bleu_tokenizer(references: Sequence[Sequence[str]]) -> str:
-    """sacrebleu's tokenizer for these references together: "char" for Japanese, "zh" for Chinese, else "13a".
+    """The sacrebleu tokenizer for these references: "char" for Japanese, "zh" for Chinese, else "13a".
 
-    Japanese is what has kana, Chinese what has Han characters: a tenth of all letters, since Latin words stand in both
-    and are longer, and a name in a foreign script must not decide.
+    Text counts as Japanese if more than a tenth of its letters are kana, as Chinese if more than a tenth are Han
+    characters. The threshold is low because both contain Latin words, which have more letters; it is not 0 because a
+    single name in another script must not decide.
     """
     letters = Counter(character for row in references for text in row for character in text if character.isalpha())
     names = {character: unicodedata.name(character, "") for character in letters}
-    han, kana = (sum(letters[each] for each in letters if names[each].startswith(script)) for script in (HAN, KANA))
+    han = sum(count for letter, count in letters.items() if names[letter].startswith(HAN))
+    kana = sum(count for letter, count in letters.items() if names[letter].startswith(KANA))
     if kana > letters.total() / 10:
         return "char"
     return "zh" if han > letters.total() / 10 else "13a"
 
 
 def _statistics(metric: Any, references: Sequence[Sequence[str]], texts: Sequence[str]) -> np.ndarray:
-    """sacrebleu's counts by row; it has no public way to them."""
-    streams = list(zip_longest(*references))  # the first reference of all rows, the second: None where there is none
+    """sacrebleu's counts by row, for which it has no public function."""
+    streams = list(zip_longest(*references))  # one list for the first references of all rows, one for the second, ...
     return np.array(metric._extract_corpus_statistics(texts, streams) if streams else [], np.int64)
 
 
 @cache
 def _shown(character: str) -> str:
-    """Letters, their marks and digits as they are; what is between words as a space."""
+    """Letters, combining marks and digits as they are, everything else as a space."""
     if spaceless(character):
         return f" {character} "
     return character if unicodedata.category(character)[0] in "LMN" else " "
 
 
 class Words:
-    """Words in lower case, and Han characters and kana one by one."""
+    """A tokenizer for ROUGE: lower-case words, and single Han characters and kana."""
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text, in order."""
@@ -83,7 +87,7 @@ class Words:
 
 
 def _mostly_latin(references: Sequence[Sequence[str]]) -> bool:
-    """Whether most letters are a to z: then words are those of rouge_score, which knows no others."""
+    """Whether most letters are a to z, so that the tokenizer of rouge_score, which drops all others, can be used."""
     letters = [letter for row in references for text in row for letter in text.lower() if letter.isalpha()]
     return sum("a" <= letter <= "z" for letter in letters) >= len(letters) / 2
 
@@ -104,18 +108,18 @@ class _Count(float):
 
 
 def bleu(totals: Totals) -> Any:
-    """Papineni et al. (2002), "BLEU", section 2.3, from 0 to 100; smoothed by sacrebleu's default, "exp"."""
+    """BLEU from 0 to 100, Papineni et al. (2002), section 2.3, with sacrebleu's default smoothing, "exp"."""
     from sacrebleu.metrics import BLEU
 
     def score(counts: np.ndarray) -> float:
-        tokens, wanted, *ngrams = map(_Count, counts.tolist())
-        return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, wanted, smooth_method="exp").score
+        tokens, reference_tokens, *ngrams = map(_Count, counts.tolist())
+        return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, reference_tokens, smooth_method="exp").score
 
     return _of_counts(score, totals, "bleu")
 
 
 def chrf(totals: Totals) -> Any:
-    """Popović (2015), "chrF: character n-gram F-score", equation 1 with beta 2 and orders 1 to 6, from 0 to 100."""
+    """chrF from 0 to 100, Popović (2015), "chrF: character n-gram F-score", equation 1 with beta 2, orders 1 to 6."""
     from sacrebleu.metrics import CHRF
 
     metric = CHRF()
@@ -123,7 +127,7 @@ def chrf(totals: Totals) -> Any:
 
 
 def _of_counts(score: Callable[[np.ndarray], float], totals: Totals, name: str) -> Any:
-    """The score of the corpus's counts [k], or of each resample's [resamples, k]; nan without rows."""
+    """The score from the counts of a corpus [k], or of each resample [resamples, k]; nan without rows."""
     if not np.all(totals.total("rows")):
         return nan
     return np.apply_along_axis(score, -1, totals.total(name))[()]
@@ -134,11 +138,11 @@ def _mean(name: str, meaning: str) -> Metric:
 
 
 WRITTEN: dict[str, Metric] = {
-    "bleu": Metric(bleu, True, "runs of words shared with the reference, from 0 to 100", of_text=True),
-    "chrf": Metric(chrf, True, "runs of characters shared with the reference, from 0 to 100", of_text=True),
+    "bleu": Metric(bleu, True, "word n-grams shared with the reference, from 0 to 100", of_text=True),
+    "chrf": Metric(chrf, True, "character n-grams shared with the reference, from 0 to 100", of_text=True),
     # Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries", sections 2 and 3.1, the F-measure
     "rouge1": _mean("rouge1", "words shared with the reference"),
     "rouge2": _mean("rouge2", "pairs of words shared with the reference"),
     "rougeL": _mean("rougeL", "words shared with the reference in the same order"),
-    "exact_match": _mean("exact", "share of texts that are exactly the reference"),
+    "exact_match": _mean("exact", "share of texts that equal a reference"),
 }

@@ -1,4 +1,4 @@
-"""How well a language model expects a text; over all tokens together, so that long rows count for more."""
+"""Perplexity of language models, over all tokens of the rows together, so that long rows weigh more."""
 
 from math import inf, log, nan
 from typing import Any
@@ -14,12 +14,12 @@ def _nats_per_token(totals: Totals) -> Any:
 
 
 def perplexity(totals: Totals) -> Any:
-    """Jelinek et al. (1977), "Perplexity: a measure of the difficulty of speech recognition tasks".
+    """exp of the mean negative log-likelihood per token, from 1; nan without tokens.
 
-    exp of the mean negative log likelihood of a token, from 1: as unsure as among so many tokens, all equally likely.
-    Of the counts `nll` [n] in nats and `tokens` [n]; nan without tokens.
+    The effective number of equally likely next tokens. Uses the counts `nll` [n] in nats and `tokens` [n]. Jelinek et
+    al. (1977), "Perplexity: a measure of the difficulty of speech recognition tasks".
     """
-    with np.errstate(over="ignore"):  # of a model gone astray it is infinite
+    with np.errstate(over="ignore"):  # infinite for a diverged model
         return np.exp(_nats_per_token(totals))
 
 
@@ -32,10 +32,13 @@ LIKELIHOOD: dict[str, Metric] = {
     "perplexity": Metric(
         perplexity,
         False,
-        "among how many tokens, all equally likely, the model wavers: 1 where it was always certain",
+        "effective number of equally likely next tokens; 1 = always certain",
         bounds=(1, inf),
     ),
     "bits_per_token": Metric(
-        bits_per_token, False, "surprise at each token of the text, in bits: 0 for none", bounds=(0, inf)
+        bits_per_token,
+        False,
+        "negative log-probability per token of the text, in bits; 0 = always certain",
+        bounds=(0, inf),
     ),
 }

@@ -1,7 +1,7 @@
-"""Metrics of preferences: of the rewards that a model gives to answers, and of how far it is from the reference.
+"""Metrics of preference training: rewards of answers, and the distance from the reference model.
 
 The reward of an answer y to a prompt x is beta (log p(y|x) - log p_ref(y|x)): Rafailov et al. (2023), "Direct
-Preference Optimization", equation 5 without the term that only depends on x. For the losses without a reference it is
+Preference Optimization", equation 5 without the term that depends on x only. For losses without a reference it is
 beta times the mean log-probability of a token: Meng et al. (2024), "SimPO", equation 4.
 """
 
@@ -14,18 +14,18 @@ from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.totals import Totals, ratio
 
 TIE = 1e-4
-"""Rewards that differ by less are equal but for rounding: such a pair counts half."""
+"""Rewards that differ by less count as equal, because of rounding: such a pair counts half."""
 
 
 def pair_counts(
     chosen: np.ndarray, rejected: np.ndarray, tokens: tuple[np.ndarray, np.ndarray], moved: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What PAIRED needs of n pairs, [n] each.
+    """Compute the row counts for the metrics in PAIRED, [n] each for n pairs.
 
     Args:
         chosen: [n] rewards of chosen answers.
         rejected: [n] rewards of rejected answers.
-        tokens: [n] each: tokens of chosen and of rejected answers.
+        tokens: Numbers of tokens of chosen and of rejected answers, [n] each.
         moved: [n] the sum over both answers' tokens of (log p - log p_ref)^2 / 2.
     """
     margin, longer = chosen - rejected, np.sign(tokens[0] - tokens[1])
@@ -42,12 +42,12 @@ def pair_counts(
 
 
 def single_counts(rewards: np.ndarray, point: float, desirable: np.ndarray) -> dict[str, np.ndarray]:
-    """What SINGLE needs of n answers beside `moved` and `answer_tokens`, [n] each.
+    """Compute the row counts for the metrics in SINGLE, [n] each, except `moved` and `answer_tokens`.
 
     Args:
         rewards: [n] rewards.
         point: KTO's reference point, as a reward.
-        desirable: [n] bool.
+        desirable: [n] bool, whether the answer is labelled desirable.
     """
     return {
         "right": _won(np.where(desirable, rewards - point, point - rewards)),
@@ -59,40 +59,41 @@ def single_counts(rewards: np.ndarray, point: float, desirable: np.ndarray) -> d
 
 
 def _won(margin: np.ndarray) -> np.ndarray:
+    """1 for a positive margin, 0 for a negative one, 0.5 for a tie."""
     return np.where(np.abs(margin) < TIE, 0.5, (margin > 0).astype(float))
 
 
 def kl(totals: Totals) -> Any:
-    """Schulman (2020), "Approximating KL Divergence", the estimator k2: mean of (log p - log p_ref)^2 / 2 by token.
+    """Mean over tokens of (log p - log p_ref)^2 / 2: Schulman (2020), "Approximating KL Divergence", estimator k2.
 
-    It is an estimate of KL(p | p_ref) from answers that the model itself has written. These here are the data's, so
-    read it as a distance: 0 where the model gives each token the reference's probability, and never negative.
+    It estimates KL(p | p_ref) for answers sampled from the model. Here the answers come from the data, so it is only
+    a distance: never negative, and 0 if the model gives every token the reference's probability.
     """
     return ratio(totals.total("moved"), totals.total("answer_tokens"), nan)
 
 
 def length_bias(totals: Totals) -> Any:
-    """Share of pairs of which the longer answer has the higher reward, less the share of which it is the chosen one.
+    """Share of pairs whose longer answer has the higher reward, minus the share whose longer answer is chosen.
 
-    Of pairs of unequal length; 0 where the model favours length no more than the data do. Park et al. (2024),
+    Over pairs of unequal length; 0 if the model prefers length no more than the data do. Park et al. (2024),
     "Disentangling Length from Quality in Direct Preference Optimization", describe the effect.
     """
     return ratio(totals.total("longer_preferred") - totals.total("longer_chosen"), totals.total("unequal"), nan)
 
 
 def single_margin(totals: Totals) -> Any:
-    """The mean reward of desirable answers less that of undesirable ones; nan where one of these lacks."""
+    """Mean reward of desirable answers minus that of undesirable ones; nan if there are none of either."""
     good = ratio(totals.total("reward_desirable"), totals.total("desirable"), nan)
     return good - ratio(totals.total("reward_undesirable"), totals.total("undesirable"), nan)
 
 
-KL = Metric(kl, False, "distance from the reference model, in nats per token of the answers: 0 for none", (0, inf))
+KL = Metric(kl, False, "distance from the reference model, in nats per answer token; 0 = identical", (0, inf))
 PAIRED: dict[str, Metric] = {
     "preference_accuracy": Metric(
         lambda totals: totals.mean("right"), True, "share of pairs whose chosen answer has the higher reward", (0, 1)
     ),
     "margin": Metric(
-        lambda totals: totals.mean("margin"), True, "reward of the chosen less that of the rejected answer"
+        lambda totals: totals.mean("margin"), True, "reward of the chosen minus that of the rejected answer"
     ),
     "kl": KL,
     "length_bias": Metric(
@@ -103,6 +104,6 @@ SINGLE: dict[str, Metric] = {
     "preference_accuracy": Metric(
         lambda totals: totals.mean("right"), True, "share of answers on the right side of the reference point", (0, 1)
     ),
-    "margin": Metric(single_margin, True, "mean reward of desirable less that of undesirable answers"),
+    "margin": Metric(single_margin, True, "mean reward of desirable minus that of undesirable answers"),
     "kl": KL,
 }

@@ -1,9 +1,9 @@
-"""Exact match and F1 of answers that are parts of a text, as for SQuAD, in any language.
+"""Exact match and F1 of extractive question answering as in SQuAD, for any language.
 
 Rajpurkar et al. (2016), "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1; for questions
-without an answer Rajpurkar, Jia & Liang (2018), "Know What You Don't Know", section 5.2. Beyond English as in Lewis et
-al. (2020), "MLQA", section 4: Unicode's punctuation is ignored like ASCII's, and in scripts without spaces a character
-is a token. Chinese answers are compared as for CMRC (`cmrc.py`).
+without an answer Rajpurkar, Jia & Liang (2018), "Know What You Don't Know", section 5.2. For other languages as in
+Lewis et al. (2020), "MLQA", section 4: Unicode punctuation is ignored like ASCII punctuation, and in scripts without
+spaces each character is a token. Chinese answers are compared as in CMRC (`cmrc.py`).
 """
 
 import re
@@ -24,12 +24,12 @@ from pipeline_lib.evaluation.totals import Totals, ratio
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 HAN = ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC")
 KANA = ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")
-"""What Unicode's names of such characters begin with."""
+"""Prefixes of the Unicode names of these characters."""
 
 
 @cache
 def spaceless(character: str) -> bool:
-    """Whether it is a Han character or kana, which are written without spaces between words."""
+    """Whether a character is Han or kana, which are written without spaces between words."""
     return character.isalnum() and unicodedata.name(character, "").startswith(HAN + KANA)
 
 
@@ -39,14 +39,15 @@ def _punctuation(character: str) -> bool:
 
 
 def answer_tokens(text: str) -> list[str]:
-    """The tokens of an answer by which it is compared: without case, punctuation and English articles."""
+    """Normalize an answer to tokens, without case, punctuation and English articles."""
     text = "".join(character for character in text.lower() if not _punctuation(character))
-    text = ARTICLES.sub(" ", text)  # before Han characters stand alone, or the A of "A股" would be an article
+    # before Han characters are split off: else the A of "A股" would be removed as an article
+    text = ARTICLES.sub(" ", text)
     return "".join(f" {character} " if spaceless(character) else character for character in text).split()
 
 
 def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
-    """Balance of precision and recall of two bags of tokens, in [0, 1]; of an empty one 1 if both are, else 0."""
+    """F1 of two bags of tokens, in [0, 1]; if one is empty, 1 if both are, else 0."""
     if not gold or not guess:
         return float(gold == guess)
     shared = (Counter(gold) & Counter(guess)).total()
@@ -54,15 +55,19 @@ def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
 
 
 def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[str, np.ndarray]:
-    """What READING needs of n questions, float64 [n] each.
+    """Compute the row counts for the metrics in READING, float64 [n] each for n questions.
 
-    `gold` has the answers that are right, none where the question has no answer, and then the right guess is "".
+    Args:
+        gold: The right answers of each question; empty if it has none, in which case the right guess is "".
+        guess: The predicted answers.
 
-    - `exact`, `f1`: the best over a question's gold answers, in [0, 1];
-    - `answerable`, `unanswerable`: 1 where there is an answer and where there is none, else 0;
-    - `answerable_f1`, `no_answer_right`: `f1` where there is an answer, `exact` where there is none, else 0.
+    Returns:
+        - `exact`, `f1`: the best over a question's gold answers, in [0, 1];
+        - `answerable`, `unanswerable`: 1 if the question has an answer or has none, else 0;
+        - `answerable_f1`, `no_answer_right`: `f1` if the question has an answer, `exact` if it has none, else 0.
 
-    Raises ValueError where gold and guess differ in length.
+    Raises:
+        ValueError: If gold and guess differ in length.
     """
     chinese = _is_chinese(gold)
     rows = [
@@ -78,18 +83,18 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
 
 
 def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
-    """Whether most letters of the answers are Han characters, and none is kana."""
+    """Whether most letters of the answers are Han characters and none is kana."""
     letters = [letter for answers in gold for text in answers for letter in text if letter.isalpha()]
     names = [unicodedata.name(letter, "") for letter in letters]
     return sum(name.startswith(HAN) for name in names) > len(names) / 2 and not any(n.startswith(KANA) for n in names)
 
 
 def _compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
-    """Whether a guess is right, and its F1."""
-    # as in SQuAD's script, gold answers of nothing but articles and punctuation are left out
+    """Whether a guess is exactly right, and its best F1."""
+    # as in SQuAD's script, gold answers that consist of articles and punctuation only are left out
     gold = [tokens for tokens in map(answer_tokens, answers) if tokens] or [[]]
     tokens = answer_tokens(guess)
-    return tokens in gold, max(token_f1(each, tokens) for each in gold)
+    return tokens in gold, max(token_f1(answer, tokens) for answer in gold)
 
 
 def answerable_f1(totals: Totals) -> Any:
@@ -98,19 +103,19 @@ def answerable_f1(totals: Totals) -> Any:
 
 
 def no_answer_accuracy(totals: Totals) -> Any:
-    """Share, in [0, 1], of the questions without an answer that were left without one; nan where there are none."""
+    """Share, in [0, 1], of the unanswerable questions that got no answer; nan if there are none."""
     return ratio(totals.total("no_answer_right"), totals.total("unanswerable"), nan)
 
 
 READING: dict[str, Metric] = {
     "exact_match": Metric(
-        lambda sums: sums.mean("exact"), True, "share of questions whose answer is exactly right", bounds=(0, 1)
+        lambda sums: sums.mean("exact"), True, "share of questions whose answer matches exactly", bounds=(0, 1)
     ),
     "f1": Metric(
-        lambda sums: sums.mean("f1"), True, "overlap of the answer's words with the right answer's", bounds=(0, 1)
+        lambda sums: sums.mean("f1"), True, "word overlap of the predicted and the right answer", bounds=(0, 1)
     ),
-    "answerable_f1": Metric(answerable_f1, True, "the same overlap, of questions that have an answer", bounds=(0, 1)),
+    "answerable_f1": Metric(answerable_f1, True, "word overlap, over questions that have an answer", bounds=(0, 1)),
     "no_answer_accuracy": Metric(
-        no_answer_accuracy, True, "share of questions without an answer that are left without one", bounds=(0, 1)
+        no_answer_accuracy, True, "share of unanswerable questions that got no answer", bounds=(0, 1)
     ),
 }

@@ -1,4 +1,4 @@
-"""Metrics of regression; nan where the rows do not define them, for one row or a constant."""
+"""Metrics of regression; nan where they are undefined, such as for one row or constant values."""
 
 from math import inf, nan
 from typing import Any
@@ -20,12 +20,12 @@ def mae(totals: Totals) -> Any:
 
 
 def pearson(totals: Totals) -> Any:
-    """Pearson's r, from -1 to 1; nan where gold or guess is constant."""
+    """Pearson's r, from -1 to 1; nan if gold or guess is constant."""
     return _correlation(totals.total("moments"), totals.total("rows"))
 
 
 def spearman(totals: Totals) -> Any:
-    """Spearman's rho, from -1 to 1: Pearson's r of the ranks, ties sharing theirs; nan where one is constant."""
+    """Spearman's rho, from -1 to 1: Pearson's r of the ranks, with mean ranks for ties; nan if one is constant."""
     return _correlation(totals.total("rank_moments"), totals.total("rows"))
 
 
@@ -45,15 +45,13 @@ def _correlation(moments: np.ndarray, rows: np.ndarray) -> Any:
 
 
 REGRESSION: dict[str, Metric] = {
-    "rmse": Metric(
-        rmse, False, "typical size of an error, large ones counting more, in the data's unit", bounds=(0, inf)
-    ),
-    "mae": Metric(mae, False, "mean size of an error, in the data's unit", bounds=(0, inf)),
+    "rmse": Metric(rmse, False, "root mean squared error, in the data's unit", bounds=(0, inf)),
+    "mae": Metric(mae, False, "mean absolute error, in the data's unit", bounds=(0, inf)),
     "pearson": Metric(
-        pearson, True, "how well a straight line joins guess and truth: 1 perfectly, 0 not at all", bounds=(-1, 1)
+        pearson, True, "linear correlation of predicted and gold numbers: 1 = perfect, 0 = none", bounds=(-1, 1)
     ),
     "spearman": Metric(
-        spearman, True, "how well guesses are in the order of the truth: 1 perfectly, 0 not at all", bounds=(-1, 1)
+        spearman, True, "rank correlation of predicted and gold numbers: 1 = same order, 0 = none", bounds=(-1, 1)
     ),
-    "r2": Metric(r2, True, "share of the variation that is explained: 0 is no better than the mean", bounds=(-inf, 1)),
+    "r2": Metric(r2, True, "share of the variance that is explained: 0 = no better than the mean", bounds=(-inf, 1)),
 }

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML page with tables and figures."""
+"""The HTML report of a run, with tables and figures."""

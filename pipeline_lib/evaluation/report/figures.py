@@ -1,7 +1,7 @@
-"""Figures of an evaluation, as objects: no pyplot, nothing global, safe in threads and without a display.
+"""Figures of an evaluation, drawn without pyplot: no global state, thread-safe, and no display needed.
 
-Blue and vermillion of Okabe & Ito (2008), "Color Universal Design", and shades of one hue: the same figure for
-readers who see colours otherwise.
+Colours are blue and vermillion of Okabe & Ito (2008), "Color Universal Design", and shades of one hue, which readers
+with colour vision deficiency can tell apart.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#767676"
 COUNTS_UP_TO = 20
-"""With more classes than this a count no longer fits into its cell."""
+"""With more classes than this, counts do not fit into their cells."""
 
 
 def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
-    """Counts [K, K], gold by row, with their labels [K]; a cell's shade is its share of the row's gold rows."""
+    """Plot a confusion matrix [K, K], gold labels by row; the shade is a cell's share of its gold label's rows."""
     from matplotlib.colors import PowerNorm
 
     matrix, classes = np.asarray(matrix), len(labels)
@@ -36,7 +36,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     side = min(max(3.0, classes * (0.5 if classes <= COUNTS_UP_TO else 0.17)), 40.0)
     figure = blank(side + 2.5, side + 1.8)
     axes = figure.add_subplot()
-    # the square root of the share, or a mix-up of one row in twenty would look white
+    # the square root of the share: else a confusion of one row in twenty would look white
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     figure.colorbar(image, ax=axes, shrink=0.6, label="share of the gold label's rows", ticks=[0, 0.05, 0.2, 0.5, 1])
     _name_cells(axes, labels)
@@ -49,31 +49,33 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
 
 
 def reliability(outcome: Predictions) -> Figure:
-    """How often the model is right, by how sure it was (Guo et al. 2017, figure 1), and how often it was so sure."""
+    """Plot a reliability diagram (Guo et al. 2017, figure 1) with a histogram of the confidence."""
     bins = calibration(outcome)
     total, filled = max(bins.decisions.sum(), 1), bins.decisions > 0
-    sure, right = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
+    confidence, accuracy = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
     figure = blank(5, 6)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     edges = np.arange(BINS) / BINS
     columns = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
-    upper.bar(edges, bins.accuracy, **columns, color=BLUE, alpha=0.35, label="right, by bin")
+    upper.bar(edges, bins.accuracy, **columns, color=BLUE, alpha=0.35, label="accuracy by bin")
     upper.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=BLUE, markersize=4, clip_on=False)
-    upper.plot([0, 1], [0, 1], "--", color=GREY, label="as sure as it is right")
+    upper.plot([0, 1], [0, 1], "--", color=GREY, label="perfect calibration")
     upper.legend(frameon=False, loc="upper left")
     upper.set(ylabel="share right", xlim=(0, 1), ylim=(0, 1))
     error = expected_calibration_error(outcome)
-    upper.set_title(f"{sure:.1%} sure on average, {right:.1%} right\n(calibration error {error:.3f})")
+    upper.set_title(f"mean confidence {confidence:.1%}, accuracy {accuracy:.1%}\n(calibration error {error:.3f})")
     lower.bar(edges, bins.decisions / total, **columns, color=GREY)
-    what = "decisions" if outcome.multi_label else "rows"
-    lower.set(xlabel="confidence: the probability of what was predicted", ylabel=f"share of {what}")
+    unit = "decisions" if outcome.multi_label else "rows"
+    lower.set(xlabel="confidence: probability of the prediction", ylabel=f"share of {unit}")
     return tidy(figure)
 
 
 def learning_curves(history: DataFrame, higher_is_better: Mapping[str, bool]) -> Figure:
-    """A panel for each metric over the steps, the loss first; the best value of those in `higher_is_better` is marked.
+    """Plot each metric over the steps in a panel, the loss first; mark the best value of those in `higher_is_better`.
 
-    `history` is long: step, epoch, split ("train" or "validation"), metric, value; one row a measurement.
+    Args:
+        history: One row per measurement: step, epoch, split ("train" or "validation"), metric, value.
+        higher_is_better: The metrics to mark, and whether their highest or lowest value is best.
     """
     history = history.dropna(subset=["value"])
     metrics = sorted(history["metric"].unique(), key=lambda name: name != "loss") or ["loss"]
@@ -89,10 +91,10 @@ def learning_curves(history: DataFrame, higher_is_better: Mapping[str, bool]) ->
 
 
 def scatter(outcome: Predictions) -> Figure:
-    """Predicted over true numbers [n], in the unit of the data, with the line where they would be equal."""
+    """Plot predicted over gold numbers [n], in the unit of the data, with the line where they are equal."""
     figure = blank(5, 5)
     axes = figure.add_subplot()
-    opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that a crowd still shows where it is dense
+    opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that dense regions remain visible
     axes.scatter(outcome.gold, outcome.guess, s=14, color=BLUE, alpha=opacity, linewidths=0)
     axes.axline((0, 0), slope=1, linestyle="--", color=GREY, label="predicted = true")
     axes.legend(frameon=False, loc="upper left")
@@ -102,23 +104,29 @@ def scatter(outcome: Predictions) -> Figure:
 
 
 def error_by_length(lengths: np.ndarray, errors: RowErrors) -> Figure:
-    """The mean error of rows of like length, [n] each, in up to ten bins of about as many rows, with its 95 % interval.
+    """Plot the mean error against the length, in up to ten bins of about equally many rows.
 
-    The interval is the normal one: 1.96 standard errors to each side.
+    The bars are normal 95 % intervals: 1.96 standard errors to each side.
+
+    Args:
+        lengths: [n] tokens of each row.
+        errors: The errors of the n rows.
     """
     bins = np.array_split(np.argsort(lengths, kind="stable"), min(10, max(1, len(lengths) // 10)))
     means = np.array([errors.error[rows].mean() for rows in bins])
-    sure = np.array([1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins])
+    half_widths = np.array(
+        [1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins]
+    )
     figure = blank(6, 4)
     axes = figure.add_subplot()
-    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=sure, marker="o", color=BLUE, capsize=3)
-    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - sure).min()), None))
+    axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=half_widths, marker="o", color=BLUE, capsize=3)
+    axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - half_widths).min()), None))
     axes.set_title(f"Error by length\n({len(lengths):,} rows in bins of about {len(bins[0]):,})")
     return tidy(figure)
 
 
 def blank(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, drawn by Agg."""
+    """Create an empty figure of this size in inches, rendered by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -129,7 +137,7 @@ def blank(width: float, height: float) -> Figure:
 
 
 def tidy(figure: Figure) -> Figure:
-    """The same figure without frames, with a light grid behind."""
+    """Remove the frames of a figure and add a light grid."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25, linewidth=0.6)
@@ -138,11 +146,12 @@ def tidy(figure: Figure) -> Figure:
 
 
 def _name_cells(axes: Axes, labels: Sequence[str]) -> None:
-    every = ceil(len(labels) / 240)  # more names than this run into one another at the largest size
-    names = [label if len(label) <= 32 else label[:31] + "…" for label in labels][::every]
-    places, size = range(0, len(labels), every), 9 if len(labels) <= COUNTS_UP_TO else 6.5
-    axes.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)  # a label may hold a "$"
-    axes.set_yticks(places, names, fontsize=size, parse_math=False)
+    """Label rows and columns of the confusion matrix; with many labels only every n-th."""
+    step = ceil(len(labels) / 240)  # more names than this overlap at the largest size
+    names = [label if len(label) <= 32 else label[:31] + "…" for label in labels][::step]
+    ticks, size = range(0, len(labels), step), 9 if len(labels) <= COUNTS_UP_TO else 6.5
+    axes.set_xticks(ticks, names, rotation=90, fontsize=size, parse_math=False)  # a label may contain "$"
+    axes.set_yticks(ticks, names, fontsize=size, parse_math=False)
 
 
 def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
@@ -152,18 +161,18 @@ def _write_counts(axes: Axes, matrix: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _curves(axes: Axes, history: DataFrame, metric: str, higher_is_better: bool | None) -> None:
-    """Training as a line, validation as dots on one; a ring around the best validation, which the title names."""
-    axes.set(xlabel="step", ylabel=metric, title=metric if len(history) else "nothing was recorded")
+    """Plot training as a line and validation as dots, with a ring around the best validation score."""
+    axes.set(xlabel="step", ylabel=metric, title=metric if len(history) else "no values recorded")
     for split, colour in {"train": BLUE, "validation": VERMILLION}.items():
-        seen = history[history["split"] == split].sort_values("step")
-        if len(seen):
-            dot = "o" if split == "validation" or len(seen) == 1 else ""
-            axes.plot(seen["step"], seen["value"], marker=dot, markersize=4, color=colour, label=split)
+        values = history[history["split"] == split].sort_values("step")
+        if len(values):
+            marker = "o" if split == "validation" or len(values) == 1 else ""
+            axes.plot(values["step"], values["value"], marker=marker, markersize=4, color=colour, label=split)
     if axes.lines:
         axes.legend(frameon=False)
     measured = history[history["split"] == "validation"]
     if higher_is_better is not None and len(measured):
         best = measured.sort_values("value", ascending=not higher_is_better, kind="stable").iloc[0]
         axes.plot(best["step"], best["value"], "o", markersize=10, markerfacecolor="none", color=VERMILLION)
-        where = f"step {best['step']:,.0f}, epoch {best['epoch']:.3g}"
-        axes.set_title(f"{metric}: best {best['value']:.4g} on validation\n({where})")
+        position = f"step {best['step']:,.0f}, epoch {best['epoch']:.3g}"
+        axes.set_title(f"{metric}: best {best['value']:.4g} on validation\n({position})")

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs nothing beside it."""
+"""Write the report of a run as one self-contained HTML page."""
 
 import base64
 import html
@@ -31,12 +31,12 @@ pre{white-space:pre-wrap}.muted{color:#667}
 .slices tr,.examples tr{display:block;border-bottom:1px solid #ddd;padding:.4rem 0}
 .slices td,.examples td{display:grid;grid-template-columns:10rem 1fr;gap:.5rem;border:0;padding:0}
 .slices td::before,.examples td::before{content:attr(data-name);color:#667}}"""
-"""On a wide page tables are tables. On a narrow one, such as MLflow's artifact pane, a row of many columns becomes
-lines of name and value, and a metric's meaning goes below its scores."""
+"""On narrow pages, such as MLflow's artifact pane, a row with many columns becomes lines of name and value, and the
+meaning of a metric goes below its scores."""
 
 
 def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetuned: Path, folder: Path) -> None:
-    """Write report.html: scores, labels, mistakes, data, training, figures, recipe."""
+    """Write report.html: scores, figures, labels, examples, checks, data, training and recipe."""
     data = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
     summary = json.loads((finetuned / "summary.json").read_text(encoding="utf-8"))
     title = recipe.objective.kind.replace("_", " ").capitalize()
@@ -53,7 +53,7 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         _data(data, prepared),
         _training(summary),
         "<h2>Recipe</h2><pre>",
-        html.escape(json.dumps(redact(_told(recipe)), indent=1, ensure_ascii=False)),
+        html.escape(json.dumps(redact(_shown_recipe(recipe)), indent=1, ensure_ascii=False)),
         "</pre>",
     ]
     head = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>"
@@ -61,14 +61,14 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
     (folder / "report.html").write_text(page + "\n".join(parts), encoding="utf-8")
 
 
-def _told(recipe: Recipe) -> dict[str, Any]:
+def _shown_recipe(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"execution", "name"})
 
 
 def _scores(scores: dict[str, Any]) -> str:
     head, *rows = score_rows(scores)
     note = f"<p class=muted>On {html.escape(over(scores))}.</p>"
-    note += "".join(f"<p class=muted>{html.escape(told)}.</p>" for told in scores["notes"])
+    note += "".join(f"<p class=muted>{html.escape(sentence)}.</p>" for sentence in scores["notes"])
     if scores["collapsed"]:
         note += f"<p><strong>The model has collapsed: {html.escape(scores['collapsed'])}.</strong> {COLLAPSED_HINT}</p>"
     return f"<h2>Scores</h2>{note}<div class=scores style='--narrow:{len(head) - 2}'>{_table(head, rows)}</div>"
@@ -76,7 +76,7 @@ def _scores(scores: dict[str, Any]) -> str:
 
 def _slices(scores: dict[str, Any]) -> str:
     head, *rows = slice_rows(scores)
-    note = f"<p class=muted>The same metrics on parts of the test rows; of fewer than {FEW} rows little is known.</p>"
+    note = f"<p class=muted>The same metrics on parts of the test rows; below {FEW} rows they are unreliable.</p>"
     return f"<h2>By slice</h2>{note}<div class=slices>{_table(head, rows)}</div>" if rows else ""
 
 
@@ -102,29 +102,28 @@ def _per_class(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _predictions(predictions: Path) -> str:
-    """The first predictions, as they come."""
+    """The first predictions, in the order of the test rows."""
     table = pq.read_table(predictions)
     return "<h2>Predictions</h2>" + _rows(table.slice(0, 20)) if "prediction" in table.column_names else ""
 
 
 def _examples(path: Path) -> str:
     if not path.exists():
-        return "<h2>Examples</h2><p class=muted>Rows have no answers of their own here.</p>"
+        return "<h2>Examples</h2><p class=muted>This objective has no predictions by row.</p>"
     table = pq.read_table(path)
     parts = {
-        "worst": ("Worst answers", "The highest error first."),
+        "worst": ("Worst predictions", "Highest error first."),
         "doubtful": (
-            "Most doubtful answers",
-            "The smallest margin first: between the likeliest label and the next one, or between yes and no.",
+            "Most uncertain predictions",
+            "Smallest margin first: between the two most likely labels, or between yes and no.",
         ),
     }
-    found = {why: table.filter(pc.equal(table["why"], why)).drop_columns(["why"]) for why in parts}
-    shown = (
-        f"<h2>{parts[why][0]}</h2><p class=muted>{parts[why][1]}</p>{_rows(some)}"
-        for why, some in found.items()
-        if len(some)
-    )
-    return "".join(shown)
+    sections = []
+    for why, (heading, note) in parts.items():
+        rows = table.filter(pc.equal(table["why"], why)).drop_columns(["why"])
+        if len(rows):
+            sections.append(f"<h2>{heading}</h2><p class=muted>{note}</p>{_rows(rows)}")
+    return "".join(sections)
 
 
 def _suspects(path: Path) -> str:
@@ -132,15 +131,15 @@ def _suspects(path: Path) -> str:
         return ""
     table = pq.read_table(path)
     note = (
-        "Rows of validation and test whose label the model doubts by more than it usually does (confident learning; "
-        "Northcutt et al. 2021). Training rows are not among them: the model has learned their labels. Validation rows "
-        "have picked the checkpoint."
+        "Validation and test rows whose label may be wrong according to the model (confident learning; Northcutt et "
+        "al. 2021). Training rows are left out, because the model has learned their labels. Note that the validation "
+        "rows selected the checkpoint."
     )
     return f"<h2>Suspect labels</h2><p class=muted>{note}</p>" + (_rows(table) if len(table) else "<p>None.</p>")
 
 
 def _rows(table: "pa.Table") -> str:
-    """Rows as people look at them: without columns that hold nothing, and with long texts cut."""
+    """A table of rows, without empty columns and with long texts cut."""
     names = [name for name in table.column_names if table[name].null_count < len(table) and name != "probabilities"]
     cells = [[_cell(row[name]) for name in names] for row in table.select(names).to_pylist()]
     return f"<div class=examples>{_table([name.replace('_', ' ') for name in names], cells)}</div>"
@@ -163,15 +162,20 @@ def _data(data: dict[str, Any], prepared: Path) -> str:
 
 def _checks(findings: Sequence[dict[str, Any]]) -> str:
     cells = [
-        [found["level"], f"{found['problem']}. {found['hint']}.", "; ".join(map(_place, found["examples"][:3]))]
-        for found in findings
+        [
+            finding["level"],
+            f"{finding['problem']}. {finding['hint']}.",
+            "; ".join(map(_location, finding["examples"][:3])),
+        ]
+        for finding in findings
     ]
-    told = _table(["level", "what was found", "such as"], cells) if cells else "<p>Nothing was found.</p>"
-    return "<h2>Checks before training</h2>" + told
+    content = _table(["level", "finding", "examples"], cells) if cells else "<p>No findings.</p>"
+    return "<h2>Checks before training</h2>" + content
 
 
-def _place(example: dict[str, Any]) -> str:
-    same = f" as {_place(example['as'])}" if "as" in example else ""
+def _location(example: dict[str, Any]) -> str:
+    """The file and line of an example, and of the row that it equals."""
+    same = f" same as {_location(example['as'])}" if "as" in example else ""
     return f"{example['file']} line {example['line']:,}{same}"
 
 
@@ -189,5 +193,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _data_cell(name: str, value: Any) -> str:
-    """A cell that knows its column's name, for pages too narrow for the table's head."""
+    """A cell with its column's name, which is shown on pages too narrow for the table's head."""
     return f"<td data-name='{name}'>{html.escape(str(value))}</td>"

@@ -1,38 +1,37 @@
-"""Scores as rows of cells, for every page that shows them."""
+"""Tables of scores as rows of cells, shared by the report, the model card and the orchestrator's pages."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 FEW = 30
-"""Rows below which a slice's numbers are called those of few rows."""
+"""Slices with fewer rows are marked as such."""
 
-COLLAPSED_HINT = "Train longer, or lower training.learning_rate; a class of few rows may need more of them."
+COLLAPSED_HINT = "Train longer or lower training.learning_rate; rare classes may need more rows."
 
 
 def number(value: float | None) -> str:
-    """A score as people read it."""
+    """Format a score."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def interval(score: dict[str, Any]) -> str:
-    """An interval as people read it; without one, why."""
+    """Format an interval, or say why there is none."""
     if score["low"] is None:
         return f"none ({score['no_interval']})" if score.get("no_interval") else "none"
     return f"{number(score['low'])} to {number(score['high'])}"
 
 
 def over(scores: dict[str, Any]) -> str:
-    """What scores and their intervals were computed on."""
+    """Describe the rows that scores and intervals were computed on."""
     if scores["groups"] == scores["rows"]:
         return f"{scores['rows']:,} test rows; intervals by bootstrap over these rows"
-    worth = f", worth {scores['effective_rows']:,} independent ones" if scores["effective_rows"] else ""
-    return (
-        f"{scores['rows']:,} test rows in {scores['groups']:,} groups{worth}; intervals by bootstrap over these groups"
-    )
+    effective = f" (effectively {scores['effective_rows']:,} independent rows)" if scores["effective_rows"] else ""
+    rows = f"{scores['rows']:,} test rows in {scores['groups']:,} groups{effective}"
+    return f"{rows}; intervals by bootstrap over these groups"
 
 
 def score_rows(scores: dict[str, Any]) -> list[list[str]]:
-    """A head, then each metric with its interval, the baselines' values and what it means."""
+    """A header, then one row per metric with its interval, the baselines' values and its meaning."""
     head = ["metric", "value", f"{scores['level']:.0%} interval", *scores["baselines"], "what it means"]
     rows = [
         [
@@ -48,19 +47,19 @@ def score_rows(scores: dict[str, Any]) -> list[list[str]]:
 
 
 def slice_rows(scores: dict[str, Any]) -> list[list[str]]:
-    """A head, then each slice with its rows and every metric in its interval."""
+    """A header, then one row per slice with its number of rows and every metric with its interval."""
     rows = [
         [
-            each["name"],
-            f"{each['rows']:,}" + (" (few)" if each["rows"] < FEW else ""),
-            *(f"{number(s['value'])} ({number(s['low'])} to {number(s['high'])})" for s in each["metrics"].values()),
+            part["name"],
+            f"{part['rows']:,}" + (" (few)" if part["rows"] < FEW else ""),
+            *(f"{number(s['value'])} ({number(s['low'])} to {number(s['high'])})" for s in part["metrics"].values()),
         ]
-        for each in scores["slices"]
+        for part in scores["slices"]
     ]
     return [["slice", "rows", *scores["metrics"]], *rows]
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table for a model card or an orchestrator's page."""
+    """Format a table in Markdown, for a model card or an orchestrator's page."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

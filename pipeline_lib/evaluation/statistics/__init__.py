@@ -1,1 +1,1 @@
-"""How sure a score is: resampling, intervals, differences between models, and what a test set can detect."""
+"""Uncertainty of scores: resampling, intervals, differences between models, and the power of a test set."""

@@ -1,6 +1,6 @@
-"""The bootstrap: an interval around each metric, and how far models differ on the same rows beyond chance.
+"""Bootstrap intervals of metrics, and tests of whether models differ on the same rows beyond chance.
 
-It covers other rows from the same source. It does not cover other seeds of a training, unless several are compared.
+They account for the choice of rows from the same source, but for the training seed only if several are compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from pipeline_lib.evaluation.statistics.smoothing import class_counts
 
 RESAMPLES = 1000
 FEWEST = 3
-"""Groups that each class must be in, so that an average over classes gets an interval."""
+"""A metric averaged over classes gets an interval only if every class occurs in at least this many groups."""
 
 Answers = Sequence[Predictions | RowCounts]
-"""What one recipe's models answered to the same n rows: one model, or one for each training seed."""
+"""Predictions of one recipe for the same n rows: of one model, or of one for each training seed."""
 
 
 class Score(NamedTuple):
-    """A metric on the rows as they are, and the ends of its interval; in the metric's unit."""
+    """A metric's value on the actual rows and the bounds of its interval, in the metric's unit."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Score(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A metric of A and of B, B - A with the ends of its interval, in the metric's unit."""
+    """A metric of A and B, and the difference B - A with the bounds of its interval, in the metric's unit."""
 
     a: float
     b: float
@@ -39,20 +39,20 @@ class Difference(NamedTuple):
     low: float
     high: float
     sure: bool
-    """Whether it is beyond chance, together with the other metrics that were compared."""
+    """Whether it is beyond chance, corrected for all metrics that were compared."""
     error: float
-    """Its standard error, which is larger where there are few groups."""
+    """Its standard error, enlarged for few groups."""
 
 
 class Drawn(NamedTuple):
     """Metrics of several sides on the same rows."""
 
     values: np.ndarray
-    """[sides, metrics] on the rows as they are."""
+    """[sides, metrics] on the actual rows."""
     draws: np.ndarray
-    """[resamples, sides, metrics], less the bias of resampling, twice: the values have it, too."""
+    """[resamples, sides, metrics], minus twice the bias of resampling, because the values are biased as well."""
     groups: int
-    """Independent groups of rows, or rows where there are none."""
+    """Number of independent groups of rows, or of rows without groups."""
 
 
 def bootstrap(
@@ -62,38 +62,38 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """Every metric with the ends of its percentile interval, which holds the metric's value and keeps its bounds.
+    """Compute every metric with its percentile interval, which always contains the value and respects its bounds.
 
-    Efron & Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3, with the bias of resampling taken off
-    (chapter 10). The ends are nan for a single group, which says nothing of how rows vary, and for averages over
-    classes of which one is in fewer than `FEWEST` groups: see `rare_classes`.
+    Efron & Tibshirani (1993), "An Introduction to the Bootstrap", section 13.3, corrected for the bias of resampling
+    (chapter 10). The interval is nan if there is only one group, and for averages over classes if a class occurs in
+    fewer than `FEWEST` groups: see `rare_classes`.
     """
     drawn = draw([[outcome]], metrics, seed, resamples)
     low, high = ends(drawn.draws[:, 0], level, drawn.groups)
-    unknown = rare_classes(outcome) > 0
+    has_rare_classes = rare_classes(outcome) > 0
     scores = {}
     for index, (name, metric) in enumerate(metrics.items()):
         value, limits = float(drawn.values[0, index]), (float(low[index]), float(high[index]))
         if metric.folded and drawn.groups > 1:
             limits = folded_ends(outcome, metric.folded, level, resamples, seed)
-        if metric.by_class and unknown:
+        if metric.by_class and has_rare_classes:
             limits = (nan, nan)
         scores[name] = _score(value, limits, metric.bounds)
     return scores
 
 
 def rare_classes(outcome: RowValues) -> int:
-    """How many of the classes in the gold labels are in fewer than `FEWEST` groups.
+    """Count the gold classes that occur in fewer than `FEWEST` groups.
 
-    How such a class varies cannot be seen: of one row it is always answered as it is.
+    The variance of such a class cannot be estimated: with a single row, every resample has the same answer.
     """
     counts = class_counts(outcome)
     if counts is None or not len(outcome):
         return 0
     row, label = counts.nonzero()
-    pairs = np.unique(np.stack([outcome.group_of_row[row], label]), axis=1)
-    having = np.bincount(pairs[1]) if pairs.size else np.zeros(0)
-    return int(np.count_nonzero((having > 0) & (having < FEWEST)))
+    pairs = np.unique(np.stack([outcome.group_of_row[row], label]), axis=1)  # each (group, class) once
+    groups_of_class = np.bincount(pairs[1]) if pairs.size else np.zeros(0)
+    return int(np.count_nonzero((groups_of_class > 0) & (groups_of_class < FEWEST)))
 
 
 def _score(value: float, limits: tuple[float, float], bounds: tuple[float, float]) -> Score:
@@ -106,38 +106,49 @@ def _score(value: float, limits: tuple[float, float], bounds: tuple[float, float
 def compare(
     a: Answers, b: Answers, metrics: Mapping[str, Metric], level: float = 0.95, seed: int = 0
 ) -> dict[str, Difference]:
-    """Both sides' metrics with their differences, by `draw`; raises ValueError where the numbers of rows differ."""
+    """Compare two sides by a paired bootstrap (see `draw`).
+
+    Returns:
+        The difference B - A of each metric, by its name.
+
+    Raises:
+        ValueError: If the numbers of rows differ.
+    """
     values, draws, groups = draw([a, b], metrics, seed)
     gaps, drawn = values[1] - values[0], draws[:, 1] - draws[:, 0]
     low, high = ends(drawn, level, groups)
-    known = _known(drawn)
-    errors = np.array([np.std(column) if len(column) else nan for column in known]) * expansion(level, groups)
-    facts = (*values, gaps, low, high, beyond_chance(gaps, drawn, level, groups), errors)
-    columns = (each.tolist() for each in facts)
-    return {name: Difference(*facts) for name, facts in zip(metrics, zip(*columns, strict=True), strict=True)}
+    spreads = [np.std(column) if len(column) else nan for column in _finite_columns(drawn)]
+    errors = np.array(spreads) * expansion(level, groups)
+    # one array [metrics] for each field of Difference, in its order
+    fields = (*values, gaps, low, high, beyond_chance(gaps, drawn, level, groups), errors)
+    records = zip(*(field.tolist() for field in fields), strict=True)
+    return {name: Difference(*record) for name, record in zip(metrics, records, strict=True)}
 
 
 def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0, resamples: int = RESAMPLES) -> Drawn:
-    """Paired bootstrap: all sides answer the same resampled rows, so that hard rows are hard for all of them.
+    """Paired bootstrap: all sides are scored on the same resampled rows, so that hard rows are hard for all of them.
 
-    Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation". Of several seeds a side's metric
-    is their mean, and seeds are resampled along with rows: Sellam et al. (2022), "The MultiBERTs", section 3
-    (Multi-Bootstrap, unpaired seeds); two or three of them show too little of how seeds vary. The answers that are
-    added for each side (`smoothing`) are drawn apart, as Agresti & Min (2005), "Simple Improved Confidence Intervals
-    for Comparing Matched Proportions", add pairs that differ. Draws are nan for a single group. Raises ValueError where
-    the numbers of rows differ.
+    Koehn (2004), "Statistical Significance Tests for Machine Translation Evaluation". With several seeds, a side's
+    metric is their mean, and seeds are resampled along with rows: Sellam et al. (2022), "The MultiBERTs", section 3
+    (Multi-Bootstrap, unpaired seeds); two or three seeds underestimate how much seeds vary. The answers added to each
+    side (`smoothing`) are drawn independently, as Agresti & Min (2005), "Simple Improved Confidence Intervals for
+    Comparing Matched Proportions", add pairs that differ. Draws are nan if there is only one group.
+
+    Raises:
+        ValueError: If the numbers of rows differ.
     """
-    outcomes = [each for side in sides for each in side]
-    if len(lengths := {len(each) for each in outcomes}) != 1:
+    outcomes = [outcome for side in sides for outcome in side]
+    lengths = {len(outcome) for outcome in outcomes}
+    if len(lengths) != 1:
         raise ValueError(f"the outcomes differ in their number of rows: {sorted(lengths)}")
     values = np.array([_means(side, metrics) for side in sides])
     resampler, random = Resampler.of(min(outcomes, key=_count_groups)), np.random.default_rng(seed)
     if resampler.groups < 2:
         return Drawn(values, np.full((resamples, len(sides), len(metrics)), np.nan), resampler.groups)
-    parts = [_drawn(sides, metrics, weights, random) for weights in resampler.draw(random, resamples)]
+    parts = [_metrics_of_resamples(sides, metrics, weights, random) for weights in resampler.draw(random, resamples)]
     draws = np.concatenate(parts) if parts else np.empty((0, len(sides), len(metrics)))
     expected = np.array([_centres(side, metrics) for side in sides])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # a metric can be nan in all resamples
         bias = _nan_mean(draws) - expected
     return Drawn(values, draws - 2 * np.nan_to_num(bias), resampler.groups)
 
@@ -146,24 +157,26 @@ def _count_groups(outcome: RowValues) -> int:
     return int(outcome.group_of_row.max(initial=-1)) + 1
 
 
-def _drawn(
+def _metrics_of_resamples(
     sides: Sequence[Answers], metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
-    """[some, sides, metrics] of resamples with these weights."""
+    """[len(weights), sides, metrics] on resamples with these weights."""
     draws = np.empty((len(weights), len(sides), len(metrics)))
-    for place, side in enumerate(sides):
-        each = np.stack([_of_resamples(outcome, metrics, weights, random) for outcome in side])
+    for index, side in enumerate(sides):
+        by_seed = np.stack([_of_resamples(outcome, metrics, weights, random) for outcome in side])
         if len(side) == 1:
-            draws[:, place] = each[0]
+            draws[:, index] = by_seed[0]
             continue
-        lucky = random.integers(0, len(side), (len(weights), len(side)))
-        draws[:, place] = each[lucky, np.arange(len(weights))[:, None]].mean(axis=1)
+        # [resamples, seeds] seeds drawn with replacement for each resample
+        seeds = random.integers(0, len(side), (len(weights), len(side)))
+        draws[:, index] = by_seed[seeds, np.arange(len(weights))[:, None]].mean(axis=1)
     return draws
 
 
 def _of_resamples(
     outcome: Predictions | RowCounts, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
 ) -> np.ndarray:
+    """[len(weights), metrics] of one model on resamples with these weights."""
     resamples = resample(outcome, weights, random)
     with np.errstate(divide="ignore", invalid="ignore"):
         columns = [evaluate(metric.function, resamples, len(weights)) for metric in metrics.values()]
@@ -171,50 +184,59 @@ def _of_resamples(
 
 
 def _means(side: Answers, metrics: Mapping[str, Metric]) -> list[float]:
-    return [sum(float(metric.function(each)) for each in side) / len(side) for metric in metrics.values()]
+    """Each metric on the actual rows, averaged over seeds."""
+    return [sum(float(metric.function(outcome)) for outcome in side) / len(side) for metric in metrics.values()]
 
 
 def _centres(side: Answers, metrics: Mapping[str, Metric]) -> np.ndarray:
-    totals = [centre(each) for each in side]
-    return np.array(
-        [np.mean([evaluate(metric.function, each, 1)[0] for each in totals]) for metric in metrics.values()]
-    )
+    """Each metric on the mean resample, averaged over seeds."""
+    means = [centre(outcome) for outcome in side]
+    return np.array([np.mean([evaluate(metric.function, mean, 1)[0] for mean in means]) for metric in metrics.values()])
 
 
 def _nan_mean(draws: np.ndarray) -> np.ndarray:
-    known = np.isfinite(draws)
-    count = known.sum(axis=0)
-    return np.where(known, draws, 0).sum(axis=0) / np.where(count > 0, count, np.nan)
+    """The mean over resamples, without those where a metric is not finite."""
+    finite = np.isfinite(draws)
+    count = finite.sum(axis=0)
+    return np.where(finite, draws, 0).sum(axis=0) / np.where(count > 0, count, np.nan)
 
 
 def ends(drawn: np.ndarray, level: float, groups: int) -> np.ndarray:
-    """[2, k]: the ends of the percentile intervals of draws [resamples, k], those that are nan left out.
+    """[2, k]: the bounds of the percentile intervals of draws [resamples, k], ignoring draws that are not finite.
 
-    Of few groups the percentiles lie further out, as Student's t does: Hesterberg (2015), "What Teachers Should Know
-    about the Bootstrap", section 5.3 ("expanded percentile interval").
+    With few groups the percentiles are moved outwards, like those of Student's t: Hesterberg (2015), "What Teachers
+    Should Know about the Bootstrap", section 5.3 ("expanded percentile interval").
     """
     from scipy.stats import norm, t
 
     tail = norm.cdf(t.ppf((1 - level) / 2, max(groups - 1, 1)))
-    columns = [np.quantile(known, [tail, 1 - tail]) if len(known) else (nan, nan) for known in _known(drawn)]
+    columns = [
+        np.quantile(column, [tail, 1 - tail]) if len(column) else (nan, nan) for column in _finite_columns(drawn)
+    ]
     return np.array(columns, float).reshape(-1, 2).T
 
 
 def beyond_chance(values: np.ndarray, drawn: np.ndarray, level: float, groups: int) -> np.ndarray:
-    """[k] bool: which differences `values` [k] with their `drawn` [resamples, k] are not 0, all together at this level.
+    """[k] bool: which differences are significantly not 0, corrected for testing all k of them.
 
-    A difference counts where it is more standard errors from 0 than the farthest of all k strays from its own mean in
-    the given share of resamples: Westfall & Young (1993), "Resampling-Based Multiple Testing", chapter 2 (single-step
-    maxT). So it holds too for what was picked by looking at the values, such as the best of many.
+    Single-step maxT, Westfall & Young (1993), "Resampling-Based Multiple Testing", chapter 2: a difference counts if
+    it is more standard errors from 0 than, in the share `level` of resamples, any of the k draws is from its own mean.
+    This stays valid for differences that were selected by their values, such as the best of many.
+
+    Args:
+        values: [k] differences.
+        drawn: [resamples, k] draws of the differences.
+        level: Confidence level for all k together.
+        groups: Number of independent groups of rows.
     """
-    known = _known(drawn)
-    spread = np.array([np.std(column) if len(column) else nan for column in known])
-    middle = np.array([np.mean(column) if len(column) else nan for column in known])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        far, strays = np.abs(values) / spread, np.abs(drawn - middle) / spread
-    farthest = np.nan_to_num(strays, nan=0.0, posinf=0.0).max(axis=1, initial=0.0)
-    return np.nan_to_num(far, nan=0.0) > np.quantile(farthest, level) * expansion(level, groups)
+    columns = _finite_columns(drawn)
+    spread = np.array([np.std(column) if len(column) else nan for column in columns])
+    middle = np.array([np.mean(column) if len(column) else nan for column in columns])
+    with np.errstate(divide="ignore", invalid="ignore"):  # a spread can be 0
+        statistics, deviations = np.abs(values) / spread, np.abs(drawn - middle) / spread
+    largest = np.nan_to_num(deviations, nan=0.0, posinf=0.0).max(axis=1, initial=0.0)
+    return np.nan_to_num(statistics, nan=0.0) > np.quantile(largest, level) * expansion(level, groups)
 
 
-def _known(drawn: np.ndarray) -> list[np.ndarray]:
+def _finite_columns(drawn: np.ndarray) -> list[np.ndarray]:
     return [column[np.isfinite(column)] for column in drawn.T]

@@ -1,9 +1,9 @@
-"""The interval of a sum of absolute values, such as the calibration error, which chance alone lifts above 0.
+"""Intervals for sums of absolute values, such as the calibration error, which noise alone lifts above 0.
 
-Resamples lie higher than the score by about as much as the score lies above the truth, and near 0 no fixed correction
-is right. So the interval holds the sizes under which the score would not be surprising: test inversion by resampling
-along a one-parameter family, DiCiccio & Romano (1990), "Nonparametric Confidence Limits by Resampling Methods and
-Least Favorable Families"; Carpenter (1999), "Test Inversion Bootstrap Confidence Intervals".
+Resamples exceed the score by about as much as the score exceeds the truth, and near 0 no fixed correction is right.
+The interval therefore contains the true sizes under which the score would not be surprising: test inversion by
+resampling along a one-parameter family, DiCiccio & Romano (1990), "Nonparametric Confidence Limits by Resampling
+Methods and Least Favorable Families"; Carpenter (1999), "Test Inversion Bootstrap Confidence Intervals".
 """
 
 from math import nan
@@ -14,28 +14,29 @@ from pipeline_lib.evaluation.predictions import RowValues
 from pipeline_lib.evaluation.statistics.resampling import Resampler, expansion, resample
 
 SIZES = np.concatenate([np.linspace(0, 1, 41), np.linspace(1, 3, 41)[1:]])
-"""Multiples of the parts that are tried."""
+"""Sizes to try, as multiples of the scale of the parts."""
 
 
 def folded_ends(rows: RowValues, name: str, level: float, resamples: int, seed: int) -> tuple[float, float]:
-    """The ends of the interval of sum |parts| / decisions, where `name` is the total that holds the parts [k].
+    """The bounds of the interval of sum |parts| / decisions, where `name` is the total with the parts [k].
 
-    Two families are asked, so that the interval is rather too wide: t * parts, in which noise is taken for size, and
-    the same with each part shrunk by its noise, in which size is taken for noise. The noise is that of the resamples.
+    The interval is the union over two families, and so rather too wide than too narrow: t * parts, which mistakes
+    noise for size, and t * (parts shrunk by their noise), which mistakes size for noise. The noise is that of the
+    resamples.
     """
     random = np.random.default_rng(seed)
     parts = np.asarray(rows.total(name), float) / rows.total("decisions")
     drawn, resampler = [], Resampler.of(rows)
     for weights in resampler.draw(random, resamples):
-        some = resample(rows, weights, random)
-        drawn.append(some.total(name) / some.total("decisions")[:, None])
+        resamples_of_rows = resample(rows, weights, random)
+        drawn.append(resamples_of_rows.total(name) / resamples_of_rows.total("decisions")[:, None])
     noise = np.concatenate(drawn)
     noise = (noise - noise.mean(axis=0)) * expansion(level, resampler.groups)
     return _invert(parts, noise, level)
 
 
 def _invert(parts: np.ndarray, noise: np.ndarray, level: float) -> tuple[float, float]:
-    """The smallest and the largest size of both families: with the parts as they are, and shrunk."""
+    """The smallest and the largest plausible size over both families: the parts as they are, and shrunk."""
     score = np.abs(parts).sum()
     scale = max(score, noise.std(axis=0).sum())
     if not np.isfinite(scale):
@@ -48,17 +49,18 @@ def _invert(parts: np.ndarray, noise: np.ndarray, level: float) -> tuple[float, 
 def _sizes_inside(
     score: float, direction: np.ndarray, noise: np.ndarray, sizes: np.ndarray, level: float
 ) -> np.ndarray:
-    """Those of the `sizes` under which the score lies between the outer percentiles."""
+    """The `sizes` under which the score lies between the outer percentiles of the resampled sums."""
     length = np.abs(direction).sum()
     direction = direction / length if length else np.full(len(direction), 1 / len(direction))
     sums = np.stack([np.abs(size * direction + noise).sum(axis=1) for size in sizes])
     low, high = np.quantile(sums, [(1 - level) / 2, (1 + level) / 2], axis=1)
     inside = (low <= score) & (score <= high)
-    return sizes[np.convolve(inside, [1, 1, 1], "same") > 0]  # and the next ones, as there are none in between
+    # include the neighbours as well, because nothing between two grid points was tried
+    return sizes[np.convolve(inside, [1, 1, 1], "same") > 0]
 
 
 def _shrunk(parts: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Each part without what its noise explains: the positive part of James & Stein (1961), part by part."""
+    """Shrink each part by its noise: the positive-part estimator of James & Stein (1961), part by part."""
     variance = noise.var(axis=0)
-    kept = np.maximum(0, 1 - np.divide(variance, parts**2, out=np.ones(len(parts)), where=parts != 0))
-    return parts * kept
+    factors = np.maximum(0, 1 - np.divide(variance, parts**2, out=np.ones(len(parts)), where=parts != 0))
+    return parts * factors

@@ -1,4 +1,4 @@
-"""What a test set can show: how many independent rows it is worth, and the smallest difference that it detects."""
+"""The power of a test set: its effective number of rows, and the smallest difference that it detects."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -9,51 +9,57 @@ from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import Answers, draw
 
 DIFFER = 0.1
-"""The share of rows on which two models that are worth comparing may disagree."""
+"""Assumed share of rows on which two models disagree."""
 POWER = 0.8
-"""How often a difference of that size is found, as Cohen (1988), "Statistical Power Analysis", section 2.4, asks."""
+"""Probability of finding such a difference, as recommended by Cohen (1988), "Statistical Power Analysis", 2.4."""
 
 
 def effective_rows(outcome: Predictions | RowCounts, metric: Metric, seed: int = 0) -> int | None:
-    """How many independent rows would show the metric as exactly, at most as many as there are.
+    """The number of independent rows that would measure the metric equally well; at most the actual number.
 
-    Rows divided by the design effect: Kish (1965), "Survey Sampling", section 5.4. None for a metric without a spread.
+    Rows divided by the design effect: Kish (1965), "Survey Sampling", section 5.4. None if the metric has no spread.
     """
     rows = len(outcome)
     if outcome.groups is None or len(np.unique(outcome.groups)) == rows:
         return rows
-    together, apart = (_spread([each], metric, seed) for each in (outcome, outcome.in_groups(np.arange(rows))))
-    if not together > 0 or not apart > 0:
+    grouped = _spread([outcome], metric, seed)
+    independent = _spread([outcome.in_groups(np.arange(rows))], metric, seed)
+    if not grouped > 0 or not independent > 0:  # also for nan
         return None
-    return min(rows, max(1, round(rows * (apart / together) ** 2)))
+    return min(rows, max(1, round(rows * (independent / grouped) ** 2)))
 
 
 def detectable(error: float, level: float = 0.95) -> float:
-    """The smallest difference that a comparison at this level finds with a power of .8, by its standard error."""
+    """The smallest difference that a comparison with this standard error finds with a power of 0.8."""
     return (_z((1 + level) / 2) + _z(POWER)) * error
 
 
 def detectable_share(rows: int, differ: float = DIFFER, level: float = 0.95) -> float:
-    """The same of two shares, such as accuracies, on so many independent rows, before any model is trained.
+    """The smallest detectable difference of two shares, such as accuracies, known before any model is trained.
 
-    Of models that disagree on the share `differ` of the rows: Connor (1987), "Sample Size for Testing Differences in
-    Proportions for the Paired-Sample Design". A difference is never larger than the disagreement.
+    Connor (1987), "Sample Size for Testing Differences in Proportions for the Paired-Sample Design". The difference
+    is never larger than the disagreement.
+
+    Args:
+        rows: Number of independent test rows.
+        differ: Share of the rows on which the models disagree.
+        level: Confidence level.
     """
     return min(differ, detectable(sqrt(differ / rows), level))
 
 
 def detects(rows: int, groups: int) -> str:
-    """What a test set can show, as a sentence."""
+    """Describe the smallest difference that a test set can detect, as a sentence."""
     if not rows:
         return "There are no test rows"
     finest, coarsest = detectable_share(rows), detectable_share(groups)
     size = f"{finest:.3f}"
-    there = f"{rows:,} test rows"
+    subject = f"{rows:,} test rows"
     if groups < rows:
-        there += f" in {groups:,} groups"
-        size += f" (if rows of a group were independent) to {coarsest:.3f} (if they were alike)"
+        subject += f" in {groups:,} groups"
+        size += f" (if rows within a group are independent) to {coarsest:.3f} (if they are identical)"
     return (
-        f"{there} detect a difference of {size} in a share such as accuracy, four times in five (power {POWER:g}), "
+        f"{subject} detect a difference of {size} in a share such as accuracy, with a power of {POWER:g}, "
         f"between models that disagree on {DIFFER:.0%} of the rows"
     )
 
@@ -63,6 +69,7 @@ def _z(share: float) -> float:
 
 
 def _spread(side: Answers, metric: Metric, seed: int) -> float:
+    """The standard deviation of a metric over resamples."""
     drawn = draw([side], {"": metric}, seed).draws[:, 0, 0]
-    known = drawn[np.isfinite(drawn)]
-    return float(np.std(known)) if len(known) else float("nan")
+    finite = drawn[np.isfinite(drawn)]
+    return float(np.std(finite)) if len(finite) else float("nan")

@@ -1,10 +1,10 @@
-"""Added answers: what the test rows do not show because they are few.
+"""Pseudo-answers added to the test rows, so that small test sets do not get intervals that are too narrow.
 
-Where all ten rows of a class are answered correctly, every resample of them is correct, too, and an interval would
-have no width. As Agresti & Coull (1998), "Approximate is Better than 'Exact' for Interval Estimation of Binomial
-Proportions", add successes and failures to a proportion, one right and one wrong answer are added here to the whole
-test set, divided among its classes. For two classes that is half of each a class: the Jeffreys prior, of which Brown,
-Cai & DasGupta (2001), "Interval Estimation for a Binomial Proportion", section 4.1, show the coverage.
+If all ten rows of a class are right, every resample of them is right as well, and the interval would have no width.
+As Agresti & Coull (1998), "Approximate is Better than 'Exact' for Interval Estimation of Binomial Proportions", add
+successes and failures to a proportion, one right and one wrong answer are added to the whole test set, divided among
+its classes. With two classes, each gets half of both: the Jeffreys prior, whose coverage is shown by Brown, Cai &
+DasGupta (2001), "Interval Estimation for a Binomial Proportion", section 4.1.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from pipeline_lib.evaluation.predictions import Predictions, RowValues
 
 
 class AddedAnswers(NamedTuple):
-    """m answers that are added: the weight of each [m], and their values [m] or [m, k] by the name of the total."""
+    """m pseudo-answers: their weights [m], and their values [m] or [m, k] by the name of the total."""
 
     weights: np.ndarray
     values: Mapping[str, np.ndarray]
 
     def of(self, name: str, rows: RowValues) -> np.ndarray:
-        """Their values; of a total that they say nothing about the mean of the rows, which leaves it as it is."""
+        """The values for a total; if they have none, the mean of the rows, which leaves the mean unchanged."""
         if name in self.values:
             return self.values[name]
         mean = np.asarray(rows.total(name), float) / max(len(rows), 1)
@@ -31,7 +31,7 @@ class AddedAnswers(NamedTuple):
 
 
 def added_answers(rows: RowValues) -> AddedAnswers:
-    """The answers to add to an outcome; none for numbers and for scores that are no shares."""
+    """The answers to add to predictions; none for numbers and for scores that are not shares."""
     if isinstance(rows, Predictions):
         if rows.probabilities is None:
             return _none()
@@ -49,11 +49,12 @@ def _none() -> AddedAnswers:
 
 
 def _present(rows: RowValues) -> np.ndarray:
+    """Indices of the classes that occur in gold or guess."""
     return np.flatnonzero(np.asarray(rows.total("gold")) + rows.total("guess") > 0)
 
 
 def _one_label(rows: Predictions) -> AddedAnswers:
-    """For each class a row that is right, and one that is taken for the next class."""
+    """For each class one right row, and one row mistaken for the next class."""
     present, classes = _present(rows), rows.chances.shape[1]
     hot, nothing = np.eye(classes)[present], np.zeros((len(present), classes))
     right = np.repeat([1.0, 0.0], len(present))
@@ -63,13 +64,13 @@ def _one_label(rows: Predictions) -> AddedAnswers:
         "hits": np.concatenate([hot, nothing]),
         "right": right,
     }
-    if len(present) == 1:  # nothing to be taken for
+    if len(present) == 1:  # no other class to be mistaken for
         values["guess"] = np.concatenate([hot, nothing])
     return AddedAnswers(np.full(2 * len(present), 1 / max(len(present), 1)), values)
 
 
 def _by_class(rows: RowValues) -> AddedAnswers:
-    """For each class one that is found, one that is missed, and one that is given and wrong."""
+    """For each class one hit, one miss and one false alarm."""
     present, classes = _present(rows), np.shape(rows.total("gold"))[-1]
     hot, nothing = np.eye(classes)[present], np.zeros((len(present), classes))
     values = {
@@ -88,7 +89,7 @@ def _several_labels(rows: Predictions) -> AddedAnswers:
 
 
 def _questions(rows: RowValues) -> AddedAnswers:
-    """A question that is answered correctly and one that is not, with an answer as often as the others have one."""
+    """One right and one wrong question, answerable in the same proportion as the actual ones."""
     answerable = float(np.mean(rows.row_values("answerable"))) if len(rows) else 0.0
     right = np.array([1.0, 0.0])
     shares = {"exact": right, "f1": right, "answerable_f1": answerable * right}
@@ -96,12 +97,15 @@ def _questions(rows: RowValues) -> AddedAnswers:
 
 
 def _yes_or_no(counts: Mapping[str, np.ndarray]) -> AddedAnswers:
-    """A row with and one without whatever each row has or has not."""
-    either = {name for name, values in counts.items() if values.ndim == 1 and np.isin(values, (0, 1)).all()}
-    return AddedAnswers(np.ones(2), {name: np.array([1.0, 0.0]) for name in either}) if either else _none()
+    """One row with 1 and one row with 0 for all counts that only have these values."""
+    binary = {name for name, values in counts.items() if values.ndim == 1 and np.isin(values, (0, 1)).all()}
+    return AddedAnswers(np.ones(2), {name: np.array([1.0, 0.0]) for name in binary}) if binary else _none()
 
 
 def class_counts(rows: RowValues) -> np.ndarray | Any | None:
-    """[n, K] how often each row counts for each class; None where there are no classes."""
-    known = rows.probabilities is not None if isinstance(rows, Predictions) else "hits" in getattr(rows, "counts", {})
-    return rows.row_values(ClassCounts._fields[0]) if known else None
+    """[n, K] how often each class is gold in each row; None if there are no classes."""
+    if isinstance(rows, Predictions):
+        has_classes = rows.probabilities is not None
+    else:
+        has_classes = "hits" in getattr(rows, "counts", {})
+    return rows.row_values(ClassCounts._fields[0]) if has_classes else None

@@ -86,7 +86,7 @@ def test_reliability_shows_the_bins():
     np.testing.assert_allclose([bar.get_height() for bar in upper.patches], bins.accuracy)
     np.testing.assert_allclose([bar.get_height() for bar in lower.patches], bins.decisions / 300)
     assert "confidence" in lower.get_xlabel() and lower.get_ylabel() == "share of rows"
-    assert f"{np.mean(outcome.gold == outcome.guess):.1%} right" in upper.get_title()
+    assert f"accuracy {np.mean(outcome.gold == outcome.guess):.1%}" in upper.get_title()
     drawn(figure)
 
 
@@ -118,7 +118,7 @@ def test_learning_curves_leave_no_empty_panel(count):
 
 def test_learning_curves_of_nothing():
     figure = learning_curves(RECORDED.iloc[:0], HIGHER)
-    assert figure.axes[0].get_title() == "nothing was recorded"
+    assert figure.axes[0].get_title() == "no values recorded"
     drawn(figure)
 
 
