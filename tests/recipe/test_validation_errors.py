@@ -55,11 +55,12 @@ MISTAKES = {
     ),
     "no whole number": (
         ["training.epochs=many"],
-        "training.epochs = 'many': must be an integer. Give an integer: passes over the training data.",
+        "training.epochs = 'many': must be an integer. Give an integer: number of passes over the training data.",
     ),
     "no number": (
         ["training.warmup=[1]"],
-        "training.warmup = [1]: must be a number. Give a number: share of all steps in which the rate rises from zero.",
+        "training.warmup = [1]: must be a number. Give a number: share of all steps in which the learning "
+        "rate rises from zero.",
     ),
     "no text": (
         ["data.columns.label=3"],
@@ -97,11 +98,12 @@ MISTAKES = {
     ),
     "value left empty": (
         ["training.epochs="],
-        "training.epochs: has no value. Give an integer: passes over the training data.",
+        "training.epochs: has no value. Give an integer: number of passes over the training data.",
     ),
     "number too small": (
         ["training.epochs=0"],
-        "training.epochs = 0: must be greater than 0. Give a number greater than 0: passes over the training data.",
+        "training.epochs = 0: must be greater than 0. Give a number greater than 0: number of passes over the "
+        "training data.",
     ),
     "number too large": (
         ["data.max_unusable=1.5"],
@@ -110,7 +112,7 @@ MISTAKES = {
     ),
     "number without end": (
         ["training.learning_rate=.inf"],
-        "training.learning_rate = inf: must be a finite number. Give a finite number: the peak rate of AdamW; "
+        "training.learning_rate = inf: must be a finite number. Give a finite number: peak learning rate of AdamW; "
         "strategies scale it per parameter.",
     ),
     "name with a space": (
