@@ -24,8 +24,8 @@ are about fifty widths, so most kernels were compiled again in every step: a six
 def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Draw the rows of each optimizer step of an epoch.
 
-    The rows are shuffled, cut into pools, sorted by length within a pool, and cut into steps, so that a step's rows have
-    similar lengths. Then the steps are shuffled. Steps with equal numbers of tokens would take equal time, but a
+    The rows are shuffled, cut into pools, sorted by length within a pool, and cut into steps, so that a step has
+    rows of similar length. Then the steps are shuffled. Steps with equal numbers of tokens would take equal time, but a
     step of short rows would have many of them, and each would weigh less.
 
     Args:
