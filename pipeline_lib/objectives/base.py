@@ -24,7 +24,7 @@ class ObjectiveSection(Section):
     """What is learned. Each method is one stage on the way of a row through the pipeline."""
 
     main_metric: ClassVar[str]
-    """The metric that picks the best checkpoint where the recipe names none."""
+    """The metric that selects the best checkpoint unless the recipe names one."""
     dedup_keys: ClassVar[tuple[str, ...]]
     """The roles whose values make two rows one for the split: such rows never part."""
     label_role: ClassVar[str | None] = None
@@ -34,7 +34,7 @@ class ObjectiveSection(Section):
     per_token: ClassVar[bool] = False
     """Whether the model's output is read at every token of the input."""
     generates: ClassVar[bool] = False
-    """Whether an evaluation has the model write text."""
+    """Whether an evaluation generates text."""
     per_row: ClassVar[bool] = True
     """Whether every row has a score of its own."""
     limits: ClassVar[tuple[str, ...]] = ("max_length",)
@@ -59,7 +59,7 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     def asked_with(self, columns: "Columns") -> dict[str, bool]:
-        """`asked` of a model that is trained on these columns."""
+        """Return the `input_roles` of a model that is trained on these columns."""
         return dict(self.input_roles)
 
     def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class ObjectiveSection(Section):
 
     @property
     def stochastic_targets(self) -> bool:
-        """Whether `corrupt` hides something else in every step."""
+        """Whether `mask_inputs` hides different tokens in every step."""
         return False
 
     def mask_inputs(
@@ -140,7 +140,7 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     def split_loss(self, read: Sequence[Any]) -> float | None:
-        """The mean loss of a whole split from what `read` has kept, where it is not the mean of its parts' losses."""
+        """Return a split's mean loss from what `collect` returned, if it is not the mean of its parts' losses."""
         return None
 
     @property
@@ -163,11 +163,11 @@ class ObjectiveSection(Section):
         batch: "dict[str, Tensor]",
         targets: "Tensor",
     ) -> list[str]:
-        """The text that the model writes for each input; asked only where the objective `writes`."""
+        """Generate a text for each input; called only if the objective `generates`."""
         raise NotImplementedError
 
     def metrics(self) -> Mapping[str, "Metric"]:
-        """The metrics that this objective knows, by name."""
+        """Return the metrics of this objective by name."""
         raise NotImplementedError
 
     def metric_inputs(
@@ -191,7 +191,7 @@ class ObjectiveSection(Section):
         return None
 
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Metrics of each label; empty where there are none."""
+        """Return metrics for each label; empty if there are none."""
         return []
 
     def notes(self, labels: Sequence[str]) -> list[str]:

@@ -47,7 +47,7 @@ class QuestionAnswering(ObjectiveSection):
     max_question: PositiveInt = 64
     """Longer questions are cut to this many tokens."""
     max_answer: PositiveInt = 30
-    """Most tokens of an answer."""
+    """Maximum number of tokens of an answer."""
     unanswerable: bool = True
     """Whether a question may have no answer in its text; false: the best span is always given."""
 
