@@ -1,4 +1,4 @@
-"""The contract of an objective: what is learned, from the row to the score."""
+"""The interface of an objective, from a source row to its score."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -51,11 +51,11 @@ class ObjectiveSection(Section):
     """Fields that only the loss reads: to change them encodes no row anew, and computes no reference again."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
-        """The source's columns that are read: role -> column name."""
+        """Return the source columns to read: role -> column name."""
         raise NotImplementedError
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
+        """Validate a row and return its values by role; raises ValueError with the reason if it is unusable."""
         raise NotImplementedError
 
     def asked_with(self, columns: "Columns") -> dict[str, bool]:
@@ -78,23 +78,23 @@ class ObjectiveSection(Section):
         return row
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
-        """Arrow types of what `clean` and `encode` give."""
+        """Return the Arrow types of the columns from `clean` and `encode`."""
         raise NotImplementedError
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids of clean rows, column by column."""
+        """Encode clean rows as token ids, column by column."""
         raise NotImplementedError
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
-        """The label names that stand in a label column, sorted; empty where there are none."""
+        """Return the label names in a label column, sorted; empty if there are none."""
         return []
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
-        """What the model is fed with for encoded rows. Rows to be served lack their answers: then targets are empty."""
+        """Turn encoded rows into model inputs and targets; rows to be served have no answers, so no targets."""
         raise NotImplementedError
 
     def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
-        """The scale of the training rows' targets, where these are numbers."""
+        """Return the scale of the training rows' targets if they are numbers."""
         return None
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
@@ -110,7 +110,7 @@ class ObjectiveSection(Section):
     def mask_inputs(
         self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor"
     ) -> "tuple[dict[str, Tensor], Tensor]":
-        """A batch and its targets as the model is to see them, where something is hidden from it."""
+        """Mask a batch and return it with its targets; unchanged if the objective does not mask."""
         return batch, targets
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
@@ -149,11 +149,11 @@ class ObjectiveSection(Section):
         return ()
 
     def collect(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
-        """What is kept of a batch's logits, group of inputs by group, as arrays."""
+        """Reduce a batch's logits to the arrays to keep, one per group of inputs."""
         return list(logits.float().cpu().numpy())
 
     def generation_inputs(self, encoded: "Examples") -> "Examples":
-        """What the model is given to write an answer to: inputs without any part of the answer."""
+        """Return the inputs for generation, without any part of the answer."""
         return encoded
 
     def generate(
@@ -173,7 +173,7 @@ class ObjectiveSection(Section):
     def metric_inputs(
         self, read: Sequence[Any], split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> "Predictions | RowCounts":
-        """What the metrics are taken from; without `texts` those of written text are not known."""
+        """Return what the metrics are computed from; metrics of generated text need `texts`."""
         raise NotImplementedError
 
     def predictions(
@@ -195,7 +195,7 @@ class ObjectiveSection(Section):
         return []
 
     def notes(self, labels: Sequence[str]) -> list[str]:
-        """What the reader of a report must know of how the data was read, as sentences."""
+        """Return sentences for the report about how the data was interpreted."""
         return []
 
     def refuse_unknown_metrics(self, evaluation: "Evaluation", watched: Mapping[str, str]) -> None:
@@ -227,7 +227,7 @@ class ObjectiveSection(Section):
     def baselines(
         self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples"
     ) -> "Mapping[str, Predictions | RowCounts]":
-        """What simple methods, taught on the same rows, answer to the test rows."""
+        """Return the predictions for the test rows of simple methods trained on the same rows."""
         raise NotImplementedError
 
     def refuse_slices(self, evaluation: "Evaluation") -> None:
@@ -247,5 +247,5 @@ class ObjectiveSection(Section):
 
 
 def limit_of(tokenizer: "PreTrainedTokenizerBase", asked: int | None, most: int = 512) -> int:
-    """How many tokens an input may have: what the recipe asks for, else the model's own limit, at most `most`."""
+    """Return the maximum tokens of an input: the recipe's value, else `most`, within the model's own limit."""
     return min(tokenizer.model_max_length, asked or most)

@@ -1,4 +1,4 @@
-"""Learn to answer: instructions and dialogues with a decoder, the loss on the answers alone."""
+"""Instruction and dialogue tuning of decoders, with the loss on the answers only."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Learn which answers people prefer: a decoder is moved towards chosen answers and away from rejected ones."""
+"""Preference tuning: move a decoder towards chosen answers and away from rejected ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
