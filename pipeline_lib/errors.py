@@ -1,15 +1,19 @@
-"""The errors that a user sees without a traceback."""
+"""Errors shown to the user without a traceback."""
 
 from pipeline_lib.util.redaction import redact
 
 PROBLEM = 2_000
-"""Characters of a problem: it may list what is known, or repeat what a library says."""
+"""Maximum characters of a problem text, which may list valid choices or quote a library's error."""
 
 
 class RecipeError(Exception):
-    """A mistake in a recipe or in the data that it names; shown to the user without a traceback.
+    """A mistake in a recipe or in its data; shown to the user without a traceback.
 
-    `field` is the dotted path of the recipe's field, `value` what stands there, `hint` what to do about it.
+    Args:
+        field: Dotted path of the field in the recipe.
+        value: The value of the field; None if there is none to show.
+        problem: What is wrong, continuing the sentence "FIELD = VALUE: ...".
+        hint: How to fix it, as an imperative sentence without a full stop.
     """
 
     def __init__(self, field: str, value: object, problem: str, hint: str):
@@ -19,19 +23,19 @@ class RecipeError(Exception):
         super().__init__(shown)
 
     def _render_traceback_(self) -> list[str]:
-        """Show a notebook the message and its notes alone; IPython calls this in place of its traceback."""
+        """Return the message and its notes; IPython shows this instead of a traceback."""
         return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
 
-    def __reduce__(self):  # Prefect and worker processes pickle errors by their arguments
+    def __reduce__(self):  # pickled between processes and by Prefect: pass all four arguments
         return type(self), (self.field, self.value, self.problem, self.hint)
 
 
 class ServiceUnavailable(RecipeError):
-    """A server that the recipe names does not answer just now. The recipe may be sound: later the same run may do."""
+    """A server named in the recipe does not respond. The recipe may be correct: a later attempt can succeed."""
 
 
 def shorten(text: str, longest: int = 300) -> str:
-    """A text, without its middle where it is longer than so many characters."""
+    """Shorten a text to at most `longest` characters by cutting out its middle."""
     if len(text) <= longest:
         return text
     half = (longest - 3) // 2
@@ -39,7 +43,7 @@ def shorten(text: str, longest: int = 300) -> str:
 
 
 def _shown(value: object) -> str:
-    """` = value`, cut where it is long; nothing where there is no value."""
+    """Format a value as ` = value`, shortened if long; empty if there is no value."""
     if value is None:
         return ""
     if isinstance(value, str):

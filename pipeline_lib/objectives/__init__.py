@@ -1,6 +1,6 @@
-"""Objectives: what is learned. To add one: write one file with the stages of `base.py`, add one name here.
+"""Objectives: what the model learns. To add one, implement the stages of `base.py` in a new file and add it here.
 
-Those with fewer fields stand first: Prefect's form takes a value for the first that has all of its fields.
+Objectives with fewer fields come first: Prefect's form matches a value to the first one that has all of its fields.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""How a decoder that was trained on dialogues answers a prompt."""
+"""Generate answers to prompts with a decoder trained on dialogues."""
 
 from typing import TYPE_CHECKING, Any
 

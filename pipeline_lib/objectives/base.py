@@ -1,4 +1,4 @@
-"""The contract of an objective: what is learned, from the row to the score."""
+"""The interface of an objective, from a source row to its score."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,7 +24,7 @@ class ObjectiveSection(Section):
     """What is learned. Each method is one stage on the way of a row through the pipeline."""
 
     main_metric: ClassVar[str]
-    """The metric that picks the best checkpoint where the recipe names none."""
+    """The metric that selects the best checkpoint unless the recipe names one."""
     dedup_keys: ClassVar[tuple[str, ...]]
     """The roles whose values make two rows one for the split: such rows never part."""
     label_role: ClassVar[str | None] = None
@@ -34,7 +34,7 @@ class ObjectiveSection(Section):
     per_token: ClassVar[bool] = False
     """Whether the model's output is read at every token of the input."""
     generates: ClassVar[bool] = False
-    """Whether an evaluation has the model write text."""
+    """Whether an evaluation generates text."""
     per_row: ClassVar[bool] = True
     """Whether every row has a score of its own."""
     limits: ClassVar[tuple[str, ...]] = ("max_length",)
@@ -51,15 +51,15 @@ class ObjectiveSection(Section):
     """Fields that only the loss reads: to change them encodes no row anew, and computes no reference again."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
-        """The source's columns that are read: role -> column name."""
+        """Return the source columns to read: role -> column name."""
         raise NotImplementedError
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A row by role, as it is kept; raises ValueError with the reason where it cannot be used."""
+        """Validate a row and return its values by role; raises ValueError with the reason if it is unusable."""
         raise NotImplementedError
 
     def asked_with(self, columns: "Columns") -> dict[str, bool]:
-        """`asked` of a model that is trained on these columns."""
+        """Return the `input_roles` of a model that is trained on these columns."""
         return dict(self.input_roles)
 
     def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
@@ -78,23 +78,23 @@ class ObjectiveSection(Section):
         return row
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
-        """Arrow types of what `clean` and `encode` give."""
+        """Return the Arrow types of the columns from `clean` and `encode`."""
         raise NotImplementedError
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids of clean rows, column by column."""
+        """Encode clean rows as token ids, column by column."""
         raise NotImplementedError
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
-        """The label names that stand in a label column, sorted; empty where there are none."""
+        """Return the label names in a label column, sorted; empty if there are none."""
         return []
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
-        """What the model is fed with for encoded rows. Rows to be served lack their answers: then targets are empty."""
+        """Turn encoded rows into model inputs and targets; rows to be served have no answers, so no targets."""
         raise NotImplementedError
 
     def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
-        """The scale of the training rows' targets, where these are numbers."""
+        """Return the scale of the training rows' targets if they are numbers."""
         return None
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
@@ -104,13 +104,13 @@ class ObjectiveSection(Section):
 
     @property
     def stochastic_targets(self) -> bool:
-        """Whether `corrupt` hides something else in every step."""
+        """Whether `mask_inputs` hides different tokens in every step."""
         return False
 
     def mask_inputs(
         self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor"
     ) -> "tuple[dict[str, Tensor], Tensor]":
-        """A batch and its targets as the model is to see them, where something is hidden from it."""
+        """Mask a batch and return it with its targets; unchanged if the objective does not mask."""
         return batch, targets
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
@@ -140,7 +140,7 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     def split_loss(self, read: Sequence[Any]) -> float | None:
-        """The mean loss of a whole split from what `read` has kept, where it is not the mean of its parts' losses."""
+        """Return a split's mean loss from what `collect` returned, if it is not the mean of its parts' losses."""
         return None
 
     @property
@@ -149,11 +149,11 @@ class ObjectiveSection(Section):
         return ()
 
     def collect(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
-        """What is kept of a batch's logits, group of inputs by group, as arrays."""
+        """Reduce a batch's logits to the arrays to keep, one per group of inputs."""
         return list(logits.float().cpu().numpy())
 
     def generation_inputs(self, encoded: "Examples") -> "Examples":
-        """What the model is given to write an answer to: inputs without any part of the answer."""
+        """Return the inputs for generation, without any part of the answer."""
         return encoded
 
     def generate(
@@ -163,17 +163,17 @@ class ObjectiveSection(Section):
         batch: "dict[str, Tensor]",
         targets: "Tensor",
     ) -> list[str]:
-        """The text that the model writes for each input; asked only where the objective `writes`."""
+        """Generate a text for each input; called only if the objective `generates`."""
         raise NotImplementedError
 
     def metrics(self) -> Mapping[str, "Metric"]:
-        """The metrics that this objective knows, by name."""
+        """Return the metrics of this objective by name."""
         raise NotImplementedError
 
     def metric_inputs(
         self, read: Sequence[Any], split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> "Predictions | RowCounts":
-        """What the metrics are taken from; without `texts` those of written text are not known."""
+        """Return what the metrics are computed from; metrics of generated text need `texts`."""
         raise NotImplementedError
 
     def predictions(
@@ -191,11 +191,11 @@ class ObjectiveSection(Section):
         return None
 
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
-        """Metrics of each label; empty where there are none."""
+        """Return metrics for each label; empty if there are none."""
         return []
 
     def notes(self, labels: Sequence[str]) -> list[str]:
-        """What the reader of a report must know of how the data was read, as sentences."""
+        """Return sentences for the report about how the data was interpreted."""
         return []
 
     def refuse_unknown_metrics(self, evaluation: "Evaluation", watched: Mapping[str, str]) -> None:
@@ -227,7 +227,7 @@ class ObjectiveSection(Section):
     def baselines(
         self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples"
     ) -> "Mapping[str, Predictions | RowCounts]":
-        """What simple methods, taught on the same rows, answer to the test rows."""
+        """Return the predictions for the test rows of simple methods trained on the same rows."""
         raise NotImplementedError
 
     def refuse_slices(self, evaluation: "Evaluation") -> None:
@@ -247,5 +247,5 @@ class ObjectiveSection(Section):
 
 
 def limit_of(tokenizer: "PreTrainedTokenizerBase", asked: int | None, most: int = 512) -> int:
-    """How many tokens an input may have: what the recipe asks for, else the model's own limit, at most `most`."""
+    """Return the maximum tokens of an input: the recipe's value, else `most`, within the model's own limit."""
     return min(tokenizer.model_max_length, asked or most)

@@ -1,4 +1,4 @@
-"""Learn to answer: instructions and dialogues with a decoder, the loss on the answers alone."""
+"""Instruction and dialogue tuning of decoders, with the loss on the answers only."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -47,11 +47,11 @@ class CausalLM(ObjectiveSection):
     max_length: PositiveInt | None = None
     """Longer dialogues lose their oldest turns; empty: the model's own limit, at most 1,024 tokens."""
     max_answer: PositiveInt = 128
-    """Most tokens that are written as an answer. Prompts leave room for them, at most half of the model's positions."""
+    """Maximum tokens of a generated answer. Prompts are cut to leave room for it, at most half of the positions."""
     learn: Literal["all", "last"] = "all"
     """Which of the assistant's turns are learned; a message with `weight: 0` never is."""
     beams: PositiveInt = 1
-    """Beams of the search when an answer is written; 1: the likeliest token each time."""
+    """Number of beams when generating an answer; 1: greedy decoding."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Whole dialogues where the recipe names their column, else prompt and answer."""

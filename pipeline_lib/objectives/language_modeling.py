@@ -1,4 +1,4 @@
-"""Go on with pre-training on plain text."""
+"""Continue pre-training on plain text."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ class LanguageModeling(ObjectiveSection):
     modeling: Literal["causal", "masked", "span_corruption"]
     """What is predicted: every next token (GPT), masked tokens (BERT), or corrupted spans (T5)."""
     block_size: Annotated[int, Field(ge=8)] = 128
-    """Tokens of a block."""
+    """Number of tokens per block."""
     hidden_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
     """Share of tokens that are hidden, where not every next one is predicted."""
 

@@ -1,4 +1,4 @@
-"""Learn which answers people prefer: a decoder is moved towards chosen answers and away from rejected ones."""
+"""Preference tuning: move a decoder towards chosen answers and away from rejected ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -63,9 +63,9 @@ class Preference(ObjectiveSection):
     max_length: PositiveInt | None = None
     """Longer dialogues lose their oldest turns; empty: the model's own limit, at most 1,024 tokens."""
     max_answer: PositiveInt = 128
-    """Most tokens that are written as an answer. Prompts leave room for them, at most half of the model's positions."""
+    """Maximum tokens of a generated answer. Prompts are cut to leave room for it, at most half of the positions."""
     beams: PositiveInt = 1
-    """Beams of the search when an answer is written; 1: the likeliest token each time."""
+    """Number of beams when generating an answer; 1: greedy decoding."""
 
     @model_validator(mode="after")
     def _refuse_fields_of_other_losses(self) -> "Preference":

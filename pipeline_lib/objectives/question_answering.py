@@ -1,4 +1,4 @@
-"""Find the answer to a question in a text."""
+"""Extractive question answering: find the answer to a question in a text."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -41,13 +41,13 @@ class QuestionAnswering(ObjectiveSection):
 
     kind: Literal["question_answering"]
     max_length: PositiveInt = 384
-    """Tokens of a window, question included."""
+    """Number of tokens per window, including the question."""
     stride: NonNegativeInt = 128
     """Tokens that a window shares with the one before."""
     max_question: PositiveInt = 64
     """Longer questions are cut to this many tokens."""
     max_answer: PositiveInt = 30
-    """Most tokens of an answer."""
+    """Maximum number of tokens of an answer."""
     unanswerable: bool = True
     """Whether a question may have no answer in its text; false: the best span is always given."""
 

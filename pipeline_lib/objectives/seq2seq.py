@@ -39,7 +39,7 @@ class Seq2Seq(ObjectiveSection):
 
     kind: Literal["seq2seq"]
     prefix: str = ""
-    """Put before every source, such as `translate English to German: ` for T5."""
+    """Prefix added to every source, such as `translate English to German: ` for T5."""
     source_language: str = ""
     """The code of the sources' language, which mBART, NLLB and M2M-100 need: `en_XX`, `eng_Latn`, `en`."""
     target_language: str = ""
@@ -47,7 +47,7 @@ class Seq2Seq(ObjectiveSection):
     max_source: PositiveInt = 512
     """Longer sources are cut to this many tokens."""
     max_target: PositiveInt = 128
-    """Longer targets are cut to this many tokens, and no longer text is written."""
+    """Longer targets are cut to this many tokens; also the maximum length of generated text."""
     beams: PositiveInt = 4
     """Beams of the search when a text is written; 1: the likeliest token each time."""
 

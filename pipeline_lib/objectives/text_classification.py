@@ -43,7 +43,7 @@ class TextClassification(ObjectiveSection):
     problem_type: Problem = SINGLE
     """One label a row, several labels a row, or a number."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
-    """What stands between the labels of a row, where there are several and the column holds text."""
+    """Separator between the labels of a row if the column has several labels as text."""
     multi_hot: bool | None = None
     """Whether a list of labels has a 0 or 1 for each label, named by its place from 0; empty: seen from the list."""
     max_length: PositiveInt | None = None

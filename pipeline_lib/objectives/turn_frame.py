@@ -1,4 +1,4 @@
-"""What a chat template puts around an answer: where a model has to stop, and what is not part of what it answers."""
+"""What a chat template puts around an answer: the tokens to stop at, and text that is not part of the answer."""
 
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple

@@ -104,7 +104,7 @@ def spelled(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether there is no value: None, or the NaN that pandas writes."""
+    """Return whether a value is missing: None, or NaN as written by pandas."""
     return value is None or (isinstance(value, NUMBERS) and value != value)
 
 
@@ -130,7 +130,7 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, at most 40 characters of it."""
+    """Format a value for a message, with at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 

@@ -1,4 +1,4 @@
-"""Long texts read in windows: where an answer stands in each, and the best answer of all windows of a text."""
+"""Windows over long texts: locate answers in each window, and pick the best answer over all windows of a text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

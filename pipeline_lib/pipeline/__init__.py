@@ -1,1 +1,1 @@
-"""The steps of a run: what identifies each, the plan, and a run as plain calls."""
+"""The steps of a run, their fingerprints, the plan, and running them as plain function calls."""

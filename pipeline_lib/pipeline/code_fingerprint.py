@@ -1,8 +1,8 @@
-"""The identity of a step's code: what its modules, and all that they import of this package, would run.
+"""Fingerprint the code of a step: its modules and everything they import from this package.
 
-Sources are read, never imported, so that a plan waits for no heavy library. Imports are followed where they stand:
-on top of a module or inside a function. What `importlib` loads by a name made at run time is not seen.
-A module is read once in a process: what was imported does not change with its file either.
+Sources are parsed, never imported, so that a plan does not load heavy libraries. Imports are followed both at the top
+of a module and inside functions; modules that `importlib` loads by a name computed at run time are not found.
+A module is read once per process, as a running process does not notice changed files either.
 """
 
 import ast
@@ -40,26 +40,26 @@ PLUMBING = (
     "util.section",
     "util.signals",
 )
-"""What checks, shows, keeps and calls, and decides no byte: the values of a recipe are in the fingerprint already."""
+"""Modules that validate, display, store or call, without affecting an output. (A recipe's values are hashed anyway.)"""
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))
 
 
 PARSING = Lock()
-"""CPython 3.11 counts the depth of a syntax tree once for all threads (its issue 106905), and fails where two parse."""
+"""Held while parsing: CPython 3.11 fails if two threads parse at once, as they share a counter (its issue 106905)."""
 
 
 class Scope(NamedTuple):
-    """Where a step's code begins and ends, without `pipeline_lib.` before each name."""
+    """The modules that a step's code starts from, and those left out; names without `pipeline_lib.`."""
 
     entries: tuple[str, ...]
     parts: tuple[str, ...]
-    """Fields of the recipe whose classes are entries too."""
+    """Recipe fields; the modules of their values' classes are entries too."""
     without: tuple[str, ...]
 
 
-# Metrics are left out before `evaluate`: a new one must not train again. One that is mended, and now picks another
-# checkpoint, needs a higher version of `finetune`. Of `data.shards` later steps take names of files alone, and those
-# are in the digests of the shards.
+# Metrics are left out of the steps before `evaluate`, so that a new metric does not cause a new training. If fixing a
+# metric changes which checkpoint is selected, the version of `finetune` must be raised. Later steps use `data.shards`
+# only for file names, which are part of the shards' digests.
 UNSEEN = ("evaluation", "data.shards")
 SCOPES = {
     "shard": Scope(("data.shards", "models.base_model"), ("objective", "data.source"), ("evaluation",)),
@@ -82,27 +82,29 @@ SCOPES = {
 
 
 def step_code(step: str, recipe: "Recipe", root: Path = PACKAGE) -> str:
-    """The digest of the code that decides the bytes of a recipe's step."""
+    """Return the digest of the code that determines the output of a recipe's step."""
     return code_digest(*step_scope(step, recipe), root)
 
 
 def step_scope(step: str, recipe: "Recipe") -> tuple[list[str], list[str]]:
-    """The `entries` of a recipe's step, and what it is taken `without`."""
-    scope, chosen = SCOPES[step], []
+    """Return the module names that a recipe's step starts from, and those that are left out."""
+    scope = SCOPES[step]
+    entries = [f"{PACKAGE.name}.{name}" for name in scope.entries]
     for part in scope.parts:
         value = attrgetter(part)(recipe)
-        chosen += [type(each).__module__ for each in (value if isinstance(value, tuple) else (value,))]
-    names = (f"{PACKAGE.name}.{name}" for name in (*NEVER, *scope.without))
-    return [*(f"{PACKAGE.name}.{name}" for name in scope.entries), *chosen], [*names]
+        sections = value if isinstance(value, tuple) else (value,)
+        entries += [type(section).__module__ for section in sections]
+    without = [f"{PACKAGE.name}.{name}" for name in (*NEVER, *scope.without)]
+    return entries, without
 
 
 def code_digest(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> str:
-    """SHA-256 over the code that the entries reach; comments, docstrings and layout do not count."""
+    """Return the SHA-256 of the code reachable from the entries; comments, docstrings and layout do not count."""
     return hashlib.sha256(json.dumps(module_digests(entries, without, root)).encode()).hexdigest()
 
 
 def module_digests(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> dict[str, str]:
-    """The SHA-256 of the code of each module that the entries reach, by name."""
+    """Return the SHA-256 of the code of each module reachable from the entries, by module name."""
     return dict(_module_digests(tuple(entries), tuple(without), root))
 
 
@@ -113,38 +115,45 @@ def _module_digests(entries: tuple[str, ...], without: tuple[str, ...], root: Pa
 
 
 def reached(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> list[str]:
-    """The modules of the package in the folder `root` that the entries are or import, directly or not, sorted.
+    """Return the modules that the entries import, directly or indirectly, and the entries themselves, sorted.
 
-    `without` names modules, and packages with all that is in them, that are neither followed nor counted;
-    `PACKAGE.__init__` is a package's own file alone. An entry counts all the same. Raises ModuleNotFoundError
-    where a module of the package is imported and is not there.
+    Args:
+        entries: Names of modules to start from; they count even if `without` has them.
+        without: Modules, and packages with their contents, that are neither followed nor counted. `PACKAGE.__init__`
+            means the package's own file only.
+        root: Folder of the package.
+
+    Raises:
+        ModuleNotFoundError: A module of the package is imported but does not exist.
     """
-    files, given, left_out = _files(root), frozenset(entries), tuple(without)
-    found: set[str] = set()
-    waiting = dict.fromkeys((name for entry in sorted(given) for name in _with_packages(entry)), "an entry")
+    files, entry_names, excluded = _files(root), frozenset(entries), tuple(without)
+    modules: set[str] = set()
+    # module -> its importer, which the error names
+    waiting = dict.fromkeys((name for entry in sorted(entry_names) for name in _with_packages(entry)), "an entry")
     while waiting:
         name, importer = waiting.popitem()
-        if name in found or (name not in given and any(_is_in(name, place) for place in left_out)):
+        is_excluded = name not in entry_names and any(_is_in(name, package) for package in excluded)
+        if name in modules or is_excluded:
             continue
         if name not in files:
             raise ModuleNotFoundError(f"{importer} imports {name}, and there is no such module", name=name)
-        found.add(name)
+        modules.add(name)
         waiting |= dict.fromkeys(_imports(name, files, root.name), name)
-    return sorted(found)
+    return sorted(modules)
 
 
-def _is_in(name: str, place: str) -> bool:
-    return f"{name}.".startswith(f"{place}.") or f"{name}.__init__" == place
+def _is_in(name: str, package: str) -> bool:
+    return f"{name}.".startswith(f"{package}.") or f"{name}.__init__" == package
 
 
 def _with_packages(name: str) -> Iterator[str]:
-    """`a`, `a.b` and `a.b.c` for `a.b.c`: to import it is to run them all."""
+    """Yield `a`, `a.b` and `a.b.c` for `a.b.c`, as importing a module runs its parent packages."""
     return accumulate(name.split("."), "{}.{}".format)
 
 
 def _imports(name: str, files: Mapping[str, Path], package: str) -> Iterator[str]:
     source = _read(files[name], name)
-    members = (member for member in source.members if member in files)  # others are names inside a module
+    members = (member for member in source.members if member in files)  # the others are not modules
     for imported in (*source.modules, *members):
         if _is_in(imported, package):
             yield from _with_packages(imported)
@@ -152,7 +161,7 @@ def _imports(name: str, files: Mapping[str, Path], package: str) -> Iterator[str
 
 @cache
 def _files(root: Path) -> dict[str, Path]:
-    """The file of every module, by name. Listed, as some file systems take Dropout.py for dropout.py."""
+    """Map module names to files. Files are listed because a case-insensitive file system would find Dropout.py too."""
     names = {file: (root.name, *file.relative_to(root).with_suffix("").parts) for file in root.rglob("*.py")}
     return {".".join(parts).removesuffix(".__init__"): file for file, parts in names.items()}
 
@@ -160,7 +169,7 @@ def _files(root: Path) -> dict[str, Path]:
 class _Source(NamedTuple):
     digest: str
     modules: tuple[str, ...]
-    """What stands behind `import`, and between `from` and `import`."""
+    """The modules named in `import a` and `from a import ...`."""
     members: tuple[str, ...]
     """`a.b` for `from a import b`: a module, or a name inside one."""
 
@@ -177,24 +186,24 @@ def _read(file: Path, name: str) -> _Source:
         elif isinstance(node, ast.ImportFrom):
             modules.append(resolve_name("." * node.level + (node.module or ""), package))
             members += [f"{modules[-1]}.{alias.name}" for alias in node.names]
-    # in ASCII: which letters `repr` escapes differs between versions of Python
+    # in ASCII: which characters `repr` escapes differs between Python versions
     code = ast.dump(tree).encode("ascii", "backslashreplace")
     return _Source(hashlib.sha256(code).hexdigest(), tuple(modules), tuple(members))
 
 
 class _Running(ast.NodeTransformer):
-    """What runs of a module: without strings that stand alone, and without what type checkers alone read."""
+    """Removes everything without effect at run time: docstrings and `if TYPE_CHECKING` blocks."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         if not getattr(node, "type_params", True):
-            vars(node).pop("type_params")  # Python 3.12 gives an empty list to what 3.11 does not know
+            vars(node).pop("type_params")  # Python 3.12 adds an empty list that 3.11 does not have
         return super().generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        alone = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if alone else node
+        is_docstring = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_docstring else node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
-        checking = "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
-        return node.orelse if checking else node
+        is_type_checking = "TYPE_CHECKING" in (getattr(node.test, "id", ""), getattr(node.test, "attr", ""))
+        return node.orelse if is_type_checking else node

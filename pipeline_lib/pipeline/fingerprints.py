@@ -1,4 +1,4 @@
-"""What each step is: the recipe's parts and the bytes that decide what it writes. No step is made here."""
+"""Define what identifies each step: the parts of the recipe and the input bytes that determine its output."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,22 +27,24 @@ SCORING = (
 )
 
 LOCATION = {"train", "validation", "test", "path", "name", "revision"}
-"""Fields of a source that say where the bytes are, not how they are read."""
+"""Fields of a source that say where the data is, not how to read it."""
 
 Inputs = Mapping[str, str | None]
-"""Content digests of what a step reads; None for what is yet to be created."""
+"""Name -> content digest of a step's inputs; None for an input that does not exist yet."""
 
 
 def base_step(folder: Path) -> Step:
-    """The base model's own files."""
+    """Identify the files of the base model."""
     return Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
 
 
 def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step:
-    """One source file, read, checked and encoded; neither its name nor its date counts.
+    """Identify one source file after reading, checking and encoding; its name and date do not count.
 
-    `tokenizer` holds the digests of the base's tokenizer files and config: the same for all files,
-    and large ones take time.
+    Args:
+        recipe: The recipe.
+        tokenizer: Digests from `tokenizer_digests`, computed once for all files because that takes time.
+        file: The source file.
     """
     source, objective = recipe.data.source, recipe.objective
     parts = {
@@ -56,66 +58,73 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
 
 
 def file_parts(recipe: Recipe, file: Path) -> dict[str, Path]:
-    """The files that are read for one source file, by the names that its shard's inputs have."""
+    """Return the files that are read for one source file, by the names of its shard's inputs."""
     return {f"file {index}": part for index, part in enumerate(recipe.data.source.parts(file))}
 
 
 def tokenizer_digests(base: Path) -> dict[str, str]:
-    """The tokenizer that encodes the files, and the config that says how much the model reads, by their bytes."""
+    """Return the digests of the tokenizer's files, and of the config, which has the model's maximum length."""
     return digests(base, (*TOKENIZER, "config.json"))
 
 
 def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> Step:
-    """Which row is for what; `shards` are pairs of a split and a digest."""
+    """Identify the split of the rows; `shards` are pairs of a split and a digest."""
     parts = _objective_of_rows(recipe) | {
         "seed": recipe.drawing_seed,
         "split": recipe.data.split.model_dump(mode="json", exclude={"seed"}),
         "max_unusable": recipe.data.max_unusable,
     }
     inputs: dict[str, str | None] = {}
-    for split, digest in shards:  # by what they hold: a new file must not seem to change those behind it
+    for split, digest in shards:  # named by content: with an index, a new file would rename all later ones
         name = f"{split} {digest[:12]}" if digest else f"{split} file"
         inputs[name if name not in inputs else f"{name} ({len(inputs)})"] = digest
     return _step("prepare", 2, recipe, parts, inputs, ("numpy", "pyarrow"))
 
 
 def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
-    """The starting point; reads the base and the labels."""
+    """Identify the initial model; reads the base and the labels."""
     parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels}
     return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
 
 
 def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """What is found before training; reads prepare, initialise, base. Training does not read it."""
+    """Identify the checks before training; reads prepare, initialise and base. Training does not depend on it."""
     parts = _parts(recipe, "objective", "strategies", "seed") | {"checks": recipe.data.checks.model_dump(mode="json")}
     return _step("checks", 1, recipe, parts, inputs, (*COMPUTING, "numpy", "pyarrow", "tokenizers"))
 
 
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The trained model; reads prepare, initialise, base, and reference where there is one. Another precision trains
-    another model."""
+    """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
+
+    The precision is part of it, as it changes the trained weights.
+    """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     parts["precision"] = chosen(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
 def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
-    """What so many frozen layers put out for all rows; reads prepare and base. Neither head nor rate decides it."""
+    """Identify the outputs of the lowest `layers` layers, which are frozen; reads prepare and base.
+
+    The head and the learning rate are not part of it, so that runs that differ in them share the outputs.
+    """
     device, precision = chosen(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
     return _step("features", 1, recipe, parts, inputs, TRUNK)
 
 
 def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The base's log-probabilities of what is learned; reads prepare and base. Neither loss, beta nor rate decides
-    them."""
+    """Identify the base's log-probabilities of the target texts; reads prepare and base.
+
+    Loss, beta and learning rate are not part of it, so that runs that differ in them share the log-probabilities.
+    """
     splits = [*recipe.objective.reference_splits]
     parts = _objective_of_rows(recipe) | {"splits": splits, "precision": chosen(recipe.execution)[1]}
     return _step("reference", 1, recipe, parts, inputs, COMPUTING)
 
 
 def columns_step(recipe: Recipe, prepared: str | None) -> Step:
-    """Columns of the test rows that slices are named by; reads prepare and the files that hold these rows."""
+    """Identify the columns of the test rows that slices use; reads prepare and the files with these rows."""
     source = recipe.data.source
     parts = {
         "source": source.model_dump(mode="json", exclude=LOCATION),
@@ -128,22 +137,22 @@ def columns_step(recipe: Recipe, prepared: str | None) -> Step:
 
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """The scores; reads prepare, checks, finetune, columns where slices name some, and reference where there is one."""
+    """Identify the scores; reads prepare, checks, finetune, and if there are any, columns and reference."""
     return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
 
 
 def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """What is remembered of a data set, to tell how later ones differ; reads prepare and base."""
+    """Identify the profile of a data set, used to detect drift later; reads prepare and base."""
     return _step("profile", 2, recipe, _objective_of_rows(recipe), inputs, ("numpy", "torch", *READING))
 
 
 def rescore_step(recipe: Recipe, inputs: Inputs) -> Step:
-    """What a registered model answers to the test rows; reads prepare, the champion, and reference if there is one."""
+    """Identify a registered model's scores on the test rows; reads prepare, the champion, and reference if any."""
     return _step("rescore", 1, recipe, _parts(recipe, "objective"), inputs, SCORING)
 
 
 def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
-    """The comparison of several runs; reads their finetune and evaluate."""
+    """Identify the comparison of several runs; reads their finetune and evaluate."""
     return _step("sweep", 1, recipe, parts, inputs, ("matplotlib", "numpy", "scipy"))
 
 
@@ -152,7 +161,7 @@ def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:
-    """The objective without what only its loss reads."""
+    """Return the objective without the fields that only affect its loss."""
     return {"objective": recipe.objective.model_dump(mode="json", exclude={*recipe.objective.of_loss})}
 
 

@@ -1,4 +1,4 @@
-"""A run that is finished: its artifacts, found by its recipe."""
+"""Find the artifacts of a finished run by its recipe."""
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import steps
@@ -8,12 +8,13 @@ from pipeline_lib.store.lineage import Lineage, manifest_of
 
 
 def lineage_of_run(recipe: Recipe, command: str) -> Lineage:
-    """What a recipe's run has left in the store; raises RecipeError with `command` where it has not run."""
+    """Return the artifacts of a recipe's run; raises RecipeError that suggests `command` if it has not been run."""
     missing = [planned.step for planned in plan(recipe).planned if planned.artifact is None]
     if missing:
         problem = f"has not been run: the store lacks {', '.join(dict.fromkeys(missing))}"
         raise RecipeError("recipe", recipe.name, problem, f"Run it first: {command}")
-    data = steps.prepare(recipe)  # all of these are reused, verified, and fetched where the store is far away
+    # every step is reused: it is verified and, from a remote store, downloaded
+    data = steps.prepare(recipe)
     start, base = steps.initialise(recipe, data), steps.fetch(recipe)
     model = steps.finetune(recipe, data, start)
     scores = steps.evaluate(recipe, data, steps.checks(recipe, data, start), model)

@@ -1,4 +1,4 @@
-"""Whether the files, columns, base model and device that a recipe names are there: seen before any work."""
+"""Check before any work that a recipe's files, columns, base model and device exist."""
 
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS
@@ -11,26 +11,29 @@ from pipeline_lib.util.redaction import redact_errors
 
 @redact_errors()
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError for a base model, a file or a column that is not there. Reads a row of each file, no model."""
+    """Raise RecipeError if the base model, a file, a column or the device is missing.
+
+    Reads one row of each file and does not load the model.
+    """
     execution = recipe.execution
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
     check_inputs(recipe)
     if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
-        from pipeline_lib.training.device import accelerator  # only these need torch to be asked
+        from pipeline_lib.training.device import accelerator  # only these need torch, which is slow to import
 
         accelerator(execution)
 
 
 @redact_errors()
 def check_inputs(recipe: Recipe) -> None:
-    """Raise RecipeError where the base model, a file or a column is not there."""
-    refuse_outside(recipe)  # once more: links may have changed since the recipe was read
+    """Raise RecipeError if the base model, a file or a column is missing."""
+    refuse_outside(recipe)  # checked again: links may have changed since the recipe was loaded
     locate(recipe.model)
     files = {split: recipe.data.source.files(split) for split in SPLITS}
     refuse_files_outside(recipe.data.source, files)
-    held_in = "test" if files["test"] else "train"
+    test_rows_from = "test" if files["test"] else "train"
     for split in SPLITS:
         for file in files[split]:
-            sliced = recipe.evaluation.columns if split == held_in else {}
-            refuse_missing_columns(recipe.data, recipe.objective, sliced, file, split)
+            slice_columns = recipe.evaluation.columns if split == test_rows_from else {}
+            refuse_missing_columns(recipe.data, recipe.objective, slice_columns, file, split)

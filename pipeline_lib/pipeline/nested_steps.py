@@ -1,5 +1,4 @@
-"""Steps that another step makes for itself: what slices' columns hold, what a model's trunk puts out, what the
-reference model says of answers."""
+"""Steps that run inside another step: columns for slices, outputs of frozen layers, reference log-probabilities."""
 
 import logging
 from pathlib import Path
@@ -18,7 +17,10 @@ log = logging.getLogger("tunesmith")
 
 
 def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: str) -> Artifact:
-    """What the slices' columns hold in the test rows: read again, so that another column encodes and trains nothing."""
+    """Create or reuse the values of the slices' columns in the test rows.
+
+    They are read from the source files, so that slicing by another column needs no encoding and no training.
+    """
     store, source = open_store(recipe.execution.store), recipe.data.source
     step = fingerprints.columns_step(recipe, prepared.digest)
 
@@ -29,44 +31,50 @@ def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: s
         files = [
             FileToEncode(split, file, fingerprints.shard_step(recipe, tokenizer, file)) for file in source.files(split)
         ]
-        files.sort(key=lambda each: shard(recipe, store, base.folder, each, made_by).digest)  # as `prepare` has them
-        before = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
-        of_shard = {index: each.file for index, each in enumerate(files, before)}
-        write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), of_shard, folder)
-        for each in files:
-            refuse_changed(recipe, each)
+        # `prepare` numbers the shards by split and, within a split, by digest
+        files.sort(key=lambda file: shard(recipe, store, base.folder, file, made_by).digest)
+        first = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
+        file_of_shard = {index: encoded.file for index, encoded in enumerate(files, first)}
+        write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), file_of_shard, folder)
+        for file in files:
+            refuse_changed(recipe, file)
 
     return store.ensure(step, make, made_by)
 
 
 def cached_features(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, made_by: str) -> Path | None:
-    """The folder of what the frozen layers below all trained ones put out, where there are any and that can be kept."""
-    where, store = read_parameter_infos(initial.folder / PLACES), open_store(recipe.execution.store)
-    why, layers = why_not_cached(recipe, where), frozen_layers(recipe, where)
-    if layers and not why:
+    """Return the folder with the cached outputs of the frozen layers below all trained ones; None if not cached."""
+    parameters, store = read_parameter_infos(initial.folder / PLACES), open_store(recipe.execution.store)
+    reason, layers = why_not_cached(recipe, parameters), frozen_layers(recipe, parameters)
+    if layers and not reason:
         from pipeline_lib.training.frozen_backbone.backbone import NotCached
         from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.setup import TrainingSetup
 
         inputs = {"prepare": prepared.digest, "base": base.digest}
+        # with fewer layers too: their outputs, if stored, are where the computation can continue from
         steps = {count: fingerprints.features_step(recipe, inputs, count) for count in range(layers, 0, -1)}
 
         def make(folder: Path) -> None:
-            lower = next(((count, held.folder) for count, step in steps.items() if (held := store.find(step))), None)
-            begun = TrainingSetup.of(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
-            begun.write_trunk(layers, lower, folder)
+            lower = None
+            for count, step in steps.items():
+                if artifact := store.find(step):
+                    lower = (count, artifact.folder)
+                    break
+            setup = TrainingSetup.of(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
+            setup.write_trunk(layers, lower, folder)
 
         try:
             return log_message(store.ensure(steps[layers], make, made_by)).folder
-        except NotCached as reason:
-            why = str(reason)
-    if why:
-        log.info("%-11s not cached: %s", "features", why)
+        except NotCached as error:
+            reason = str(error)
+    if reason:
+        log.info("%-11s not cached: %s", "features", reason)
     return None
 
 
 def reference(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: str) -> Artifact | None:
-    """The base's log-probabilities of the answers, where the objective compares with it."""
+    """Create or reuse the base's log-probabilities of the answers; None if the objective needs no reference."""
     if not recipe.objective.reference_splits:
         return None
     store = open_store(recipe.execution.store)
@@ -80,18 +88,18 @@ def reference(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: str) 
     return log_message(store.ensure(step, make, made_by))
 
 
-def digest_of(found: Artifact | None) -> dict[str, str]:
-    """A reference as an input of the steps that read it."""
-    return {"reference": found.digest} if found else {}
+def digest_of(artifact: Artifact | None) -> dict[str, str]:
+    """Return the reference as an input of the steps that read it; empty if there is none."""
+    return {"reference": artifact.digest} if artifact else {}
 
 
 def log_message(artifact: Artifact) -> Artifact:
-    """Say that a step was reused; the store says what it made."""
+    """Log that a step was reused; the store itself logs what it creates."""
     if artifact.reused:
         log.info("%-11s %s", artifact.step, artifact.message)
     return artifact
 
 
 def shards_of(store: Store) -> Path:
-    """The folder of all shards."""
+    """Return the folder of all shards."""
     return store.root / "steps" / "shard"

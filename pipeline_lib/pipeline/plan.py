@@ -1,4 +1,4 @@
-"""What a run would do, step by step, and why; nothing is made and no model is loaded."""
+"""Plan a run: which steps would be reused or created, and why. Creates nothing and loads no model."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -21,22 +21,28 @@ from pipeline_lib.training.parameters import ParameterRow, resolve
 from pipeline_lib.util.times import humanize_time
 
 FILES = 5
-"""Files to be encoded that are named one by one."""
+"""Maximum number of files to encode that are listed by name."""
 
 
 class Planned(NamedTuple):
-    """A step: what will be reused, or why it has to be created, or why it is not `kept`; `of` names a shard's file."""
+    """One step of a plan: the artifact to reuse, or why it has to be created or is not cached."""
 
     step: str
     of: str
+    """Name of a shard's file; empty for other steps."""
     artifact: Artifact | None
+    """The artifact to reuse; None if there is none."""
     why: str
+    """Why the step has to be created or is not cached."""
     kept: bool = True
+    """False for a step whose result is not cached."""
 
     @property
     def status(self) -> str:
-        """What will become of it."""
-        return "reused" if self.artifact else "to be created" if self.kept else "not cached"
+        """One of reused, to be created, not cached."""
+        if self.artifact:
+            return "reused"
+        return "to be created" if self.kept else "not cached"
 
     def __str__(self) -> str:
         if self.artifact:
@@ -45,52 +51,57 @@ class Planned(NamedTuple):
 
 
 def lines(planned: Sequence[Planned]) -> Iterator[str]:
-    """One line a step; of the files that are encoded already no more than their number."""
-    for name, group in groupby(planned, key=lambda each: each.step):
+    """Yield one line per step; files that are already encoded are only counted."""
+    for name, group in groupby(planned, key=lambda member: member.step):
         members = list(group)
         if name != "shard":
             yield f"{name:<11} {members[0]}"
             continue
-        made = [each for each in members if not each.artifact]
-        yield f"{name:<11} {len(members) - len(made)} of {len(members)} files reused"
-        yield from (f"{'':<11} {each.of}: {each}" for each in made[:FILES])
-        if len(made) > FILES:
-            yield f"{'':<11} and {len(made) - FILES} more"
+        missing = [member for member in members if not member.artifact]
+        yield f"{name:<11} {len(members) - len(missing)} of {len(members)} files reused"
+        yield from (f"{'':<11} {member.of}: {member}" for member in missing[:FILES])
+        if len(missing) > FILES:
+            yield f"{'':<11} and {len(missing) - FILES} more"
 
 
 @dataclass(repr=False)
 class Plan:
-    """All steps of a recipe in order; `parameters` is empty until the starting point has been made once."""
+    """All steps of a recipe in order, what would be trained, and what the test set can detect."""
 
     store: Store
     planned: list[Planned] = field(default_factory=list)
     parameters: Sequence[ParameterRow] = ()
+    """The parameters and how they are trained; empty until `initialise` has been created once."""
     detects: str = ""
-    """What the test set can show; empty until the rows have been prepared once."""
+    """The smallest difference that the test set can detect; empty until `prepare` has been created once."""
     known: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Step -> its manifests in the store, read once."""
 
     def add(self, step: Step, of: str = "") -> Artifact | None:
-        """Look a step up; one whose inputs are yet to be created has no artifact."""
-        known = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
-        found = self.store.peek(step) if known else None
-        self.planned.append(
-            Planned(step.name, of, found, "" if found else explain_difference(step, self._manifests(step.name)))
-        )
-        return found
+        """Look up a step and add it to the plan; returns None if it is missing or an input does not exist yet."""
+        inputs_exist = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
+        artifact = self.store.peek(step) if inputs_exist else None
+        why = "" if artifact else explain_difference(step, self._manifests(step.name))
+        self.planned.append(Planned(step.name, of, artifact, why))
+        return artifact
 
     def __repr__(self) -> str:
-        """One line for each step."""
+        """Show one line per step."""
         return "\n".join(lines(self.planned))
 
     def _manifests(self, name: str) -> list[dict[str, Any]]:
-        """Those of a step, read once: many new files are compared with the same ones."""
+        """Return the manifests of a step, read once: many new files are compared with the same ones."""
         if name not in self.known:
             self.known[name] = list(self.store.manifests(name))
         return self.known[name]
 
 
 def plan(recipe: Recipe) -> Plan:
-    """The plan of a recipe; raises RecipeError for what would stop the run before its first step."""
+    """Plan a run without creating anything.
+
+    Raises:
+        RecipeError: The run would stop before its first step, for example because a file is missing.
+    """
     input_checks.check(recipe)
     made = Plan(open_store(recipe.execution.store))
     folder = locate(recipe.model)
@@ -105,23 +116,23 @@ def plan(recipe: Recipe) -> Plan:
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None
     initial = made.add(fingerprints.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
-    found = made.add(fingerprints.checks_step(recipe, inputs))
-    compared: dict[str, str | None] = {}
+    checked = made.add(fingerprints.checks_step(recipe, inputs))
+    reference: dict[str, str | None] = {}
     if recipe.objective.reference_splits:
         step = fingerprints.reference_step(recipe, {"prepare": inputs["prepare"], "base": base})
-        compared = {"reference": digest(made.add(step))}
-    model = made.add(fingerprints.finetune_step(recipe, inputs | compared))
+        reference = {"reference": digest(made.add(step))}
+    model = made.add(fingerprints.finetune_step(recipe, inputs | reference))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
-        where = read_parameter_infos(initial.folder / PLACES)
-        made.parameters = resolve(where, recipe.strategies, recipe.training.learning_rate, decay)
+        parameters = read_parameter_infos(initial.folder / PLACES)
+        made.parameters = resolve(parameters, recipe.strategies, recipe.training.learning_rate, decay)
         if not model:
-            _add_trunk(made, recipe, {"prepare": digest(prepared), "base": base}, where)
-    scored = {"prepare": digest(prepared), "checks": digest(found), "finetune": digest(model)}
+            _add_features(made, recipe, {"prepare": digest(prepared), "base": base}, parameters)
+    scored_inputs = {"prepare": digest(prepared), "checks": digest(checked), "finetune": digest(model)}
     if recipe.evaluation.columns:
-        scored["columns"] = digest(made.add(fingerprints.columns_step(recipe, digest(prepared))))
-    scored |= compared
-    made.add(fingerprints.evaluate_step(recipe, scored))
+        scored_inputs["columns"] = digest(made.add(fingerprints.columns_step(recipe, digest(prepared))))
+    scored_inputs |= reference
+    made.add(fingerprints.evaluate_step(recipe, scored_inputs))
     return made
 
 
@@ -132,16 +143,18 @@ def _detects(prepared: Artifact) -> str:
     return detects(report["rows"]["test"], report["groups"]["test"])
 
 
-def _add_trunk(made: Plan, recipe: Recipe, inputs: fingerprints.Inputs, where: Collection[ParameterInfo]) -> None:
-    """What training goes on from, before it: known once there are places, and looked up only for a training to come."""
+def _add_features(
+    made: Plan, recipe: Recipe, inputs: fingerprints.Inputs, parameters: Collection[ParameterInfo]
+) -> None:
+    """Insert the `features` step before the training that would use it."""
     training = made.planned.pop()
-    if why_not := why_not_cached(recipe, where):
-        made.planned.append(Planned("features", "", None, why_not, kept=False))
-    elif layers := frozen_layers(recipe, where):
+    if reason := why_not_cached(recipe, parameters):
+        made.planned.append(Planned("features", "", None, reason, kept=False))
+    elif layers := frozen_layers(recipe, parameters):
         made.add(fingerprints.features_step(recipe, inputs, layers))
     made.planned.append(training)
 
 
 def digest(artifact: Artifact | None) -> str | None:
-    """The digest of what is there."""
+    """Return the digest of an artifact; None if there is no artifact."""
     return artifact.digest if artifact else None

@@ -1,4 +1,4 @@
-"""What MLflow was told of already: a note in the store, so that a run whose steps are all reused does not even ask."""
+"""Receipts in the store for what was published to MLflow, so that a fully reused run does not contact MLflow."""
 
 from contextlib import suppress
 from hashlib import sha256
@@ -14,40 +14,40 @@ from pipeline_lib.util.redaction import redact
 
 
 def receipt(recipe: Recipe, store: Store, scores: Artifact) -> dict[str, str] | None:
-    """The addresses that a delivery of these scores has left; None where there was none, or MLflow has lost it.
+    """Return the addresses of these scores in MLflow; None if they are not published, or MLflow has lost them.
 
-    A damaged receipt counts as none: MLflow is asked what it has, and the receipt is written again.
+    A damaged receipt counts as missing: MLflow is then queried, and the receipt is written again.
     """
     if _lost(recipe):
         return None
     with suppress(FileNotFoundError, ValueError):
-        return unseal(_place(recipe, store, scores).read_bytes())
+        return unseal(_path(recipe, store, scores).read_bytes())
     return None
 
 
-def write_receipt(recipe: Recipe, store: Store, scores: Artifact, told: dict[str, str]) -> None:
-    """Note what was delivered, whole or not at all."""
-    place = _place(recipe, store, scores)
-    place.parent.mkdir(exist_ok=True)
-    write_durably(place, seal(told))
+def write_receipt(recipe: Recipe, store: Store, scores: Artifact, addresses: dict[str, str]) -> None:
+    """Record the addresses of published scores atomically."""
+    path = _path(recipe, store, scores)
+    path.parent.mkdir(exist_ok=True)
+    write_durably(path, seal(addresses))
 
 
 def forget_receipt(recipe: Recipe, store: Store, scores: Artifact) -> None:
-    """Remove a note whose MLflow has lost what it speaks of, so that it is delivered again."""
-    _place(recipe, store, scores).unlink(missing_ok=True)
+    """Remove the receipt of scores that MLflow has lost, so that they are published again."""
+    _path(recipe, store, scores).unlink(missing_ok=True)
 
 
-def _place(recipe: Recipe, store: Store, scores: Artifact) -> Path:
-    return store.root / "receipts" / f"{scores.fingerprint[:16]}-{_where(recipe)}.json"
+def _path(recipe: Recipe, store: Store, scores: Artifact) -> Path:
+    return store.root / "receipts" / f"{scores.fingerprint[:16]}-{_target_hash(recipe)}.json"
 
 
 def _lost(recipe: Recipe) -> bool:
-    """Whether MLflow's own SQLite file is gone, and with it what the receipt speaks of."""
+    """Return whether MLflow's SQLite file is gone, and with it everything that was published."""
     path = tracking_uri(recipe.execution).removeprefix("sqlite:///")
     return path != tracking_uri(recipe.execution) and not Path(path).exists()
 
 
-def _where(recipe: Recipe) -> str:
-    """Which MLflow the recipe means: one store can deliver to several."""
-    where = f"{redact(tracking_uri(recipe.execution))} {recipe.execution.experiment}"
-    return sha256(where.encode()).hexdigest()[:8]
+def _target_hash(recipe: Recipe) -> str:
+    """Return a short hash of the MLflow server and experiment, as one store can publish to several."""
+    target = f"{redact(tracking_uri(recipe.execution))} {recipe.execution.experiment}"
+    return sha256(target.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""A whole run as plain calls, and what it leaves: the same steps that the flow takes."""
+"""Run all steps as plain function calls; the Prefect flow runs the same steps."""
 
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class RunOutcome:
-    """References to everything that a run made or reused, and the addresses in MLflow."""
+    """The artifacts that a run created or reused, and their addresses in MLflow."""
 
     data: Artifact
     start: Artifact
@@ -30,17 +30,17 @@ class RunOutcome:
 
     @property
     def report(self) -> Path:
-        """The report page."""
+        """Path of the HTML report."""
         return self.scores.folder / "report.html"
 
     @property
     def model_folder(self) -> Path:
-        """The folder of the trained model, which `Predictor.load` and `tunesmith export` take."""
+        """Folder of the trained model, for `Predictor.load` and `tunesmith export`."""
         return self.model.folder / "model"
 
     @property
     def metrics(self) -> "pd.DataFrame":
-        """The metrics on the test rows, by name: value, low and high end of the interval, baselines and meaning."""
+        """Metrics on the test rows, indexed by name: value, bounds of the interval, baselines and meaning."""
         return score_frame(self.scores.folder)
 
     @property
@@ -55,14 +55,14 @@ class RunOutcome:
         return {"model": str(self.model_folder), "report": str(self.report), "MLflow run": run}
 
     def __repr__(self) -> str:
-        """The metrics, and where model, report and MLflow run are."""
+        """Show the metrics and the locations of the model, the report and the MLflow run."""
         places = [f"{name:<10} {place}" for name, place in self._places().items()]
         if not self.scores.folder.is_dir():  # removed from the store, or on another machine
             return "\n".join(["RunOutcome; its scores are not in the store", *places])
         return "\n".join([as_text(score_table(self.scores.folder)), *places])
 
     def _repr_html_(self) -> str:
-        """The same for notebooks, with MLflow's page as a link."""
+        """Show the same in a notebook, with a link to MLflow."""
         if not self.scores.folder.is_dir():
             return f"<pre>{escape(repr(self))}</pre>"
         lines = [f"<tr><th>{name}</th><td>{_link(place)}</td></tr>" for name, place in self._places().items()]
@@ -74,15 +74,24 @@ def run(
 ) -> RunOutcome:
     """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
 
-    Raises Pruned where `judge` sees no hope in the training.
+    Args:
+        recipe: The recipe to run.
+        made_by: Who runs it, as recorded in the manifests of new artifacts.
+        judge: Called with new records of the training's history; returns a reason to stop early, or None.
+        show: Called every few seconds with the progress of the training.
+
+    Raises:
+        RecipeError: The recipe or its data has a mistake.
+        Pruned: `judge` stopped the training.
     """
     files = steps.encode(recipe, made_by)
     data = steps.prepare(recipe, files, made_by)
     start = steps.initialise(recipe, data, made_by)
-    found = steps.checks(recipe, data, start, made_by)
+    findings = steps.checks(recipe, data, start, made_by)
     model = steps.finetune(recipe, data, start, made_by, judge, show)
-    scores = steps.evaluate(recipe, data, found, model, made_by)
-    return RunOutcome(data, start, found, model, scores, steps.publish(recipe, data, model, scores, made_by))
+    scores = steps.evaluate(recipe, data, findings, model, made_by)
+    published = steps.publish(recipe, data, model, scores, made_by)
+    return RunOutcome(data, start, findings, model, scores, published)
 
 
 def _link(place: str) -> str:

@@ -1,7 +1,7 @@
-"""The steps of a run: what each reads of the recipe and of other steps, and what it writes.
+"""The steps of a run: what each reads from the recipe and from other steps, and what it writes.
 
-Steps hand each other references to artifacts. Heavy libraries are imported by what a step calls, and only when it
-has to be created: a step that is reused waits for none of them.
+Steps pass references to artifacts to each other. Heavy libraries are imported only when a step has to be created, so
+that a reused step does not wait for them.
 """
 
 import json
@@ -38,7 +38,10 @@ log = logging.getLogger("tunesmith")
 
 @redact_errors()
 def encode(recipe: Recipe, made_by: str = "a plain call", spread: Spread = here) -> EncodedFiles:
-    """A shard for each source file, so that a new file is the only one encoded; `spread` decides who encodes them."""
+    """Encode each source file into a shard of its own, so that only new files have to be encoded.
+
+    `spread` decides where the files are encoded: in this process, in several processes or on a cluster.
+    """
     input_checks.check(recipe)
     preflight.require(recipe)
     return encode_files(recipe, fetch(recipe, made_by), made_by, spread)
@@ -46,11 +49,12 @@ def encode(recipe: Recipe, made_by: str = "a plain call", spread: Spread = here)
 
 @redact_errors()
 def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = "a plain call") -> Artifact:
-    """Rows of all splits, checked and shared out, over the shards of all files."""
+    """Check the rows of all shards and divide them into splits."""
     store, encoded = open_store(recipe.execution.store), encoded or encode(recipe, made_by)
     base = encoded.base.folder
-    shards = [Shard(each.split, each.file.name, shard(recipe, store, base, each, made_by)) for each in encoded.files]
-    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))  # a file's name decides nothing
+    shards = [Shard(file.split, file.file.name, shard(recipe, store, base, file, made_by)) for file in encoded.files]
+    # by content, so that renaming a file changes nothing
+    shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))
     step = fingerprints.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
     prepared = log_message(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), made_by))
     for sentence in left_out(prepared.folder):
@@ -60,7 +64,7 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
 
 @redact_errors()
 def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call") -> Artifact:
-    """The starting point: the base's config and tokenizer, the new head, the strategies' modules."""
+    """Write the initial model: the base's config and tokenizer, the new head and the strategies' modules."""
     base = fetch(recipe, made_by)
     labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8"))
     step = fingerprints.initialise_step(recipe, {"base": base.digest}, labels)
@@ -73,7 +77,7 @@ def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call"
 
 @redact_errors()
 def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, made_by: str = "a plain call") -> Artifact:
-    """What is found in rows, labels and model; raises RecipeError for what the recipe calls an error."""
+    """Check rows, labels and model; raises RecipeError for findings that the recipe treats as errors."""
     store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
 
@@ -96,14 +100,14 @@ def finetune(
     judge: Judge | None = None,
     show: "Show | None" = None,
 ) -> Artifact:
-    """The trained model; its curves can be watched in MLflow while it trains.
+    """Train the model; its curves appear in MLflow during training.
 
-    `show` is called every few seconds with how the training stands. Raises Pruned, with a checkpoint kept, where
-    `judge` sees no hope.
+    `show` is called every few seconds with the progress. Raises Pruned, after saving a checkpoint, if `judge` stops the
+    training.
     """
     store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
-    compared = reference(recipe, prepared, base, made_by)
-    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest, **digest_of(compared)}
+    logprobs = reference(recipe, prepared, base, made_by)
+    inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest, **digest_of(logprobs)}
     step = fingerprints.finetune_step(recipe, inputs)
 
     def make(folder: Path) -> dict[str, Any]:
@@ -113,17 +117,18 @@ def finetune(
         from pipeline_lib.training.inputs import Inputs
         from pipeline_lib.training.progress import TrainingProgress
 
-        given, work = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder), store.work(step)
-        given = given._replace(reference=compared.folder if compared else None)
+        work = store.work(step)
+        folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder)
+        folders = folders._replace(reference=logprobs.folder if logprobs else None)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
-            kept = cached_features(recipe, prepared, initial, base, made_by)
+            features = cached_features(recipe, prepared, initial, base, made_by)
             with (
                 TrainingProgress(recipe, show) as progress,
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
             ):
                 watch = progress.counting(live, lambda: live.page)
-                train(recipe, given._replace(kept=kept), work, watch, folder)
+                train(recipe, folders._replace(kept=features), work, watch, folder)
         return live.facts()
 
     return log_message(store.ensure(step, make, made_by))
@@ -133,13 +138,13 @@ def finetune(
 def evaluate(
     recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact, made_by: str = "a plain call"
 ) -> Artifact:
-    """Predictions, scores with intervals, figures and the report."""
+    """Write predictions, scores with intervals, figures and the report."""
     store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
-    named = slice_columns(recipe, prepared, base, made_by) if recipe.evaluation.columns else None
+    columns = slice_columns(recipe, prepared, base, made_by) if recipe.evaluation.columns else None
     inputs = {"prepare": prepared.digest, "checks": found.digest, "finetune": model.digest}
-    compared = reference(recipe, prepared, base, made_by)
-    inputs |= {"columns": named.digest} if named else {}
-    inputs |= digest_of(compared)
+    logprobs = reference(recipe, prepared, base, made_by)
+    inputs |= {"columns": columns.digest} if columns else {}
+    inputs |= digest_of(logprobs)
     step = fingerprints.evaluate_step(recipe, inputs)
 
     def make(folder: Path) -> None:
@@ -147,11 +152,11 @@ def evaluate(
         from pipeline_lib.evaluation.evaluate import write_evaluation
         from pipeline_lib.training.inputs import Inputs
 
-        values = read_columns(named.folder) if named else {}
+        values = read_columns(columns.folder) if columns else {}
         findings = read_findings(found.folder)
-        given = Inputs(prepared.folder, shards_of(store), base.folder, model.folder)
-        given = given._replace(reference=compared.folder if compared else None)
-        write_evaluation(recipe, given, values, findings, folder)
+        folders = Inputs(prepared.folder, shards_of(store), base.folder, model.folder)
+        folders = folders._replace(reference=logprobs.folder if logprobs else None)
+        write_evaluation(recipe, folders, values, findings, folder)
 
     return log_message(store.ensure(step, make, made_by))
 
@@ -160,7 +165,7 @@ def evaluate(
 def publish(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, made_by: str = "a plain call"
 ) -> dict[str, str]:
-    """Bring training, evaluation and model to MLflow, each once; their addresses by these names."""
+    """Publish training, evaluation and model to MLflow, each once; returns their addresses by these names."""
     store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
     if known := receipt(recipe, store, scores):
         return known

@@ -1,4 +1,4 @@
-"""Where and how a run is carried out, and where MLflow is."""
+"""The recipe's `execution` section: device, precision, processes, store and MLflow server."""
 
 import os
 from pathlib import Path
@@ -12,51 +12,52 @@ from pipeline_lib.util.section import Reach, Section
 
 
 def default_store() -> str:
-    """Return the store of recipes that name none: a bucket in containers, whose folders do not outlive them."""
+    """Return the default store; containers set $TUNESMITH_STORE to a bucket, as their folders are not permanent."""
     return os.environ.get("TUNESMITH_STORE") or "artifacts"
 
 
 class Execution(Section):
-    """Where and how a run is carried out; of all this only the precision is part of what is computed."""
+    """Where and how a run is executed; apart from the precision, nothing here changes the results."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the matrix work, heads aside; auto: bf16 where the device computes in it, else fp32. Another
-    precision trains another model."""
+    """Number format of matrix multiplications, except in the head; auto: bf16 if the device supports it, else fp32. A
+    different precision means a different model, so the training is not reused."""
     processes: PositiveInt = 1
-    """Processes that train together on this machine, on the CPU or with one GPU each; they share each step's rows."""
+    """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
+    step are divided between them."""
     store: Annotated[str, Reach.STORE] = Field(default_factory=default_store, validate_default=True)
-    """The artifact store: a folder, relative to the working directory, or a URL that machines share (s3://bucket/prefix);
-    empty: $TUNESMITH_STORE, else the folder artifacts."""
+    """The artifact store: a folder, relative to the working directory, or a URL that several machines can share
+    (s3://bucket/prefix); empty: $TUNESMITH_STORE, else the folder artifacts."""
     tracking_uri: Annotated[str | None, Reach.TRACKING] = None
     """MLflow's address; empty: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working directory."""
     when_mlflow_is_down: Literal["train", "fail"] = "train"
-    """What a run does that starts while MLflow does not answer: train waits 30 seconds for it, then trains and delivers
-    the curves when it is back; fail waits 30 seconds, then ends the run before any work."""
+    """What to do if MLflow does not respond when a run starts. Both wait 30 seconds for it; then train starts training
+    and uploads the curves once MLflow is back, and fail stops the run before any work is done."""
     experiment: str = "tunesmith"
-    """MLflow experiment that the runs belong to."""
+    """Name of the MLflow experiment that runs are logged to."""
     checkpoint_seconds: PositiveFloat = 60
-    """A killed training loses at most this much work."""
+    """Seconds between checkpoints; a killed training loses at most this much work."""
     workers: PositiveInt = 1
-    """How many source files are encoded side by side, each in a process of its own; 1: here, one after the other."""
+    """Number of source files to encode in parallel, each in its own process; 1: no parallel processes."""
     task_runner: Literal["processes", "threads", "ray", "dask"] = "processes"
-    """Who encodes files side by side in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
+    """What runs parallel encoding in a Prefect flow; ray and dask need the extra of that name (`tunesmith[ray]`)."""
     watts: PositiveFloat | None = None
-    """What the machine draws while it trains; given, a training's energy is logged."""
+    """Power that the machine draws during training, in watts; if set, the energy of a training is logged."""
     cost_per_hour: PositiveFloat | None = None
-    """What an hour on this machine costs, in your currency; given, a training's cost is logged."""
+    """Cost of this machine per hour, in your currency; if set, the cost of a training is logged."""
     cluster: Annotated[str | None, Reach.CLUSTER] = None
-    """Address of a Ray or Dask cluster; empty: one of `workers` processes is started on this machine."""
+    """Address of a Ray or Dask cluster; empty: a local cluster with `workers` processes is started on this machine."""
 
     @field_validator("store", "tracking_uri")
     @classmethod
-    def _keep_its_password(cls, url: str | None) -> str | None:
-        remember(url)  # to hide it wherever it turns up
+    def _remember_password(cls, url: str | None) -> str | None:
+        remember(url)  # so that it is redacted wherever it appears
         return url
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "Execution":
+    def _check_combinations(self) -> "Execution":
         if self.precision == "fp16" and self.device == "cpu":
             problem = "needs a GPU, and execution.device is cpu"
             raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
@@ -67,12 +68,12 @@ class Execution(Section):
 
 
 def tracking_uri(execution: Execution) -> str:
-    """MLflow's address for an execution."""
+    """Return the URI of the MLflow server or database of an execution."""
     return (
         execution.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('mlflow.db').absolute()}"
     )
 
 
 def mlflow_page(execution: Execution) -> str:
-    """Return MLflow's address in a browser: $MLFLOW_UI_URL where it is not the one that runs use (compose)."""
+    """Return the MLflow address for a browser: $MLFLOW_UI_URL if it differs from the one runs use, as in compose."""
     return redact(os.environ.get("MLFLOW_UI_URL") or tracking_uri(execution))

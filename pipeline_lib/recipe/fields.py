@@ -19,11 +19,11 @@ BOUNDS = {
     "maxLength": "at most {} characters",
     "pattern": "matching {}",
 }
-"""Keyword of JSON Schema -> the constraint in words."""
+"""Keyword of JSON Schema -> a description of the constraint."""
 
 
 CHOICES = {"source": False, "objective": False, "strategies": True, "regularizers": True, "slices": True}
-"""Section with a kind -> whether there is a list of them."""
+"""Section that has a `kind` -> whether the recipe takes a list of them."""
 
 VERBALIZER = [{"label": "good", "words": ["great"]}, {"label": "bad", "words": ["terrible"]}]
 EXAMPLES: Mapping[str, Any] = {
@@ -76,30 +76,30 @@ EXAMPLES: Mapping[str, Any] = {
     "cost_per_hour": 2.5,
     "cluster": "tcp://scheduler:8786",
     "floors": [{"metric": "accuracy", "bound": 0.7, "column": "language", "value": "de"}],
-    "floors.metric": None,  # as the floor above, so that it is shown in a list
+    "floors.metric": None,  # covered by the example of `floors`, which shows it in a list
     "floors.column": None,
     "margin": 0.01,
 }
-"""Path, or its last part -> a value to show, for fields of recipes and gates without a default."""
+"""Path, or its last part -> an example value for a field of a recipe or gate that has no default."""
 
 
 @dataclass(frozen=True)
 class RecipeField:
-    """The documentation of one field, or of one kind of a section."""
+    """Documentation of one field, or of one kind of a section."""
 
     path: str
-    """Dotted, without list indices; a kind is a part of its own: strategies.lora.rank."""
+    """Dotted path without list indices; a kind is one part of it: strategies.lora.rank."""
     type: str
     meaning: str
     required: bool = False
     default: Any = None
     example: str = ""
     children: tuple[str, ...] = ()
-    """Paths of the fields or kinds below it."""
+    """Paths of the fields or kinds directly below."""
 
     @property
     def default_text(self) -> str:
-        """The default as YAML, or that there is none."""
+        """The default as YAML, or a note that the field is required."""
         if self.required:
             return "none: the field is required"
         return "empty" if self.default is None else to_yaml_line(self.default)
@@ -107,56 +107,57 @@ class RecipeField:
 
 @cache
 def recipe_fields() -> dict[str, RecipeField]:
-    """All fields and kinds of a recipe by path, in the order of the schema."""
+    """Return all fields and kinds of a recipe by path, in the order of the schema."""
     return schema_fields(recipe_schema())
 
 
 def schema_fields(schema: Mapping[str, Any]) -> dict[str, RecipeField]:
-    """All fields and kinds of a JSON Schema by path, in its order."""
+    """Return all fields and kinds of a JSON Schema by path, in schema order."""
     fields: dict[str, RecipeField] = {}
     for field in _Walk(schema["$defs"]).section("", schema):
-        whole = fields.get(field.path.rpartition(".")[0])
-        if not field.example and field.type != "kind" and whole:
-            field = replace(field, example=whole.example)  # of the section that it belongs to
+        parent = fields.get(field.path.rpartition(".")[0])
+        if not field.example and field.type != "kind" and parent:
+            field = replace(field, example=parent.example)
         fields[field.path] = field
     return fields
 
 
 def find_fields(path: str) -> list[list[RecipeField]]:
-    """Find the fields that a path means; list indices are ignored and kinds may be left out.
+    """Find the fields that match a path; list indices are ignored and kinds may be omitted.
 
     Args:
-        path: Such as training.batch_size, strategies.lora.rank, strategies.rank or data.source.train.
+        path: For example training.batch_size, strategies.lora.rank, strategies.rank or data.source.train.
 
     Returns:
-        Groups of fields with the same documentation: kinds may share a field, as all sources of files do.
+        Groups of fields with the same documentation. Kinds may share a field: all file sources share `train`.
 
     Raises:
-        RecipeError: There is no such field; names similar ones.
+        RecipeError: There is no such field; the hint suggests similar ones.
     """
     known = recipe_fields()
     parts = [part for part in path.split(".") if not part.isdigit()]
     exact = known.get(".".join(parts))
     if exact:
         return [[exact]]
-    found = [field for name, field in known.items() if _without_kinds(name) == parts]
-    if not found:
+    matches = [field for name, field in known.items() if _without_kinds(name) == parts]
+    if not matches:
         raise RecipeError("FIELD", path, "there is no such field in a recipe", _similar(path, known))
     groups: dict[RecipeField, list[RecipeField]] = {}
-    for field in found:
+    for field in matches:
+        # fields are equal apart from path and example: the kinds share their documentation
         groups.setdefault(replace(field, path="", example=""), []).append(field)
     return list(groups.values())
 
 
 def _without_kinds(path: str) -> list[str]:
-    """The parts of a path, but the names of kinds."""
+    """Split a path into its parts and drop the names of kinds."""
     known, parts = recipe_fields(), path.split(".")
     names = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
     return [part for part, name in zip(parts, names) if known[name].type != "kind"]
 
 
 def _similar(path: str, known: Mapping[str, RecipeField]) -> str:
-    """What somebody may have meant: the same last part elsewhere, else a path or a last part of similar spelling."""
+    """Suggest fields: those with the same last part, else a path or a last part with a similar spelling."""
     last = path.rpartition(".")[2]
     near = [name for name in known if name.rpartition(".")[2] == last]
     near = near or difflib.get_close_matches(path, known, n=3, cutoff=0.75)
@@ -171,22 +172,23 @@ def _top(known: Mapping[str, RecipeField]) -> list[str]:
 
 
 class _Walk:
-    """Goes through a JSON Schema whose parts refer to `definitions`."""
+    """Visits a JSON Schema whose parts refer to `definitions`."""
 
     def __init__(self, definitions: Mapping[str, Any]):
         self.definitions = definitions
 
     def section(self, path: str, schema: Mapping[str, Any]) -> Iterator[RecipeField]:
-        """The fields of a section and all that is below them."""
+        """Yield the fields of a section and everything below them."""
         for name, node in schema.get("properties", {}).items():
             if name != "kind":
                 required = name in schema.get("required", ())
                 yield from self.field(f"{path}.{name}".strip("."), node, required)
 
     def field(self, path: str, node: Mapping[str, Any], required: bool) -> Iterator[RecipeField]:
-        """A field, and what is below it where it is a section or a choice of kinds."""
+        """Yield a field, and everything below it if it is a section or a choice of kinds."""
         below = [field for option in self.options(node) for field in self.below(path, option)]
-        children = tuple(field.path for field in below if field.path.count(".") == path.count(".") + 1)
+        depth = path.count(".") + 1
+        children = tuple(field.path for field in below if field.path.count(".") == depth)
         meaning = node.get("description") or self.resolve(node).get("description", "")
         example = _example(path, node)
         yield RecipeField(
@@ -195,7 +197,7 @@ class _Walk:
         yield from below
 
     def below(self, path: str, node: Mapping[str, Any]) -> Iterator[RecipeField]:
-        """The fields of a section, or the kinds that a section can be."""
+        """Yield the fields of a section, or the possible kinds of a section with their fields."""
         kinds = node.get("discriminator", {}).get("mapping", {})
         for kind, reference in kinds.items():
             section = self.resolve({"$ref": reference})
@@ -207,17 +209,17 @@ class _Walk:
             yield from self.section(path, self.resolve(node))
 
     def options(self, node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """What a value can be: the members of a union, and the items of lists."""
+        """Return the alternatives for a value: the members of a union, with lists replaced by their items."""
         members = node.get("anyOf", [node])
         return [member.get("items", member) for member in members]
 
     def resolve(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The definition that a node refers to, or the node."""
+        """Return the definition that a node refers to, or the node itself."""
         reference = node.get("$ref")
         return self.definitions[reference.rpartition("/")[2]] if reference else node
 
     def type(self, node: Mapping[str, Any]) -> str:
-        """The type of a value with its constraints, in words."""
+        """Describe the type of a value and its constraints."""
         if "anyOf" in node:
             return " or ".join(self.type(member) for member in node["anyOf"] if member.get("type") != "null")
         if "enum" in node:
@@ -245,7 +247,7 @@ def _line(text: str) -> str:
 
 
 def _example(path: str, node: Mapping[str, Any]) -> str:
-    """A value in its place in a recipe, as YAML on one line; empty for a section and where nothing is known."""
+    """Show a value in its place in a recipe, as one line of YAML; empty for sections and without an example."""
     value = EXAMPLES.get(path, EXAMPLES.get(path.rpartition(".")[2]))
     if node.get("default") or value is None:
         value = node.get("default", next(iter(node.get("enum", [None]))))
@@ -253,7 +255,7 @@ def _example(path: str, node: Mapping[str, Any]) -> str:
 
 
 def _nested(parts: list[str], value: Any) -> Any:
-    """A value below the sections, lists and kinds that lead to it."""
+    """Wrap a value in the sections, lists and kinds of its path."""
     if not parts:
         return value
     name, *rest = parts

@@ -1,4 +1,4 @@
-"""The JSON Schema of a recipe, as editors use it to complete and check what people type."""
+"""The JSON Schema of a recipe, which editors use for completion and validation."""
 
 import json
 from collections.abc import Iterator
@@ -7,20 +7,20 @@ from typing import Any
 from pipeline_lib.recipe.schema import Recipe
 
 SCHEMA_FILE = "recipe.schema.json"
-"""The schema beside the recipes that come with the project; `tunesmith schema` writes it."""
+"""File name of the schema next to the bundled recipes; written by `tunesmith schema`."""
 FIRST_LINE = f"# yaml-language-server: $schema={SCHEMA_FILE}"
-"""What the first line of a recipe tells an editor's YAML server; the path is relative to the recipe."""
+"""First line of a recipe, which points an editor's YAML server to the schema; the path is relative to the recipe."""
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Return the schema: types, defaults, constraints and the documentation of every field and kind."""
+    """Return the schema with types, defaults, constraints and the documentation of every field and kind."""
     schema = Recipe.model_json_schema()
     for section in _sections(schema):
         fields = section.get("properties", {})
         for field in fields.values():
-            del field["position"]  # for Prefect's form alone
+            del field["position"]  # only Prefect's form needs it
             if "$ref" in field:
-                field.pop("default", None)  # of a whole section: its fields have theirs
+                field.pop("default", None)  # the section's fields have their own defaults
         if "const" in fields.get("kind", {}):
             fields["kind"]["description"] = section.get("description", "")
             section.setdefault("required", []).insert(0, "kind")
@@ -29,7 +29,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the text of a file."""
+    """Return the schema as the text of a file."""
     return json.dumps(recipe_schema(), indent=1, ensure_ascii=False) + "\n"
 
 

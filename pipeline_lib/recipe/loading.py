@@ -1,4 +1,4 @@
-"""Recipe files: YAML from disk, with `path=value` overrides from the command line."""
+"""Load recipes from YAML files and apply `path=value` overrides from the command line."""
 
 import os
 from pathlib import Path
@@ -9,9 +9,9 @@ from pipeline_lib.recipe.schema import Given, Recipe, check
 from pipeline_lib.recipe.yaml_text import MAX_DEPTH, InvalidYaml, parse_yaml, read_limited
 
 RECIPES = "TUNESMITH_RECIPES"
-"""The environment variable with the folder of recipes that a worker runs by name."""
+"""Environment variable with the folder of recipes that a worker can run by name."""
 PACKAGED = Path(__file__).parents[2] / "deployments" / "recipes"
-"""The recipes that come with the project."""
+"""Folder of the recipes bundled with the project."""
 
 
 def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
@@ -24,19 +24,19 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
 
 
 def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """A recipe of the folder in $TUNESMITH_RECIPES, else of those that come with the project.
+    """Load a recipe by name from the folder in $TUNESMITH_RECIPES, by default from the bundled recipes.
 
-    Raises RecipeError where the folder has no recipe of this name.
+    Raises RecipeError if the folder has no recipe of this name.
     """
     known = names()
-    if name not in known:  # so that no name leads out of the folder
+    if name not in known:  # also keeps a name such as ../other from leaving the folder
         hint = f"Choose one of {', '.join(known)}" if known else f"Set ${RECIPES} to a folder of recipes"
         raise RecipeError("recipe", name, f"there is no such recipe in {_folder()}", hint)
     return load(_folder() / f"{name}.yaml", overrides)
 
 
 def names() -> list[str]:
-    """The names of the recipes that this machine has."""
+    """Return the names of the recipes available on this machine."""
     return sorted(file.stem for file in _folder().glob("*.yaml"))
 
 
@@ -45,26 +45,31 @@ def _folder() -> Path:
 
 
 def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
-    """The text of a YAML file, and its fields; raises RecipeError where it holds none."""
+    """Read a YAML file; return its text and its fields.
+
+    Raises RecipeError if the file cannot be read, is not valid YAML or is not a mapping.
+    """
     try:
         text = read_limited(path)
         document = parse_yaml(text)
     except InvalidYaml as error:
         raise RecipeError(field, str(path), f"is not valid YAML ({error})", "Fix the file there") from None
-    except (OSError, ValueError) as error:  # ValueError: bytes that are no UTF-8, a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: invalid UTF-8, or a NUL in the path
         why = getattr(error, "strerror", None) or error
         raise RecipeError(field, str(path), f"cannot be read ({why})", "Give the path of a YAML file") from None
     if not isinstance(document, dict):
-        raise RecipeError(field, str(path), "holds no fields", "Start from one in deployments/recipes")
+        raise RecipeError(field, str(path), "must be a mapping of fields", "Start from one in deployments/recipes")
     return text, document
 
 
 def parse(override: str) -> tuple[str, Any]:
-    """The path and the value, read as YAML, of `path=value`; raises RecipeError where it is none."""
-    path, given, value = override.partition("=")
+    """Split `path=value` into the path and the value, read as YAML; raises RecipeError if it is malformed."""
+    path, separator, value = override.partition("=")
     parts = path.split(".")
-    if not given or not all(parts):
-        raise RecipeError("override", override, "is not path=value", "Write, for example, training.epochs=5")
+    if not separator or not all(parts):
+        raise RecipeError(
+            "override", override, "must have the form path=value", "Write, for example, training.epochs=5"
+        )
     if len(parts) > MAX_DEPTH:
         raise RecipeError("override", override, f"has a path of more than {MAX_DEPTH} parts", "Check the path")
     try:
@@ -75,7 +80,7 @@ def parse(override: str) -> tuple[str, Any]:
 
 
 def put(document: dict[str, Any], path: str, value: Any) -> None:
-    """Set `a.b.0.c` in place; raises RecipeError where the path leads nowhere."""
+    """Set the value at a path such as `a.b.0.c` in place; raises RecipeError if the path does not fit the document."""
     *parents, last = path.split(".")
     place: Any = document
     try:

@@ -1,11 +1,11 @@
-"""What a recipe may read, write and contact where others may start runs.
+"""Restrict the paths and addresses that recipes may use on a worker where other people can start runs.
 
-The worker's environment decides, never the recipe. With TUNESMITH_ROOT every path of a recipe must lie in that folder,
-links and `..` resolved, and every address must be listed in TUNESMITH_ALLOWED_URLS. Without it a recipe reads, writes
-and contacts what the account that runs it may.
+The policy is set by the worker's environment, never by the recipe. If TUNESMITH_ROOT is set, every path in a recipe
+must lie in that folder after resolving links and `..`, and every address must be listed in TUNESMITH_ALLOWED_URLS.
+Otherwise a recipe can use everything that the account running it can.
 
-A field that can name a path or an address has a `Reach` in its annotation. `refuse_outside` finds all of them by the
-schema, so a new field needs nothing but that.
+A field that can hold a path or an address has a `Reach` in its annotation. `refuse_outside` finds these fields through
+the schema, so a new field needs nothing else.
 """
 
 import os
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
     from pipeline_lib.data.sources import Source
 
 ROOT = "TUNESMITH_ROOT"
-"""The environment variable with the folder that recipes are held in."""
+"""Environment variable with the folder that recipes are restricted to."""
 ALLOWED = "TUNESMITH_ALLOWED_URLS"
-"""The environment variable with the addresses that recipes may use besides: stores, MLflow servers and clusters, with a
-space between two. What lies below a listed address is allowed, too."""
+"""Environment variable with the addresses of stores, MLflow servers and clusters that recipes may use, separated by
+spaces. URLs below a listed address are allowed too."""
 FILE_SCHEMES = ("file", "local")
 STORE_SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 TRACKING_SCHEMES = ("http", "https", "postgresql", "postgresql+psycopg2", "mysql", "mysql+pymysql", "mssql+pyodbc")
 CLUSTER_SCHEMES = ("tcp", "tls", "ray")
 MANAGED_MLFLOW = ("databricks", "databricks-uc", "uc")
-"""Addresses of MLflow that look like the name of a folder."""
+"""MLflow addresses that look like folder names."""
 AMBIGUOUS = re.compile(r"[\s\\]|::|(?<!:)//|(^|/)\.\.?(/|$)|%2e|%2f|%5c", re.I)
-"""What two libraries may read differently in an address: fsspec's chains, steps up, encoded or not, empty steps."""
+"""Parts of an address that libraries may interpret differently: fsspec chains, `..` (plain or encoded), empty parts."""
 AMBIGUOUS_FILE = re.compile(r"[?#;\\]|://(?!/)|^~|:///?file:|:////?/?~|://///", re.I)
-"""The same for the URL of a file: options (SQLite's can name another file), a host, a home folder, a URL in a URL."""
+"""The same for file URLs: options (SQLite's can name another file), a host, a home folder, a nested URL."""
 
 
 def refuse_outside(section: BaseModel) -> None:
-    """Raise RecipeError where a path or an address in a section leads to what $TUNESMITH_ROOT does not allow."""
+    """Raise RecipeError if a section has a path or an address that the policy does not allow."""
     if _root() is not None:
         for field, reach, value in reached(section):
             RULES[reach](field, value)
 
 
 def refuse_files_outside(source: "Source", files: Mapping[str, Sequence[Path]]) -> None:
-    """Raise RecipeError where a file of a source, or one that belongs to it, is outside of the root.
+    """Raise RecipeError if a file of a source, or a file belonging to it, is outside the root.
 
     Args:
-        source: Where the files come from; those that the hub's client has downloaded lie in its own cache.
-        files: Split -> its files, as the source has found them.
+        source: The source of the files. Files downloaded from the hub are exempt: they lie in the hub's cache.
+        files: Split -> its files, as listed by the source.
     """
     if _root() is None or (source.kind == "huggingface" and not is_folder(source.path)):
         return
@@ -63,17 +63,17 @@ def refuse_files_outside(source: "Source", files: Mapping[str, Sequence[Path]]) 
 
 
 def refuse_path_outside(field: str, path: str | Path) -> None:
-    """Raise RecipeError where a path leads out of the root once links and `..` are resolved."""
+    """Raise RecipeError if a path is outside the root after resolving links and `..`."""
     root = _root()
     if root is not None and not inside(Path(path), root):
-        problem = f"lies outside the folder that ${ROOT} holds recipes in"
-        raise RecipeError(field, str(path), problem, "Put it there, or ask whoever runs the worker")
+        problem = f"lies outside the folder that ${ROOT} restricts recipes to"
+        raise RecipeError(field, str(path), problem, "Move it there, or ask the worker's administrator")
 
 
 def reached(section: BaseModel, path: str = "") -> Iterator[tuple[str, Reach, str]]:
-    """Field, reach and value of every text in a section that has a reach."""
+    """Yield field, reach and value of every string in a section whose field has a reach."""
     for name, info in type(section).model_fields.items():
-        found = reach_of(info.rebuild_annotation())
+        reach = reach_of(info.rebuild_annotation())
         values = [(f"{path}{name}", getattr(section, name))]
         while values:
             field, value = values.pop()
@@ -81,16 +81,16 @@ def reached(section: BaseModel, path: str = "") -> Iterator[tuple[str, Reach, st
                 yield from reached(value, f"{field}.")
             elif isinstance(value, (tuple, list)):
                 values += [(f"{field}.{index}", item) for index, item in enumerate(value)]
-            elif isinstance(value, str) and found:
-                yield field, found, value
+            elif isinstance(value, str) and reach:
+                yield field, reach, value
 
 
 def reach_of(annotation: Any) -> Reach | None:
-    """The reach in a field's annotation, of whatever part of it."""
+    """Return the reach in a field's annotation, at any depth: `str | None` and `tuple[...]` wrap it."""
     if get_origin(annotation) is Annotated:
-        for mark in annotation.__metadata__:
-            if isinstance(mark, Reach):
-                return mark
+        for metadata in annotation.__metadata__:
+            if isinstance(metadata, Reach):
+                return metadata
     return next(filter(None, map(reach_of, get_args(annotation))), None)
 
 
@@ -100,7 +100,7 @@ def _root() -> Path | None:
 
 
 def _refuse_folder(field: str, value: str) -> None:
-    """A folder, and what lies in it: a link in a folder inside can lead outside."""
+    """Check a folder and all of its contents: a link in a folder inside the root can lead outside."""
     refuse_path_outside(field, value)
     for folder, folders, names in os.walk(value):
         for name in (*folders, *names):
@@ -109,13 +109,13 @@ def _refuse_folder(field: str, value: str) -> None:
 
 def _refuse_base(field: str, value: str) -> None:
     if value.startswith("package:"):
-        return  # `models.base.locate` keeps it inside that package, which the worker has installed
+        return  # `models.base_model.locate` keeps the path inside that package, which is installed on the worker
     if is_folder(value) or not HUB_ID.fullmatch(value):
         _refuse_folder(field, value)
 
 
 def _refuse_data_set(field: str, value: str) -> None:
-    """As a base; but a name without a slash can be a reader of the library's own, of the working directory."""
+    """Check like a base; but a name without a slash can also be a loader of `datasets` that reads local files."""
     if is_folder(value) or not (HUB_ID.fullmatch(value) and "/" in value):
         _refuse_folder(field, value)
 
@@ -156,43 +156,43 @@ def _refuse_cluster(field: str, value: str) -> None:
 
 
 def _refuse_file_url(field: str, value: str, path: str) -> None:
-    """A URL of a file: inside the root as it stands, and as it reads with its escapes resolved."""
+    """Check a file URL: it must be inside the root both as written and with percent-escapes decoded."""
     if AMBIGUOUS_FILE.search(value):
-        problem = "has a form that recipes may not use on this worker"
-        raise RecipeError(field, value, problem, "Give a plain path, or leave it out")
+        problem = "is a kind of URL that is not allowed on this worker"
+        raise RecipeError(field, value, problem, "Give a plain path, or remove the field")
     for form in {path, unquote(path)}:
         refuse_path_outside(field, form)
 
 
 def _refuse_address(field: str, value: str, schemes: Sequence[str]) -> None:
-    """An address: of a known scheme, and listed in the environment or below one that is."""
+    """Check an address: it needs a known scheme and must be listed in the environment, or be below a listed one."""
     listed = os.environ.get(ALLOWED, "").split()
     if value in listed:
         return
     scheme = value.partition("://")[0].lower()
     if "://" not in value or scheme not in schemes:
-        problem = f"is neither in the folder that ${ROOT} holds recipes in nor a URL of a known scheme"
+        problem = f"is neither in the folder that ${ROOT} restricts recipes to nor a URL with a known scheme"
         raise RecipeError(field, value, problem, f"Use one of {', '.join(schemes)}")
     if AMBIGUOUS.search(value) or not any(_is_below(value, allowed) for allowed in listed):
         problem = f"is not among the addresses that this worker may reach (${ALLOWED})"
-        raise RecipeError(field, value, problem, "Leave it out, or ask whoever runs the worker to list it")
+        raise RecipeError(field, value, problem, "Remove it, or ask the worker's administrator to list it")
 
 
 def _is_below(value: str, allowed: str) -> bool:
-    """Whether a URL is another one, or below it: the same scheme, host, port and query, and its path goes on from it.
+    """Return whether a URL equals an allowed one or is below it: same scheme, host, port and query, longer path.
 
-    A user and a password are for the recipe to give; in a store's URL what stands before an @ is a container.
+    MLflow URLs may differ in user and password. In a store's URL the part before an @ is a container, so it counts.
     """
     try:
-        one, other = urlsplit(value), urlsplit(allowed)
+        url, base = urlsplit(value), urlsplit(allowed)
     except ValueError:
         return False
-    places = [one.netloc, other.netloc]
-    if one.scheme in TRACKING_SCHEMES:
-        places = [place.rpartition("@")[2] for place in places]
-    parts, above = one.path.strip("/").split("/"), other.path.strip("/").split("/")
-    same = (one.scheme, places[0], one.query, one.fragment) == (other.scheme, places[1], other.query, other.fragment)
-    return same and (above == [""] or parts[: len(above)] == above)
+    hosts = [url.netloc, base.netloc]
+    if url.scheme in TRACKING_SCHEMES:
+        hosts = [host.rpartition("@")[2] for host in hosts]
+    same = (url.scheme, hosts[0], url.query, url.fragment) == (base.scheme, hosts[1], base.query, base.fragment)
+    path, base_path = url.path.strip("/").split("/"), base.path.strip("/").split("/")
+    return same and (base_path == [""] or path[: len(base_path)] == base_path)
 
 
 RULES: Mapping[Reach, Callable[[str, str], None]] = {

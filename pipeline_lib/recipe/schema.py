@@ -1,4 +1,4 @@
-"""The recipe: one schema for the YAML file, the command line's overrides and the form in Prefect's UI."""
+"""The recipe: one schema for YAML files, command-line overrides and the form in Prefect's UI."""
 
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -28,7 +28,7 @@ from pipeline_lib.util.section import Section, Seed
 
 
 class Given(NamedTuple):
-    """A recipe as somebody gave it: a file with its text, and what was changed on the way."""
+    """Where a recipe came from: its file, the file's text and the overrides."""
 
     file: str
     text: str
@@ -36,54 +36,54 @@ class Given(NamedTuple):
 
 
 class Recipe(Section):
-    """One fine-tuning run from data to scores. Everything but `execution` decides the result."""
+    """One fine-tuning run from data to scores. Everything except `execution` affects the result."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
-    """Name of the run, as Prefect and MLflow show it; letters, digits, dots, dashes and underscores."""
+    """Name of the run in Prefect and MLflow; letters, digits, dots, dashes and underscores."""
     data: Data
     model: Model
     objective: Objective
-    """What is learned."""
+    """What the model learns."""
     strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)] = (Full(kind="full"),)
-    """What is trained, and how fast; applied in order."""
+    """Which parameters are trained, and at which learning rates; applied in order."""
     regularizers: tuple[Regularizer, ...] = ()
-    """What holds the model back from over-fitting."""
+    """Methods against overfitting."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     seed: Seed = 7
-    """Decides the new head's weights, the order of rows and the dropout."""
+    """Random seed of the new head's weights, the order of rows and the dropout."""
     execution: Execution = Execution()
     _given: Given | None = PrivateAttr(None)
 
     @property
     def given(self) -> Given | None:
-        """Where the recipe came from, if that was a file; decides nothing and is kept for audits."""
+        """The file that the recipe was loaded from, if any; kept for audits, without effect on the result."""
         return self._given
 
     @property
     def drawing_seed(self) -> int:
-        """Decides what is set aside for validation and test."""
+        """The seed of the split into training, validation and test rows."""
         return self.seed if self.data.split.seed is None else self.data.split.seed
 
     def with_seed(self, seed: int) -> "Recipe":
-        """The same recipe trained with another seed, on the same rows."""
+        """Return the recipe with another training seed but the same split of the rows."""
         split = self.data.split.model_copy(update={"seed": self.drawing_seed})
         return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
 
     @field_validator("strategies")
     @classmethod
-    def _go_together(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+    def _check_strategies(cls, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
         strategy_rules.refuse_senseless(strategies)
         return strategies
 
     @field_validator("regularizers")
     @classmethod
-    def _do_not_fight(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
+    def _check_regularizers(cls, regularizers: tuple[Regularizer, ...]) -> tuple[Regularizer, ...]:
         regularizer_rules.refuse_senseless(regularizers)
         return regularizers
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "Recipe":
+    def _check_combinations(self) -> "Recipe":
         refuse_outside(self)
         self._refuse_empty_splits()
         named = {
@@ -97,7 +97,7 @@ class Recipe(Section):
         return self
 
     def _refuse_empty_splits(self) -> None:
-        """What the shares leave empty whatever the data: raises RecipeError before any row is read."""
+        """Raise RecipeError for split shares that leave a split empty whatever the data; no row is read yet."""
         source, split = self.data.source, self.data.split
         drawn = {name: getattr(split, name) for name in ("validation", "test") if getattr(source, name) is None}
         if sum(drawn.values()) >= 1:
@@ -111,7 +111,16 @@ class Recipe(Section):
 
 
 def check(document: dict[str, Any], folder: Path | None = None, given: Given | None = None) -> Recipe:
-    """A recipe from plain data; raises RecipeError naming field, value and mend of each mistake."""
+    """Validate plain data as a recipe.
+
+    Args:
+        document: The fields of the recipe.
+        folder: Folder that relative paths refer to; None leaves them unchanged.
+        given: Where the recipe came from.
+
+    Raises:
+        RecipeError: Names the field, its value and how to fix it; its notes have the other mistakes.
+    """
     try:
         recipe = Recipe.model_validate(document, context={"folder": folder} if folder else None)
         recipe._given = given

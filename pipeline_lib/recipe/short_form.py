@@ -1,4 +1,4 @@
-"""The short form: which recipe to run, and the values that change from run to run.
+"""The short form in Prefect's UI: which recipe to run, and the values that often change between runs.
 
 Each value becomes an override (`path=value`) of the chosen recipe, so the recipe's own checks and error messages apply.
 """
@@ -30,7 +30,7 @@ STRATEGIES: dict[str, list[dict[str, Any]]] = {
     "prompt tuning": [{"kind": "prompt"}],
     "deep prompts": [{"kind": "prompt", "depth": "all"}],
 }
-"""The presets in the form's list, each with default settings; anything else is an override of `strategies`."""
+"""Presets in the form's list, each with default settings; other strategies need an override of `strategies`."""
 
 PATHS = {
     "train": "data.source.train",
@@ -43,17 +43,17 @@ PATHS = {
     "seed": "seed",
     "name": "name",
 }
-"""Field of the form -> the recipe's field that it changes."""
+"""Field of the form -> the recipe field that it changes."""
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """A text with a list of choices for a form; the list is read when the form is registered."""
+    """A string with a list of choices in the form; the list is read when the form is registered."""
 
     choices: Callable[[], list[str]]
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A text with these choices; any text where there are none."""
+        """Return the schema of a string with these choices, or of any string if there are none."""
         choices = self.choices()
         return {"type": "string", "enum": choices} if choices else {"type": "string"}
 
@@ -68,12 +68,15 @@ Texts = Annotated[list[str], WithJsonSchema({"type": "array", "items": {"type": 
 
 
 def chosen(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Recipe:
-    """Load the recipe of this name with the form's values and then the overrides; raises RecipeError for a mistake.
+    """Load a recipe by name and apply the form's values, then the overrides.
 
     Args:
-        recipe: The name of a recipe that this machine has.
-        values: Field of the form -> its value; UNSET, None and an empty text leave the recipe as it is.
-        overrides: More changes, each as path=value.
+        recipe: Name of a recipe available on this machine.
+        values: Field of the form -> its value; UNSET, None and an empty string leave the recipe unchanged.
+        overrides: Further changes, each as path=value.
+
+    Raises:
+        RecipeError: There is no such recipe, or a value is invalid.
     """
     given = {field: value for field, value in values.items() if value not in (UNSET, None, "")}
     if "strategy" in given:
@@ -83,12 +86,12 @@ def chosen(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Re
 
 
 def _preset(name: Any) -> list[dict[str, Any]] | None:
-    """The strategies of a preset; None leaves them as they are in the recipe."""
+    """Return the strategies of a preset; None keeps those of the recipe."""
     if name == AS_IN_RECIPE:
         return None
     if name not in STRATEGIES:
         known = ", ".join([AS_IN_RECIPE, *STRATEGIES])
-        raise RecipeError("strategy", name, "is not among the choices", f"Choose one of {known}")
+        raise RecipeError("strategy", name, "is not an allowed value", f"Choose one of {known}")
     return STRATEGIES[name]
 
 

@@ -1,8 +1,8 @@
-"""Read YAML that somebody else may have written: whatever is wrong with it is one error, and nothing makes it hang.
+"""Parse untrusted YAML safely: any problem raises one kind of error, and no document can exhaust time or memory.
 
-A recipe needs strings, numbers, booleans, nulls, lists and mappings with simple keys. Everything else that YAML has
-(sets, binary data, dates, lists as keys) is refused or read as a string. Sizes are limited while a document is read,
-before its aliases are expanded: ten lines of aliases can stand for billions of values.
+A recipe needs strings, numbers, booleans, nulls, lists and mappings with simple keys. Other YAML features (sets, binary
+data, dates, lists as keys) are rejected or read as strings. Size limits apply while a document is read, before aliases
+are expanded: ten lines of aliases can expand to billions of values.
 """
 
 import re
@@ -12,26 +12,26 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1_000_000
-"""Size of a recipe file. The recipes that come with the project have about 1,000 bytes."""
+"""Maximum size of a recipe file. The bundled recipes have about 1,000 bytes."""
 MAX_VALUES = 50_000
-"""Keys, values, lists and mappings of one document, with each alias counted as all that it stands for."""
+"""Maximum number of keys, values, lists and mappings in a document, counting the expansion of each alias."""
 MAX_DEPTH = 30
-"""Lists and mappings inside one another; a recipe needs 6."""
+"""Maximum nesting of lists and mappings; a recipe needs 6."""
 MAX_NUMBER = 100
-"""Characters of a number. Longer ones cost more than their length: Python refuses to print a number of 5,000 digits."""
+"""Maximum characters of a number. Parsing takes quadratic time, and Python refuses to print 5,000 digits."""
 MAX_INTEGER = 2**63 - 1
-"""Larger ones do not fit into the counters of the libraries that a recipe's numbers are handed to."""
+"""Maximum integer: larger ones overflow in the libraries that receive a recipe's numbers."""
 TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
 UNPRINTABLE = re.compile("[\0\ud800-\udfff]")
-"""A NUL ends a path for the operating system, and half of a surrogate pair cannot be written anywhere."""
+"""A NUL ends a path for the operating system, and half of a surrogate pair cannot be encoded."""
 
 
 class InvalidYaml(ValueError):
-    """A text that is not YAML, or more than a recipe needs; says where and why."""
+    """Invalid YAML, or YAML beyond what a recipe needs; the message has the line and the reason."""
 
 
 def read_limited(path: Path) -> str:
-    """The text of a file, at most MAX_BYTES of it; raises InvalidYaml for a larger file, also for an endless one."""
+    """Read the text of a file of at most MAX_BYTES; raises InvalidYaml for a larger one, even a device file."""
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -40,10 +40,10 @@ def read_limited(path: Path) -> str:
 
 
 def parse_yaml(text: str) -> Any:
-    """The plain data of a YAML document.
+    """Parse a YAML document into plain data.
 
     Raises:
-        InvalidYaml: The text is not YAML, is too long, too deep or too large, or has what recipes do not need.
+        InvalidYaml: The text is not YAML, exceeds a limit, or uses a feature that recipes do not need.
     """
     if len(text) > MAX_BYTES:
         raise InvalidYaml(f"it has more than {MAX_BYTES:,} characters")
@@ -54,7 +54,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def to_yaml_line(value: Any) -> str:
-    """Write a plain value as one line of YAML, as an override takes it; raises ValueError for any other object."""
+    """Write a plain value as one line of YAML, as overrides expect it; raises ValueError for any other object."""
     try:
         text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"), sort_keys=False)
     except yaml.representer.RepresenterError as error:
@@ -63,13 +63,13 @@ def to_yaml_line(value: Any) -> str:
 
 
 def _reason(error: yaml.YAMLError) -> str:
-    """What is wrong in a document, and in which line."""
+    """Describe a YAML error with its line."""
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads what a recipe needs, and counts while it reads."""
+    """Constructs only the types that recipes need, and enforces the limits while it reads."""
 
     yaml_constructors = {  # noqa: RUF012 - the library's own name and kind
         tag: construct
@@ -88,16 +88,16 @@ class _Loader(yaml.SafeLoader):
         self.sizes: dict[int, int] = {}  # id of an anchored node -> the values in it
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose one node, and refuse it where the document becomes too deep or too large."""
+        """Compose one node; raises ConstructorError if the document becomes too deep or too large."""
         event: Any = self.peek_event()
         before = self.values
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _refusal(f"more than {MAX_DEPTH} lists and mappings inside one another", event)
+            raise _refusal(f"lists and mappings are nested more than {MAX_DEPTH} deep", event)
         node = super().compose_node(parent, index)
         self.depth -= 1
         if isinstance(event, yaml.AliasEvent):
-            if id(node) not in self.sizes:  # it has not ended yet
+            if id(node) not in self.sizes:  # the anchored node is still being composed
                 raise _refusal(f"the alias *{event.anchor} refers to the section that it is in", event)
             self.values += self.sizes[id(node)]
         else:
@@ -109,13 +109,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping; raises ConstructorError for a key that stands twice and for a list as a key."""
+        """Construct a mapping; raises ConstructorError for a duplicate key and for a list as a key."""
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):
                 raise _refusal("a key must be a string", key)
             if key.value in seen:
-                raise _refusal(f"{key.value!r} stands twice", key)
+                raise _refusal(f"{key.value!r} appears twice", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -127,7 +127,7 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
-            raise _refusal(f"{node.value!r} is not of the type {tag!r}", node) from None
+            raise _refusal(f"{node.value!r} is not of type {tag!r}", node) from None
         if isinstance(value, str) and UNPRINTABLE.search(value):
             raise _refusal("a string with a NUL or half of a surrogate pair", node)
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
@@ -136,5 +136,5 @@ class _Loader(yaml.SafeLoader):
 
 
 def _refusal(problem: str, place: Any) -> yaml.YAMLError:
-    """An error at the place of an event or a node."""
+    """Return an error at the position of an event or a node."""
     return yaml.constructor.ConstructorError(None, None, problem, place.start_mark)

@@ -1,1 +1,1 @@
-"""The artifact store: on a disk, and shared under a URL."""
+"""The artifact store: on a local disk, or shared by several machines under a URL."""

@@ -1,4 +1,4 @@
-"""What a step is, and what is left of it: the values that steps and the store hand to each other."""
+"""Steps and artifacts: the values that steps and the store pass to each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +11,20 @@ from pipeline_lib.store.digests import value_digest
 from pipeline_lib.util.times import humanize_time
 
 version = cache(metadata.version)
-"""Of an installed package. A lookup reads its files, and every step of a thousand files asks for the same ones."""
+"""Return the version of an installed package; cached, as a lookup reads files and all shards need the same ones."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step is: all of this decides its bytes, and nothing else may.
+    """Everything that determines the output of a step; nothing else may affect it.
 
-    `recipe` holds the recipe's parts that the step reads (plain JSON values), `inputs` the content digests of what it
-    reads (None in a plan, for what is yet to be created), `libraries` the packages whose version decides its bytes,
-    `code` the digests of the modules of ours that it reaches. Raise `version` where the output changes and the code
-    does not.
+    Args:
+        name: Name of the step.
+        version: Increase it if the output changes although the code does not.
+        recipe: The parts of the recipe that the step reads, as plain JSON values.
+        inputs: Content digests of its inputs; None in a plan for an input that does not exist yet.
+        libraries: Packages whose version affects the output.
+        code: Digests of the modules of this package that the step reaches.
     """
 
     name: str
@@ -32,7 +35,7 @@ class Step:
     code: Mapping[str, str] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """The hashed facts, as they stand in the manifest."""
+        """Return the values that are hashed, as they appear in the manifest."""
         versions = {library: version(library) for library in self.libraries}
         return {
             "step": self.name,
@@ -45,13 +48,13 @@ class Step:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the identity; raises TypeError for a value that JSON cannot hold the same way everywhere."""
+        """SHA-256 of the identity; raises TypeError for a value without a canonical JSON form."""
         return value_digest(self.identity())
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published step: a reference that steps hand to each other. `digest` is the SHA-256 over its files' digests."""
+    """A reference to the published output of a step; `digest` is the SHA-256 over the digests of its files."""
 
     step: str
     fingerprint: str
@@ -64,12 +67,12 @@ class Artifact:
 
     @property
     def short(self) -> str:
-        """The fingerprint as people read it."""
+        """The abbreviated fingerprint."""
         return self.fingerprint[:8]
 
     @property
     def message(self) -> str:
-        """What happened, in the words that the terminal, the log and Prefect show."""
+        """What happened to the step, for the terminal, the log and Prefect."""
         if self.reused:
             return f"reused {self.short}, created {humanize_time(self.made['at'])} by {self.made['by']}"
         return f"created {self.short} in {self.made['seconds']:.1f} s ({self.why})"

@@ -1,4 +1,4 @@
-"""Why a step has to be created: what differs from the nearest artifact that there is."""
+"""Explain why a step has to be created: how it differs from the most similar artifact in the store."""
 
 import json
 import re
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from pipeline_lib.store.artifacts import Step
 
 SHOWN = 4
-"""Differences that are told one by one."""
+"""Maximum number of differences to list."""
 
 
 class Difference(NamedTuple):
-    """A fact that differs: what the artifact has, and what the step has now."""
+    """One difference: the value in the artifact, and the value of the step now."""
 
     what: str
     before: Any
@@ -36,25 +36,24 @@ MISSING = object()
 
 
 def explain_difference(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
-    """The differences to the nearest of the step's artifacts, in words: the same in a plan, the log and Prefect."""
+    """Describe the differences to the most similar artifact of the step, for a plan, the log and Prefect."""
     waits = _waits(step)
     nearest, found = _nearest(step, manifests)
     if nearest is None:
         return waits or "not in the store yet"
-    words = [waits] if waits else []
-    words += [str(difference) for difference in found[:SHOWN]]
+    phrases = [waits] if waits else []
+    phrases += [str(difference) for difference in found[:SHOWN]]
     if len(found) > SHOWN:
-        words.append(f"{len(found) - SHOWN} more differences")
-    return (
-        f"{'; '.join(words)}; all else equal to {nearest['fingerprint'][:8]} of {humanize_time(nearest['made']['at'])}"
-    )
+        phrases.append(f"{len(found) - SHOWN} more differences")
+    artifact = f"{nearest['fingerprint'][:8]} of {humanize_time(nearest['made']['at'])}"
+    return f"{'; '.join(phrases)}; all else equal to {artifact}"
 
 
 def _nearest(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any] | None, list[Difference]]:
-    """The first manifest with the fewest differences, and these.
+    """Return the first manifest with the fewest differences, and the differences.
 
-    No two artifacts are alike, so one difference is the least there can be (none for a step that waits for its inputs),
-    and no further manifest is read.
+    The search ends at one difference (at none for a step that waits for its inputs): fewer are impossible, as the step
+    is not in the store.
     """
     nearest, fewest, now, least = None, list[Difference](), _facts_of(step), 0 if _waits(step) else 1
     for manifest in manifests:
@@ -67,41 +66,42 @@ def _nearest(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> tuple[Mapp
 
 
 def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
-    """What a step has otherwise than an artifact's identity, by dotted path."""
+    """Return the differences between an artifact's identity and a step, by dotted path."""
     return _differences(_facts(identity), _facts_of(step), step)
 
 
 def _facts_of(step: "Step") -> dict[str, Any]:
-    """As a manifest would tell them."""
+    """Return the step's facts as they would appear in a manifest."""
     return _facts(json.loads(json.dumps(step.identity())))
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], step: "Step") -> list[Difference]:
     paths = [path for path in {**now, **before} if before.get(path, MISSING) != now.get(path, MISSING)]
-    found = [Difference(path, before.get(path, MISSING), now.get(path, MISSING)) for path in paths]
-    kinds = {each.what for each in found if each.what.endswith(".kind")}
-    return [each for each in found if _matters(each, kinds, step)]
+    all_differences = [Difference(path, before.get(path, MISSING), now.get(path, MISSING)) for path in paths]
+    kinds = {difference.what for difference in all_differences if difference.what.endswith(".kind")}
+    return [difference for difference in all_differences if _matters(difference, kinds, step)]
 
 
-def _matters(found: Difference, kinds: set[str], step: "Step") -> bool:
-    """Of a part of another kind the kind says it all, and what waits for its inputs does not know them yet."""
-    if _waits(step) and found.what.startswith(("inputs.", "recipe.labels")):
+def _matters(difference: Difference, kinds: set[str], step: "Step") -> bool:
+    """Return whether to report a difference: not the fields of a section whose kind differs, nor unknown inputs."""
+    if _waits(step) and difference.what.startswith(("inputs.", "recipe.labels")):
         return False
-    if found.what.startswith("code."):  # another kind brings its own module
-        return not kinds or MISSING not in (found.before, found.now)
-    *parents, last = found.what.split(".")
-    return last == "kind" or not kinds & {".".join([*parents[:depth], "kind"]) for depth in range(1, len(parents) + 1)}
+    if difference.what.startswith("code."):  # another kind has its own module, which need not be mentioned
+        return not kinds or MISSING not in (difference.before, difference.now)
+    *parents, last = difference.what.split(".")
+    kinds_above = {".".join([*parents[:depth], "kind"]) for depth in range(1, len(parents) + 1)}
+    return last == "kind" or not kinds & kinds_above
 
 
 def _waits(step: "Step") -> str:
-    """What has to be created first; of many files that are alike the first one stands for all. Empty: nothing."""
+    """Describe which inputs do not exist yet, naming similar files once; empty if all exist."""
     names = [name.partition(" (")[0] for name, digest in step.inputs.items() if digest is None]
     names += ["labels"] if step.recipe.get("labels", ()) is None else []
     return f"waits for {', '.join(dict.fromkeys(names))}" if names else ""
 
 
 def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """training.epochs, strategies.0.kind ... with their values; empty lists and None are values too."""
+    """Yield dotted paths such as strategies.0.kind with their values; empty lists and None count as values."""
     if isinstance(value, (dict, list)) and value:
         for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             yield from flatten(part, f"{path}.{key}" if path else str(key))
@@ -110,12 +110,12 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _facts(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity by dotted path; what an empty list lacks the other side's items tell."""
+    """Flatten an identity by dotted path, without empty lists: the items of the other side show the difference."""
     return {path: value for path, value in flatten(identity) if value not in ([], {})}
 
 
 def _input(name: str, change: str) -> str:
-    """Files of data have no name of their own: by it nothing is decided."""
+    """Describe a changed input; data files are not named, as their names do not count."""
     if re.fullmatch(r"file \d+", name) and change == "changed":
         return "the file holds other bytes"
     plain = re.sub("^(train|validation|test) [0-9a-f]{12}.*", r"a \1 file", name)
@@ -123,8 +123,10 @@ def _input(name: str, change: str) -> str:
 
 
 def _change(before: Any, now: Any) -> str:
-    """What happened to an input: digests say nothing to people."""
-    return "is new" if before is MISSING else "is gone" if now is MISSING else "changed"
+    """Describe what happened to an input, without digests."""
+    if before is MISSING:
+        return "is new"
+    return "is gone" if now is MISSING else "changed"
 
 
 def _shown(value: Any) -> str:

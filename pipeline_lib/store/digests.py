@@ -1,4 +1,4 @@
-"""What bytes are told by: SHA-256 of files, of folders, and of plain values."""
+"""SHA-256 digests of files, folders and plain values."""
 
 import hashlib
 import json
@@ -11,14 +11,15 @@ from pipeline_lib.store.integrity import regular_files
 from pipeline_lib.store.manifests import MANIFEST
 
 SETTLED = 2.0
-"""Seconds after which a change of a file moves its times for certain: file systems' clocks tick coarsely."""
+"""Seconds after which a further change of a file surely changes its times: file system clocks are coarse."""
 _read: dict[tuple[int, ...], str] = {}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes. In one process they are read once, as long as inode, size and times are the same.
+    """Return the SHA-256 of a file's bytes.
 
-    Every step asks for the weights of its base, which may be gigabytes.
+    Cached in the process while inode, size and times are unchanged, because every step needs the digest of the base's
+    weights, which may have gigabytes.
     """
     facts = path.stat()
     state = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
@@ -33,17 +34,17 @@ def file_digest(path: Path) -> str:
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and SHA-256 of every file in a folder but its manifest, by relative path."""
+    """Return size in bytes and SHA-256 of every file in a folder except its manifest, by relative path."""
     files = {name: file for name, file in regular_files(folder).items() if name != MANIFEST}
     return {name: {"size": file.stat().st_size, "sha256": file_digest(file)} for name, file in files.items()}
 
 
 def content_digest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """The digest of an artifact, over its files' digests."""
+    """Return the digest of an artifact, computed from the digests of its files."""
     return value_digest({name: facts["sha256"] for name, facts in files.items()})
 
 
 def value_digest(value: Any) -> str:
-    """The digest of plain JSON; raises TypeError or ValueError for what JSON cannot hold the same way everywhere."""
-    told = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(told.encode()).hexdigest()
+    """Return the digest of a plain value; raises TypeError or ValueError if it has no canonical JSON form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Bring files and folders to the disk before they count.
+"""Write files and folders so that they survive a power failure.
 
-A rename can reach the disk before the bytes that it publishes: after a power failure the name would stand for zeros. So
-contents are synced first, then they are renamed, then the folder that holds the new name is synced.
+A rename can reach the disk before the renamed contents; after a power failure the file would then be full of zeros. So
+the contents are synced first, then renamed, and then the parent folder with the new name is synced.
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or the names in a folder, are on the disk."""
+    """Wait until the contents of a file, or the names in a folder, are on disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -24,7 +24,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Sync all files below a folder, and the folders that hold them."""
+    """Sync all files and folders below a folder, and the folder itself."""
     for place, _, names in os.walk(folder, topdown=False):
         for name in names:
             sync(Path(place, name))
@@ -32,14 +32,14 @@ def sync_tree(folder: Path) -> None:
 
 
 def publish_folder(aside: Path, place: Path) -> None:
-    """Rename a folder that was written aside, with its contents on the disk before and the new name after."""
+    """Rename a temporary folder to its final name; syncs its contents before and the parent folder after."""
     sync_tree(aside)
     os.rename(aside, place)
     sync(place.parent)
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, in place of the one before."""
+    """Write or replace a text file atomically."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         aside.write_text(text, encoding="utf-8")

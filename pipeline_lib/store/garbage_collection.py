@@ -1,6 +1,6 @@
-"""Free space in a store: what was not used for long goes first; what is needed or in use stays.
+"""Free space in a store: remove the least recently used artifacts first, and keep those that are needed or in use.
 
-Each artifact is taken under its lock, renamed aside and only then deleted, so that nobody ever reads half of one.
+Each artifact is locked, moved away with one rename and then deleted, so that no process reads a partly deleted one.
 """
 
 import json
@@ -22,12 +22,12 @@ from pipeline_lib.util.temporary import left_folders
 
 DAY = 86400.0
 MADE = re.compile("([0-9a-f]{64})-")
-"""How a folder is named in which a step is made: by its fingerprint."""
+"""Matches the name of the folder in which a step is being created, which begins with its fingerprint."""
 
 
 @dataclass
 class Collected:
-    """What went, what stayed although it was due and why, and the bytes that were freed and that are left."""
+    """What was removed, what was due but kept and why, and the bytes freed and left."""
 
     removed: list[Entry] = field(default_factory=list)
     kept: list[tuple[Entry, str]] = field(default_factory=list)
@@ -44,34 +44,42 @@ def collect(
     damaged: bool = False,
     dry_run: bool = False,
 ) -> Collected:
-    """Remove what was not used for `older_than` seconds, then the least recently used until `keep_size` bytes are left.
+    """Remove artifacts from a store; leftovers of killed processes, also in $TMPDIR, are always removed.
 
-    Left-overs of killed processes go always, also in $TMPDIR; artifacts that were set aside go with `damaged`.
+    Args:
+        root: Folder of the store.
+        older_than: Remove what was not used for this many seconds.
+        keep_size: Then remove the least recently used until this many bytes are left.
+        damaged: Also remove damaged artifacts that were set aside.
+        dry_run: Remove nothing; report what would be removed.
     """
     now, known = time.time(), artifacts(root)
-    told = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
+    collected = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
     needed = _read_by_what_is_made(root, known)
     for path in [*_left_over(root, now), *(_set_aside(root) if damaged else ())]:
-        _count(told, size_of(path))
+        _count(collected, size_of(path))
         _delete(path, dry_run)
     for path in left_folders():
-        told.temporary.append(path)
-        told.freed += size_of(path)
+        collected.temporary.append(path)
+        collected.freed += size_of(path)
         _delete(path, dry_run)
     for entry in sorted([*known, *unfinished(root)], key=lambda entry: entry.used):
         aged = older_than is not None and now - entry.used >= older_than
-        if not aged and (keep_size is None or told.left <= keep_size):
+        if not aged and (keep_size is None or collected.left <= keep_size):
             continue
         if why := "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run):
-            told.kept.append((entry, why))
+            collected.kept.append((entry, why))
         else:
-            told.removed.append(entry)
-            _count(told, entry.size)
-    return told
+            collected.removed.append(entry)
+            _count(collected, entry.size)
+    return collected
 
 
 def _remove(root: Path, entry: Entry, dry_run: bool) -> str | None:
-    """Why an artifact stays, or None: it is gone. Asked anew under its lock, for others went on since it was listed."""
+    """Remove an artifact and return None, or return why it is kept.
+
+    Pins and the time of last use are checked again under its lock, since other processes may have used it meanwhile.
+    """
     if needed := pins(root).get(entry.fingerprint[:NAMED]):
         return f"pinned by {', '.join(needed)}"
     with alone(root, entry.fingerprint) as mine:
@@ -91,7 +99,7 @@ def _remove(root: Path, entry: Entry, dry_run: bool) -> str | None:
 
 
 def _read_by_what_is_made(root: Path, known: Iterable[Entry]) -> set[Path]:
-    """Folders that a step in the making may be reading: its inputs, and what those were made from."""
+    """Return the artifacts that a step being created may read: its inputs and, recursively, their inputs."""
     inputs: dict[str, dict[Path, set[str]]] = defaultdict(dict)  # several artifacts may have one content
     for entry in known:
         if entry.manifest:
@@ -110,7 +118,7 @@ def _inputs_of_what_is_made(root: Path) -> Iterator[str]:
         if MADE.match(note.name) and not _is_left_over(root, note, time.time()):
             try:
                 yield from json.loads(note.read_text(encoding="utf-8"))["inputs"].values()
-            except (FileNotFoundError, ValueError):  # published just now, or begun just now
+            except (FileNotFoundError, ValueError):  # just published, or just started
                 continue
 
 
@@ -119,7 +127,7 @@ def _left_over(root: Path, now: float) -> list[Path]:
 
 
 def _is_left_over(root: Path, path: Path, now: float) -> bool:
-    """Whether a killed process left it: nobody holds the lock of what was being made there."""
+    """Return whether a killed process left this path behind: no process holds the lock of its step."""
     if path.name.startswith("removed-"):
         return True
     if made := MADE.match(path.name):
@@ -140,16 +148,16 @@ def _set_aside(root: Path) -> list[Path]:
     return [path for path in (root / "damaged").glob("*") if re.search("-[0-9a-f]{16}-[0-9a-f]{8}$", path.name)]
 
 
-def _count(told: Collected, size: int) -> None:
-    told.freed += size
-    told.left -= size
+def _count(collected: Collected, size: int) -> None:
+    collected.freed += size
+    collected.left -= size
 
 
 def _delete(path: Path, dry_run: bool) -> None:
     if dry_run:
         return
     if path.is_dir() and not path.is_symlink():
-        with suppress(FileNotFoundError):  # another process removes it, too
+        with suppress(FileNotFoundError):  # another process is removing it too
             shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

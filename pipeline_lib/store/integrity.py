@@ -1,4 +1,4 @@
-"""What a disk can do to a store: files that changed, files that are none, reads and writes that it refuses."""
+"""Detect damaged artifacts and disk problems: changed files, links in place of files, failed reads and writes."""
 
 import errno
 import os
@@ -15,20 +15,20 @@ REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 class Damage(ValueError):
-    """An artifact is not what was published; the message says what changed."""
+    """An artifact differs from what was published; the message says how."""
 
 
 DAMAGE = (ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
-"""Errors that mean other bytes or none. Any other OSError is about the disk or its rights, not about the bytes."""
+"""Errors that mean changed or missing files. Any other OSError is a problem of the disk or of permissions."""
 
 
 def regular_files(folder: Path) -> dict[str, Path]:
-    """Every file below a folder by relative path; raises Damage for a link, a pipe or a device.
+    """Return every file below a folder by relative path; raises Damage for a link, a pipe or a device.
 
-    A link is refused rather than followed: what it leads to lies outside the artifact and can change by itself.
+    Links are not followed: their targets lie outside the artifact and can change independently.
     """
     found = {}
-    for place, folders, names in os.walk(folder, onerror=_raise):  # rglob would pass over a folder it may not read
+    for place, folders, names in os.walk(folder, onerror=_raise):  # rglob would silently skip an unreadable folder
         for path in (Path(place, name) for name in (*folders, *names)):
             mode, name = path.lstat().st_mode, path.relative_to(folder).as_posix()
             if stat.S_ISREG(mode):
@@ -39,7 +39,7 @@ def regular_files(folder: Path) -> dict[str, Path]:
 
 
 def set_aside(root: Path, folder: Path) -> Path:
-    """Move a damaged artifact out of the way, with all that is left of it; where it lies now."""
+    """Move a damaged artifact to ROOT/damaged; returns its new folder."""
     aside = root / "damaged" / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
     aside.parent.mkdir(exist_ok=True)
     os.rename(folder, aside)
@@ -48,7 +48,7 @@ def set_aside(root: Path, folder: Path) -> Path:
 
 @contextmanager
 def describe_damage(root: Path, every: bool = False, field: str = "execution.store") -> Iterator[None]:
-    """Raise a RecipeError where the disk is full or refuses a file below `root` (with `every`, any OSError at all)."""
+    """Turn disk errors into a RecipeError: a full disk, or a failed access below `root`; with `every`, any OSError."""
     try:
         yield
     except Exception as error:
@@ -58,13 +58,13 @@ def describe_damage(root: Path, every: bool = False, field: str = "execution.sto
             hint = "Free some space, for example with `tunesmith cache gc --older-than 30d`"
             raise RecipeError(field, str(root), "the disk is full", hint) from error
         if isinstance(error, OSError) and (every or _refused(error, root)):
-            hint = "Nothing was set aside: see to the disk and to this account's rights, then run again"
+            hint = "No artifact was changed: check the disk and this account's permissions, then run again"
             raise RecipeError(field, str(root), f"cannot be read or written ({error})", hint) from error
         raise
 
 
 def _full(error: Exception) -> bool:
-    """Safetensors and others raise errors of their own, with the system's words in them."""
+    """Return whether the disk is full; safetensors and others raise their own errors with the system's message."""
     return getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error)
 
 

@@ -1,6 +1,6 @@
-"""What a store holds: its artifacts, their size, age and pins; whether their bytes are still what was published.
+"""List the artifacts of a store with size, age and pins, and verify that their bytes are unchanged.
 
-Nothing here imports a heavy library. What frees space is in `cache_gc.py`.
+Imports no heavy library. `garbage_collection.py` frees space.
 """
 
 import os
@@ -24,7 +24,7 @@ __all__ = ["DamagedFile", "Entry", "alone", "artifacts", "find", "pin", "pins", 
 
 @dataclass(frozen=True)
 class Entry:
-    """An artifact (without a manifest if that is broken), or the work of a step that is not finished."""
+    """An artifact, without a manifest if that is broken, or the work folder of an unfinished step."""
 
     step: str
     fingerprint: str
@@ -36,20 +36,20 @@ class Entry:
 
     @property
     def short(self) -> str:
-        """The fingerprint as people read it."""
+        """The abbreviated fingerprint."""
         return self.fingerprint[:8]
 
 
 @dataclass(frozen=True)
 class DamagedFile:
-    """What changed in an artifact, and where it lies now; None if another process is at work on it."""
+    """What changed in an artifact, and where it was moved; None if another process is using it."""
 
     what: str
     aside: Path | None
 
 
 def artifacts(root: Path, step: str | None = None) -> list[Entry]:
-    """Every artifact of a store, or those of one step; raises RecipeError for a step that has none."""
+    """Return all artifacts of a store or of one step; raises RecipeError for a step without artifacts."""
     held = pins(root)
     found = [entry for folder in _folders(root / "steps", "*/*", NAMED) if (entry := _entry(folder, held))]
     chosen = [entry for entry in found if step in (None, entry.step)]
@@ -60,13 +60,13 @@ def artifacts(root: Path, step: str | None = None) -> list[Entry]:
 
 
 def unfinished(root: Path) -> list[Entry]:
-    """What unfinished steps keep to go on from, one entry for each."""
+    """Return the work folders of unfinished steps, which they can resume from."""
     found = _folders(root / "work", "*", 64)
     return [Entry("unfinished", folder.name, folder, size_of(folder), last_used(folder)) for folder in found]
 
 
 def find(root: Path, prefix: str) -> Entry:
-    """The one artifact whose fingerprint begins so; raises RecipeError where there is none or more than one."""
+    """Find the artifact whose fingerprint has this prefix; raises RecipeError for none or several."""
     found = [entry for entry in artifacts(root) if prefix and entry.fingerprint.startswith(prefix.lower())]
     if not found:
         raise RecipeError("FINGERPRINT", prefix, "no artifact has it", "`tunesmith cache ls` lists them")
@@ -79,18 +79,18 @@ def find(root: Path, prefix: str) -> Entry:
 
 
 def verify(root: Path, step: str | None = None) -> Iterator[tuple[Entry, DamagedFile | None]]:
-    """Hash every artifact again, one after the other; a damaged one is set aside."""
+    """Hash every artifact again and yield the result; a damaged one is set aside."""
     for entry in artifacts(root, step):
         yield entry, _verified(root, entry)
 
 
 def size_of(folder: Path) -> int:
-    """Bytes in all files below a folder, or of a file; 0 where there is none."""
+    """Return the bytes of a file or of all files below a folder; 0 if it does not exist."""
     return sum(status.st_size for status in _files(folder))
 
 
 def last_used(folder: Path) -> float:
-    """When an artifact was made or last read: the store touches its manifest. Else the youngest file's time."""
+    """Return when an artifact was last used: the store touches its manifest. Without one, the newest file counts."""
     if (manifest := folder / MANIFEST).is_file():
         return manifest.stat().st_mtime
     return max([folder.stat().st_mtime, *(status.st_mtime for status in _files(folder))])
@@ -98,18 +98,18 @@ def last_used(folder: Path) -> float:
 
 @contextmanager
 def alone(root: Path, fingerprint: str) -> Iterator[bool]:
-    """Whether no other process makes or reads this artifact; none can begin to while this lasts."""
+    """Try to lock an artifact; yields whether no other process is creating or reading it."""
     folder = root / "locks"
     folder.mkdir(exist_ok=True)
     path = folder / f"{fingerprint}.lock"
-    if len(fingerprint) == NAMED:  # all that is known where a manifest is broken
+    if len(fingerprint) == NAMED:  # a broken manifest: only the folder's name is known
         path = next(folder.glob(f"{fingerprint}*.lock"), path)
     with held_if_free(FileLock(path)) as held:
         yield held
 
 
 def _folders(place: Path, pattern: str, digits: int) -> list[Path]:
-    """Only what a store names so: its root may be a folder in which other things lie, too."""
+    """Return only folders named like artifacts, as the root may contain other files too."""
     named = sorted(path for path in place.glob(pattern) if re.fullmatch(f"[0-9a-f]{{{digits}}}", path.name))
     return [path for path in named if path.is_dir() and not path.is_symlink()]
 

@@ -1,4 +1,4 @@
-"""What a trained model came from and how it was scored, followed from manifest to manifest through the store."""
+"""Trace a trained model to its base, data and scores through the manifests in the store."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from pipeline_lib.store.manifests import MANIFEST
 
 @dataclass(frozen=True)
 class Lineage:
-    """Folders, as far as they are there. A model that was taken out of its store knows little of itself."""
+    """Folders that belong to a trained model, as far as they exist; a model outside its store has few of them."""
 
     model: Path
     """The folder with tunesmith.json."""
@@ -24,21 +24,21 @@ class Lineage:
     name: str = ""
     """The recipe's name."""
     base_name: str = ""
-    """What the recipe calls the base."""
+    """The base's name in the recipe."""
     revision: str = ""
     manifest: dict[str, Any] = field(default_factory=dict)
-    """The trained model's."""
+    """Manifest of the trained model."""
 
     @property
     def root(self) -> Path:
-        """The store's."""
+        """Root folder of the store."""
         return self.model.parents[3]
 
 
 def of_folder(folder: Path, base: Path | None = None) -> Lineage:
-    """What is known of a model's folder: all that its store tells, or what lies beside it as in an MLflow model.
+    """Return what is known about a model's folder, from its store or from the files next to it in an MLflow model.
 
-    There it is a pointer to the base, which is fetched unless `base` is given.
+    An MLflow model has a pointer to its base, which is downloaded unless `base` is given.
     """
     found = next((place for place in (folder, folder / "model") if (place / CARD).is_file()), None)
     if found is None:
@@ -61,10 +61,9 @@ def of_folder(folder: Path, base: Path | None = None) -> Lineage:
 
 
 def manifests(folder: Path) -> dict[str, Any]:
-    """The manifests that lead from a model's artifact back to the data: base, prepare, initialise, reference, finetune
-    and shards.
+    """Return the manifests from a model back to its data: base, prepare, initialise, reference, finetune and shards.
 
-    What the store has no more is left out.
+    Manifests that are no longer in the store are omitted.
     """
     found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise", "reference")}
     read = set(found.get("prepare", {}).get("identity", {}).get("inputs", {}).values())
@@ -73,19 +72,19 @@ def manifests(folder: Path) -> dict[str, Any]:
 
 
 def manifests_read(folder: Path, *steps: str) -> dict[str, Any]:
-    """The manifests of what an artifact has read of these steps, as far as the store has it."""
+    """Return the manifests of an artifact's inputs from these steps, as far as the store has them."""
     inputs, root = _inputs(folder), folder.parents[2]
     places = {step: _holding(root, step, inputs[step]) for step in steps if step in inputs}
     return {step: manifest_of(place) for step, place in places.items() if place}
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a base's name means a repository of the hub to everyone, and not a folder of one machine."""
+    """Return whether a base's name is a hub id, which means the same on every machine, and not a local folder."""
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and not Path(name).exists()
 
 
 def file_digests(lineage: Lineage) -> list[str]:
-    """The SHA-256 of each source file, in the order of the data report; empty where its shard is not here."""
+    """Return the SHA-256 of each source file in the order of the data report; empty if its shard is missing."""
     if lineage.prepared is None:
         return []
     shards = json.loads((lineage.prepared / "shards.json").read_text(encoding="utf-8"))
@@ -108,7 +107,7 @@ def _inputs(folder: Path) -> dict[str, str]:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """A manifest, empty where it is not there or broken: what a card does not know it leaves out."""
+    """Read a manifest; empty if it is missing or broken, so that a model card omits what is unknown."""
     try:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError):

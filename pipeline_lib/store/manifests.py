@@ -1,4 +1,4 @@
-"""What stands in an artifact's manifest: what made it, from what, and the digest of every file."""
+"""The manifest of an artifact: its identity, how it was created, and the digest of every file."""
 
 import json
 from pathlib import Path
@@ -38,9 +38,9 @@ class _Manifest(BaseModel, strict=True):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of an artifact; raises Damage where it has not the form of one.
+    """Read the manifest of an artifact; raises Damage if it is missing or malformed.
 
-    Its file names are compared with those that are there and never opened, so that none can point elsewhere.
+    Its file names are only compared with existing files and never opened, so they cannot point elsewhere.
     """
     try:
         text = (folder / MANIFEST).read_bytes()

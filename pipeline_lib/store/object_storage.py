@@ -1,7 +1,6 @@
-"""Files under a URL, through fsspec: each call is tried again a few times, and its trouble is told in our words.
+"""Read and write files under a URL through fsspec, with retries and uniform errors.
 
-What stands under a name is never half of a file: object stores write whole objects, and where files are files they are
-written aside and renamed.
+Files are never partly written: object stores write whole objects, and on file systems a temporary file is renamed.
 """
 
 import errno
@@ -18,16 +17,16 @@ from pipeline_lib.util.redaction import redact, remember, without_password
 
 ATTEMPTS = 4
 PAUSE = 0.5
-"""Seconds before the second attempt; each pause after it is twice as long."""
+"""Seconds before the second attempt; each further pause is twice as long."""
 PATIENCE = 60
-"""Seconds after which nothing is tried again: drivers wait and retry by themselves, too, some for minutes."""
+"""Seconds after which there are no more attempts; drivers also wait and retry themselves, some for minutes."""
 DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 
 Answer = TypeVar("Answer")
 
 
 class Objects:
-    """Reads and writes below a URL; raises RecipeError where its driver is missing or it does not answer."""
+    """Files below a URL; raises RecipeError if the driver is missing or the server does not respond."""
 
     def __init__(self, url: str):
         self.url, self.shown = url, without_password(url)
@@ -35,41 +34,41 @@ class Objects:
         self.fs, self.root = self._connect()
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of a file, None where there is none."""
+        """Return the contents of a file; None if it does not exist."""
         try:
             return self._ask(lambda: self.fs.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Put bytes under a name, whatever stood there."""
+        """Write or replace a file."""
         self._write(lambda: self.fs.pipe_file(self._path(name), data))
 
     def create(self, name: str, data: bytes) -> None:
-        """Put bytes under a name unless something stands there: then they are not written, and nothing is raised."""
+        """Write a file unless it exists; an existing file is kept, and no error is raised."""
         self._write(lambda: self._create(name, data))
 
     def put(self, file: Path, name: str) -> None:
-        """Bring a local file there."""
+        """Upload a local file."""
         self._write(lambda: self._put(file, self._path(name)))
 
     def get(self, name: str, file: Path) -> None:
-        """Bring a file here; raises FileNotFoundError where there is none."""
+        """Download a file; raises FileNotFoundError if it does not exist."""
         self._ask(lambda: self.fs.get_file(self._path(name), str(file)))
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with suppress(FileNotFoundError):
             self._ask(lambda: self.fs.rm_file(self._path(name)))
 
     def probe(self) -> None:
-        """Write, read and remove a small object; raises RecipeError where one of these is refused."""
+        """Write, read and remove a small object; raises RecipeError if one of these fails."""
         name, data = f"probe-{uuid.uuid4().hex}", b"written by tunesmith to see whether it may"
         self.write(name, data)
         read = self.read(name)
         self.remove(name)
         if read != data:
-            problem = "does not give back what was written to it"
+            problem = "does not return what was written to it"
             raise RecipeError("execution.store", self.shown, problem, "Check its server")
 
     def _connect(self) -> tuple[Any, str]:
@@ -107,11 +106,11 @@ class Objects:
             else:
                 self.fs.pipe_file(self._path(name), data, mode="create")  # S3: If-None-Match: *
         except Exception:
-            if self.read(name) is None:  # drivers tell "it exists already" in many ways; the file tells it in one
+            if self.read(name) is None:  # drivers raise different errors for an existing file, so check for it
                 raise
 
     def _link(self, path: str, data: bytes) -> None:
-        """A hard link is what a file system creates whole, or not at all where the name is taken."""
+        """Create a file from a hard link, which a file system creates atomically and only if the name is free."""
         aside = f"{path}.{uuid.uuid4().hex}"
         self.fs.pipe_file(aside, data)
         try:
@@ -131,7 +130,7 @@ class Objects:
             raise RecipeError("execution.store", self.shown, problem, "Create its bucket, or name another") from None
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
-        """The answer of the remote, after at most so many attempts."""
+        """Call a function of the driver, with up to ATTEMPTS attempts."""
         began = monotonic()
         for attempt in range(ATTEMPTS):
             try:
@@ -158,7 +157,7 @@ class Objects:
             ) from None
 
     def _told(self, error: Exception) -> str:
-        """The error's first line; a driver may have put the URL's credentials into it."""
+        """Return the error's first line without the URL's credentials, which a driver may include."""
         text = (str(error).splitlines() or [""])[0] or type(error).__name__
         account = self.url.partition("://")[2].rpartition("@")[0]
         for secret in filter(None, (account, account.partition(":")[2])):

@@ -1,6 +1,6 @@
-"""Pins: ROOT/pins/NAME.json lists the artifacts that must stay because something outside the store needs them.
+"""Pins: ROOT/pins/NAME.json lists artifacts that must be kept because something outside the store needs them.
 
-A registered model is such a thing: its version is served and audited long after the runs that led to it.
+For example a registered model, which is served and audited long after the runs that produced it.
 """
 
 import json
@@ -13,11 +13,11 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.durable import write_durably
 
 NAMED = 16
-"""Digits of a fingerprint that name an artifact's folder."""
+"""Number of digits of the fingerprint in the name of an artifact's folder."""
 
 
 def pin(root: Path, name: str, fingerprints: Iterable[str]) -> None:
-    """Keep artifacts for as long as `name` needs them; what it needed before is forgotten."""
+    """Keep artifacts for as long as `name` needs them; replaces the previous pins of `name`."""
     listed = sorted(set(fingerprints))
     if wrong := [fingerprint for fingerprint in listed if not _is_fingerprint(fingerprint)]:
         raise ValueError(f"a pin needs fingerprints of at least {NAMED} digits, not {wrong}")
@@ -27,12 +27,12 @@ def pin(root: Path, name: str, fingerprints: Iterable[str]) -> None:
 
 
 def unpin(root: Path, name: str) -> None:
-    """Forget what `name` needs; a name that pins nothing is not a mistake."""
+    """Remove the pins of `name`, if there are any."""
     _place(root, name).unlink(missing_ok=True)
 
 
 def pins(root: Path) -> dict[str, tuple[str, ...]]:
-    """Who needs an artifact, by the name of its folder; raises RecipeError for a pin that cannot be understood."""
+    """Map the names of artifact folders to who pinned them; raises RecipeError for an unreadable pin."""
     needed: dict[str, tuple[str, ...]] = {}
     for path in sorted((root / "pins").glob("*.json")):
         for fingerprint in _listed(path):
@@ -57,7 +57,7 @@ def _is_fingerprint(value: object) -> bool:
 
 
 def _place(root: Path, name: str) -> Path:
-    """Quoted, so that no name leads out of the folder."""
+    """Return the file of a pin; the name is quoted so that it cannot leave the folder."""
     if not name:
         raise ValueError("a pin needs a name")
     return root / "pins" / f"{quote(name, safe='')}.json"

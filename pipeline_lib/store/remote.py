@@ -1,10 +1,10 @@
-"""A store that machines share: artifacts under a URL, with a local store in front of it as a cache.
+"""A store shared by several machines: artifacts under a URL, with a local store as a cache.
 
-URL/steps/NAME/FINGERPRINT/manifest.json     what the artifact is; names the folder of its files; written last
-URL/steps/NAME/FINGERPRINT/DIGEST/           its files; machines that made other bytes write into other folders
+URL/steps/NAME/FINGERPRINT/manifest.json     describes the artifact and names the folder of its files; written last
+URL/steps/NAME/FINGERPRINT/DIGEST/           its files; machines with different bytes write to different folders
 URL/damaged/                                 manifests whose files no longer match
 
-Locks, checkpoints and what is half fetched stay in the cache, `$TUNESMITH_CACHE` or `~/.cache/tunesmith`.
+Locks, checkpoints and partial downloads stay in the cache, `$TUNESMITH_CACHE` or `~/.cache/tunesmith`.
 """
 
 import json
@@ -29,20 +29,20 @@ from pipeline_lib.store.store import Make, Store
 
 log = logging.getLogger("tunesmith")
 FETCHES = 2
-"""How often a file is fetched before its bytes, and not their way here, are held to be wrong."""
+"""Number of downloads of a file before it counts as damaged at the source, not in transit."""
 READ_BY_PLANS = ("prepare", "initialise")
-"""Steps whose labels and places a plan needs."""
+"""Steps whose files a plan reads: labels and parameter depths."""
 TURNS = 8
-"""Far more than machines that race one another need."""
+"""Maximum attempts to agree with the remote; far more than racing machines need."""
 
 
 def open_store(root: str) -> Store:
-    """The store at a folder or an fsspec URL."""
+    """Open the store in a folder or at an fsspec URL."""
     return RemoteStore(root) if "://" in root else Store(root)
 
 
 def local_folder(root: str) -> Path:
-    """Where the store at a folder or a URL keeps artifacts, locks and checkpoints on this machine."""
+    """Return the folder on this machine for a store's artifacts, locks and checkpoints."""
     if "://" not in root:
         return Path(root).absolute()
     home = Path(os.environ.get("TUNESMITH_CACHE") or Path.home() / ".cache" / "tunesmith")
@@ -50,14 +50,14 @@ def local_folder(root: str) -> Path:
 
 
 class RemoteStore(Store):
-    """The local store of this machine, and under a URL what all machines share. Whoever publishes first is right."""
+    """A local store combined with a shared one under a URL; the first published version of an artifact wins."""
 
     def __init__(self, url: str):
         self.objects = Objects(url)
         super().__init__(local_folder(url))
 
     def _settle(self, step: Step, make: Make, made_by: str) -> Artifact:
-        """Fetch, make or bring there what is missing, until this machine and the remote hold the same bytes."""
+        """Download, create or upload the artifact until this machine and the remote have the same bytes."""
         held = self.find(step)
         for _ in range(TURNS):
             shared = self._shared(step)
@@ -68,13 +68,13 @@ class RemoteStore(Store):
             elif held:
                 self._give(step, held)
             else:
-                self.objects.write("probe", b"")  # hours of work must not end at a bucket that cannot be written
+                self.objects.write("probe", b"")  # fail before hours of work if the bucket is not writable
                 held = self._make(step, make, made_by)
         problem, hint = f"does not keep {step.name} {step.fingerprint[:8]} as it was written", "Check its server"
         raise RecipeError("execution.store", self.objects.shown, problem, hint)
 
     def peek(self, step: Step) -> Artifact | None:
-        """What this machine or the remote has; of what is small and read by a plan, the files too."""
+        """Look up an artifact here and on the remote; downloads its files only if a plan reads them."""
         if held := super().peek(step):
             return held
         shared = self._shared(step)
@@ -85,7 +85,7 @@ class RemoteStore(Store):
         return Artifact(step.name, step.fingerprint, shared.digest, self._place(step), shared.made, reused=True)
 
     def _shared(self, step: Step) -> Shared | None:
-        """What the remote has of a step; a manifest that cannot be right is set aside."""
+        """Return the remote's artifact of a step; an invalid manifest is set aside."""
         manifest = self.objects.read(f"{_prefix(step)}/{MANIFEST}")
         if manifest is None:
             return None
@@ -96,9 +96,9 @@ class RemoteStore(Store):
             return None
 
     def _take(self, step: Step, shared: Shared) -> Artifact | None:
-        """Fetch an artifact and publish it here; None, and set aside there, if its files do not match its manifest."""
+        """Download and publish an artifact; if its files do not match its manifest, set it aside and return None."""
         partial = self.root / "partial" / f"{step.name}-{step.fingerprint[:16]}-{shared.digest[:16]}"
-        partial.mkdir(parents=True, exist_ok=True)  # the same for the next run: what it holds is not fetched again
+        partial.mkdir(parents=True, exist_ok=True)  # a fixed name, so that an interrupted download is resumed
         try:
             for name, facts in shared.files.items():
                 self._fetch(f"{_prefix(step)}/{shared.digest[:16]}/{name}", partial / name, facts)
@@ -122,7 +122,7 @@ class RemoteStore(Store):
             raise ValueError(f"{file.name} does not match its manifest")
 
     def _vacant(self, step: Step) -> Path:
-        """Where a fetched artifact goes; one of other bytes that stands there gives way."""
+        """Return the folder for a downloaded artifact; an existing one with other bytes is set aside."""
         folder = self._place(step)
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
@@ -132,7 +132,7 @@ class RemoteStore(Store):
         return folder
 
     def _give(self, step: Step, held: Artifact) -> None:
-        """Bring an artifact there. Its manifest comes last: what breaks off before it is seen by nobody."""
+        """Upload an artifact, its manifest last, so that an interrupted upload stays invisible."""
         manifest = json.loads((held.folder / MANIFEST).read_text(encoding="utf-8")) | {"folder": held.digest[:16]}
         for name in manifest["files"]:
             self.objects.put(held.folder / name, f"{_prefix(step)}/{held.digest[:16]}/{name}")
@@ -142,7 +142,7 @@ class RemoteStore(Store):
     def _set_aside_shared(self, step: Step, manifest: bytes, damage: Exception) -> None:
         aside = f"damaged/{step.name}-{step.fingerprint[:16]}-{uuid.uuid4().hex[:8]}.json"
         self.objects.write(aside, manifest)
-        if self.objects.read(f"{_prefix(step)}/{MANIFEST}") == manifest:  # else another machine has mended it
+        if self.objects.read(f"{_prefix(step)}/{MANIFEST}") == manifest:  # else another machine has already replaced it
             self.objects.remove(f"{_prefix(step)}/{MANIFEST}")
         where = f"{self.objects.shown}/{aside}"
         log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)

@@ -1,4 +1,4 @@
-"""What the manifest of a shared store tells of an artifact. Anyone who can write there may have written it."""
+"""Parse manifests from a shared store; they are untrusted, as anyone who can write there may have written them."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pipeline_lib.store.manifests import MANIFEST
 
 @dataclass(frozen=True)
 class Shared:
-    """An artifact that the remote has: its manifest as it stands there, and what that says."""
+    """An artifact on the remote: its manifest as raw bytes, and the parsed contents."""
 
     manifest: bytes
     files: Mapping[str, Mapping[str, Any]]
@@ -22,7 +22,7 @@ class Shared:
 
 
 def parse(step: Step, manifest: bytes) -> Shared:
-    """The manifest of a step; raises ValueError where it cannot be right or is not to be trusted."""
+    """Parse the manifest of a step; raises ValueError if it is invalid or not trustworthy."""
     try:
         return _parse(step, manifest)
     except (KeyError, TypeError, AttributeError) as error:
@@ -30,22 +30,22 @@ def parse(step: Step, manifest: bytes) -> Shared:
 
 
 def _parse(step: Step, manifest: bytes) -> Shared:
-    told = json.loads(manifest)
-    if told["identity"] != json.loads(json.dumps(step.identity())):
+    document = json.loads(manifest)
+    if document["identity"] != json.loads(json.dumps(step.identity())):
         raise ValueError("its manifest belongs to another step")
-    files = told["files"]
+    files = document["files"]
     for name in files:
         _refuse_escape(name, files)
     digest = content_digest(files)
-    if told["folder"] != digest[:16]:
+    if document["folder"] != digest[:16]:
         raise ValueError("its manifest names another folder")
-    made = told["made"]
+    made = document["made"]
     _ = made["at"], made["by"]  # what is said of an artifact that is reused
     return Shared(manifest, files, digest, made)
 
 
 def _refuse_escape(name: str, files: Mapping[str, Any]) -> None:
-    """Whoever can write to the remote must not write anywhere else on this machine."""
+    """Reject file names that could write outside the artifact's folder on this machine."""
     path = PurePosixPath(name)
     strange = path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or path.as_posix() != name
     if strange or name in (".", MANIFEST) or any(str(parent) in files for parent in path.parents):

@@ -1,4 +1,4 @@
-"""JSON that carries its own SHA-256, so that a changed byte is noticed when it is read back."""
+"""JSON with its own SHA-256, so that damage is detected when it is read."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ SEAL = "sha256"
 
 
 def seal(value: Mapping[str, Any]) -> str:
-    """Serialise an object on one line, with the digest of its other members as a last member."""
+    """Serialise an object on one line, with the digest of its members as the last member."""
     return json.dumps({**value, SEAL: value_digest(value)}, ensure_ascii=False)
 
 
@@ -19,7 +19,7 @@ def unseal(text: str | bytes) -> dict[str, Any]:
     """Return the object without its digest.
 
     Raises:
-        Damage: where the text is not what `seal` returned.
+        Damage: The text is not what `seal` returned.
     """
     try:
         value = json.loads(text)

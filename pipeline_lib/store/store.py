@@ -1,10 +1,10 @@
-"""The one cache: a step's fingerprint names a directory, published whole, verified on every read.
+"""The artifact store: folders named by step fingerprints, published atomically and verified on every read.
 
 ROOT/steps/NAME/FINGERPRINT/   an artifact: its files and manifest.json
-ROOT/work/FINGERPRINT/         what an unfinished step keeps to go on from (checkpoints)
+ROOT/work/FINGERPRINT/         checkpoints that an unfinished step can resume from
 ROOT/locks, ROOT/partial       held locks; files being written
 ROOT/damaged/                  artifacts whose bytes no longer match
-ROOT/pins/                     which artifacts something outside the store needs (`pins.py`)
+ROOT/pins/                     artifacts that something outside the store needs (`pins.py`)
 """
 
 import json
@@ -34,14 +34,14 @@ from pipeline_lib.store.manifests import MANIFEST, read_manifest
 
 log = logging.getLogger("tunesmith")
 Make = Callable[[Path], Mapping[str, Any] | None]
-"""Writes an artifact into an empty folder. What it returns is kept in the manifest beside when and by whom: facts of
-this one making, such as the machine and its speed, that no digest holds."""
+"""Writes an artifact into an empty folder. Returns facts for the manifest that are not part of any digest, such as the
+machine and its speed."""
 RECENT = 200
-"""Artifacts of a step that one is compared with: a store may hold many thousands of shards."""
+"""Maximum number of artifacts to compare a new one with; a store may have many thousands of shards."""
 
 
 class Store:
-    """Artifacts under one root folder; raises RecipeError where the root cannot be a folder."""
+    """Artifacts below a root folder; raises RecipeError if the folder cannot be created."""
 
     def __init__(self, root: str | Path):
         if "://" in str(root):
@@ -57,9 +57,14 @@ class Store:
             ) from None
 
     def ensure(self, step: Step, make: Make, made_by: str = "a plain call") -> Artifact:
-        """The artifact of a step: reused if it is there and sound, else made by `make(empty_folder)` and published.
+        """Return the artifact of a step: reuse it if it is intact, else create it with `make` and publish it.
 
-        Of several processes that want the same artifact one makes it; the others wait for it and reuse.
+        If several processes need the same artifact, one creates it and the others wait and reuse it.
+
+        Args:
+            step: The step.
+            make: Writes the artifact into an empty folder.
+            made_by: Who creates it, for the manifest.
         """
         with describe_damage(self.root), self.lock(step.fingerprint, f"{step.name:<11} is being made"):
             artifact = self._settle(step, make, made_by)
@@ -71,7 +76,7 @@ class Store:
         return self.find(step) or self._make(step, make, made_by)
 
     def find(self, step: Step) -> Artifact | None:
-        """The sound artifact of a step, or None; a damaged one is set aside, one that cannot be read is left alone."""
+        """Return the intact artifact of a step, or None; a damaged one is set aside, an unreadable one is kept."""
         folder = self._place(step)
         with describe_damage(self.root, every=True):
             if not folder.exists():
@@ -83,7 +88,7 @@ class Store:
                 return None
 
     def peek(self, step: Step) -> Artifact | None:
-        """The artifact of a step as its manifest tells of it, for a plan: its files are not read."""
+        """Return the artifact of a step from its manifest, without verifying its files; for plans."""
         try:
             manifest = json.loads((self._place(step) / MANIFEST).read_text(encoding="utf-8"))
             digest, made = content_digest(manifest["files"]), manifest["made"]
@@ -92,7 +97,7 @@ class Store:
         return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
 
     def manifests(self, name: str) -> Iterator[dict[str, Any]]:
-        """The manifests of a step's artifacts, the newest `RECENT` ones; those that cannot be read are left out."""
+        """Yield the manifests of a step's newest `RECENT` artifacts; unreadable ones are skipped."""
         with suppress(FileNotFoundError), os.scandir(self.root / "steps" / name) as entries:
             folders = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
             for folder in folders:
@@ -100,7 +105,7 @@ class Store:
                     yield json.loads(Path(folder.path, MANIFEST).read_text(encoding="utf-8"))
 
     def work(self, step: Step) -> Path:
-        """Where a step keeps what it needs to go on after a kill; removed once the step is published."""
+        """Return a step's folder for checkpoints; it is removed once the step is published."""
         folder = self.root / "work" / step.fingerprint
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -120,18 +125,18 @@ class Store:
 
     def _make(self, step: Step, make: Make, made_by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.fingerprint}-{uuid.uuid4().hex[:8]}"
-        note = partial.with_suffix(".json")  # what is being made, and from what: `cache gc` keeps it
+        note = partial.with_suffix(".json")  # tells `cache gc` which inputs are in use
         began, reason = time.perf_counter(), explain_difference(step, self.manifests(step.name))
         try:
             partial.mkdir(parents=True)
             note.write_text(json.dumps(step.identity()), encoding="utf-8")
-            told = make(partial) or {}
+            facts = make(partial) or {}
             made = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": time.perf_counter() - began,
                 "by": made_by,
                 "host": platform.node(),
-                **told,
+                **facts,
             }
             return replace(self._publish(step, partial, made), why=reason)
         finally:
@@ -191,10 +196,10 @@ def held_if_free(lock: FileLock) -> Iterator[bool]:
 
 
 def sound(folder: Path) -> dict[str, Any]:
-    """The manifest of an artifact whose files are as they were published; raises Damage where they are not."""
+    """Return the manifest of an artifact; raises Damage if its files are not as they were published."""
     files, manifest = describe(folder), read_manifest(folder)
-    told = manifest["files"]
-    if changed := sorted(name for name in files.keys() | told.keys() if files.get(name) != told.get(name)):
+    recorded = manifest["files"]
+    if changed := sorted(name for name in files.keys() | recorded.keys() if files.get(name) != recorded.get(name)):
         raise Damage(f"{', '.join(changed)} changed since it was made")
     if value_digest(manifest["identity"]) != manifest["fingerprint"]:
         raise Damage("its manifest belongs to another step")

@@ -1,7 +1,7 @@
-"""Training: the one loop, its batches, its parameter groups, its checkpoints."""
+"""Training: the loop, batches, parameter groups and checkpoints."""
 
 import os
 
-# oneDNN keeps its last 1,024 kernels, 300 MiB of them; widths are rounded so that 384 hold most of those in use
-# (`batches.MULTIPLE`). It reads this when it computes for the first time.
+# By default oneDNN caches its last 1,024 kernels, which take 300 MiB. As batch widths are rounded (`batches.MULTIPLE`),
+# 384 are enough for most of those in use. oneDNN reads the variable before its first computation.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "384")

@@ -1,4 +1,4 @@
-"""Which rows go together in a step, and how they become tensors."""
+"""Group rows into steps and turn them into padded tensors."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,21 +12,30 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 POOL = 128
-"""Steps whose rows are sorted by length together: enough to leave next to no padding, few enough to stay random."""
+"""Number of steps whose rows are sorted by length together: enough for little padding, few enough to stay random."""
 MULTIPLE = 4
-"""What a step's rows are padded to a multiple of, in bf16 on the CPU.
+"""Widths of batches are rounded up to a multiple of this, in bf16 on the CPU.
 
-oneDNN makes some twenty kernels for each width and keeps the last 384 (`training/__init__.py`), where rows of like
-length come in fifty widths: it made most of them anew in every step, at a sixth of a small model's time.
+oneDNN compiles about twenty kernels per width and caches the last 384 (`training/__init__.py`). Without rounding there
+are about fifty widths, so most kernels were compiled again in every step: a sixth of a small model's training time.
 """
 
 
 def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The rows of each optimizer step of an epoch, drawn anew from (seed, epoch).
+    """Draw the rows of each optimizer step of an epoch.
 
-    Rows [n] are shuffled, cut into pools, sorted by length within a pool, and cut into steps of `batch_size` rows, give
-    or take one; so the rows of a step are of like length. The steps come in random order. Steps of equal tokens would
-    cost the same each, but hold many of the short rows, each of which would then count for less.
+    The rows are shuffled, cut into pools, sorted by length within a pool, and cut into steps, so that a step has
+    rows of similar length. Then the steps are shuffled. Steps with equal numbers of tokens would take equal time, but a
+    step of short rows would have many of them, and each would weigh less.
+
+    Args:
+        lengths: [n] tokens of each row.
+        batch_size: Rows per step, plus or minus one.
+        seed: With `epoch`, determines the random order.
+        epoch: Number of the epoch, from 0.
+
+    Returns:
+        Row indices of each step.
     """
     random = np.random.default_rng([seed, epoch])
     pools = _cut(random.permutation(len(lengths)), POOL * batch_size)
@@ -39,14 +48,14 @@ def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Rows cut into parts of at most `batch_tokens` tokens, padding included; a longer row stands alone.
+    """Split rows into parts of at most `batch_tokens` tokens, including padding; a longer row is a part of its own.
 
-    What `collate` rounds widths up by comes on top.
+    The rounding of widths in `collate` is not counted.
     """
     ordered = rows[np.argsort(-lengths[rows], kind="stable")]
-    parts, begin = [], 0
+    parts, begin = [], 0  # longest rows first, so the first row of a part sets its width
     while begin < len(ordered):
-        end = begin + max(1, batch_tokens // int(lengths[ordered[begin]]))  # the first row is the longest
+        end = begin + max(1, batch_tokens // int(lengths[ordered[begin]]))
         parts.append(ordered[begin:end])
         begin = end
     return parts
@@ -59,23 +68,35 @@ def collate(
     device: "torch.device | str" = "cpu",
     multiple: int = 1,
 ) -> "tuple[dict[str, Tensor], Tensor]":
-    """Right-padded int64 tensors [rows, longest] for the model (input_ids, attention_mask, token_type_ids for pairs),
-    with what is kept of its trunk `hidden` [rows, longest or 1, width], what the reference model gives to the learned
-    tokens `reference` [rows, longest], and the targets of these rows.
+    """Collate rows into right-padded tensors.
 
-    They are as long as the longest of these rows, rounded up to `multiple`, though not above the longest of all rows.
+    Args:
+        encoded: The examples to take rows from.
+        rows: [n] row indices.
+        pad: Token id for padding.
+        device: Where to put the tensors.
+        multiple: Round the width up to a multiple of this, but not above the longest of all rows.
+
+    Returns:
+        The model's inputs by name and the targets. Inputs are int64 [rows, width]: input_ids, attention_mask and, for
+        text pairs, token_type_ids; if available also `hidden` [rows, width or 1, hidden size], cached outputs of frozen
+        layers, and `reference` [rows, width], log-probabilities of the target tokens under the reference model.
     """
     import torch
 
-    ids, lengths, wanted = encoded.ids.padded(rows, pad, multiple), encoded.ids.lengths[rows], encoded.targets
+    ids, lengths = encoded.ids.padded(rows, pad, multiple), encoded.ids.lengths[rows]
     batch = {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
     if encoded.segments is not None:
         batch["token_type_ids"] = encoded.segments.padded(rows, 0, multiple)
-    targets = wanted.padded(rows, IGNORED, multiple) if isinstance(wanted, Ragged) else wanted[rows]
+    if isinstance(encoded.targets, Ragged):
+        targets = encoded.targets.padded(rows, IGNORED, multiple)
+    else:
+        targets = encoded.targets[rows]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
     if encoded.hidden is not None:
         tensors["hidden"] = encoded.hidden.padded(rows, ids.shape[1]).to(device)
     if encoded.reference is not None:
+        # stored for target tokens only, in row-major order, so boolean indexing puts them in place
         reference = np.zeros(targets.shape, np.float32)
         reference[targets >= 0] = np.concatenate([encoded.reference[row] for row in rows])
         tensors["reference"] = torch.from_numpy(reference).to(device)

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a killed training needs to end with the same bytes as one never killed.
+"""Checkpoints: a training that is killed and resumed ends with the same bytes as one that was never interrupted.
 
-Random numbers need no state here: rows are drawn from (seed, epoch) and dropout from (seed, step), so the place in
-the data says it all. A checkpoint is a folder, written aside, synced and renamed, and so are the best weights. Both are
-checked by SHA-256 when they are read.
+No random state is stored: rows are drawn from (seed, epoch) and dropout from (seed, step), so the position in the data
+is enough. A checkpoint is a folder that is written under a temporary name, synced and renamed; so are the best weights.
+Both are verified by SHA-256 when they are read.
 """
 
 import json
@@ -32,112 +32,114 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass
 class State:
-    """Where a training stands, and what it remembers."""
+    """Progress and history of a training."""
 
     epoch: int = 0
     position: int = 0
-    """Steps of this epoch that are done."""
+    """Completed steps of the current epoch."""
     step: int = 0
     best: float | None = None
     best_step: int | None = None
     epochs_without_gain: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
-    """fp16's loss scale."""
+    """State of the loss scaler in fp16; empty otherwise."""
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder of its own: the last one, and the best weights so far."""
+    """The folder with a training's last checkpoint and its best weights so far."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def save(self, state: State, weights: Weights, optimizer: "AdamW") -> None:
-        """Publish a checkpoint with one rename, then drop what it replaces."""
-        place = self.folder / f"step-{state.step:09d}-{state.epoch}"
-        aside = self._aside("partial")
-        save_tensors(weights, aside / WEIGHTS)
-        save_tensors(_moments(weights, optimizer), aside / "moments.safetensors")
-        (aside / "state.json").write_text(strict_json(asdict(state)), encoding="utf-8")
-        _publish(aside, place)
+        """Publish a checkpoint with one rename, then delete the previous one."""
+        checkpoint = self.folder / f"step-{state.step:09d}-{state.epoch}"
+        partial = self._empty_folder("partial")
+        save_tensors(weights, partial / WEIGHTS)
+        save_tensors(_moments(weights, optimizer), partial / "moments.safetensors")
+        (partial / "state.json").write_text(strict_json(asdict(state)), encoding="utf-8")
+        _publish(partial, checkpoint)
         for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")]:
-            if old not in (place, self.best(state)):
+            if old not in (checkpoint, self.best(state)):
                 shutil.rmtree(old)
 
     def restore(self, weights: Weights, optimizer: "AdamW") -> State | None:
-        """Put weights and optimizer where the last sound checkpoint left them; None if there is none."""
+        """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
         from safetensors.torch import load_file
 
-        for place in sorted(self.folder.glob("step-*"), key=_when, reverse=True):
-            state = self._read(place)
+        for checkpoint in sorted(self.folder.glob("step-*"), key=_step_and_epoch, reverse=True):
+            state = self._read(checkpoint)
             if state is None:
-                log.warning("%-11s checkpoint %s is damaged: skipped", "finetune", place.name)
+                log.warning("%-11s skipped checkpoint %s: it is damaged", "finetune", checkpoint.name)
                 continue
             for record in state.history:
                 if record["value"] is None:  # JSON has no NaN
                     record["value"] = math.nan
-            load_tensors(weights, place / WEIGHTS)
-            _refill(weights, optimizer, load_file(place / "moments.safetensors"))
+            load_tensors(weights, checkpoint / WEIGHTS)
+            _restore_moments(weights, optimizer, load_file(checkpoint / "moments.safetensors"))
             return state
         return None
 
     def save_best(self, state: State, weights: Weights) -> None:
-        """Keep the weights of `state.best_step`, written aside and renamed."""
-        aside = self._aside("best.partial")
-        save_tensors(weights, aside / WEIGHTS)
-        _publish(aside, self.best(state))
+        """Save the weights of `state.best_step`."""
+        partial = self._empty_folder("best.partial")
+        save_tensors(weights, partial / WEIGHTS)
+        _publish(partial, self.best(state))
 
     def restore_best(self, state: State, weights: Weights) -> None:
-        """Put the best weights back into the model; without validation it has them.
+        """Load the best weights into the model; without validation it already has them.
 
         Raises:
-            RecipeError: where they have changed on the disk since they were written.
+            RecipeError: The file with the best weights is damaged.
         """
         if state.best_step is None or state.best_step == state.step:
             return
-        place = self.best(state)
-        if not _sound(place):
-            problem = "the best weights of this training have changed on the disk since they were written"
-            raise RecipeError("execution.store", str(place), problem, "Run again: it trains from the beginning")
-        load_tensors(weights, place / WEIGHTS)
+        best = self.best(state)
+        if not _is_intact(best):
+            problem = "the best weights of this training were changed on disk after they were written"
+            raise RecipeError(
+                "execution.store", str(best), problem, "Run again: the training starts from the beginning"
+            )
+        load_tensors(weights, best / WEIGHTS)
 
     def best(self, state: State) -> Path:
-        """The folder of the best weights so far."""
+        """Return the folder of the best weights so far."""
         return self.folder / f"best-{state.best_step}"
 
-    def _aside(self, name: str) -> Path:
-        """An empty folder to write into."""
-        aside = self.folder / name
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        return aside
+    def _empty_folder(self, name: str) -> Path:
+        """Create an empty folder to write into."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
 
-    def _read(self, place: Path) -> State | None:
-        """The state of a checkpoint; None where it, or the best weights that it needs later, are damaged."""
-        if not _sound(place):
+    def _read(self, checkpoint: Path) -> State | None:
+        """Read the state of a checkpoint; None if it, or the best weights that it refers to, are damaged."""
+        if not _is_intact(checkpoint):
             return None
-        state = State(**json.loads((place / "state.json").read_text(encoding="utf-8")))
-        return state if state.best_step is None or _sound(self.best(state)) else None
+        state = State(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+        return state if state.best_step is None or _is_intact(self.best(state)) else None
 
 
-def _publish(aside: Path, place: Path) -> None:
-    """Give a folder its manifest and its name, in place of what has that name already."""
-    (aside / MANIFEST).write_text(json.dumps(describe(aside)), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    publish_folder(aside, place)
+def _publish(partial: Path, folder: Path) -> None:
+    """Write a folder's manifest and give it its final name, replacing an existing folder."""
+    (partial / MANIFEST).write_text(json.dumps(describe(partial)), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    publish_folder(partial, folder)
 
 
-def _sound(place: Path) -> bool:
-    """Whether the files of a folder are as they were published."""
+def _is_intact(folder: Path) -> bool:
+    """Return whether the files of a folder match its manifest."""
     try:
-        return json.loads((place / MANIFEST).read_text(encoding="utf-8")) == describe(place)
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == describe(folder)
     except (OSError, ValueError, RecursionError):
         return False
 
 
-def _when(place: Path) -> list[int]:
-    """Step and epoch of a checkpoint, as numbers: epoch 10 comes after epoch 9."""
-    return [int(number) for number in place.name.split("-")[1:]]
+def _step_and_epoch(checkpoint: Path) -> list[int]:
+    """Return step and epoch of a checkpoint as numbers, so that epoch 10 sorts after epoch 9."""
+    return [int(number) for number in checkpoint.name.split("-")[1:]]
 
 
 def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
@@ -148,7 +150,7 @@ def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
     }
 
 
-def _refill(weights: Weights, optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:
+def _restore_moments(weights: Weights, optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:
     for key, value in moments.items():
         name, _, part = key.rpartition("|")
         optimizer.state[weights[name]][part] = value.to(weights[name].device)

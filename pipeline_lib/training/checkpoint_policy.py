@@ -1,4 +1,4 @@
-"""When a checkpoint is written: after so many seconds, and where a training is told to stop."""
+"""Decide when to write a checkpoint: at a fixed interval, and when the training is asked to stop."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ log = logging.getLogger("tunesmith")
 
 @dataclass
 class CheckpointPolicy:
-    """Writes the checkpoints of one training, the first process's, every `seconds` at most."""
+    """Writes a training's checkpoints from the main process, at most every `seconds` seconds."""
 
     checkpoints: Checkpoints
     weights: Weights
@@ -26,12 +26,12 @@ class CheckpointPolicy:
     interrupts: Interrupts
     seconds: float
     at: float = field(init=False)
-    """When the last one was written or read."""
+    """Monotonic time at which the last checkpoint was written or read."""
     kept: tuple[int, int] = field(init=False)
-    """Step and epoch of the last one."""
+    """Step and epoch of the last checkpoint."""
 
     def restore(self) -> State:
-        """Go on from the last checkpoint, or begin."""
+        """Return the state of the last checkpoint after restoring it, or an initial state."""
         state, scaler = self.checkpoints.restore(self.weights, self.optimizer.optimizer), self.accelerator.scaler
         state = state or State()
         if scaler is not None and state.scaler:
@@ -40,16 +40,16 @@ class CheckpointPolicy:
         return state
 
     def save_if_due(self, state: State) -> None:
-        """Save after a step or an epoch if it is time; where a signal waits, save and let it end the training."""
+        """Save after a step or an epoch if it is due; if a stop was requested, save and end the training."""
         stopping = self.interrupts.received is not None
         if stopping or time.monotonic() - self.at >= self.seconds:
             self.save(state)
         if stopping:
-            log.info("%-11s stopped after step %d: the same command continues from there", "finetune", state.step)
+            log.info("%-11s stopped after step %d: run the same command to continue", "finetune", state.step)
             self.interrupts.deliver()
 
     def save(self, state: State) -> None:
-        """Save what the last checkpoint has not got."""
+        """Save a checkpoint unless nothing has changed since the last one."""
         if not self.accelerator.is_main_process or self.kept == (state.step, state.epoch):
             return
         if (scaler := self.accelerator.scaler) is not None:
@@ -58,10 +58,10 @@ class CheckpointPolicy:
         self.at, self.kept = time.monotonic(), (state.step, state.epoch)
 
     def save_best(self, state: State) -> None:
-        """Keep the weights as the best so far."""
+        """Save the weights as the best so far."""
         if self.accelerator.is_main_process:
             self.checkpoints.save_best(state, self.weights)
 
     def restore_best(self, state: State) -> None:
-        """Put the best weights back into the model."""
+        """Load the best weights into the model."""
         self.checkpoints.restore_best(state, self.weights)

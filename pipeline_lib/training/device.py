@@ -1,4 +1,4 @@
-"""Where to compute, and in which number format."""
+"""Choose the device and the precision."""
 
 import ctypes
 import os
@@ -21,49 +21,50 @@ Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # as in malloc.h
 PATIENCE = timedelta(days=1)
-"""How long a rank waits for the others: rank 0 may validate for long, and that one died the launcher sees at once."""
+"""How long a rank waits for the others: validation on rank 0 can take long, and the launcher notices crashes anyway."""
 
 
 def accelerator(execution: Execution) -> "Accelerator":
-    """Accelerate's device and precision for an execution; raises RecipeError where the machine has not got them."""
+    """Create an Accelerator for an execution; raises RecipeError if the machine lacks the device or precision."""
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import InitProcessGroupKwargs
 
     _keep_freed_memory()
-    _heed_quota()
+    _limit_threads()
     device, precision = chosen(execution)
     gpu = device == "cuda"
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
         raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes, each its own way
+    AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes with different settings
     waiting = InitProcessGroupKwargs(timeout=PATIENCE)
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])
 
 
 def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Accelerator":
-    """To answer with a model in `precision_to_answer`."""
+    """Create an Accelerator for inference, with the precision from `precision_to_answer`."""
     return accelerator(Execution(device=device, precision=precision_to_answer(device, trained_in)))
 
 
 def precision_to_answer(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> Precision:
-    """That of the training; what was trained in fp16 answers in fp32 where there is no GPU."""
-    refused = trained_in == "fp16" and chosen(Execution(device=device))[0] == "cpu"
-    return "fp32" if refused else trained_in
+    """Return the precision for inference: that of the training, but fp32 for an fp16 model without a GPU."""
+    unsupported = trained_in == "fp16" and chosen(Execution(device=device))[0] == "cpu"
+    return "fp32" if unsupported else trained_in
 
 
 def chosen(execution: Execution) -> tuple[Device, Precision]:
-    """The device and precision that an execution gets; asks torch only where a GPU could be there.
+    """Return the device and precision for an execution; imports torch only if there may be a GPU.
 
-    Raises RecipeError where the machine has not got what the recipe asks for.
+    Raises RecipeError if the machine does not have what the recipe requests.
     """
     if execution.device == "cpu" and execution.precision in ("fp32", "bf16"):
         return "cpu", execution.precision
-    if execution.device != "cuda" and execution.precision != "fp16" and (found := _cpu_alone(execution.device)):
-        return "cpu", found if execution.precision == "auto" else execution.precision
+    may_be_cpu = execution.device != "cuda" and execution.precision != "fp16"
+    if may_be_cpu and (cpu_precision := _cpu_alone(execution.device)):
+        return "cpu", cpu_precision if execution.precision == "auto" else execution.precision
     import torch
 
     gpu = torch.cuda.is_available() and execution.device != "cpu"
@@ -79,9 +80,9 @@ def chosen(execution: Execution) -> tuple[Device, Precision]:
 
 @cache
 def _cpu_alone(device: Literal["auto", "cpu"]) -> Literal["fp32", "bf16"] | None:
-    """What torch chooses on a Linux machine whose CPU computes, without waiting a second for torch; None: ask it.
+    """Return the precision that torch would choose on a Linux machine without a GPU; None if torch must be asked.
 
-    A plan and a run that reuses its model need nothing else of torch.
+    Importing torch takes a second, and a plan, or a run that reuses its model, needs nothing else from it.
     """
     drivers = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
     if device == "auto" and (any(driver.exists() for driver in drivers) or _loads("libcuda.so.1")):
@@ -102,13 +103,13 @@ def _loads(library: str) -> bool:
 
 
 def precision_of(accelerator: "Accelerator") -> Precision:
-    """What a recipe calls the precision that an accelerator computes in."""
+    """Return the recipe's name for an accelerator's precision."""
     return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
 
 
 @contextmanager
 def giving_back() -> Iterator[None]:
-    """Hand the memory that a training has kept for its next step back to the system, when it is over."""
+    """Return freed memory to the operating system at the end of a training (see `_keep_freed_memory`)."""
     try:
         yield
     finally:
@@ -117,8 +118,8 @@ def giving_back() -> Iterator[None]:
             libc.malloc_trim(0)
 
 
-def _heed_quota() -> None:
-    """Take no more threads than a container's quota has cores for; OpenMP does not see it. A user's stays."""
+def _limit_threads() -> None:
+    """Limit torch's threads to a container's CPU quota, which OpenMP ignores; a user's OMP_NUM_THREADS is kept."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ and usable() < torch.get_num_threads():
@@ -126,10 +127,10 @@ def _heed_quota() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed; other C libraries are left as they are.
+    """Make glibc keep freed memory; no effect with other C libraries.
 
-    It hands large blocks, such as the gradient of a table of embeddings, back at once, and the kernel then clears every
-    page of them anew in every step.
+    By default it returns large blocks, such as the gradient of the embeddings, to the system at once, and the kernel
+    then has to clear all their pages again in every step.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

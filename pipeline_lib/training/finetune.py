@@ -1,4 +1,4 @@
-"""The step `finetune`: from a starting point and prepared rows to a trained model with its history."""
+"""The step `finetune`: train the initial model on the prepared rows; write the model and its history."""
 
 from pathlib import Path
 
@@ -18,9 +18,16 @@ from pipeline_lib.util.strict_json import strict_json
 
 @giving_back()
 def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
-    """Write model/, history.parquet, parameters.parquet and summary.json; `work` keeps the checkpoints.
+    """Train and write model/, history.parquet, parameters.parquet and summary.json.
 
-    In one of several processes: train with the others, and let rank 0 write.
+    In a distributed training all processes train and rank 0 writes.
+
+    Args:
+        recipe: The recipe.
+        inputs: Folders to read from.
+        work: Folder of the checkpoints, which survives an interrupted training.
+        watch: Receives new records of the history.
+        folder: Empty folder to write to.
     """
     loop = build_loop(recipe, inputs, work, watch)
     loop.run()
@@ -36,28 +43,40 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
 
 
 def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:
-    """The training of a recipe, ready for its first step or to go on from its last checkpoint in `work`."""
-    begun = TrainingSetup.of(recipe, inputs)
-    _refuse_no_reference(recipe, begun.train.encoded)
-    trunk = begun.trunk()
-    train, validation = begun.train.encoded, begun.validation
+    """Build the training loop of a recipe; it starts from the last checkpoint in `work` if there is one."""
+    setup = TrainingSetup.of(recipe, inputs)
+    _refuse_no_reference(recipe, setup.train.encoded)
+    trunk = setup.trunk()
+    train, validation = setup.train.encoded, setup.validation
     if trunk and inputs.kept:
         train = with_features(train, trunk, inputs.kept, "train")
         validation = validation._replace(encoded=with_features(validation.encoded, trunk, inputs.kept, "validation"))
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
-    table = freeze_and_resolve(begun.model, begun.head, recipe.strategies, recipe.training.learning_rate, decay)
-    of_model, here = (begun.model, begun.head, table), begun.here
+    table = freeze_and_resolve(setup.model, setup.head, recipe.strategies, recipe.training.learning_rate, decay)
     vocabulary = None
-    if not recipe.objective.stochastic_targets:  # else a batch may have tokens that no row has
+    if not recipe.objective.stochastic_targets:  # masking can insert tokens that occur in no row
         trained = [row.name for row in table if row.trained]
-        vocabulary = narrowed(begun.model, trained, [train, validation.encoded], begun.pad)
-    return Loop(recipe, *of_model, train, validation, begun.pad, here, Checkpoints(work), trunk, watch, vocabulary)
+        vocabulary = narrowed(setup.model, trained, [train, validation.encoded], setup.pad)
+    return Loop(
+        recipe,
+        setup.model,
+        setup.head,
+        table,
+        train,
+        validation,
+        setup.pad,
+        setup.here,
+        Checkpoints(work),
+        trunk,
+        watch,
+        vocabulary,
+    )
 
 
 def _refuse_no_reference(recipe: Recipe, train: Examples) -> None:
-    """Raise ValueError where the loss compares with a reference and the training rows have none."""
+    """Raise ValueError if the loss needs reference log-probabilities and the training rows have none."""
     if "train" in recipe.objective.reference_splits and train.reference is None:
-        raise ValueError("the training rows have no reference, and the loss compares with one")
+        raise ValueError("the loss needs reference log-probabilities, and the training rows have none")
 
 
 def _write_history(loop: Loop, path: Path) -> None:

@@ -1,19 +1,19 @@
-"""What a training reads."""
+"""The folders that a training reads from."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Inputs(NamedTuple):
-    """Folders by what they hold."""
+    """Input folders of a training or an evaluation."""
 
     prepared: Path
     shards: Path
-    """Of all encoded files; `prepared` says which of their rows belong to which split."""
+    """Folder of all shards; `prepared` assigns their rows to splits."""
     base: Path
     initial: Path
-    """The model that training starts from."""
+    """The initial model; in an evaluation, the trained one."""
     kept: Path | None = None
-    """What the model's trunk puts out, if that is kept."""
+    """Cached outputs of the frozen backbone, if any."""
     reference: Path | None = None
-    """What the reference model says of the answers, if the objective compares with one."""
+    """Log-probabilities of the answers under the reference model, if the objective needs one."""

@@ -1,4 +1,4 @@
-"""The training loop: steps of rows of like length, exact loss over accumulation, validation, the best checkpoint."""
+"""The training loop: optimizer steps, checkpoints, validation after each epoch, selection of the best weights."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunesmith")
 Watch = Callable[[Sequence[dict[str, Any]], int], str | None]
-"""Takes new history records (step, epoch, split, metric, value) and the number of steps that all epochs have.
+"""Takes new history records (step, epoch, split, metric, value) and the total number of steps of all epochs.
 
-What it answers is why training on has no hope.
+Returns a reason to stop the training early, or None to continue.
 """
 
 
 @dataclass
 class Loop:
-    """One training. `validation` may be empty: then the last weights are kept."""
+    """One training. With an empty `validation`, the last weights are used instead of the best."""
 
     recipe: Recipe
     model: "PreTrainedModel"
@@ -57,12 +57,12 @@ class Loop:
     vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
     hopeless: str | None = None
-    """What the watch has answered last."""
+    """The last reason from `watch` to stop early."""
 
     def run(self) -> State:
-        """Train to the end, from the last checkpoint where there is one; the model is left with the best weights.
+        """Train to the end, resuming from the last checkpoint; afterwards the model has the best weights.
 
-        Raises Pruned before an epoch that the watch sees no hope in.
+        Raises Pruned before the next epoch if `watch` returned a reason to stop.
         """
         self.begin()
         self.hopeless = self.watch(self.state.history, self.steps)
@@ -78,12 +78,14 @@ class Loop:
         return self.state
 
     def begin(self) -> None:
-        """Make all ready for the next step: the first one, or the one after the last checkpoint."""
+        """Prepare for the next step: the first one, or the one after the last checkpoint."""
         self.model.to(self.accelerator.device)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
         weights = self._weights()
-        of_model, here = (self.model, weights, self.head), self.accelerator
-        self.stepper = Stepper(self.recipe, *of_model, self.train, self.pad, here, self.optimizer, self.trunk)
+        here = self.accelerator
+        self.stepper = Stepper(
+            self.recipe, self.model, weights, self.head, self.train, self.pad, here, self.optimizer, self.trunk
+        )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
         seconds = self.recipe.execution.checkpoint_seconds
@@ -92,30 +94,30 @@ class Loop:
         refuse_drift(weights.values(), self.state.step, here)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
-        """The parameters that are trained at some time, by name."""
+        """Return the parameters that are trained in any epoch, by name."""
         trained = {row.name for row in self.table if row.trained}
         return {name: parameter for name, parameter in self.model.named_parameters() if name in trained}
 
-    def _thaw(self) -> None:
-        """Freeze what the strategies do not train in this epoch, and leave the trunk where they train that from now."""
+    def _apply_freezing(self) -> None:
+        """Freeze and unfreeze parameters for this epoch; stop using the backbone once its layers are trained."""
         if self.trunk and self.state.epoch >= frozen_epochs(self.recipe, self.places.values()):
             self.trunk = self.stepper.trunk = None
             self.train = self.stepper.train = replace(self.train, hidden=None)
             self.validation = self.validation._replace(encoded=replace(self.validation.encoded, hidden=None))
         for name, weight in self.stepper.weights.items():
-            owners = [strategy for strategy in self.recipe.strategies if strategy.is_trainable(self.places[name])]
-            weight.requires_grad_(
-                self.places[name].is_head or any(s.is_unfrozen(self.places[name], self.state.epoch) for s in owners)
-            )
+            info = self.places[name]
+            owners = [strategy for strategy in self.recipe.strategies if strategy.is_trainable(info)]
+            unfrozen = any(strategy.is_unfrozen(info, self.state.epoch) for strategy in owners)
+            weight.requires_grad_(info.is_head or unfrozen)
 
     @cached_property
     def places(self) -> dict[str, ParameterInfo]:
-        """Where each parameter stands."""
+        """Name and depth information of each parameter, by name."""
         return parameter_infos(self.model, self.head)
 
     @cached_property
     def plans(self) -> list[list[np.ndarray]]:
-        """The groups of inputs of every step of every epoch."""
+        """Row groups of every step of every epoch."""
         training = self.recipe.training
         return [
             plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
@@ -124,21 +126,21 @@ class Loop:
 
     @cached_property
     def steps(self) -> int:
-        """How many steps all epochs have; early stopping may take fewer."""
+        """Total number of steps of all epochs; early stopping may end before."""
         return sum(len(steps) for steps in self.plans)
 
     @cached_property
     def stopper(self) -> EarlyStopping | None:
-        """The recipe's early stopping."""
+        """The recipe's early stopping, if any."""
         return next((r for r in self.recipe.regularizers if isinstance(r, EarlyStopping)), None)
 
     def _epoch(self) -> None:
-        self._thaw()
+        self._apply_freezing()
         for rows in self.plans[self.state.epoch][self.state.position :]:
             record = self.stepper.step(rows, self.state.step, self._rate())
             self.state.step += 1
             self.state.position += 1
-            self._tell("train", record)
+            self._record("train", record)
             self.saver.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
@@ -152,21 +154,21 @@ class Loop:
         return rate(training.schedule, training.warmup, self.state.step, self.steps)
 
     def _validate(self) -> None:
-        """Score the validation rows, and remember the weights if they are the best so far."""
+        """Score the validation rows, and save the weights if they are the best so far."""
         split, budget = self.validation, self.recipe.training.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
         scores = broadcast_from_first(
             lambda: validate(objective, self.model, split, self.pad, budget, here, self.trunk), here
         )
-        self._tell("validation", scores)
+        self._record("validation", scores)
         metric, higher_is_better = watched(self.recipe)
-        better = 1 if higher_is_better else -1
+        sign = 1 if higher_is_better else -1
         score = scores[metric]
         if np.isnan(score):
-            gain = -np.inf  # it would stay the best for ever, as nothing is greater than NaN
+            gain = -np.inf  # never the best: no later score compares greater than NaN
             log.warning("%-11s validation %s is undefined after epoch %d", "finetune", metric, self.state.epoch)
         else:
-            gain = better * (score - self.state.best) if self.state.best is not None else np.inf
+            gain = sign * (score - self.state.best) if self.state.best is not None else np.inf
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = score, self.state.step
             self.state.epochs_without_gain = 0
@@ -177,7 +179,7 @@ class Loop:
     def _stopped(self) -> bool:
         return self.stopper is not None and self.state.epochs_without_gain >= self.stopper.patience
 
-    def _tell(self, split: str, scores: dict[str, float]) -> None:
+    def _record(self, split: str, scores: dict[str, float]) -> None:
         epoch = self.state.epoch + (1 if split == "train" else 0)
         records = [
             {"step": self.state.step, "epoch": epoch, "split": split, "metric": name, "value": value}

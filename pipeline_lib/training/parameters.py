@@ -1,4 +1,4 @@
-"""Which parameters are trained, at which rate and decay: the resolved table, and AdamW made from it."""
+"""Resolve which parameters are trained, with which learning rate and weight decay, and build AdamW from that table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """One parameter in the resolved table; rate and decay are those of AdamW at the schedule's peak."""
+    """One parameter of the resolved table, with AdamW's learning rate at the schedule's peak and its weight decay."""
 
     name: str
     shape: tuple[int, ...]
@@ -33,18 +33,28 @@ def resolve(
     learning_rate: float,
     weight_decay: float,
 ) -> list[ParameterRow]:
-    """The table for parameters by place, with their shapes. Biases and norms do not decay.
+    """Resolve the table of parameters.
 
-    A parameter's rate is the recipe's, times the scales that all strategies give it; the head has the least of theirs.
+    A parameter's learning rate is the recipe's times the scales of all strategies. The head is always trained, with the
+    smallest head scale of the strategies. Biases and norms, the parameters with one dimension, have no weight decay.
+
+    Args:
+        where: Parameter -> its shape.
+        strategies: The recipe's strategies.
+        learning_rate: Peak learning rate of the recipe.
+        weight_decay: Weight decay of trained matrices.
     """
-    of_head, table = _head_scale(strategies), []
-    for place, shape in where.items():
-        trained = place.is_head or (not place.fixed and any(strategy.is_trainable(place) for strategy in strategies))
-        rate = learning_rate * (of_head if place.is_head else 1.0) if trained else 0.0
+    head_scale, table = _head_scale(strategies), []
+    for parameter, shape in where.items():
+        is_selected = any(strategy.is_trainable(parameter) for strategy in strategies)
+        trained = parameter.is_head or (not parameter.fixed and is_selected)
+        rate = learning_rate if trained else 0.0
+        if parameter.is_head:
+            rate *= head_scale
         for strategy in strategies:
-            rate *= strategy.lr_scale(place)
+            rate *= strategy.lr_scale(parameter)
         decay = weight_decay if trained and len(shape) > 1 else 0.0
-        table.append(ParameterRow(place.name, tuple(shape), place.depth, trained, rate, decay))
+        table.append(ParameterRow(parameter.name, tuple(shape), parameter.depth, trained, rate, decay))
     return table
 
 
@@ -55,9 +65,9 @@ def _head_scale(strategies: Sequence[Strategy]) -> float:
 def freeze_and_resolve(
     model: "PreTrainedModel", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
-    """Freeze all but the head and what a strategy trains, and return the table."""
-    parameters, where = dict(model.named_parameters()), parameter_infos(model, head)
-    shapes = {place: tuple(parameters[name].shape) for name, place in where.items()}
+    """Freeze everything except the head and the parameters selected by a strategy; return the resolved table."""
+    parameters, infos = dict(model.named_parameters()), parameter_infos(model, head)
+    shapes = {info: tuple(parameters[name].shape) for name, info in infos.items()}
     table = resolve(shapes, strategies, learning_rate, weight_decay)
     for row in table:
         parameters[row.name].requires_grad_(row.trained)
@@ -65,7 +75,7 @@ def freeze_and_resolve(
 
 
 def optimizer(model: "nn.Module", table: Sequence[ParameterRow]) -> "AdamW":
-    """AdamW (Loshchilov and Hutter 2019) with one group for each pair of rate and decay; `peak` holds its rate."""
+    """Build AdamW (Loshchilov and Hutter 2019) with one group per learning rate and decay; `peak` keeps the rate."""
     from torch.optim import AdamW
 
     parameters = dict(model.named_parameters())
@@ -83,7 +93,7 @@ def optimizer(model: "nn.Module", table: Sequence[ParameterRow]) -> "AdamW":
 
 
 def write_table(table: Sequence[ParameterRow], path: Path) -> None:
-    """The table as Parquet."""
+    """Write the table as Parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

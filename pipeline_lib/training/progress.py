@@ -1,4 +1,4 @@
-"""How a training stands while it runs: a bar on a terminal, else log lines, and whatever else shows it."""
+"""Show the progress of a training: a bar on a terminal, else log lines, and a callback for other displays."""
 
 import contextvars
 import logging
@@ -17,14 +17,14 @@ from pipeline_lib.util.progress_bar import Bar
 
 log = logging.getLogger("tunesmith")
 SHOW_EVERY = 5.0
-"""Seconds between two updates of what shows the progress."""
+"""Seconds between calls of `show`."""
 LOG_EVERY = 15.0
-"""Seconds between two log lines."""
+"""Seconds between log lines."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a training stands. Loss and tokens per second are those since the standing before."""
+    """Progress of a training. Loss and tokens per second are averages since the previous report."""
 
     step: int
     steps: int
@@ -35,36 +35,39 @@ class Standing:
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     validation: str = ""
-    """Loss and the metric that decides, on the validation rows after the last complete epoch."""
+    """Loss and selection metric on the validation rows after the last complete epoch, as text."""
     page: str | None = None
-    """The training run's page in MLflow."""
+    """URL of the training run in MLflow."""
 
     @property
     def percent(self) -> float:
-        """How much of the training is done; early stopping may end it before 100."""
+        """Percentage of completed steps; early stopping may end below 100."""
         return 100 * self.step / max(1, self.steps)
 
     def facts(self) -> list[str]:
-        """The numbers, each in a few words."""
-        told = [f"epoch {self.epoch} of {self.epochs}", f"step {self.step:,} of {self.steps:,}"]
+        """Return the numbers as short phrases."""
+        phrases = [f"epoch {self.epoch} of {self.epochs}", f"step {self.step:,} of {self.steps:,}"]
         if self.loss is not None:
-            told.append(f"loss {self.loss:.4f}")
+            phrases.append(f"loss {self.loss:.4f}")
         if self.learning_rate is not None:
-            told.append(f"learning rate {self.learning_rate:.2e}")
+            phrases.append(f"learning rate {self.learning_rate:.2e}")
         if self.tokens_per_second is not None:
-            told.append(f"{self.tokens_per_second:,.0f} tokens/s")
+            phrases.append(f"{self.tokens_per_second:,.0f} tokens/s")
         if self.seconds_left is not None and self.step < self.steps:
-            told.append(f"about {duration(self.seconds_left)} left")
-        return [*told, self.validation] if self.validation else told
+            phrases.append(f"about {duration(self.seconds_left)} left")
+        if self.validation:
+            phrases.append(self.validation)
+        return phrases
 
 
 Show = Callable[[Standing], None]
 
 
 class TrainingProgress:
-    """Counts what a training says to its watch, and shows how it stands from a thread of its own.
+    """Collects the records that a training sends to its watch, and shows the progress from a separate thread.
 
-    `show` is called every few seconds, and at the end; what it raises is logged once and ends nothing.
+    `show` is called every few seconds and at the end. If it raises an error, this is logged once, `show` is not called
+    again and the training continues.
     """
 
     def __init__(self, recipe: Recipe, show: Show | None):
@@ -77,19 +80,19 @@ class TrainingProgress:
         self.began = self.counted_since = 0.0
         self.lock, self.ended = threading.Lock(), threading.Event()
         self.bar: Bar | None = None
-        inside = contextvars.copy_context()  # by which Prefect knows whose log lines these are
-        self.thread = threading.Thread(target=inside.run, args=(self._work,), name="progress", daemon=True)
+        context = contextvars.copy_context()  # Prefect uses it to assign log lines to a run
+        self.thread = threading.Thread(target=context.run, args=(self._work,), name="progress", daemon=True)
 
     def __enter__(self) -> "TrainingProgress":
         return self
 
     def counting(self, watch: Watch, page: Callable[[], str | None]) -> Watch:
-        """The same watch, with its records counted here; `page` gives the run's page in MLflow once there is one."""
+        """Wrap a watch so that its records are counted here; `page` returns the run's MLflow URL once it exists."""
         self.page = page
 
         def counted(records: Sequence[dict[str, Any]], steps: int) -> str | None:
             with self.lock:
-                if not self.began:  # the first call tells what was before
+                if not self.began:  # the first call has the records of a resumed training
                     self._begin(records, steps)
                 else:
                     self._count(records)
@@ -100,25 +103,27 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self.ended.set()
         if self.began:
-            self.thread.join(timeout=SHOW_EVERY)  # an orchestrator that hangs must not hold up what was trained
+            self.thread.join(timeout=SHOW_EVERY)  # with a timeout: a hanging orchestrator must not block the training
         if self.bar:
             self.bar.close()
 
-    def _begin(self, before: Sequence[dict[str, Any]], steps: int) -> None:
+    def _begin(self, earlier: Sequence[dict[str, Any]], steps: int) -> None:
         self.began = self.counted_since = time.monotonic()
         self.steps = steps
-        for record in before:
+        for record in earlier:
             self.step, self.epoch = record["step"], max(1, record["epoch"])
         self.begun_at = self.step
         if sys.stderr.isatty():
             self.bar = Bar("training", steps, self.step)
         else:
-            begins = f"goes on after step {self.step:,}" if self.step else "begins"
-            log.info("%-11s %s: %d epochs, %s steps", "finetune", begins, self.epochs, f"{steps:,}")
+            event = f"resumed after step {self.step:,}" if self.step else "started"
+            log.info("%-11s %s: %d epochs, %s steps", "finetune", event, self.epochs, f"{steps:,}")
         self.thread.start()
 
     def _count(self, records: Sequence[dict[str, Any]]) -> None:
-        validation = [each for each in records if each["split"] == "validation" and each["metric"] in self.watched]
+        validation = [
+            record for record in records if record["split"] == "validation" and record["metric"] in self.watched
+        ]
         for record in records:
             if record["split"] == "train" and record["metric"] == "loss":
                 self.losses.append(record["value"])
@@ -141,8 +146,8 @@ class TrainingProgress:
             if show is not None:
                 try:
                     show(standing)
-                except Exception as error:  # whatever the orchestrator's trouble is, the training goes on
-                    log.info("%-11s progress is not shown any more: %s", "finetune", error)
+                except Exception as error:  # a problem of the orchestrator must not end the training
+                    log.info("%-11s stopped showing progress: %s", "finetune", error)
                     show = None
             if self.bar is None and (last or time.monotonic() - logged >= LOG_EVERY):
                 logged = time.monotonic()
@@ -171,7 +176,7 @@ class TrainingProgress:
 
 
 def duration(seconds: float) -> str:
-    """A time span in its two largest units, such as "2 min 5 s" or "3 h 10 min"."""
+    """Format a time span with its two largest units, such as "2 min 5 s" or "3 h 10 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,9 +1,9 @@
-"""The step `reference`: the log-probability that the base gives to each learned token, once for all trainings.
+"""The step `reference`: log-probabilities of the target tokens under the base model, shared by all trainings.
 
-train.safetensors, validation.safetensors, test.safetensors: `logp` [learned tokens] float32, input after input.
+train.safetensors, validation.safetensors, test.safetensors: `logp` [target tokens] float32, input after input.
 
-It is the base whatever the strategies: under an adapter it is the base too, and of a model that is trained whole it is
-what training starts from.
+The reference is the base model for all strategies: it is the model below an adapter, and the initial model of a full
+fine-tuning.
 """
 
 from dataclasses import replace
@@ -32,7 +32,7 @@ BATCH_TOKENS = 4096
 
 @giving_back()
 def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, folder: Path) -> None:
-    """Write one file for each split that the objective needs the reference of."""
+    """Write one file for each split whose reference the objective needs."""
     import torch
 
     objective, here, pad = recipe.objective, accelerator(recipe.execution), load_tokenizer(base).pad_token_id
@@ -47,21 +47,22 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
 
 
 def reference_of(model: "PreTrainedModel", encoded: Examples, pad: int, here: "Accelerator") -> Ragged:
-    """The log-probabilities of all learned tokens by a model, input by input."""
+    """Compute the log-probabilities of all target tokens under a model, input by input."""
 
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[np.ndarray]:
         logits = model(**batch, use_cache=False).logits[:, :-1]
-        found, there = logp_by_token(logits, targets).cpu().numpy(), (targets[:, 1:] >= 0).cpu().numpy()
-        return [row[learned] for row, learned in zip(found, there, strict=True)]
+        # logits at a position predict the next token, so both are shifted by one
+        logp, is_target = logp_by_token(logits, targets).cpu().numpy(), (targets[:, 1:] >= 0).cpu().numpy()
+        return [row[learned] for row, learned in zip(logp, is_target, strict=True)]
 
-    found = predict(model, replace(encoded, group=1), pad, BATCH_TOKENS, here, read)
-    return Ragged(np.concatenate([np.empty(0, np.float32), *found]), _offsets(encoded))
+    rows = predict(model, replace(encoded, group=1), pad, BATCH_TOKENS, here, read)
+    return Ragged(np.concatenate([np.empty(0, np.float32), *rows]), _offsets(encoded))
 
 
 def with_reference(encoded: Examples, folder: Path, split: str) -> Examples:
-    """Inputs with the reference of their learned tokens, where the folder has that of the split.
+    """Add the reference log-probabilities to the examples of a split, if the folder has them.
 
-    Raises ValueError where it is of other tokens.
+    Raises ValueError if their number does not match the target tokens.
     """
     from safetensors.numpy import load_file
 
@@ -70,13 +71,15 @@ def with_reference(encoded: Examples, folder: Path, split: str) -> Examples:
         return encoded
     values, offsets = load_file(path)["logp"], _offsets(encoded)
     if len(values) != offsets[-1]:
-        raise ValueError(f"the reference has {len(values)} tokens of {split}, and {offsets[-1]} are learned")
+        raise ValueError(
+            f"the reference has {len(values)} tokens of {split}, and there are {offsets[-1]} target tokens"
+        )
     return replace(encoded, reference=Ragged(values, offsets))
 
 
 def _offsets(encoded: Examples) -> np.ndarray:
-    """Where each input's learned tokens begin among those of all inputs, and where the last one's end."""
+    """Return where each input's target tokens begin among those of all inputs, and where the last one's end."""
     targets = encoded.targets
     if not isinstance(targets, Ragged):
-        raise TypeError("a reference is of tokens")
+        raise TypeError("a reference needs targets per token")
     return np.concatenate([[0], np.cumsum(targets.values >= 0)])[targets.offsets]

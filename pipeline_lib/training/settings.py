@@ -1,4 +1,4 @@
-"""The recipe's section `training`."""
+"""The recipe's `training` section."""
 
 from typing import Literal
 
@@ -14,16 +14,16 @@ class Training(Section):
     """How the model is trained."""
 
     epochs: PositiveInt = 3
-    """Passes over the training data."""
+    """Number of passes over the training data."""
     learning_rate: PositiveFloat = 5e-5
-    """The peak rate of AdamW; strategies scale it per parameter."""
+    """Peak learning rate of AdamW; strategies scale it per parameter."""
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
-    """How the rate moves after the warm-up."""
+    """How the learning rate changes after the warm-up."""
     warmup: Share = 0.06
-    """Share of all steps in which the rate rises from zero."""
+    """Share of all steps in which the learning rate rises from zero."""
     batch_size: PositiveInt = 16
-    """Rows per optimizer step, give or take one; the rows of a step are of like length."""
+    """Rows per optimizer step, plus or minus one; the rows of a step have similar lengths."""
     batch_tokens: PositiveInt = 4096
-    """Most tokens, padding included, that go through the model at once; a larger step is accumulated."""
+    """Maximum tokens per forward pass, including padding; larger steps accumulate gradients over several passes."""
     max_grad_norm: PositiveFloat = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients with a larger norm are scaled down to this norm."""

@@ -1,4 +1,4 @@
-"""What a training starts with: the model as it was initialised, and the rows that it is to learn from."""
+"""Load what a training needs: the initial model, and the training and validation rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingSetup:
-    """The model of a starting point, the names of its head's parameters, and the rows to train on and to validate."""
+    """The initial model, the names of its head's parameters, and the training and validation rows."""
 
     recipe: Recipe
     model: "PreTrainedModel"
@@ -39,7 +39,7 @@ class TrainingSetup:
 
     @classmethod
     def of(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":
-        """Read all of it."""
+        """Load model and rows, with fast paths, scaled targets and reference log-probabilities applied."""
         prepared, shards, base, initial, _, reference = inputs
         model, head = load_initial(base, initial, recipe.regularizers)
         draw_faster(model)
@@ -60,17 +60,23 @@ class TrainingSetup:
         return cls(recipe, model, head, train, validation, tokenizer.pad_token_id, accelerator(recipe.execution))
 
     def trunk(self) -> Backbone | None:
-        """The model's trunk where it has one, which from now on computes apart from the rest."""
+        """Split off the model's frozen backbone; None if it has none or cannot be split."""
         layers = frozen_layers(self.recipe, parameter_infos(self.model, self.head).values())
         try:
             return self._trunk(layers) if layers else None
         except NotCached:
-            return None  # told when it was to be kept
+            return None  # already logged by `cached_features`
 
     def write_trunk(self, layers: int, lower: tuple[int, Path] | None, folder: Path) -> None:
-        """Keep what a trunk of so many layers puts out for all rows, from what a lower one of them is known to.
+        """Cache the outputs of the lowest `layers` layers for all rows.
 
-        Raises NotKept where that can't be or takes too much room.
+        Args:
+            layers: Number of frozen layers.
+            lower: A smaller number of layers and the folder with their cached outputs, to continue from.
+            folder: Empty folder to write to.
+
+        Raises:
+            NotCached: The model cannot be split, or the outputs take too much space.
         """
         splits, below = {"train": self.train.encoded, "validation": self.validation.encoded}, None
         if lower:

@@ -1,4 +1,4 @@
-"""One optimizer step: the exact mean loss of its rows however many passes they take, and what regularizers add."""
+"""One optimizer step: the exact mean loss over its rows for any number of passes, plus the regularizers' terms."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Stepper:
-    """Takes steps on the rows of `train`. `weights` are the parameters that the recipe trains, by name."""
+    """Runs optimizer steps on the rows of `train`; `weights` are the trained parameters by name."""
 
     recipe: Recipe
     model: "PreTrainedModel"
@@ -35,7 +35,7 @@ class Stepper:
     optimizer: "AcceleratedOptimizer"
     trunk: Backbone | None = None
     start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
-    """The weights before training, where a regularizer asks for them."""
+    """The weights before training, if a regularizer needs them."""
 
     def __post_init__(self) -> None:
         self.smoothing = sum(regularizer.smoothing() for regularizer in self.recipe.regularizers)
@@ -45,9 +45,18 @@ class Stepper:
             self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
     def step(self, rows: np.ndarray, step: int, rate: float) -> dict[str, float]:
-        """Take step number `step` (from 0) at `rate` of the peak rates; what it came to and what it read.
+        """Run one optimizer step.
 
-        `rows` are groups of inputs, as everywhere here.
+        Args:
+            rows: Groups of inputs, as everywhere in this class.
+            step: Number of the step, from 0; determines the random numbers.
+            rate: Learning rate as a fraction of the peak.
+
+        Returns:
+            loss, learning_rate, grad_norm, and the numbers of rows and tokens.
+
+        Raises:
+            FloatingPointError: The loss is infinite or not a number.
         """
         import torch
 
@@ -65,44 +74,57 @@ class Stepper:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        read = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
-        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": norm, **read}
+        sizes = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
+        return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": norm, **sizes}
 
-    def _clip(self, most: float) -> float:
-        """The norm of all gradients. AdamW divides by what it is above `most` as it reads them: one pass less."""
+    def _clip(self, max_norm: float) -> float:
+        """Return the norm of all gradients and clip them to `max_norm`.
+
+        AdamW itself divides the gradients by `grad_scale` when it reads them, which saves a pass over them.
+        """
         import torch
 
         self.accelerator.unscale_gradients(self.optimizer)
         gradients = [weight.grad.flatten() for weight in self.weights.values() if weight.grad is not None]
-        norm = torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()  # torch's norm: one thread
-        self.optimizer.optimizer.grad_scale = (norm / most).clamp(min=1)  # as GradScaler asks its users to set it
+        norm = (
+            torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
+        )  # torch's norm uses one thread
+        self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)  # the attribute that GradScaler sets too
         return float(norm)
 
     def _backward(self, rows: np.ndarray) -> float:
-        """Gradients of the whole step; the loss without what regularizers add. Each rank takes a share of the rows."""
+        """Compute the gradients of the whole step; return the loss without the regularizers' terms.
+
+        Each rank processes a share of the rows.
+        """
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
-        mine = rows[here.process_index :: here.num_processes]  # they stand by length: shares cost about the same
-        parts = within(mine, self.train.group_tokens, self.recipe.training.batch_tokens)
+        own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
+        parts = within(own_rows, self.train.group_tokens, self.recipe.training.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
             self._part_ways()
             mean = self._mean_of_step(parts)
-            loss = float(sum(self._part(part, units, len(part) / len(rows), mean) for part in parts))
-        for regularizer in self.recipe.regularizers if here.is_main_process else ():  # of the weights: counted once
+            loss = float(sum(self._backward_part(part, units, len(part) / len(rows), mean) for part in parts))
+        for regularizer in (
+            self.recipe.regularizers if here.is_main_process else ()
+        ):  # depends on the weights only: added once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
         return sum_gradients(self.weights.values(), loss, here)
 
     def _part_ways(self) -> None:
-        """Until here all ranks draw the same, as their weights must be; dropout and noise are each rank's own."""
+        """Give each rank its own random seed for dropout and noise.
+
+        Before this point all ranks draw the same numbers, as perturbed weights must be equal on all of them.
+        """
         import torch
 
         if rank := self.accelerator.process_index:
             torch.manual_seed(_mix(torch.initial_seed(), rank))
 
     def _mean_of_step(self, parts: Sequence[np.ndarray]) -> "Tensor | None":
-        """What the loss of each part needs to know of the whole step, of all ranks; None where it needs nothing."""
+        """Return the mean over the whole step, on all ranks, that the loss of a part needs; None if it needs none."""
         import torch
 
         objective, here = self.recipe.objective, self.accelerator
@@ -121,8 +143,11 @@ class Stepper:
         batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
         return self.trunk.feed(batch) if self.trunk else batch, targets
 
-    def _part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
-        """The loss of some rows, which are this share of the step's; what routers add is a mean over the parts."""
+    def _backward_part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
+        """Compute the loss of some rows and its gradients.
+
+        `share` is their share of the step's rows and weights the router loss, which is a mean over the parts.
+        """
         objective = self.recipe.objective
         batch, targets = self._batch(rows)
         if step_mean is not None:
@@ -131,25 +156,33 @@ class Stepper:
         loss = objective.loss_sum(logits, targets, self.smoothing) / units
         if self.router:
             loss = loss + share * self.router.of_last_pass(batch["attention_mask"])
-        added = sum(self._second(logits, batch, targets, units))
+        added = sum(self._second_pass_terms(logits, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()
 
     @property
     def multiple(self) -> int:
-        """What widths of batches are rounded up to: only oneDNN, in bf16 on the CPU, makes kernels for each of them."""
+        """Multiple that batch widths are rounded up to; only oneDNN in bf16 on the CPU compiles kernels per width."""
         here = self.accelerator
         return MULTIPLE if here.device.type == "cpu" and here.mixed_precision == "bf16" else 1
 
-    def _second(self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int) -> "list[Tensor]":
-        """Where a regularizer wants a second pass: half the difference of the two losses, and how far they disagree."""
-        wanting = [regularizer for regularizer in self.recipe.regularizers if regularizer.needs_second_forward]
-        if not wanting:
+    def _second_pass_terms(
+        self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int
+    ) -> "list[Tensor]":
+        """Return the terms of regularizers that need a second forward pass; empty if none does.
+
+        The first term is half the difference of the two losses: added to the first loss it gives their mean.
+        """
+        regularizers = [regularizer for regularizer in self.recipe.regularizers if regularizer.needs_second_forward]
+        if not regularizers:
             return []
-        objective, again = self.recipe.objective, self._forward(batch, targets)
-        first, second = (objective.loss_sum(each, targets, self.smoothing) for each in (logits, again))
-        one, other = (objective.flatten_targets(each, targets)[0] for each in (logits, again))
-        return [(second - first) / 2 / units, *[r.consistency_loss(one, other) / units for r in wanting]]
+        objective, second_logits = self.recipe.objective, self._forward(batch, targets)
+        first_loss = objective.loss_sum(logits, targets, self.smoothing)
+        second_loss = objective.loss_sum(second_logits, targets, self.smoothing)
+        first, _ = objective.flatten_targets(logits, targets)
+        second, _ = objective.flatten_targets(second_logits, targets)
+        consistency = [regularizer.consistency_loss(first, second) / units for regularizer in regularizers]
+        return [(second_loss - first_loss) / 2 / units, *consistency]
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         with self.accelerator.autocast():
@@ -157,5 +190,5 @@ class Stepper:
 
 
 def _mix(seed: int, step: int) -> int:
-    """One 63-bit seed for the random numbers of a step, and from that one for those of a rank."""
+    """Derive a 63-bit seed for the random numbers of a step or, from that seed, of a rank."""
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""What the weights score on the validation rows, and which of the scores picks the checkpoint."""
+"""Score the model on the validation rows, and name the metric that selects the best checkpoint."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def watched(recipe: Recipe) -> tuple[str, bool]:
-    """The validation metric that picks the checkpoint, and whether higher is better."""
-    named = (each.metric for each in recipe.regularizers if isinstance(each, EarlyStopping))
-    metric = next(named, None) or recipe.objective.main_metric
+    """Return the validation metric that selects the checkpoint, and whether higher is better."""
+    metrics = (regularizer.metric for regularizer in recipe.regularizers if isinstance(regularizer, EarlyStopping))
+    metric = next(metrics, None) or recipe.objective.main_metric
     return metric, metric != "loss" and recipe.objective.metrics()[metric].higher_is_better
 
 
@@ -27,7 +27,7 @@ def validate(
     objective: Objective, model: "PreTrainedModel", split: SplitExamples, pad: int, batch_tokens: int,
     accelerator: "Accelerator", trunk: "Backbone | None",
 ) -> dict[str, float]:  # fmt: skip
-    """The mean loss, and every metric of the objective that needs no written text."""
+    """Return the mean loss and every metric of the objective that does not need generated text."""
     losses = []
 
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
@@ -37,8 +37,10 @@ def validate(
         losses.append(float(objective.loss_sum(logits, targets)))
         return objective.collect(logits, targets)
 
-    kept = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
-    outcome = objective.metric_inputs(kept, split)
-    known = {name: metric.function(outcome) for name, metric in objective.metrics().items() if not metric.of_text}
-    loss = objective.split_loss(kept)
-    return {"loss": sum(losses) / max(1, int(split.encoded.units.sum())) if loss is None else loss} | known
+    collected = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
+    inputs = objective.metric_inputs(collected, split)
+    scores = {name: metric.function(inputs) for name, metric in objective.metrics().items() if not metric.of_text}
+    loss = objective.split_loss(collected)
+    if loss is None:
+        loss = sum(losses) / max(1, int(split.encoded.units.sum()))
+    return {"loss": loss} | scores

@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of fine-tuning."""
+"""Small helpers that are independent of fine-tuning."""

@@ -1,19 +1,22 @@
-"""How many cores a process may use: threads that wait for one another make nothing of a core that another holds."""
+"""Count the CPU cores a process may use and divide them between processes."""
 
 import os
 
 THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")
-"""Read by tokenizers, and by torch when it is imported."""
+"""Environment variables read by tokenizers (RAYON) and, on import, by torch (OMP)."""
 
 
 def usable() -> int:
-    """Cores of this machine, as far as affinity and a container's quota let this process use them."""
+    """Return the number of cores this process may use, given its affinity and the container's quota."""
     from joblib import cpu_count
 
     return int(cpu_count())
 
 
 def share(processes: int) -> dict[str, str]:
-    """The environment that gives one of several processes its share of the cores; a user's own choice comes first."""
+    """Return environment variables that give each of several processes its share of the cores.
+
+    Variables that the user has set keep their values.
+    """
     threads = str(max(1, usable() // processes))
     return {name: os.environ.get(name, threads) for name in THREADS}

@@ -1,11 +1,11 @@
-"""Log lines of a run on stderr: plain on a terminal, with the time in a log file."""
+"""Write log lines to stderr: plain on a terminal, with a timestamp elsewhere."""
 
 import logging
 import sys
 
 
 class StderrHandler(logging.Handler):
-    """Writes to what stderr is at the moment: a progress bar puts itself in its place."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def __init__(self) -> None:
         super().__init__()

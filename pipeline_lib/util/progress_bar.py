@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines in a log."""
+"""Show progress: a bar on a terminal, plain lines in a log."""
 
 import logging
 import sys
@@ -12,33 +12,33 @@ EVERY = 30.0
 
 
 class Bar:
-    """Progress through `total` units: a rich bar where stderr is a terminal, else a line every half minute."""
+    """Progress through `total` units: a rich bar if stderr is a terminal, else a log line every 30 seconds."""
 
     def __init__(self, what: str, total: int, done: int = 0):
-        self.what, self.total, self.done, self.said = what, total, done, time.monotonic()
+        self.what, self.total, self.done, self.last_line = what, total, done, time.monotonic()
         self.rich = _rich_bar() if sys.stderr.isatty() else None
         if self.rich:
             self.rich.start()
             self.task = self.rich.add_task(what, total=total, completed=done, note="")
 
     def advance(self, note: str = "", by: int = 1) -> None:
-        """Go on by some units, with a short note on how it stands."""
+        """Advance by `by` units and show a short note."""
         self.done += by
         if self.rich:
             self.rich.update(self.task, completed=self.done, note=note)
-        elif time.monotonic() - self.said > EVERY:
-            self.said = time.monotonic()
+        elif time.monotonic() - self.last_line > EVERY:
+            self.last_line = time.monotonic()
             log.info("%-11s %d of %d %s", self.what, self.done, self.total, note)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar from the terminal."""
         if self.rich:
             self.rich.stop()
 
 
 @contextmanager
 def bar(what: str, total: int, done: int = 0) -> Iterator[Bar]:
-    """A progress bar that is closed whatever happens."""
+    """Show a progress bar and close it at the end, also after an error."""
     shown = Bar(what, total, done)
     try:
         yield shown

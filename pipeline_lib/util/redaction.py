@@ -1,7 +1,7 @@
-"""Passwords and tokens stay inside: `masked` stands wherever text leaves a run, for a log, an error, a file, MLflow.
+"""Remove passwords and tokens from texts: `redact` is applied to logs, errors, files and everything sent to MLflow.
 
-Two things are hidden: what stands in a URL where credentials stand, and, wherever they turn up, the values of the
-environment's secrets and of the passwords in the URLs that a recipe has named.
+Two things are hidden: the credentials part of any URL, and, wherever they occur, the values of secret environment
+variables and the passwords of URLs in the recipe.
 """
 
 import logging
@@ -16,25 +16,25 @@ from urllib.parse import unquote
 HIDDEN = "…"
 SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|PWD|SECRET|ACCESS_KEY|API_KEY|APIKEY|CREDENTIALS?|SAS)(_|$)", re.I)
 PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
-"""Variables that only name where a secret is, or the working directory."""
+"""Variables that hold the location of a secret or the working directory, not a secret."""
 SHORTEST = 6
-"""A shorter word can stand in any text by chance; in a URL it is hidden all the same."""
+"""Minimum length of a secret: a shorter one can occur in any text by chance. In a URL it is hidden anyway."""
 MODE = "workflowType=machine_learning"
-"""Opens a page of MLflow in the mode "Model training", whatever the browser was shown last.
+"""Opens a page of MLflow in the mode "Model training", whichever mode the browser used last.
 
-The one query of a URL that is not hidden.
+This is the only URL query that is not hidden.
 """
 ADDRESS = re.compile(r"(?<=[\w+.-])://[^\s'\"]+")
-"""What follows a URL's scheme, up to a space or a quote."""
+"""The rest of a URL after its scheme, up to a space or a quote."""
 WORD = re.compile(r"\S+")
 SECRET_PARAMETER = re.compile(r"sig|token|secret|password|key|credential", re.I)
-"""In the name of a parameter in a URL's query."""
+"""Matches the name of a query parameter whose value is secret."""
 
 _remembered: set[str] = set()
 
 
 def redact(value: Any) -> Any:
-    """A text without what is secret in it; of lists and dictionaries, each text in them."""
+    """Return a value with the secrets removed from its strings; lists and dictionaries are searched too."""
     if isinstance(value, str):
         for secret in _secrets():
             value = value.replace(secret, HIDDEN)
@@ -47,17 +47,17 @@ def redact(value: Any) -> Any:
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:
-    """The first line of what an error says, without what is secret in it."""
+    """Return the first line of an error message, with secrets removed."""
     return str(redact(str(error)).partition("\n")[0][:longest])
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be shown: without user, password and query, which can hold a token."""
+    """Return a URL that is safe to show: without user, password and query, which can hold a token."""
     return re.sub(r"\?\S*", "", _without_account(url))
 
 
 def remember(url: str | None) -> None:
-    """Keep in mind what is secret in a URL: a driver's error may tell the password alone."""
+    """Register the secrets of a URL, since a driver's error message may contain the password without the URL."""
     account = (url or "").partition("://")[2].rpartition("@")[0]
     password = account.partition(":")[2]
     for secret in (password, *_signatures(url or "")):
@@ -66,29 +66,29 @@ def remember(url: str | None) -> None:
 
 @contextmanager
 def redact_errors() -> Iterator[None]:
-    """Errors leave masked, with all that they were raised from: terminals show their texts, orchestrators keep them."""
+    """Redact errors and the errors that caused them: terminals show their texts and orchestrators store them."""
     try:
         yield
     except Exception as error:
-        if not _mask(error):
+        if not _redact_error(error):
             raise RuntimeError(redact(f"{type(error).__name__}: {error}")) from None
-        _mask_chain(error)
+        _redact_causes(error)
         raise
 
 
-def _mask_chain(error: BaseException) -> None:
-    """What an error was raised from, which a traceback shows too; where it cannot be masked it is cut off."""
+def _redact_causes(error: BaseException) -> None:
+    """Redact the causes of an error, which a traceback shows too; cut the chain at one that cannot be redacted."""
     seen = {id(error)}
     while (before := error.__cause__ or error.__context__) is not None and id(before) not in seen:
         seen.add(id(before))
-        if not _mask(before):
+        if not _redact_error(before):
             error.__cause__ = error.__context__ = None
             return
         error = before
 
 
-def _mask(error: BaseException) -> bool:
-    """Mask an error's texts in place; whether nothing secret is left in what it says."""
+def _redact_error(error: BaseException) -> bool:
+    """Redact an error's texts in place; return whether its message is now free of secrets."""
     if redact(str(error)) != str(error):
         error.args = tuple(redact(str(part) if isinstance(part, BaseException) else part) for part in error.args)
         for name in (*vars(error), "filename", "filename2", "strerror"):
@@ -100,7 +100,7 @@ def _mask(error: BaseException) -> bool:
 
 
 def mask_record(record: logging.LogRecord) -> bool:
-    """A filter for loggers and handlers: the record's text without what is secret in it, its traceback too."""
+    """Redact a log record's message and traceback; a filter for loggers and handlers, always true."""
     text = record.getMessage()
     if (shown := redact(text)) != text:
         record.msg, record.args = shown, None
@@ -109,23 +109,25 @@ def mask_record(record: logging.LogRecord) -> bool:
     return True
 
 
-# Any text can come here, a line of data of a million characters too: the functions below look at each character a few
-# times. Regular expressions for the same took the square of a word's length, and more.
+# Texts can be of any size, such as a data line of a million characters, so the functions below are linear in the
+# length of the text. Equivalent regular expressions took quadratic time or worse.
 
 
 def _without_account(text: str) -> str:
-    """A text whose URLs have no user and password."""
+    """Remove user and password from the URLs in a text."""
     return WORD.sub(lambda word: _word_without_account(word[0]), text) if "@" in text and ":/" in text else text
 
 
 def _word_without_account(word: str) -> str:
-    """A word without what stands between `:/` or `://` and an `@`: up to the last one where there is a colon before it,
-    as a password may hold any character, else up to the last one before the next slash.
+    """Remove the part between `:/` or `://` and an `@` from a word.
+
+    With a colon before the last `@` everything up to that `@` goes, as a password may contain any character.
+    Otherwise only a user name can be meant, which ends at the last `@` before the next slash.
     """
     scheme, last = word.find(":/"), word.rfind("@")
     if not 0 <= scheme < last:
         return word
-    start = scheme + (3 if word.startswith("://", scheme) else 2)  # one slash: a URL that was taken for a path
+    start = scheme + (3 if word.startswith("://", scheme) else 2)  # one slash: a URL normalised as if it were a path
     if word.rfind(":", 0, last) >= start:
         return word[:start] + word[last + 1 :]
     slash = word.find("/", start)
@@ -134,7 +136,7 @@ def _word_without_account(word: str) -> str:
 
 
 def _without_query(text: str) -> str:
-    """A text whose URLs have no query, which ends at a space, a quote or a closing bracket."""
+    """Remove the queries from the URLs in a text; a query ends at a space, a quote or a closing bracket."""
     return ADDRESS.sub(lambda address: _address_without_query(address[0]), text) if "?" in text else text
 
 
@@ -144,28 +146,28 @@ def _address_without_query(address: str) -> str:
         after_scheme = 0 if in_url else part.find("://") + 3
         in_url = in_url or after_scheme >= 3
         if in_url and (query := part.find("?", after_scheme)) >= 0:
-            kept = f"?{MODE}" if part[query:] == f"?{MODE}" else ""
-            part, in_url = part[:query] + kept, False
+            suffix = f"?{MODE}" if part[query:] == f"?{MODE}" else ""
+            part, in_url = part[:query] + suffix, False
         parts.append(part)
     return ")".join(parts)
 
 
 def _signatures(url: str) -> list[str]:
-    """The values of a URL's parameters that are secret by their names."""
-    found = []
+    """Return the values of a URL's query parameters whose names mark them as secret."""
+    values = []
     for parameter in re.split(r"[?&]", url)[1:]:
         name, _, value = parameter.partition("=")
         if SECRET_PARAMETER.search(name):
-            found.append(re.split(r"[#\s]", value)[0])
-    return found
+            values.append(re.split(r"[#\s]", value)[0])
+    return values
 
 
 def _secrets() -> list[str]:
-    """Longest first: one may be a part of another."""
+    """Return all known secrets, longest first: one may be a part of another."""
     remember(os.environ.get("MLFLOW_TRACKING_URI"))
     named = (value for name, value in os.environ.items() if SECRET.search(name) and not PLACE.search(name))
-    found = {value for value in named if len(value) >= SHORTEST and not os.path.exists(value)}
-    return sorted(found | _remembered, key=len, reverse=True)
+    secrets = {value for value in named if len(value) >= SHORTEST and not os.path.exists(value)}
+    return sorted(secrets | _remembered, key=len, reverse=True)
 
 
-logging.getLogger("tunesmith").addFilter(mask_record)  # here: whatever runs a step, each of its lines goes through
+logging.getLogger("tunesmith").addFilter(mask_record)  # on import, so that every log line is redacted

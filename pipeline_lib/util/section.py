@@ -1,4 +1,4 @@
-"""What every part of a recipe is made of: frozen sections and file paths."""
+"""Building blocks of a recipe: the frozen base class of sections, and the types of paths, shares and seeds."""
 
 import glob
 import os
@@ -17,9 +17,10 @@ from pydantic import (
 
 
 def _for_forms(schema: dict[str, Any]) -> None:
-    """What Prefect's form goes by: fields in our order, and a `kind` that is filled in where a choice is made.
+    """Extend a section's schema for Prefect's form: the order of the fields, and a default for `kind`.
 
-    The position is told, as a database may keep keys in another order. The section itself has no default for `kind`.
+    The position is explicit because a database may reorder keys. The default of `kind` is for the form only; in a
+    recipe the field is required.
     """
     fields = schema.get("properties", {})
     for position, name in enumerate(sorted(fields, key=lambda name: name != "kind")):
@@ -30,7 +31,7 @@ def _for_forms(schema: dict[str, Any]) -> None:
 
 
 class Section(BaseModel):
-    """A part of a recipe: immutable, and refusing keys that it does not know."""
+    """A part of a recipe: immutable, and rejects unknown keys."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -42,41 +43,41 @@ class Section(BaseModel):
 
 
 def inside(path: Path, folder: Path) -> bool:
-    """Whether a path lies in a folder once links and `..` are resolved; a path that cannot be resolved lies nowhere."""
+    """Return whether a path lies in a folder after resolving links and `..`; false if it cannot be resolved."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: a cycle of symbolic links
         return False
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether there is such a folder; says no where Path.is_dir raises: for a name that is too long."""
+    """Return whether a folder exists; false for names that are too long, where Path.is_dir raises."""
     return os.path.isdir(path)
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether there is such a file; says no where Path.is_file raises."""
+    """Return whether a file exists; false for names that are too long, where Path.is_file raises."""
     return os.path.isfile(path)
 
 
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-"""A model or data set of the Hugging Face hub."""
+"""Matches the id of a model or data set on the Hugging Face Hub."""
 
 
 class Reach(Enum):
-    """What a text in a recipe can make a run read, write or contact; `confine.py` has the rule for each.
+    """What a string in a recipe can make a run read, write or contact; `recipe/path_policy.py` has the rules.
 
-    It stands in the field's annotation. A text without one is never used as a path or an address.
+    It is part of the field's annotation. A string without one is never used as a path or an address.
     """
 
     FILES = auto()
     """A file, glob or folder."""
     FOLDER = auto()
-    """A folder that is written."""
+    """A folder that is written to."""
     BASE = auto()
     """A model's folder, a hub id or `package:NAME/folder`."""
     DATA_SET = auto()
-    """A data set's folder or a hub id."""
+    """The folder of a data set or a hub id."""
     MODEL = auto()
     """A trained model: its folder, or models:/... in MLflow."""
     STORE = auto()
@@ -88,14 +89,14 @@ class Reach(Enum):
 
 
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
-    """Paths in a recipe file are relative to its folder, so that a recipe can be run from anywhere."""
+    """Resolve a path relative to the recipe's folder, so that a recipe works from any working directory."""
     folder = (info.context or {}).get("folder")
     if folder is None:
         return path
     beside = Path(folder) / path
     if os.path.exists(beside) or not glob.has_magic(path):
         return str(beside)
-    return str(Path(glob.escape(str(folder))) / path)  # a bracket in the folder's own name is not a pattern
+    return str(Path(glob.escape(str(folder))) / path)  # the folder's own name may contain brackets
 
 
 RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe), Reach.FILES]

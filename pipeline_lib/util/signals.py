@@ -1,6 +1,6 @@
-"""Being told to stop: a training ends at a step's end with a checkpoint, and whoever watches it hears of it.
+"""Handle requests to stop: a training finishes its current step and saves a checkpoint before it ends.
 
-Signals reach the main thread alone. A training in another thread is stopped by `ask_trainings_to_stop`.
+Python delivers signals to the main thread only. `ask_trainings_to_stop` stops trainings in other threads.
 """
 
 import ctypes
@@ -17,34 +17,35 @@ PR_SET_PDEATHSIG = 1  # as in sys/prctl.h
 
 
 class Pruned(Exception):
-    """A training that was ended early, with a checkpoint, because it had no hope; the message says why."""
+    """A training was stopped early, with a checkpoint, because it was not promising; the message says why."""
 
 
 Judge = Callable[[Sequence[dict[str, Any]]], str | None]
-"""Takes new records of a training's history; says why the training should end early, or None."""
+"""Takes new records of a training's history; returns a reason to stop early, or None to continue."""
 
 
 class Stopped(BaseException):
-    """A training in a thread was asked to stop; there no signal can say so."""
+    """A training outside the main thread was asked to stop; signals cannot reach it there."""
 
 
-_asked = threading.Event()
+_stop_requested = threading.Event()
 
 
 def ask_trainings_to_stop() -> None:
-    """Have every training of this process stop with a checkpoint after its current step, whatever thread it is in."""
-    _asked.set()
+    """Stop all trainings of this process, in any thread, with a checkpoint after their current step."""
+    _stop_requested.set()
 
 
 def allow_trainings() -> None:
-    """Take `ask_trainings_to_stop` back, for a new run in the same process."""
-    _asked.clear()
+    """Undo `ask_trainings_to_stop`, so that the process can train again."""
+    _stop_requested.clear()
 
 
 class Interrupts:
-    """While this lasts, Ctrl-C and SIGTERM wait until `deliver` is called or it ends. A second Ctrl-C waits no more.
+    """Context manager that defers Ctrl-C and SIGTERM until `deliver` is called or the block ends.
 
-    A second SIGTERM changes nothing: an orchestrator, its worker and a container's runtime may each send one.
+    A second Ctrl-C is delivered at once. A second SIGTERM is not: the orchestrator, its worker and the container
+    runtime may each send one.
     """
 
     def __init__(self) -> None:
@@ -53,15 +54,16 @@ class Interrupts:
 
     @property
     def received(self) -> int | None:
-        """The signal that waits; SIGTERM where the trainings of this process were asked to stop."""
-        if self.signal is None and _asked.is_set():
+        """The deferred signal; SIGTERM if the trainings of this process were asked to stop."""
+        if self.signal is None and _stop_requested.is_set():
             return signal.SIGTERM
         return self.signal
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-            self.before = {number: signal.signal(number, self._take) or signal.SIG_DFL for number in heeded}
+            # a signal that the parent process ignores (`nohup`, a background job) stays ignored
+            handled = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+            self.before = {number: signal.signal(number, self._defer) or signal.SIG_DFL for number in handled}
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
@@ -70,7 +72,7 @@ class Interrupts:
         self._restore()
 
     def deliver(self) -> None:
-        """Do with the signal what would have been done with it without us."""
+        """Restore the previous handlers and raise the deferred signal again."""
         self._restore()
         number = self.received
         self.signal = None
@@ -80,10 +82,10 @@ class Interrupts:
             raise Stopped
         signal.raise_signal(number)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        impatient = number == signal.SIGINT and self.signal is not None
+    def _defer(self, number: int, frame: FrameType | None) -> None:
+        is_second_interrupt = number == signal.SIGINT and self.signal is not None
         self.signal = number
-        if impatient:
+        if is_second_interrupt:
             self.deliver()
 
     def _restore(self) -> None:
@@ -94,9 +96,10 @@ class Interrupts:
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """SIGTERM ends the process by an exception, so that what is open is settled, where it would end it at once."""
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # an orchestrator has a way of its own
+    """Turn SIGTERM into an exception, so that open resources are closed before the process exits."""
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    # an orchestrator that has its own handler keeps it
+    if not is_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     signal.signal(signal.SIGTERM, _exit)
@@ -107,10 +110,10 @@ def ending_in_order() -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)  # as shells tell it
+    raise SystemExit(128 + number)  # the exit status that shells report for a signal
 
 
 def end_with_parent(number: int) -> None:
-    """Have Linux's kernel send this process a signal when its parent dies, however that happens."""
+    """Ask the Linux kernel to send this process a signal when its parent dies, even if the parent is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

@@ -1,4 +1,4 @@
-"""JSON that every program can read: it has no NaN and no infinity, so what is undefined is null."""
+"""Write standard JSON, which has no NaN and no infinity: undefined numbers become null."""
 
 import json
 import math
@@ -6,12 +6,12 @@ from typing import Any
 
 
 def strict_json(value: Any, **options: Any) -> str:
-    """Serialise a value as `json.dumps` does, with null for numbers that are not finite."""
+    """Serialise a value like `json.dumps`, with null for numbers that are not finite."""
     return json.dumps(finite(value), allow_nan=False, **options)
 
 
 def finite(value: Any) -> Any:
-    """The same value, with None in place of numbers that are not finite."""
+    """Return the value with None in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Temporary folders that name their process, so that those of killed processes can be found and removed."""
+"""Temporary folders that record their process, so that folders of killed processes can be found and removed."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def left_folders() -> list[Path]:
-    """Return the temporary folders of this account whose processes are gone."""
+    """Return this user's temporary folders whose processes no longer exist."""
     return [folder for folder in sorted(Path(gettempdir()).glob(f"{PREFIX}*")) if _is_left(folder)]
 
 
@@ -31,7 +31,7 @@ def _is_left(folder: Path) -> bool:
     try:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            return False  # others may write to $TMPDIR, too
+            return False  # other users may write to $TMPDIR too
         return exists((folder / OWNER).read_text(encoding="ascii")) is False
-    except (OSError, ValueError):  # removed just now, or not one of these
+    except (OSError, ValueError):  # just removed, or not a folder of ours
         return False

@@ -50,7 +50,7 @@ def test_a_name_tells_the_recipe_and_what_was_changed():
             finetune_form,
             {"recipe": "demo", "epochs": 0},
             "demo epochs=0",
-            "training.epochs = 0: is not greater than 0",
+            "training.epochs = 0: must be greater than 0",
         ),
         (finetune_form, {"recipe": "nope"}, "nope", "recipe = 'nope': there is no such recipe in "),
         (

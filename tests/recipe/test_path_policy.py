@@ -210,7 +210,7 @@ def test_a_target_file_that_is_a_link_is_refused(held, tmp_path):
 def test_a_target_language_is_no_path(document):
     document["data"]["source"] = {"kind": "parallel", "train": "a.en", "source_language": "en"}
     document["data"]["source"]["target_language"] = "/../../x"
-    with pytest.raises(RecipeError, match="target_language.*does not have the right form"):
+    with pytest.raises(RecipeError, match="target_language.*has an invalid format"):
         check(document)
 
 

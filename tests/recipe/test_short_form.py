@@ -53,15 +53,15 @@ def test_every_preset_is_a_sound_list_of_strategies(preset, recipes):
 @pytest.mark.parametrize(
     ("values", "overrides", "message"),
     [
-        ({"epochs": 0}, [], "training.epochs = 0: is not greater than 0"),
-        ({"epochs": "many"}, [], "training.epochs = 'many': is not a whole number"),
+        ({"epochs": 0}, [], "training.epochs = 0: must be greater than 0"),
+        ({"epochs": "many"}, [], "training.epochs = 'many': must be an integer"),
         (
             {"strategy": "all"},
             [],
-            "strategy = 'all': is not among the choices. Choose one of as in the recipe, all",
+            "strategy = 'all': is not an allowed value. Choose one of as in the recipe, all",
         ),
         ({}, "training.epochs=3", "overrides = 'training.epochs=3': must be a list of strings"),
-        ({}, ["training.epochs"], "override = 'training.epochs': is not path=value"),
+        ({}, ["training.epochs"], "override = 'training.epochs': must have the form path=value"),
     ],
 )
 def test_a_mistake_names_the_field_of_the_recipe(values, overrides, message, recipes):

@@ -55,42 +55,43 @@ MISTAKES = {
     ),
     "no whole number": (
         ["training.epochs=many"],
-        "training.epochs = 'many': is not a whole number. Give a whole number: passes over the training data.",
+        "training.epochs = 'many': must be an integer. Give an integer: number of passes over the training data.",
     ),
     "no number": (
         ["training.warmup=[1]"],
-        "training.warmup = [1]: is not a number. Give a number: share of all steps in which the rate rises from zero.",
+        "training.warmup = [1]: must be a number. Give a number: share of all steps in which the learning "
+        "rate rises from zero.",
     ),
     "no text": (
         ["data.columns.label=3"],
-        "data.columns.label = 3: is not a text. Give a text: label to predict (text_classification); "
+        "data.columns.label = 3: must be a string. Give a string: label to predict (text_classification); "
         "whether the completion is desirable (preference with the loss kto)",
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
-        "evaluation.metrics = 'accuracy': is not a list. Give a list: metrics to report; empty: all that the "
+        "evaluation.metrics = 'accuracy': must be a list. Give a list: metrics to report; empty: all that the "
         "objective knows.",
     ),
     "neither a text nor a list": (
         ["data.source.train=3"],
-        "data.source.train = 3: is not a text or a list. Give a text or a list: training data: a file, a glob, a "
+        "data.source.train = 3: must be a string or a list. Give a string or a list: training data: a file, a glob, a "
         "folder or a list of these.",
     ),
     "list with a wrong item": (
         ["data.source.train=[moods.csv, 3]"],
-        "data.source.train.1 = 3: is not a text. Give a text…",
+        "data.source.train.1 = 3: must be a string. Give a string…",
     ),
     "true for a flag that is none": (
         ["strategies=[{kind: partial, biases: some}]"],
-        "strategies.0.biases = 'some': is not true or false. Give true or false: train all bias terms.",
+        "strategies.0.biases = 'some': must be true or false. Give true or false: train all bias terms.",
     ),
     "no section": (
         ["model=bert"],
-        "model = 'bert': is not a section. Write its fields below it, such as base.",
+        "model = 'bert': must be a section. Write its fields below it, such as base.",
     ),
     "no section, where there are kinds": (
         ["strategies=[full]"],
-        "strategies.0 = 'full': is not a section. Write its fields below it, such as kind: full.",
+        "strategies.0 = 'full': must be a section. Write its fields below it, such as kind: full.",
     ),
     "section left empty": (
         ["training="],
@@ -98,26 +99,27 @@ MISTAKES = {
     ),
     "value left empty": (
         ["training.epochs="],
-        "training.epochs: has no value. Give a whole number: passes over the training data.",
+        "training.epochs: has no value. Give an integer: number of passes over the training data.",
     ),
     "number too small": (
         ["training.epochs=0"],
-        "training.epochs = 0: is not greater than 0. Give a number greater than 0: passes over the training data.",
+        "training.epochs = 0: must be greater than 0. Give a number greater than 0: number of passes over the "
+        "training data.",
     ),
     "number too large": (
         ["data.max_unusable=1.5"],
-        "data.max_unusable = 1.5: is not less than 1. Give a number less than 1: largest share of unusable rows "
+        "data.max_unusable = 1.5: must be less than 1. Give a number less than 1: largest share of unusable rows "
         "allowed in a file; above it the run stops.",
     ),
     "number without end": (
         ["training.learning_rate=.inf"],
-        "training.learning_rate = inf: is not a finite number. Give a finite number: the peak rate of AdamW; "
+        "training.learning_rate = inf: must be a finite number. Give a finite number: peak learning rate of AdamW; "
         "strategies scale it per parameter.",
     ),
     "name with a space": (
         ["name=my run"],
-        "name = 'my run': does not have the right form. Give another: name of the run, as Prefect and MLflow show "
-        "it; letters, digits, dots, dashes and underscores.",
+        "name = 'my run': has an invalid format. Give another: name of the run in Prefect and MLflow; letters, "
+        "digits, dots, dashes and underscores.",
     ),
     "name too long": (
         ["name=" + "x" * 101],
@@ -129,27 +131,28 @@ MISTAKES = {
     ),
     "empty list": (
         ["strategies=[]"],
-        "strategies = []: is too short. Give at least 1 item: what is trained, and how fast; applied in order.",
+        "strategies = []: is too short. Give at least 1 item: which parameters are trained, and at which learning "
+        "rates; applied in order.",
     ),
     "long value": (
         [f"seed=[{'1, ' * 50}]"],
-        "seed = [1, 1, 1…...: is not a whole number…",
+        "seed = [1, 1, 1…...: must be an integer…",
     ),
     "unknown kind of strategy": (
         ["strategies=[{kind: ful}]"],
-        f"strategies.0.kind = 'ful': is not a known kind. Choose one of {STRATEGIES}.",
+        f"strategies.0.kind = 'ful': unknown kind. Choose one of {STRATEGIES}.",
     ),
     "unknown kind of regularizer": (
         ["regularizers=[{kind: droppout}]"],
-        f"regularizers.0.kind = 'droppout': is not a known kind. Choose one of {REGULARIZERS}.",
+        f"regularizers.0.kind = 'droppout': unknown kind. Choose one of {REGULARIZERS}.",
     ),
     "unknown kind of objective": (
         ["objective.kind=classification"],
-        f"objective.kind = 'classification': is not a known kind. Choose one of {OBJECTIVES}.",
+        f"objective.kind = 'classification': unknown kind. Choose one of {OBJECTIVES}.",
     ),
     "unknown kind of source": (
         ["data.source.kind=excel"],
-        f"data.source.kind = 'excel': is not a known kind. Choose one of {SOURCES}.",
+        f"data.source.kind = 'excel': unknown kind. Choose one of {SOURCES}.",
     ),
     "strategy without a kind": (
         ["strategies=[{last_layers: 2}]"],
@@ -174,11 +177,11 @@ MISTAKES = {
     ),
     "unknown choice": (
         ["execution.precision=fp64"],
-        "execution.precision = 'fp64': is not among the choices. Choose one of 'auto', 'fp32', 'bf16' or 'fp16'.",
+        "execution.precision = 'fp64': is not an allowed value. Choose one of 'auto', 'fp32', 'bf16' or 'fp16'.",
     ),
     "unknown baseline": (
         ["evaluation.baselines=[magic]"],
-        "evaluation.baselines.0 = 'magic': is not among the choices. "
+        "evaluation.baselines.0 = 'magic': is not an allowed value. "
         "Choose one of 'untrained', 'majority', 'bag_of_words' or 'copy'.",
     ),
     "source's own rule broken": (
@@ -209,28 +212,28 @@ MISTAKES = {
     ),
     "YAML that is not a mapping": (
         ["list.yaml"],
-        "recipe = 'list.yaml': holds no fields. Start from one in deployments/recipes.",
+        "recipe = 'list.yaml': must be a mapping of fields. Start from one in deployments/recipes.",
     ),
     "empty recipe": (
         ["empty.yaml"],
-        "recipe = 'empty.yaml': holds no fields. Start from one in deployments/recipes.",
+        "recipe = 'empty.yaml': must be a mapping of fields. Start from one in deployments/recipes.",
     ),
     "section that stands twice": (
         ["twice.yaml"],
-        "recipe = 'twice.yaml': is not valid YAML (line 3: 'training' stands twice). Fix the file there.",
+        "recipe = 'twice.yaml': is not valid YAML (line 3: 'training' appears twice). Fix the file there.",
     ),
     # Overrides
     "override without =": (
         ["training.epochs"],
-        "override = 'training.epochs': is not path=value. Write, for example, training.epochs=5.",
+        "override = 'training.epochs': must have the form path=value. Write, for example, training.epochs=5.",
     ),
     "override without a path": (
         ["=5"],
-        "override = '=5': is not path=value. Write, for example, training.epochs=5.",
+        "override = '=5': must have the form path=value. Write, for example, training.epochs=5.",
     ),
     "override with a gap in its path": (
         ["training..epochs=5"],
-        "override = 'training..epochs=5': is not path=value. Write, for example, training.epochs=5.",
+        "override = 'training..epochs=5': must have the form path=value. Write, for example, training.epochs=5.",
     ),
     "override that is not a YAML": (
         ["evaluation.metrics=[accuracy"],
@@ -290,7 +293,7 @@ MISTAKES = {
     ),
     "level that is none": (
         ["data.checks={duplicates: off}"],  # YAML reads `off` as false
-        "data.checks.duplicates = False: is not among the choices. Choose one of 'ignore', 'warn' or 'error'.",
+        "data.checks.duplicates = False: is not an allowed value. Choose one of 'ignore', 'warn' or 'error'.",
     ),
     "check that is none": (
         ["data.checks={duplicate: error}"],

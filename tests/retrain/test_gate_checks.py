@@ -121,11 +121,11 @@ def test_a_gate_asks_only_for_what_the_objective_knows():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("margin: -1", "margin = -1: is not greater than or equal to 0. Give a number greater than or equal to 0"),
+        ("margin: -1", "margin = -1: must be greater than or equal to 0. Give a number greater than or equal to 0"),
         ("margn: 1", "margn = 1: there is no such field. Did you mean 'margin'?"),
         ("floors: [{metric: accuracy}]", "floors.0.bound: is required. Add it"),
-        ("drift: {labels: 2}", "drift.labels = 2: is not less than or equal to 1"),
-        ("- a", "--gate = '~': holds no fields"),
+        ("drift: {labels: 2}", "drift.labels = 2: must be less than or equal to 1"),
+        ("- a", "--gate = '~': must be a mapping of fields"),
     ],
 )
 def test_mistakes_in_a_gate_name_field_value_and_mend(tmp_path, text, told):

@@ -51,7 +51,7 @@ def test_nothing_varied_is_the_recipe_itself(recipe):
             {"vary": ["training.epochs=3"]},
             "must be a list of values. Write, for example, training.learning_rate=[1e-5, 5e-5]",
         ),
-        ({"vary": ["training.epochs=[1, many]"]}, "training.epochs = 'many': is not a whole number"),
+        ({"vary": ["training.epochs=[1, many]"]}, "training.epochs = 'many': must be an integer"),
         ({"vary": ["training.epoch=[1]"]}, "training.epoch = 1: there is no such field. Did you mean 'epochs'?"),
         ({"vary": ["training.epochs=[1, 1]"]}, "is the name of two runs. Give each recipe its own name"),
         ({"metric": "bleu"}, "sweep.metric = 'bleu': is not a metric of moods. Choose one of accuracy"),

@@ -52,7 +52,7 @@ def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog
         told = standing.counting(lambda records, steps: None, lambda: None)
         told([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
         told(trained(9, 0.5, epoch=4), 12)
-    assert caplog.messages[0] == "finetune    goes on after step 8: 6 epochs, 12 steps"
+    assert caplog.messages[0] == "finetune    resumed after step 8: 6 epochs, 12 steps"
     assert (shown[-1].step, shown[-1].loss) == (9, 0.5)
     assert shown[-1].seconds_left < 60  # three steps at the pace of the one that was seen
 
@@ -67,7 +67,7 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
         told = standing.counting(lambda records, steps: None, lambda: None)
         told([], 12)
         told(trained(1, 2.0), 12)
-    assert caplog.messages.count("finetune    progress is not shown any more: nobody answers") == 1
+    assert caplog.messages.count("finetune    stopped showing progress: nobody answers") == 1
     assert caplog.messages[-1].startswith(
         "finetune    epoch 1 of 6, step 1 of 12, loss 2.0000, learning rate 1.00e-03, "
     )

@@ -1,1 +1,1 @@
-"""One training in several processes."""
+"""Data-parallel training in several processes on one machine."""

@@ -1,11 +1,11 @@
-"""What the processes of one training share: the sum of their gradients, and the first one's word.
+"""Communication between the processes of a training: summed gradients, and values broadcast from rank 0.
 
-This is not a DistributedDataParallel. That averages where a step needs the sum, and it reduces within a backward pass
-in which the same parameters must get a gradient on every rank; here ranks take different numbers of passes, one may
-have no row at all, and parameters thaw between epochs. One sum after the last pass asks for none of that. The price:
-no byte travels while gradients are still computed.
+DistributedDataParallel does not fit: it averages gradients where a step needs their sum, and it reduces during each
+backward pass, in which the same parameters must get a gradient on every rank. Here ranks run different numbers of
+passes, a rank may have no rows, and parameters are unfrozen between epochs. One sum after the last pass supports all of
+this; in exchange, communication does not overlap with computation.
 
-With one process nothing here imports or computes anything.
+With a single process nothing here imports or computes anything.
 """
 
 import json
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Plain = TypeVar("Plain")
 BUCKET = 2**25
-"""Most numbers that are sent at once, one parameter at least: room for a copy of these, not of all gradients."""
+"""Maximum numbers sent at once, but at least one parameter: limits the copy of the gradients in memory."""
 
 
 def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "Accelerator") -> float:
-    """Put the sum over all ranks in the place of each gradient; the sum of the losses.
+    """Replace each gradient by its sum over all ranks; return the sum of the losses.
 
-    The sums have the same bits on every rank. A parameter without a gradient on any rank stays without one, so that
-    AdamW passes it over as it does with one process.
+    The sums are bitwise equal on every rank. A parameter that has no gradient on any rank stays without one, so that
+    AdamW skips it as with a single process.
     """
     if accelerator.num_processes == 1:
         return loss
@@ -33,16 +33,17 @@ def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "
     from torch.distributed import all_reduce
 
     trained = [weight for weight in weights if weight.requires_grad]
-    there = [float(weight.grad is not None) for weight in trained]
-    counts = torch.tensor([*there, loss], dtype=torch.float64, device=accelerator.device)
-    all_reduce(counts)
-    *counted, whole = counts.tolist()
-    for bucket in _buckets(weight for weight, count in zip(trained, counted, strict=True) if count):
+    # one reduction tells how many ranks have a gradient for each parameter, and sums the losses
+    has_gradient = [float(weight.grad is not None) for weight in trained]
+    totals = torch.tensor([*has_gradient, loss], dtype=torch.float64, device=accelerator.device)
+    all_reduce(totals)
+    *counts, total_loss = totals.tolist()
+    for bucket in _buckets(weight for weight, count in zip(trained, counts, strict=True) if count):
         flat = torch.cat([(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in bucket])
         all_reduce(flat)
         for weight, gradient in zip(bucket, flat.split([weight.numel() for weight in bucket]), strict=True):
             weight.grad = gradient.view_as(weight)
-    return whole
+    return total_loss
 
 
 def _buckets(weights: "Iterable[nn.Parameter]") -> "Iterator[list[nn.Parameter]]":
@@ -57,7 +58,7 @@ def _buckets(weights: "Iterable[nn.Parameter]") -> "Iterator[list[nn.Parameter]]
 
 
 def broadcast_from_first(make: Callable[[], Plain], accelerator: "Accelerator") -> Plain:
-    """What rank 0 makes, plain as JSON, on every rank: all decide by the same numbers. The others wait."""
+    """Call `make` on rank 0 and return its result, plain JSON data, on every rank, so that all decide alike."""
     if accelerator.num_processes == 1:
         return make()
     import torch
@@ -66,17 +67,17 @@ def broadcast_from_first(make: Callable[[], Plain], accelerator: "Accelerator") 
     text = json.dumps(make()).encode() if accelerator.is_main_process else b""
     size = torch.tensor(len(text), device=accelerator.device)
     broadcast(size, 0)
-    letters = torch.tensor(list(text) or [0] * int(size), dtype=torch.uint8, device=accelerator.device)
-    broadcast(letters, 0)
-    return json.loads(bytes(letters.tolist()))
+    data = torch.tensor(list(text) or [0] * int(size), dtype=torch.uint8, device=accelerator.device)
+    broadcast(data, 0)
+    return json.loads(bytes(data.tolist()))
 
 
 def refuse_drift(weights: "Iterable[nn.Parameter]", step: int, accelerator: "Accelerator") -> None:
-    """Raise RuntimeError where a rank stands at another step than rank 0, or has weights of other bits."""
+    """Raise RuntimeError if a rank is at another step than rank 0 or its weights differ in any bit."""
     if accelerator.num_processes == 1:
         return
     import torch
 
-    mine = [step, *(int(torch.hash_tensor(weight.detach()).view(torch.int64)) for weight in weights)]
-    if broadcast_from_first(lambda: mine, accelerator) != mine:
+    own_state = [step, *(int(torch.hash_tensor(weight.detach()).view(torch.int64)) for weight in weights)]
+    if broadcast_from_first(lambda: own_state, accelerator) != own_state:
         raise RuntimeError(f"process {accelerator.process_index} no longer has the weights of process 0: run again")

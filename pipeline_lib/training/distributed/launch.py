@@ -1,7 +1,7 @@
-"""Train in several processes on this machine, started by torch's elastic launcher, on which Accelerate's own stands.
+"""Train in several processes on this machine, with torch's elastic launcher (which Accelerate's launcher uses too).
 
-Workers are new processes (`worker.py`): to fork one that has loaded torch, from what may be a thread of Prefect's, is
-not safe. What rank 0 has to tell comes through a FIFO, one JSON document a line.
+Workers are new processes (`worker.py`): forking is not safe once torch is loaded, or from a thread, as under Prefect.
+Rank 0 sends its records and log lines through a FIFO, one JSON document per line.
 """
 
 import contextvars
@@ -35,17 +35,17 @@ sys.path.insert(0, sys.argv[1])
 from pipeline_lib.training.distributed import worker
 worker.main(sys.argv[2])
 """
-"""Runs a worker of this very package, wherever this process has found it."""
+"""Program of a worker; the first argument is the folder that this process imported the package from."""
 
 
 def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
-    """`write_finetuned` in `execution.processes` processes; raises what the first of them to fail has raised."""
+    """Run `write_finetuned` in `execution.processes` processes; raises the error of the first one that fails."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
     with temporary_folder() as place:
-        read = {name: str(path) for name, path in inputs._asdict().items() if path}
-        folders = {"inputs": read, "work": str(work), "folder": str(folder)}
+        input_folders = {name: str(path) for name, path in inputs._asdict().items() if path}
+        folders = {"inputs": input_folders, "work": str(work), "folder": str(folder)}
         job = {"recipe": recipe.model_dump(mode="json"), "launcher": os.getpid(), **folders}
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
         launcher = elastic_launch(_config(recipe.execution.processes, str(place)), sys.executable)
@@ -54,16 +54,16 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
                 launcher("-c", START, str(Path(__file__).parents[3]), str(place))
         except ChildFailedError as failed:
             error = _first(failed)
-            raise error from error.__cause__  # what it came from there, and not the launcher's own error
+            raise error from error.__cause__  # with its own cause instead of the launcher's error
 
 
 def _config(processes: int, place: str) -> "LaunchConfig":
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
-    theirs = logging.getLogger("torch.distributed.elastic")
-    theirs.addHandler(logging.NullHandler())
-    theirs.propagate = False  # what fails is told once, by the error that is raised
+    launcher_log = logging.getLogger("torch.distributed.elastic")
+    launcher_log.addHandler(logging.NullHandler())
+    launcher_log.propagate = False  # a failure is reported once, by the error that is raised
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -74,24 +74,24 @@ def _config(processes: int, place: str) -> "LaunchConfig":
         local_addr="localhost",
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=place),
-        # nobody sends this one: Python's and Prefect's handlers stay, and what they raise here ends the workers
+        # a signal that nobody sends, so that Python's and Prefect's handlers stay; what they raise ends the workers
         signals_to_handle="SIGURG",
     )
 
 
 @contextmanager
 def _listening(channel: Path, watch: Watch) -> Iterator[None]:
-    """Pass on the records and log lines that come through the channel, until all are passed on."""
+    """Forward the records and log lines from the channel; at the end wait until all are forwarded."""
     os.mkfifo(channel)
-    held = os.open(channel, os.O_RDWR)  # so that neither side waits for the other one to open it
-    inside = contextvars.copy_context()  # by which Prefect knows whose log lines these are
-    thread = threading.Thread(target=inside.run, args=(_pass_on, channel, watch), name="ranks", daemon=True)
+    keep_open = os.open(channel, os.O_RDWR)  # opening a FIFO blocks until the other side opens it too
+    context = contextvars.copy_context()  # Prefect uses it to assign log lines to a run
+    thread = threading.Thread(target=context.run, args=(_pass_on, channel, watch), name="ranks", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        os.write(held, b"\n")  # also ends a line that a killed rank has left unfinished
-        os.close(held)
+        os.write(keep_open, b"\n")  # completes a line that a killed rank left unfinished
+        os.close(keep_open)
         thread.join()
 
 
@@ -99,29 +99,34 @@ def _pass_on(channel: Path, watch: Watch) -> None:
     with channel.open(encoding="utf-8") as lines:
         for line in lines:
             try:
-                told: dict[str, Any] = json.loads(line)
-            except ValueError:  # cut off by a kill
+                message: dict[str, Any] = json.loads(line)
+            except ValueError:  # truncated because the rank was killed
                 continue
-            if "records" in told:
-                watch(told["records"], told["steps"])
+            if "records" in message:
+                watch(message["records"], message["steps"])
             else:
-                logging.getLogger(told["logger"]).log(told["level"], "%s", told["line"])
+                logging.getLogger(message["logger"]).log(message["level"], "%s", message["line"])
 
 
-def _place(failure: Any) -> tuple[bool, bool, float]:
-    """By SIGTERM the launcher itself ends the ranks that go on."""
-    ended = failure.exitcode == -signal.SIGTERM
-    return ended, failure.exitcode >= 0, failure.error_file_data.get("at", float("inf"))
+def _failure_order(failure: Any) -> tuple[bool, bool, float]:
+    """Return a sort key that puts the original failure first.
+
+    Ranks with SIGTERM come last, as the launcher ends the remaining ranks with it. Ranks killed by other signals come
+    before those that raised an error, and errors are ordered by time.
+    """
+    ended_by_launcher = failure.exitcode == -signal.SIGTERM
+    return ended_by_launcher, failure.exitcode >= 0, failure.error_file_data.get("at", float("inf"))
 
 
 def _first(failed: Any) -> Exception:
-    """The error that was first: of a rank killed from outside, else the one told first; the others' follow from it."""
-    first = min(failed.failures.values(), key=_place)
-    told = first.error_file_data
-    if "kind" not in told:
-        how = f"was ended by {first.signal_name()}" if first.exitcode < 0 else f"ended with code {first.exitcode}"
-        return RuntimeError(f"training process {first.local_rank} {how}; its checkpoint stands, run again to go on")
-    error = rebuild_error(told)
+    """Return the error of the rank that failed first; the failures of the other ranks follow from it."""
+    first = min(failed.failures.values(), key=_failure_order)
+    report = first.error_file_data
+    if "kind" not in report:  # killed before it could report
+        how = f"was ended by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {first.exitcode}"
+        message = f"training process {first.local_rank} {how}; run again to continue from its last checkpoint"
+        return RuntimeError(message)
+    error = rebuild_error(report)
     if not isinstance(error, RecipeError):
-        error.add_note(f"in training process {first.local_rank}:\n{told['traceback']}")
+        error.add_note(f"in training process {first.local_rank}:\n{report['traceback']}")
     return error

@@ -1,6 +1,6 @@
-"""Errors on their way out of a training process: as plain JSON, and back as the class that they had there.
+"""Transfer errors from a training process as plain JSON and rebuild them with their original class.
 
-Nothing is unpickled: a class is looked up by its name, in the packages below alone.
+Nothing is unpickled: classes are looked up by name, and only in the packages below.
 """
 
 import builtins
@@ -35,13 +35,13 @@ KNOWN = {
     "transformers",
     "urllib3",
 }
-"""Installed packages that classes of errors are taken from."""
+"""Packages whose error classes are rebuilt."""
 LONGEST_CHAIN = 10
-"""Most errors of a chain of causes that are passed on."""
+"""Maximum length of a transferred chain of causes."""
 
 
 def describe_error(error: BaseException, depth: int = 0) -> dict[str, Any]:
-    """An error, its notes and what it was raised from, as JSON can hold them."""
+    """Describe an error, its notes and its chain of causes as JSON."""
     described: dict[str, Any] = {
         "kind": type(error).__name__,
         "classes": [f"{kind.__module__}:{kind.__qualname__}" for kind in type(error).__mro__],
@@ -51,14 +51,14 @@ def describe_error(error: BaseException, depth: int = 0) -> dict[str, Any]:
     }
     if depth == 0:
         described["traceback"] = "".join(traceback.format_exception(error))
-    before = error.__cause__ or error.__context__
-    if before is not None and depth < LONGEST_CHAIN:
-        described["cause"] = describe_error(before, depth + 1)
+    cause = error.__cause__ or error.__context__
+    if cause is not None and depth < LONGEST_CHAIN:
+        described["cause"] = describe_error(cause, depth + 1)
     return described
 
 
 def rebuild_error(described: dict[str, Any]) -> Exception:
-    """The error, in its own class, else in the nearest base class that can be found and takes its arguments."""
+    """Rebuild an error with its own class, or with the nearest base class that can be found and constructed."""
     error = _rebuild(described)
     for note in described["notes"]:
         error.add_note(note)
@@ -68,19 +68,19 @@ def rebuild_error(described: dict[str, Any]) -> Exception:
 
 
 def _arguments(error: BaseException) -> list[Any]:
-    """What the class was called with, as far as JSON can hold it; OSError has its file's name here too."""
+    """Return the constructor's arguments as JSON; unlike `args`, `__reduce__` has the file name of an OSError."""
     reduced = error.__reduce__()
-    own = isinstance(reduced, tuple) and reduced[0] is type(error)
-    return list(json.loads(json.dumps(reduced[1] if own else error.args, default=str)))
+    is_constructor_call = isinstance(reduced, tuple) and reduced[0] is type(error)
+    return list(json.loads(json.dumps(reduced[1] if is_constructor_call else error.args, default=str)))
 
 
 def _rebuild(described: dict[str, Any]) -> Exception:
     message = described["message"]
-    for place, name in enumerate(described["classes"]):
+    for distance, name in enumerate(described["classes"]):  # own class first, then its bases
         kind = _find(name)
-        if kind is None or (kind in (Exception, BaseException) and place):
+        if kind is None or (kind in (Exception, BaseException) and distance):
             continue
-        if place == 0 or issubclass(kind, OSError):
+        if distance == 0 or issubclass(kind, OSError):
             attempts = [described["args"], [message]]
         else:
             attempts = [[f"{described['kind']}: {message}"]]
@@ -95,19 +95,19 @@ def _find(name: str) -> type[Exception] | None:
     if module.partition(".")[0] not in KNOWN:
         return None
     try:
-        found: Any = builtins if module == "builtins" else sys.modules.get(module) or import_module(module)
+        member: Any = builtins if module == "builtins" else sys.modules.get(module) or import_module(module)
         for part in path.split("."):
-            found = getattr(found, part)
+            member = getattr(member, part)
     except (ImportError, AttributeError):
         return None
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+    return member if isinstance(member, type) and issubclass(member, Exception) else None
 
 
 def _call(kind: type[Exception], arguments: list[Any], message: str) -> Exception | None:
-    """An error of this class that says the same; None where its constructor makes another one of the arguments."""
+    """Construct an error with the same message; None if the constructor fails or builds another message."""
     try:
         error = kind(*arguments)
         same = message in str(error)
-    except Exception:  # a constructor that wants something else may raise anything
+    except Exception:  # a constructor with other parameters may raise anything
         return None
     return error if same or isinstance(error, RecipeError) else None

@@ -1,4 +1,4 @@
-"""One of the processes that train together, started by `launch.py`."""
+"""One process of a distributed training, started by `launch.py`."""
 
 import json
 import logging
@@ -19,28 +19,28 @@ from pipeline_lib.util.signals import end_with_parent
 
 
 def main(folder: str) -> None:
-    """Train as the job in this folder says; an error is told to the launcher, which then ends the other ranks."""
-    place = Path(folder)
-    job = json.loads((place / JOB).read_text(encoding="utf-8"))
+    """Run the job described in this folder; reports an error to the launcher, which then ends the other ranks."""
+    job_folder = Path(folder)
+    job = json.loads((job_folder / JOB).read_text(encoding="utf-8"))
     _die_with(job["launcher"])
     os.environ.update(share(int(os.environ["WORLD_SIZE"])))
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host's name may lead nowhere
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host name may not resolve
     try:
-        _train(job, place)
+        _train(job, job_folder)
     except Exception as error:
         _tell(error)
-        os._exit(1)  # a clean end could wait for ranks that wait for this one
+        os._exit(1)  # a regular exit could wait for ranks that wait for this one
 
 
 def _die_with(launcher: int) -> None:
-    """Be killed by the kernel when the launcher dies, however that happens: nobody else would end this process."""
+    """Have the kernel kill this process when the launcher dies; nothing else would end it."""
     end_with_parent(signal.SIGKILL)
-    if os.getppid() != launcher:  # it died before
+    if os.getppid() != launcher:  # the launcher is already dead
         sys.exit(1)
 
 
-def _train(job: dict[str, Any], place: Path) -> None:
+def _train(job: dict[str, Any], job_folder: Path) -> None:
     from accelerate import PartialState
 
     from pipeline_lib.training.finetune import write_finetuned
@@ -52,19 +52,19 @@ def _train(job: dict[str, Any], place: Path) -> None:
         write_finetuned(check(job["recipe"]), inputs, work, watch, folder)
 
     if os.environ["RANK"] == "0":
-        with (place / CHANNEL).open("w", encoding="utf-8") as channel:
+        with (job_folder / CHANNEL).open("w", encoding="utf-8") as channel:
             logging.getLogger("tunesmith").setLevel(logging.INFO)
-            logging.getLogger().addHandler(_Teller(channel))
+            logging.getLogger().addHandler(_ChannelHandler(channel))
             logging.captureWarnings(True)
             train(lambda records, steps: _say(channel, records=list(records), steps=steps))
     else:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  one warning of a kind is enough
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  rank 0 shows the same warnings
         train(lambda records, steps: None)
     PartialState().destroy_process_group()
 
 
-class _Teller(logging.Handler):
-    """Sends log lines through the channel: the project's own, and warnings and errors of any library."""
+class _ChannelHandler(logging.Handler):
+    """Sends log lines through the channel: all from this project, and warnings and errors from libraries."""
 
     def __init__(self, channel: TextIO):
         super().__init__()
@@ -79,12 +79,12 @@ class _Teller(logging.Handler):
         _say(self.channel, logger=record.name, level=record.levelno, line=line)
 
 
-def _say(channel: TextIO, **what: Any) -> None:
-    channel.write(json.dumps(what) + "\n")
+def _say(channel: TextIO, **message: Any) -> None:
+    channel.write(json.dumps(message) + "\n")
     channel.flush()
 
 
 def _tell(error: Exception) -> None:
-    """Leave the error where the launcher looks for it; `message` and `timestamp` are what that reads itself."""
-    told = {"timestamp": int(time.time()), "at": time.time(), **describe_error(error)}
-    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told, default=str), encoding="utf-8")
+    """Write the error to the launcher's error file; `message` and `timestamp` are keys that torch reads."""
+    report = {"timestamp": int(time.time()), "at": time.time(), **describe_error(error)}
+    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(report, default=str), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Attention with dropout on the CPU, in a third of the time of torch's own, which computes it in fp32 in any case.
+"""Attention with dropout on the CPU, three times as fast as torch's, which falls back to fp32.
 
-torch's fast kernels know no dropout. Products here stay in the precision of what is given, as in every other layer; the
-softmax adds up in fp32 and rounds once.
+torch's fast kernels do not support dropout. Here matrix products use the precision of the inputs, as in every other
+layer; the softmax accumulates in fp32 and rounds once.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "tunesmith"
-"""What transformers knows this attention by."""
+"""Name under which this attention is registered in transformers."""
 
 
 def attend_faster(model: "PreTrainedModel") -> None:
-    """Have a model that attends by torch's function do so; a model that attends in another way is left as it is."""
+    """Switch a model from torch's scaled dot-product attention to `attend`; other implementations are kept."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
@@ -31,16 +31,16 @@ def attend(
     module: "nn.Module", query: "Tensor", key: "Tensor", value: "Tensor", attention_mask: "Tensor | None",
     dropout: float = 0.0, scaling: float | None = None, **others: Any,
 ) -> "tuple[Tensor, None]":  # fmt: skip
-    """drop(softmax(scaling Q K^T + mask)) V (Vaswani et al. 2017, equation 1), [rows, places, heads, width].
+    """Compute dropout(softmax(scaling Q K^T + mask)) V (Vaswani et al. 2017, equation 1).
 
-    Query, key and value are [rows, heads, places, width]. Without dropout, elsewhere than on the CPU and where heads
-    share their keys, torch's function is faster or needed, and is called.
+    Query, key and value are [rows, heads, positions, width]; the result is [rows, positions, heads, width]. Calls
+    torch's function without dropout or on a GPU, where it is faster, and if heads share keys, which it supports.
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1]:
-        named: Any = others | {"dropout": dropout, "scaling": scaling}
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **named)
+        options: Any = others | {"dropout": dropout, "scaling": scaling}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scores = query * (query.shape[-1] ** -0.5 if scaling is None else scaling) @ key.transpose(-1, -2)
     weights = _masked(module, scores, attention_mask, **others).softmax(-1)
     return (weights * noise(weights, dropout) @ value).transpose(1, 2).contiguous(), None
@@ -50,9 +50,9 @@ def _masked(
     module: "nn.Module", scores: "Tensor", mask: "Tensor | None", is_causal: bool | None = None,
     position_bias: "Tensor | None" = None, **others: Any,
 ) -> "Tensor":  # fmt: skip
-    """Scores [rows, heads, places, places], the lowest of numbers where a place must not be seen.
+    """Mask scores [rows, heads, positions, positions] with the lowest number of their type.
 
-    As in transformers a decoder without a mask sees no later place.
+    As in transformers, a decoder without a mask gets a causal one.
     """
     import torch
 

@@ -1,6 +1,7 @@
-"""A head that reads a text's first place alone needs no other place of the last block: most of its work is left out.
+"""Compute only the first position in the last block of a text classifier, as its head reads nothing else.
 
-A sixth of the matrix products of a model of six blocks, a twelfth of one of twelve, in training and in answering.
+This saves a sixth of the matrix products of a model with six blocks and a twelfth with twelve, both in training and in
+prediction.
 """
 
 from types import MethodType
@@ -11,13 +12,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
-"""Families by `model_type` whose blocks are built as BERT's, and whose heads for texts read the first place."""
+"""Values of `model_type` with blocks like BERT's and a text classification head that reads the first position."""
 
 
 def compute_first_place_alone(model: "PreTrainedModel") -> None:
-    """Have the last block of a text classifier put out [rows, 1, width]: of its first place, as it was before.
+    """Patch the last block of a text classifier to output only the first position, [rows, 1, width].
 
-    That place still attends to all others. A model of another family is left as it is.
+    That position still attends to all others, so its output is unchanged. Other families are not patched.
     """
     if model.config.model_type not in FAMILIES or model.config.is_decoder:
         return
@@ -31,16 +32,17 @@ def _attend(
     attention: "nn.Module", hidden: "Tensor", attention_mask: "Tensor | None" = None,
     encoder_hidden_states: None = None, **others: Any,
 ) -> Any:  # fmt: skip
-    """Attention across: from the first place to all [rows, places, width]. A mask of None has no padding."""
+    """Attend from the first position to all positions of `hidden` [rows, positions, width]; mask None: no padding."""
     from transformers.models.bert.modeling_bert import BertCrossAttention
 
     mask = None if attention_mask is None else attention_mask[..., :1, :]
-    crossing: Any = BertCrossAttention.forward  # it has the very modules of attention within
-    first = hidden[:, :1].contiguous()  # of a view torch would round otherwise where weights are frozen
-    return crossing(attention, first, hidden, mask, **others)
+    # cross-attention uses the same submodules as self-attention, but takes queries and keys from different tensors
+    cross_attention: Any = BertCrossAttention.forward
+    first = hidden[:, :1].contiguous()  # with a view, torch rounds differently if weights are frozen
+    return cross_attention(attention, first, hidden, mask, **others)
 
 
-def _add_to_first(module: "nn.Module", given: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":
-    """What ends attention adds its input: of the first place here."""
-    attended, hidden = given
+def _add_to_first(module: "nn.Module", inputs: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":
+    """Reduce the residual input of the attention's output layer to the first position, to match the attention."""
+    attended, hidden = inputs
     return attended, hidden[:, :1]

@@ -1,6 +1,6 @@
-"""Dropout whose random numbers cost a quarter on the CPU: one draw of 64 bits is enough for four units.
+"""Dropout with a quarter of the random draws on the CPU: one 64-bit number serves four units.
 
-torch draws a number for each unit there, on one thread, while the others wait. A GPU has a kernel of its own for it.
+On the CPU torch draws a number for each unit in a single thread. GPUs have a fast kernel for it.
 """
 
 from types import MethodType
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 RANGE = 2**16
-"""A unit's random numbers, all as likely."""
+"""Number of equally likely random values per unit (16 bits)."""
 
 
 def draw_faster(model: "nn.Module") -> None:
-    """Have the model's dropout modules draw so in training; what calls torch's function itself draws as before."""
+    """Patch the model's dropout modules for training; code that calls torch's dropout function is not affected."""
     from torch import nn
 
     for module in model.modules():
@@ -23,17 +23,18 @@ def draw_faster(model: "nn.Module") -> None:
 
 
 def noise(given: "Tensor", p: float) -> "Tensor":
-    """In the shape and kind of `given`: zero with probability p, to 1/65536, else 1 / (1 - p).
+    """Draw dropout factors with the shape and type of `given`: 0 with probability p, else 1 / (1 - p).
 
-    Dropout is what is given times this (Srivastava et al. 2014, section 4). p is above 0 and below 1.
+    Dropout multiplies its input by them (Srivastava et al. 2014, section 4). p is rounded to 1/65536 and must be
+    between 0 and 1, exclusive.
     """
     import torch
 
     count = given.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # all 64 of them
-    drawn = bits.view(torch.int16)[:count].view(given.shape)
-    kept = drawn >= round(p * RANGE) - RANGE // 2
-    return kept.to(given.dtype).mul_(1 / (1 - p))
+    bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits are random
+    drawn = bits.view(torch.int16)[:count].view(given.shape)  # each int64 is read as four int16
+    keep = drawn >= round(p * RANGE) - RANGE // 2  # int16 is centred on zero
+    return keep.to(given.dtype).mul_(1 / (1 - p))
 
 
 def _drop(module: "nn.Dropout", given: "Tensor") -> "Tensor":

@@ -1,6 +1,6 @@
-"""Training those embeddings alone that the rows have: AdamW moves no other, but would pay for all in every step.
+"""Train only the embeddings of tokens that occur in the data; AdamW would otherwise process all of them in every step.
 
-What a step then costs no longer depends on how many tokens a tokenizer knows, which is half of a small model's weights.
+The cost of a step then does not depend on the vocabulary size; embeddings are half the weights of a small model.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 
 class Vocabulary:
-    """A model's table of embeddings, narrowed to `tokens` [n], their ids in order, until it is widened again.
+    """A model's embedding table, reduced to the sorted token ids `tokens` [n] until `widen` is called.
 
-    The other rows have no gradient and stay as they are: weight decay does not shrink what nothing is learned of.
+    The other embeddings stay unchanged: weight decay does not shrink embeddings that are never trained.
     """
 
     def __init__(self, table: "nn.Embedding", tokens: np.ndarray):
         import torch
 
         self.table, self.tokens, self.whole, self.pad = table, torch.from_numpy(tokens), table.weight, table.padding_idx
-        place = torch.full((len(self.whole),), -1)  # the table itself refuses a token that it was not told of
+        # token id -> row of the reduced table; -1 makes the lookup of an unexpected token fail
+        place = torch.full((len(self.whole),), -1)
         place[self.tokens] = torch.arange(len(tokens))
         table.register_buffer("place", place, persistent=False)
         table.weight = self._parameter(self.whole.detach()[self.tokens])
         table.padding_idx = None if self.pad is None else int(place[self.pad])
-        self.hook = table.register_forward_pre_hook(lambda table, given: (table.place[given[0]],))
+        self.hook = table.register_forward_pre_hook(lambda table, args: (table.place[args[0]],))
 
     def widen(self) -> None:
-        """Give the model its whole table back, with what was learned."""
+        """Restore the full table with the trained embeddings."""
         import torch
 
         self.hook.remove()
@@ -52,18 +53,19 @@ class Vocabulary:
 def narrowed(
     model: "PreTrainedModel", trained: Collection[str], inputs: Sequence[Examples], pad: int
 ) -> Vocabulary | None:
-    """The model's vocabulary, narrowed to what stands in `inputs` and to `pad`.
+    """Reduce the model's embeddings to the tokens in `inputs` and `pad`.
 
-    None where the embeddings are not trained, are read or written elsewhere too (tied weights, a decoder with texts of
-    its own), or are read with virtual tokens.
+    Returns None if the embeddings are not trained, are used elsewhere too (tied weights, a decoder with other texts),
+    or are used with virtual tokens.
     """
     from torch import nn
 
-    table, names = model.get_input_embeddings(), dict(model.named_parameters(remove_duplicate=False))
-    places = [name for name, weight in names.items() if weight is getattr(table, "weight", None)]
-    if type(table) is not nn.Embedding or len(places) != 1 or places[0] not in trained:
+    table, parameters = model.get_input_embeddings(), dict(model.named_parameters(remove_duplicate=False))
+    names = [name for name, weight in parameters.items() if weight is getattr(table, "weight", None)]
+    if type(table) is not nn.Embedding or len(names) != 1 or names[0] not in trained:
         return None
     if model.config.is_encoder_decoder:
         return None
-    tokens = np.unique(np.concatenate([[pad], *(each.ids.values for each in inputs)])).astype(np.int64)
+    tokens = np.unique(np.concatenate([[pad], *(examples.ids.values for examples in inputs)])).astype(np.int64)
+    # virtual tokens have negative ids
     return Vocabulary(table, tokens) if tokens[0] >= 0 else None

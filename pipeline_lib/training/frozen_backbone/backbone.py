@@ -1,9 +1,9 @@
-"""The trunk of a model: all below its lowest trained layer. What it makes of a row never changes.
+"""The frozen backbone of a model: everything below its lowest trained layer, whose output for a row never changes.
 
-It always computes without dropout, on rows of one length, so that no padding is in the sums, and on no fewer tokens
-than some, as matrix products of very few rows add up in another order: so what a row gives is the same to the bit in
-whatever batch it stands, and training from what was kept (`kept.py`) ends with the same bytes as computing it again in
-every step. Tests hold that on the CPU in fp32.
+It computes without dropout, on rows of equal length, so that sums contain no padding, and on a minimum number of
+tokens, because very small matrix products add up in another order. So the output of a row is bitwise the same in any
+batch, and training from cached outputs (`feature_cache.py`) ends with the same bytes as recomputing them in every step.
+Tests verify this on the CPU in fp32.
 """
 
 from collections.abc import Mapping
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective
 
 LEAST = 64
-"""Tokens that go through the trunk together at least; rows are repeated where there are fewer."""
+"""Minimum number of tokens per forward pass; rows are repeated to reach it."""
 ROUNDING = 0.05
-"""How far, relative to the largest, logits may lie from those of the whole model: half precision is that rough."""
+"""Allowed difference from the logits of the whole model, relative to the largest one; half precision is that coarse."""
 FIRST, LAST = 0, -1
 Batch = Mapping[str, "Tensor"]
 
 
 class NotCached(Exception):
-    """Why what a trunk puts out is not kept."""
+    """The outputs of a backbone cannot be cached; the message says why."""
 
 
 class _Reached(Exception):
-    """Ends a pass where the trunk ends, with what it has put out."""
+    """Ends a forward pass at the top of the backbone; its argument is the backbone's output."""
 
 
 class Backbone:
-    """The lowest `layers` blocks of a model with the embeddings below them; of an encoder-decoder its whole encoder.
+    """The lowest `layers` blocks of a model with its embeddings; of an encoder-decoder, the whole encoder.
 
-    From now on the model takes `hidden`, what the trunk puts out, beside its inputs and continues from there; without
-    it all is computed as before. Raises NotKept where the model can't be parted so, found on a row of `encoded`.
+    Patches the model to accept the backbone's output as an additional input `hidden` and to continue from there;
+    without it, it computes as before. Raises NotCached if the model does not support this, tested on rows of `encoded`.
     """
 
     def __init__(
@@ -53,30 +53,30 @@ class Backbone:
         self.model, self.accelerator = model, accelerator
         self.hidden: Tensor | None = None
         self.rest: tuple[Any, ...] | None = None
-        """What a block returns beside its output, where that is a tuple."""
+        """What a block returns in addition to its output, if it returns a tuple."""
         self.place: int | None = None
-        """The one place of a row that is read above the trunk, if it is only one."""
+        """The position that the layers above read, if they read a single one; FIRST or LAST."""
         self.narrow = False
-        """Whether the uppermost block computes one place of a row alone (`training/fast_paths/cls_only.py`)."""
+        """Whether the top block computes a single position only (`training/fast_paths/cls_only.py`)."""
         self.lower: Backbone | None = None
-        """A trunk of fewer layers of the same model, parted before this one, whose output batches may bring along."""
+        """A backbone with fewer layers, split off before this one, whose output batches may contain."""
         if model.config.is_encoder_decoder:
-            self._part_encoder()
+            self._split_encoder()
         else:
-            self._part_blocks(layers)
-        model.register_forward_pre_hook(self._take, with_kwargs=True, prepend=True)
+            self._split_blocks(layers)
+        model.register_forward_pre_hook(self._take_hidden, with_kwargs=True, prepend=True)
         try:
-            self._prove(objective, encoded, pad)
-        except Exception as error:  # families that pad, pool or reorder inside do not fit in here in many ways
-            raise self._unfit() from error
+            self._verify(objective, encoded, pad)
+        except Exception as error:  # families that pad, pool or reorder tokens internally fail in many ways
+            raise self._not_supported() from error
 
     def feed(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
-        """A batch with `hidden` [rows, tokens, width], computed where it has none, and no more tokens than that has."""
+        """Add `hidden` [rows, tokens, width] to a batch unless it has it; cut the batch to as many tokens."""
         hidden = batch["hidden"] if "hidden" in batch else self.compute(batch)
         return {name: tensor[:, : hidden.shape[1]] for name, tensor in batch.items()} | {"hidden": hidden}
 
     def compute(self, batch: Batch) -> "Tensor":
-        """[rows, tokens, width] what the trunk makes of a batch, zero where padding stands."""
+        """Compute the backbone's output [rows, tokens, width] for a batch; padding is zero."""
         lengths, out = batch["attention_mask"].sum(-1), None
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
@@ -89,86 +89,88 @@ class Backbone:
         return out
 
     def unpadded(self, batch: Batch) -> "Tensor":
-        """The same of rows that are equally long; [rows, 1, width] where one place alone is read."""
+        """Compute the output for rows of equal length; [rows, 1, width] if only one position is read."""
         import torch
 
         rows, length = batch["input_ids"].shape
+        # rows needed for LEAST tokens, rounded up; a narrow top block computes one token per row
         least = LEAST if self.narrow else -(-LEAST // length)
-        index, training = torch.arange(max(rows, least)) % rows, self.model.training
-        of_model = {name: tensor for name, tensor in batch.items() if name != "reference"}
-        given = {name: tensor[index.to(tensor.device)] for name, tensor in of_model.items()}
+        index, training = torch.arange(max(rows, least)) % rows, self.model.training  # repeats rows in turn
+        model_inputs = {name: tensor for name, tensor in batch.items() if name != "reference"}
+        repeated = {name: tensor[index.to(tensor.device)] for name, tensor in model_inputs.items()}
         if self.lower:
-            self.lower.hidden = given.pop("hidden", None)
+            self.lower.hidden = repeated.pop("hidden", None)
         self.hidden = None
         self.model.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            hidden = self._run(given)[:rows]
+            hidden = self._run(repeated)[:rows]
         self.model.train(training)
         return hidden if self.place is None or self.narrow else hidden[:, [self.place]]
 
-    def _part_encoder(self) -> None:
+    def _split_encoder(self) -> None:
         from transformers.modeling_outputs import BaseModelOutput
 
         encoder: Any = self.model.get_encoder()
-        whole = encoder.forward
-        self._run = lambda batch: whole(**batch).last_hidden_state
+        original = encoder.forward
+        self._run = lambda batch: original(**batch).last_hidden_state
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            return whole(*args, **kwargs) if self.hidden is None else BaseModelOutput(last_hidden_state=self.hidden)
+            return original(*args, **kwargs) if self.hidden is None else BaseModelOutput(last_hidden_state=self.hidden)
 
         encoder.forward = forward
 
-    def _part_blocks(self, layers: int) -> None:
+    def _split_blocks(self, layers: int) -> None:
         self.running = False
         blocks = [block.module for block in stacks(self.model)[0].blocks[:layers]]
         for block in blocks:
-            block.forward = partial(self._stand_in, block.forward, block is blocks[-1])
-        cached = {"use_cache": False} if getattr(self.model.config, "use_cache", False) else {}
+            block.forward = partial(self._block_forward, block.forward, block is blocks[-1])
+        options = {"use_cache": False} if getattr(self.model.config, "use_cache", False) else {}
         base: Any = self.model.base_model
 
         def run(batch: Batch) -> "Tensor":
             self.running = True
             try:
-                base(**batch, **cached)
+                base(**batch, **options)
             except _Reached as reached:
                 return reached.args[0]
             finally:
                 self.running = False
-            raise self._unfit()
+            raise self._not_supported()
 
         self._run = run
 
-    def _stand_in(self, forward: Any, uppermost: bool, *args: Any, **kwargs: Any) -> Any:
-        """In place of a block: nothing is computed where the trunk's output is given."""
+    def _block_forward(self, forward: Any, is_top: bool, *args: Any, **kwargs: Any) -> Any:
+        """Replace a block's forward: return the backbone's output if it is known, else compute the block."""
         if self.hidden is not None:
             return self.hidden if self.rest is None else (self.hidden, *self.rest)
         out = forward(*args, **kwargs)
-        if not (self.running and uppermost):
+        if not (self.running and is_top):
             return out
         if isinstance(out, tuple):
             out, *rest = out
             self.rest = tuple(rest)
         raise _Reached(out)
 
-    def _take(self, model: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    def _take_hidden(self, model: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         self.hidden = kwargs.pop("hidden", None)
         return args, kwargs
 
     def _refuse_longer(self, encoded: Examples, pad: int) -> None:
-        """Raise NotKept where the model pads inside (Longformer): more tokens come out than went in."""
+        """Raise NotCached if the model pads internally (Longformer) and returns more tokens than it was given."""
         ordered = np.argsort(encoded.ids.lengths, kind="stable")
         for row in (ordered[:1], ordered[-1:]):
             batch, _ = collate(encoded, row, pad, self.accelerator.device)
             if self.unpadded(batch).shape[1] > batch["input_ids"].shape[1]:
-                raise self._unfit()
+                raise self._not_supported()
 
-    def _unfit(self) -> NotCached:
-        return NotCached(f"the family {self.model.config.model_type} can't be parted below its lowest trained layer")
+    def _not_supported(self) -> NotCached:
+        return NotCached(f"the family {self.model.config.model_type} can't be split below its lowest trained layer")
 
-    def _prove(self, objective: "Objective", encoded: Examples, pad: int) -> None:
-        """Compare with the whole model on a short row, and find out whether the head reads one place alone."""
+    def _verify(self, objective: "Objective", encoded: Examples, pad: int) -> None:
+        """Compare with the whole model on a short row, and detect whether the head reads a single position."""
         import torch
 
+        # the shortest row with more than two tokens, so that first and last position differ from the others
         row = np.argsort(np.where(encoded.ids.lengths > 2, encoded.ids.lengths, np.iinfo(np.int64).max))[:1]
         batch, targets = collate(encoded, row, pad, self.accelerator.device)
         self.model.to(self.accelerator.device).eval()
@@ -181,16 +183,17 @@ class Backbone:
         self._refuse_longer(encoded, pad)
         self.narrow = self.unpadded(batch).shape[1] < batch["input_ids"].shape[1]
 
-        def alike(found: "Tensor") -> bool:
-            return found.shape == whole.shape and bool((found - whole).abs().max() <= ROUNDING * whole.abs().max())
+        def is_close(other: "Tensor") -> bool:
+            return other.shape == whole.shape and bool((other - whole).abs().max() <= ROUNDING * whole.abs().max())
 
-        if any(part is not None for part in self.rest or ()) or not alike(logits(fed := self.feed(batch))):
-            raise self._unfit()
+        if any(part is not None for part in self.rest or ()) or not is_close(logits(fed := self.feed(batch))):
+            raise self._not_supported()
+        # With NaN in all other positions, the logits stay finite only if the head reads no other position.
         for place in (FIRST, LAST) if fed["hidden"].shape[1] > 2 and not objective.per_token else ():
-            alone = torch.full_like(fed["hidden"], torch.nan)  # spreads to all that reads any other place
-            alone[:, place] = fed["hidden"][:, place]
-            if alike(logits(fed | {"hidden": alone})):
+            single = torch.full_like(fed["hidden"], torch.nan)
+            single[:, place] = fed["hidden"][:, place]
+            if is_close(logits(fed | {"hidden": single})):
                 self.place = place
-                if alike(logits(self.feed(batch))):
+                if is_close(logits(self.feed(batch))):
                     return
         self.place = None

@@ -1,4 +1,4 @@
-"""What a trunk has put out for all rows, kept as safetensors: only real tokens, rows sorted by length.
+"""Cache a backbone's outputs for all rows as safetensors, without padding, rows sorted by length.
 
 train-00000.safetensors, train-00001.safetensors ... validation-00000.safetensors: `hidden` [tokens, width] each.
 """
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AT_ONCE = 4096
-"""Tokens that go through the trunk together at most, a longer row aside."""
+"""Maximum tokens per forward pass of the backbone; a longer row is a pass of its own."""
 FILE = 2**26
-"""Bytes after which a new file begins."""
+"""Bytes after which a new file is started."""
 SHARE = 0.25
-"""The share of the disk's free room that may be taken."""
+"""Maximum share of the free disk space to use."""
 
 
 @dataclass(frozen=True, eq=False)
 class CachedFeatures:
-    """What the trunk puts out for n rows: row i is files[file[i]][begin[i]:begin[i] + lengths[i]]."""
+    """Backbone outputs of n rows: row i is files[file[i]][begin[i] : begin[i] + lengths[i]]."""
 
     files: "Sequence[Tensor]"
     file: np.ndarray
@@ -40,28 +40,39 @@ class CachedFeatures:
 
     @classmethod
     def read(cls, folder: Path, split: str, order: np.ndarray, lengths: np.ndarray) -> "CachedFeatures":
-        """The rows of a split, written in `order`, `lengths` [n] tokens each; files are mapped, not read at once."""
+        """Open the cached rows of a split; the files are memory-mapped.
+
+        Args:
+            folder: Folder of the files.
+            split: Name of the split.
+            order: [n] row indices in the order in which they were written.
+            lengths: [n] tokens of each row.
+
+        Raises:
+            ValueError: The files have another number of tokens.
+        """
         from safetensors import safe_open
 
         files = []
         for path in sorted(folder.glob(f"{split}-*.safetensors")):
             with safe_open(path, "pt") as file:
                 files.append(file.get_tensor("hidden"))
+        # ends[k] is the number of tokens before file k; `begin` counts over all files, in writing order
         ends = np.cumsum([0, *(len(file) for file in files)])
         begin = np.empty(len(lengths), np.int64)
         begin[order] = np.cumsum(lengths[order]) - lengths[order]
         if ends[-1] != lengths.sum():
-            raise ValueError(f"the trunk keeps {ends[-1]} tokens of {split}, and {lengths.sum()} are asked for")
+            raise ValueError(f"the cache has {ends[-1]} tokens of {split}, and {lengths.sum()} are needed")
         file = np.searchsorted(ends, begin, side="right") - 1
         return cls(files, file, begin - ends[file], lengths)
 
     @cached_property
     def most(self) -> int:
-        """How many tokens a row keeps at most."""
+        """Maximum number of cached tokens of a row."""
         return int(self.lengths.max(initial=1))
 
     def padded(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
-        """[rows, tokens, width], or fewer tokens where the rows keep one each; zero behind a row's end."""
+        """Return [rows, tokens, width] with zero padding; fewer tokens if the rows have only one each."""
         lengths, width = self.lengths[rows], self.files[0].shape[1]
         out = self.files[0].new_zeros(len(lengths), min(tokens, self.most), width)
         for index, (file, begin, length) in enumerate(zip(self.file[rows], self.begin[rows], lengths, strict=True)):
@@ -70,7 +81,7 @@ class CachedFeatures:
 
 
 def write_features(trunk: Backbone, splits: Mapping[str, Examples], pad: int, folder: Path) -> None:
-    """Compute and keep what a trunk puts out for splits; raises NotKept where the disk has not the room for it."""
+    """Compute and cache a backbone's outputs for splits; raises NotCached if the disk does not have enough space."""
     _refuse_too_large(trunk, splits, folder)
     with bar("features", sum(map(len, splits.values()))) as shown:
         for split, encoded in splits.items():
@@ -79,14 +90,14 @@ def write_features(trunk: Backbone, splits: Mapping[str, Examples], pad: int, fo
 
 
 def with_features(encoded: Examples, trunk: Backbone, folder: Path, split: str) -> Examples:
-    """Rows with what their trunk has put out."""
+    """Add the cached outputs of the backbone to the examples of a split."""
     if not len(encoded):
         return encoded
     return replace(encoded, hidden=CachedFeatures.read(folder, split, _order(encoded), _lengths(trunk, encoded)))
 
 
 def _computed(trunk: Backbone, encoded: Examples, pad: int, shown: Bar) -> "Iterator[Tensor]":
-    """[tokens, width] of all rows in order, a file's worth at a time."""
+    """Yield the outputs of all rows in order, [tokens, width] for each file."""
     import torch
 
     parts: list[Tensor] = []
@@ -106,7 +117,7 @@ def _order(encoded: Examples) -> np.ndarray:
 
 
 def _equally_long(encoded: Examples) -> Iterator[np.ndarray]:
-    """All rows in order, cut where the length changes and where they are too many to compute at once."""
+    """Yield all rows in order, split into groups of equal length and at most AT_ONCE tokens."""
     order = _order(encoded)
     lengths = encoded.ids.lengths[order]
     for rows in np.split(order, np.flatnonzero(np.diff(lengths)) + 1) if len(order) else ():
@@ -115,7 +126,7 @@ def _equally_long(encoded: Examples) -> Iterator[np.ndarray]:
 
 
 def _lengths(trunk: Backbone, encoded: Examples) -> np.ndarray:
-    """[n] how many tokens of each row are kept."""
+    """Return the number of tokens to cache for each row, [n]."""
     return encoded.ids.lengths if trunk.place is None else np.ones(len(encoded), np.int64)
 
 
@@ -123,4 +134,4 @@ def _refuse_too_large(trunk: Backbone, splits: Mapping[str, Examples], folder: P
     tokens = sum(int(_lengths(trunk, encoded).sum()) for encoded in splits.values())
     size, free = 4 * trunk.model.config.hidden_size * tokens, shutil.disk_usage(folder).free
     if size > SHARE * free:
-        raise NotCached(f"{size / 2**30:.1f} GiB are more than a quarter of the {free / 2**30:.1f} GiB that are free")
+        raise NotCached(f"{size / 2**30:.1f} GiB are more than a quarter of the {free / 2**30:.1f} GiB of free space")

@@ -191,7 +191,7 @@ WHAT_IS_FROZEN = {
         [{"kind": "full", "start_epoch": 1}],
         [],
         2,
-        "it is read in one epoch alone",
+        "it would be used in one epoch only",
     ),
     "last layer, the head first": ([LAST | {"start_epoch": 2}], [], 1, ""),
     "never thawed": ([{"kind": "full", "start_epoch": 6}], [], 2, ""),
@@ -224,7 +224,7 @@ def test_lora_in_the_last_layer_has_a_trunk_and_masked_words_keep_none(document,
     }
     recipe = check(document)
     where = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
-    assert why_not_cached(recipe, where) == "language_modeling hides other tokens in every step"
+    assert why_not_cached(recipe, where) == "language_modeling masks different tokens in every step"
     assert trunk_of(recipe) == []
 
 
@@ -279,7 +279,7 @@ def test_a_model_that_does_not_go_on_from_its_trunk_as_before_is_trained_whole(d
     monkeypatch.setattr(backbone, "ROUNDING", -1.0)  # no result is near enough
     with caplog.at_level(logging.INFO, "tunesmith"):
         assert trunk_of(check(document)) == []
-    assert "features    not cached: the family bert can't be parted below its lowest trained layer" in caplog.text
+    assert "features    not cached: the family bert can't be split below its lowest trained layer" in caplog.text
 
 
 @pytest.mark.parametrize(("strategy", "kills"), [(LAST, [1]), (HEAD_FIRST, [1, 60])])
