@@ -1,4 +1,4 @@
-"""Source files, each encoded by a task run of its own: Prefect shows them, and where one failed, why."""
+"""Encode each source file in its own task run, so that Prefect shows each file and why it failed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -23,19 +23,19 @@ def shard(recipe: Recipe, base: Artifact, by: str, each: FileToEncode) -> Artifa
 
 
 def mapped(runner: TaskRunner[Any]) -> Spread:
-    """Files are mapped over a task runner that lives no longer than they take."""
+    """Return a function that encodes files on a task runner, which is shut down when they are done."""
     return partial(_mapped, runner)
 
 
 def _mapped(
     runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], by: str
 ) -> Outcomes:
-    same = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
+    constants = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
     with runner:
-        futures = list(runner.map(cast(Any, shard), {**same, "each": list(files)}))
-        of_future = dict(zip(futures, files, strict=True))
+        futures = list(runner.map(cast(Any, shard), {**constants, "each": list(files)}))
+        file_of = dict(zip(futures, files, strict=True))
         for future in as_completed(futures):
-            yield of_future[future], _error(future)
+            yield file_of[future], _error(future)
 
 
 def _error(future: PrefectFuture[Artifact]) -> BaseException | None:
