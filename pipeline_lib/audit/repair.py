@@ -26,4 +26,4 @@ def _settle_flow(run: TrainingRecord) -> Iterator[str]:
     with suppress(prefect_api.PrefectUnavailable):  # which the audit says
         if prefect_api.state(flow) == "RUNNING":
             prefect_api.crash(flow)
-            yield f"flow run {flow.name} ({flow.id}) was left RUNNING: CRASHED now"
+            yield f"flow run {flow.name} ({flow.id}) was left RUNNING; now CRASHED"

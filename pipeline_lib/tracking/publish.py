@@ -1,4 +1,4 @@
-"""Bring what a run made to MLflow, each thing once."""
+"""Publish the results of a run to MLflow, each exactly once."""
 
 import json
 from datetime import datetime
@@ -27,9 +27,10 @@ from pipeline_lib.util.redaction import redact
 def publish_run(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, made_by: str
 ) -> dict[str, str]:
-    """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses.
+    """Log the training run, the evaluation run and the model unless MLflow has them; return their addresses.
 
-    Raises RecipeError where MLflow does not take them.
+    Raises:
+        RecipeError: MLflow does not answer or rejects them.
     """
     with delivery_errors(recipe.execution, model.fingerprint):
         return _deliver(Tracker(recipe, made_by), prepared, model, scores, base)
@@ -55,7 +56,7 @@ def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Arti
 def publish_training(
     tracker: Tracker, prepared: Artifact, model: Artifact, base: Path, scores: Artifact | None = None
 ) -> Run:
-    """The finished training run of a model; a scored row is its input example."""
+    """Return the finished training run of a model, logging it if necessary; a scored row is its input example."""
     training = tracker.run("training", model.fingerprint)
     if training.info.status != "FINISHED":
         tracker.reopen(training)
@@ -99,7 +100,7 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
 
 
 def _tag_findings(tracker: Tracker, training: Run, findings: list[dict[str, Any]]) -> None:
-    """What the checks have found, where somebody who looks at the training sees it."""
+    """Tag the training run with the findings of the checks."""
     tag, run_id = tracker.client.set_tag, training.info.run_id
     tag(run_id, "tunesmith.checks", f"{len(findings)} findings")
     for name, some in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):

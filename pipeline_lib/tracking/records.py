@@ -1,4 +1,4 @@
-"""What MLflow holds of trainings, in plain values: what `tunesmith audit` and `tunesmith reproduce` go by."""
+"""The records of trainings in MLflow as plain values, for `tunesmith audit` and `tunesmith reproduce`."""
 
 import json
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class TrainingRecord(NamedTuple):
 
 @dataclass
 class TrainingRecords:
-    """A training with all that belongs to it: the runs around it and its evaluations, the newest last."""
+    """A training run with its parent runs and its evaluations, the newest last."""
 
     client: MlflowClient
     training: TrainingRecord
@@ -130,8 +130,8 @@ class TrainingRecords:
 
 
 def _unreadable(run: TrainingRecord, what: str, error: OSError) -> RecipeError:
-    hint = "See that MLflow's artifact store answers, and that you may read it"
-    return RecipeError("RUN", run.id, f"MLflow cannot give {what} ({error})", hint)
+    hint = "Check that MLflow's artifact store answers, and that you have read permission"
+    return RecipeError("RUN", run.id, f"MLflow cannot provide {what} ({error})", hint)
 
 
 def training_record(run: Run) -> TrainingRecord:

@@ -1,4 +1,4 @@
-"""Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
+"""Runs in MLflow, identified by the fingerprint of their artifact so that a rerun continues the same run."""
 
 import getpass
 import math
@@ -138,7 +138,7 @@ class Tracker:
         return self.had[run_id, metric]
 
     def reopen(self, run: Run) -> None:
-        """Go on in a run that a kill or an error ended, and in its parent."""
+        """Continue a run that was ended by a kill or an error, and its parent."""
         tags = [RunTag(name, value) for name, value in self._holder().items()]
         for run_id in (run.info.run_id, run.data.tags[PARENT]):
             known = self.client.get_run(run_id)
@@ -149,7 +149,7 @@ class Tracker:
             self.client.log_batch(run_id, tags=tags)
 
     def finish(self, run_id: str, status: str = "FINISHED", ended_at: int | None = None) -> None:
-        """Settle a run, if it is not settled so already; `ended_at` in milliseconds, else it ends now."""
+        """End a run with a status unless it already has it; `ended_at` is in milliseconds, default: now."""
         if self.client.get_run(run_id).info.status != status:
             self.client.set_terminated(run_id, status, ended_at)
 

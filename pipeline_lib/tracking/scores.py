@@ -1,4 +1,4 @@
-"""Scores of an evaluation in MLflow, linked to the model and to the rows that they were taken on."""
+"""Log the scores of an evaluation to MLflow, linked to the model and to the evaluated rows."""
 
 import json
 import re
@@ -19,7 +19,7 @@ LONGEST = 140
 
 
 def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, told: dict[str, Any], made: int) -> None:
-    """Log what metrics.json has `told` at the time `made`, in milliseconds.
+    """Log the scores in metrics.json (`told`) with the time `made`, in milliseconds.
 
     Scores of the model are linked to it and to the rows; those of baselines to the rows alone.
     """

@@ -1,7 +1,7 @@
-"""The run that people see first: one row with what was trained, on what, how well, and what it cost.
+"""The parent run in MLflow, which sums up a training: base, data, scores and cost in one row.
 
-It stands around a training and its evaluation, which have the curves and all details. It is begun with the training,
-so that a run can be recognised and followed at once, and completed with the scores.
+Its children are the training and the evaluation, with the curves and all details. It is created when the training
+starts, so that it can be found and followed at once, and completed with the scores.
 """
 
 import json
@@ -35,7 +35,7 @@ def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> N
     client, parent = tracker.client, training.data.tags[PARENT]
     log_params(tracker, parent, main_parameters(tracker.recipe))
     _copy_datasets(tracker, training.info.run_id, parent)
-    note = "\n\n".join([headline(tracker.recipe), "Training is under way.", _links(tracker, training)])
+    note = "\n\n".join([headline(tracker.recipe), "Training is running.", _links(tracker, training)])
     told = {**tags, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note}
     client.log_batch(parent, tags=[RunTag(name, value) for name, value in told.items()])
 

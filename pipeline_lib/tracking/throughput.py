@@ -1,7 +1,7 @@
-"""How fast a training goes and what it takes of the machine, window by window.
+"""Measure the throughput and resource usage of a training in time windows.
 
-Windows are kept beside the checkpoints as they close, so that a training that goes on after a kill knows of its
-beginning, and come into the manifest at the end: MLflow can be told of them at any time.
+Each window is written next to the checkpoints when it closes, so that a resumed training keeps earlier windows. At the
+end they are stored in the manifest, from which they can be sent to MLflow at any time.
 """
 
 import resource

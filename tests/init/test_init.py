@@ -220,7 +220,7 @@ def test_a_recipe_is_not_overwritten(tmp_path, init, tiny):
     write_csv(tmp_path / "data", "train.csv", ["text", "label"], labelled(60, "0", "1"))
     assert init().name == "data"
     said = CliRunner().invoke(app, ["init", "data", "--base", str(tiny["bert"]), "--out", "made.yaml"])
-    assert said.exit_code == 2 and "is there already" in said.output
+    assert said.exit_code == 2 and "already exists" in said.output
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])
