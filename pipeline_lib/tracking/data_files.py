@@ -63,7 +63,7 @@ def _what_changed(then: DataFile, now: DataFile) -> str:
     """Tell a file to which bytes were appended from one that was changed otherwise."""
     if then.bytes and now.bytes and now.bytes > then.bytes and _digest_of_start(now.path, then.bytes) == then.digest:
         return f"has grown by {now.bytes - then.bytes:,} bytes"
-    return "holds other bytes"
+    return "has changed"
 
 
 def _digest_of_start(path: str, size: int) -> str | None:

@@ -77,7 +77,7 @@ def audit(folder, *options):
 def test_a_model_whose_logging_was_cut_off_is_named_and_completed(zygote, cut_off):
     folder, copy = cut_off
     found = audit(folder)
-    assert (found.exit_code, "is PENDING: its logging was cut off" in found.output) == (1, True), found.output
+    assert (found.exit_code, "is PENDING: its logging was interrupted" in found.output) == (1, True), found.output
     assert audit(folder, "--repair").exit_code == 0
     assert models(folder) == ["READY"]
     collected = CliRunner().invoke(app, ["cache", "gc", "--older-than", "1d", "--store", str(folder / "store")])
