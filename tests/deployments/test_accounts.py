@@ -98,4 +98,4 @@ def test_a_prefect_account_that_could_never_sign_in_is_refused():
     command = [sys.executable, "-m", "deployments.up.prefect_server"]
     done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
     assert (done.returncode, "clé" in done.stderr) == (2, False)
-    assert "Use ASCII only" in done.stderr
+    assert "ASCII characters only" in done.stderr

@@ -206,7 +206,7 @@ def test_a_question_is_asked_where_somebody_answers(tmp_path, init, monkeypatch)
 def test_an_encoder_writes_no_text(tmp_path, init):
     rows = [[text(index), text(index + 500)] for index in range(30)]
     write_csv(tmp_path / "data", "train.csv", ["source", "target"], rows)
-    assert "is an encoder, and cannot write text" in init()
+    assert "is an encoder, which cannot generate text" in init()
     assert init(base="gpt2").objective.kind == "causal_lm"
 
 
