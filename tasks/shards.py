@@ -16,10 +16,10 @@ from pipeline_lib.store.artifacts import Artifact
 from tasks.states import as_state
 
 
-@task(task_run_name="{each.file.name}", cache_policy=NO_CACHE, persist_result=False)
-def shard(recipe: Recipe, base: Artifact, by: str, each: FileToEncode) -> Artifact:
+@task(task_run_name="{source.file.name}", cache_policy=NO_CACHE, persist_result=False)
+def shard(recipe: Recipe, base: Artifact, by: str, source: FileToEncode) -> Artifact:
     """Encode one source file."""
-    return as_state(encode_file(recipe, base, by, each))
+    return as_state(encode_file(recipe, base, by, source))
 
 
 def mapped(runner: TaskRunner[Any]) -> Spread:
@@ -32,7 +32,7 @@ def _mapped(
 ) -> Outcomes:
     constants = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
     with runner:
-        futures = list(runner.map(cast(Any, shard), {**constants, "each": list(files)}))
+        futures = list(runner.map(cast(Any, shard), {**constants, "source": list(files)}))
         file_of = dict(zip(futures, files, strict=True))
         for future in as_completed(futures):
             yield file_of[future], _error(future)

@@ -22,10 +22,10 @@ from tasks.states import current_flow_run
 from tasks.steps import step
 
 
-@task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
-def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
+@task(task_run_name="{planned_trial.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
+def trial(by: str, planned_trial: Trial, study: Study | None) -> RunOutcome | Pruned:
     """Fine-tune and evaluate one recipe, reusing steps in the store; an unpromising trial is stopped early."""
-    outcome = run_trial(each, by, study, ProgressArtifact(each.recipe.name))
+    outcome = run_trial(planned_trial, by, study, ProgressArtifact(planned_trial.recipe.name))
     if isinstance(outcome, Pruned):
         name, message = "Stopped early", str(outcome)
     else:
@@ -37,7 +37,7 @@ def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
 def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
     """Run all trials and return the outcome of each, or its error; one failure does not stop the others."""
     with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
-        parameters = {"by": unmapped(current_flow_run()), "each": list(planned), "study": unmapped(study)}
+        parameters = {"by": unmapped(current_flow_run()), "planned_trial": list(planned), "study": unmapped(study)}
         futures = runner.map(cast(Any, trial), parameters)
         for future in futures:
             future.wait()

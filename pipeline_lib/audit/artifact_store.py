@@ -47,7 +47,7 @@ def artifacts_of(run: TrainingRecord, store: str | None = None) -> tuple[Trainin
     if "://" in named:
         try:
             far = RemoteStore(named)
-        except RecipeError as error:  # MLflow was manifest the address without its password
+        except RecipeError as error:  # the address is stored in MLflow without its password
             return None, str(error)
         return TrainingArtifacts(far.root, far.objects), ""
     if not Path(named).is_dir():

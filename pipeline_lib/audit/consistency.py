@@ -43,9 +43,9 @@ def disagreements(held: TrainingRecords, store: str | None = None) -> list[Disag
     ]
     if store_artifacts is None:
         return [*looked_at, Disagreement("store", why_not, sure=False)]
-    stored = [finding for told in made(held) if (finding := _artifact(store_artifacts, told))]
-    scored = [(run, told) for run in held.evaluations if (told := held.evaluated(run).get("evaluate"))]
-    metrics = [finding for run, told in scored for finding in _metrics(store_artifacts, run, told)]
+    stored = [finding for manifest in made(held) if (finding := _artifact(store_artifacts, manifest))]
+    scored = [(run, manifest) for run in held.evaluations if (manifest := held.evaluated(run).get("evaluate"))]
+    metrics = [finding for run, manifest in scored for finding in _metrics(store_artifacts, run, manifest)]
     return [*looked_at, *stored, *metrics]
 
 
@@ -90,24 +90,24 @@ def _flow_states(runs: Iterable[TrainingRecord]) -> Iterator[Disagreement]:
             yield Disagreement(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
 
 
-def _artifact(store_artifacts: TrainingArtifacts, told: Mapping[str, Any]) -> Disagreement | None:
+def _artifact(store_artifacts: TrainingArtifacts, manifest: Mapping[str, Any]) -> Disagreement | None:
     """Return a disagreement if an artifact is missing, damaged or different from the record in MLflow."""
-    name = f"{told['identity']['step']} {told['fingerprint'][:8]}"
+    name = f"{manifest['identity']['step']} {manifest['fingerprint'][:8]}"
     try:
-        found = store_artifacts.manifest(told)
+        found = store_artifacts.manifest(manifest)
     except DAMAGE as damage:
         return Disagreement(name, f"is damaged ({damage}) in {store_artifacts}")
     if found is None:
         return Disagreement(name, f"is missing from {store_artifacts}")
-    same = content_digest(found.get("files", {})) == content_digest(told["files"])
+    same = content_digest(found.get("files", {})) == content_digest(manifest["files"])
     return None if same else Disagreement(name, f"in {store_artifacts} differs from the record in MLflow")
 
 
 def _metrics(
-    store_artifacts: TrainingArtifacts, run: TrainingRecord, told: Mapping[str, Any]
+    store_artifacts: TrainingArtifacts, run: TrainingRecord, manifest: Mapping[str, Any]
 ) -> Iterator[Disagreement]:
     """Yield scores that differ between MLflow and the evaluation's artifact."""
-    file = store_artifacts.folder(told) / "metrics.json"
+    file = store_artifacts.folder(manifest) / "metrics.json"
     if run.status != "FINISHED" or not file.is_file():
         return
     for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):

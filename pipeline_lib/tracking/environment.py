@@ -46,8 +46,8 @@ def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
 @cache
 def software() -> dict[str, str]:
     """Python and every installed distribution, by name."""
-    found = {each.name.lower(): each.version for each in distributions()}
-    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+    versions = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(versions.items()))}
 
 
 def _checkout(folder: Path) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The model's name; Python itself knows the architecture alone on Linux."""
+    """Return the CPU's model name; on Linux, Python itself only knows the architecture."""
     try:
         named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
     except OSError:
@@ -100,7 +100,7 @@ def _cpu() -> str:
 
 
 class FlowRun(NamedTuple):
-    """A run of an orchestrator's flow, and the address of the API that knows it, if that was facts."""
+    """A flow run, and the address of the API that it is registered with, if that was recorded."""
 
     name: str
     id: str

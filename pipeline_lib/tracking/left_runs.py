@@ -168,16 +168,16 @@ def _store_of(run: TrainingRecord, named: str | None) -> Store | None:
     place_of_it = named or run.tags.get(STORE, "")
     if "://" not in place_of_it and not Path(place_of_it or "?").is_dir():
         return None
-    with suppress(RecipeError):  # MLflow was told the address without its password
+    with suppress(RecipeError):  # the address is stored in MLflow without its password
         return open_store(place_of_it)
     return None
 
 
 def _for_here(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
-    """The recipe, to be delivered to where its run is; MLflow holds no password of an address."""
+    """Return the recipe with this MLflow and store; addresses recorded in MLflow have no passwords."""
     recipe, tags = check(held.recipe or {}), held.training.tags
-    where = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
-    execution = recipe.execution.model_copy(update=where | {"store": tags.get(STORE, recipe.execution.store)})
+    overrides = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
+    execution = recipe.execution.model_copy(update=overrides | {"store": tags.get(STORE, recipe.execution.store)})
     return recipe.model_copy(update={"execution": execution})
 
 
@@ -201,7 +201,7 @@ def _deliver_what_is_made(held: TrainingRecords, store: Store, recipe: Recipe) -
 
 
 def _artifact(folder: Path) -> Artifact:
-    """A sound artifact by its folder; raises one of DAMAGE where it is not there or damaged."""
+    """Return the intact artifact in a folder; raises one of DAMAGE if it is missing or damaged."""
     manifest = sound(folder)
     digest = content_digest(manifest["files"])
     return Artifact(

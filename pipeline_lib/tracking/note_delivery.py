@@ -102,9 +102,9 @@ def _is_over(note: RunNote) -> bool:
 
 
 def _is_taken(note: RunNote, run: Run) -> bool:
-    """Whether somebody else, such as another machine, went on with the training, and has told MLflow its end or will.
+    """Return whether another process, perhaps on another machine, continued the training and reports its end.
 
-    A run that has failed or was killed is not: it had the same records, and gets those that it lacks.
+    A failed or killed run is not taken: it has the same records, and gets the missing ones.
     """
     holder = [run.data.tags.get(HOST), run.data.tags.get(PROCESS)]
     taken = holder not in note.holders and not (holder[0] == platform.node() and exists(holder[1] or "") is False)

@@ -89,11 +89,11 @@ def _log_training(
 
 def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifact, scores: Artifact) -> None:
     client, run_id = tracker.client, run.info.run_id
-    told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    document = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
-    log_scores(tracker, run, training, prepared, told, made)
-    _tag_findings(tracker, training, told["checks"])
+    log_scores(tracker, run, training, prepared, document, made)
+    _tag_findings(tracker, training, document["checks"])
     client.log_dict(run_id, manifests_read(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
@@ -103,14 +103,15 @@ def _tag_findings(tracker: Tracker, training: Run, findings: list[dict[str, Any]
     """Tag the training run with the findings of the checks."""
     tag, run_id = tracker.client.set_tag, training.info.run_id
     tag(run_id, "tunesmith.checks", f"{len(findings)} findings")
-    for name, some in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):
-        problems = "; ".join(f"{found['level']}: {found['problem']}" for found in some)
+    for name, group in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):
+        problems = "; ".join(f"{finding['level']}: {finding['problem']}" for finding in group)
         tag(run_id, f"tunesmith.checks.{name}", redact(problems)[:5000])
 
 
 def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
-    """What the model is asked, of the first row that was scored; empty where predictions do not hold it."""
-    asked = recipe.objective.input_roles
+    """Return the inputs of the first scored row; empty if the predictions lack a required input."""
+    roles = recipe.objective.input_roles
     rows = pq.read_table(scores.folder / "predictions.parquet").slice(0, 1).to_pylist()
-    told = {name: row[name] for row in rows for name in asked if row.get(name) is not None}
-    return told if all(name in told for name, required in asked.items() if required) else {}
+    example = {name: row[name] for row in rows for name in roles if row.get(name) is not None}
+    complete = all(name in example for name, required in roles.items() if required)
+    return example if complete else {}

@@ -103,7 +103,7 @@ class Registry:
         """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
         model_id = model.removeprefix("models:/")
         listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
-        if any((each["name"], str(each["version"])) == (version.name, str(version.version)) for each in listed):
+        if any((entry["name"], str(entry["version"])) == (version.name, str(version.version)) for entry in listed):
             return
         listed.append({"name": version.name, "version": int(version.version)})
         self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})

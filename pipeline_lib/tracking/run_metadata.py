@@ -29,12 +29,12 @@ STORE = "tunesmith.store"
 def log_metadata(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> None:
     """Log the metadata known when a training starts: the recipe as given and as resolved, code, machine, software."""
     client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
-    told = redact(recipe.model_dump(mode="json"))
-    log_params(tracker, run_id, dict(flatten({name: part for name, part in told.items() if name != "execution"})))
+    document = redact(recipe.model_dump(mode="json"))
+    log_params(tracker, run_id, dict(flatten({name: part for name, part in document.items() if name != "execution"})))
     inputs = client.get_run(run_id).inputs
     if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
         client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
-    client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), RECIPE)
+    client.log_text(run_id, yaml.safe_dump(document, sort_keys=False, allow_unicode=True), RECIPE)
     if given := circumstances.get("given"):
         client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
         client.log_dict(run_id, {"file": given["file"], "overrides": given["overrides"]}, f"{GIVEN}/how.json")

@@ -71,7 +71,7 @@ class TrainingSearch:
         if TRAINING in run.tags:
             return training_record(self.client.get_run(run.tags[TRAINING]))
         inside = self.runs(run.experiment, f"tags.`{PARENT}` = '{run.id}'")
-        leading = [each for each in inside if each.tags.get(KIND) == "training" or TRAINING in each.tags]
+        leading = [child for child in inside if child.tags.get(KIND) == "training" or TRAINING in child.tags]
         if not leading:
             raise LookupError(f"{run.name} is not a training and holds none")
         return leading[0]

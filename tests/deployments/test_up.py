@@ -78,7 +78,7 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
     (tmp_path / "prefect.db").touch()
     assert databases.in_sqlite("", tmp_path)
     assert not databases.in_sqlite("postgresql://host", tmp_path)
-    assert "prefect.db here, not used" in databases.unused("postgresql://host", tmp_path)[0]
+    assert "prefect.db in this folder, not used" in databases.unused("postgresql://host", tmp_path)[0]
     (tmp_path / "postgres" / "data").mkdir(parents=True)
     assert not databases.in_sqlite("", tmp_path)
     assert databases.unused("sqlite", tmp_path) == [
