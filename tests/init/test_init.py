@@ -166,7 +166,7 @@ def test_two_versions_of_the_same_rows_are_asked(tmp_path, init):
     (tmp_path / "data" / "a.json").write_text(json.dumps(rows))
     (tmp_path / "data" / "b.json").write_text(json.dumps([{**row, "rejected": "no"} for row in rows]))
     said = init(base="llama")
-    assert "versions of the same rows" in said and "a.json alone: tunesmith init data/a.json" in said
+    assert "versions of one dataset" in said and "a.json alone: tunesmith init data/a.json" in said
 
 
 def test_questions(tmp_path, init):
