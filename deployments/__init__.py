@@ -1,1 +1,1 @@
-"""Deployments: how flows are put to work, and recipes that run as they are."""
+"""Deploying the flows, and example recipes that run as they are."""

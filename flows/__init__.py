@@ -1,1 +1,1 @@
-"""Flows: what runs, one Prefect flow a file. A flow reads as a sentence and imports tasks alone."""
+"""Prefect flows, one per file: short sequences of tasks."""

@@ -1,4 +1,4 @@
-"""Fine-tune by the short form: a recipe that the worker has, and the values that change from run to run."""
+"""Fine-tune from the short form: a recipe on the worker, and the values that change from run to run."""
 
 from flows.finetune import finetune
 from pipeline_lib.pipeline.run import RunOutcome
@@ -32,19 +32,19 @@ def finetune_form(
     name: Text = UNSET,
     overrides: Texts = UNSET,
 ) -> RunOutcome:
-    """Run a recipe that the worker has ($TUNESMITH_RECIPES), with some values changed.
+    """Run a recipe from the worker's recipe folder ($TUNESMITH_RECIPES), with some values changed.
 
     Args:
-        recipe: The recipe to run. What is left empty below stays as it is in the recipe; one whose data the worker does
-            not have needs `train` (and `test`).
+        recipe: The recipe to run. Fields left empty below keep the recipe's value. If the worker does not have the
+            recipe's data, set `train` (and `test`).
         train: Training data: a file, glob or folder on the worker.
         test: Test data: a file, glob or folder on the worker.
         base: The model to start from: a folder, a hub id (org/name), or package:NAME/folder.
-        strategy: What is trained.
+        strategy: Which parameters are trained, and how.
         epochs: Passes over the training data.
         learning_rate: The peak learning rate, such as 5e-5.
         batch_size: Rows per optimizer step.
-        seed: Decides the new head's weights, the order of rows and the dropout.
+        seed: Random seed of the new head's weights, the order of rows and dropout.
         name: The name in MLflow: letters, digits, dots, dashes and underscores.
         overrides: Any other field of the recipe, as path=value, such as training.warmup=0.1.
     """

@@ -1,4 +1,4 @@
-"""Retrain a model where its data has grown, behind a gate: from a recipe to a decision about the champion."""
+"""Retrain a model on new data, and let a gate decide whether it replaces the champion."""
 
 from flows.finetune import finetune
 from pipeline_lib.recipe.schema import Recipe
@@ -13,11 +13,11 @@ from tasks.names import run_name
 
 @pipeline_flow("retrain", flow_run_name=run_name)
 def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
-    """Look at the data, train challengers, and promote one where the gate lets it through."""
+    """Check the data for changes, train challengers, and promote one if it passes the gate."""
     seen = gates.ask(recipe, gate)
     if not seen.ends:
         seen = gates.look(recipe, gate, seen, steps.prepare(recipe, steps.encode(recipe)))
     if seen.ends:
         return gates.ended(recipe, gate, seen.ends)
-    runs = [finetune(each) for each in challengers(recipe, gate)]
+    runs = [finetune(challenger) for challenger in challengers(recipe, gate)]
     return gates.ended(recipe, gate, gates.conclude(recipe, gate, seen, runs))

@@ -1,4 +1,4 @@
-"""Try many recipes on the same rows: from recipes and values to one comparison."""
+"""Run many variants of recipes on the same rows and compare them."""
 
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
@@ -11,6 +11,6 @@ from tasks.names import run_name
 
 @pipeline_flow("sweep", flow_run_name=run_name)
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
-    """Run recipes x values x seeds, and compare what came of them."""
+    """Run recipes x values x seeds, and compare the results."""
     planned = plan(recipes, settings)
     return trials.compare(planned, trials.ended(planned, settings), settings)

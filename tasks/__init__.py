@@ -1,4 +1,4 @@
-"""Tasks: thin Prefect wrappers, each a name, retries and one call into pipeline_lib. No torch, no MLflow here."""
+"""Prefect tasks: thin wrappers that add a name and retries to one call into pipeline_lib; no torch, no MLflow."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What all flows of this project have in common, as one decorator."""
+"""The decorator that all flows of this project share."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -15,14 +15,14 @@ R = TypeVar("R")
 
 
 def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:
-    """A flow that checks its own parameters, stops when nobody wants it any more, and settles its runs in MLflow.
+    """Return a flow decorator that validates parameters, stops on cancellation and closes interrupted MLflow runs.
 
     Args:
         name: The flow's name in Prefect.
-        options: What else `prefect.flow` takes, such as `flow_run_name`.
+        options: Other options of `prefect.flow`, such as `flow_run_name`.
     """
 
-    def made(function: Callable[P, R]) -> Flow[P, R]:
+    def decorator(function: Callable[P, R]) -> Flow[P, R]:
         decorate = flow(
             name=name,
             validate_parameters=False,
@@ -33,4 +33,4 @@ def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[
         )
         return decorate(in_our_words(guarded(function)))
 
-    return made
+    return decorator

@@ -1,4 +1,4 @@
-"""The gate of a retraining as Prefect tasks, and how a flow run ends that came to a decision."""
+"""The retraining gate as Prefect tasks, and the final state of a flow run that reached a decision."""
 
 from typing import Any
 
@@ -20,24 +20,24 @@ from tasks.steps import step
 
 @step
 def ask(recipe: Recipe, gate: Gate) -> Preflight:
-    """Whether anything is new since the champion was trained."""
+    """Check whether the data or the recipe has changed since the champion was trained."""
     return looking.refuse_unfit(recipe, gate)
 
 
 @step
 def look(recipe: Recipe, gate: Gate, seen: Preflight, prepared: Artifact) -> Preflight:
-    """How far the data has moved since the champion was trained."""
+    """Measure how far the data has drifted since the champion was trained."""
     return looking.prepare_retraining(recipe, gate, seen, prepared, current_flow_run())
 
 
 @step
 def conclude(recipe: Recipe, gate: Gate, seen: Preflight, runs: list[RunOutcome]) -> Decision:
-    """Judge the challengers, register one, promote it or not."""
+    """Evaluate the challengers, register the best one, and decide whether to promote it."""
     return ending.decide_promotion(recipe, gate, seen, runs, current_flow_run())
 
 
 def ended(recipe: Recipe, gate: Gate, decision: Decision) -> Any:
-    """The decision, in a state whose name is the verdict, for automations to act on; shown as an artifact."""
+    """Return a state named after the verdict, which automations can match, and show the decision as an artifact."""
     name = gate.name(recipe)
     create_markdown_artifact(
         markdown(decision, name), key="retrain-decision", description=f"{name}: {decision.verdict}"

@@ -1,10 +1,10 @@
-"""Stop a flow run that nobody wants any more, also where the worker that started it is gone.
+"""Stop a cancelled or superseded flow run, even if the worker that started it has died.
 
-Prefect's worker starts every flow run as a child process, and the worker alone listens for cancellations. If it is
-killed, the child goes on and hears of nothing. So the process of a flow run watches for itself: whether the process
-that started it is still there, and what state Prefect has for its flow run. If either says stop, it sends itself
-SIGTERM, which ends a training after its current step with a checkpoint. What has not ended after a while is killed; the
-last checkpoint is then at most `execution.checkpoint_seconds` old.
+Prefect's worker starts every flow run as a child process, and only the worker listens for cancellations. If the worker
+is killed, the child keeps running and never learns that it was cancelled. The process of a flow run therefore watches
+two things itself: whether its parent process still exists, and the state of its flow run in Prefect. When either tells
+it to stop, it sends itself SIGTERM, which ends training after the current step with a checkpoint. If it is still
+running after a grace period, it is killed; the last checkpoint is then at most `execution.checkpoint_seconds` old.
 
 An unreachable Prefect API is not a reason to stop.
 """
@@ -35,16 +35,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOOK = 3.0
-"""Seconds between two questions to Prefect."""
+"""Seconds between two polls of Prefect's API."""
 WORKER_ACTS = 8.0
-"""Seconds for a living worker to end a cancelled run itself, which it does within a second if all is well."""
+"""Seconds that a live worker gets to cancel the run itself; normally it takes less than one."""
 GRACE = 16.0
-"""Seconds after SIGTERM until the process is killed: with the two above, a cancelled run is gone within 30 s."""
+"""Seconds between SIGTERM and SIGKILL. With the two above, a cancelled run is gone within 30 s."""
 UNDISTURBED = {StateType.RUNNING, StateType.PAUSED}
 
 
 def guarded(function: Callable[P, R]) -> Callable[P, R]:
-    """Watch over a flow's function while it runs: `@flow(...)`, below it `@guarded`."""
+    """Guard a flow's function while it runs; goes below `@flow(...)`."""
 
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,29 +57,30 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Guard:
-    """Watches over one process and the flow runs in it: a flow may call others."""
+    """Watches one process and the flow runs in it; there are several when a flow calls another."""
 
     def __init__(self) -> None:
         self.over, self.stopping = threading.Event(), threading.Event()
         self.lock = threading.Lock()
-        # set by a worker, or by what runs in its container; a command line's parent may leave, as nohup's does
+        # The variable is set by a worker or in a worker's container. Without it the run was started from a command
+        # line, whose parent may exit legitimately (nohup).
         self.parent = os.getppid() if "PREFECT__FLOW_RUN_ID" in os.environ else None
         self.runs: list[UUID] = []
         self.attempts: dict[UUID, int] = {}
 
     def start(self) -> None:
-        """Watch from threads of their own: a question to Prefect may take long."""
+        """Start the watching threads; separate ones, because a call to Prefect may block."""
         allow_trainings()
         if self.parent is not None:
             self._in_thread(self._watch_parent)
-        if PREFECT_API_URL.value():  # an embedded server ends with this process, and has no page to cancel on
+        if PREFECT_API_URL.value():  # an embedded server ends with this process and offers no way to cancel
             self._in_thread(self._watch_state)
 
     def close(self, undisturbed: bool) -> None:
-        """Leave off; where the flow was ended from outside, see that its process ends, too."""
+        """Stop watching; if the flow was interrupted from outside, make sure that its process ends as well."""
         self.over.set()
         if self.parent is not None and not undisturbed:
-            ask_trainings_to_stop()  # those in threads, which the signal did not reach
+            ask_trainings_to_stop()  # trainings in threads: the signal only reached the main thread
             self._in_thread(self._kill_later)
 
     def _in_thread(self, work: Callable[[], None]) -> None:
@@ -97,23 +98,25 @@ class Guard:
         with get_client(sync_client=True) as client:
             while not self.over.wait(LOOK):
                 for run_id in list(self.runs):
-                    with suppress(Exception):  # away, busy, or restarting: asked again
+                    with suppress(Exception):  # API down, busy or restarting: try again at the next poll
                         if reason := self._unwanted(client.read_flow_run(run_id)):
                             self._leave_to_worker()
                             self._stop(reason)
                             return
 
     def _unwanted(self, run: FlowRun) -> str | None:
-        """Why a flow run is not to go on; None where it is."""
+        """Return why a flow run should stop, or None if it should continue."""
         attempt = self.attempts.setdefault(run.id, run.run_count)
-        if run.state is None or (run.state.type in UNDISTURBED and run.run_count == attempt):
+        if run.state is None:
             return None
         if run.run_count != attempt:
             return "the run was started again elsewhere"
+        if run.state.type in UNDISTURBED:
+            return None
         return f"the run's state is {run.state.name}"
 
     def _leave_to_worker(self) -> None:
-        """A worker that lives hears of it, too, and its way to cancel a run is the tidier one."""
+        """Give a live worker time to cancel the run first, which is the cleaner way."""
         if self.parent is not None and os.getppid() == self.parent:
             self.over.wait(WORKER_ACTS)
 
@@ -122,7 +125,7 @@ class Guard:
             if self.over.is_set() or self.stopping.is_set():
                 return
             self.stopping.set()
-        log.warning("%-11s %s: stopping, a training with a checkpoint", "guard", reason)
+        log.warning("%-11s %s: stopping the run; a training saves a checkpoint first", "guard", reason)
         ask_trainings_to_stop()
         for child in multiprocessing.active_children():
             child.terminate()
@@ -132,9 +135,10 @@ class Guard:
 
     def _kill_later(self) -> None:
         time.sleep(GRACE)
-        telling = threading.Thread(target=_settle, args=(self.runs[:1],), daemon=True)
-        telling.start()
-        telling.join(timeout=3)
+        # In a thread, so that an API that does not answer cannot delay the kill.
+        report = threading.Thread(target=_settle, args=(self.runs[:1],), daemon=True)
+        report.start()
+        report.join(timeout=3)
         _kill_family()
 
 
@@ -165,7 +169,7 @@ def _guard(run_id: UUID) -> Iterator[None]:
 
 @contextmanager
 def _added(guard: Guard, run_id: UUID) -> Iterator[None]:
-    """A flow inside a flow; one that is called as a plain function is the same flow run."""
+    """Watch a nested flow run, too; a flow called as a plain function shares its caller's run."""
     new = run_id not in guard.runs
     if new:
         guard.runs.append(run_id)
@@ -177,7 +181,11 @@ def _added(guard: Guard, run_id: UUID) -> Iterator[None]:
 
 
 def _write_nowhere() -> None:
-    """Let go of the pipes that the worker read: rich ends the thread that writes to a broken one, with SystemExit."""
+    """Redirect stdout and stderr to /dev/null.
+
+    The dead worker held the reading end of these pipes, and rich raises SystemExit in a thread that writes to a broken
+    pipe.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
@@ -185,15 +193,15 @@ def _write_nowhere() -> None:
 
 
 def _settle(runs: list[UUID]) -> None:
-    """Say for a process that is about to be killed how its run ended, if nobody has."""
+    """Set the final state of runs whose process is about to be killed, unless they already have one."""
     with get_client(sync_client=True) as client:
         for run_id in runs:
             state = client.read_flow_run(run_id).state
             if state is None or state.is_final():
                 continue
-            ended: State = Crashed(message="Killed: it did not stop in time. Retry goes on from the last checkpoint.")
+            ended: State = Crashed(message="Killed: it did not stop in time. A retry resumes from the last checkpoint.")
             if state.type == StateType.CANCELLING:
-                ended = Cancelled(message="Cancelled, and killed: it did not stop in time.")
+                ended = Cancelled(message="Cancelled and killed: it did not stop in time.")
             client.set_flow_run_state(run_id, ended, force=True)
 
 

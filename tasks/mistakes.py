@@ -1,4 +1,4 @@
-"""How a mistake of the user's ends a run: failed, with our error as the first line of its state."""
+"""End a flow run that has a user error in state Failed, with the error as the first line of its message."""
 
 import functools
 import inspect
@@ -18,14 +18,14 @@ R = TypeVar("R")
 
 
 def failed(error: RecipeError) -> Any:
-    """A failed state that begins with the error and lists the other mistakes; a caller in Python gets the error."""
+    """Return a Failed state with the error and its notes as message; callers in Python get the error itself."""
     return Failed(message="\n".join([str(error), *getattr(error, "__notes__", [])]), data=error)
 
 
 def in_our_words(function: Callable[P, R]) -> Callable[P, R]:
-    """Check a flow's parameters here, and end the run with our error where they or the data hold a mistake.
+    """Validate a flow's parameters and end the run with a RecipeError if they or the data are invalid.
 
-    Goes with `validate_parameters=False`: Prefect's own check would fail the run with pydantic's words.
+    Use it with `validate_parameters=False`; Prefect's own validation would fail the run with pydantic's message.
     """
     signature = inspect.signature(function)
 
@@ -44,7 +44,11 @@ def in_our_words(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def checked(annotation: Any, value: Any) -> Any:
-    """A parameter's value as its section; raises RecipeError naming field, value and how to fix it."""
+    """Convert a parameter's value to the section that its annotation names.
+
+    Raises:
+        RecipeError: The value is invalid; the error names the field, its value and how to fix it.
+    """
     if get_origin(annotation) is list and isinstance(value, list):
         return [checked(get_args(annotation)[0], item) for item in value]
     if not (inspect.isclass(annotation) and issubclass(annotation, Section)) or isinstance(value, annotation):

@@ -1,4 +1,4 @@
-"""What a flow run is called: as somebody typed it, else after its recipe and what was changed."""
+"""Names of flow runs: the name that a user typed, otherwise the recipe's name and its changed values."""
 
 import functools
 import re
@@ -18,12 +18,13 @@ NEW_PAGE = re.compile(
     "|Incredible|Intelligent|Licensed|Luxurious|Modern|Oriental|Practical|Recycled|Refined|Rustic|Sleek|Small|Soft"
     "|Tasty|Unbranded)-[A-Z][A-Za-z -]*"
 )
-"""What Prefect's two run dialogs fill in: a star (those without a number are kept), or an adjective and an animal."""
+"""Names that Prefect's two run dialogs fill in: a star with a number (one without a number is treated as typed by a
+user), or an adjective and an animal."""
 LONGEST = 100
 
 
 def run_name() -> str:
-    """`flow_run_name` of a flow: the name that somebody typed, else one that tells recipe and changes."""
+    """Return a flow run's name (`flow_run_name`): as typed by a user, otherwise the recipe and its changed values."""
     name = flow_run.name or ""
     if not generated(name):
         return name
@@ -31,7 +32,7 @@ def run_name() -> str:
 
 
 def generated(name: str) -> bool:
-    """Whether Prefect made up this name."""
+    """Return whether Prefect generated this name."""
     if not name or OLD_PAGE.fullmatch(name) or NEW_PAGE.fullmatch(name):
         return True
     words = name.split("-")
@@ -39,7 +40,11 @@ def generated(name: str) -> bool:
 
 
 def telling(parameters: dict[str, Any]) -> str:
-    """The recipe's name, and what a form changed; of a sweep all names, of a scoring the model and the data."""
+    """Describe a run by its parameters.
+
+    The recipe's name and the values changed in a form; for a sweep the names of all recipes, for batch scoring the
+    model and the data.
+    """
     if isinstance(recipes := parameters.get("recipes"), list):
         return ", ".join(dict.fromkeys(_value(recipe, "name") for recipe in recipes))[:LONGEST]
     if request := parameters.get("request"):
@@ -59,13 +64,13 @@ def telling(parameters: dict[str, Any]) -> str:
 
 
 def _value(whole: Any, name: str) -> str:
-    """A field of an object, or of a dictionary before it is checked; lists with commas."""
+    """Return a field of an object, or of a dictionary not validated yet, as text; lists are joined with commas."""
     value = whole.get(name) if isinstance(whole, dict) else getattr(whole, name, None)
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "")
 
 
 @functools.cache
 def _cool_words() -> frozenset[str]:
-    """The words of coolname, from which Prefect makes a run's name."""
+    """Return the words of the package coolname, from which Prefect generates run names."""
     files = [file for file in resources.files("coolname").joinpath("data").iterdir() if file.name.endswith(".txt")]
     return frozenset(word for file in files for word in file.read_text(encoding="utf-8").split())

@@ -1,4 +1,4 @@
-"""A training's progress on the page of its flow run."""
+"""Training progress on the page of its flow run."""
 
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ProgressArtifact:
-    """Shows how a training stands: a bar in percent, and its numbers below. Not created before the first step."""
+    """A progress bar in percent with the training's numbers below; created at the first step."""
 
     def __init__(self, recipe_name: str):
         self.key = artifact_key("training", recipe_name)
@@ -22,7 +22,7 @@ class ProgressArtifact:
         """Create the artifact, or update it."""
         text = described(standing)
         if self.artifact is None:
-            # its type says that it may be a coroutine, which it is not in a task without async
+            # Typed as possibly a coroutine; in a synchronous task it is the artifact's id.
             created: Any = create_progress_artifact(standing.percent, key=self.key, description=text)
             self.artifact = created
         else:
@@ -30,6 +30,6 @@ class ProgressArtifact:
 
 
 def described(standing: "Standing") -> str:
-    """The numbers as a list in Markdown, with the link to MLflow above it."""
+    """Return the numbers as a Markdown list, below the link to MLflow."""
     link = [f"[Follow it in MLflow]({standing.page})", ""] if standing.page else []
     return "\n".join([*link, *(f"- {fact}" for fact in standing.facts())])

@@ -1,4 +1,4 @@
-"""Which failures are tried again: those that pass by themselves. A mistake in a recipe, data or code never does."""
+"""Which failures are retried: transient ones. An error in a recipe, in the data or in code is not."""
 
 import errno
 import sqlite3
@@ -11,11 +11,11 @@ from pipeline_lib.errors import RecipeError, ServiceUnavailable
 
 BUSY = {errno.EAGAIN, errno.EBUSY, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESTALE}
 FULL_GPU = "OutOfMemoryError"
-"""torch's, by name: tasks do not import it. Whoever holds the memory may be gone in a minute."""
+"""torch's error, by name because tasks do not import torch. Another process may free the memory within a minute."""
 
 
 def can_pass(task: object, run: object, state: Any) -> bool:
-    """Prefect's `retry_condition_fn`: whether the fault is the network's, a server's, or that something is busy."""
+    """Return whether a failure is transient: the network, a server, or a busy resource (`retry_condition_fn`)."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, RecipeError):
         return isinstance(error, ServiceUnavailable)
@@ -31,7 +31,7 @@ def _passes(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from."""
+    """Yield an error and the errors that it was raised from."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -1,6 +1,7 @@
-"""Who runs tasks side by side, as `execution` says: processes or threads of this machine, Ray or Dask.
+"""Choose the task runner that `execution` names: processes or threads of this machine, Ray or Dask.
 
-Chosen when a flow runs and not where it is written, so that command line, UI and deployments have the same setting.
+It is chosen when a flow runs rather than in its decorator, so that the same setting applies to the command line, the UI
+and deployments.
 """
 
 from importlib import import_module
@@ -14,7 +15,11 @@ from pipeline_lib.util.process_pool import join_in
 
 
 def task_runner(execution: Execution) -> TaskRunner[Any]:
-    """A runner that is not started yet; raises RecipeError where its package is missing."""
+    """Return a task runner that is not started yet.
+
+    Raises:
+        RecipeError: The runner's package is not installed.
+    """
     workers, address = execution.workers, execution.cluster
     if execution.task_runner == "ray":
         ray = _imported("ray").RayTaskRunner
@@ -24,7 +29,7 @@ def task_runner(execution: Execution) -> TaskRunner[Any]:
         return dask(address=address) if address else dask(cluster_kwargs=own)
     if execution.task_runner == "processes" and workers > 1:
         return ProcessPoolTaskRunner(workers, initializer=join_in, initargs=(workers,))
-    return ThreadPoolTaskRunner(workers)  # for one worker a process would only cost its start
+    return ThreadPoolTaskRunner(workers)  # also for a single worker, where a process would only add start-up time
 
 
 def _imported(name: str) -> Any:

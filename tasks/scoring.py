@@ -1,4 +1,4 @@
-"""Batch prediction as Prefect tasks: the model, then a task run for each file."""
+"""Batch scoring as Prefect tasks: one for the model, then one for each file."""
 
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from tasks.steps import step
 
 @step
 def model(request: Scoring) -> Model:
-    """Fetch the model."""
+    """Load the model, from the store or from MLflow."""
     return scoring.fetch(request, current_flow_run())
 
 
 @step
 def score(request: Scoring, found: Model, file: Path) -> Scored:
-    """Answer one file."""
+    """Predict the rows of one file."""
     done = scoring.score(request, found, file, current_flow_run())
     state: Any = Completed(
         name="Reused" if done.reused == done.shards else "Completed", message=done.message, data=done

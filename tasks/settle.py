@@ -1,4 +1,4 @@
-"""A flow's hooks for a run that was cancelled or has crashed: MLflow learns of it, too."""
+"""A flow hook that ends a cancelled or crashed run in MLflow as well."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,25 +15,25 @@ log = logging.getLogger("tunesmith")
 
 
 def settled(flow: Any, flow_run: Any, state: Any) -> None:
-    """`on_crashed` and `on_cancellation` of a flow: settle the runs in MLflow that its trainings could not settle.
+    """End the MLflow runs that the flow's trainings left open (`on_crashed` and `on_cancellation` of a flow).
 
-    Often this runs in the worker, which has just killed the flow's process. It imports MLflow only where something is
-    left to do; what does not work here, the next run does.
+    This often runs in the worker, which has just killed the flow's process. It imports MLflow only if there is
+    something to do; runs that cannot be ended here are ended by the next run.
     """
-    by = f"({flow_run.id})"
+    made_by = f"({flow_run.id})"
     for execution in _executions(flow_run.parameters):
         if "://" not in execution.store and not Path(execution.store).is_dir():
             continue
-        if any(by in note.made_by for _, note in notes(open_store(execution.store).root)):
+        if any(made_by in note.made_by for _, note in notes(open_store(execution.store).root)):
             with IMPORTING:
                 from pipeline_lib.tracking.note_delivery import settle_notes
 
-            for line in settle_notes(execution.store, tracking_uri(execution), by):
+            for line in settle_notes(execution.store, tracking_uri(execution), made_by):
                 log.info("%-11s %s", "mlflow", line)
 
 
 def _executions(parameters: Mapping[str, Any]) -> Iterator[Execution]:
-    """Where the recipes among a flow's parameters are carried out; a recipe is a document or the name of one."""
+    """Yield the execution settings of the recipes in a flow's parameters: documents, or names of recipes."""
     for recipe in (parameters.get("recipe"), *parameters.get("recipes", [])):
         if isinstance(recipe, str):
             yield by_name(recipe, parameters.get("overrides") or []).execution

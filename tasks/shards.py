@@ -1,4 +1,4 @@
-"""Source files, each encoded by a task run of its own: Prefect shows them, and where one failed, why."""
+"""Encode each source file in its own task run, so that Prefect shows each file and why it failed."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,26 +16,26 @@ from pipeline_lib.store.artifacts import Artifact
 from tasks.states import as_state
 
 
-@task(task_run_name="{each.file.name}", cache_policy=NO_CACHE, persist_result=False)
-def shard(recipe: Recipe, base: Artifact, by: str, each: FileToEncode) -> Artifact:
+@task(task_run_name="{source.file.name}", cache_policy=NO_CACHE, persist_result=False)
+def shard(recipe: Recipe, base: Artifact, by: str, source: FileToEncode) -> Artifact:
     """Encode one source file."""
-    return as_state(encode_file(recipe, base, by, each))
+    return as_state(encode_file(recipe, base, by, source))
 
 
 def mapped(runner: TaskRunner[Any]) -> Spread:
-    """Files are mapped over a task runner that lives no longer than they take."""
+    """Return a function that encodes files on a task runner, which is shut down when they are done."""
     return partial(_mapped, runner)
 
 
 def _mapped(
     runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], by: str
 ) -> Outcomes:
-    same = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
+    constants = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
     with runner:
-        futures = list(runner.map(cast(Any, shard), {**same, "each": list(files)}))
-        of_future = dict(zip(futures, files, strict=True))
+        futures = list(runner.map(cast(Any, shard), {**constants, "source": list(files)}))
+        file_of = dict(zip(futures, files, strict=True))
         for future in as_completed(futures):
-            yield of_future[future], _error(future)
+            yield file_of[future], _error(future)
 
 
 def _error(future: PrefectFuture[Artifact]) -> BaseException | None:

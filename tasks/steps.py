@@ -1,4 +1,4 @@
-"""The steps of a run as Prefect tasks. The store is the one cache: Prefect shows what it did, and no more."""
+"""The steps of a run as Prefect tasks. Caching is left to the store; Prefect only shows what it did."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 def step(function: Callable[P, R]) -> Task[P, R]:
-    """A task that nothing caches, tried again where what failed can pass."""
+    """Make a task that Prefect does not cache, and that is retried after transient failures."""
     made = task(
         cache_policy=NO_CACHE,
         persist_result=False,
@@ -36,7 +36,7 @@ def step(function: Callable[P, R]) -> Task[P, R]:
 
 @step
 def encode(recipe: Recipe) -> EncodedFiles:
-    """Encode the source files that are not in the store, each as a task run of its own."""
+    """Encode the source files that are not in the store yet, each in its own task run."""
     encoded = steps.encode(recipe, current_flow_run(), mapped(task_runner(recipe.execution)))
     state: Any = Completed(name="Completed" if encoded.made else "Reused", message=encoded.message, data=encoded)
     return state
@@ -44,7 +44,7 @@ def encode(recipe: Recipe) -> EncodedFiles:
 
 @step
 def prepare(recipe: Recipe, encoded: EncodedFiles) -> Artifact:
-    """Check the rows, share them out, list the labels."""
+    """Validate the rows, split them, and list the labels."""
     return as_state(steps.prepare(recipe, encoded, current_flow_run()))
 
 
@@ -56,19 +56,19 @@ def initialise(recipe: Recipe, prepared: Artifact) -> Artifact:
 
 @step
 def checks(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
-    """Look for what spoils a training or its scores; some of it stops the run, as the recipe says."""
+    """Look for problems that would spoil the training or its scores; the recipe decides which of them stop the run."""
     return as_state(steps.checks(recipe, prepared, initial, current_flow_run()))
 
 
 @step
 def finetune(recipe: Recipe, prepared: Artifact, initial: Artifact) -> Artifact:
-    """Train, going on from a checkpoint where there is one."""
+    """Train the model, resuming from a checkpoint if there is one."""
     return as_state(steps.finetune(recipe, prepared, initial, current_flow_run(), show=ProgressArtifact(recipe.name)))
 
 
 @step
 def evaluate(recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact) -> Artifact:
-    """Predict the test rows and score them."""
+    """Predict the test rows and compute the metrics."""
     return as_state(steps.evaluate(recipe, prepared, found, model, current_flow_run()))
 
 
@@ -76,7 +76,7 @@ def evaluate(recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifac
 def publish(
     recipe: Recipe, prepared: Artifact, initial: Artifact, found: Artifact, model: Artifact, scores: Artifact
 ) -> RunOutcome:
-    """Bring model and scores to MLflow, and show where they are."""
+    """Log the model and its scores to MLflow, and link to them."""
     addresses = steps.publish(recipe, prepared, model, scores, current_flow_run())
     show_scores(recipe.name, scores, addresses)
     return RunOutcome(prepared, initial, found, model, scores, addresses)

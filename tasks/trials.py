@@ -1,4 +1,4 @@
-"""The runs of a sweep, each as a task run of its own, side by side as `execution` says, and their comparison."""
+"""The trials of a sweep, each in its own task run and in parallel as `execution` says, and their comparison."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -22,10 +22,10 @@ from tasks.states import current_flow_run
 from tasks.steps import step
 
 
-@task(task_run_name="{each.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
-def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
-    """Fine-tune and evaluate one recipe; what the store has is reused, what has no hope is stopped early."""
-    outcome = run_trial(each, by, study, ProgressArtifact(each.recipe.name))
+@task(task_run_name="{planned_trial.recipe.name}", cache_policy=NO_CACHE, persist_result=False)
+def trial(by: str, planned_trial: Trial, study: Study | None) -> RunOutcome | Pruned:
+    """Fine-tune and evaluate one recipe, reusing steps in the store; an unpromising trial is stopped early."""
+    outcome = run_trial(planned_trial, by, study, ProgressArtifact(planned_trial.recipe.name))
     if isinstance(outcome, Pruned):
         name, message = "Stopped early", str(outcome)
     else:
@@ -35,21 +35,21 @@ def trial(by: str, each: Trial, study: Study | None) -> RunOutcome | Pruned:
 
 
 def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
-    """What came of every trial: its outcome, or its error, which stops no other."""
+    """Run all trials and return the outcome of each, or its error; one failure does not stop the others."""
     with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
-        given = {"by": unmapped(current_flow_run()), "each": list(planned), "study": unmapped(study)}
-        futures = runner.map(cast(Any, trial), given)
+        parameters = {"by": unmapped(current_flow_run()), "planned_trial": list(planned), "study": unmapped(study)}
+        futures = runner.map(cast(Any, trial), parameters)
         for future in futures:
             future.wait()
         states = [future.state for future in futures]
     results = [state.result(raise_on_failure=False) for state in states]
-    return {each.recipe.name: result for each, result in zip(planned, results, strict=True)}
+    return {entry.recipe.name: result for entry, result in zip(planned, results, strict=True)}
 
 
 @step
 def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
-    """Compare the trials that ended well; fails where one did not."""
-    found = sweep.compare(planned, ended, settings, current_flow_run())
-    page = (found.folder / "comparison.md").read_text(encoding="utf-8") + f"\n{links(trial_places(ended))}\n"
-    create_markdown_artifact(page, key="sweep-comparison", description=str(found.folder))
-    return found
+    """Compare the successful trials; fails if a trial failed."""
+    comparison = sweep.compare(planned, ended, settings, current_flow_run())
+    page = (comparison.folder / "comparison.md").read_text(encoding="utf-8") + f"\n{links(trial_places(ended))}\n"
+    create_markdown_artifact(page, key="sweep-comparison", description=str(comparison.folder))
+    return comparison

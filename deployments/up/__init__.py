@@ -1,1 +1,1 @@
-"""`tunesmith up`: on one machine all that a user needs, started, registered, and stopped together."""
+"""`tunesmith up`: start Prefect, MLflow and a worker on one machine, and stop them together."""

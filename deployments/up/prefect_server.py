@@ -25,11 +25,11 @@ Origin = tuple[str, int]
 """A host name and a port."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""Names of this machine, of which people type any."""
+"""The names of this machine, any of which may be typed into a browser."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ACCOUNT, ORIGINS = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 FRAMES = (b"content-security-policy", b"frame-ancestors 'self'")
-"""No other page can show this one in a frame and have people click on it."""
+"""Headers against clickjacking: no other page may show this one in a frame."""
 
 
 class OwnPagesOnly:
@@ -108,9 +108,7 @@ def serve(
 ) -> None:
     """Serve Prefect's API and pages, with Prefect's protection against cross-site request forgery (CSRF)."""
     if not os.environ.get(ACCOUNT, "").isascii():
-        fail(
-            RecipeError(ACCOUNT, None, "has letters that Prefect cannot compare", "Use ASCII only, as in user:password")
-        )
+        fail(RecipeError(ACCOUNT, None, "must contain ASCII characters only", "Write it as user:password"))
     origins = own_origins(port)
     os.environ[ORIGINS] = cors_setting(origins)  # before Prefect is imported: it reads its settings then
     os.environ["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] = "true"

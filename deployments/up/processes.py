@@ -1,4 +1,4 @@
-"""Child processes that are all gone when `up` is: stopped by it, or by the kernel where `up` was killed."""
+"""Child processes that never outlive `up`: it stops them, and if it is killed, the kernel does."""
 
 import os
 import signal
@@ -15,15 +15,15 @@ import psutil
 from pipeline_lib.util.signals import end_with_parent
 
 RUNS, ITSELF = 40, 8
-"""Seconds that what a command has started, and then the command, has to end: Prefect's worker may hang at its end."""
+"""Seconds that a command's children, and then the command, have to exit; Prefect's worker may hang on exit."""
 YOUNG = 30
-"""Who ends within so many seconds will not do better when it is started again."""
+"""A process that exits within this many seconds after its start is not restarted."""
 
 
 def stop_family(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to what a command has started, then to itself: a worker waits for its runs, and tells how they end.
+    """Send SIGTERM to a command's children, then to the command: a worker waits for its runs and reports their end.
 
-    A training leaves a checkpoint at its step's end. What does not end in time is killed.
+    A training saves a checkpoint after its current step. Processes that do not exit in time are killed.
     """
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(process.pid)
@@ -40,7 +40,7 @@ def stop_family(process: subprocess.Popen[bytes]) -> None:
 
 
 class Child:
-    """A command that runs until it is stopped, and the file that takes what it says."""
+    """A command that runs until it is stopped, and its log file."""
 
     death_signal = signal.SIGTERM
     """What Linux sends it when `up` is killed."""
@@ -86,9 +86,9 @@ class Child:
 
     @property
     def young(self) -> bool:
-        """Whether it was started just now."""
+        """Whether it was started only recently."""
         return time.monotonic() - self.began < YOUNG
 
     def last_words(self) -> str:
-        """The end of what it said."""
+        """Return the last lines of its log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])

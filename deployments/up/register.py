@@ -1,4 +1,4 @@
-"""What a Prefect server is told: the work pool and its limit, the deployments, and the automations.
+"""Register the work pool, the deployments and the automations with a Prefect server.
 
 In compose, where TUNESMITH_RUNS runs may go on at once in the working directory: python -m deployments.up.register
 In Kubernetes each run is a job: python -m deployments.up.register --job-template kubernetes/job-template.json
@@ -22,14 +22,17 @@ LIST = Path(__file__).parents[1] / "prefect.yaml"
 
 
 def register(folder: Path, runs: int, notify: str, moved: bool = False, job_template: Path | None = None) -> None:
-    """Make or renew the work pool, the automations and the deployments; raises RecipeError where Prefect takes none.
+    """Create or update the work pool, the automations and the deployments.
 
     Args:
-        folder: Where a process of the pool works; not read for Kubernetes.
-        runs: How many runs may go on at once.
+        folder: Working directory of the pool's processes; not used for Kubernetes.
+        runs: Maximum number of concurrent runs.
         notify: A webhook's address, or an empty string.
-        moved: A pool that works in another folder is this folder's, from before it was moved.
+        moved: Whether a pool with another working directory belongs to this folder, which was moved.
         job_template: The base job template of a Kubernetes pool; without one, the pool starts processes.
+
+    Raises:
+        RecipeError: Prefect rejects the deployments, or the pool belongs to another folder.
     """
     if job_template:
         _kubernetes_pool(job_template, runs)
@@ -40,7 +43,7 @@ def register(folder: Path, runs: int, notify: str, moved: bool = False, job_temp
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(LIST)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RecipeError("deployments", str(LIST), "Prefect does not take them", (done.stdout + done.stderr)[-2000:])
+        raise RecipeError("deployments", str(LIST), "Prefect rejects them", (done.stdout + done.stderr)[-2000:])
     _restore(schedules)
 
 
@@ -71,7 +74,7 @@ def _restore(schedules: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _process_pool(folder: Path, runs: int, moved: bool) -> None:
-    """A pool of processes in `folder`; raises RecipeError where a server of others has one that works in another."""
+    """Create or update the pool of processes; raises RecipeError if the server's pool belongs to another folder."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
@@ -92,13 +95,13 @@ def _process_pool(folder: Path, runs: int, moved: bool) -> None:
             hint = (
                 f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
             )
-            raise RecipeError("work pool", POOL, f"works in {other or 'another place'}", hint)
+            raise RecipeError("work pool", POOL, f"works in {other or 'another folder'}", hint)
         # not created with `overwrite`: that tries to create it first, which PostgreSQL logs as an error
         client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template, concurrency_limit=runs))
 
 
 def _kubernetes_pool(job_template: Path, runs: int) -> None:
-    """A pool of Kubernetes jobs made from a template."""
+    """Create or update the pool of Kubernetes jobs from a template."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 

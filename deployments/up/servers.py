@@ -1,4 +1,4 @@
-"""The two servers: where they answer, whether they run already, and what else stands on their ports."""
+"""The addresses of the two servers, and whether they or other programs use the ports."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Server:
 
     @property
     def page(self) -> str:
-        """What a person opens in a browser: of MLflow the table of our runs."""
+        """The page to open in a browser; for MLflow, the table of runs."""
         if self.name != "MLFLOW_TRACKING_URI":
             return self.address
         try:
@@ -52,7 +52,7 @@ class Server:
         return urlsplit(self.address).port or 80
 
     def refuse_taken(self) -> None:
-        """Raise RecipeError where something else has the port, or the address is another machine's."""
+        """Raise RecipeError if another program uses the port, or a server on another machine does not answer."""
         if urlsplit(self.address).hostname not in (LOCAL, "localhost"):
             problem = "is in the environment, and no server answers there"
             raise RecipeError(self.name, without_password(self.address), problem, "Start it, or unset the variable")
@@ -100,7 +100,7 @@ def mlflow(port: int) -> Server:
 
 
 def _holder(port: int) -> str:
-    """The process that listens on a port, as far as this account may know."""
+    """Return the process that listens on a port, if this account may see it."""
     try:
         found = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     except psutil.AccessDenied:

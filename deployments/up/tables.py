@@ -65,7 +65,7 @@ UNFINISHED = "_unfinished"
 
 
 def create_missing(address: Address, shown: str) -> None:
-    """Create the databases that are not there; raises RecipeError, with the address as `shown`."""
+    """Create missing databases; raises RecipeError, which names the address as `shown`."""
     try:
         with asyncio.Runner() as runner:
             connection = runner.run(_connect(address.url("postgres")))
@@ -79,7 +79,7 @@ def create_missing(address: Address, shown: str) -> None:
                 runner.run(connection.close())
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         hint = f"Check the server and the account, or create the databases {PREFECT.name} and {MLFLOW.name} yourself"
-        raise RecipeError("--database", shown, f"does not take us ({redact(str(error))})", hint) from None
+        raise RecipeError("--database", shown, f"cannot be used ({redact(str(error))})", hint) from None
 
 
 def _create(database: Database, address: Address, execute: Callable[[str], object]) -> None:
@@ -97,8 +97,8 @@ def _create(database: Database, address: Address, execute: Callable[[str], objec
     )
     if done.returncode:
         said = redact("\n".join((done.stdout + done.stderr).strip().splitlines()[-5:]))
-        hint = f"Correct that and start again; it said: {said}"
-        raise RecipeError("--database", database.name, "cannot be given its tables", hint)
+        hint = f"Fix the cause and start again: {said}"
+        raise RecipeError("--database", database.name, "its tables cannot be created", hint)
     execute(f'ALTER DATABASE "{unfinished}" RENAME TO "{database.name}"')
 
 

@@ -33,7 +33,7 @@ def store_frames(data: "pd.DataFrame | Mapping[str, pd.DataFrame]", store: str) 
     frames = data if isinstance(data, Mapping) else {"train": data}
     unknown = [split for split in frames if split not in SPLITS]
     if unknown or "train" not in frames:
-        problem = "must have DataFrames for train and, if you like, validation and test"
+        problem = "must have a DataFrame for train and optionally for validation and test"
         raise RecipeError("data", sorted(map(str, frames)), problem, 'Write data={"train": frame}')
     return {split: str(_store_frame(f"data.{split}", frame, store)) for split, frame in frames.items()}
 
@@ -49,7 +49,7 @@ def _store_frame(field: str, frame: "pd.DataFrame", store: str) -> Path:
 
 
 def _parquet(field: str, frame: "pd.DataFrame") -> bytes:
-    """The bytes of a Parquet file: without pandas' metadata, which names its version."""
+    """Return a Parquet file's bytes, without pandas' metadata: it contains pandas' version, which would change them."""
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq

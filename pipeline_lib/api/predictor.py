@@ -93,7 +93,7 @@ class Predictor:
         return pd.DataFrame(self._with_label_names(predictions), index=frame.index)
 
     def _frame(self, rows: Any) -> "pd.DataFrame":
-        """Plain values as a DataFrame, where the model needs one input."""
+        """Convert plain values to a DataFrame, for a model with one required input."""
         import pandas as pd
 
         needed = [role for role, required in self._answerer.objective.input_roles.items() if required]
@@ -104,24 +104,24 @@ class Predictor:
         return pd.DataFrame({needed[0]: pd.Series(list(rows), index, dtype=object)})
 
     def _roles(self, frame: "pd.DataFrame", columns: Mapping[str, str]) -> dict[str, str]:
-        """Input -> column, of the inputs that the DataFrame has."""
+        """Return input -> column for the inputs that the DataFrame has."""
         inputs = self._answerer.objective.input_roles
         unknown = next((role for role in columns if role not in inputs), None)
         if unknown:
             problem = f"is not an input of this model, which reads {', '.join(inputs)}"
             raise RecipeError("columns", unknown, problem, "Write {input: column}")
-        found = {}
+        column_by_role = {}
         for role, required in inputs.items():
             column = columns.get(role, role)
             if column in frame.columns:
-                found[role] = column
+                column_by_role[role] = column
             elif required or role in columns:
                 problem = f"is not a column of the DataFrame, which has {', '.join(map(str, frame.columns))}"
                 raise RecipeError(f"columns.{role}", column, problem, f'Write columns={{"{role}": the column}}')
-        return found
+        return column_by_role
 
     def _with_label_names(self, predictions: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The list of probabilities as one column for each label."""
+        """Replace the probabilities of each row by one column for each label."""
         rows = predictions.pop("probabilities", None)
         if rows is None:
             return predictions
@@ -130,7 +130,7 @@ class Predictor:
         return predictions
 
     def __repr__(self) -> str:
-        """The objective, the labels and the folder."""
+        """Show the objective, the labels and the folder."""
         labels = self.labels
         shown = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
         names = f", labels: {shown}" if labels else ""

@@ -1,4 +1,4 @@
-"""Progress of a run that was started from Python: a live display in a notebook, else log lines on stderr."""
+"""Progress of a run started from Python: a live display in a notebook, otherwise log lines on stderr."""
 
 import logging
 import sys
@@ -19,13 +19,15 @@ LINES = 30
 
 @contextmanager
 def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
-    """Show the log lines of a run while this lasts.
+    """Show the log lines of a run inside a `with` block.
 
     Yields:
-        What to call with the state of the training; None where the log lines are enough.
+        A function to call with the state of the training; None if the log lines are enough.
     """
     log = logging.getLogger("tunesmith")
-    if log.handlers or (log.isEnabledFor(logging.INFO) and log.hasHandlers()):  # the caller's logging shows them
+    if log.handlers or (
+        log.isEnabledFor(logging.INFO) and log.hasHandlers()
+    ):  # the caller's logging already shows the lines
         yield None
         return
     display = NotebookDisplay() if in_notebook() else None
@@ -33,7 +35,7 @@ def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.propagate = False  # or a root handler would print warnings a second time
+    log.propagate = False  # otherwise a root handler would print warnings twice
     try:
         yield display.show if display else None
     finally:
@@ -45,14 +47,14 @@ def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel; a terminal's IPython shows log lines like any other terminal."""
+    """Return whether this runs in a Jupyter kernel; IPython in a terminal shows log lines like any other terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return hasattr(shell, "kernel")
 
 
 class NotebookDisplay(logging.Handler):
-    """The last log lines, and a bar while the model trains; one output of the cell, updated in place."""
+    """The last log lines and a progress bar, as one output of the cell that is updated in place."""
 
     def __init__(self) -> None:
         from IPython.display import DisplayHandle
@@ -74,7 +76,7 @@ class NotebookDisplay(logging.Handler):
         self._update()
 
     def finish(self) -> None:
-        """Remove the bar, which an error may have left."""
+        """Remove the progress bar, which is still shown if the training failed."""
         self.standing = None
         self._update()
 

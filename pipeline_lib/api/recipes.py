@@ -75,4 +75,4 @@ def _yaml_line(path: str, value: Any) -> str:
         return to_yaml_line(value)
     except ValueError:
         hint = "Give plain values: strings, numbers, booleans, None, lists and dicts"
-        raise RecipeError(path, value, f"has no place in a recipe ({type(value).__name__})", hint) from None
+        raise RecipeError(path, value, f"cannot be written in a recipe ({type(value).__name__})", hint) from None

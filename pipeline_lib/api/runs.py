@@ -9,7 +9,7 @@ from pipeline_lib.pipeline.run import run as run_steps
 
 
 def plan(recipe: RecipeLike) -> Plan:
-    """Find out which steps a run would reuse and which it would compute, and why; computes nothing.
+    """Determine which steps a run would reuse and which it would compute, and why; computes nothing.
 
     Args:
         recipe: A recipe, or what `load_recipe` takes.

@@ -1,1 +1,1 @@
-"""Where a model comes from, whether its records agree, and whether it can be made again."""
+"""Audit a model: its provenance, the consistency of its records, and its reproducibility."""

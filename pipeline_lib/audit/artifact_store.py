@@ -1,4 +1,4 @@
-"""The store of a training that was run some time ago, perhaps on another machine; nothing is made or changed in it."""
+"""Read-only access to the store of an earlier training, which may have run on another machine."""
 
 import json
 from collections.abc import Mapping
@@ -16,18 +16,21 @@ from pipeline_lib.tracking.runs import HOST
 
 
 class TrainingArtifacts(NamedTuple):
-    """A store as far as it is on this machine, and what machines share of it."""
+    """A store's local folder, and its object storage if it is a remote store."""
 
     root: Path
     far: Objects | None = None
 
-    def folder(self, told: Mapping[str, Any]) -> Path:
-        """Where the artifact of a manifest is."""
-        return self.root / "steps" / told["identity"]["step"] / told["fingerprint"][:16]
+    def folder(self, manifest: Mapping[str, Any]) -> Path:
+        """Return the folder of a manifest's artifact."""
+        return self.root / "steps" / manifest["identity"]["step"] / manifest["fingerprint"][:16]
 
-    def manifest(self, told: Mapping[str, Any]) -> dict[str, Any] | None:
-        """What the store says of an artifact; here its bytes are hashed. None where there is none, raises DAMAGE."""
-        if (folder := self.folder(told)).exists():
+    def manifest(self, manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the store's manifest of an artifact, or None if it is missing.
+
+        The bytes of a local artifact are verified; raises one of DAMAGE if they do not match.
+        """
+        if (folder := self.folder(manifest)).exists():
             return sound(folder)
         shared = self.far and self.far.read(f"{folder.relative_to(self.root).as_posix()}/{MANIFEST}")
         return json.loads(shared) if shared else None
@@ -37,16 +40,16 @@ class TrainingArtifacts(NamedTuple):
 
 
 def artifacts_of(run: TrainingRecord, store: str | None = None) -> tuple[TrainingArtifacts | None, str]:
-    """The store that a run's artifacts are in, or why it cannot be looked into; `store` names it anew."""
+    """Return the store of a run's artifacts, or why it cannot be read; `store` overrides the recorded location."""
     named = store or run.tags.get(STORE)
     if not named:
-        return None, "the run does not say where its store is; name it with --store"
+        return None, "the run has no record of its store; give it with --store"
     if "://" in named:
         try:
             far = RemoteStore(named)
-        except RecipeError as error:  # MLflow was told the address without its password
+        except RecipeError as error:  # the address is stored in MLflow without its password
             return None, str(error)
         return TrainingArtifacts(far.root, far.objects), ""
     if not Path(named).is_dir():
-        return None, f"{named} is not on this machine; the run was last at work on {run.tags.get(HOST, 'another')}"
+        return None, f"{named} is not on this machine; the run last ran on {run.tags.get(HOST, 'another')}"
     return TrainingArtifacts(Path(named).absolute()), ""

@@ -1,4 +1,4 @@
-"""An audit of one training or of a whole experiment: chains, what disagrees, and what was mended."""
+"""Audit one training or a whole experiment: provenance, inconsistencies and repairs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,46 +15,46 @@ from pipeline_lib.tracking.search import TrainingSearch
 
 @dataclass
 class Audit:
-    """What was found."""
+    """The results of an audit."""
 
     chains: list[dict[str, Any]] = field(default_factory=list)
     found: list[list[Disagreement]] = field(default_factory=list)
-    """For each chain."""
+    """The disagreements of each chain."""
     sources: list[list[SourceChange]] = field(default_factory=list)
-    """For each chain, what has become of the files it was trained on; never a disagreement."""
+    """For each chain, the changes of its training files; these are never disagreements."""
     strays: list[Disagreement] = field(default_factory=list)
-    """About runs that belong to no training."""
+    """Disagreements about runs that belong to no training."""
     repaired: list[str] = field(default_factory=list)
 
     @property
     def disagrees(self) -> bool:
-        """Whether anything is not as it should be, for sure."""
-        return any(finding.sure for some in (*self.found, self.strays) for finding in some)
+        """Whether there is any certain disagreement."""
+        return any(finding.sure for group in (*self.found, self.strays) for finding in group)
 
     def lines(self, whole: bool) -> Iterator[str]:
-        """The audit as people read it: `whole` chains, or a line for each."""
+        """Yield the report as text: complete chains (`whole`), or only model and training of each."""
         yield from self.repaired
         for link, found, sources in zip(self.chains, self.found, self.sources, strict=True):
             shown = lines(link) if whole else (line for line in lines(link) if line[0] in ("training", "model"))
             yield from (f"{what:<11} {line}" for what, line in shown)
             yield from map(_source_line, sources)
-            yield from map(_told, found)
-        yield from map(_told, self.strays)
+            yield from map(_finding_line, found)
+        yield from map(_finding_line, self.strays)
         yield self._verdict(whole)
 
     def _verdict(self, whole: bool) -> str:
-        sure = sum(finding.sure for some in (*self.found, self.strays) for finding in some)
-        verdict = "all agrees"
+        sure = sum(finding.sure for group in (*self.found, self.strays) for finding in group)
+        verdict = "all records agree"
         if sure or not whole:
-            verdict = f"{_counted(len(self.chains), 'training')} looked at, {_counted(sure, 'disagreement')}"
+            verdict = f"{_counted(len(self.chains), 'training')} audited, {_counted(sure, 'disagreement')}"
         if changed := sum(map(bool, self.sources)):
-            since = "its source" if whole else f"the source of {changed}"
-            verdict += f"; {since} has changed since the training"
+            subject = "its data" if whole else f"the data of {changed}"
+            verdict += f"; {subject} has changed since the training"
         return verdict
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
-        told = [
+        """Return the report as JSON."""
+        trainings = [
             {
                 **link,
                 "findings": [finding._asdict() for finding in found],
@@ -63,14 +63,14 @@ class Audit:
             for link, found, sources in zip(self.chains, self.found, self.sources, strict=True)
         ]
         strays = [finding._asdict() for finding in self.strays]
-        return {"repaired": self.repaired, "trainings": told, "strays": strays, "disagrees": self.disagrees}
+        return {"repaired": self.repaired, "trainings": trainings, "strays": strays, "disagrees": self.disagrees}
 
 
 def audited(uri: str, target: str | None, experiment: str, store: str | None, hint: bool) -> Audit:
-    """Look into the training of a run or model, or into all of an experiment; raises RecipeError where it is not."""
+    """Audit the training of a run or model, or all trainings of an experiment; RecipeError if there is none."""
     finder, report = TrainingSearch(uri), Audit()
     trainings = _held(finder, target, experiment)
-    settled = repair if hint else settle_noted  # a training's own last words are no repair
+    settled = repair if hint else settle_noted  # delivering a training's own note does not count as a repair
     report.repaired = [line for held in trainings for line in settled(finder, held, store)]
     if report.repaired:
         trainings = _held(finder, target, experiment)
@@ -98,5 +98,5 @@ def _source_line(change: SourceChange) -> str:
     return f"{'changed':<11} {' '.join(filter(None, (change.split, change.path, change.what)))}"
 
 
-def _told(finding: Disagreement) -> str:
+def _finding_line(finding: Disagreement) -> str:
     return f"{'DISAGREES' if finding.sure else 'not known':<11} {finding.about}: {finding.what}"

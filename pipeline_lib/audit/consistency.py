@@ -1,4 +1,4 @@
-"""What Prefect, MLflow and the store say of the same training, where they do not say the same."""
+"""Find disagreements between Prefect, MLflow and the store about the same training."""
 
 import json
 import math
@@ -22,11 +22,11 @@ AGREE = {
     "KILLED": {"CANCELLED", "CANCELLING", "CRASHED", "FAILED"},
     "RUNNING": {"RUNNING", "PENDING", "SCHEDULED", "PAUSED", "CANCELLING"},
 }
-"""Prefect's state types that go with a status in MLflow. A flow run that will be tried again is SCHEDULED."""
+"""MLflow status -> the matching state types in Prefect. A flow run that will be retried is SCHEDULED."""
 
 
 class Disagreement(NamedTuple):
-    """Something that does not fit; `sure` is false where it could not be looked into."""
+    """A disagreement between records; `sure` is false if it could not be checked."""
 
     about: str
     what: str
@@ -34,23 +34,23 @@ class Disagreement(NamedTuple):
 
 
 def disagreements(held: TrainingRecords, store: str | None = None) -> list[Disagreement]:
-    """All that disagrees about a training; `store` takes the place of the one that its run names."""
-    kept, why_not = artifacts_of(held.training, store)
+    """Return all disagreements about a training; `store` overrides the location in its run."""
+    store_artifacts, why_not = artifacts_of(held.training, store)
     looked_at = [
         *(finding for run in held.runs if (finding := left_running(run))),
         *_pending_models(held),
         *_flow_states(held.parents),
     ]
-    if kept is None:
+    if store_artifacts is None:
         return [*looked_at, Disagreement("store", why_not, sure=False)]
-    stored = [finding for told in made(held) if (finding := _artifact(kept, told))]
-    scored = [(run, told) for run in held.evaluations if (told := held.evaluated(run).get("evaluate"))]
-    metrics = [finding for run, told in scored for finding in _metrics(kept, run, told)]
+    stored = [finding for manifest in made(held) if (finding := _artifact(store_artifacts, manifest))]
+    scored = [(run, manifest) for run in held.evaluations if (manifest := held.evaluated(run).get("evaluate"))]
+    metrics = [finding for run, manifest in scored for finding in _metrics(store_artifacts, run, manifest)]
     return [*looked_at, *stored, *metrics]
 
 
 def left_running(run: TrainingRecord) -> Disagreement | None:
-    """A run that MLflow calls RUNNING and whose process is gone, or cannot be seen from here."""
+    """Return a disagreement if a run is RUNNING in MLflow although its process is gone or cannot be checked."""
     if run.status != "RUNNING":
         return None
     host, alive = run.tags.get(HOST), is_at_work(run)
@@ -58,22 +58,22 @@ def left_running(run: TrainingRecord) -> Disagreement | None:
         return None
     if alive is None:
         return Disagreement(
-            _run(run), f"is RUNNING on {host or 'another machine'}, and from here nobody can see if it still is", False
+            _run(run), f"is RUNNING on {host or 'another machine'}, which cannot be checked from here", False
         )
     pid = run.tags[PROCESS].split()[0]
-    return Disagreement(_run(run), f"is RUNNING, and its process {pid} is gone: `tunesmith audit --repair` settles it")
+    return Disagreement(_run(run), f"is RUNNING, but its process {pid} is gone: `tunesmith audit --repair` ends it")
 
 
 def _pending_models(held: TrainingRecords) -> Iterator[Disagreement]:
-    """Models whose logging was cut off: MLflow calls them PENDING, and their files may be incomplete."""
+    """Yield models whose logging was interrupted: they are PENDING, and their files may be incomplete."""
     alive = is_at_work(held.training) if held.training.status == "RUNNING" else False
     for model_id in [] if alive else held.pending_models():
-        settled = "" if alive is None else "; `tunesmith audit --repair` settles it"
-        yield Disagreement(f"model {model_id}", f"is PENDING: its logging was cut off{settled}", sure=alive is False)
+        repair = "" if alive is None else "; `tunesmith audit --repair` sets it to FAILED"
+        yield Disagreement(f"model {model_id}", f"is PENDING: its logging was interrupted{repair}", sure=alive is False)
 
 
 def _flow_states(runs: Iterable[TrainingRecord]) -> Iterator[Disagreement]:
-    """Prefect's state of the flow run that was last at work on a run."""
+    """Compare each run's status with the state in Prefect of the flow run that last worked on it."""
     for run in runs:
         if not (flow := flow_run(run.tags.get(BY, ""))):
             continue
@@ -90,22 +90,24 @@ def _flow_states(runs: Iterable[TrainingRecord]) -> Iterator[Disagreement]:
             yield Disagreement(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
 
 
-def _artifact(kept: TrainingArtifacts, told: Mapping[str, Any]) -> Disagreement | None:
-    """An artifact that is gone, damaged, or not the one that MLflow was told of."""
-    name = f"{told['identity']['step']} {told['fingerprint'][:8]}"
+def _artifact(store_artifacts: TrainingArtifacts, manifest: Mapping[str, Any]) -> Disagreement | None:
+    """Return a disagreement if an artifact is missing, damaged or different from the record in MLflow."""
+    name = f"{manifest['identity']['step']} {manifest['fingerprint'][:8]}"
     try:
-        found = kept.manifest(told)
+        found = store_artifacts.manifest(manifest)
     except DAMAGE as damage:
-        return Disagreement(name, f"is damaged ({damage}) in {kept}")
+        return Disagreement(name, f"is damaged ({damage}) in {store_artifacts}")
     if found is None:
-        return Disagreement(name, f"is gone from {kept}")
-    same = content_digest(found.get("files", {})) == content_digest(told["files"])
-    return None if same else Disagreement(name, f"in {kept} holds other bytes than MLflow was told of")
+        return Disagreement(name, f"is missing from {store_artifacts}")
+    same = content_digest(found.get("files", {})) == content_digest(manifest["files"])
+    return None if same else Disagreement(name, f"in {store_artifacts} differs from the record in MLflow")
 
 
-def _metrics(kept: TrainingArtifacts, run: TrainingRecord, told: Mapping[str, Any]) -> Iterator[Disagreement]:
-    """Scores in MLflow that are not those of the evaluation's artifact."""
-    file = kept.folder(told) / "metrics.json"
+def _metrics(
+    store_artifacts: TrainingArtifacts, run: TrainingRecord, manifest: Mapping[str, Any]
+) -> Iterator[Disagreement]:
+    """Yield scores that differ between MLflow and the evaluation's artifact."""
+    file = store_artifacts.folder(manifest) / "metrics.json"
     if run.status != "FINISHED" or not file.is_file():
         return
     for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):

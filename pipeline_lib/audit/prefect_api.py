@@ -1,4 +1,4 @@
-"""What Prefect says of a flow run, asked over plain HTTP: this package never imports Prefect."""
+"""Read and set a flow run's state over plain HTTP, since this package never imports Prefect."""
 
 import os
 from typing import Any
@@ -9,22 +9,25 @@ from pipeline_lib.tracking.environment import FlowRun
 
 
 class PrefectUnavailable(Exception):
-    """Prefect cannot be asked; the message says why."""
+    """Prefect's API cannot be reached; the message says why."""
 
 
 def state(flow: FlowRun) -> str | None:
-    """The type of a flow run's state, such as COMPLETED or CRASHED; None where that Prefect does not know it.
+    """Return the type of a flow run's state, such as COMPLETED or CRASHED; None if Prefect does not know the run.
 
-    Asks the API that was recorded, else $PREFECT_API_URL; raises Unanswered where there is none or it does not answer.
+    Uses the API recorded with the run, otherwise $PREFECT_API_URL.
+
+    Raises:
+        PrefectUnavailable: There is no such API, or it does not answer.
     """
-    told = _ask(flow, "")
-    return str(told["state"]["type"]) if told else None
+    document = _ask(flow, "")
+    return str(document["state"]["type"]) if document else None
 
 
 def crash(flow: FlowRun) -> None:
-    """Say that a flow run has crashed, as Prefect itself says of one whose process it has seen end."""
-    said = {"type": "CRASHED", "message": "Its process is gone, found by tunesmith audit."}
-    _ask(flow, "/set_state", {"state": said, "force": True})
+    """Set a flow run to CRASHED, as Prefect does when a worker sees its process die."""
+    state_ = {"type": "CRASHED", "message": "The process is gone (detected by tunesmith audit)."}
+    _ask(flow, "/set_state", {"state": state_, "force": True})
 
 
 def _ask(flow: FlowRun, what: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
@@ -32,7 +35,7 @@ def _ask(flow: FlowRun, what: str, body: dict[str, Any] | None = None) -> dict[s
 
     api = flow.api or os.environ.get(ADDRESS)
     if not api:
-        raise PrefectUnavailable("it ran in an embedded server; set PREFECT_API_URL where one still has its database")
+        raise PrefectUnavailable("it ran on an embedded server; set PREFECT_API_URL to a server with its database")
     try:
         answer = call(api, "GET" if body is None else "POST", f"flow_runs/{flow.id}{what}", body)
         if answer.status_code == 404:

@@ -1,4 +1,4 @@
-"""The chain from a model back to the bytes that it came from, as MLflow holds it."""
+"""The provenance of a model, from its run in MLflow back to its data, base model and code."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,12 +10,12 @@ from pipeline_lib.tracking.runs import BY
 
 STEPS = ("base", "prepare", "initialise", "reference", "finetune", "evaluate")
 SHOWN = 5
-"""Changed files that are named."""
+"""Number of changed files to list."""
 TOLD_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "pyarrow", "mlflow")
 
 
 def chain(held: TrainingRecords) -> dict[str, Any]:
-    """Each link in plain values, from the model to the data; None or empty where MLflow holds nothing of it."""
+    """Return the provenance as plain values, from model to data; parts that MLflow does not have are None or empty."""
     manifests, facts = held.manifests, held.circumstances
     return {
         "model": {"address": held.model, "registered": held.versions},
@@ -51,9 +51,9 @@ def scores(evaluation: TrainingRecord) -> dict[str, float]:
 
 
 def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """A chain as people read it: what a line is about, and the line."""
+    """Yield the provenance as text: a label and a line each."""
     model, training, recipe = link["model"], link["training"], link["recipe"]
-    yield "model", ", ".join([model["address"] or "none was logged", *model["registered"]])
+    yield "model", ", ".join([model["address"] or "not logged", *model["registered"]])
     yield "training", _told_run(training)
     for run in link["evaluations"]:
         told = [f"{name.removeprefix('test/')} {v:.4f}" for name, v in run["scores"].items() if name.count("/") == 1]
@@ -101,7 +101,7 @@ def _base(held: TrainingRecords) -> dict[str, Any] | None:
     if not held.recipe:
         return None
     named = {"name": held.recipe["model"]["base"], "revision": held.recipe["model"]["revision"]}
-    if "base" not in held.manifests:  # which is told when the training is done
+    if "base" not in held.manifests:  # logged when the training is complete
         return named
     files = held.manifests["base"]["files"]
     return named | {"digest": content_digest(files), "files": {name: facts["sha256"] for name, facts in files.items()}}

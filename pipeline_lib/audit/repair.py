@@ -1,4 +1,4 @@
-"""`tunesmith audit --repair`: settle runs that a kill has left RUNNING, in MLflow and in Prefect."""
+"""`tunesmith audit --repair`: end runs that a killed process left RUNNING, in MLflow and in Prefect."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +12,7 @@ from pipeline_lib.tracking.search import TrainingSearch
 
 
 def repair(finder: TrainingSearch, held: TrainingRecords, store: str | None = None) -> list[str]:
-    """What was done about a training's runs whose processes are gone, a sentence for each; nothing where none is."""
+    """End a training's runs whose processes are gone; return a line for each."""
     left = [run for run in held.runs if is_left(run)]
     lines = settle_training(finder, held, store)
     flows = [line for run in left if lines for line in _settle_flow(run)]
@@ -20,10 +20,10 @@ def repair(finder: TrainingSearch, held: TrainingRecords, store: str | None = No
 
 
 def _settle_flow(run: TrainingRecord) -> Iterator[str]:
-    """Tell Prefect of a flow run that was at work on a dead run, and is RUNNING there as well."""
-    if (flow := flow_run(run.tags.get(BY, ""))) is None or PARENT in run.tags:  # the run around the others has said it
+    """Set the flow run of a dead run to CRASHED if it is still RUNNING in Prefect."""
+    if (flow := flow_run(run.tags.get(BY, ""))) is None or PARENT in run.tags:  # handled with the parent run
         return
-    with suppress(prefect_api.PrefectUnavailable):  # which the audit says
+    with suppress(prefect_api.PrefectUnavailable):  # reported by the audit
         if prefect_api.state(flow) == "RUNNING":
             prefect_api.crash(flow)
-            yield f"flow run {flow.name} ({flow.id}) was left RUNNING: CRASHED now"
+            yield f"flow run {flow.name} ({flow.id}) was left RUNNING; now CRASHED"

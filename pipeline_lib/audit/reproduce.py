@@ -1,4 +1,4 @@
-"""Run a training again from what MLflow holds, in a store of its own, and compare what comes out byte by byte."""
+"""Repeat a training from its records in MLflow, in a new store, and compare the results byte by byte."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,51 +19,51 @@ from pipeline_lib.tracking.records import TrainingRecords
 
 WEIGHTS, PREDICTIONS = "model/", "predictions.parquet"
 HOW = ("device", "precision", "processes")
-"""How a training was carried out in the end, where the recipe may have said `auto`."""
+"""Parameters with the actual values of settings that may be `auto` in the recipe."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How a second run compares with the first one."""
+    """The comparison of a repeated training with the original."""
 
     store: str
     weights: bool
-    """Whether all files of the model have the same bytes."""
+    """Whether all files of the model are byte-identical."""
     predictions: bool | None
-    """Whether the predictions have; None where MLflow holds no evaluation."""
+    """Whether the predictions are byte-identical; None if MLflow has no evaluation."""
     metrics: dict[str, tuple[float | None, float | None]]
-    """Scores on the test rows, then and now, where they differ."""
+    """Original and new score on the test rows, of metrics that differ."""
     changed: list[str]
-    """What of code, software and machine is not as it was."""
+    """Differences in code, software and machine."""
 
     @property
     def same(self) -> bool:
-        """Whether weights and predictions have the same bytes."""
+        """Whether weights and predictions are byte-identical."""
         return self.weights and self.predictions is not False
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the comparison as JSON."""
         return asdict(self) | {"same": self.same}
 
     def lines(self) -> Iterator[str]:
-        """For people."""
-        words = {True: "the same bytes", False: "other bytes", None: "MLflow holds none to compare with"}
+        """Yield the comparison as text."""
+        words = {True: "identical", False: "different", None: "none in MLflow to compare with"}
         yield f"weights     {words[self.weights]}"
         yield f"predictions {words[self.predictions]}"
         for name, (then, now) in self.metrics.items():
             far = "" if then is None or now is None else f" ({now - then:+.6g})"
             yield f"{name:<11} {_number(then)} then, {_number(now)} now{far}"
-        yield from (f"changed     {each}" for each in self.changed)
+        yield from (f"changed     {difference}" for difference in self.changed)
         if not self.changed:
-            yield "changed     nothing of code, software and machine that is known"
+            yield "changed     no recorded difference in code, software and machine"
         yield f"store       {self.store}"
 
 
 def reproduce(held: TrainingRecords, store: Path) -> Reproduction:
-    """Run it again in the new folder `store`, which also holds an MLflow of its own.
+    """Repeat a training in the new folder `store`, which also gets its own MLflow database.
 
-    Raises RecipeError where MLflow holds too little for it, where `store` holds anything, and where data or base
-    have other bytes than they had.
+    Raises:
+        RecipeError: MLflow's records are incomplete, `store` is not empty, or the data or the base model has changed.
     """
     recipe = _recipe(held, store)
     _refuse_other_data(held, recipe)
@@ -80,12 +80,12 @@ def reproduce(held: TrainingRecords, store: Path) -> Reproduction:
 
 
 def _recipe(held: TrainingRecords, store: Path) -> Recipe:
-    """The resolved recipe, to be carried out in a store of its own; what was evaluated last is evaluated again."""
+    """Return the resolved recipe with the new store, and the settings of the last evaluation."""
     if not held.recipe or "finetune" not in held.manifests:
-        hint = "Give the run of a training that was finished; `tunesmith audit` lists them"
-        raise RecipeError("RUN", held.training.id, "holds no finished training", hint)
+        hint = "Give the run of a finished training; `tunesmith audit` lists them"
+        raise RecipeError("RUN", held.training.id, "is not a finished training", hint)
     if store.exists() and (not store.is_dir() or any(store.iterdir())):
-        hint = "Name a new folder: what a store holds is not made again"
+        hint = "Name a new folder: steps that a store already has would be reused"
         raise RecipeError("--store", str(store), "is not empty", hint)
     scored = _scored(held)
     document = held.recipe | ({"evaluation": scored[0]["identity"]["recipe"]["evaluation"]} if scored else {})
@@ -95,15 +95,15 @@ def _recipe(held: TrainingRecords, store: Path) -> Recipe:
 
 def _refuse_other_data(held: TrainingRecords, recipe: Recipe) -> None:
     for file, what in changes(held.data, list(data_files(recipe))):
-        hint = "Bring the files back as they were; the run in MLflow holds their SHA-256 digests"
-        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be another run", hint)
+        hint = "Restore the original files; the run in MLflow has their SHA-256 digests"
+        raise RecipeError(f"data.source.{file.split}", file.path, f"{what}, so this would be a different run", hint)
 
 
 def _refuse_other_base(held: TrainingRecords, recipe: Recipe) -> None:
     then, now = held.manifests["base"]["identity"]["inputs"], base_step(locate(recipe.model)).inputs
     if changed := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
-        problem = f"is no longer what the run started from ({', '.join(changed)} changed)"
-        raise RecipeError("model.base", recipe.model.base, problem, "Bring its files back as they were")
+        problem = f"has changed since the run ({', '.join(changed)})"
+        raise RecipeError("model.base", recipe.model.base, problem, "Restore its original files")
 
 
 def _scored(held: TrainingRecords) -> tuple[Any, Any] | None:
@@ -139,7 +139,7 @@ def _facts_now(outcome: RunOutcome) -> dict[str, Any]:
 
 
 def _facts(told: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
-    """What can make bytes differ where recipe and data are the same."""
+    """Return the facts that can make results differ for the same recipe and data."""
     project = (made.get("git") or {}).get("project") or {}
     known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
     return {"code": modules(told), "training": how, **known}
@@ -155,4 +155,4 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Differ
 
 
 def _number(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:.6g}"
+    return "none" if value is None else f"{value:.6g}"

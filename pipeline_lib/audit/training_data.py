@@ -1,7 +1,7 @@
-"""What a model was trained on: what has become of its source files, and whether the records of it still agree.
+"""Check the training data of a model: changes of its source files, and the consistency of the records about it.
 
-The two are kept apart. A source that has changed since is information: it is why models are retrained. Records that
-disagree (MLflow's inputs, the manifests of model, data and shards) mean that somebody changed what was recorded.
+The two are reported separately. Changed source files are normal: they are why models are retrained. Records that
+disagree (MLflow's inputs, the manifests of model, data and shards) mean that a record was modified.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ READS = {
 
 
 class SourceChange(NamedTuple):
-    """What has happened to a source file since the training."""
+    """A change of a source file since the training."""
 
     split: str
     path: str
@@ -36,13 +36,13 @@ class SourceChange(NamedTuple):
 
 
 def source_changes(held: TrainingRecords) -> list[SourceChange]:
-    """Source files that have grown, hold other bytes, are gone or are new."""
+    """Return the source files that have grown, changed, are gone or are new."""
     if not held.recipe or not held.data:
         return []
     try:
         recipe = check(held.recipe)
     except RecipeError as error:
-        return [SourceChange("", "", f"the source cannot be looked at: {error}")]
+        return [SourceChange("", "", f"the source cannot be read: {error}")]
     return [change for split in SPLITS for change in _changes_of_split(recipe, split, held.data)]
 
 
@@ -60,10 +60,10 @@ def _changes_of_split(recipe: Recipe, split: str, files: Sequence[DataFile]) -> 
 
 
 def record_findings(held: TrainingRecords) -> Iterator[Disagreement]:
-    """Where MLflow's records of a finished training and the manifests that it logged contradict one another."""
+    """Yield contradictions between MLflow's records of a finished training and the manifests logged with it."""
     manifests = held.manifests
     if "finetune" not in manifests:
-        if held.training.status == "FINISHED":  # they are logged before it is
+        if held.training.status == "FINISHED":  # manifests are logged before the run is finished
             what = (
                 f"MLflow has no {MANIFESTS} of it: the file was removed, or its artifacts cannot be reached from here"
             )
@@ -79,20 +79,18 @@ def record_findings(held: TrainingRecords) -> Iterator[Disagreement]:
 
 
 def _broken_links(manifests: Mapping[str, Any]) -> Iterator[Disagreement]:
-    """Steps whose manifest says that they read other artifacts than the ones whose manifests are beside it."""
+    """Yield steps whose manifest lists other inputs than the artifacts logged with it."""
     for step, names in READS.items():
         for name in names:
             if step not in manifests or name not in manifests:
                 continue
             read = manifests[step]["identity"]["inputs"].get(name)
             if read != content_digest(manifests[name]["files"]):
-                yield Disagreement(
-                    _name(manifests[step]), f"was not made from the {name} that MLflow holds a manifest of"
-                )
+                yield Disagreement(_name(manifests[step]), f"was not made from the {name} whose manifest is in MLflow")
 
 
 def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iterator[Disagreement]:
-    """Data files in MLflow that no shard was made from, and shards made from files that MLflow does not name."""
+    """Yield data files in MLflow from which no shard was made, and shards made from files that MLflow does not list."""
     if not files or "prepare" not in manifests:
         return
     named = {file.digest for file in files}
@@ -105,16 +103,16 @@ def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iter
     complete = read <= sources.keys()
     for file in files:
         if file.digest not in known:
-            what = f"MLflow says {file.split} file {file.path} was trained on (SHA-256 {file.digest}…)"
+            what = f"MLflow lists the {file.split} file {file.path} (SHA-256 {file.digest}…)"
             if complete:
-                yield Disagreement("data", f"{what}, the model's manifests name no such file")
+                yield Disagreement("data", f"{what}, but the model's manifests do not")
             else:
                 yield Disagreement("data", f"{what}; the manifests of its shards are not in MLflow", sure=False)
     for content in sorted(read & sources.keys()):
         if not sources[content] & named:
             digest = min(sources[content])
             yield Disagreement(
-                "data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not name"
+                "data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not list"
             )
 
 

@@ -1,4 +1,4 @@
-"""`tunesmith audit [RUN|MODEL]` and `tunesmith reproduce RUN`: where a model comes from, and whether it comes again."""
+"""`tunesmith audit [RUN|MODEL]` and `tunesmith reproduce RUN`."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,9 @@ import typer
 from pipeline_lib.errors import RecipeError
 
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow's address, as in execution.tracking_uri.")]
-Experiment = Annotated[str, typer.Option("--experiment", help="The MLflow experiment, where no RUN or MODEL is given.")]
+Experiment = Annotated[
+    str, typer.Option("--experiment", help="The MLflow experiment to audit if no RUN or MODEL is given.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -17,16 +19,17 @@ def audit(
     target: Annotated[
         str | None, typer.Argument(metavar="RUN|MODEL", help="A run's id, models:/NAME/VERSION or models:/ID.")
     ] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Settle runs that a kill has left RUNNING.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="End the runs that a killed process left RUNNING.")] = False,
     tracking_uri: Uri = None,
     experiment: Experiment = "tunesmith",
-    store: Annotated[str | None, typer.Option(help="The store, where it is not where the run says.")] = None,
+    store: Annotated[str | None, typer.Option(help="The store, if it has moved since the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model came from, what has changed at its source since, and what disagrees.
+    """Show where a model comes from, how its data has changed since, and inconsistencies between the records of it.
 
-    Without RUN or MODEL: all trainings of the experiment. Data that has grown, changed or gone since the training is
-    listed and is not an error. The exit code is 1 if Prefect, MLflow, the store and the model's manifests disagree.
+    Without RUN or MODEL, audit all trainings of the experiment. Data that has been extended, changed or removed since
+    the training is listed, but is not an error. The exit code is 1 if Prefect, MLflow, the store and the model's
+    manifests disagree.
     """
     from pipeline_lib.audit.audit import audited
     from pipeline_lib.tracking.errors import reading_errors
@@ -46,14 +49,18 @@ def audit(
 
 
 def reproduce(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A training's run in MLflow, or its model's address.")],
-    store: Annotated[Path | None, typer.Option(help="A new folder to run it in; empty: reproduced-RUN here.")] = None,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A training run's id in MLflow, or the models:/ address of its model.")
+    ],
+    store: Annotated[
+        Path | None, typer.Option(help="A new folder for the store; default: reproduced-RUN in this folder.")
+    ] = None,
     tracking_uri: Uri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a training again from what MLflow holds, in a store of its own, and compare weights and predictions.
+    """Repeat a training from its records in MLflow, in a new store, and compare weights and predictions.
 
-    The exit code is 1 where they are not the same bytes.
+    The exit code is 1 if they are not byte-identical.
     """
     from pipeline_lib.audit.reproduce import reproduce as again
     from pipeline_lib.tracking.errors import reading_errors
@@ -62,8 +69,8 @@ def reproduce(
     uri = _uri(tracking_uri)
     try:
         with reading_errors(uri):
-            held = TrainingSearch(uri).training(run)
-            report = again(held, (store or Path(f"reproduced-{held.training.id[:8]}")).absolute())
+            records = TrainingSearch(uri).training(run)
+            report = again(records, (store or Path(f"reproduced-{records.training.id[:8]}")).absolute())
     except RecipeError as error:
         _fail(error)
     if as_json:

@@ -1,4 +1,4 @@
-"""What `tunesmith cache` shows on a terminal: a table of artifacts, one artifact, what was removed."""
+"""The terminal output of `tunesmith cache`: a table of artifacts, one artifact, and what was removed."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from pipeline_lib.store.inventory import Entry
 
 
 def facts(entry: Entry) -> dict[str, Any]:
-    """One artifact for programs."""
+    """Return one artifact as a JSON object."""
     made = entry.manifest["made"] if entry.manifest else {"at": None, "by": None}
     return {
         "step": entry.step,
@@ -33,12 +33,16 @@ def facts(entry: Entry) -> dict[str, Any]:
 
 
 def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
-    """A table of artifacts, their sum, and what else takes space."""
+    """Print a table of artifacts, their total size, and other files in the store."""
     table = _table("step", "artifact", "size", "made at (UTC)", "by", "last used (UTC)", "pinned by")
     for entry in entries:
-        made = entry.manifest["made"] if entry.manifest else {"at": "manifest is broken", "by": ""}
-        at, used = made["at"][:16].replace("T", " ") if entry.manifest else made["at"], _minute(entry.used)
-        _row(table, entry.step, entry.short, decimal(entry.size), at, made["by"], used, ", ".join(entry.pins))
+        made_at = "manifest is broken"
+        made_by = ""
+        if entry.manifest:
+            made_at = entry.manifest["made"]["at"][:16].replace("T", " ")
+            made_by = entry.manifest["made"]["by"]
+        used = _minute(entry.used)
+        _row(table, entry.step, entry.short, decimal(entry.size), made_at, made_by, used, ", ".join(entry.pins))
     console = wide()
     console.print(table)
     total = decimal(sum(entry.size for entry in entries))
@@ -47,7 +51,7 @@ def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
 
 
 def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
-    """One artifact: what made it, from what, and its files."""
+    """Print one artifact: its creator, inputs and files."""
     console, made, identity = wide(), manifest["made"], manifest["identity"]
     lines = {
         "step": f"{entry.step}, version {identity['version']}",
@@ -57,8 +61,8 @@ def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
         "pinned by": ", ".join(entry.pins) or "nothing",
         "folder": str(entry.folder),
     }
-    for what, value in lines.items():
-        _say(console, f"{what:<13} {value}")
+    for label, value in lines.items():
+        _say(console, f"{label:<13} {value}")
     for part in ("recipe", "inputs", "libraries"):
         text = yaml.safe_dump(identity[part], sort_keys=False, allow_unicode=True) if identity[part] else "nothing"
         _say(console, f"\n{part}\n" + "\n".join(f"  {line}" for line in text.strip().splitlines()))
@@ -68,20 +72,23 @@ def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def collected(told: Collected, keep_size: int | None, dry_run: bool) -> None:
-    """What went and what stayed, artifact by artifact, and the sum."""
+def collected(result: Collected, keep_size: int | None, dry_run: bool) -> None:
+    """Print the removed and the kept artifacts, and the space that was freed."""
     console = wide()
-    for entry in told.removed:
-        size, did = decimal(entry.size), "would remove" if dry_run else "removed"
-        _say(console, f"{did} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
-    for path in told.temporary:
-        _say(console, f"{'would remove' if dry_run else 'removed'} {path}, which a killed process has left")
-    for entry, why in told.kept:
-        _say(console, f"kept {entry.step} {entry.short}, {decimal(entry.size)}: {why}")
-    would = "would be" if dry_run else "are"
-    _say(console, f"{decimal(told.freed)} {would} freed, {decimal(told.left)} {would} left")
-    if keep_size is not None and told.left > keep_size:
-        _say(console, f"That is {decimal(told.left - keep_size)} more than asked for: the rest has to stay")
+    action = "would remove" if dry_run else "removed"
+    for entry in result.removed:
+        size = decimal(entry.size)
+        _say(console, f"{action} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
+    for path in result.temporary:
+        _say(console, f"{action} {path}, left over from a killed process")
+    for entry, reason in result.kept:
+        _say(console, f"kept {entry.step} {entry.short}, {decimal(entry.size)}: {reason}")
+    if dry_run:
+        _say(console, f"{decimal(result.freed)} would be freed, {decimal(result.left)} would be left")
+    else:
+        _say(console, f"{decimal(result.freed)} freed, {decimal(result.left)} left")
+    if keep_size is not None and result.left > keep_size:
+        _say(console, f"That is {decimal(result.left - keep_size)} above the limit: the rest cannot be removed")
 
 
 def _table(*columns: str) -> Table:
@@ -92,7 +99,7 @@ def _table(*columns: str) -> Table:
 
 
 def _row(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(cell) for cell in cells))  # no cell is markup, whatever brackets a name has
+    table.add_row(*(Text(cell) for cell in cells))  # as Text: brackets in a name are not markup
 
 
 def _say(console: Console, text: str) -> None:

@@ -1,4 +1,4 @@
-"""`tunesmith compare A B`: two runs on the same test rows, and in plain words which differences are beyond chance."""
+"""`tunesmith compare A B`."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Side = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE|FOLDER|RUN",
-        help="A recipe that was run, an evaluation's folder, or a run's id or a models:/ address in MLflow.",
+        help="A recipe that has been run, the folder of an evaluation, or a run id or models:/ address in MLflow.",
     ),
 ]
 
@@ -30,8 +30,8 @@ def compare(
 
     try:
         uri = address(Execution(tracking_uri=tracking_uri))
-        found = comparison(evaluated(a, uri), evaluated(b, uri), level)
+        result = comparison(evaluated(a, uri), evaluated(b, uri), level)
     except RecipeError as error:
         fail(error)
-    wide().print(found.table)
-    typer.echo(found.summary)
+    wide().print(result.table)
+    typer.echo(result.summary)

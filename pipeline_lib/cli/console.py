@@ -1,4 +1,4 @@
-"""What commands share: how a mistake is shown, and how a flow is found."""
+"""Shared by the commands: printing tables and errors, and loading flows."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 WIDTH = 120
-"""Columns that tables need, where a terminal or a file has fewer."""
+"""Minimum width of tables in characters, even if the terminal is narrower."""
 HOW_TO_REPORT = (
     "Please open an issue with the lines above, the command and the recipe ('Report a bug' in CONTRIBUTING.md)."
 )
@@ -32,25 +32,25 @@ HEAVY = (
     "accelerate",
     "mlflow.tracking",
 )
-"""What a training will import. In this thread: transformers can't be imported by two at once."""
+"""Modules that a training imports. They are imported in one thread, since transformers' imports are not thread-safe."""
 
 
 SERVER_START = 120
-"""Seconds after which Prefect gives its embedded server up."""
+"""Seconds after which Prefect stops waiting for its embedded server."""
 WAITING_EVERY = 10.0
-"""Seconds between two lines that say what is waited for."""
+"""Seconds between two log lines while waiting for the server."""
 log = logging.getLogger("tunesmith")
 
 
 def wide() -> "Console":
-    """Where tables are printed: narrower ones would break their words."""
+    """Return a console wide enough for tables; in a narrower one their words would be broken."""
     from rich.console import Console
 
     return Console(width=max(Console().width, WIDTH))
 
 
 def show_markdown(text: str) -> None:
-    """Print Markdown as a terminal shows it, and as it is where the output goes to a file or a program."""
+    """Print Markdown: rendered on a terminal, as source if the output goes to a file or a program."""
     from rich.markdown import Markdown
 
     if sys.stdout.isatty():
@@ -60,68 +60,71 @@ def show_markdown(text: str) -> None:
 
 
 def with_prefect(name: str) -> Callable[..., Any]:
-    """The flow of an entry point's name: this package never imports Prefect.
+    """Load the flow of an entry point, since this package never imports Prefect itself.
 
-    Where its server is embedded, it starts meanwhile; what a training needs is imported as long as it does not answer.
-    Raises RecipeError where the environment names a server that cannot be used.
+    If Prefect uses an embedded server, it is started, and the modules that a training needs are imported meanwhile.
+
+    Raises:
+        RecipeError: $PREFECT_API_URL names a server that cannot be used.
     """
     from pipeline_lib.preflight.prefect_api import refuse_silent_prefect
 
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the terminal has our own lines
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # our own lines are printed instead
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines stand in the flow run's log, too
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "tunesmith")  # our lines go to the flow run's log, too
     os.environ.setdefault(
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore"
-    )  # else it warns of those before the flow
+    )  # no warnings about lines logged before the flow starts
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # its heartbeat locks the embedded database
-    # Prefect's own 20 s are too few on a busy machine
+    # Prefect's default of 20 s is too short on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(SERVER_START))
     refuse_silent_prefect()
     embedded = _loaded("embedded")()
-    starts = not embedded.answers()
-    if starts:  # said before Prefect is imported, which takes seconds itself
+    starting = not embedded.answers()
+    if starting:  # logged before the import of Prefect, which itself takes seconds
         log.info("%-11s starting its server; importing Prefect, torch, transformers and MLflow meanwhile", "prefect")
     flow: Callable[..., Any] = _loaded(name)
     embedded.hand_over()
-    if starts:
+    if starting:
         _import_while_it_starts(embedded)
     return flow
 
 
 def _import_while_it_starts(embedded: Any) -> None:
-    """Import what a training needs until Prefect's embedded server answers, and say what is waited for."""
-    began = said = time.monotonic()
-    for heavy in HEAVY:
+    """Import a training's modules until Prefect's embedded server answers, then wait for it and log the waiting."""
+    began = last_line = time.monotonic()
+    for module in HEAVY:
         if embedded.answers():
             break
-        import_module(heavy)
+        import_module(module)
     while not embedded.answers() and time.monotonic() - began < SERVER_START:
-        if time.monotonic() - said > WAITING_EVERY:
-            said = time.monotonic()
-            log.info("%-11s waiting for its server for %.0f s; the first start takes longest", "prefect", said - began)
+        if time.monotonic() - last_line > WAITING_EVERY:
+            last_line = time.monotonic()
+            waited = last_line - began
+            log.info("%-11s waited %.0f s for its server; the first start takes longest", "prefect", waited)
         time.sleep(0.1)
     log.info("%-11s its server is ready", "prefect")
 
 
 def _loaded(name: str) -> Any:
-    (found,) = entry_points(group="tunesmith.runners", name=name)
-    return found.load()
+    (entry_point,) = entry_points(group="tunesmith.runners", name=name)
+    return entry_point.load()
 
 
 def error_text(error: RecipeError) -> str:
-    """A user's mistake and the notes on it, a line each."""
+    """Return an error and its notes, one per line."""
     return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 def fail(error: RecipeError) -> NoReturn:
-    """Show a user's mistake without a traceback, and end with exit code 2."""
+    """Print a user error without a traceback, and exit with code 2."""
     typer.secho(error_text(error), err=True, fg="red")
     raise typer.Exit(2)
 
 
 def show_bug(error: Exception) -> None:
-    """Show the traceback of an error that nobody foresaw, without what is secret in it, and how to report it."""
+    """Print the traceback of an unexpected error with secrets redacted, and how to report it."""
     shown = redact("".join(traceback.format_exception(error))).rstrip()
     print(shown, file=sys.stderr)
     name = f"Tunesmith {version('tunesmith')} on Python {platform.python_version()}"
-    print(f"This is a bug in {name}, not a mistake of yours. {HOW_TO_REPORT}", file=sys.stderr)
+    print(f"This is a bug in {name}, not an error of yours. {HOW_TO_REPORT}", file=sys.stderr)

@@ -19,13 +19,15 @@ COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def doctor(
-    recipe: Annotated[Path | None, typer.Argument(help="A recipe file (YAML); without one: what needs none.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe file (YAML); without one, checks that need a recipe are skipped.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example execution.device=cuda")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Check what a run needs: Python, packages, MLflow, the store, disk space, Prefect and the device.
 
-    Exit code 1 if something would stop a run.
+    The exit code is 1 if something would stop a run.
     """
     import json
 
@@ -46,7 +48,7 @@ def doctor(
 
 
 def show(results: "Sequence[CheckResult]") -> None:
-    """Print a table of results, and below it whether a run would begin."""
+    """Print a table of results, and below it whether a run would start."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -20,12 +20,12 @@ def init(
         str | None, typer.Option(metavar="MODEL", help="A hub id, a folder, or package:NAME/folder.")
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(metavar="KIND", help="What to learn, such as text_classification.")
+        str | None, typer.Option(metavar="KIND", help="The objective, such as text_classification.")
     ] = None,
     columns: Annotated[list[str] | None, typer.Option("--column", help="role=column, such as label=category")] = None,
-    out: Annotated[Path | None, typer.Option(help="The recipe to write; without it: NAME.yaml in this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The recipe to write; default: NAME.yaml in this folder.")] = None,
 ) -> None:
-    """Look into data files and write a recipe for them, with comments; what cannot be decided is asked."""
+    """Inspect data files and write a commented recipe for them; asks if something cannot be decided."""
     from pipeline_lib.init.files import data_name
     from pipeline_lib.init.question import Request
     from pipeline_lib.init.text import recipe_text
@@ -34,7 +34,7 @@ def init(
         request = Request(tuple(data), base, _known(objective), _roles(columns or []))
         file = out or Path(f"{data_name(data)}.yaml")
         if file.exists():
-            raise RecipeError("--out", str(file), "is there already", "Name another file, or remove this one")
+            raise RecipeError("--out", str(file), "already exists", "Name another file, or remove this one")
         draft = _decided(request, file)
         text = recipe_text(draft)
         _write(file, text)
@@ -59,16 +59,16 @@ def _roles(columns: list[str]) -> dict[str, str]:
 
     roles = {}
     for column in columns:
-        role, given, name = column.partition("=")
-        if not given or role not in Columns.model_fields:
+        role, separator, name = column.partition("=")
+        if not separator or role not in Columns.model_fields:
             known = ", ".join(Columns.model_fields)
-            raise RecipeError("--column", column, "is not role=column", f"The roles are {known}")
+            raise RecipeError("--column", column, "must be role=column", f"The roles are {known}")
         roles[role] = name
     return roles
 
 
 def _decided(request: "Request", out: Path) -> "Draft":
-    """A draft; what is undecided is asked, or ends in an error that names the answers where nobody can be asked."""
+    """Return a draft, asking what cannot be decided; if nobody can be asked, raise an error with the answers."""
     from pipeline_lib.init.draft import make_draft
     from pipeline_lib.init.question import Undecided
 
@@ -82,7 +82,7 @@ def _decided(request: "Request", out: Path) -> "Draft":
 
 
 def is_interactive() -> bool:
-    """Whether there is somebody to ask."""
+    """Return whether a user can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
@@ -97,7 +97,7 @@ def _ask(question: "Undecided") -> int:
 
 
 def _unanswered(question: "Undecided", request: "Request") -> RecipeError:
-    """The question as an error, with a command for each answer."""
+    """Return the question as an error, with a command for each answer."""
     error = RecipeError("DATA", None, question.problem, "Choose one of these")
     data = " ".join(map(str, request.data))
     base = f" --base {request.base}" if request.base else ""
@@ -116,7 +116,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def _show(draft: "Draft", file: Path) -> None:
-    """Print what was seen, what is proposed, and what is unsure."""
+    """Print the data that was found, the proposed objective, and what is unsure."""
     dataset = draft.dataset
     for split, tables in dataset.splits.items():
         for table in tables:

@@ -25,10 +25,10 @@ from pipeline_lib.util.log_lines import StderrHandler
 
 
 class _App(typer.Typer):
-    """The command line. An error that no command has foreseen is a bug of ours, and says so."""
+    """The command line, which reports an unexpected error as a bug."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; an unforeseen error ends in its traceback, a line on how to report it, and exit code 1."""
+        """Run a command; on an unexpected error, print its traceback and how to report it, and exit with code 1."""
         try:
             return super().__call__(*args, **kwargs)
         except Exception as error:
@@ -40,24 +40,27 @@ app = _App(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # else rich takes text in square brackets for markup, and drops it
-    help="Fine-tune language models in a pipeline that people can trust with their production models.",
+    rich_markup_mode="markdown",  # otherwise rich drops text in square brackets as markup
+    help="Fine-tune language models reproducibly: cached steps, checked data, evaluation with intervals, MLflow.",
 )
 app.add_typer(cache, name="cache")
 for command in (audit, compare, doctor, explain, init, reproduce, retrain, rollback, schema, score, sweep):
     app.command()(command)
-for found in entry_points(group="tunesmith.commands"):  # of what this package must not import: `up`
-    app.command(found.name)(found.load())
+for entry_point in entry_points(group="tunesmith.commands"):  # commands outside this package, such as `up`
+    app.command(entry_point.name)(entry_point.load())
 
 
 @app.callback()
 def main() -> None:
-    """Send every word about a run to stderr: on a terminal as it is, in a log with the time."""
-    gc.set_threshold(10_000)  # imports make some million objects that stay: looking for garbage among them takes
-    atexit.register(gc.freeze)  # seconds, and once more at the end
+    """Send log lines to stderr: plain on a terminal, with the time in a log file."""
+    # Imports create about a million permanent objects. Scanning them for garbage takes seconds, also at exit.
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
     log = logging.getLogger("tunesmith")
     log.setLevel(logging.INFO)
-    if not any(isinstance(handler, StderrHandler) for handler in log.handlers):  # a second command in one process
+    if not any(
+        isinstance(handler, StderrHandler) for handler in log.handlers
+    ):  # tests run several commands in one process
         log.addHandler(StderrHandler())
 
 
@@ -67,7 +70,7 @@ def run(
     overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example training.epochs=5")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
 ) -> None:
-    """Fine-tune and evaluate one model; steps that are in the store already are reused."""
+    """Fine-tune and evaluate one model; steps that are already in the store are reused."""
     from pipeline_lib.cli.run_summary import show
     from pipeline_lib.pipeline import input_checks
     from pipeline_lib.pipeline.run import run as run_plain
@@ -77,7 +80,7 @@ def run(
     try:
         loaded = load(recipe, overrides or [])
         input_checks.check(loaded)
-        if not plain:  # before Prefect starts; the first step makes the checks in any case
+        if not plain:  # fail before Prefect starts; the first step repeats the checks and logs warnings
             preflight.require(loaded, tell=False)
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
     except RecipeError as error:
@@ -89,10 +92,12 @@ def run(
 def plan(
     recipe: Annotated[Path, typer.Argument(help="A recipe file (YAML).")],
     overrides: Annotated[list[str] | None, typer.Argument(help="path=value, for example training.epochs=5")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    parameters: Annotated[bool, typer.Option("--parameters", help="Every parameter with its rate.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    parameters: Annotated[
+        bool, typer.Option("--parameters", help="List every parameter with its learning rate.")
+    ] = False,
 ) -> None:
-    """Tell for each step whether a run would reuse or make it, and why; makes nothing."""
+    """Show which steps a run would reuse and which it would compute, and why; computes nothing."""
     import json
 
     from pipeline_lib.cli import plan_table as plan_view
@@ -100,24 +105,27 @@ def plan(
     from pipeline_lib.recipe.loading import load
 
     try:
-        made = make_plan(load(recipe, overrides or []))
+        result = make_plan(load(recipe, overrides or []))
     except RecipeError as error:
         fail(error)
     if as_json:
-        typer.echo(json.dumps(plan_view.as_json(made), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(plan_view.as_json(result), indent=1, ensure_ascii=False))
     else:
-        plan_view.show(made, parameters)
+        plan_view.show(result, parameters)
 
 
 @app.command()
 def export(
     source: Annotated[
-        Path, typer.Argument(metavar="RECIPE_OR_MODEL_FOLDER", help="A recipe that was run, or a model.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE_OR_MODEL_FOLDER", help="A recipe that has been run, or the folder of a trained model."
+        ),
     ],
-    out: Annotated[Path, typer.Argument(help="The folder to write: new, or empty.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, as the run was given them")] = None,
+    out: Annotated[Path, typer.Argument(help="The folder to write; must be new or empty.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="path=value, the overrides of the run")] = None,
 ) -> None:
-    """Write a trained model as a plain Hugging Face folder with a model card, to be loaded without this project."""
+    """Export a trained model as a standard Hugging Face folder with a model card, which loads without this project."""
     from pipeline_lib.export.export import export as write
 
     try:

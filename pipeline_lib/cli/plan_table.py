@@ -1,4 +1,4 @@
-"""A plan as people and programs read it."""
+"""The output of `tunesmith plan`: tables, or JSON for programs."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from pipeline_lib.training.parameters import ParameterRow
 
 
 def show(plan: Plan, every: bool) -> None:
-    """Print the steps, and the parameters by layer, or one by one where `every` is asked for."""
+    """Print the steps and the parameters, grouped by layer or (with `every`) one by one."""
     console = Console()
     for line in lines(plan.planned):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -24,21 +24,18 @@ def show(plan: Plan, every: bool) -> None:
     if plan.parameters:
         wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
     else:
-        console.print("Parameters and their rates are known once the step initialise has been made.", soft_wrap=True)
+        console.print("Parameters and their rates are known once the step initialise has run.", soft_wrap=True)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Steps with status, fingerprint and reason, and every parameter's row."""
-    steps = [
-        {
-            "step": each.step,
-            **({"file": each.of} if each.of else {}),
-            "status": each.status,
-            "fingerprint": each.artifact.fingerprint if each.artifact else None,
-            "why": each.why,
-        }
-        for each in plan.planned
-    ]
+    """Return the steps with status, fingerprint and reason, and a row for every parameter."""
+    steps = []
+    for step in plan.planned:
+        document = {"step": step.step}
+        if step.of:
+            document["file"] = step.of
+        fingerprint = step.artifact.fingerprint if step.artifact else None
+        steps.append({**document, "status": step.status, "fingerprint": fingerprint, "why": step.why})
     return {
         "steps": steps,
         "detects": plan.detects,
@@ -47,13 +44,14 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def _layers(rows: Sequence[ParameterRow]) -> Table:
-    """Parameters of one depth, rate and decay in one line."""
+    """Return a table with one line for the parameters of equal depth, rate and weight decay."""
     table = _table("depth", "tensors", "parameters", "rate", "weight decay", "such as")
     for key, group in groupby(sorted(rows, key=_alike), key=_alike):
         members = list(group)
         count = sum(math.prod(row.shape) for row in members)
         table.add_row(str(key[0]), str(len(members)), f"{count:,}", *_rate(members[0]), members[0].name)
-    total, trained = (sum(math.prod(row.shape) for row in some) for some in (rows, [r for r in rows if r.trained]))
+    total = sum(math.prod(row.shape) for row in rows)
+    trained = sum(math.prod(row.shape) for row in rows if row.trained)
     table.caption = f"{trained:,} of {total:,} parameters are trained ({trained / total:.2%}); depth 0: embeddings"
     return table
 

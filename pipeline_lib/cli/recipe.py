@@ -1,4 +1,4 @@
-"""`tunesmith schema` and `tunesmith explain`: help while a recipe is written."""
+"""`tunesmith schema` and `tunesmith explain`: help for writing recipes."""
 
 from pathlib import Path
 from textwrap import wrap
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def schema(
-    out: Annotated[Path | None, typer.Argument(help="The file to write; left out, the schema is printed.")] = None,
+    out: Annotated[Path | None, typer.Argument(help="The file to write; default: print the schema.")] = None,
 ) -> None:
-    """Write the JSON Schema of a recipe, by which editors complete and check what you type.
+    """Write the JSON Schema of recipes, which editors use for completion and validation.
 
-    With the schema in the recipe's folder, the first line of the recipe is
-    `# yaml-language-server: $schema=recipe.schema.json`.
+    With the schema in the recipe's folder, make `# yaml-language-server: $schema=recipe.schema.json` the recipe's first
+    line.
     """
     from pipeline_lib.recipe.json_schema import schema_text
 
@@ -38,7 +38,7 @@ def explain(
         str, typer.Argument(help="A field of a recipe, such as training.batch_size or strategies.lora.rank.")
     ] = "",
 ) -> None:
-    """Explain one field of a recipe: its type, default, meaning and an example; without a field, list the sections."""
+    """Explain a field of a recipe: its meaning, type, default and an example; without a field, list the sections."""
     from pipeline_lib.recipe.fields import find_fields, recipe_fields
 
     if not field:
@@ -47,14 +47,14 @@ def explain(
                 typer.echo(f"{name:<13} {_first_sentence(section.meaning)}")
         return
     try:
-        found = find_fields(field)
+        groups = find_fields(field)
     except RecipeError as error:
         fail(error)
-    typer.echo("\n\n".join(map(_text, found)))
+    typer.echo("\n\n".join(map(_text, groups)))
 
 
 def _text(group: "list[RecipeField]") -> str:
-    """The documentation that a group of fields shares."""
+    """Return the documentation that a group of fields shares."""
     from pipeline_lib.recipe.fields import recipe_fields
 
     field, *others = group
@@ -71,5 +71,5 @@ def _text(group: "list[RecipeField]") -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """The first sentence of a documentation, or all of it up to a semicolon."""
+    """Return the first sentence of a text, or its part before the first semicolon."""
     return text.partition(". ")[0].partition("; ")[0].rstrip(".")

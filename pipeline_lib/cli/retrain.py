@@ -15,7 +15,7 @@ def retrain(
     gate: Annotated[Path | None, typer.Option("--gate", help="A YAML file with the gate's settings.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
 ) -> None:
-    """Train a challenger where the data or the recipe is new, and promote it where the gate lets it through."""
+    """Train a challenger if the data or the recipe has changed, and promote it if it passes the gate."""
     from pipeline_lib.recipe.loading import load
     from pipeline_lib.retrain.decision_page import lines
     from pipeline_lib.retrain.gate import load_gate
@@ -35,14 +35,14 @@ def rollback(
     name: Annotated[str, typer.Argument(help="The registered model.")],
     tracking_uri: Annotated[str | None, typer.Option(help="MLflow's address, as in `execution.tracking_uri`.")] = None,
 ) -> None:
-    """Give the champion's place back to the version that it replaced."""
+    """Restore the previous champion of a registered model."""
     import getpass
 
     from pipeline_lib.recipe.execution import Execution
     from pipeline_lib.tracking.registry import Registry
 
     try:
-        left, now = Registry(Execution(tracking_uri=tracking_uri), name).roll_back(getpass.getuser())
+        former, champion = Registry(Execution(tracking_uri=tracking_uri), name).roll_back(getpass.getuser())
     except RecipeError as error:
         fail(error)
-    typer.echo(f"{name}: version {now} is the champion again; version {left.number} is not promoted a second time")
+    typer.echo(f"{name}: version {champion} is the champion again; version {former.number} will not be promoted again")

@@ -1,4 +1,4 @@
-"""What the terminal shows at the end of a run."""
+"""The summary that the terminal shows at the end of a run."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline_lib.util.redaction import redact
 
 
 def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
-    """Print the scores with what they mean, where everything is, and the next command to try."""
+    """Print the scores with their meaning, the locations of all results, and a command to try next."""
     console = Console()
     wide().print(score_table(outcome.scores.folder))
     if collapsed := json.loads((outcome.scores.folder / "metrics.json").read_text(encoding="utf-8")).get("collapsed"):
@@ -32,5 +32,5 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     if not uri.startswith("http"):
         lines["MLflow page"] = f"mlflow ui --backend-store-uri {uri}"
     lines["try next"] = f"tunesmith run {path} 'strategies=[{{kind: partial, last_layers: 2}}]'"
-    for what, where in lines.items():
-        console.print(f"{what:<13} {where}", highlight=False, soft_wrap=True, markup=False)
+    for label, text in lines.items():
+        console.print(f"{label:<13} {text}", highlight=False, soft_wrap=True, markup=False)

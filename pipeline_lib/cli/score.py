@@ -12,25 +12,26 @@ from pipeline_lib.errors import RecipeError
 def score(
     model: Annotated[str, typer.Argument(help="models:/NAME@champion, models:/ID, or a trained model's folder.")],
     data: Annotated[list[str], typer.Argument(help="Parquet files, globs or folders.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    out: Annotated[Path, typer.Option(help="The folder for the predictions.")],
     columns: Annotated[list[str] | None, typer.Option("--column", help="role=column, such as text=message")] = None,
-    shard_rows: Annotated[int, typer.Option(help="Rows that are answered at once and kept.")] = 10_000,
+    shard_rows: Annotated[int, typer.Option(help="Rows per shard; finished shards are reused by a rerun.")] = 10_000,
     store: Annotated[str, typer.Option(help="The artifact store.")] = "artifacts",
 ) -> None:
-    """Answer the rows of Parquet files with a trained model; what was answered before is reused."""
+    """Predict the rows of Parquet files with a trained model; earlier predictions of the same rows are reused."""
     from pydantic import ValidationError
 
     from pipeline_lib.recipe.validation_errors import explain
     from pipeline_lib.scoring import score as scoring
     from pipeline_lib.scoring.request import Scoring
 
-    named = dict(column.partition("=")[::2] for column in columns or [])
-    document: dict[str, Any] = {"model": model, "data": data, "out": str(out), "columns": named}
+    column_by_role = dict(column.partition("=")[::2] for column in columns or [])
+    document: dict[str, Any] = {"model": model, "data": data, "out": str(out), "columns": column_by_role}
     document |= {"shard_rows": shard_rows, "store": store}
     try:
         request = Scoring.model_validate(document)
-        files, found = scoring.files(request), scoring.fetch(request)
+        files = scoring.files(request)
+        fetched = scoring.fetch(request)
         for file in files:
-            typer.echo(scoring.score(request, found, file).file)  # stderr has the rows and what was reused
+            typer.echo(scoring.score(request, fetched, file).file)  # the numbers of rows are logged to stderr
     except (RecipeError, ValidationError) as error:
         fail(explain(error, Scoring, document) if isinstance(error, ValidationError) else error)

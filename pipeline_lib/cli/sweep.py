@@ -1,4 +1,4 @@
-"""`tunesmith sweep RECIPE ...`: many runs and one comparison."""
+"""`tunesmith sweep RECIPE ...`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,17 +11,19 @@ from pipeline_lib.errors import RecipeError
 
 def sweep(
     recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...", help="Recipe files (YAML).")],
-    vary: Annotated[list[str] | None, typer.Option(help="path=[value, value ...]; again for another field.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each combination.")] = 1,
-    metric: Annotated[str | None, typer.Option(help="What is compared; default: the objective's main metric.")] = None,
+    vary: Annotated[list[str] | None, typer.Option(help="path=[value, value ...]; repeat it for more fields.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds for each combination.")] = 1,
+    metric: Annotated[
+        str | None, typer.Option(help="The metric to compare by; default: the objective's main metric.")
+    ] = None,
     level: Annotated[float, typer.Option(min=0.51, max=0.999, help="Confidence level.")] = 0.95,
     prune: Annotated[
         Literal["median", "halving"] | None,
-        typer.Option(help="End hopeless trainings by Optuna's pruner of this name."),
+        typer.Option(help="Stop unpromising trainings early with this pruner of Optuna."),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="One run after the other, without Prefect.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Run one trial after the other, without Prefect.")] = False,
 ) -> None:
-    """Run recipes x values x seeds, and compare score, trained parameters and time."""
+    """Run recipes x values x seeds, and compare scores, trained parameters and time."""
     from pipeline_lib.recipe.loading import load
     from pipeline_lib.sweep.sweep import sweep as sweep_plain
     from pipeline_lib.sweep.trials import Sweep
@@ -29,8 +31,8 @@ def sweep(
     try:
         loaded = [load(recipe) for recipe in recipes]
         settings = Sweep(vary=tuple(vary or ()), seeds=seeds, metric=metric, level=level, pruner=prune)
-        found = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
+        comparison = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
     except RecipeError as error:
         fail(error)
-    show_markdown((found.folder / "comparison.md").read_text(encoding="utf-8"))
-    typer.echo(f"figure: {found.folder / 'pareto.png'}")
+    show_markdown((comparison.folder / "comparison.md").read_text(encoding="utf-8"))
+    typer.echo(f"figure: {comparison.folder / 'pareto.png'}")

@@ -1,1 +1,1 @@
-"""`tunesmith init`: look into data files and write a recipe for them."""
+"""`tunesmith init`: inspect data files and write a recipe for them."""

@@ -1,4 +1,4 @@
-"""The base model: a default for an objective and a script, what kind it is, and how it reads the texts."""
+"""Choose the base model for an objective and a script, and check its kind and its tokenizer."""
 
 import importlib.util
 from dataclasses import dataclass, replace
@@ -49,7 +49,7 @@ def choose_base(given: str | None, proposal: Proposal, script: str) -> tuple[Bas
         name, kind = _encoder(script), "encoder"
     note = f"The base is our default for {proposal.objective}"
     if script not in ("", "LATIN") and kind != "encoder":
-        note += f", and was hardly trained on this script ({script.title()})"
+        note += f", which has seen little training text in this script ({script.title()})"
     note += "; --base names another (a folder, a hub id, or package:NAME/folder)."
     return (_read(name) if name.startswith("package:") else Base(name, kind, None)), [note]
 
@@ -86,14 +86,14 @@ def suited(proposal: Proposal, base: Base) -> Proposal:
     if objective == "language_modeling":
         return replace(proposal, options={"modeling": MODELING[base.kind]})
     if objective in WRITERS and base.kind == "encoder":
-        problem = f"is an encoder, and cannot write text as {objective} needs"
+        problem = f"is an encoder, which cannot generate text as {objective} requires"
         raise RecipeError("--base", base.name, problem, "Name a decoder or an encoder-decoder")
     if objective == "seq2seq" and base.kind == "decoder":
         roles = {"prompt": columns["source"], "answer": columns["target"]}
         return replace(proposal, objective="causal_lm", columns=roles)
     if objective == "causal_lm" and base.kind == "encoder-decoder":
         if columns.keys() != {"prompt", "answer"}:
-            problem = "is an encoder-decoder, and dialogues or prompts with an input need a decoder"
+            problem = "is an encoder-decoder, but dialogues and prompts with an input need a decoder"
             raise RecipeError("--base", base.name, problem, "Name a decoder")
         roles = {"source": columns["prompt"], "target": columns["answer"]}
         return replace(proposal, objective="seq2seq", columns=roles)

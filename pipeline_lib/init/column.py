@@ -1,4 +1,4 @@
-"""What the values of a column are: their type, lengths, repetitions and scripts."""
+"""Statistics of a column: the type, lengths, repetitions and scripts of its values."""
 
 import math
 import unicodedata
@@ -100,7 +100,7 @@ class Column:
 
     @property
     def has_labels(self) -> bool:
-        """Whether few short values stand in many rows."""
+        """Whether it has few short values that occur in many rows."""
         if self.kind not in ("text", "whole", "flag") or not self.is_counted:
             return False
         if not 2 <= len(self.values) <= self.present / 2:
@@ -130,7 +130,7 @@ class Column:
         return all(len(text.split()) == 1 for text in self.texts) and not self.has_labels
 
     def describe(self) -> str:
-        """The column in one line."""
+        """Describe the column in one line."""
         parts = [KIND_NAMES.get(self.kind, self.kind)]
         if self.has_labels:
             least, most = min(self.values.values()), max(self.values.values())

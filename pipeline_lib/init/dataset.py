@@ -1,4 +1,4 @@
-"""The files of a data set: which are trained on, which are kept for validation and test, and which are left out."""
+"""Assign the files of a dataset to training, validation and test, or leave them out."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -71,12 +71,12 @@ def _arranged(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Datas
     dataset = Dataset(training[0][1].fields, {"train": [table for _, table in training]}, left_out, unsure)
     if trained in ("validation", "test"):
         names = ", ".join(file.path.name for file, _ in training)
-        unsure.append(f"No file is called train, so {names} is trained on.")
+        unsure.append(f"No file is named train, so {names} is used for training.")
     for split in SPLITS[1:]:
         for _, table in by_split.pop(split, ()):
             _add(dataset, split, table)
     for _, table in by_split.pop(None, ()):
-        left_out.append(f"{table.file.name}: its name says neither {', '.join(SPLIT_WORDS)}")
+        left_out.append(f"{table.file.name}: its name contains none of {', '.join(SPLIT_WORDS)}")
     return dataset
 
 
@@ -96,7 +96,7 @@ def _refuse_mixed(training: list[tuple[DataFile, Table]], unnamed: bool) -> None
     if unnamed and not explicit:
         for (_, one), (_, other) in combinations(training, 2):
             if one.same_rows(other):
-                problem = f"{one.file.name} and {other.file.name} hold the same texts or ids: versions of the same rows"
+                problem = f"{one.file.name} and {other.file.name} have the same texts or ids: versions of one dataset"
                 answers = [*one_each, Answer("all of them", data=every)] if len(kinds) == 1 else one_each
                 raise Undecided(problem, answers)
     if len(kinds) > 1:

@@ -1,4 +1,4 @@
-"""From a request to a recipe: the data set, the proposal, the base, and the recipe's fields."""
+"""Draft a recipe from a request: read the dataset, choose the objective and the base, and fill in the fields."""
 
 import os
 from dataclasses import dataclass, replace
@@ -55,7 +55,7 @@ def make_draft(request: Request, out: Path) -> Draft:
     recipe = check(document, out.absolute().parent)
     unsure.extend([*more, *lengths, *_try_rows(recipe, document)])
     if any(table.more for tables in dataset.splits.values() for table in tables):
-        unsure.append("Of large files the first 100,000 rows were looked at.")
+        unsure.append("Only the first 100,000 rows of large files were inspected.")
     return Draft(dataset, proposal, base, document, unsure)
 
 
@@ -67,7 +67,7 @@ def _about_columns(request: Request, dataset: Dataset) -> Request:
     for role, name in columns.items():
         if name not in dataset.train.columns:
             known = ", ".join(dataset.train.columns)
-            raise RecipeError("--column", f"{role}={name}", "there is no such column", f"Choose one of {known}")
+            raise RecipeError("--column", f"{role}={name}", "unknown column", f"Choose one of {known}")
     return replace(request, columns=columns)
 
 
@@ -79,8 +79,8 @@ def _decide(dataset: Dataset, request: Request) -> Proposal:
     columns = ", ".join(dataset.train.columns)
     if not found:
         problem = f"no objective fits the columns {columns}"
-        raise RecipeError("DATA", None, problem, "Name an objective with --objective, and its columns with --column")
-    problem = f"The columns {columns} allow {len(found)} readings"
+        raise RecipeError("DATA", None, problem, "Give an objective with --objective, and its columns with --column")
+    problem = f"The columns {columns} can be interpreted in {len(found)} ways"
     raise Undecided(problem, [proposal.answer for proposal in found[:MOST_ANSWERS]])
 
 

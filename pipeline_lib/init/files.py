@@ -1,4 +1,4 @@
-"""Which files hold data, and which split each is for, by the names of files and folders."""
+"""Find data files, and their splits by the names of files and folders."""
 
 import glob
 import re

@@ -1,4 +1,4 @@
-"""What kind of source a file is, from its name and its content: the fields of `data.source`."""
+"""Detect a file's format from its name and content, as the fields of `data.source`."""
 
 import json
 import re

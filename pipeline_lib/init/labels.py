@@ -1,4 +1,4 @@
-"""Labels: one or several for each row, or a number."""
+"""Detect the kind of labels: one or several per row, or a number."""
 
 import re
 from collections import Counter
@@ -46,10 +46,12 @@ def _whole(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     numbers = sorted(int(value) for value in column.values)
     counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     if not counted and len(numbers) > MOST_CLASSES:
-        hint = f"The {len(numbers)} whole numbers in {column.name} are learned as amounts, not as classes."
+        hint = f"The {len(numbers)} integers in {column.name} are treated as amounts (regression), not as classes."
         return {"problem_type": "regression"}, (hint,)
     if plain(column.name) in NUMBERS or (len(numbers) > 2 and not counted):
-        hint = f"The whole numbers in {column.name} are classes; if they are amounts, set problem_type: regression."
+        hint = (
+            f"The integers in {column.name} are treated as classes; if they are amounts, set problem_type: regression."
+        )
         return {}, (hint,)
     return {}, ()
 

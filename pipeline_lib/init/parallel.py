@@ -1,4 +1,4 @@
-"""Parallel files: train.en and train.de, seq.in and seq.out. Line n of the one belongs to line n of the other."""
+"""Detect parallel files such as train.en and train.de, or seq.in and seq.out, whose lines correspond."""
 
 import re
 from collections import defaultdict
@@ -74,5 +74,7 @@ def _sides(groups: list[Group], request: Request) -> tuple[str, str]:
         return first, names[1 - names.index(first)]
     pairs = [(one, other) for one in names for other in names if one != other]
     answers = [Answer(f"read {one}, write {other}", None, {"source": one, "target": other}) for one, other in pairs]
-    problem = f"The files are parallel in {', '.join(names)}, and nothing says which side is read and which is written"
+    problem = (
+        f"The files are parallel in {', '.join(names)}, and it is unclear which side is the input and which the output"
+    )
     raise Undecided(problem, answers)

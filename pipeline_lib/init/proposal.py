@@ -1,4 +1,4 @@
-"""Which objectives fit a table, and which column plays which part."""
+"""Propose objectives that fit a table, and the role of each column."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -181,7 +181,7 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
     unsure: tuple[str, ...] = ()
     if any(plain(column.name) == "rejected" for column in columns):
-        unsure = ("Rejected answers are not learned from: there is no objective for preferences.",)
+        unsure = ("Rejected answers are not used in training: there is no objective for preferences.",)
     yield Proposal("causal_lm", roles, True, {}, unsure)
 
 

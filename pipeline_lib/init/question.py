@@ -1,4 +1,4 @@
-"""What `init` cannot decide by itself: a question with its possible answers."""
+"""Questions that `init` asks the user, with their possible answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Names that columns have in published data sets, by the role they play."""
+"""Column names in published datasets, by role."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What is set aside for validation and test, and which rows must stay together."""
+"""Choose the validation and test shares, and the column whose rows must stay together."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def split_fields(dataset: Dataset, proposal: Proposal) -> tuple[dict[str, Any], 
         return {}, []
     notes = []
     if "test" in drawn:
-        note = f"There is no test file: {share:.0%} of the training rows are set aside for the test"
+        note = f"There is no test file: {share:.0%} of the training rows are held out for testing"
         validation = dataset.splits.get("validation")
         named = f"; to score on {validation[0].file.name}, name it as data.source.test" if validation else ""
         notes.append(f"{note}{named}.")
@@ -31,7 +31,7 @@ def split_fields(dataset: Dataset, proposal: Proposal) -> tuple[dict[str, Any], 
         fields["by"] = group.name
         values = len(group.values)
         note = f"Rows with the same {group.name} stay together ({values:,} values)"
-        notes.append(f"{note}: remove split.by if they need not.")
+        notes.append(f"{note}: remove split.by if this is not needed.")
     return fields, notes
 
 

@@ -1,4 +1,4 @@
-"""The rows of the files of one data set, as statistics of their columns."""
+"""Read the rows of a dataset's files into statistics of their columns."""
 
 from collections import Counter
 from dataclasses import dataclass, field

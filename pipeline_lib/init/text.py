@@ -1,4 +1,4 @@
-"""The recipe as YAML with comments."""
+"""Write a drafted recipe as YAML with comments."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ WIDTH = 110
 TRAINS = "# what is trained: all parameters; cheaper: [{kind: lora}] or [{kind: partial, last_layers: 2}]"
 COMMENTS = {
     "source": "# where the rows come from; paths are relative to this file",
-    "columns": "# which column plays which part",
-    "split": "# shares that are set aside from the training rows",
+    "columns": "# the role of each column",
+    "split": "# shares of the training rows to hold out",
     "max_unusable": "# share of rows that may be unusable; see the list above",
     "base": "# a hub id, a folder, or package:NAME/folder",
-    "objective": "# what is learned",
+    "objective": "# the task to learn",
     "strategies": TRAINS,
     "regularizers": "# to stop early: add {kind: early_stopping, patience: 2}",
     "training": "# epochs are passes over the training rows; learning_rate is AdamW's peak rate",
-    "evaluation": "# simple predictors to compare with",
+    "evaluation": "# simple baselines to compare with",
 }
 
 

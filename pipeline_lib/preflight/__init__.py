@@ -1,1 +1,1 @@
-"""What a run needs, checked before any work: servers, drivers, packages, the store, disk space."""
+"""Checks before a run: servers, drivers, packages, the store and disk space."""

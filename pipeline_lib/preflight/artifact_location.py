@@ -1,4 +1,4 @@
-"""Whether this machine can write where an MLflow experiment keeps its artifacts."""
+"""Check that this machine can write to the artifact location of an MLflow experiment."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,37 +19,42 @@ DRIVERS = {
     "wasbs": ("azure.storage.blob", "azure-storage-blob"),
     "abfss": ("azure.storage.filedatalake", "azure-storage-file-datalake"),
 }
-"""What MLflow's client needs to write there itself: the module, and the package that has it."""
+"""URL scheme -> the module that MLflow's client needs to write there, and the package that contains it."""
 
 
 def check_artifact_location(location: str | None, server: bool) -> CheckResult:
-    """Check a location as MLflow's client gets it; with a `server`, a folder is one that the server has named."""
+    """Check an artifact location.
+
+    Args:
+        location: The location as MLflow's client sees it; None if the experiment does not exist yet.
+        server: Whether an MLflow server reported it; a folder may then be on the server's machine only.
+    """
     if location is None:
-        return ok(NAME, "MLflow says where they go once the experiment exists.")
+        return ok(NAME, "The location is known once the experiment exists.")
     scheme, shown = urlsplit(location).scheme, without_password(location)
     if scheme == "mlflow-artifacts":
-        return ok(NAME, "They go through the MLflow server.")
+        return ok(NAME, "Artifacts are uploaded through the MLflow server.")
     if scheme in DRIVERS:
         return _check_driver(shown, *DRIVERS[scheme])
     if scheme not in ("", "file"):
-        return ok(NAME, f"They go to {shown}, which is for MLflow's client to write.")
+        return ok(NAME, f"Artifacts are written to {shown} by MLflow's client (access not checked).")
     folder = Path(unquote(urlsplit(location).path))
-    there = existing_part(folder)
-    if there.is_dir() and is_writable(there):
-        return ok(NAME, f"They go to {folder}, which this account can write.")
-    problem = f"keeps artifacts in {folder}, which this account cannot write on this machine"
-    hint = "Run in another folder, or give the experiment another one"
+    existing = existing_part(folder)
+    if existing.is_dir() and is_writable(existing):
+        return ok(NAME, f"Artifacts are written to {folder}, which is writable.")
+    problem = f"stores artifacts in {folder}, which this account cannot write on this machine"
+    hint = "Run in another folder, or use an experiment with another artifact location"
     if server:
-        hint = "Start the server with --artifacts-destination, so that it writes them itself, or mount that folder here"
+        hint = "Start the server with --artifacts-destination so that it writes them itself, or mount that folder here"
     return failed(NAME, RecipeError(FIELD, None, problem, hint))
 
 
 def _check_driver(shown: str, module: str, package: str) -> CheckResult:
     try:
         missing = find_spec(module) is None
-    except ModuleNotFoundError:  # the package above it
+    except ModuleNotFoundError:  # its parent package is missing
         missing = True
     if not missing:
-        return ok(NAME, f"They go to {shown}; its driver {package} is installed.")
-    problem = f"keeps artifacts in {shown}, and this machine lacks the driver {package}"
+        return ok(NAME, f"Artifacts are written to {shown}; its driver {package} is installed.")
+    problem = f"stores artifacts in {shown}, and the driver {package} is not installed"
     return failed(NAME, RecipeError(FIELD, None, problem, f"Install it: pip install -c constraints.txt {package}"))

@@ -1,4 +1,4 @@
-"""Whether this machine has the device that a recipe asks for."""
+"""Check that this machine has the device that a recipe asks for."""
 
 from rich.filesize import decimal
 
@@ -10,10 +10,10 @@ NAME = "device"
 
 
 def check_device(execution: Execution) -> CheckResult:
-    """Find the device and number format that a training gets; imports torch.
+    """Report the device and number format that training will use; imports torch.
 
     Raises:
-        RecipeError: the machine lacks a GPU, or so many GPUs, or the number format.
+        RecipeError: The machine has no GPU or too few, or does not support the number format.
     """
     import torch
 
@@ -21,7 +21,7 @@ def check_device(execution: Execution) -> CheckResult:
 
     device, precision = chosen(execution)
     if execution.processes > 1:
-        accelerator(execution)  # counts the GPUs
+        accelerator(execution)  # raises if there are fewer GPUs than processes
     if device == "cpu":
         return ok(NAME, f"CPU, {usable()} cores, {precision}.")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]

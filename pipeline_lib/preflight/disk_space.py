@@ -1,4 +1,4 @@
-"""Whether there is room for what a run will write: the base, checkpoints, the trained model and its copies."""
+"""Check that there is disk space for a run's base model, checkpoints, trained model and its copies."""
 
 import os
 import shutil
@@ -22,26 +22,27 @@ from pipeline_lib.store.remote import local_folder
 NAME = "disk space"
 FLOAT32 = 4
 CHECKPOINT = 3 * FLOAT32
-"""Bytes of a trained parameter in a checkpoint: its value, and AdamW's two moments."""
+"""Bytes per trained parameter in a checkpoint: its value and AdamW's two moments."""
 PER_TRAINED = 2 * CHECKPOINT + FLOAT32
-"""At its peak a training keeps the last checkpoint, the one that is being written, and the best weights. When it has
-ended, the trained model takes the place of a checkpoint."""
+"""Peak bytes per trained parameter: the last checkpoint, the one being written, and the best weights. At the end of the
+training, the trained model replaces a checkpoint."""
 SMALL_PART = 0.05
-"""Most of a model that adapters and prompts are taken to add to it."""
+"""Assumed upper bound of the parameters that adapters and prompts add, as a share of the base model's."""
 
 
 class Need(NamedTuple):
-    """What a run writes below a folder."""
+    """Bytes that a run writes below a folder."""
 
     folder: Path
     least: int
     most: int
-    """Differs from `least` where only the run itself finds out how much is trained."""
+    """Differs from `least` if the number of trained parameters is only known during the run."""
     what: str
+    """What is written, for the message."""
 
 
 def check_disk_space(recipe: Recipe) -> list[CheckResult]:
-    """Compare the free space of each file system with what a run writes there."""
+    """Compare the free space of each file system with the space that a run needs there."""
     by_device: dict[int, list[Need]] = {}
     for need in needs(recipe):
         by_device.setdefault(os.stat(existing_part(need.folder)).st_dev, []).append(need)
@@ -49,7 +50,7 @@ def check_disk_space(recipe: Recipe) -> list[CheckResult]:
 
 
 def needs(recipe: Recipe) -> list[Need]:
-    """Estimate what a run writes where, if nothing of it is in the store yet."""
+    """Estimate how much a run writes to which folder, assuming that none of its steps is in the store yet."""
     weights, parameters = base_size(locate(recipe.model))
     least, most = (int(share * parameters) for share in trained_shares(recipe))
     data = sum(file.stat().st_size for split in SPLITS for file in recipe.data.source.files(split) if file.is_file())
@@ -57,15 +58,15 @@ def needs(recipe: Recipe) -> list[Need]:
     what = f"{decimal(weights)} for the base model, {training}, {decimal(data)} for encoded rows"
     fixed, model, largest = weights + data, weights + least * FLOAT32, weights + most * FLOAT32
     store = Need(local_folder(recipe.execution.store), fixed + least * PER_TRAINED, fixed + most * PER_TRAINED, what)
-    copy = f"{decimal(largest)} for a copy of the model on its way to MLflow"
-    found = [store, Need(Path(gettempdir()), model, largest, copy)]
-    if urlsplit(tracking_uri(recipe.execution)).scheme not in ("http", "https"):  # MLflow writes here, too
-        found.append(Need(Path("mlruns"), model, largest, f"{decimal(largest)} for the model in MLflow"))
-    return found
+    copy = f"{decimal(largest)} for a temporary copy of the model for MLflow"
+    all_needs = [store, Need(Path(gettempdir()), model, largest, copy)]
+    if urlsplit(tracking_uri(recipe.execution)).scheme not in ("http", "https"):  # MLflow writes to this machine
+        all_needs.append(Need(Path("mlruns"), model, largest, f"{decimal(largest)} for the model in MLflow"))
+    return all_needs
 
 
 def base_size(folder: Path) -> tuple[int, int]:
-    """Bytes of a base model's files, and its parameters, read from the headers of its weights."""
+    """Return the bytes of a base model's files and its number of parameters, from the headers of the weights."""
     from safetensors import safe_open
 
     files = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
@@ -81,7 +82,7 @@ def base_size(folder: Path) -> tuple[int, int]:
 
 
 def trained_shares(recipe: Recipe) -> tuple[float, float]:
-    """The least and the most of a base's parameters that are trained; which ones is known once a run has begun."""
+    """Return bounds for the share of the base's parameters that are trained; the exact share is known in the run."""
     kinds = {strategy.kind for strategy in recipe.strategies}
     if "full" in kinds:
         return 1.0, 1.0
@@ -89,26 +90,29 @@ def trained_shares(recipe: Recipe) -> tuple[float, float]:
 
 
 def _compare(group: Sequence[Need], recipe: Recipe) -> CheckResult:
-    """Compare one file system's free space with all that is written there."""
+    """Compare one file system's free space with the sum of the needs on it."""
     folder = group[0].folder
     free = shutil.disk_usage(existing_part(folder)).free
     least, most = sum(need.least for need in group), sum(need.most for need in group)
     up_to = "up to " if most > least else ""
     parts = "; ".join(need.what for need in group)
-    told = f"{decimal(free)} free, and a run needs {up_to}{decimal(most)} ({parts})"
+    summary = f"{decimal(free)} free, and a run needs {up_to}{decimal(most)} ({parts})"
     if free >= most:
-        return ok(NAME, f"{folder.absolute()}: {told}.")
+        return ok(NAME, f"{folder.absolute()}: {summary}.")
     if not makes_something(recipe):
         return ok(NAME, f"{folder.absolute()}: {decimal(free)} free; every step of this recipe is in the store.")
     hint = "Free some space (`tunesmith cache gc --older-than 30d`), or set execution.store or $TMPDIR to a larger disk"
     if free >= least:
-        return warning(NAME, f"{folder.absolute()}: {told}.", hint)
+        return warning(NAME, f"{folder.absolute()}: {summary}.", hint)
     field = "TMPDIR" if folder == Path(gettempdir()) else "execution.store"
-    return failed(NAME, RecipeError(field, str(folder), f"has {told}", hint))
+    return failed(NAME, RecipeError(field, str(folder), f"has {summary}", hint))
 
 
 def makes_something(recipe: Recipe) -> bool:
-    """Whether a run would make a step; asked only where there seems to be no room for it."""
+    """Return whether a run would compute a step.
+
+    Planning takes time, so this is called only if there seems to be too little space.
+    """
     from pipeline_lib.pipeline.plan import plan
 
     try:

@@ -1,4 +1,4 @@
-"""What this account may do in a folder of this machine: write, and lock."""
+"""Check whether this account can write and lock files in a folder."""
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ LOCKS_MISSING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 def existing_part(path: Path) -> Path:
-    """A path, or the nearest folder above it that exists."""
+    """Return the path, or its nearest parent that exists."""
     path = path.absolute()
     while not os.path.exists(path) and path != path.parent:
         path = path.parent
@@ -19,14 +19,14 @@ def existing_part(path: Path) -> Path:
 
 
 def is_writable(path: Path) -> bool:
-    """Whether this account may write a file, or into a folder."""
+    """Return whether this account may write to a file, or create files in a folder."""
     return os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def why_unusable(folder: Path) -> str | None:
-    """Write, read and lock a file in a folder; why that does not work, or None where it does.
+    """Write, read and lock a file in a folder; return why that fails, or None if it works.
 
-    The file loses its name at once, so that a kill leaves nothing behind.
+    The file is unlinked at once, so that nothing is left behind if the process is killed.
     """
     data = b"written by tunesmith to see whether it may"
     try:
@@ -43,7 +43,10 @@ def why_unusable(folder: Path) -> str | None:
 
 
 def _why_no_locks(file: IO[bytes], other: IO[bytes]) -> str | None:
-    """Whether a second holder of a file's lock is refused: some network file systems grant every lock, or none."""
+    """Return why file locks do not work, or None if they do.
+
+    The second lock must be refused; some network file systems grant every lock, or none.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Whether a run can use MLflow: its address, its database, and where it keeps artifacts."""
+"""Check that a run can use MLflow: its address, its database and its artifact location."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ NAME = "MLflow"
 
 
 def check_mlflow(execution: Execution) -> list[CheckResult]:
-    """Check what a run needs of MLflow, one thing after the other; the last result is the first that is not ok."""
+    """Check MLflow's server or database, then its artifact location; stop at the first check that fails."""
     uri = tracking_uri(execution)
     try:
         scheme = urlsplit(uri).scheme.partition("+")[0]
@@ -31,16 +31,16 @@ def check_mlflow(execution: Execution) -> list[CheckResult]:
 
 
 def outage_result(execution: Execution, outage: ServiceUnavailable) -> CheckResult:
-    """The result where MLflow does not answer: whether that stops a run is for the recipe to say."""
+    """Return the result if MLflow does not answer; `when_mlflow_is_down` decides whether that stops a run."""
     if execution.when_mlflow_is_down == "fail":
         return failed(NAME, outage)
     shown = without_password(tracking_uri(execution))
-    then = f"A training waits up to {WAIT:.0f} s for it, then starts, and is published when MLflow is back"
-    return warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {then}.")
+    consequence = f"A training waits up to {WAIT:.0f} s for it, then starts, and is published when MLflow is back"
+    return warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {consequence}.")
 
 
 def too_slow(execution: Execution) -> CheckResult:
-    """The result where it takes too long to answer."""
+    """Return the result if MLflow takes too long to answer."""
     uri = tracking_uri(execution)
     return outage_result(execution, ServiceUnavailable(FIELD, uri, "does not answer in time", "Check the server"))
 
@@ -54,7 +54,7 @@ def _check(execution: Execution, uri: str, scheme: str) -> list[CheckResult]:
     elif scheme in DATABASE_PORTS:
         check_driver(uri)
         database, experiment = check_server_database(uri, execution.experiment)
-    else:  # a folder, Databricks, or a plugin's: MLflow itself has to know
+    else:  # a folder, Databricks or a plugin: only MLflow itself can check it
         return []
-    location = experiment.artifact_location or str(Path("mlruns").absolute())  # what MLflow's client would choose
+    location = experiment.artifact_location or str(Path("mlruns").absolute())  # the default of MLflow's client
     return [database, check_artifact_location(location, server=False)]

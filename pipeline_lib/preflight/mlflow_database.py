@@ -1,4 +1,4 @@
-"""Whether MLflow's database can be used: whether it lets us in, and the version of its tables."""
+"""Check MLflow's database: whether it accepts connections, and the version of its tables."""
 
 import sqlite3
 import time
@@ -25,7 +25,7 @@ TIMEOUTS = {
     "pymysql": "connect_timeout",
     "pyodbc": "timeout",
 }
-"""How each driver calls the seconds that a connection may take."""
+"""Driver -> the name of its option for the connection timeout in seconds."""
 REFUSALS = (
     "authentication failed",
     "does not exist",
@@ -34,18 +34,19 @@ REFUSALS = (
     "unknown database",
     "login failed",
 )
-"""What databases say where waiting does not help; to their drivers it is an error like a lost connection."""
+"""Phrases in database errors that will not go away by waiting. Drivers raise the same exception for them as for a lost
+connection, so only the text tells them apart."""
 SETTLED = 1.0
-"""Seconds after which the version of tables that are being created is another one."""
+"""Seconds between two looks at the tables' version; if it changed, another process is creating the tables."""
 EXPERIMENT = "SELECT experiment_id, artifact_location, lifecycle_stage FROM experiments WHERE name = "
 
 
 def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]:
-    """Connect to a database and look at its tables.
+    """Connect to a database server and check its tables.
 
     Raises:
-        Unanswered: it is away.
-        RecipeError: it refuses, its tables are another version's, or the experiment was deleted.
+        ServiceUnavailable: The server does not answer.
+        RecipeError: Access is denied, the tables have another version, or the experiment was deleted.
     """
     import sqlalchemy
 
@@ -65,14 +66,14 @@ def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]
 
 
 def check_sqlite(uri: str, name: str) -> tuple[CheckResult, Experiment]:
-    """Look at a SQLite database, which a run creates where there is none.
+    """Check a SQLite database; a missing one is fine, since a run creates it.
 
     Raises:
-        RecipeError: it cannot be used or written, or the experiment was deleted.
+        RecipeError: The database cannot be used or written, or the experiment was deleted.
     """
     path = database_file(uri)
     if path is None:
-        return ok(NAME, f"{without_password(uri)} is a database in memory."), Experiment(None)
+        return ok(NAME, f"{without_password(uri)} is an in-memory database."), Experiment(None)
     if not is_writable(existing_part(path)) or not is_writable(existing_part(path.parent)):
         hint = "Name a file that this account can write"
         raise RecipeError(FIELD, uri, "cannot be written by this account", hint)
@@ -83,7 +84,7 @@ def check_sqlite(uri: str, name: str) -> tuple[CheckResult, Experiment]:
         raise unusable(path, state)
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
         row = database.execute(f"{EXPERIMENT} ?", (name,)).fetchone()
-    return ok(NAME, f"{path} is a database of the installed MLflow."), _experiment(row, name)
+    return ok(NAME, f"{path} matches the installed MLflow."), _experiment(row, name)
 
 
 def _look(connection: "Connection", shown: str, name: str) -> tuple[CheckResult, Experiment]:
@@ -97,19 +98,19 @@ def _look(connection: "Connection", shown: str, name: str) -> tuple[CheckResult,
     if version != migrations().newest:
         raise _other_version(shown, str(version))
     row = connection.execute(text(f"{EXPERIMENT} :name"), {"name": name}).fetchone()
-    return ok(NAME, f"{shown} answers and has the tables of the installed MLflow."), _experiment(row, name)
+    return ok(NAME, f"{shown} answers and matches the installed MLflow."), _experiment(row, name)
 
 
 def _version(connection: "Connection") -> str | None:
     from sqlalchemy import text
 
     version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    connection.rollback()  # so that the next answer is a new one
+    connection.rollback()  # ends the transaction, so that the next query sees other processes' commits
     return version
 
 
 def _is_changing(connection: "Connection", version: str | None) -> bool:
-    """Whether another process is creating the tables just now: MLflow commits each of its seventy steps."""
+    """Return whether another process is creating the tables now: MLflow commits each of its seventy migrations."""
     time.sleep(SETTLED)
     return version is None or _version(connection) != version
 
@@ -127,13 +128,13 @@ def _other_version(shown: str, version: str) -> RecipeError:
     if version in migrations().known:
         hint = "Back it up, stop what uses it, and run `mlflow db upgrade` with its address"
         return RecipeError(FIELD, shown, "is a database of an older MLflow", hint)
-    hint = "Install the MLflow that wrote it, or name another database"
+    hint = "Install the MLflow version that created it, or name another database"
     return RecipeError(FIELD, shown, "is a database of a newer MLflow, or of another program", hint)
 
 
 def _database_error(uri: str, error: Exception) -> RecipeError:
-    said = str(redact(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
-    if any(words in said.lower() for words in REFUSALS):
+    message = str(redact(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
+    if any(words in message.lower() for words in REFUSALS):
         hint = "Check user, password, database name and permissions"
-        return RecipeError(FIELD, without_password(uri), f"refuses us ({said})", hint)
-    return ServiceUnavailable(FIELD, without_password(uri), f"does not answer ({said})", "Check the server")
+        return RecipeError(FIELD, without_password(uri), f"denies access ({message})", hint)
+    return ServiceUnavailable(FIELD, without_password(uri), f"does not answer ({message})", "Check the server")

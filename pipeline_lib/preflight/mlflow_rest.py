@@ -1,5 +1,7 @@
-"""Whether an MLflow server answers, lets us in and has the experiment; over plain HTTP, as importing MLflow takes
-seconds."""
+"""Check an MLflow server: whether it answers, accepts our credentials and has the experiment.
+
+It uses plain HTTP, since importing MLflow takes seconds.
+"""
 
 import configparser
 import os
@@ -17,44 +19,45 @@ if TYPE_CHECKING:
 FIELD = "execution.tracking_uri"
 NAME = "MLflow"
 OTHER_SIGN_IN = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH")
-"""Ways to sign in that only MLflow's client knows."""
+"""Authentication methods that only MLflow's client supports."""
 CREDENTIALS = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 
 class Experiment(NamedTuple):
-    """What is known of an experiment before a run."""
+    """What is known about an experiment before a run."""
 
     artifact_location: str | None
-    """Where its artifacts go; None if that is not known yet."""
+    """Where its artifacts are written; None if not known yet."""
 
 
 def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
-    """Ask for the experiment of a run.
+    """Look up a run's experiment on an MLflow server.
 
     Raises:
-        Unanswered: the server is away.
-        RecipeError: it refuses, is not a MLflow server, or the experiment was deleted.
+        ServiceUnavailable: The server does not answer.
+        RecipeError: Access is denied, it is not an MLflow server, or the experiment was deleted.
     """
     shown = without_password(uri)
     answer = _get(uri, "experiments/get-by-name", {"experiment_name": name})
     if answer.status_code == 404 and _content(answer).get("error_code") == "RESOURCE_DOES_NOT_EXIST":
-        default = _get(uri, "experiments/get", {"experiment_id": "0"})  # its artifacts go where a new one's will
+        default = _get(uri, "experiments/get", {"experiment_id": "0"})  # has the same artifact root as a new experiment
         location = _content(default).get("experiment", {}).get("artifact_location")
         return ok(NAME, f"{shown} answers; the experiment {name!r} does not exist yet."), Experiment(location)
     if answer.status_code in (401, 403) and any(map(os.environ.get, OTHER_SIGN_IN)):
-        return ok(NAME, f"{shown} answers; whether it lets us in is for MLflow's client to see."), Experiment(None)
+        return ok(NAME, f"{shown} answers; credentials are not checked before the run."), Experiment(None)
     _refuse(answer, uri, name)
     experiment = _content(answer)["experiment"]
     if experiment.get("lifecycle_stage") == "deleted":
         raise deleted_experiment(name, experiment["experiment_id"])
     _refuse_reader(uri, name, experiment["experiment_id"])
-    return ok(NAME, f"{shown} answers, and has the experiment {name!r}."), Experiment(experiment["artifact_location"])
+    return ok(NAME, f"{shown} answers and has the experiment {name!r}."), Experiment(experiment["artifact_location"])
 
 
 def _refuse_reader(uri: str, name: str, experiment_id: str) -> None:
-    """Raise RecipeError where this account may read the experiment and not write to it.
+    """Raise RecipeError if this account may read the experiment but not write to it.
 
-    Asks for a run whose start is not a time: who may write is told so (400), and nothing is created.
+    Requests a run with an invalid start time: an account with write permission gets status 400, one without gets 403,
+    and nothing is created in either case.
     """
     answer = _call(uri, "POST", "runs/create", json={"experiment_id": experiment_id, "start_time": "never"})
     if answer.status_code == 403:
@@ -62,19 +65,18 @@ def _refuse_reader(uri: str, name: str, experiment_id: str) -> None:
 
 
 def _refuse(answer: "requests.Response", uri: str, name: str) -> None:
-    """Raise the error of an answer that is not the experiment."""
-    code, said = answer.status_code, str(_content(answer).get("message") or answer.text).strip()[:200]
-    page = said.startswith("<")  # a proxy's HTML, as `is_outage` has it: MLflow itself answers in JSON
+    """Raise the error that fits an answer without the experiment."""
+    code = answer.status_code
+    message = str(_content(answer).get("message") or answer.text).strip()[:200]
+    page = message.startswith("<")  # HTML from a proxy (see `is_outage`): MLflow itself answers in JSON
     if code == 429 or code >= 500 or (page and code not in (401, 403)):
-        what = "a web page" if page else "no answer"
-        raise ServiceUnavailable(
-            FIELD, uri, f"gives {what} in place of MLflow's answer (status {code})", "Check its server"
-        )
+        problem = "answers with a web page instead of JSON" if page else "answers with an error"
+        raise ServiceUnavailable(FIELD, uri, f"{problem} (status {code})", "Check its server")
     if code == 401:
-        raise RecipeError(FIELD, uri, "refuses our credentials, or needs some (status 401)", CREDENTIALS)
+        raise RecipeError(FIELD, uri, "requires credentials, or rejects the given ones (status 401)", CREDENTIALS)
     if code == 403:
-        hint = f"Give this account permission to write to the experiment {name!r}, or fix what the server says"
-        raise RecipeError(FIELD, uri, f"refuses (status 403: {said})", hint)
+        hint = f"Give this account write permission for the experiment {name!r}, or fix the cause that the server names"
+        raise RecipeError(FIELD, uri, f"denies access (status 403: {message})", hint)
     if code != 200 or "experiment" not in _content(answer):
         problem = f"does not answer as MLflow does (status {code}, {answer.headers.get('Content-Type', 'no type')})"
         raise RecipeError(FIELD, uri, problem, "Give the address of an MLflow server")
@@ -93,7 +95,7 @@ def _call(uri: str, method: str, call: str, **content: Any) -> "requests.Respons
             return session.request(method, address, timeout=PATIENCE, **content)
     except requests.exceptions.SSLError as error:
         hint = "Name its certificate in MLFLOW_TRACKING_SERVER_CERT_PATH"
-        raise RecipeError(FIELD, uri, f"has a certificate that is not trusted ({reason(error)})", hint) from None
+        raise RecipeError(FIELD, uri, f"has an untrusted certificate ({reason(error)})", hint) from None
     except (requests.ConnectionError, requests.Timeout) as error:
         raise ServiceUnavailable(FIELD, uri, f"does not answer ({reason(error)})", "Start it") from None
     except (requests.RequestException, ValueError) as error:
@@ -101,14 +103,14 @@ def _call(uri: str, method: str, call: str, **content: Any) -> "requests.Respons
 
 
 def _session() -> "requests.Session":
-    """A session that signs in as MLflow's client does; requests itself knows the address's password and ~/.netrc."""
+    """Return a session with the credentials of MLflow's client; requests itself handles URL passwords and ~/.netrc."""
     import requests
     from requests.auth import HTTPBasicAuth
 
     session = requests.Session()
     username, password = _account()
     if username and password:
-        # as bytes: requests would encode strings as Latin-1, and the servers read UTF-8
+        # As bytes: requests would encode strings as Latin-1, and servers expect UTF-8.
         session.auth = HTTPBasicAuth(username.encode(), password.encode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
@@ -122,7 +124,7 @@ def _session() -> "requests.Session":
 
 
 def _account() -> tuple[str | None, str | None]:
-    """User and password, from the environment or the file that `mlflow login` writes."""
+    """Return user and password from the environment or the file that `mlflow login` writes."""
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     file = configparser.ConfigParser(interpolation=None)
     file.read(Path.home() / ".mlflow" / "credentials")
@@ -139,7 +141,7 @@ def _content(answer: "requests.Response") -> dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """The last cause of a connection's error: requests and urllib3 wrap it several times."""
+    """Return the root cause of a connection error, which requests and urllib3 wrap several times."""
     cause: Any = error
     while nested := getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, Exception)), None):
         if not isinstance(nested, Exception):

@@ -1,4 +1,4 @@
-"""Whether Python and the libraries are versions that this project supports, and which optional packages there are."""
+"""Check the versions of Python and the libraries, and list the optional packages."""
 
 import platform
 from collections.abc import Iterator
@@ -26,30 +26,30 @@ class Flaw(NamedTuple):
 
 
 def check_python() -> CheckResult:
-    """Compare Python's version with what the project supports."""
+    """Check that the project supports this version of Python."""
     supported, running = metadata(DISTRIBUTION)["Requires-Python"], platform.python_version()
     if running in SpecifierSet(supported):
         return ok(PYTHON, f"Python {running}.")
-    error = RecipeError(PYTHON, running, f"is not supported ({supported} is)", "Install with another Python")
+    error = RecipeError(PYTHON, running, f"is not supported (needs {supported})", "Install with another Python")
     return failed(PYTHON, error)
 
 
 def check_libraries() -> CheckResult:
-    """Compare the installed versions of required packages with what the project supports."""
+    """Check that the required packages are installed in supported versions."""
     required = list(_requirements(""))
     flaws = list(_flaws(required))
     missing = [flaw.requirement for flaw in flaws if flaw.installed is None]
-    hint = f"{INSTALL} . in the project's folder"
+    hint = f"Run `{INSTALL} .` in the project's folder"
     if missing:
         return failed(LIBRARIES, RecipeError("packages", None, f"{', '.join(missing)} not installed", hint))
     if flaws:
-        other = ", ".join(f"{flaw.requirement} ({flaw.installed} is installed)" for flaw in flaws)
-        return warning(LIBRARIES, f"Versions that were not tested: {other}.", f"{hint}.")
+        untested = ", ".join(f"{flaw.requirement} ({flaw.installed} is installed)" for flaw in flaws)
+        return warning(LIBRARIES, f"Untested versions: {untested}.", f"{hint}.")
     return ok(LIBRARIES, f"{len(required)} packages in supported versions.")
 
 
 def check_optional_packages(execution: Execution) -> CheckResult:
-    """List the optional packages, by the extra that installs them; one that the recipe needs has to be there."""
+    """List the installed extras; fail if the recipe needs one that is missing."""
     names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in NOT_FOR_USERS]
     missing = [name for name in names if any(True for _ in _flaws(list(_requirements(name))))]
     runner = execution.task_runner
@@ -63,12 +63,13 @@ def check_optional_packages(execution: Execution) -> CheckResult:
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:
-    """The requirements of the project itself (`extra` is empty), or those that an extra adds."""
+    """Yield the project's own requirements (`extra` is empty), or those that an extra adds."""
     for line in requires(DISTRIBUTION) or []:
         requirement = Requirement(line)
         always = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         added = requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
-        if always if not extra else added and not always:
+        wanted = added and not always if extra else always
+        if wanted:
             yield requirement
 
 

@@ -1,5 +1,7 @@
-"""Whether Prefect's server answers, fits the installed Prefect, and has a worker; over plain HTTP, as this package
-never imports Prefect."""
+"""Check Prefect's server: whether it answers, matches the installed Prefect, and has a worker.
+
+It uses plain HTTP, since this package never imports Prefect.
+"""
 
 import os
 from collections.abc import Mapping
@@ -23,31 +25,31 @@ POOL = "tunesmith"
 
 
 def refuse_silent_prefect() -> None:
-    """Raise Unanswered or RecipeError where the environment names a Prefect server that cannot be used."""
+    """Raise ServiceUnavailable or RecipeError if $PREFECT_API_URL names a server that cannot be used."""
     if url := os.environ.get(ADDRESS):
         server_version(url)
 
 
 def check_prefect() -> list[CheckResult]:
-    """Check the server that $PREFECT_API_URL names, and whether a worker waits for runs."""
+    """Check the server that $PREFECT_API_URL names, and whether a worker is online."""
     if not (url := os.environ.get(ADDRESS)):
-        found = f"{ADDRESS} is not set: commands use the active profile's server, or start one for themselves."
+        found = f"{ADDRESS} is not set: commands use the active profile's server, or start a temporary one."
         return [ok(NAME, found)]
     return [_compare_versions(url, server_version(url)), _check_workers(url)]
 
 
 def too_slow() -> CheckResult:
-    """The result where it takes too long to answer."""
+    """Return the result if Prefect's server takes too long to answer."""
     url = without_password(os.environ.get(ADDRESS, ""))
     return warning(NAME, f"{url} does not answer in time.", "Check the server.")
 
 
 def server_version(url: str) -> str | None:
-    """The version of a Prefect server; None where it does not tell, as Prefect Cloud does.
+    """Return the version of a Prefect server; None if it does not report one, like Prefect Cloud.
 
     Raises:
-        Unanswered: the server is away.
-        RecipeError: it refuses, or is not a Prefect server.
+        ServiceUnavailable: The server does not answer.
+        RecipeError: Access is denied, or it is not a Prefect server.
     """
     healthy = _ask(url, "GET", "health")
     if _json(healthy) is not True:
@@ -55,10 +57,10 @@ def server_version(url: str) -> str | None:
         raise RecipeError(ADDRESS, without_password(url), problem, "Give http://host:4200/api")
     answer = _ask(url, "GET", "admin/version")
     if answer.status_code in (401, 403):
-        hint = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY, as the server asks for"
-        raise RecipeError(ADDRESS, without_password(url), f"refuses us (status {answer.status_code})", hint)
-    found = _json(answer)
-    return found if isinstance(found, str) else None
+        hint = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY, whichever the server requires"
+        raise RecipeError(ADDRESS, without_password(url), f"denies access (status {answer.status_code})", hint)
+    server = _json(answer)
+    return server if isinstance(server, str) else None
 
 
 def _compare_versions(url: str, server: str | None) -> CheckResult:
@@ -69,7 +71,7 @@ def _compare_versions(url: str, server: str | None) -> CheckResult:
         older = False
     if older:
         found = f"{shown} is Prefect {server}, older than the client ({client})."
-        return warning(NAME, found, "Upgrade the server: a client may ask for what an older server does not know.")
+        return warning(NAME, found, "Upgrade the server: an older one may not support all requests of the client.")
     return ok(NAME, f"{shown} answers, Prefect {server or 'of an unknown version'}; the client is {client}.")
 
 

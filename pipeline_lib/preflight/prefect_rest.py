@@ -1,4 +1,4 @@
-"""Calls of Prefect's API over plain HTTP, signed in as its own client is: this package never imports Prefect."""
+"""Calls to Prefect's API over plain HTTP with its client's credentials, since this package never imports Prefect."""
 
 import os
 from collections.abc import Mapping
@@ -14,10 +14,12 @@ PATIENCE = 5.0
 
 
 def call(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> "requests.Response":
-    """Call a Prefect API and return what it answers, errors included.
+    """Call a Prefect API and return its response, which may be an error status.
 
-    The account of this environment is only sent to the API of PREFECT_API_URL. Raises `requests.RequestException` or
-    ValueError where there is no answer.
+    The credentials in the environment are sent only to the API that PREFECT_API_URL names.
+
+    Raises:
+        requests.RequestException, ValueError: There is no response.
     """
     import requests
 
@@ -35,7 +37,7 @@ def _sign_in(session: "requests.Session") -> None:
 
     if account := os.environ.get("PREFECT_API_AUTH_STRING"):
         user, _, password = account.partition(":")
-        # as bytes: requests would encode strings as Latin-1, and the servers read UTF-8
+        # As bytes: requests would encode strings as Latin-1, and servers expect UTF-8.
         session.auth = HTTPBasicAuth(user.encode(), password.encode())
     elif key := os.environ.get("PREFECT_API_KEY"):
         session.headers["Authorization"] = f"Bearer {key}"
@@ -46,7 +48,7 @@ def _sign_in(session: "requests.Session") -> None:
 
 
 def _csrf_headers(session: "requests.Session", api: str) -> dict[str, str]:
-    """Return the headers that a change needs where the server is protected against CSRF; none where it is not."""
+    """Return the headers that a write needs if the server has CSRF protection, otherwise none."""
     client = str(uuid4())
     answer = session.get(f"{api}/csrf-token", params={"client": client}, timeout=PATIENCE)
     issued = answer.json() if answer.status_code == 200 else None

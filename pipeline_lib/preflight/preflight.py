@@ -1,4 +1,4 @@
-"""The checks that a run makes before any work, and all of them for `tunesmith doctor`."""
+"""The checks before a run, and all checks of `tunesmith doctor`."""
 
 import logging
 from collections.abc import Sequence
@@ -18,10 +18,11 @@ log = logging.getLogger("tunesmith")
 
 @redact_errors()
 def require(recipe: Recipe, tell: bool = True) -> None:
-    """Check what a run needs, log warnings (with `tell`), and stop the run where something is missing.
+    """Check what a run needs, log warnings (with `tell`), and stop the run if something is missing.
 
     Raises:
-        RecipeError: the first failed check's; the others' are notes on it. Unanswered where waiting may help.
+        RecipeError: The error of the first failed check, with the others as notes; ServiceUnavailable if a retry may
+            help.
     """
     results = [packages.check_libraries(), *run_side_by_side(_checks(recipe.execution, recipe))]
     for result in results:
@@ -29,23 +30,25 @@ def require(recipe: Recipe, tell: bool = True) -> None:
             log.warning("%-11s %s %s", "preflight", result.found, result.hint)
     errors = [result.error for result in results if result.error]
     if errors:
-        errors.sort(key=lambda error: isinstance(error, ServiceUnavailable))  # what waiting does not help comes first
+        errors.sort(
+            key=lambda error: isinstance(error, ServiceUnavailable)
+        )  # errors that a retry cannot fix come first
         for other in errors[1:]:
             errors[0].add_note(str(other))
         raise errors[0]
 
 
 def check_everything(recipe: Recipe | None) -> list[CheckResult]:
-    """Make every check; without a recipe those that need none, with the default execution."""
+    """Run every check; without a recipe, those that need none, with default execution settings."""
     execution = recipe.execution if recipe else Execution()
     prefect = Check(prefect_api.NAME, prefect_api.check_prefect, prefect_api.too_slow)
-    beside = [*_checks(execution, recipe), prefect]
+    parallel = [*_checks(execution, recipe), prefect]
     results = [packages.check_python(), packages.check_libraries(), packages.check_optional_packages(execution)]
     if recipe:
         results.append(_check_inputs(recipe))
-        if results[-1].status == "failed":  # without the base its size is not known
-            beside = [*_checks(execution, None), prefect]
-    results += run_side_by_side(beside)
+        if results[-1].status == "failed":  # without the base model, the disk space check has no size to work with
+            parallel = [*_checks(execution, None), prefect]
+    results += run_side_by_side(parallel)
     try:
         results.append(check_device(execution))
     except RecipeError as error:
@@ -80,4 +83,4 @@ def _check_inputs(recipe: Recipe) -> CheckResult:
         input_checks.check_inputs(recipe)
     except RecipeError as error:
         return failed("data and base model", error)
-    return ok("data and base model", "The files, their columns and the base model are there.")
+    return ok("data and base model", "The files, their columns and the base model exist.")

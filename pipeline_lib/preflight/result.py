@@ -1,4 +1,4 @@
-"""The result of a check, and how checks run side by side."""
+"""The result of a check, and running checks in parallel."""
 
 import threading
 import time
@@ -10,53 +10,53 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.redaction import redact
 
 LIMIT = 10.0
-"""Seconds that all checks together may take. Some drivers wait and retry for minutes by themselves."""
+"""Seconds that all checks together may take; some drivers would retry for minutes."""
 Status = Literal["ok", "warning", "failed"]
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found, and what to do about it."""
+    """The result of a check and how to fix the problem."""
 
     name: str
     status: Status
     found: str
-    """One sentence."""
+    """The finding, as one sentence."""
     hint: str = ""
-    """What to do, where something is wrong."""
+    """How to fix the problem, if there is one."""
     error: RecipeError | None = None
-    """What a run raises, where the check failed."""
+    """The error that a run raises if the check failed."""
 
 
 class Check(NamedTuple):
-    """A check that can run beside others."""
+    """A check that can run in parallel with others."""
 
     name: str
     run: Callable[[], Sequence[CheckResult]]
     too_slow: Callable[[], CheckResult]
-    """The result where it takes longer than `LIMIT`."""
+    """The result if it takes longer than `LIMIT`."""
 
 
 def ok(name: str, found: str) -> CheckResult:
-    """All is well."""
+    """Return the result of a passed check."""
     return CheckResult(name, "ok", str(redact(found)))
 
 
 def warning(name: str, found: str, hint: str = "") -> CheckResult:
-    """A run can do without it, or may fail."""
+    """Return a warning: a run may work without this, or may fail."""
     return CheckResult(name, "warning", str(redact(found)), str(redact(hint)))
 
 
 def failed(name: str, error: RecipeError) -> CheckResult:
-    """A run would fail with this error."""
+    """Return the result of a failed check; a run would stop with this error."""
     value = "" if error.value is None else f" = {error.value!r}"
     return CheckResult(name, "failed", f"{error.field}{value}: {error.problem}", error.hint, error)
 
 
 def run_side_by_side(checks: Sequence[Check]) -> list[CheckResult]:
-    """Run all checks at once; their results in the order of the checks.
+    """Run all checks in parallel and return their results in the order of the checks.
 
-    Threads are daemons: a driver that hangs must keep no command from ending.
+    The threads are daemons, so that a driver that hangs cannot keep the command from exiting.
     """
     found: dict[int, Sequence[CheckResult]] = {}
     threads = [threading.Thread(target=_run, args=(check, found, i), daemon=True) for i, check in enumerate(checks)]
@@ -76,5 +76,5 @@ def _run(check: Check, found: dict[int, Sequence[CheckResult]], index: int) -> N
         found[index] = check.run()
     except RecipeError as error:
         found[index] = [failed(check.name, error)]
-    except Exception as error:  # whatever an exotic driver raises: a check that breaks must not stop a run that works
+    except Exception as error:  # drivers raise all kinds of errors; a broken check must not stop a working run
         found[index] = [warning(check.name, f"Could not be checked ({type(error).__name__}: {error}).")]

@@ -1,4 +1,4 @@
-"""Whether the store can be written, and the folder in which this machine keeps locks, checkpoints and files."""
+"""Check that the store, its local cache folder and the temporary folder are writable."""
 
 from pathlib import Path
 from tempfile import gettempdir
@@ -17,10 +17,10 @@ STORE, CACHE, TEMPORARY = "store", "cache folder", "temporary folder"
 
 
 def check_store(execution: Execution, recipe: Recipe | None = None) -> list[CheckResult]:
-    """Write, read and remove something small in the store; a folder that does not exist yet is not created.
+    """Write, read and remove a small object in the store; a folder that does not exist yet is not created.
 
     Raises:
-        RecipeError: its driver is missing, it does not answer, or it refuses what the recipe needs.
+        RecipeError: The driver is missing, the store does not answer, or it denies the access that the recipe needs.
     """
     if "://" not in execution.store:
         return [_check_folder(STORE, "execution.store", execution.store)]
@@ -29,14 +29,15 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
     except RecipeError as error:
         if isinstance(error, ServiceUnavailable) or recipe is None or makes_something(recipe):
             raise
-        found = f"{error.value} {error.problem}; every step of this recipe is there."
+        # A run that only reuses steps needs no write access.
+        found = f"{error.value} {error.problem}; every step of this recipe is in the store."
         return [warning(STORE, found, f"{error.hint}.")]
     shown = without_password(execution.store)
     return [ok(STORE, f"{shown}: a small object was written, read and removed.")]
 
 
 def check_local_folders(execution: Execution) -> list[CheckResult]:
-    """Check where a model is put together for MLflow, and the local folder of a store under a URL."""
+    """Check the temporary folder, where models are assembled for MLflow, and the cache folder of a remote store."""
     results = [_check_folder(TEMPORARY, "TMPDIR", gettempdir())]
     if "://" in execution.store:
         results.append(_check_folder(CACHE, "TUNESMITH_CACHE", str(local_folder(execution.store))))
@@ -46,17 +47,18 @@ def check_local_folders(execution: Execution) -> list[CheckResult]:
 def _check_folder(name: str, field: str, value: str) -> CheckResult:
     """Check the folder that a field or variable names; one that does not exist is not created."""
     folder = Path(value).absolute()
-    there = existing_part(folder)
-    if not there.is_dir():
-        problem = "is a file" if there == folder else f"cannot be created: {there} is a file"
+    existing = existing_part(folder)
+    if not existing.is_dir():
+        problem = "is a file" if existing == folder else f"cannot be created: {existing} is a file"
         return failed(name, RecipeError(field, value, problem, "Name a folder"))
-    if reason := why_unusable(there):
-        problem, hint = reason, "Name a folder on a local disk that this account can write"
-        if there != folder:
-            problem = f"cannot be created: {there} {reason}"
+    if reason := why_unusable(existing):
+        problem = reason
+        hint = "Name a folder on a local disk that this account can write"
+        if existing != folder:
+            problem = f"cannot be created: {existing} {reason}"
         if "No space" in reason:
             hint = "Free some space"
         return failed(name, RecipeError(field, value, problem, hint))
-    if there == folder:
-        return ok(name, f"{folder} can be written, and its file locks work.")
-    return ok(name, f"{folder} does not exist yet; {there} can be written.")
+    if existing == folder:
+        return ok(name, f"{folder} is writable, and file locks work.")
+    return ok(name, f"{folder} does not exist yet; {existing} is writable.")

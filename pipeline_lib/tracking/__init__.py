@@ -1,4 +1,5 @@
-"""MLflow: the only folder that imports it.
+"""Logging runs and models to MLflow; the only package that imports it.
 
-What is logged follows from artifacts alone. Live curves are a courtesy; `deliver` completes whatever is missing.
+Everything logged can be rebuilt from the store's artifacts. Live curves are best effort, and `publish` adds whatever is
+missing.
 """

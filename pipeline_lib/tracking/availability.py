@@ -1,4 +1,4 @@
-"""Whether MLflow answers: a quick look that needs no MLflow client, and what its client's errors mean."""
+"""Check whether MLflow answers, without its client, and tell outages from other errors."""
 
 import socket
 import ssl
@@ -19,7 +19,7 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def why_unreachable(uri: str) -> str | None:
-    """Why MLflow does not answer at this address just now; None where it does. A refusal is an answer."""
+    """Return why MLflow does not answer at this address, or None if it does. Denied access counts as an answer."""
     scheme = urlsplit(uri).scheme.partition("+")[0]
     if scheme in ("http", "https"):
         return _why_no_http(uri)
@@ -29,7 +29,7 @@ def why_unreachable(uri: str) -> str | None:
 
 
 def wait_for_mlflow(execution: Execution, seconds: float) -> None:
-    """Return as soon as MLflow answers; raise Unanswered where it does not within the given seconds."""
+    """Wait until MLflow answers; raise ServiceUnavailable if it does not within the given seconds."""
     uri, end = tracking_uri(execution), time.monotonic() + seconds
     while reason := why_unreachable(uri):
         if time.monotonic() >= end:
@@ -39,7 +39,7 @@ def wait_for_mlflow(execution: Execution, seconds: float) -> None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error of MLflow's client can pass by itself, as a refusal such as 401, 403 or 404 does not."""
+    """Return whether an error of MLflow's client is temporary, unlike status 401, 403 or 404."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -51,7 +51,7 @@ def is_outage(error: BaseException) -> bool:
 
 
 def deleted_experiment(name: str, experiment_id: object) -> RecipeError:
-    """The error for an experiment that was deleted: its name stays taken, and it takes no runs."""
+    """Return the error for a deleted experiment, whose name stays reserved and which accepts no runs."""
     restore = f"Restore it (`mlflow experiments restore --experiment-id {experiment_id}`) or name another"
     return RecipeError("execution.experiment", name, "was deleted in MLflow", restore)
 

@@ -1,7 +1,6 @@
-"""The base of adapters in MLflow: kept there once, for all models that are trained from it.
+"""Log a base model to MLflow once and share it between all adapters trained from it.
 
-What is logged of an adapter's run is the adapter and a pointer, base.json: where the base is kept, and the SHA-256 of
-each of its files.
+An adapter's model contains the adapter and a pointer, base.json, with the base's location and the SHA-256 of its files.
 """
 
 import json
@@ -28,18 +27,18 @@ EXPERIMENT = "tunesmith-bases"
 
 
 def keep_base(client: MlflowClient, base: Path, folder: Path) -> Path:
-    """Log a base unless this MLflow has it, and write a pointer to it into `folder`; the pointer's path."""
+    """Log a base model unless this MLflow has it, and return the path of a pointer to it, written into `folder`."""
     files = digests(base, (*WEIGHTS, *TOKENIZER))
     name = f"base-{value_digest(files)[:16]}"
     found = client.search_logged_models([_experiment(client)], filter_string=f"name = '{name}'")
-    kept = next((model for model in found if model.status == "READY"), None)
-    if kept is None:  # what a killed process has begun is written again
-        kept = next(iter(found), None) or client.create_logged_model(_experiment(client), name, model_type="base")
-        client.log_model_artifacts(kept.model_id, str(base))
-        client.finalize_logged_model(kept.model_id, "READY")
-    told = {"model": f"models:/{kept.model_id}", "location": kept.artifact_location, "files": files}
+    logged = next((model for model in found if model.status == "READY"), None)
+    if logged is None:  # a model left incomplete by a killed process is written again
+        logged = next(iter(found), None) or client.create_logged_model(_experiment(client), name, model_type="base")
+        client.log_model_artifacts(logged.model_id, str(base))
+        client.finalize_logged_model(logged.model_id, "READY")
+    document = {"model": f"models:/{logged.model_id}", "location": logged.artifact_location, "files": files}
     pointer = folder / POINTER
-    pointer.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    pointer.write_text(json.dumps(document, indent=1), encoding="utf-8")
     return pointer
 
 
@@ -57,12 +56,12 @@ def _experiment(client: MlflowClient) -> str:
 
 
 def files_of(pointer: Path) -> dict[str, str]:
-    """The SHA-256 of each file of the base, by name."""
+    """Return file name -> SHA-256 for the files of the base."""
     return dict(json.loads(pointer.read_text(encoding="utf-8"))["files"])
 
 
 def fetch_base(pointer: Path, uri: str | None = None) -> Path:
-    """The folder of the base that a pointer names: where MLflow keeps it on this machine, else downloaded once.
+    """Return the folder of the base that a pointer names: MLflow's own if it is on this machine, else a download.
 
     Args:
         pointer: The path of a base.json.
@@ -71,12 +70,12 @@ def fetch_base(pointer: Path, uri: str | None = None) -> Path:
     Raises:
         RecipeError: The base cannot be fetched, or is not what the pointer says.
     """
-    told = json.loads(pointer.read_text(encoding="utf-8"))
-    here = _on_this_machine(told["location"])
-    folder = here if here and here.is_dir() else _downloaded(told, uri)
-    if digests(folder, (*WEIGHTS, *TOKENIZER)) != told["files"]:
-        problem = f"needs a base, and what lies in {folder} is another one"
-        raise RecipeError("model", told["model"], problem, "Remove that folder, and publish the model again")
+    document = json.loads(pointer.read_text(encoding="utf-8"))
+    here = _on_this_machine(document["location"])
+    folder = here if here and here.is_dir() else _downloaded(document, uri)
+    if digests(folder, (*WEIGHTS, *TOKENIZER)) != document["files"]:
+        problem = f"needs its base model, but {folder} contains a different one"
+        raise RecipeError("model", document["model"], problem, "Remove that folder, and publish the model again")
     return folder
 
 
@@ -87,22 +86,23 @@ def _on_this_machine(location: str) -> Path | None:
     return None
 
 
-def _downloaded(told: dict[str, Any], uri: str | None) -> Path:
-    """Download the base into this user's cache, whole or not at all."""
+def _downloaded(document: dict[str, Any], uri: str | None) -> Path:
+    """Download the base into this user's cache; a partial download never becomes visible."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith" / "bases"
-    folder = cache / value_digest(told["files"])[:16]
+    folder = cache / value_digest(document["files"])[:16]
     if folder.is_dir():
         return folder
     aside = cache / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     aside.mkdir(parents=True)
     try:
-        got = Path(download_artifacts(told["location"], dst_path=str(aside), tracking_uri=uri))
+        got = Path(download_artifacts(document["location"], dst_path=str(aside), tracking_uri=uri))
         os.replace(got, folder)
     except (MlflowException, OSError) as error:
         if not folder.is_dir():  # else another process was faster
-            problem = f"needs its base, which cannot be fetched from {told['location']} ({first_line(error, 200)})"
-            hint = "Set MLFLOW_TRACKING_URI to the MLflow that the model was logged to, and see that it answers"
-            raise RecipeError("model", told["model"], problem, hint) from error
+            location = document["location"]
+            problem = f"needs its base model, which cannot be fetched from {location} ({first_line(error, 200)})"
+            hint = "Set MLFLOW_TRACKING_URI to the MLflow that the model was logged to, and check that it answers"
+            raise RecipeError("model", document["model"], problem, hint) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder

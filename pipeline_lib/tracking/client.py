@@ -1,4 +1,4 @@
-"""The one place that makes a client of MLflow."""
+"""Create MLflow clients."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ COLLISIONS = (
     "Deadlock found",
     "could not serialize access",
 )
-"""What databases say to one of two writers at the same rows: its transaction has left nothing, and may be repeated."""
+"""Database errors of concurrent writers. The failed transaction was rolled back, so the call can be repeated."""
 REPEATED = (
     "get_experiment_by_name",
     "get_experiment",
@@ -67,7 +67,7 @@ REPEATED = (
     "delete_model_version",
     "set_registered_model_alias",
 )
-"""Calls that write in transactions of which each may be repeated."""
+"""Client methods whose transactions can safely be repeated."""
 ATTEMPTS = 10
 PAUSE = 0.1
 """Most seconds before the second attempt; the longest pause doubles each time, up to `LONGEST_PAUSE`."""
@@ -78,12 +78,12 @@ R = TypeVar("R")
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the MLflow at an address; its SQLite database is created first where there is none.
+    """Return a client of the MLflow at an address, creating its SQLite database if necessary.
 
-    Calls that collide with those of another process are repeated.
+    Calls that conflict with those of another process are repeated.
 
     Raises:
-        RecipeError: where the SQLite database cannot be used, or the driver of another database is missing.
+        RecipeError: The SQLite database cannot be used, or the driver of another database is missing.
     """
     prepare_database(uri)
     check_driver(uri)
@@ -94,7 +94,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def repeated(call: Callable[P, R]) -> Callable[P, R]:
-    """The same call, repeated after a random pause where it collides with another process."""
+    """Wrap a call so that it is repeated after a random pause if it conflicts with another process."""
 
     @wraps(call)
     def repeating(*args: P.args, **options: P.kwargs) -> R:

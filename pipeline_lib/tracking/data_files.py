@@ -1,4 +1,4 @@
-"""The files that a recipe's data comes from, as MLflow knows them."""
+"""The source files of a recipe's data, as they are recorded in MLflow."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class DataFile(NamedTuple):
 
 
 def data_files(recipe: Recipe) -> Iterator[DataFile]:
-    """The files as they are now; raises RecipeError where a path of the recipe leads to none."""
+    """Yield the source files as they are now; raises RecipeError if a path of the recipe matches no file."""
     for split in SPLITS:
         yield from split_files(recipe, split)
 
@@ -47,7 +47,7 @@ def joint_digest(digests: Sequence[str]) -> str:
 
 
 def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple[DataFile, str]]:
-    """Files that have grown, hold other bytes, are gone or are new, and which of these. A file may be moved."""
+    """Yield files that have grown, changed, are gone or are new, with the kind of change; moved files are unchanged."""
     before, after = ({(file.split, file.digest) for file in files} for files in (then, now))
     lost, new = (
         [f for f in files if (f.split, f.digest) not in others] for files, others in ((then, after), (now, before))
@@ -60,10 +60,10 @@ def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple
 
 
 def _what_changed(then: DataFile, now: DataFile) -> str:
-    """Whether the old bytes are still there, with others behind them, or not."""
+    """Tell a file to which bytes were appended from one that was changed otherwise."""
     if then.bytes and now.bytes and now.bytes > then.bytes and _digest_of_start(now.path, then.bytes) == then.digest:
         return f"has grown by {now.bytes - then.bytes:,} bytes"
-    return "holds other bytes"
+    return "has changed"
 
 
 def _digest_of_start(path: str, size: int) -> str | None:

@@ -1,8 +1,8 @@
-"""MLflow's SQLite database: created whole or not at all, and checked before anything opens it.
+"""Create MLflow's SQLite database atomically, and check an existing one before it is opened.
 
-MLflow creates its tables in some seventy steps of which each is committed, so that a kill between two of them leaves a
-file that MLflow can neither use nor complete. Here the tables are created in a file beside it, under a lock that the
-kernel frees when its holder dies, and one rename puts them in place.
+MLflow creates its tables in about seventy separately committed migrations. A process killed between two of them leaves
+a file that MLflow can neither use nor complete. The tables are therefore created in a temporary file, under a lock that
+the kernel releases when its holder dies, and the file is renamed into place.
 """
 
 import logging
@@ -39,12 +39,12 @@ FIELD = "execution.tracking_uri"
 
 
 class State(Enum):
-    """What a file is to the installed MLflow."""
+    """The state of a database file relative to the installed MLflow."""
 
     MISSING = "does not exist yet"
     READY = "has the tables of the installed MLflow"
-    UNFINISHED = "holds nothing, and its tables are incomplete"
-    INTERRUPTED = "was being upgraded when that was interrupted"
+    UNFINISHED = "contains no runs, and its tables are incomplete"
+    INTERRUPTED = "is in the middle of an interrupted upgrade"
     OLDER = "is a database of an older MLflow"
     NEWER = "is a database of a newer MLflow"
     FOREIGN = "is a SQLite database of another program"
@@ -58,12 +58,12 @@ class Migrations(NamedTuple):
 
 
 def prepare_database(uri: str) -> None:
-    """Make sure that MLflow can use the SQLite database at an address; create it where there is none.
+    """Make sure that MLflow can use the SQLite database at an address, creating it if it does not exist.
 
-    To be called before anything gives MLflow the address, `mlflow server` included. Other addresses are left alone.
+    Call this before MLflow gets the address, also before `mlflow server`. Addresses other than SQLite are ignored.
 
     Raises:
-        RecipeError: where the file is not a database, is another program's, or needs an upgrade of it or of MLflow.
+        RecipeError: The file is no database, belongs to another program, or it or MLflow needs an upgrade.
     """
     path = database_file(uri)
     if path is None or database_state(path) is State.READY:
@@ -90,10 +90,10 @@ def database_file(uri: str) -> Path | None:
 
 
 def database_state(path: Path) -> State:
-    """What a file is to the installed MLflow, without importing it: that would take seconds.
+    """Determine a file's state without importing MLflow, which would take seconds.
 
     Raises:
-        RecipeError: where the file cannot be read, or is not a SQLite database.
+        RecipeError: The file cannot be read, or is not a SQLite database.
     """
     if not path.exists() or path.stat().st_size == 0:  # SQLite creates an empty file before it writes to it
         return State.MISSING
@@ -101,7 +101,7 @@ def database_state(path: Path) -> State:
         with closing(sqlite3.connect(path, timeout=60)) as database:
             return _state(database)
     except sqlite3.DatabaseError as error:
-        hint = "Restore it from a backup, move it away to begin a new one, or name another address"
+        hint = "Restore it from a backup, move it away to start a new one, or use another address"
         raise RecipeError(FIELD, f"sqlite:///{path}", f"cannot be read as a database ({error})", hint) from None
 
 
@@ -112,15 +112,15 @@ def unusable(path: Path, state: State) -> RecipeError:
     hints = {
         State.OLDER: f"Stop what uses it, then upgrade it: {backup} && {upgrade}",
         State.INTERRUPTED: f"Restore the backup from before the upgrade, then upgrade it again: {upgrade}",
-        State.NEWER: "Install the MLflow that wrote it (`pip install --upgrade mlflow`), or name another address",
-        State.FOREIGN: "Name a file of MLflow's, or one that does not exist yet",
+        State.NEWER: "Install the MLflow that created it (`pip install --upgrade mlflow`), or use another address",
+        State.FOREIGN: "Name a database of MLflow, or a file that does not exist yet",
     }
     return RecipeError(FIELD, uri, state.value, hints[state])
 
 
 @cache
 def migrations() -> Migrations:
-    """Read which migrations the installed MLflow has from their files."""
+    """Read the installed MLflow's migrations from their files."""
     package = find_spec("mlflow")
     if package is None or package.origin is None:
         raise RecipeError(FIELD, None, "MLflow is not installed", "Install it: pip install -c constraints.txt mlflow")
@@ -155,7 +155,7 @@ def _version(database: sqlite3.Connection) -> str | None:
 
 
 def _holds_nothing(database: sqlite3.Connection, tables: set[str]) -> bool:
-    """Whether no table has a row that MLflow does not write when it creates the tables."""
+    """Return whether the tables contain only rows that MLflow writes when it creates them."""
     for table in tables - {"alembic_version", "sqlite_sequence"}:
         condition = CREATED_WITH_TABLES.get(table.removeprefix(COPY), "true")
         if database.execute(f'SELECT 1 FROM "{table}" WHERE {condition} LIMIT 1').fetchone():
@@ -165,14 +165,14 @@ def _holds_nothing(database: sqlite3.Connection, tables: set[str]) -> bool:
 
 def _wait_for_others(path: Path) -> None:
     """Wait while another program, such as an `mlflow server` started by hand, creates the tables of the same file."""
-    began, told = time.monotonic(), False
+    began, logged = time.monotonic(), False
     while path.exists() and database_state(path) in (State.MISSING, State.UNFINISHED) and (user := _user_of(path)):
         if time.monotonic() - began > PATIENCE:
             problem = f"is open in another process ({user}), which does not complete its tables"
             raise RecipeError(FIELD, f"sqlite:///{path}", problem, "Stop that process, then run again")
-        if not told:
+        if not logged:
             log.info("%-11s %s is being created by another process (%s): waiting for it", "mlflow", path.name, user)
-        told = True
+        logged = True
         time.sleep(0.5)
 
 
@@ -194,7 +194,7 @@ def _set_aside(path: Path) -> None:
         with suppress(FileNotFoundError):
             os.rename(f"{path}{end}", path.with_name(f"{name}{end}"))
     log.warning(
-        "%-11s %s was left half created, without runs: it is created anew, the old file is %s", "mlflow", path, name
+        "%-11s %s was incomplete and had no runs: creating a new one; the old file is now %s", "mlflow", path, name
     )
 
 

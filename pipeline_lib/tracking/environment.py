@@ -1,6 +1,6 @@
-"""What a training was carried out with: its recipe as given, the code's commit, the machine, the software.
+"""Record the environment of a training: its recipe as given, the code's commit, the machine and the software.
 
-None of it decides a byte, so it stands beside an artifact's digests and never in them.
+These facts are stored next to an artifact's digests and never enter its fingerprint.
 """
 
 import os
@@ -24,19 +24,19 @@ SHOWN = 50
 
 
 def environment(recipe: Recipe) -> dict[str, Any]:
-    """Plain facts about a training that begins now, in this process."""
+    """Return facts about a training that starts now, in this process."""
     given = recipe.given
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
-    told = {
+    facts = {
         "given": given._asdict() if given else None,
         "git": {name: _checkout(at) or _built_from(at) for name, at in folders.items()},
         "data": _data(recipe),
     }
-    return redact(told) | {"machine": _machine(), "software": dict(software())}
+    return redact(facts) | {"machine": _machine(), "software": dict(software())}
 
 
 def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
-    """The source files now: where MLflow is away it is told at the end, and they may have grown by then."""
+    """Return the source files as they are now; MLflow may only be reachable later, when they have changed."""
     try:
         return [file._asdict() for file in data_files(recipe)]
     except (RecipeError, OSError):  # gone since they were encoded, which ends no training
@@ -46,8 +46,8 @@ def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
 @cache
 def software() -> dict[str, str]:
     """Python and every installed distribution, by name."""
-    found = {each.name.lower(): each.version for each in distributions()}
-    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+    versions = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(versions.items()))}
 
 
 def _checkout(folder: Path) -> dict[str, Any] | None:
@@ -91,7 +91,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The model's name; Python itself knows the architecture alone on Linux."""
+    """Return the CPU's model name; on Linux, Python itself only knows the architecture."""
     try:
         named = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
     except OSError:
@@ -100,7 +100,7 @@ def _cpu() -> str:
 
 
 class FlowRun(NamedTuple):
-    """A run of an orchestrator's flow, and the address of the API that knows it, if that was told."""
+    """A flow run, and the address of the API that it is registered with, if that was recorded."""
 
     name: str
     id: str
@@ -117,6 +117,6 @@ class FlowRun(NamedTuple):
 
 
 def flow_run(made_by: str) -> FlowRun | None:
-    """The flow run that made an artifact, as `tasks.states.current_flow_run` writes it; None for a plain call."""
+    """Parse the flow run from an artifact's creator (`tasks.states.current_flow_run`); None for a plain call."""
     found = re.fullmatch(r"flow run (.+) \(([0-9a-f-]{36})\)(?: at (\S+))?", made_by)
     return FlowRun(*found.groups()) if found else None

@@ -1,4 +1,4 @@
-"""What MLflow refuses, in the user's words."""
+"""Convert errors of MLflow's client to RecipeError."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,26 +15,27 @@ from pipeline_lib.util.redaction import first_line
 
 @contextmanager
 def describe_refusal(field: str, value: str, hint: str) -> Iterator[None]:
-    """Raise RecipeError of a field where MLflow refuses, Unanswered where it is away; `mend` says what to do then."""
+    """Convert an error of MLflow's client to a RecipeError for a field, or to ServiceUnavailable if it is an outage."""
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:
         away = is_outage(error)
-        problem = "MLflow does not answer" if away else "MLflow refuses"
+        problem = "MLflow does not answer" if away else "MLflow rejects the request"
         kind = ServiceUnavailable if away else RecipeError
         raise kind(field, value, f"{problem} ({first_line(error, 200)})", hint) from error
 
 
 def reading_errors(uri: str) -> AbstractContextManager[None]:
-    """The same for commands that look into MLflow."""
-    return describe_refusal("--tracking-uri", uri, "See that it runs and that you may read it, or give another address")
+    """Convert errors in commands that read from MLflow."""
+    hint = "Check that it runs and that you have read permission, or give another address"
+    return describe_refusal("--tracking-uri", uri, hint)
 
 
 @contextmanager
 def delivery_errors(execution: Execution, fingerprint: str) -> Iterator[None]:
-    """The same where what is delivered stands in the store, and can be delivered later.
+    """Convert errors while publishing an artifact, which stays in the store and can be published later.
 
-    Of this machine's processes one publishes an artifact at a time; the next one finds what it has published.
+    A lock makes sure that only one process on this machine publishes an artifact at a time.
     """
     hint = "Nothing is lost: run the same command again when it answers"
     lock = open_store(execution.store).lock(f"publish-{fingerprint}", "publish     the model is being published")

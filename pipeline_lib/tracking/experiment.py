@@ -1,8 +1,7 @@
-"""The MLflow experiment that runs belong to, set up so that its page compares trainings.
+"""Open the MLflow experiment of a run, with the tags that make its page compare trainings.
 
-MLflow's pages open in one of two modes, and in "GenAI" where nothing says otherwise: traces and judges, no models. A
-link says which it wants; the experiment's kind says what it holds. Saved views and the metric that charts start from
-are tags of the experiment, too.
+By default MLflow's pages open in "GenAI" mode, which shows traces instead of models; links and the experiment's kind
+select the other mode. Saved views and the default metric of charts are tags of the experiment, too.
 """
 
 import json
@@ -80,8 +79,8 @@ def _create(client: MlflowClient, name: str) -> Experiment:
 def _tags(experiment_id: str, main_metric: str) -> dict[str, str]:
     view = view_address(experiment_id, main_metric)
     note = (
-        f"Each row is one training with its scores on the test rows; the rows inside it have the training's curves and "
-        f"the whole evaluation. [Chart: {main_metric} against trained parameters and time]({view})"
+        f"Each row is one training with its scores on the test rows; the nested rows are its training curves and "
+        f"its full evaluation. [Chart: {main_metric} against trained parameters and time]({view})"
     )
     return {
         KIND_TAG: MACHINE_LEARNING,

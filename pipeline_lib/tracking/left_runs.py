@@ -1,10 +1,10 @@
-"""Settle the runs that MLflow calls RUNNING although nobody is at work on them any more.
+"""End runs that are RUNNING in MLflow although their process is gone.
 
-There are two kinds. Of a training whose end MLflow could not be told, the store has a note with all that is missing:
-see `note_delivery.py`. Of any other run, such as one that was killed while its model was published, MLflow has the mark
-of its process. Whatever can be completed from the store is completed; what cannot is KILLED.
+There are two kinds. If a training ended while MLflow was unreachable, the store has a note with the missing data: see
+`note_delivery.py`. For any other run, such as one killed while its model was published, MLflow has the mark of its
+process. Runs that can be completed from the store are completed; the others get the status KILLED.
 
-Runs of other machines, and of processes that this one cannot judge, are left alone.
+Runs on other machines, and of processes whose state is unknown, are left alone.
 """
 
 import logging
@@ -34,18 +34,18 @@ from pipeline_lib.util.redaction import first_line
 
 log = logging.getLogger("tunesmith")
 MOST = 50
-"""Runs that one run looks at: what is left waits for the next one."""
+"""Maximum number of runs to settle at a time; the next run handles the rest."""
 
 
 def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[], bool] = lambda: False) -> None:
-    """Settle what earlier runs have left open in a recipe's store and experiment.
+    """End the runs that earlier processes left open in a recipe's store and experiment.
 
-    Trouble is logged and not raised: it must not end a run that only helps out.
+    Errors are logged and not raised, since they must not end the run that does this on the side.
 
     Args:
-        recipe: Where to look.
-        complete: Whether to publish models that are in the store, which can take minutes; else their runs are left.
-        stopped: Asked between two runs.
+        recipe: Its store and experiment are searched.
+        complete: Whether to publish models that are in the store, which can take minutes; otherwise skip their runs.
+        stopped: Called between two runs; True ends the search.
     """
     try:
         for line in _settle_all(recipe, complete):
@@ -53,15 +53,15 @@ def settle_left_runs(recipe: Recipe, complete: bool = True, stopped: Callable[[]
             if stopped():
                 return
     except Exception as error:
-        log.info("%-11s runs that were left RUNNING are settled later (%s)", "mlflow", first_line(error))
+        log.info("%-11s runs left RUNNING will be ended later (%s)", "mlflow", first_line(error))
 
 
 def settle_training(
     finder: TrainingSearch, held: TrainingRecords, store: str | None = None, complete: bool = True
 ) -> list[str]:
-    """Settle a training's runs whose processes are gone, complete where all was made; a sentence for each.
+    """End a training's runs whose processes are gone, completing them if their artifacts exist; return log lines.
 
-    The same where its process lives, and the training ended while MLflow was away.
+    Also end the run of a live process whose training ended while MLflow was unreachable.
     """
     if noted := settle_noted(finder, held, store):
         return noted
@@ -80,21 +80,21 @@ def settle_training(
 
 
 def settle_models(held: TrainingRecords) -> list[str]:
-    """Finalize as FAILED the models whose logging a kill has cut off, unless somebody goes on; a sentence for each.
+    """Set models to FAILED whose logging was interrupted by a kill, unless the run is active; return log lines.
 
-    A later run of the recipe writes such a model's files again and makes it READY.
+    A later run of the recipe writes the model's files again and sets it to READY.
     """
     if held.client.get_run(held.training.id).info.status == "RUNNING":
         return []
     lines = []
     for model_id in held.pending_models():
         held.client.finalize_logged_model(model_id, "FAILED")
-        lines.append(f"model {model_id} was left PENDING: FAILED now")
+        lines.append(f"model {model_id} was left PENDING; now FAILED")
     return lines
 
 
 def settle_noted(finder: TrainingSearch, held: TrainingRecords, store: str | None = None) -> list[str]:
-    """Settle a training that ended while MLflow was away as it said itself; a sentence, or nothing."""
+    """End the run of a training that ended while MLflow was unreachable, as its note says; return log lines."""
     here, fingerprint = _store_of(held.training, store), held.training.tags[FINGERPRINT]
     if held.training.status != "RUNNING" or not here:
         return []
@@ -105,21 +105,21 @@ def settle_noted(finder: TrainingSearch, held: TrainingRecords, store: str | Non
 
 
 def settle(finder: TrainingSearch, run: TrainingRecord) -> str:
-    """Call a run KILLED unless it was finished, or taken up by another process, meanwhile; what it is now, in words."""
+    """Set a run to KILLED, unless it was finished or continued by another process meanwhile; return a log line."""
     now = training_record(finder.client.get_run(run.id))
     status = now.status
     if is_left(now):
         finder.client.set_terminated(run.id, status := "KILLED")
-    return f"{run.name} {run.id[:8]} was left RUNNING: {status} now"
+    return f"{run.name} {run.id[:8]} was left RUNNING; now {status}"
 
 
 def is_left(run: TrainingRecord) -> bool:
-    """Whether a run is called RUNNING and is not, for sure."""
+    """Return whether a run has status RUNNING although its process is certainly gone."""
     return run.status == "RUNNING" and is_at_work(run) is False
 
 
 def is_at_work(run: TrainingRecord) -> bool | None:
-    """Whether the process of a run still exists; None where this process cannot know."""
+    """Return whether the process of a run still exists; None if unknown."""
     return exists(run.tags.get(PROCESS, "")) if run.tags.get(HOST) == platform.node() else None
 
 
@@ -168,16 +168,16 @@ def _store_of(run: TrainingRecord, named: str | None) -> Store | None:
     place_of_it = named or run.tags.get(STORE, "")
     if "://" not in place_of_it and not Path(place_of_it or "?").is_dir():
         return None
-    with suppress(RecipeError):  # MLflow was told the address without its password
+    with suppress(RecipeError):  # the address is stored in MLflow without its password
         return open_store(place_of_it)
     return None
 
 
 def _for_here(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
-    """The recipe, to be delivered to where its run is; MLflow holds no password of an address."""
+    """Return the recipe with this MLflow and store; addresses recorded in MLflow have no passwords."""
     recipe, tags = check(held.recipe or {}), held.training.tags
-    where = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
-    execution = recipe.execution.model_copy(update=where | {"store": tags.get(STORE, recipe.execution.store)})
+    overrides = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
+    execution = recipe.execution.model_copy(update=overrides | {"store": tags.get(STORE, recipe.execution.store)})
     return recipe.model_copy(update={"execution": execution})
 
 
@@ -201,7 +201,7 @@ def _deliver_what_is_made(held: TrainingRecords, store: Store, recipe: Recipe) -
 
 
 def _artifact(folder: Path) -> Artifact:
-    """A sound artifact by its folder; raises one of DAMAGE where it is not there or damaged."""
+    """Return the intact artifact in a folder; raises one of DAMAGE if it is missing or damaged."""
     manifest = sound(folder)
     digest = content_digest(manifest["files"])
     return Artifact(

@@ -1,4 +1,4 @@
-"""A training's curves in MLflow while it runs."""
+"""Log a training's curves to MLflow while it runs."""
 
 import contextvars
 import logging
@@ -35,11 +35,11 @@ FAREWELL = 60.0
 
 
 class LiveRun:
-    """Shows a training in MLflow as it goes, from a thread of its own: training waits for nothing.
+    """Log a training to MLflow from a separate thread, so that the training never waits for it.
 
-    The thread tries again for as long as the training runs; until then records wait in a file in `work`, a folder that
-    outlives a kill. What cannot be delivered before the process ends, other runs deliver: see `left_runs.py`. The
-    thread does so for those before it. `judge` answers in place of this watch.
+    During an outage, records wait in a file in `work`, a folder that survives a kill, and the thread retries as long as
+    the training runs. Records that cannot be delivered before the process ends are delivered by a later run (see
+    `left_runs.py`), just as this thread delivers those of earlier runs. `judge` decides whether to stop early.
     """
 
     def __init__(self, recipe: Recipe, fingerprint: str, made_by: str, work: Path, judge: Judge | None = None):
@@ -106,7 +106,7 @@ class LiveRun:
             except Exception as error:  # whatever MLflow's trouble is, it must not end a training
                 self.connected = None  # an attempt may have been half accepted: MLflow is asked what it has
                 if not (isinstance(error, ServiceUnavailable) or availability.is_outage(error)):
-                    log.warning("%-11s MLflow refuses (%s): no live curves", "finetune", first_line(error))
+                    log.warning("%-11s MLflow rejects the request (%s): no live curves", "finetune", first_line(error))
                     return
                 self._tell_outage(error)
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -168,7 +168,9 @@ class LiveRun:
         if self.away_since is None:
             self.away_since = time.monotonic()
             reason = error.problem if isinstance(error, ServiceUnavailable) else first_line(error)
-            log.warning("%-11s MLflow does not answer (%s): training goes on, its curves follow", "finetune", reason)
+            log.warning(
+                "%-11s MLflow does not answer (%s): training continues, curves will be sent later", "finetune", reason
+            )
 
     def _tell_return(self) -> None:
         """Log the end of an outage, once."""
@@ -179,11 +181,11 @@ class LiveRun:
 
 
 def _wait_a_little(recipe: Recipe) -> None:
-    """Give MLflow time to come back before a training begins; then train all the same, if the recipe says so."""
+    """Wait for MLflow before a training starts; if it stays down, `when_mlflow_is_down` decides whether to train."""
     uri = tracking_uri(recipe.execution)
     if not (reason := availability.why_unreachable(uri)):
         return
-    log.warning("%-11s MLflow does not answer (%s): waiting %.0f s for it", "finetune", reason, availability.WAIT)
+    log.warning("%-11s MLflow does not answer (%s): waiting up to %.0f s", "finetune", reason, availability.WAIT)
     try:
         availability.wait_for_mlflow(recipe.execution, availability.WAIT)
     except ServiceUnavailable:

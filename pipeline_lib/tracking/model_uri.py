@@ -1,4 +1,4 @@
-"""Models in MLflow by their addresses: where the files of one are, and how they come here."""
+"""Resolve models:/ addresses and download models from MLflow."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,9 +13,9 @@ from pipeline_lib.tracking.search import MODEL_ADDRESS
 
 
 def locate(address: str, uri: str) -> str:
-    """Where the files of a model are kept, by models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+    """Return the artifact location of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
 
-    The location holds the logged model's id, which no other MLflow has: version 1 of a name is another model there.
+    The location contains the logged model's id, which is unique across MLflow servers; a name and version is not.
     """
     found = MODEL_ADDRESS.fullmatch(address)
     if not found:
@@ -42,4 +42,4 @@ def download(address: str, location: str, uri: str, folder: Path) -> None:
 
 
 def _given(address: str) -> AbstractContextManager[None]:
-    return describe_refusal("model", address, "Look the name and the alias up in MLflow, and see that it answers")
+    return describe_refusal("model", address, "Check the name and the alias in MLflow, and that it answers")

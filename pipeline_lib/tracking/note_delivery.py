@@ -1,4 +1,4 @@
-"""Bring MLflow what the notes in a store say is missing: a training's last records, and how it ended."""
+"""Deliver the data in a store's notes to MLflow: a training's last records and its final status."""
 
 import logging
 import platform
@@ -22,14 +22,14 @@ from pipeline_lib.util.redaction import first_line
 
 log = logging.getLogger("tunesmith")
 MOST = 50
-"""Notes that one run looks at: what is left waits for the next one."""
+"""Maximum number of notes to deliver at a time; the next run handles the rest."""
 
 
 def settle_notes(root: str, uri: str, made_by: str = "") -> Iterator[str]:
-    """Deliver the notes in a store, of those whose `by` contains the given text; in words what was done.
+    """Deliver the notes in a store whose `made_by` contains the given text; yield log lines.
 
     Raises:
-        MlflowException, SQLAlchemyError, Unanswered: where MLflow does not answer any more.
+        MlflowException, SQLAlchemyError, ServiceUnavailable: MLflow stopped answering.
     """
     store = open_store(root)
     waiting = [
@@ -44,10 +44,10 @@ def settle_notes(root: str, uri: str, made_by: str = "") -> Iterator[str]:
 
 
 def deliver_note(store: Store, work: Path, uri: str) -> str | None:
-    """Bring MLflow what a note says is missing, unless somebody is at work on its training; in words what was done.
+    """Deliver a note to MLflow unless its training is running; return a log line.
 
-    Records come first, then the state, then the note goes: a kill in between leads to the same once more, and MLflow
-    has each record once.
+    Records are sent first, then the status, and then the note is removed. If the process is killed in between, the
+    delivery is repeated, and MLflow still stores each record once.
     """
     if read_note(work) is None:
         return None
@@ -73,18 +73,18 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
         delivery.settle(note.status, note.pruned, note.ended_at)
         remove_note(work)
     info = delivery.run.info
-    return f"{info.run_name} {info.run_id[:8]} had not been told its end: {note.status} now"
+    return f"{info.run_name} {info.run_id[:8]} had no final status; now {note.status}"
 
 
 @contextmanager
 def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
-    """Go on where one thing cannot be settled: it must not keep the others from it, today and ever after."""
+    """Log and skip what cannot be settled, so that it does not block the others forever."""
     try:
         yield
     except Exception as error:
         if why_unreachable(uri):
             raise
-        log.info("%-11s %s cannot be settled (%s)", "mlflow", what, first_line(error))
+        log.info("%-11s %s cannot be brought up to date (%s)", "mlflow", what, first_line(error))
 
 
 def model_folder(store: Store, fingerprint: str) -> Path:
@@ -102,9 +102,9 @@ def _is_over(note: RunNote) -> bool:
 
 
 def _is_taken(note: RunNote, run: Run) -> bool:
-    """Whether somebody else, such as another machine, went on with the training, and has told MLflow its end or will.
+    """Return whether another process, perhaps on another machine, continued the training and reports its end.
 
-    A run that has failed or was killed is not: it had the same records, and gets those that it lacks.
+    A failed or killed run is not taken: it has the same records, and gets the missing ones.
     """
     holder = [run.data.tags.get(HOST), run.data.tags.get(PROCESS)]
     taken = holder not in note.holders and not (holder[0] == platform.node() and exists(holder[1] or "") is False)

@@ -1,4 +1,4 @@
-"""Bring what a run made to MLflow, each thing once."""
+"""Publish the results of a run to MLflow, each exactly once."""
 
 import json
 from datetime import datetime
@@ -27,9 +27,10 @@ from pipeline_lib.util.redaction import redact
 def publish_run(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, made_by: str
 ) -> dict[str, str]:
-    """Log the training run, the evaluation run and the model, as far as MLflow does not have them; their addresses.
+    """Log the training run, the evaluation run and the model unless MLflow has them; return their addresses.
 
-    Raises RecipeError where MLflow does not take them.
+    Raises:
+        RecipeError: MLflow does not answer or rejects them.
     """
     with delivery_errors(recipe.execution, model.fingerprint):
         return _deliver(Tracker(recipe, made_by), prepared, model, scores, base)
@@ -55,7 +56,7 @@ def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Arti
 def publish_training(
     tracker: Tracker, prepared: Artifact, model: Artifact, base: Path, scores: Artifact | None = None
 ) -> Run:
-    """The finished training run of a model; a scored row is its input example."""
+    """Return the finished training run of a model, logging it if necessary; a scored row is its input example."""
     training = tracker.run("training", model.fingerprint)
     if training.info.status != "FINISHED":
         tracker.reopen(training)
@@ -88,28 +89,29 @@ def _log_training(
 
 def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifact, scores: Artifact) -> None:
     client, run_id = tracker.client, run.info.run_id
-    told = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    document = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
-    log_scores(tracker, run, training, prepared, told, made)
-    _tag_findings(tracker, training, told["checks"])
+    log_scores(tracker, run, training, prepared, document, made)
+    _tag_findings(tracker, training, document["checks"])
     client.log_dict(run_id, manifests_read(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
 
 
 def _tag_findings(tracker: Tracker, training: Run, findings: list[dict[str, Any]]) -> None:
-    """What the checks have found, where somebody who looks at the training sees it."""
+    """Tag the training run with the findings of the checks."""
     tag, run_id = tracker.client.set_tag, training.info.run_id
     tag(run_id, "tunesmith.checks", f"{len(findings)} findings")
-    for name, some in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):
-        problems = "; ".join(f"{found['level']}: {found['problem']}" for found in some)
+    for name, group in groupby(sorted(findings, key=itemgetter("name")), itemgetter("name")):
+        problems = "; ".join(f"{finding['level']}: {finding['problem']}" for finding in group)
         tag(run_id, f"tunesmith.checks.{name}", redact(problems)[:5000])
 
 
 def _example(recipe: Recipe, scores: Artifact) -> dict[str, Any]:
-    """What the model is asked, of the first row that was scored; empty where predictions do not hold it."""
-    asked = recipe.objective.input_roles
+    """Return the inputs of the first scored row; empty if the predictions lack a required input."""
+    roles = recipe.objective.input_roles
     rows = pq.read_table(scores.folder / "predictions.parquet").slice(0, 1).to_pylist()
-    told = {name: row[name] for row in rows for name in asked if row.get(name) is not None}
-    return told if all(name in told for name, required in asked.items() if required) else {}
+    example = {name: row[name] for row in rows for name in roles if row.get(name) is not None}
+    complete = all(name in example for name, required in roles.items() if required)
+    return example if complete else {}

@@ -1,4 +1,4 @@
-"""The model as MLflow serves it: the same code that evaluation runs, logged as code and never pickled."""
+"""The model as an MLflow pyfunc: it runs the code of the evaluation, and is logged as code rather than pickled."""
 
 import re
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class NamedModel(NamedTuple):
-    """What a logged model is called, what it answers, and what people compare it by."""
+    """A logged model's name, objective, and the parameters to compare it by."""
 
     name: str
     objective: Objective
@@ -47,7 +47,7 @@ class NamedModel(NamedTuple):
 
 
 class ServedModel(PythonModel):
-    """Takes a frame with the objective's text columns, gives the answers that evaluation gives."""
+    """Predicts from a DataFrame with the objective's input columns, exactly as the evaluation does."""
 
     def load_context(self, context: Any) -> None:
         """Load the model once, onto a GPU where there is one."""
@@ -59,7 +59,7 @@ class ServedModel(PythonModel):
         self.answerer = LoadedModel(Path(context.artifacts["model"]), base)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row of answers for each row of input; `error` says why a row has none."""
+        """Return one row of predictions for each input row; `error` says why a row has none."""
         return pd.DataFrame(self.answerer.answer(_records(model_input)))
 
 
@@ -68,7 +68,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _schema(asked: Mapping[str, bool]) -> "Schema":
-    """The columns that are asked for, of any type: rows are checked one by one, as in training."""
+    """Return a signature with the input columns, of any type: rows are validated one by one, as in training."""
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
@@ -78,10 +78,10 @@ def _schema(asked: Mapping[str, bool]) -> "Schema":
 def log_model(
     client: MlflowClient, run: Run, named: NamedModel, model: Path, base: Path | None, example: Mapping[str, Any]
 ) -> str:
-    """Log a model folder as the model of a run; returns its models:/ address. Of a base that it needs MLflow keeps one.
+    """Log a model folder as the model of a run, and return its models:/ address; a shared base is logged only once.
 
-    Saved and brought there in two steps: `pyfunc.log_model` would load the model to try the example, which a machine
-    that has just trained may have no room for, and end the run.
+    The model is saved and uploaded in two steps: `pyfunc.log_model` would load it to try the input example, for which
+    there may be too little memory right after training, and it would end the run.
     """
     logged = _logged_before(client, run) or client.create_logged_model(
         run.info.experiment_id,

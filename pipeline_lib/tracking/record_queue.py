@@ -1,4 +1,4 @@
-"""The records of a training's history on disk, from where they are delivered to MLflow."""
+"""A queue on disk for the records of a training's history, from which they are sent to MLflow."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ Record = dict[str, Any]
 class RecordQueue:
     """An append-only file of JSON lines, one for each record, in the order of the history.
 
-    A training that goes on after a kill offers its history again, from the first record on. What the file has already
-    is passed over by its place, so each record keeps the time of its first offer: MLflow takes a metric of the same
-    step, time and value once, even where an answer was lost.
+    A training that resumes after a kill appends its history again from the first record. Records that the file already
+    has are skipped by position, so each keeps its original timestamp. MLflow stores a metric with the same step, time
+    and value only once, so a batch can be resent if its response was lost.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""What MLflow holds of trainings, in plain values: what `tunesmith audit` and `tunesmith reproduce` go by."""
+"""The records of trainings in MLflow as plain values, for `tunesmith audit` and `tunesmith reproduce`."""
 
 import json
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ class TrainingRecord(NamedTuple):
 
 @dataclass
 class TrainingRecords:
-    """A training with all that belongs to it: the runs around it and its evaluations, the newest last."""
+    """A training run with its parent runs and its evaluations, the newest last."""
 
     client: MlflowClient
     training: TrainingRecord
@@ -53,12 +53,12 @@ class TrainingRecords:
 
     @cached_property
     def versions(self) -> list[str]:
-        """What the model is registered as."""
+        """The model's registered versions."""
         found = self.client.search_model_versions(f"run_id = '{self.training.id}'")
-        return [f"{each.name} version {each.version}" for each in found]
+        return [f"{version.name} version {version.version}" for version in found]
 
     def pending_models(self) -> list[str]:
-        """Ids of the training's models whose logging has begun and not ended, asked anew."""
+        """Return the ids of the training's models whose logging is incomplete, as MLflow has them now."""
         of = f"source_run_id = '{self.training.id}'"
         found = self.client.search_logged_models([self.training.experiment], of)
         return [model.model_id for model in found if model.status == LoggedModelStatus.PENDING]
@@ -85,9 +85,9 @@ class TrainingRecords:
         return self.json(self.training, MANIFESTS) or {}
 
     def evaluated(self, run: TrainingRecord) -> dict[str, Any]:
-        """The manifests of an evaluation and of what it alone has read, by step; empty before it is told whole."""
-        told = self.json(run, "manifest.json")
-        return (self.json(run, MANIFESTS) or {}) | ({"evaluate": told} if told else {})
+        """Return the manifests of an evaluation and of inputs that only it reads, by step; empty until it is logged."""
+        manifest = self.json(run, "manifest.json")
+        return (self.json(run, MANIFESTS) or {}) | ({"evaluate": manifest} if manifest else {})
 
     @cached_property
     def data(self) -> list[DataFile]:
@@ -130,8 +130,8 @@ class TrainingRecords:
 
 
 def _unreadable(run: TrainingRecord, what: str, error: OSError) -> RecipeError:
-    hint = "See that MLflow's artifact store answers, and that you may read it"
-    return RecipeError("RUN", run.id, f"MLflow cannot give {what} ({error})", hint)
+    hint = "Check that MLflow's artifact store answers, and that you have read permission"
+    return RecipeError("RUN", run.id, f"MLflow cannot provide {what} ({error})", hint)
 
 
 def training_record(run: Run) -> TrainingRecord:

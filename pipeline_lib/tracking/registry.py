@@ -1,7 +1,7 @@
-"""A registered model: its versions, which of them is the champion, and which one it replaced.
+"""The versions of a registered model, and promoting one to champion.
 
-The alias `champion` is the one thing that moves, in one call and last of all: a version is complete, with the decision
-in its tags, before it can be the champion. What it replaced stands in its own tags, so that going back is one call too.
+The alias `champion` is moved last and in a single call: a version is complete, with the decision in its tags, before it
+can become the champion. The version that it replaced is recorded in its tags, so that a rollback is a single call, too.
 """
 
 import json
@@ -32,7 +32,7 @@ MODEL, PROFILE = "tunesmith.model", "profile"
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model; `model` is the models:/ address of what it was made of."""
+    """A version of a registered model; `model` is the models:/ address of its logged model."""
 
     number: int
     model: str
@@ -40,7 +40,7 @@ class Version:
 
 
 class Registry:
-    """One registered model in one MLflow; raises RecipeError where that does not answer or refuses."""
+    """A registered model in MLflow; its methods raise RecipeError if MLflow does not answer or rejects a request."""
 
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
@@ -48,7 +48,7 @@ class Registry:
             self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
-        """The version that is served; None where not in the store yet."""
+        """Return the version with the alias `champion`, or None if there is none."""
         with self._answering(), _absent():
             return _version(self.client.get_model_version_by_alias(self.name, CHAMPION))
         return None
@@ -66,7 +66,7 @@ class Registry:
         return False
 
     def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
-        """The version of a logged model: the one that is there, with these tags, else a new one that has them."""
+        """Register a logged model, or set the tags of the version that it already has; return the version."""
         tags = {MODEL: model, **tags}
         with self._answering():
             known = self._version_of(model)
@@ -103,36 +103,37 @@ class Registry:
         """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
         model_id = model.removeprefix("models:/")
         listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
-        if any((each["name"], str(each["version"])) == (version.name, str(version.version)) for each in listed):
+        if any((entry["name"], str(entry["version"])) == (version.name, str(version.version)) for entry in listed):
             return
         listed.append({"name": version.name, "version": int(version.version)})
         self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})
 
     def promote(self, version: Version, over: Version | None) -> None:
-        """Make a version the champion in place of the one that it was judged against.
+        """Make a version the champion in place of the one that it was compared with.
 
-        Raises RecipeError, and moves nothing, where that is no longer the champion.
+        Raises:
+            RecipeError: That one is no longer the champion; nothing is changed.
         """
         now = self.champion()
         if now and now.number == version.number:
             return
         if (now and now.number) != (over and over.number):
             problem = f"has another champion now (version {now.number if now else 'none'})"
-            raise RecipeError("gate.model", self.name, problem, "Run again: the challenger is to be judged against it")
+            raise RecipeError("gate.model", self.name, problem, "Run again to compare the challenger with it")
         with self._answering():
             if over:
                 self.client.set_model_version_tag(self.name, str(version.number), REPLACED, str(over.number))
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
 
     def roll_back(self, made_by: str) -> tuple[Version, int]:
-        """Give the place back to the version that the champion replaced; who left, and who is champion now."""
+        """Restore the previous champion; return the replaced version and the number of the restored one."""
         champion = self.champion()
         if champion is None:
             raise RecipeError("NAME", self.name, "has no champion", "Name a model that `tunesmith retrain` registered")
         before = champion.tags.get(REPLACED)
         if before is None:
-            problem = f"has no champion before version {champion.number}"
-            raise RecipeError("NAME", self.name, problem, "There is nothing to go back to")
+            problem = f"had no champion before version {champion.number}"
+            raise RecipeError("NAME", self.name, problem, "There is no version to roll back to")
         with self._answering():
             self.client.get_model_version(self.name, before)
             self.client.set_model_version_tag(self.name, str(champion.number), ROLLED_BACK, redact(made_by))

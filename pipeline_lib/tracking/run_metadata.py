@@ -1,4 +1,4 @@
-"""What a training run in MLflow carries besides its curves, so that it can be audited and run again."""
+"""Log a training's metadata to MLflow, so that it can be audited and reproduced."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,14 +27,14 @@ STORE = "tunesmith.store"
 
 
 def log_metadata(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> None:
-    """Log what is known when a training begins: the recipe as given and as resolved, code, machine, software."""
+    """Log the metadata known when a training starts: the recipe as given and as resolved, code, machine, software."""
     client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
-    told = redact(recipe.model_dump(mode="json"))
-    log_params(tracker, run_id, dict(flatten({name: part for name, part in told.items() if name != "execution"})))
+    document = redact(recipe.model_dump(mode="json"))
+    log_params(tracker, run_id, dict(flatten({name: part for name, part in document.items() if name != "execution"})))
     inputs = client.get_run(run_id).inputs
     if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
         client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
-    client.log_text(run_id, yaml.safe_dump(told, sort_keys=False, allow_unicode=True), RECIPE)
+    client.log_text(run_id, yaml.safe_dump(document, sort_keys=False, allow_unicode=True), RECIPE)
     if given := circumstances.get("given"):
         client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
         client.log_dict(run_id, {"file": given["file"], "overrides": given["overrides"]}, f"{GIVEN}/how.json")
@@ -45,7 +45,7 @@ def log_metadata(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -
 
 
 def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
-    """Log what is known once a model is made: its pace and cost, and the manifests that lead from it to the data."""
+    """Log the metadata known when a model is complete: throughput, cost, and the manifests from the data to it."""
     summary = json.loads((model.folder / "summary.json").read_text(encoding="utf-8"))
     log_params(tracker, run.info.run_id, summary)
     tracker.client.log_dict(run.info.run_id, manifests(model.folder), MANIFESTS)
@@ -65,7 +65,7 @@ def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, floa
 
 
 def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
-    """What runs are searched by."""
+    """Return the tags by which runs can be searched."""
     store, flow = tracker.recipe.execution.store, flow_run(tracker.made_by)
     git, machine = circumstances.get("git") or {}, circumstances.get("machine") or {}
     checkout = git.get("recipe") or git.get("project") or {}

@@ -1,8 +1,8 @@
-"""A note in a training's work folder of what MLflow must still hear of it, whatever happens to its process.
+"""A note in a training's work folder with what must still be sent to MLflow, even if the process is killed.
 
-It is written when the training begins and completed with how it ended; it goes once MLflow has taken that. So a note
-that is there while nobody trains is of a training whose end MLflow does not know: MLflow was away, or the process was
-killed. `note_delivery.py` delivers it.
+It is written when the training starts, completed with its final status, and removed once MLflow has that status. A note
+without a running training therefore means that MLflow was unreachable or the process was killed; `note_delivery.py`
+delivers it.
 """
 
 import platform
@@ -26,7 +26,7 @@ NOTE, RECORDS, MEASURED = "mlflow-run.json", "records.jsonl", "measured.jsonl"
 
 @dataclass
 class RunNote:
-    """A training that MLflow has not seen the end of."""
+    """A training whose final status is not in MLflow yet."""
 
     fingerprint: str
     server: str

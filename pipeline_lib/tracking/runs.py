@@ -1,4 +1,4 @@
-"""Runs in MLflow: found by the fingerprint of their artifact, so that a rerun goes on in the same run."""
+"""Runs in MLflow, identified by the fingerprint of their artifact so that a rerun continues the same run."""
 
 import getpass
 import math
@@ -43,10 +43,10 @@ class Tracker:
         )
 
     def _only(self, tag: str, value: str, start: Callable[[], Run]) -> Run:
-        """The one run with a tag, started where there is none.
+        """Return the only run with a tag, starting it if there is none.
 
-        Another machine may start it at the same moment, and MLflow knows no lock: the older run counts for both, and
-        whoever started the younger one deletes it.
+        Another machine may start one at the same time, and MLflow has no locks: both use the older run, and the process
+        that started the newer one deletes it.
         """
         if found := self._tagged(tag, value):
             return found
@@ -88,7 +88,7 @@ class Tracker:
         return self.client.create_run(self.experiment, run_name=f"{self.recipe.name} {kind}", tags=tags)
 
     def _holder(self) -> dict[str, str]:
-        """Who is at work on a run: by this, `tunesmith audit` sees that nobody is any more."""
+        """Return tags that identify this process, by which `tunesmith audit` detects that it is gone."""
         return {BY: self.made_by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
@@ -123,22 +123,23 @@ class Tracker:
             self.had[run.info.run_id, name].add(step)
 
     def _holds(self, run_id: str) -> bool:
-        """Whether nobody has reopened the run since: another machine that trains the same goes on in it alone."""
+        """Return whether this process still holds the run; another machine may have continued it."""
         tags = self.client.get_run(run_id).data.tags
         mine = self._holder()
         return (tags.get(HOST), tags.get(PROCESS)) == (mine[HOST], mine[PROCESS])
 
     def _had(self, run_id: str, metric: str) -> set[int]:
-        """Steps of a metric from before this process: MLflow takes metrics first, and a kill may cut off their tag.
+        """Return the steps of a metric that MLflow already has.
 
-        The batch that it cut may be told again in several smaller ones, so that all of them are compared.
+        MLflow stores a batch's metrics before its tags, so a kill can leave metrics that the count in the tag does not
+        include. The batch may be resent in smaller parts, so every step is compared.
         """
         if (run_id, metric) not in self.had:
             self.had[run_id, metric] = {known.step for known in self.client.get_metric_history(run_id, metric)}
         return self.had[run_id, metric]
 
     def reopen(self, run: Run) -> None:
-        """Go on in a run that a kill or an error ended, and in its parent."""
+        """Continue a run that was ended by a kill or an error, and its parent."""
         tags = [RunTag(name, value) for name, value in self._holder().items()]
         for run_id in (run.info.run_id, run.data.tags[PARENT]):
             known = self.client.get_run(run_id)
@@ -149,7 +150,7 @@ class Tracker:
             self.client.log_batch(run_id, tags=tags)
 
     def finish(self, run_id: str, status: str = "FINISHED", ended_at: int | None = None) -> None:
-        """Settle a run, if it is not settled so already; `ended_at` in milliseconds, else it ends now."""
+        """End a run with a status unless it already has it; `ended_at` is in milliseconds, default: now."""
         if self.client.get_run(run_id).info.status != status:
             self.client.set_terminated(run_id, status, ended_at)
 

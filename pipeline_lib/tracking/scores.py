@@ -1,4 +1,4 @@
-"""Scores of an evaluation in MLflow, linked to the model and to the rows that they were taken on."""
+"""Log the scores of an evaluation to MLflow, linked to the model and to the evaluated rows."""
 
 import json
 import re
@@ -18,8 +18,10 @@ LONGEST = 140
 """Characters of a slice's name that a metric's name has room for."""
 
 
-def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, told: dict[str, Any], made: int) -> None:
-    """Log what metrics.json has `told` at the time `made`, in milliseconds.
+def log_scores(
+    tracker: Tracker, run: Run, training: Run, prepared: Artifact, document: dict[str, Any], made: int
+) -> None:
+    """Log the scores in metrics.json (`document`) with the time `made`, in milliseconds.
 
     Scores of the model are linked to it and to the rows; those of baselines to the rows alone.
     """
@@ -34,7 +36,7 @@ def log_scores(tracker: Tracker, run: Run, training: Run, prepared: Artifact, to
     linked = {"dataset_name": rows.name, "dataset_digest": rows.digest, "run_id": run_id}
     scored = [
         Metric(name, value, made, 0, model_id=None if name.startswith("baseline/") else model, **linked)
-        for name, value in named_scores(told)
+        for name, value in named_scores(document)
     ]
     for begin in range(0, len(scored), BATCH):  # slices by a column may have many values
         client.log_batch(run_id, scored[begin : begin + BATCH])
@@ -49,10 +51,10 @@ def metric_part(name: str) -> str:
     return plain if plain == name else f"{plain} {sha256(name.encode()).hexdigest()[:6]}"
 
 
-def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def named_scores(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
-    parts = {"test": told["metrics"]} | {
-        f"slice/{metric_part(each['name'])}": each["metrics"] for each in told["slices"]
+    parts = {"test": document["metrics"]} | {
+        f"slice/{metric_part(each['name'])}": each["metrics"] for each in document["slices"]
     }
     for part, metrics in parts.items():
         yield from (
@@ -61,7 +63,7 @@ def named_scores(told: dict[str, Any]) -> Iterator[tuple[str, float]]:
             for what, end in (("value", ""), ("low", "/low"), ("high", "/high"))
             if score[what] is not None
         )
-    for baseline, metrics in told["baselines"].items():
+    for baseline, metrics in document["baselines"].items():
         yield from (
             (f"baseline/{baseline}/{name}", score["value"])
             for name, score in metrics.items()

@@ -19,9 +19,9 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class TrainingSearch:
-    """Looks into one MLflow; raises RecipeError where it has not got what is looked for.
+    """Search one MLflow; methods raise RecipeError if there is no such run, model or experiment.
 
-    Its errors are those of MLflow's client where that does not answer or refuses: see `while_reading`.
+    If MLflow does not answer or rejects a request, its client's errors are passed on: see `reading_errors`.
     """
 
     def __init__(self, uri: str):
@@ -44,7 +44,7 @@ class TrainingSearch:
         """An experiment's id."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            hint = "Name what execution.experiment names, and with --tracking-uri MLflow's address"
+            hint = "Give the name in execution.experiment, and MLflow's address with --tracking-uri"
             raise RecipeError("--experiment", name, f"is not in {self.shown}", hint)
         return found.experiment_id
 
@@ -63,7 +63,7 @@ class TrainingSearch:
             if isinstance(error, MlflowException) and error.error_code not in ABSENT:
                 raise
             problem = f"does not name a training in {self.shown} ({first_line(error, 200)})"
-            hint = "`tunesmith audit` lists the runs; --tracking-uri says in which MLflow"
+            hint = "`tunesmith audit` lists the runs; --tracking-uri selects the MLflow"
             raise RecipeError("RUN|MODEL", target, problem, hint) from None
         return self._held_alone(run)
 
@@ -71,7 +71,7 @@ class TrainingSearch:
         if TRAINING in run.tags:
             return training_record(self.client.get_run(run.tags[TRAINING]))
         inside = self.runs(run.experiment, f"tags.`{PARENT}` = '{run.id}'")
-        leading = [each for each in inside if each.tags.get(KIND) == "training" or TRAINING in each.tags]
+        leading = [child for child in inside if child.tags.get(KIND) == "training" or TRAINING in child.tags]
         if not leading:
             raise LookupError(f"{run.name} is not a training and holds none")
         return leading[0]

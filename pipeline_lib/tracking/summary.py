@@ -1,7 +1,7 @@
-"""The run that people see first: one row with what was trained, on what, how well, and what it cost.
+"""The parent run in MLflow, which sums up a training: base, data, scores and cost in one row.
 
-It stands around a training and its evaluation, which have the curves and all details. It is begun with the training,
-so that a run can be recognised and followed at once, and completed with the scores.
+Its children are the training and the evaluation, with the curves and all details. It is created when the training
+starts, so that it can be found and followed at once, and completed with the scores.
 """
 
 import json
@@ -35,9 +35,9 @@ def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> N
     client, parent = tracker.client, training.data.tags[PARENT]
     log_params(tracker, parent, main_parameters(tracker.recipe))
     _copy_datasets(tracker, training.info.run_id, parent)
-    note = "\n\n".join([headline(tracker.recipe), "Training is under way.", _links(tracker, training)])
-    told = {**tags, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note}
-    client.log_batch(parent, tags=[RunTag(name, value) for name, value in told.items()])
+    note = "\n\n".join([headline(tracker.recipe), "Training is running.", _links(tracker, training)])
+    all_tags = {**tags, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note}
+    client.log_batch(parent, tags=[RunTag(name, value) for name, value in all_tags.items()])
 
 
 def end_summary(tracker: Tracker, training: Run, ending: str) -> None:
@@ -51,7 +51,7 @@ def complete_summary(
 ) -> None:
     """Log scores, cost and links to the run around an evaluation; repeated after a kill, it adds nothing twice."""
     client, parent = tracker.client, evaluation.data.tags[PARENT]
-    summary, told = _read(model.folder / "summary.json"), _read(scores.folder / "metrics.json")
+    summary, document = _read(model.folder / "summary.json"), _read(scores.folder / "metrics.json")
     rows = _read(prepared.folder / "report.json")["rows"]["train"]
     known = {
         "train_rows": rows,
@@ -65,9 +65,9 @@ def complete_summary(
     model_id = training.data.tags[MODEL].removeprefix("models:/")
     link_model(client, parent, model_id)
     made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
-    figures = dict(_test_scores(told)) | dict(_costs(tracker.recipe, summary, model))
+    figures = dict(_test_scores(document)) | dict(_costs(tracker.recipe, summary, model))
     metrics = [Metric(name, value, made, 0) for name, value in figures.items()]
-    note = _finished_note(tracker, training, evaluation, told)
+    note = _finished_note(tracker, training, evaluation, document)
     source = {name: value for name, value in training.data.tags.items() if name.startswith("mlflow.source.")}
     tags = {**source, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note[:LONGEST_NOTE]}
     client.log_batch(parent, metrics, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -92,8 +92,8 @@ def in_short(part: Section) -> str:
     """A strategy or a regularizer: its kind, and the fields that are not at their defaults."""
     fields = part.model_dump(mode="json", exclude_defaults=True)
     kind = fields.pop("kind")
-    told = ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
-    return f"{kind} ({told})" if told else str(kind)
+    options = ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
+    return f"{kind} ({options})" if options else str(kind)
 
 
 def headline(recipe: Recipe) -> str:
@@ -104,33 +104,42 @@ def headline(recipe: Recipe) -> str:
     return f"`{parameters['strategy']}` on `{name}` for {recipe.objective.kind.replace('_', ' ')}."
 
 
-def _finished_note(tracker: Tracker, training: Run, evaluation: Run, told: Mapping[str, Any]) -> str:
+def _finished_note(tracker: Tracker, training: Run, evaluation: Run, document: Mapping[str, Any]) -> str:
     main = tracker.recipe.objective.main_metric
-    name = main if main in told["metrics"] else next(iter(told["metrics"]))  # a recipe may report others only
-    score = told["metrics"][name]
-    interval = f"{_interval(score)} at {told['level']:.0%}"
-    said = f"**{name} {number(score['value'])}** ({interval}) on {told['rows']:,} test rows"
+    name = main if main in document["metrics"] else next(iter(document["metrics"]))  # a recipe may report others only
+    score = document["metrics"][name]
+    interval = f"{_interval(score)} at {document['level']:.0%}"
+    sentence = f"**{name} {number(score['value'])}** ({interval}) on {document['rows']:,} test rows"
     parts = [
-        f"{headline(tracker.recipe)} {said}.",
-        *([f"**The model has collapsed: {told['collapsed']}.** {COLLAPSED_HINT}"] if told.get("collapsed") else []),
+        f"{headline(tracker.recipe)} {sentence}.",
+        *(
+            [f"**The model has collapsed: {document['collapsed']}.** {COLLAPSED_HINT}"]
+            if document.get("collapsed")
+            else []
+        ),
         _links(tracker, training, evaluation),
-        _score_table(told),
+        _score_table(document),
         f"Run it again: `tunesmith reproduce {training.info.run_id}`",
     ]
     return "\n\n".join(parts)
 
 
-def _score_table(told: Mapping[str, Any]) -> str:
+def _score_table(document: Mapping[str, Any]) -> str:
     """Each metric with its interval, and the baselines beside it."""
-    head = ["metric", "score", f"{told['level']:.0%} interval", *(name.replace("_", " ") for name in told["baselines"])]
+    head = [
+        "metric",
+        "score",
+        f"{document['level']:.0%} interval",
+        *(name.replace("_", " ") for name in document["baselines"]),
+    ]
     rows = [
         [
             name,
             number(score["value"]),
             _interval(score),
-            *(number(baseline[name]["value"]) for baseline in told["baselines"].values()),
+            *(number(baseline[name]["value"]) for baseline in document["baselines"].values()),
         ]
-        for name, score in told["metrics"].items()
+        for name, score in document["metrics"].items()
     ]
     return markdown_table(head, rows)
 
@@ -160,8 +169,8 @@ def _links(tracker: Tracker, training: Run, evaluation: Run | None = None) -> st
 def _copy_datasets(tracker: Tracker, run_id: str, parent: str) -> None:
     """Give a run the data sets of one inside it; a data set that it has is not added again."""
     client = tracker.client
-    known = {_key(each) for each in _datasets(client.get_run(parent))}
-    missing = [each for each in _datasets(client.get_run(run_id)) if _key(each) not in known]
+    known = {_key(dataset) for dataset in _datasets(client.get_run(parent))}
+    missing = [dataset for dataset in _datasets(client.get_run(run_id)) if _key(dataset) not in known]
     if missing:
         client.log_inputs(parent, missing)
 
@@ -174,9 +183,9 @@ def _key(given: Any) -> tuple[str, str]:
     return given.dataset.name, given.dataset.digest
 
 
-def _test_scores(told: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _test_scores(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Scores on all test rows with the ends of their intervals, named as in the evaluation's run."""
-    yield from ((name, value) for name, value in named_scores(dict(told)) if name.startswith("test/"))
+    yield from ((name, value) for name, value in named_scores(dict(document)) if name.startswith("test/"))
 
 
 def _costs(recipe: Recipe, summary: Mapping[str, Any], model: Artifact) -> Iterator[tuple[str, float]]:

@@ -38,8 +38,8 @@ def _log_comparison(
     higher = tracker.recipe.objective.metrics()[document["metric"]].higher_is_better
     scored = [variant for variant in document["variants"] if variant["score"] is not None] or document["variants"]
     best = (max if higher else min)(scored, key=lambda variant: variant["score"] or 0.0)
-    told = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
-    log_params(tracker, run_id_, told | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
+    parameters = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
+    log_params(tracker, run_id_, parameters | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
     made = int(datetime.fromisoformat(comparison.made["at"]).timestamp() * 1000)
     figures = _figures(document, best, len(trials))
     note = _note(tracker, comparison, trials)

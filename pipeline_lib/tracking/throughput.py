@@ -1,7 +1,7 @@
-"""How fast a training goes and what it takes of the machine, window by window.
+"""Measure the throughput and resource usage of a training in time windows.
 
-Windows are kept beside the checkpoints as they close, so that a training that goes on after a kill knows of its
-beginning, and come into the manifest at the end: MLflow can be told of them at any time.
+Each window is written next to the checkpoints when it closes, so that a resumed training keeps earlier windows. At the
+end they are stored in the manifest, from which they can be sent to MLflow at any time.
 """
 
 import resource
@@ -50,7 +50,7 @@ class ThroughputMeter:
             for record in records:
                 if record["split"] == "train" and record["metric"] in COUNTED:
                     self.counts[record["metric"]] += int(record["value"])
-                    self.counts["steps"] += record["metric"] == "rows"  # told once a step
+                    self.counts["steps"] += record["metric"] == "rows"  # recorded once per step
                 self.step = record["step"]
 
     def finish(self) -> None:
@@ -86,22 +86,25 @@ class ThroughputMeter:
         counted = {name: counts[name] for name in ("steps", *COUNTED)}
         window = {"at": int(time.time() * 1000), "step": step, "seconds": now - began, **counted, "system": system}
         self.windows.append(window)
-        with suppress(OSError), self.kept.open("a", encoding="utf-8") as file:  # a full disk is not ours to tell of
+        with (
+            suppress(OSError),
+            self.kept.open("a", encoding="utf-8") as file,
+        ):  # a full disk is reported by the training itself
             file.write(seal(window) + "\n")
 
 
 def records(windows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What windows tell, in the form of a history: paces, and the means of MLflow's own system metrics."""
+    """Convert windows to history records: throughput, and the means of MLflow's system metrics."""
     return [
         {"split": split, "metric": metric, "step": window["step"], "value": value, "at": window["at"]}
         for window in windows
-        for split, told in (("pace", pace(window)), ("system", window["system"]))
-        for metric, value in told.items()
+        for split, values in (("pace", pace(window)), ("system", window["system"]))
+        for metric, value in values.items()
     ]
 
 
 def pace(done: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds a step, rows and tokens a second, of a window or of totals; nothing where there was no step."""
+    """Return seconds per step, and rows and tokens per second, of a window or of totals; empty without a step."""
     if not done["steps"] or not done["seconds"]:
         return {}
     return {

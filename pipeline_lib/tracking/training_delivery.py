@@ -1,4 +1,4 @@
-"""Bring a training's records, and how it ended, from its folder to its run in MLflow."""
+"""Send a training's records and final status from its work folder to its run in MLflow."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from pipeline_lib.tracking.summary import end_summary
 from pipeline_lib.tracking.throughput import records
 
 ENDS = {
-    "FAILED": "The training failed; the same command goes on from its last checkpoint.",
-    "KILLED": "The training was stopped; the same command goes on from its last checkpoint.",
+    "FAILED": "The training failed; run the same command to resume from its last checkpoint.",
+    "KILLED": "The training was stopped; run the same command to resume from its last checkpoint.",
 }
-"""What the description of a run says whose training ended before its time."""
+"""Status -> the description of a run whose training did not finish."""
 
 
 class TrainingDelivery:

@@ -49,7 +49,7 @@ def test_a_recipe_can_be_a_path_a_dict_or_a_recipe(document, tmp_path):
     ("recipe", "overrides", "message"),
     [
         (7, {}, "recipe = 7: must be a path, a dict or a Recipe"),
-        ({}, {"training.epochs": object}, "has no place in a recipe"),
+        ({}, {"training.epochs": object}, "cannot be written in a recipe"),
         ({}, {"training.epochz": 1}, r"training\.epochz"),
         ("nothing.yaml", {}, "nothing.yaml"),
     ],

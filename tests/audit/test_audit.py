@@ -58,7 +58,7 @@ def test_where_nothing_disagrees_the_command_says_so(ran):
     said = CliRunner().invoke(app, ["audit", ran.ids["moods"], "--tracking-uri", ran.uri])
     assert said.exit_code == 0, said.output
     assert f"recipe      {ran.folder}/moods.yaml training.epochs=2" in said.output
-    assert said.output.splitlines()[-1] == "all agrees"
+    assert said.output.splitlines()[-1] == "all records agree"
     said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", ran.folder.name, "--json"])
     told = json.loads(said.output)
     assert (told["disagrees"], told["strays"], len(told["trainings"])) == (False, [], 1)
@@ -125,7 +125,7 @@ WEIGHTS = "model/model.safetensors"
 TAMPERED = {
     "weights": (lambda ran: other_bytes(ran.outcome.model.folder / WEIGHTS), f"is damaged ({WEIGHTS} changed"),
     "a file": (lambda ran: gone(ran.outcome.data.folder / "labels.json"), "is damaged (labels.json changed"),
-    "an artifact": (lambda ran: gone(ran.outcome.scores.folder), "is gone from"),
+    "an artifact": (lambda ran: gone(ran.outcome.scores.folder), "is missing from"),
     "a score": (lambda ran: logged(ran, "test/accuracy", 0.125), "test/accuracy is 0.125 in MLflow and"),
     "a manifest": (lambda ran: other_manifest(ran), "its manifest in MLflow was changed: it does not match"),
 }
@@ -142,7 +142,7 @@ def test_what_was_tampered_with_is_named_and_nothing_else(ran, tamper, words):
 
 SOURCES = {
     "grown": (lambda ran: grown(ran.folder / "moods.csv"), "train moods.csv has grown by 15 bytes since the training"),
-    "other bytes": (lambda ran: other_bytes(ran.folder / "moods.csv"), "train moods.csv holds other bytes since the"),
+    "other bytes": (lambda ran: other_bytes(ran.folder / "moods.csv"), "train moods.csv has changed since the"),
     "gone": (lambda ran: gone(ran.folder / "moods.csv"), "train moods.csv is gone since the training"),
 }
 
@@ -154,11 +154,11 @@ def test_a_source_that_has_changed_since_is_listed_and_disagrees_with_nothing(ra
         report = ran.audit()
     assert said.exit_code == 0, said.output
     assert words in said.output.replace(f"{ran.folder}/", "")
-    assert said.output.splitlines()[-1] == "all agrees; its source has changed since the training"
+    assert said.output.splitlines()[-1] == "all records agree; its data has changed since the training"
     assert report.found == [[]]
     (told,) = report.as_json()["trainings"]
     assert [change["path"] for change in told["source_changes"]] == [str(ran.folder / "moods.csv")]
-    assert list(report.lines(whole=False))[-1].endswith("; the source of 1 has changed since the training")
+    assert list(report.lines(whole=False))[-1].endswith("; the data of 1 has changed since the training")
     assert ran.audit().sources == [[]]
 
 
@@ -181,8 +181,8 @@ def test_data_that_mlflow_names_and_the_manifests_do_not_is_a_disagreement(ran):
     assert words(held) == []
     held.data[0] = held.data[0]._replace(digest="0" * 32)
     other, missing = words(held)
-    assert "was trained on (SHA-256 00000000000000000000000000000000…), the model's manifests name no such" in other
-    assert missing.endswith("which MLflow does not name")
+    assert "moods.csv (SHA-256 00000000000000000000000000000000…), but the model's manifests do not" in other
+    assert missing.endswith("which MLflow does not list")
     held.manifests["shards"].clear()
     ((finding,),) = [list(record_findings(held))]
     assert "the manifests of its shards are not in MLflow" in finding.what
@@ -194,7 +194,7 @@ def test_a_model_that_was_not_made_from_the_data_beside_it_is_a_disagreement(ran
     held.manifests["prepare"]["files"]["splits.parquet"]["sha256"] = "0" * 64
     (finding,) = record_findings(held)
     assert finding.about.startswith("finetune")
-    assert finding.what == "was not made from the prepare that MLflow holds a manifest of"
+    assert finding.what == "was not made from the prepare whose manifest is in MLflow"
     held = ran.held()
     held.training.tags[FINGERPRINT] = "0" * 64
     (finding,) = record_findings(held)
@@ -219,7 +219,7 @@ def test_an_artifact_made_of_other_bytes_is_not_the_one_that_mlflow_was_told_of(
         with gone(folder / "manifest.json"):
             (folder / "manifest.json").write_text(json.dumps(told))
             (said,) = ran.words()
-    assert "holds other bytes than MLflow was told of" in said
+    assert "differs from the record in MLflow" in said
 
 
 def test_a_store_that_is_not_here_is_no_disagreement_but_said(ran):
@@ -263,7 +263,7 @@ def test_a_run_whose_process_is_gone_is_no_longer_running(ran):
         assert ran.words() == []
     with running(ran, ["moods"], platform.node(), f"{os.getpid()} 1 {place()}"):  # the number was given to another
         (said,) = ran.words()
-        assert "is RUNNING, and its process" in said
+        assert "is RUNNING, but its process" in said
     with running(ran, ["moods"], "another machine", alive):
         assert ran.words() == []
         ((finding,),) = ran.audit(ran.ids["moods"]).found
@@ -300,7 +300,7 @@ def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatc
     assert disagreements(held, url) == []
     shutil.rmtree(tmp_path / "far" / "steps" / "prepare")
     (told,) = disagreements(held, url)
-    assert told.what == f"is gone from {url}"
+    assert told.what == f"is missing from {url}"
     assert not list(RemoteStore(url).root.glob("steps/*"))
 
 

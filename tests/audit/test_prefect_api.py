@@ -116,4 +116,4 @@ def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone
         Api.state = state
         told = list(repair._settle_flow(run))
         assert Api.state == after
-        assert told == ([f"flow run moods ({ID}) was left RUNNING: CRASHED now"] if after == "CRASHED" else [])
+        assert told == ([f"flow run moods ({ID}) was left RUNNING; now CRASHED"] if after == "CRASHED" else [])

@@ -150,7 +150,7 @@ def test_verify_leaves_what_another_process_is_at_work_on(store):
     made = make(store, "prepare")
     (made.folder / "rows.bin").unlink()
     with held(store, made.fingerprint):
-        assert "another process is at work on it" in tell(store, "verify").output
+        assert "another process is using it" in tell(store, "verify").output
     assert made.folder.exists()
 
 
@@ -173,7 +173,7 @@ def test_gc_by_age_goes_by_the_last_use(store):
     assert store.ensure(Step("prepare", 1, {}, {}), pytest.fail).reused  # used now
     said = tell(store, "gc", "--older-than", "30d")
     assert said.exit_code == 0, said.output
-    assert "removed finetune" in said.output and "are freed" in said.output
+    assert "removed finetune" in said.output and "freed" in said.output
     assert there(store) == ["evaluate", "prepare"]
     assert not list((store.root / "partial").iterdir())
 
@@ -184,7 +184,7 @@ def test_gc_by_size_takes_the_least_recently_used(store):
     said = tell(store, "gc", "--keep-size", "2.5MB")
     assert there(store) == ["evaluate", "finetune"]
     assert said.output.index("removed prepare") < said.output.index("removed initialise")
-    assert "2.0 MB are freed, 2.0 MB are left" in said.output
+    assert "2.0 MB freed, 2.0 MB left" in said.output
 
 
 def test_gc_with_both_takes_what_either_asks_for(store):
@@ -226,7 +226,7 @@ def test_what_is_pinned_stays(store):
     cache.pin(store.root, "banking-intents", [made.fingerprint])
     said = tell(store, "gc", "--older-than", "1d", "--keep-size", "0B")
     assert "kept finetune" in said.output and "pinned by banking-intents" in said.output
-    assert "1.0 MB more than asked for: the rest has to stay" in said.output
+    assert "1.0 MB above the limit: the rest cannot be removed" in said.output
     assert there(store) == ["finetune"]
     cache.unpin(store.root, "banking-intents")
     cache.unpin(store.root, "banking-intents")
@@ -393,18 +393,18 @@ def test_gc_beside_runs_never_shows_half_an_artifact(store):
 
 
 MISTAKES = {
-    "neither": (["gc"], "--older-than, --keep-size: one of them is needed. Give --older-than 30d"),
-    "damaged alone": (["gc", "--damaged"], "one of them is needed"),
+    "neither": (["gc"], "--older-than, --keep-size: one of them is required. Give --older-than 30d"),
+    "damaged alone": (["gc", "--damaged"], "one of them is required"),
     "an age without a unit": (
         ["gc", "--older-than", "30"],
-        "--older-than = '30': is not an age. Write a number of hours",
+        "--older-than = '30': must be a duration. Write a number of hours",
     ),
-    "an age below nothing": (["gc", "--older-than=-1d"], "--older-than = '-1d': is not an age"),
+    "an age below nothing": (["gc", "--older-than=-1d"], "--older-than = '-1d': must be a duration"),
     "a size without a unit": (
         ["gc", "--keep-size", "20"],
-        "--keep-size = '20': is not a size. Write a number and B, kB",
+        "--keep-size = '20': must be a size with a unit. Write a number and B, kB",
     ),
-    "a size in words": (["gc", "--keep-size", "much"], "is not a size"),
+    "a size in words": (["gc", "--keep-size", "much"], "must be a size with a unit"),
     "no such step": (
         ["ls", "--step", "fine"],
         "--step = 'fine': has no artifact in this store. There are artifacts of",
@@ -440,7 +440,7 @@ def test_a_folder_that_is_no_store_is_refused_and_left_as_it_is(tmp_path, comman
     for folder in (tmp_path, tmp_path / "missing"):
         said = CliRunner().invoke(app, ["cache", *command, "--store", str(folder)])
         assert said.exit_code == 2
-        assert "is not a store of artifacts. Name the folder that `execution.store`" in said.output
+        assert "is not an artifact store. Use the folder in `execution.store`" in said.output
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
     assert (tmp_path / "work" / ("0" * 64)).exists()
 

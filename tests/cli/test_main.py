@@ -67,7 +67,7 @@ finally:
 
 def test_help_keeps_text_in_square_brackets():
     said = CliRunner().invoke(app, ["sweep", "--help"], env={"COLUMNS": "200"})
-    assert "path=[value, value ...]; again for another field" in said.output
+    assert "path=[value, value ...]; repeat it for more fields" in said.output
 
 
 def test_an_unforeseen_error_says_that_it_is_a_bug_and_how_to_report_it(recipe_file):

@@ -35,7 +35,7 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     running.child("mlflow", "server").kill()
     running.ends(run, "Crashed")
     left = checkpoints(running)
-    running.until(lambda: "mlflow had ended and is started again" in running.said, what="MLflow again")
+    running.until(lambda: "mlflow exited and was restarted" in running.said, what="MLflow again")
 
     running.retry(run)
     made = running.until(lambda: checkpoints(running) - left, what="the next checkpoint")

@@ -67,7 +67,7 @@ def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
 def test_what_is_no_webhook_is_refused_and_not_shown():
     automations.check("")
     automations.check("https://chat.example/services/1")
-    with pytest.raises(RecipeError, match="is not an address of a webhook") as told:
+    with pytest.raises(RecipeError, match="must be the address of a webhook") as told:
         automations.check("chat.example/services/1")
     assert "services" not in str(told.value)
 
@@ -78,11 +78,11 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
     (tmp_path / "prefect.db").touch()
     assert databases.in_sqlite("", tmp_path)
     assert not databases.in_sqlite("postgresql://host", tmp_path)
-    assert "prefect.db here, not used" in databases.unused("postgresql://host", tmp_path)[0]
+    assert "prefect.db in this folder, not used" in databases.unused("postgresql://host", tmp_path)[0]
     (tmp_path / "postgres" / "data").mkdir(parents=True)
     assert not databases.in_sqlite("", tmp_path)
     assert databases.unused("sqlite", tmp_path) == [
-        "postgres/ here, not used: `tunesmith up` without --database shows its runs"
+        "postgres/ in this folder, not used: `tunesmith up` without --database shows its runs"
     ]
 
 
@@ -91,9 +91,9 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
     [
         ("mysql://me:topsecret@host", "is not an address of a PostgreSQL server"),
         ("postgresql://me:topsecret@host:port", "is not an address of a PostgreSQL server"),
-        ("postgresql://me:topsecret@host/mine", "has something after the server"),
+        ("postgresql://me:topsecret@host/mine", "must not name a database or options"),
         ("postgresql://me:top/secret@host", "in the password write / as %2F"),
-        ("postgresql://me:topsecret@127.0.0.1:1", "does not take us"),
+        ("postgresql://me:topsecret@127.0.0.1:1", "cannot be used"),
     ],
 )
 def test_a_database_that_does_not_do_is_told_without_its_password(url, problem):

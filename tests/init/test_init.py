@@ -166,7 +166,7 @@ def test_two_versions_of_the_same_rows_are_asked(tmp_path, init):
     (tmp_path / "data" / "a.json").write_text(json.dumps(rows))
     (tmp_path / "data" / "b.json").write_text(json.dumps([{**row, "rejected": "no"} for row in rows]))
     said = init(base="llama")
-    assert "versions of the same rows" in said and "a.json alone: tunesmith init data/a.json" in said
+    assert "versions of one dataset" in said and "a.json alone: tunesmith init data/a.json" in said
 
 
 def test_questions(tmp_path, init):
@@ -206,7 +206,7 @@ def test_a_question_is_asked_where_somebody_answers(tmp_path, init, monkeypatch)
 def test_an_encoder_writes_no_text(tmp_path, init):
     rows = [[text(index), text(index + 500)] for index in range(30)]
     write_csv(tmp_path / "data", "train.csv", ["source", "target"], rows)
-    assert "is an encoder, and cannot write text" in init()
+    assert "is an encoder, which cannot generate text" in init()
     assert init(base="gpt2").objective.kind == "causal_lm"
 
 
@@ -220,7 +220,7 @@ def test_a_recipe_is_not_overwritten(tmp_path, init, tiny):
     write_csv(tmp_path / "data", "train.csv", ["text", "label"], labelled(60, "0", "1"))
     assert init().name == "data"
     said = CliRunner().invoke(app, ["init", "data", "--base", str(tiny["bert"]), "--out", "made.yaml"])
-    assert said.exit_code == 2 and "is there already" in said.output
+    assert said.exit_code == 2 and "already exists" in said.output
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.parquet"])

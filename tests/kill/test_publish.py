@@ -77,11 +77,11 @@ def audit(folder, *options):
 def test_a_model_whose_logging_was_cut_off_is_named_and_completed(zygote, cut_off):
     folder, copy = cut_off
     found = audit(folder)
-    assert (found.exit_code, "is PENDING: its logging was cut off" in found.output) == (1, True), found.output
+    assert (found.exit_code, "is PENDING: its logging was interrupted" in found.output) == (1, True), found.output
     assert audit(folder, "--repair").exit_code == 0
     assert models(folder) == ["READY"]
     collected = CliRunner().invoke(app, ["cache", "gc", "--older-than", "1d", "--store", str(folder / "store")])
-    assert f"removed {copy}, which a killed process has left" in collected.output.replace("\n", "")
+    assert f"removed {copy}, left over from a killed process" in collected.output.replace("\n", "")
     assert not copy.exists()
 
 
@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_completed_is_failed_and_a_later_run_makes_it_rea
     folder, _ = cut_off
     (folder / "store").rename(folder / "away")
     repaired = audit(folder, "--repair")
-    assert "was left PENDING: FAILED now" in repaired.output
+    assert "was left PENDING; now FAILED" in repaired.output
     assert models(folder) == ["UPLOAD_FAILED"]
     assert "PENDING" not in audit(folder).output
     (folder / "away").rename(folder / "store")

@@ -118,8 +118,12 @@ DENIED = '{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}'
 @pytest.mark.parametrize(
     ("status", "text", "words"),
     [
-        (401, "You are not authenticated", "refuses our credentials, or needs some (status 401). Set MLFLOW_TRACKING_"),
-        (403, DENIED, "refuses (status 403: Permission denied). Give this account permission to write"),
+        (
+            401,
+            "You are not authenticated",
+            "requires credentials, or rejects the given ones (status 401). Set MLFLOW_TRACKING_",
+        ),
+        (403, DENIED, "denies access (status 403: Permission denied). Give this account write permission"),
         (404, "nothing here", "does not answer as MLflow does (status 404"),
         (200, '{"other": 1}', "does not answer as MLflow does (status 200"),
     ],
@@ -131,14 +135,19 @@ def test_a_server_that_refuses_stops_a_run_whatever_the_recipe_says_of_outages(p
 
 
 @pytest.mark.parametrize(
-    ("status", "text"), [(502, "<html>Bad Gateway</html>"), (200, "<html>Sign in</html>"), (429, "")]
+    ("status", "text", "words"),
+    [
+        (502, "<html>Bad Gateway</html>", "a web page instead of JSON"),
+        (200, "<html>Sign in</html>", "a web page instead of JSON"),
+        (429, "", "an error"),
+    ],
 )
-def test_what_a_proxy_says_for_its_server_is_an_outage(page, monkeypatch, status, text):
+def test_what_a_proxy_says_for_its_server_is_an_outage(page, monkeypatch, status, text, words):
     monkeypatch.setattr(Page, "status", status)
     monkeypatch.setattr(Page, "text", text)
     ((state, found, _),) = mlflow(page)
     assert state == "warning"
-    assert f"in place of MLflow's answer (status {status})" in found
+    assert f"answers with {words} (status {status})" in found
 
 
 def test_real_servers_and_a_file_pass_and_a_deleted_experiment_does_not(
@@ -147,7 +156,7 @@ def test_real_servers_and_a_file_pass_and_a_deleted_experiment_does_not(
     name = f"preflight-{uuid.uuid4().hex}"
     (server, artifacts) = mlflow(mlflow_server.uri, experiment=name)
     assert server[:2] == ("ok", f"{mlflow_server.uri} answers; the experiment {name!r} does not exist yet.")
-    assert artifacts[:2] == ("ok", "They go through the MLflow server.")
+    assert artifacts[:2] == ("ok", "Artifacts are uploaded through the MLflow server.")
     client = MlflowClient(mlflow_server.uri)
     created = client.create_experiment(name)
     assert mlflow(mlflow_server.uri, experiment=name)[0][1].endswith(f"has the experiment {name!r}.")
@@ -157,14 +166,14 @@ def test_real_servers_and_a_file_pass_and_a_deleted_experiment_does_not(
     )
     _, artifacts = mlflow(mlflow_server_without_artifacts.uri, experiment=name)
     assert artifacts[0] == "ok"
-    assert f"They go to {mlflow_server_without_artifacts.folder}" in artifacts[1]
+    assert f"Artifacts are written to {mlflow_server_without_artifacts.folder}" in artifacts[1]
     assert [found[0] for found in mlflow(tracking_uri)] == ["ok", "ok"]
 
 
 def test_a_folder_that_only_the_server_can_write_is_told_with_the_way_out():
     found = check_artifact_location("/dev/null/mlruns/1", server=True)
     assert found.status == "failed"
-    assert "keeps artifacts in /dev/null/mlruns/1, which this account cannot write on this machine" in found.found
+    assert "stores artifacts in /dev/null/mlruns/1, which this account cannot write on this machine" in found.found
     assert "--artifacts-destination" in found.hint
 
 
@@ -240,7 +249,7 @@ def test_a_store_that_cannot_be_a_folder_is_an_error(document, tmp_path):
 
 def test_a_store_that_is_not_there_yet_is_not_created(tmp_path):
     (found,) = check_store(Execution(store=str(tmp_path / "a" / "store")))
-    assert found.found == f"{tmp_path}/a/store does not exist yet; {tmp_path} can be written."
+    assert found.found == f"{tmp_path}/a/store does not exist yet; {tmp_path} is writable."
     assert list(tmp_path.iterdir()) == []
 
 

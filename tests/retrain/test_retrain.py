@@ -91,7 +91,7 @@ def test_a_better_challenger_takes_the_place_and_a_rollback_gives_it_back(recipe
     assert "(version 2) was rolled back by" in again.reason
     said = CliRunner().invoke(app, ["rollback", recipe.name, "--tracking-uri", recipe.execution.tracking_uri])
     assert said.exit_code == 2
-    assert "has no champion before version 1. There is nothing to go back to." in said.output
+    assert "had no champion before version 1. There is no version to roll back to." in said.output
 
 
 def test_a_worse_challenger_is_registered_with_the_reason_and_refused(recipe, registry, tmp_path):

@@ -99,7 +99,7 @@ def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, rec
     assert [each.reused for each in done(registered)] == from_folder  # the same bytes, the same answers
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, **__: pytest.fail("fetched again"))
     done(registered)
-    with pytest.raises(RecipeError, match="MLflow refuses"):
+    with pytest.raises(RecipeError, match="MLflow rejects the request"):
         done(registered.model_copy(update={"model": f"models:/{name}@challenger"}))
 
 

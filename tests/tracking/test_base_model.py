@@ -41,9 +41,11 @@ def test_a_base_is_downloaded_once_and_compared(mlflow_server, tiny_bert, tmp_pa
     assert digests(folder, (*WEIGHTS, *TOKENIZER)) == digests(tiny_bert, (*WEIGHTS, *TOKENIZER))
     assert fetch_base(pointer, "http://127.0.0.1:9") == folder  # nothing is asked for
     (folder / "config.json").write_text("{}")
-    with pytest.raises(RecipeError, match="needs a base, and what lies in .* is another one"):
+    with pytest.raises(RecipeError, match="needs its base model, but .* contains a different one"):
         fetch_base(pointer)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(RecipeError, match="needs its base, which cannot be fetched from .*Set MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        RecipeError, match="needs its base model, which cannot be fetched from .*Set MLFLOW_TRACKING_URI"
+    ):
         fetch_base(pointer, "http://127.0.0.1:9")

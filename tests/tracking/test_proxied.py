@@ -119,8 +119,8 @@ def test_a_model_is_retrained_and_scored_through_a_prefix_and_a_password_that_is
         ("502", ServiceUnavailable, "MLflow does not answer"),
         ("sign in", ServiceUnavailable, "MLflow does not answer"),
         ("not found", ServiceUnavailable, "MLflow does not answer"),
-        ("forbidden", RecipeError, "MLflow refuses (PERMISSION_DENIED: Permission denied)"),
-        ("no entry", RecipeError, "MLflow refuses"),
+        ("forbidden", RecipeError, "MLflow rejects the request (PERMISSION_DENIED: Permission denied)"),
+        ("no entry", RecipeError, "MLflow rejects the request"),
     ],
 )
 def test_what_is_not_an_answer_of_mlflow_is_one_error_and_never_a_missing_champion(
@@ -157,4 +157,4 @@ def test_artifacts_that_cannot_be_read_are_an_error_and_not_an_audit_that_found_
     Proxy.page, Proxy.page_for = "502", "mlflow-artifacts"
     said = CliRunner().invoke(app, given)
     assert said.exit_code == 2, said.output
-    assert "MLflow cannot give its artifacts" in said.output or "MLflow does not answer" in said.output
+    assert "MLflow cannot provide its artifacts" in said.output or "MLflow does not answer" in said.output

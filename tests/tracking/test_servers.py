@@ -151,7 +151,7 @@ def test_the_champion_and_its_profile_come_back_from_mlflow(life, tmp_path):
 def test_audit_follows_the_chain_and_finds_nothing_wrong(life):
     code, said = life.command("audit", f"models:/{life.name}@champion")
     assert code == 0, said
-    assert said.splitlines()[-1] == "all agrees"
+    assert said.splitlines()[-1] == "all records agree"
     assert f"{life.name} version 1" in said
     assert life.command("audit", "--experiment", life.folder.name)[0] == 0
 
@@ -184,7 +184,7 @@ def test_a_run_is_reproduced_to_the_byte_from_what_mlflow_holds(life, tmp_path):
     run_id = life.runs()["training"].info.run_id
     code, said = life.command("reproduce", run_id, "--store", str(tmp_path / "again"))
     assert code == 0, said
-    assert said.splitlines()[:2] == ["weights     the same bytes", "predictions the same bytes"]
+    assert said.splitlines()[:2] == ["weights     identical", "predictions identical"]
 
 
 def test_runs_are_compared_and_exported_without_a_word_to_mlflow(life, tmp_path):
@@ -255,9 +255,9 @@ def test_more_data_is_retrained_refused_promoted_rolled_back_and_no_disagreement
     code, said = life.command("audit", f"models:/{life.name}/1")
     assert code == 0, said
     assert f"train {life.folder}/moods.csv has grown by" in said
-    assert said.splitlines()[-1] == "all agrees; its source has changed since the training"
+    assert said.splitlines()[-1] == "all records agree; its data has changed since the training"
     code, said = life.command("audit", f"models:/{life.name}@champion")
-    assert (code, said.splitlines()[-1]) == (0, "all agrees")
+    assert (code, said.splitlines()[-1]) == (0, "all records agree")
     code, said = life.command("rollback", life.name)
     assert code == 0, said
     assert life.registry.champion().number == 1

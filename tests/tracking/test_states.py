@@ -155,7 +155,7 @@ def test_mlflow_away_during_training_is_told_all_of_it_later(document, tmp_path,
     document["execution"]["tracking_uri"] = f"http://me:plantedTracking@127.0.0.1:{port}"
     with pytest.raises(RecipeError, match="Nothing is lost: run the same command again"):
         run(check(document))
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
     with server(tmp_path, port):
         outcome = run(check(document))
         again = run(check(document))

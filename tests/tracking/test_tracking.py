@@ -146,7 +146,7 @@ def test_training_goes_on_without_mlflow_and_all_is_delivered_later(document, cl
     recipe = check(away)
     data = steps.prepare(recipe)
     steps.finetune(recipe, data, steps.initialise(recipe, data))
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
     with pytest.raises(RecipeError, match="Nothing is lost: run the same command again"):
         run(recipe)
     outcome = run(check(document))
