@@ -102,7 +102,7 @@ ROTATED = (
     *("bloom", "deepseek_v3", "falcon", "gemma3_text", "gpt_neox", "gpt_oss", "mixtral", "opt", "phi3", "qwen2_moe"),
     *("qwen3", "bart", "led", "longt5", "marian", "mt5", "pegasus"),
 )
-"""Families of which each goes through every strategy, and each strategy through every objective."""
+"""Families of which each goes through a third of the strategies; `tests/family_matrix.py` runs all of them."""
 REFUSALS = (
     "no trainable parameters: this base and objective add no head",
     "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
@@ -128,7 +128,8 @@ def family_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("family", "objective", "strategy"), [(family, *pair) for family in ROTATED for pair in rotation(family)]
+    ("family", "objective", "strategy"),
+    [(family, *pair) for index, family in enumerate(ROTATED) for pair in rotation(family)[index % 3 :: 3]],
 )
 def test_contract_of_many_families(family_folder, tmp_path, family, objective, strategy):
     try:

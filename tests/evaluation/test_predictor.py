@@ -123,7 +123,7 @@ def test_a_file_without_the_second_text_is_refused(pairs, tmp_path):
 
 
 def test_a_column_that_the_answers_need_is_noticed_before_any_is_computed(pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "_answer", lambda *_: pytest.fail("answered"))
+    monkeypatch.setattr(scoring, "_predict_shard", lambda *_: pytest.fail("answered"))
     with pytest.raises(RecipeError, match="already has a column 'prediction'"):
         scored(pairs, tmp_path, question=["tea"], answer=["tea"], prediction=["1"])
 

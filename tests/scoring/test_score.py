@@ -74,7 +74,7 @@ def test_a_rerun_answers_only_what_is_new_or_damaged(request_, tmp_path):
 
 
 def test_a_prediction_that_is_killed_goes_on_with_the_next_shard(request_, monkeypatch, tmp_path):
-    sound, calls = scoring._answer, []
+    sound, calls = scoring._predict_shard, []
 
     def killed(*given):
         calls.append(given)
@@ -82,7 +82,7 @@ def test_a_prediction_that_is_killed_goes_on_with_the_next_shard(request_, monke
             raise KeyboardInterrupt
         sound(*given)
 
-    monkeypatch.setattr(scoring, "_answer", killed)
+    monkeypatch.setattr(scoring, "_predict_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         done(request_)
     assert not list((tmp_path / "out").glob("*"))  # nothing half-written

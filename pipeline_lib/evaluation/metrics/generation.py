@@ -112,7 +112,8 @@ def bleu(totals: Totals) -> Any:
     from sacrebleu.metrics import BLEU
 
     def score(counts: np.ndarray) -> float:
-        tokens, reference_tokens, *ngrams = map(_Count, counts.tolist())
+        weighted: list[Any] = [_Count(count) for count in counts.tolist()]
+        tokens, reference_tokens, *ngrams = weighted
         return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, reference_tokens, smooth_method="exp").score
 
     return _of_counts(score, totals, "bleu")
