@@ -151,7 +151,7 @@ class Ready:
         )
         self.loop.begin()
         self.loop.state.epoch = 2  # the last one, in which all that is claimed is trained
-        self.loop._thaw()
+        self.loop._apply_freezing()
 
     def plain(self) -> Any:
         """The base with the same head, without what strategies have added."""

@@ -189,7 +189,7 @@ def test_what_leads_out_is_refused(field, value, held, tmp_path, monkeypatch):
     if name == "cluster":
         document["execution"]["task_runner"] = "dask"
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RecipeError, match=f"^{field}[ .].*(TUNESMITH_|may not use on this worker)"):
+    with pytest.raises(RecipeError, match=f"^{field}[ .].*(TUNESMITH_|not allowed on this worker)"):
         input_checks.check(check(document))
     assert sorted(tmp_path.rglob("*")) == before  # and nothing was written
 
