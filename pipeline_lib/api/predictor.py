@@ -127,6 +127,7 @@ class Predictor:
             return predictions
         for label in self.labels:
             predictions[f"probability_{label}"] = [None if row is None else row[label] for row in rows]
+        predictions["error"] = predictions.pop("error")  # the last column
         return predictions
 
     def __repr__(self) -> str:

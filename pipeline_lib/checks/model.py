@@ -9,6 +9,7 @@ import numpy as np
 from pipeline_lib.checks.findings import Finding, listed
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial
+from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.models.prompt_inputs import with_prompt_tokens
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.parameters import freeze_and_resolve
@@ -36,6 +37,7 @@ def model_findings(
     table = freeze_and_resolve(model, head, recipe.strategies, 1.0, 0.0)
     trained = {row.name for row in table if row.trained}
     yield from _head(model, head, trained, labels)
+    yield from _unused_in_layers(recipe, model, head)
     sample = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
     encoded = with_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, load_tokenizer(initial))
     reached = with_gradient(recipe, model, encoded, trained, load_tokenizer(initial).pad_token_id)
@@ -49,6 +51,22 @@ def model_findings(
         problem = f"none of {len(trained):,} trainable parameters gets a gradient from {INPUTS} training rows"
         yield Finding("model", len(trained), len(trained), problem, HINT)
     yield from _longest(recipe, model, rows, labels, load_tokenizer(initial))
+
+
+def _unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]) -> Iterator[Finding]:
+    """Report parameters of layers that a strategy selects although the output does not depend on them."""
+    in_layers = [info for info in parameter_infos(model, head).values() if 0 < info.depth <= info.layers]
+    infos = [info for info in in_layers if info.fixed]
+    if len(infos) == len(in_layers):  # then nothing gets a gradient, which is reported below
+        return
+    selected = [
+        info.name
+        for info in infos
+        if any(strategy.is_trainable(info._replace(fixed=False)) for strategy in recipe.strategies)
+    ]
+    if selected:
+        problem = f"{len(selected):,} parameters of layers are not trained: the output does not depend on them"
+        yield Finding("model", len(selected), len(infos), f"{problem}: {listed(sorted(selected))}", HINT)
 
 
 def _longest(

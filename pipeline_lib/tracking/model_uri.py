@@ -36,9 +36,6 @@ def download(address: str, location: str, uri: str, folder: Path) -> None:
     prepare_database(uri)
     with _given(address):
         mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
-    for part in (folder / "artifacts").iterdir():
-        if part.name != "model":  # MLflow keeps the name of the folder that the base was logged from
-            part.rename(part.with_name("base"))
 
 
 def _given(address: str) -> AbstractContextManager[None]:

@@ -82,7 +82,7 @@ def test_a_frame_in_place_of_a_files_source_is_an_override_that_an_audit_can_rep
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda frame: {"dev": frame}, r"data = \['dev'\]: must have DataFrames for train"),
+        (lambda frame: {"dev": frame}, r"data = \['dev'\]: must have a DataFrame for train"),
         (lambda frame: [1], "data.train = 'list': is not a DataFrame"),
         (lambda frame: frame.iloc[:0], "data.train = '2 columns': has no rows"),
         (lambda frame: pd.DataFrame({"a": [1, "b"]}), "data.train: cannot be written as Parquet"),
@@ -174,7 +174,7 @@ def test_predictions_are_those_of_the_evaluation_with_probabilities_by_name(outc
     tested = outcome[1].predictions
     found = predictor.predict(tested["text"].tolist())
     assert found["prediction"].tolist() == tested["prediction"].tolist()
-    assert list(found.columns) == ["prediction", "probability", "probability_glad", "probability_sad"]
+    assert list(found.columns) == ["prediction", "probability", "probability_glad", "probability_sad", "error"]
     both = found[["probability_glad", "probability_sad"]]
     assert both.sum(axis=1).tolist() == pytest.approx([1] * 12)
     assert found["probability"].tolist() == pytest.approx(both.max(axis=1).tolist())

@@ -199,7 +199,7 @@ def test_confusion_matrix(kind):
     small = Predictions(outcome.gold.astype(kind), outcome.guess.astype(kind), outcome.probabilities)
     expected = reference.confusion_matrix(outcome.gold, outcome.guess, labels=range(77))
     np.testing.assert_array_equal(confusion_matrix(small), expected)
-    with pytest.raises(ValueError, match="several labels"):
+    with pytest.raises(ValueError, match="exactly one label per row"):
         confusion_matrix(several(5, 3, 0))
 
 
