@@ -296,9 +296,7 @@ def test_a_label_of_the_test_file_that_is_not_trained_on_is_a_label_and_told_wit
     assert read_labels(folder) == ["glad", "not glad", "sad"]
     recipe = check(document)
     start = steps.initialise(recipe, steps.prepare(recipe))
-    with pytest.raises(
-        RecipeError, match=r"1 of 2 \(50\.0%\) test rows have .* glad; the first .* test\.csv line 3"
-    ):
+    with pytest.raises(RecipeError, match=r"1 of 2 \(50\.0%\) test rows have .* glad; the first .* test\.csv line 3"):
         steps.checks(recipe, steps.prepare(recipe), start)
 
 
