@@ -120,7 +120,8 @@ def test_a_head_with_numbers_has_no_layers(model_and_head):
 
     model, _ = model_and_head
     model = copy.deepcopy(model)
-    model.classifier = nn.ModuleList([nn.Linear(1, 1) for _ in range(5)])
+    width = model.config.hidden_size
+    model.classifier = nn.Sequential(*[nn.Linear(width, width) for _ in range(5)])
     where = parameter_infos(model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")})
     assert (where["classifier.4.weight"].depth, where["classifier.4.weight"].layers) == (3, 2)
 

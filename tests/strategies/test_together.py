@@ -65,7 +65,7 @@ def test_scales_of_a_combination_are_multiplied(make, tokenizer):
 
 
 SENSELESS = {
-    "twice": ([LORA, LORA], "'lora' stands 2 times"),
+    "twice": ([LORA, LORA], "'lora' appears 2 times"),
     "all and a part": ([FULL, PARTIAL], "'full' already trains everything that 'partial' selects"),
     "all and adapters": ([FULL, BOTTLENECK], "'full' already trains the weights that 'bottleneck'"),
     "all and LoRA": ([LORA, FULL | {"start_epoch": 1}], "'full' already trains the weights that 'lora'"),
