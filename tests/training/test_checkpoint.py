@@ -47,7 +47,7 @@ def test_a_checkpoint_whose_best_weights_are_damaged_is_passed_over(saved, weigh
 def test_best_weights_that_changed_during_the_training_are_not_published(saved, weights):
     checkpoints, state, _ = saved
     flip(checkpoints.best(state) / "weights.safetensors")
-    with pytest.raises(RecipeError, match="changed on the disk"):
+    with pytest.raises(RecipeError, match="changed on disk"):
         checkpoints.restore_best(state, weights)
 
 
