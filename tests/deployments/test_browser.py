@@ -143,7 +143,7 @@ def test_a_page_of_another_origin_neither_reads_runs_nor_shows_the_form_in_a_fra
     asked = [[f"{api}/deployments/filter", post], [f"{api}/csrf-token?client=evil", {}], [f"{api}/flows/", plain]]
     asked += [[f"{mlflow}/experiments/get?experiment_id=0", {}], [f"{mlflow}/experiments/create", plain]]
     with serving(Foreign) as port:
-        foreign = page.context.new_page()
+        foreign = page.context.browser.new_page()
         refused = []
         foreign.on("console", lambda message: refused.append(message.text))
         foreign.goto(f"http://evil.localhost:{port}/")  # Chromium resolves *.localhost to this machine
