@@ -57,7 +57,7 @@ def test_a_name_tells_the_recipe_and_what_was_changed():
             sweep,
             {"recipes": [{"name": "x"}]},
             None,
-            "data: is required. Add it: what the model learns from.\nmodel: is ",
+            "data: is required. Add it: training data and how it is split and checked.\nmodel: is ",
         ),
     ],
 )

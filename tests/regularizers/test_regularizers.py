@@ -42,7 +42,7 @@ def test_values_without_a_meaning_are_refused(kind, field, value):
 
 
 def test_none_stands_twice():
-    with pytest.raises(ValueError, match="'mixout' stands 2 times"):
+    with pytest.raises(ValueError, match="'mixout' appears 2 times"):
         refuse_senseless(read({"kind": "mixout"}, {"kind": "dropout"}, {"kind": "mixout", "probability": 0.9}))
 
 
