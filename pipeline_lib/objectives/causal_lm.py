@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from pipeline_lib.objectives.base import ObjectiveSection
+from pipeline_lib.objectives.dialogue_objective import DialogueObjective
 from pipeline_lib.objectives.messages import (
-    clean_prompt,
     dialogue,
     exchange,
     is_learned,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.row_errors import RowErrors
 
 
-class CausalLM(ObjectiveSection):
+class CausalLM(DialogueObjective):
     """Each token of an answer from all before it (Radford et al. 2019, equation 1); of a prompt none is learned.
 
     A prompt becomes a dialogue of one turn, written by the tokenizer's chat template where it has one, else as
@@ -37,11 +36,8 @@ class CausalLM(ObjectiveSection):
     """
 
     main_metric: ClassVar = "perplexity"
-    dedup_keys: ClassVar = ("messages",)
     input_roles: ClassVar = {"prompt": True, "input": False}
     model_columns: ClassVar = ("input_ids", "target_ids", "expected", "tools")
-    per_token: ClassVar = True
-    generates: ClassVar = True
 
     kind: Literal["causal_lm"]
     max_length: PositiveInt | None = None
@@ -70,19 +66,11 @@ class CausalLM(ObjectiveSection):
         known = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
         return {"messages": up_to_last_answer(messages), **known}
 
-    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
-        """A prompt, and what it is about; a list of messages stays one."""
-        return clean_prompt(row, asked)
-
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """With its rendering, so that a dialogue which the chat template refuses is an unusable row."""
         from pipeline_lib.objectives.dialogue_tokens import rendered
 
         return row | {"rendered": rendered(tokenizer, row)}
-
-    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
-        """With its rendering, so that a prompt which the chat template refuses has no answer."""
-        return self.read_row(tokenizer, row)
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""
@@ -121,14 +109,6 @@ class CausalLM(ObjectiveSection):
 
         return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
 
-    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
-        """AutoModelForCausalLM."""
-        from transformers import AutoModelForCausalLM
-
-        from pipeline_lib.models.loading import pretrained
-
-        return pretrained(AutoModelForCausalLM, base, **config)
-
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[rows, length, vocabulary]: what is expected in each place from the tokens before it."""
         import torch
@@ -141,24 +121,6 @@ class CausalLM(ObjectiveSection):
         from pipeline_lib.models.generation import likelihoods
 
         return likelihoods(logits, targets)
-
-    def generation_inputs(self, encoded: "Examples") -> "Examples":
-        """The dialogues up to their last answer."""
-        from pipeline_lib.objectives.answering import prompts
-
-        return prompts(encoded)
-
-    def generate(
-        self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        batch: "dict[str, Tensor]",
-        targets: "Tensor",
-    ) -> list[str]:
-        """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
-        from pipeline_lib.objectives.answering import answers
-
-        return answers(model, tokenizer, batch, self.max_answer, self.beams)
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""

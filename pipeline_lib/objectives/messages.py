@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.objectives.values import is_missing
-
 if TYPE_CHECKING:
     import pyarrow
 
@@ -56,15 +54,6 @@ def exchange(row: Mapping[str, Any]) -> list[Message]:
     if is_messages(answer):
         return [*messages, *dialogue(answer)]
     return [*messages, {"role": "assistant", "content": _text(answer)}] if answer else messages
-
-
-def clean_prompt(row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
-    """A prompt to be answered, and what it is about; raises ValueError where it cannot be used."""
-    if is_missing(row.get("prompt")) or row["prompt"] == "":
-        raise ValueError("empty prompt")
-    given = {role: row[role] for role in asked if not is_missing(row.get(role))}
-    exchange(given)
-    return given
 
 
 def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.objectives.messages import clean_prompt, message_type, tools_of
+from pipeline_lib.objectives.dialogue_objective import DialogueObjective
+from pipeline_lib.objectives.messages import message_type, tools_of
 from pipeline_lib.objectives.preference_rows import labelled, pair
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SMOOTHED = ("dpo", "simpo")
 """Losses in which a label can be wrong with some probability."""
 
 
-class Preference(ObjectiveSection):
+class Preference(DialogueObjective):
     """Preference tuning on pairs of answers to a prompt, or on single answers that are called desirable or not (kto).
 
     The reference model is the base; its log-probabilities are computed once and kept in the store. The loss is the mean
@@ -36,13 +36,10 @@ class Preference(ObjectiveSection):
     """
 
     main_metric: ClassVar = "preference_accuracy"
-    dedup_keys: ClassVar = ("messages",)
     input_roles: ClassVar = {"prompt": True}
     model_columns: ClassVar = ("input_ids", "target_ids", "rejected_ids", "rejected_target_ids", "expected", "tools")
     distinguishing: ClassVar = ("chosen", "rejected", "completion")
     of_loss: ClassVar = frozenset({"loss", "beta", *BELONGS_TO})
-    per_token: ClassVar = True
-    generates: ClassVar = True
 
     kind: Literal["preference"]
     loss: Literal["dpo", "ipo", "orpo", "kto", "simpo"]
@@ -106,14 +103,6 @@ class Preference(ObjectiveSection):
 
         return row | {"rendered": rendered_answers(tokenizer, row)}
 
-    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
-        """A prompt; a list of messages stays one."""
-        return clean_prompt(row, asked)
-
-    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
-        """With its rendering, so that a prompt which the chat template refuses has no answer."""
-        return self.read_row(tokenizer, row)
-
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the wanted answer's text as it is compared."""
         import pyarrow as pa
@@ -139,14 +128,6 @@ class Preference(ObjectiveSection):
         if len(rows) and rows["expected"].null_count == len(rows):
             return prompts_alone(rows)
         return paired_inputs(rows) if self.paired else with_others(rows)
-
-    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
-        """AutoModelForCausalLM."""
-        from transformers import AutoModelForCausalLM
-
-        from pipeline_lib.models.loading import pretrained
-
-        return pretrained(AutoModelForCausalLM, base, **config)
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[groups, inputs of a group, fields of `Answers`]; the logits themselves are not kept.
@@ -218,24 +199,6 @@ class Preference(ObjectiveSection):
     def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[inputs of a group, fields of `Answers`] of each group."""
         return list(logits.double().cpu().numpy())
-
-    def generation_inputs(self, encoded: "Examples") -> "Examples":
-        """The prompts."""
-        from pipeline_lib.objectives.answering import prompts
-
-        return prompts(encoded)
-
-    def generate(
-        self,
-        model: "PreTrainedModel",
-        tokenizer: "PreTrainedTokenizerBase",
-        batch: "dict[str, Tensor]",
-        targets: "Tensor",
-    ) -> list[str]:
-        """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
-        from pipeline_lib.objectives.answering import answers
-
-        return answers(model, tokenizer, batch, self.max_answer, self.beams)
 
     @property
     def reference_splits(self) -> tuple[str, ...]:

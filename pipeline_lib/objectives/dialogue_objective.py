@@ -1,0 +1,64 @@
+"""What objectives on dialogues share: the decoder, and how it answers a prompt."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline_lib.objectives.base import ObjectiveSection
+from pipeline_lib.objectives.messages import exchange
+from pipeline_lib.objectives.values import is_missing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.data.examples import Examples
+
+
+class DialogueObjective(ObjectiveSection):
+    """An objective that trains a decoder on dialogues and can have it answer prompts."""
+
+    dedup_keys: ClassVar = ("messages",)
+    per_token: ClassVar = True
+    generates: ClassVar = True
+
+    if TYPE_CHECKING:  # fields of the subclasses
+        max_answer: int
+        beams: int
+
+    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+        """A prompt with its optional input; a list of messages stays one."""
+        if is_missing(row.get("prompt")) or row["prompt"] == "":
+            raise ValueError("empty prompt")
+        given = {role: row[role] for role in asked if not is_missing(row.get(role))}
+        exchange(given)  # raises ValueError for what is neither a text nor messages
+        return given
+
+    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+        """With its rendering, so that a prompt which the chat template refuses has no answer."""
+        return self.read_row(tokenizer, row)
+
+    def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
+        """AutoModelForCausalLM."""
+        from transformers import AutoModelForCausalLM
+
+        from pipeline_lib.models.loading import pretrained
+
+        return pretrained(AutoModelForCausalLM, base, **config)
+
+    def generation_inputs(self, encoded: "Examples") -> "Examples":
+        """The dialogues up to their last answer."""
+        from pipeline_lib.objectives.answering import prompts
+
+        return prompts(encoded)
+
+    def generate(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        batch: "dict[str, Tensor]",
+        targets: "Tensor",
+    ) -> list[str]:
+        """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
+        from pipeline_lib.objectives.answering import answers
+
+        return answers(model, tokenizer, batch, self.max_answer, self.beams)
