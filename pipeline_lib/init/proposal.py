@@ -181,7 +181,7 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
     unsure: tuple[str, ...] = ()
     if any(plain(column.name) == "rejected" for column in columns):
-        unsure = ("Rejected answers are not used in training: there is no objective for preferences.",)
+        unsure = ("Rejected answers are not used in training; to use them, set the objective to preference.",)
     yield Proposal("causal_lm", roles, True, {}, unsure)
 
 
