@@ -37,7 +37,7 @@ lint: install ## ruff, import-linter and mypy
 test: install ## the whole suite
 	$(BIN)/pytest -q -n auto
 
-test-all: test ## the whole suite, fuzzed recipes, data files and model folders, and 57 families of models
+test-all: test ## the whole suite, fuzzed recipes, data files and model folders, and all families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
 	$(BIN)/python tests/fuzz/data_files.py --inputs 3000
 	$(BIN)/python tests/fuzz/model_folders.py --inputs 300

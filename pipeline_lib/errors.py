@@ -50,3 +50,8 @@ def _shown(value: object) -> str:
         return f" = {shorten(value)!r}"
     text = repr(value)
     return f" = {text[:77]}..." if len(text) > 80 else f" = {text}"
+
+
+def error_text(error: RecipeError) -> str:
+    """Return an error and its notes, one per line."""
+    return "\n".join((str(error), *getattr(error, "__notes__", ())))

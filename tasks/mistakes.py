@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 from prefect.states import Failed
 from pydantic import ValidationError
 
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, error_text
 from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.recipe.validation_errors import explain
 from pipeline_lib.util.section import Section
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 def failed(error: RecipeError) -> Any:
     """Return a Failed state with the error and its notes as message; callers in Python get the error itself."""
-    return Failed(message="\n".join([str(error), *getattr(error, "__notes__", [])]), data=error)
+    return Failed(message=error_text(error), data=error)
 
 
 def in_our_words(function: Callable[P, R]) -> Callable[P, R]:

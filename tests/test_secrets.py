@@ -10,7 +10,7 @@ import pytest
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.util.redaction import mask_record, redact, redact_errors, remember
+from pipeline_lib.util.redaction import redact, redact_errors, redact_record, remember
 
 PLANTED = {
     "HF_TOKEN": "hf_plantedHubToken",
@@ -82,7 +82,7 @@ def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
         raise RuntimeError("hf_plantedHubToken")
     except RuntimeError:
         record = logging.LogRecord("x", 40, "", 0, "at %s", ("http://a:b@host",), sys.exc_info())
-    assert mask_record(record)
+    assert redact_record(record)
     assert logging.Formatter().format(record).startswith("at http://host\n")
     assert "planted" not in logging.Formatter().format(record)
 

@@ -14,7 +14,6 @@ from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore, EventTrigger
 
 NOTIFY = "TUNESMITH_NOTIFY"
@@ -28,7 +27,7 @@ ENDED = ("Completed", "Failed", "Cancelled", "Crashed", *VERDICTS)
 """Names of final states, including the verdicts of a retraining."""
 OURS = "prefect.tag.tunesmith"
 """Tag of the runs whose workers send heartbeats; runs of other projects or from a terminal may not send any."""
-TOLD = ("Failed", "Refused", "Blocked")
+NOTIFIED = ("Failed", "Refused", "Blocked")
 """Names of states; the last two are a retraining's."""
 TEXT = (
     '{"text": {{ (flow_run.name ~ ": " ~ event.payload.validated_state.name ~ ". " '
@@ -52,7 +51,7 @@ def automate(notify: str) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        for wanted in (_crashed(), *(_told(client, notify) if notify else ())):
+        for wanted in (_crashed(), *(_notifications(notify) if notify else ())):
             there = client.read_automations_by_name(wanted.name)
             for automation in there:
                 if _differs(automation, wanted):
@@ -89,7 +88,7 @@ def _crashed() -> "AutomationCore":
     )
 
 
-def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
+def _notifications(notify: str) -> "list[AutomationCore]":
     """Return the automations that notify of failed or crashed runs and of refused or blocked promotions."""
     from prefect.blocks.webhook import Webhook
     from prefect.events.actions import CallWebhook
@@ -104,7 +103,7 @@ def _told(client: "SyncPrefectClient", notify: str) -> "list[AutomationCore]":
         match=ResourceSpecification({"prefect.resource.id": [f"{RUN}*"]}),
         match_related=related,
         for_each={"prefect.resource.id"},
-        expect={RUN + state for state in TOLD},
+        expect={RUN + state for state in NOTIFIED},
         posture=Posture.Reactive,
         threshold=1,
         within=timedelta(0),

@@ -21,8 +21,8 @@ class Predictor:
     Load one with `Predictor.load`.
     """
 
-    def __init__(self, answerer: "LoadedModel", folder: Path):
-        self._answerer, self._folder = answerer, folder
+    def __init__(self, model: "LoadedModel", folder: Path):
+        self._model, self._folder = model, folder
 
     @classmethod
     def load(
@@ -58,7 +58,7 @@ class Predictor:
     @property
     def labels(self) -> list[str]:
         """The label names, in the order of the model's outputs; empty where it predicts numbers or texts."""
-        return list(self._answerer.labels)
+        return list(self._model.labels)
 
     def predict(
         self, rows: "Sequence[Any] | pd.DataFrame | pd.Series[Any]", columns: Mapping[str, str] | None = None
@@ -82,21 +82,21 @@ class Predictor:
         import pandas as pd
         import pyarrow as pa
 
-        if self._answerer.objective.kind == "language_modeling":
+        if self._model.objective.kind == "language_modeling":
             hint = "Load it with transformers: see tunesmith export"
             raise RecipeError("model", str(self._folder), "is a language model and predicts no single rows", hint)
         frame = rows if isinstance(rows, pd.DataFrame) else self._frame(rows)
         roles = self._roles(frame, columns or {})
         inputs = frame[list(roles.values())].set_axis(list(roles), axis=1)
         records = pa.Table.from_pandas(inputs, preserve_index=False).to_pylist()  # missing values become None
-        predictions = self._answerer.answer(records)
+        predictions = self._model.answer(records)
         return pd.DataFrame(self._with_label_names(predictions), index=frame.index)
 
     def _frame(self, rows: Any) -> "pd.DataFrame":
         """Convert plain values to a DataFrame, for a model with one required input."""
         import pandas as pd
 
-        needed = [role for role, required in self._answerer.objective.input_roles.items() if required]
+        needed = [role for role, required in self._model.asked.items() if required]
         if isinstance(rows, str) or len(needed) > 1:
             kind = "a list of texts" if len(needed) == 1 else f"a DataFrame with the columns {', '.join(needed)}"
             raise RecipeError("rows", type(rows).__name__, f"must be {kind}", "Write predict([text]), for example")
@@ -105,7 +105,7 @@ class Predictor:
 
     def _roles(self, frame: "pd.DataFrame", columns: Mapping[str, str]) -> dict[str, str]:
         """Return input -> column for the inputs that the DataFrame has."""
-        inputs = self._answerer.objective.input_roles
+        inputs = self._model.asked
         unknown = next((role for role in columns if role not in inputs), None)
         if unknown:
             problem = f"is not an input of this model, which reads {', '.join(inputs)}"
@@ -135,4 +135,4 @@ class Predictor:
         labels = self.labels
         shown = ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
         names = f", labels: {shown}" if labels else ""
-        return f"Predictor({self._answerer.objective.kind}{names}, {self._folder})"
+        return f"Predictor({self._model.objective.kind}{names}, {self._folder})"

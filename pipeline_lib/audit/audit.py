@@ -66,11 +66,11 @@ class Audit:
         return {"repaired": self.repaired, "trainings": trainings, "strays": strays, "disagrees": self.disagrees}
 
 
-def audited(uri: str, target: str | None, experiment: str, store: str | None, hint: bool) -> Audit:
+def audited(uri: str, target: str | None, experiment: str, store: str | None, with_repair: bool) -> Audit:
     """Audit the training of a run or model, or all trainings of an experiment; RecipeError if there is none."""
     finder, report = TrainingSearch(uri), Audit()
     trainings = _held(finder, target, experiment)
-    settled = repair if hint else settle_noted  # delivering a training's own note does not count as a repair
+    settled = repair if with_repair else settle_noted  # delivering a training's own note does not count as a repair
     report.repaired = [line for held in trainings for line in settled(finder, held, store)]
     if report.repaired:
         trainings = _held(finder, target, experiment)
@@ -81,8 +81,8 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, hi
     if target is None:
         known = {run.id for held in trainings for run in held.runs}
         strays = [run for run in finder.runs(finder.experiment(experiment)) if run.id not in known]
-        report.repaired += [settle(finder, run) for run in strays if hint and is_left(run)]
-        report.strays = [found for run in strays if not (hint and is_left(run)) and (found := left_running(run))]
+        report.repaired += [settle(finder, run) for run in strays if with_repair and is_left(run)]
+        report.strays = [found for run in strays if not (with_repair and is_left(run)) and (found := left_running(run))]
     return report
 
 

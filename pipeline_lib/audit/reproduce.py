@@ -71,7 +71,7 @@ def reproduce(held: TrainingRecords, store: Path) -> Reproduction:
     outcome = run(recipe)
     model, scored = manifest_of(outcome.model.folder), _scored(held)
     weights = _digests(held.manifests["finetune"], WEIGHTS) == _digests(model, WEIGHTS)
-    changed = [str(each) for each in _changed(_facts_then(held), _facts_now(outcome))]
+    changed = [str(each) for each in _changed(_facts_then(held, scored), _facts_now(outcome))]
     if scored is None:
         return Reproduction(str(store), weights, None, {}, changed)
     predictions = _digests(scored[0], PREDICTIONS) == _digests(manifest_of(outcome.scores.folder), PREDICTIONS)
@@ -125,10 +125,10 @@ def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
             yield name, (was, is_)
 
 
-def _facts_then(held: TrainingRecords) -> dict[str, Any]:
-    scored = _scored(held)
+def _facts_then(held: TrainingRecords, scored: tuple[Any, Any] | None) -> dict[str, Any]:
     told = [held.manifests, *([{"evaluate": scored[0]}] if scored else [])]
-    carried = {name: held.client.get_run(held.training.id).data.params.get(name) for name in HOW}
+    parameters = held.client.get_run(held.training.id).data.params
+    carried = {name: parameters.get(name) for name in HOW}
     return _facts({name: each for part in told for name, each in part.items()}, held.circumstances, carried)
 
 

@@ -39,8 +39,9 @@ def model_findings(
     yield from _head(model, head, trained, labels)
     yield from _unused_in_layers(recipe, model, head)
     sample = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
-    encoded = with_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, load_tokenizer(initial))
-    reached = with_gradient(recipe, model, encoded, trained, load_tokenizer(initial).pad_token_id)
+    tokenizer = load_tokenizer(initial)
+    encoded = with_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, tokenizer)
+    reached = with_gradient(recipe, model, encoded, trained, tokenizer.pad_token_id)
     for names, problem in (
         (sorted(trained - reached), "trainable parameters get no gradient"),
         (sorted(reached - trained), "frozen parameters get a gradient"),
@@ -50,7 +51,7 @@ def model_findings(
     if not reached:
         problem = f"none of {len(trained):,} trainable parameters gets a gradient from {INPUTS} training rows"
         yield Finding("model", len(trained), len(trained), problem, HINT)
-    yield from _longest(recipe, model, rows, labels, load_tokenizer(initial))
+    yield from _longest(recipe, model, rows, labels, tokenizer)
 
 
 def _unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]) -> Iterator[Finding]:
@@ -59,11 +60,7 @@ def _unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]
     infos = [info for info in in_layers if info.fixed]
     if len(infos) == len(in_layers):  # then nothing gets a gradient, which is reported below
         return
-    selected = [
-        info.name
-        for info in infos
-        if any(strategy.is_trainable(info._replace(fixed=False)) for strategy in recipe.strategies)
-    ]
+    selected = [info.name for info in infos if any(strategy.is_trainable(info) for strategy in recipe.strategies)]
     if selected:
         problem = f"{len(selected):,} parameters of layers are not trained: the output does not depend on them"
         yield Finding("model", len(selected), len(infos), f"{problem}: {listed(sorted(selected))}", HINT)

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
 
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow's address, as in execution.tracking_uri.")]
@@ -39,7 +40,7 @@ def audit(
         with reading_errors(uri):
             report = audited(uri, target, experiment, store, repair)
     except RecipeError as error:
-        _fail(error)
+        fail(error)
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
     else:
@@ -72,7 +73,7 @@ def reproduce(
             records = TrainingSearch(uri).training(run)
             report = again(records, (store or Path(f"reproduced-{records.training.id[:8]}")).absolute())
     except RecipeError as error:
-        _fail(error)
+        fail(error)
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=1, ensure_ascii=False))
     else:
@@ -85,8 +86,3 @@ def _uri(given: str | None) -> str:
     from pipeline_lib.recipe.execution import Execution, tracking_uri
 
     return tracking_uri(Execution(tracking_uri=given))
-
-
-def _fail(error: RecipeError) -> NoReturn:
-    typer.secho(str(error), err=True, fg="red")
-    raise typer.Exit(2)

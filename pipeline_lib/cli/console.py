@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, error_text
+from pipeline_lib.evaluation.report.tables import WIDTH
 from pipeline_lib.util.redaction import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-WIDTH = 120
-"""Minimum width of tables in characters, even if the terminal is narrower."""
 HOW_TO_REPORT = (
     "Please open an issue with the lines above, the command and the recipe ('Report a bug' in CONTRIBUTING.md)."
 )
@@ -109,11 +108,6 @@ def _import_while_it_starts(embedded: Any) -> None:
 def _loaded(name: str) -> Any:
     (entry_point,) = entry_points(group="tunesmith.runners", name=name)
     return entry_point.load()
-
-
-def error_text(error: RecipeError) -> str:
-    """Return an error and its notes, one per line."""
-    return "\n".join((str(error), *getattr(error, "__notes__", ())))
 
 
 def fail(error: RecipeError) -> NoReturn:

@@ -26,7 +26,7 @@ def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
         "precision": precision,
         "model": outcome.model_folder,
         "report": outcome.report,
-        "MLflow run": outcome.published.get("run", outcome.published["training"]),
+        "MLflow run": outcome.published["run"],
         "MLflow model": outcome.published["model"],
     }
     if not uri.startswith("http"):

@@ -15,7 +15,7 @@ def score(
     out: Annotated[Path, typer.Option(help="The folder for the predictions.")],
     columns: Annotated[list[str] | None, typer.Option("--column", help="role=column, such as text=message")] = None,
     shard_rows: Annotated[int, typer.Option(help="Rows per shard; finished shards are reused by a rerun.")] = 10_000,
-    store: Annotated[str, typer.Option(help="The artifact store.")] = "artifacts",
+    store: Annotated[str, typer.Option(envvar="TUNESMITH_STORE", help="The artifact store.")] = "artifacts",
 ) -> None:
     """Predict the rows of Parquet files with a trained model; earlier predictions of the same rows are reused."""
     from pydantic import ValidationError

@@ -32,7 +32,7 @@ class Comparison:
     @property
     def summary(self) -> str:
         """One sentence: which of the differences are beyond chance."""
-        return in_words(self.names, self.differences, self.metrics, self.level)
+        return describe_differences(self.names, self.differences, self.metrics, self.level)
 
     @property
     def frame(self) -> "pd.DataFrame":
@@ -80,7 +80,7 @@ def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
     return Comparison(names, len(a.scored.rows), level, differences(a, b, level), a.metrics)
 
 
-def in_words(
+def describe_differences(
     names: tuple[str, str], differences: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
     """One sentence on which differences are beyond chance, with all of them tested together at this level."""

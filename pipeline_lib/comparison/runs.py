@@ -55,11 +55,11 @@ def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
 
 
 def _of_run(target: str, uri: str) -> Evaluated:
+    """The evaluation of a run or model in MLflow, from the store that made it."""
     from pipeline_lib.audit.artifact_store import artifacts_of
     from pipeline_lib.tracking.errors import reading_errors
     from pipeline_lib.tracking.search import TrainingSearch
 
-    """The evaluation of a run or model in MLflow, from the store that made it."""
     with reading_errors(uri):
         records = TrainingSearch(uri).training(target)
         # the evaluation that was named, or the latest one of a training

@@ -18,7 +18,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact, Step
 from pipeline_lib.store.differences import differences
 from pipeline_lib.store.digests import file_digest
-from pipeline_lib.store.remote import open_store
+from pipeline_lib.store.remote import absolute_address, open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.util.process_pool import one_by_one, side_by_side
 from pipeline_lib.util.progress_bar import bar
@@ -168,9 +168,7 @@ def fetch(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
 
 def _with_absolute_store(recipe: Recipe) -> Recipe:
     """Return the recipe with an absolute store path, because a worker may have another working directory."""
-    store = recipe.execution.store
-    if "://" not in store:
-        store = str(Path(store).absolute())
+    store = absolute_address(recipe.execution.store)
     return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": store})})
 
 

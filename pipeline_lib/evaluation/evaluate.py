@@ -95,7 +95,7 @@ def _scores(
     return {
         "level": recipe.evaluation.intervals,
         "rows": len(outcome),
-        "groups": int(outcome.group_of_row.max(initial=-1)) + 1,
+        "groups": outcome.group_count,
         "effective_rows": effective_rows(outcome, main, recipe.seed),
         "metrics": _score(recipe, outcome, metrics),
         "slices": [

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline_lib.data.examples import SplitExamples
 from pipeline_lib.data.source_rows import with_files
 from pipeline_lib.evaluation.predictions import Predictions
+from pipeline_lib.evaluation.totals import ratio
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,7 +41,7 @@ def suspects(gold: np.ndarray, chances: np.ndarray) -> Suspects:
     rows = np.arange(len(gold))
     counts = np.bincount(gold, minlength=chances.shape[1])
     own = np.bincount(gold, chances[rows, gold], minlength=chances.shape[1])  # sum of p(label) by label
-    threshold = np.divide(own, counts, out=np.full(len(counts), np.inf), where=counts > 0)
+    threshold = ratio(own, counts, np.inf)
     confident = np.where(chances >= threshold, chances, -np.inf)
     best = confident.argmax(axis=1)
     # a row without any class above its threshold is not counted at all

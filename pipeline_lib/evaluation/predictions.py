@@ -48,12 +48,17 @@ class RowValues(Totals):
     def _totals(self) -> dict[str, np.ndarray]:
         return {}
 
-    @property
+    @cached_property
     def group_of_row(self) -> np.ndarray:
         """[n] group index of each row, from 0; without known groups every row is its own group."""
         if self.groups is None:
             return np.arange(len(self))
         return np.unique(self.groups, return_inverse=True)[1].reshape(-1)
+
+    @property
+    def group_count(self) -> int:
+        """The number of groups."""
+        return int(self.group_of_row.max(initial=-1)) + 1
 
 
 @dataclass(frozen=True, eq=False)

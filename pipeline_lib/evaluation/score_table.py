@@ -10,8 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pipeline_lib.cli.console import WIDTH
-from pipeline_lib.evaluation.report.tables import number
+from pipeline_lib.evaluation.report.tables import WIDTH, number
 
 if TYPE_CHECKING:
     import pandas as pd

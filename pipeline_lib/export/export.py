@@ -38,7 +38,7 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
     try:
         temporary.mkdir(parents=True)
         write_plain(lineage_of_model.model, lineage_of_model.base, temporary, _test_rows(lineage_of_model))
-        write_card(lineage_of_model, temporary)
+        write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary)
         if out.exists():  # an empty folder, as checked above
             out.rmdir()
         os.rename(temporary, out)

@@ -25,7 +25,7 @@ KINDS = {
 UNKNOWN = "Not recorded with this model."
 
 
-def write_card(lineage: Lineage, out: Path) -> None:
+def write_card(lineage: Lineage, name: str, out: Path) -> None:
     """Write README.md with the front matter for the hub."""
     card = _json(lineage.model / CARD)
     scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
@@ -39,7 +39,7 @@ def write_card(lineage: Lineage, out: Path) -> None:
         "Limits": _limits(card, scores),
     }
     front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
-    title = f"# {lineage.name or out.name.split('.')[1]}\n\n{_what(card, architecture)}\n"
+    title = f"# {name}\n\n{_what(card, architecture)}\n"
     body = "\n".join(f"## {name}\n\n{text}\n" for name, text in sections.items())
     (out / "README.md").write_text(redact(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
 

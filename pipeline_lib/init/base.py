@@ -2,8 +2,10 @@
 
 import importlib.util
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import quantiles
+from typing import Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.init.column import Column
@@ -114,9 +116,14 @@ def read_with(base: Base, column: Column) -> Reading | None:
     """None for a base that is not on this machine."""
     if base.folder is None or not is_folder(base.folder):
         return None
-    tokenizer = load_tokenizer(base.folder)
+    tokenizer = _tokenizer(base.folder)
     ids = tokenizer(column.texts[:TEXTS], truncation=False, verbose=False)["input_ids"]
     tokens = [token for row in ids for token in row]
     unknown = sum(token == tokenizer.unk_token_id for token in tokens) / max(len(tokens), 1)
     lengths = [len(row) for row in ids] * 2  # quantiles wants two at least
     return Reading(unknown, int(quantiles(lengths, n=100)[98]))
+
+
+@cache
+def _tokenizer(folder: Path) -> Any:
+    return load_tokenizer(folder)

@@ -14,6 +14,7 @@ from pipeline_lib.init.files import data_name
 from pipeline_lib.init.proposal import Proposal, proposals
 from pipeline_lib.init.question import Request, Undecided
 from pipeline_lib.init.split import split_fields
+from pipeline_lib.init.table import ROWS
 from pipeline_lib.recipe.schema import Recipe, check
 
 MOST_ANSWERS = 8
@@ -55,7 +56,7 @@ def make_draft(request: Request, out: Path) -> Draft:
     recipe = check(document, out.absolute().parent)
     unsure.extend([*more, *lengths, *_try_rows(recipe, document)])
     if any(table.more for tables in dataset.splits.values() for table in tables):
-        unsure.append("Only the first 100,000 rows of large files were inspected.")
+        unsure.append(f"Only the first {ROWS:,} rows of large files were inspected.")
     return Draft(dataset, proposal, base, document, unsure)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline_lib.data.sources import Row, Source
+from pipeline_lib.data.sources import Source
 from pipeline_lib.data.sources.csv import Csv, Tsv
 from pipeline_lib.data.sources.text import Text
 from pipeline_lib.errors import RecipeError
@@ -205,6 +205,3 @@ def first_rows(fields: Fields, file: Path) -> Iterator[Any]:
             yield from source(fields, train=str(file)).read(file)
     except RecipeError as error:
         raise NoData(error.problem) from error
-
-
-__all__ = ["Fields", "NoData", "Row", "fields_of", "first_rows", "has_header", "source"]

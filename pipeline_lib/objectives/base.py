@@ -42,7 +42,7 @@ class ObjectiveSection(Section):
     input_roles: ClassVar[Mapping[str, bool]]
     """The roles that a served model is given, and whether each must be there."""
     answer_columns: ClassVar[tuple[str, ...]] = ("prediction",)
-    """The columns that `answers` gives."""
+    """The columns that `predictions` gives."""
     model_columns: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
     """Columns of an encoded row that are the model's and not the user's."""
     distinguishing: ClassVar[tuple[str, ...]] = ()

@@ -7,11 +7,11 @@ from pydantic import PositiveInt
 
 from pipeline_lib.objectives.dialogue_objective import DialogueObjective
 from pipeline_lib.objectives.messages import (
+    clean_tools,
     dialogue,
     exchange,
     is_learned,
     message_type,
-    tools_of,
     up_to_last_answer,
 )
 
@@ -59,11 +59,8 @@ class CausalLM(DialogueObjective):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A dialogue as a list of messages, the last one an answer."""
-        import json
-
         messages = dialogue(row["messages"]) if "messages" in row else exchange(row)
-        tools = tools_of(row.get("tools"))
-        known = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+        known = clean_tools(row)
         return {"messages": up_to_last_answer(messages), **known}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:

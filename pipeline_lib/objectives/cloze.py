@@ -91,6 +91,7 @@ class Cloze(Section):
         known, tokenizer = load_config(base), load_tokenizer(Path(base))
         kind: Any = transformers.AutoModelForCausalLM
         if known.is_encoder_decoder:
+            _refuse_no_sentinel(tokenizer, base)
             kind = transformers.AutoModelForSeq2SeqLM
         elif tokenizer.mask_token is not None:
             kind = transformers.AutoModelForMaskedLM

@@ -78,6 +78,12 @@ def for_template(message: Message) -> dict[str, Any]:
     return {"role": message["role"], "content": message["content"], **more}
 
 
+def clean_tools(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row's tools as JSON, by their role; empty if it has none."""
+    tools = tools_of(row.get("tools"))
+    return {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+
+
 def tools_of(value: Any) -> list[Any] | None:
     """A row's tools, as a list or as JSON; raises ValueError where they are neither."""
     tools = _parsed(value)

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.dialogue_objective import DialogueObjective
-from pipeline_lib.objectives.messages import message_type, tools_of
+from pipeline_lib.objectives.messages import clean_tools, message_type
 from pipeline_lib.objectives.preference_rows import labelled, pair
 
 if TYPE_CHECKING:
@@ -90,11 +90,8 @@ class Preference(DialogueObjective):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The prompt as `messages`, and the answers as lists of messages."""
-        import json
-
         read = pair if self.paired else labelled
-        tools = tools_of(row.get("tools"))
-        known = {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
+        known = clean_tools(row)
         return {**read(row, self.whole_dialogues), **known}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class TextClassification(ObjectiveSection):
 
     @property
     def answer_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The columns that `answers` gives."""
+        """The columns that `predictions` gives."""
         more = {SINGLE: ("probability", "probabilities"), MULTI: ("probabilities",), REGRESSION: ()}
         return ("prediction", *more[self.problem_type])
 

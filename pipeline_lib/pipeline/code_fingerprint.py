@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[1]
 REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
 PLUMBING = (
+    "__init__",
     "data.encoding",
     "data.settings",
     "errors",
@@ -39,6 +40,7 @@ PLUMBING = (
     "util.redaction",
     "util.section",
     "util.signals",
+    "util.temporary",
 )
 """Modules that validate, display, store or call, without affecting an output. (A recipe's values are hashed anyway.)"""
 NEVER = (*PLUMBING, *(f"{registry}.__init__" for registry in REGISTRIES))

@@ -13,7 +13,7 @@ from pipeline_lib.training.device import chosen
 
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
-TRUNK = ("torch", "transformers")
+FEATURES = ("torch", "transformers")
 SCORING = (
     "matplotlib",
     "numpy",
@@ -110,7 +110,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = chosen(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
-    return _step("features", 1, recipe, parts, inputs, TRUNK)
+    return _step("features", 1, recipe, parts, inputs, FEATURES)
 
 
 def reference_step(recipe: Recipe, inputs: Inputs) -> Step:

@@ -62,7 +62,7 @@ def cached_features(recipe: Recipe, prepared: Artifact, initial: Artifact, base:
                     lower = (count, artifact.folder)
                     break
             setup = TrainingSetup.of(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
-            setup.write_trunk(layers, lower, folder)
+            setup.cache_features(layers, lower, folder)
 
         try:
             return log_message(store.ensure(steps[layers], make, made_by)).folder

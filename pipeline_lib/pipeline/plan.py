@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.base_model import locate
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
@@ -113,7 +114,7 @@ def plan(recipe: Recipe) -> Plan:
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
     prepared = made.add(fingerprints.prepare_step(recipe, shards))
     made.detects = _detects(prepared) if prepared else ""
-    labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8")) if prepared else None
+    labels = read_labels(prepared.folder) if prepared else None
     initial = made.add(fingerprints.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
     checked = made.add(fingerprints.checks_step(recipe, inputs))

@@ -10,6 +10,7 @@ from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.durable import write_durably
 from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.store.store import Store
+from pipeline_lib.tracking.database import database_file
 from pipeline_lib.util.redaction import redact
 
 
@@ -43,8 +44,9 @@ def _path(recipe: Recipe, store: Store, scores: Artifact) -> Path:
 
 def _lost(recipe: Recipe) -> bool:
     """Return whether MLflow's SQLite file is gone, and with it everything that was published."""
-    path = tracking_uri(recipe.execution).removeprefix("sqlite:///")
-    return path != tracking_uri(recipe.execution) and not Path(path).exists()
+    uri = tracking_uri(recipe.execution)
+    file = database_file(uri)
+    return uri.startswith("sqlite") and (file is None or not file.exists())
 
 
 def _target_hash(recipe: Recipe) -> str:

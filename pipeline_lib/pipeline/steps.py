@@ -4,13 +4,13 @@ Steps pass references to artifacts to each other. Heavy libraries are imported o
 that a reused step does not wait for them.
 """
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.checks.findings import heed, read_findings
 from pipeline_lib.data.encoding import EncodedFiles, Spread, encode_files, fetch, here, shard
+from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
 from pipeline_lib.models.building import write_initial
 from pipeline_lib.pipeline import fingerprints, input_checks
@@ -66,7 +66,7 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
 def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call") -> Artifact:
     """Write the initial model: the base's config and tokenizer, the new head and the strategies' modules."""
     base = fetch(recipe, made_by)
-    labels = json.loads((prepared.folder / "labels.json").read_text(encoding="utf-8"))
+    labels = read_labels(prepared.folder)
     step = fingerprints.initialise_step(recipe, {"base": base.digest}, labels)
 
     def make(folder: Path) -> None:
@@ -118,8 +118,8 @@ def finetune(
         from pipeline_lib.training.progress import TrainingProgress
 
         work = store.work(step)
-        folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder)
-        folders = folders._replace(reference=logprobs.folder if logprobs else None)
+        compared = logprobs.folder if logprobs else None
+        folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder, reference=compared)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
         with ending_in_order():
             features = cached_features(recipe, prepared, initial, base, made_by)
@@ -128,7 +128,7 @@ def finetune(
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
             ):
                 watch = progress.counting(live, lambda: live.page)
-                train(recipe, folders._replace(kept=features), work, watch, folder)
+                train(recipe, folders._replace(features=features), work, watch, folder)
         return live.facts()
 
     return log_message(store.ensure(step, make, made_by))
@@ -154,8 +154,8 @@ def evaluate(
 
         values = read_columns(columns.folder) if columns else {}
         findings = read_findings(found.folder)
-        folders = Inputs(prepared.folder, shards_of(store), base.folder, model.folder)
-        folders = folders._replace(reference=logprobs.folder if logprobs else None)
+        compared = logprobs.folder if logprobs else None
+        folders = Inputs(prepared.folder, shards_of(store), base.folder, model.folder, reference=compared)
         write_evaluation(recipe, folders, values, findings, folder)
 
     return log_message(store.ensure(step, make, made_by))

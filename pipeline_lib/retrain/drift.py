@@ -91,8 +91,9 @@ def _distances(
     objective: "Objective", before: "pyarrow.Table", new: "pyarrow.Table", known_words: set[str]
 ) -> dict[str, float]:
     """All distances except that of embeddings."""
-    now = described(objective, new)
-    words = [word for text in texts(objective, new) for word in words_of(text)]
+    inputs = texts(objective, new)
+    now = described(objective, new, inputs)
+    words = [word for text in inputs for word in words_of(text)]
     distances = {"length": _kolmogorov_smirnov(before["length"], now["length"])}
     distances["words"] = sum(word not in known_words for word in words) / max(len(words), 1)
     if now["number"].null_count == 0:

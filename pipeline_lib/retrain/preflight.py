@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.statistics.power import detects
+from pipeline_lib.pipeline.nested_steps import shards_of
 from pipeline_lib.pipeline.plan import plan
 from pipeline_lib.preflight import preflight
 from pipeline_lib.recipe.schema import Recipe
@@ -110,7 +111,7 @@ def prepare_retraining(recipe: Recipe, gate: Gate, seen: Preflight, prepared: Ar
     store, base = open_store(recipe.execution.store), embedder(recipe, made_by)
     with temporary_folder() as download:
         before = registry_of(recipe, gate).profile(seen.champion, download)
-        drift = measure_drift(recipe.objective, prepared.folder, store.root / "steps" / "shard", before, base)
+        drift = measure_drift(recipe.objective, prepared.folder, shards_of(store), before, base)
     blocked = drift.beyond(gate.drift)
     if warnings := drift.warnings(gate.drift):
         few = f", too few to block (gate.drift.least_rows is {gate.drift.least_rows})"

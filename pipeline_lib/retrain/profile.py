@@ -31,16 +31,21 @@ def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder
     parts, words = [], set[str]()
     splits = {split: read_split(prepared, shards, split) for split in SPLITS}
     for split, rows in splits.items():
-        parts.append(described(objective, rows).append_column("split", pa.array([split] * len(rows), pa.string())))
-        words.update(word for text in texts(objective, rows) for word in words_of(text))
+        inputs = texts(objective, rows)
+        columns = described(objective, rows, inputs)
+        parts.append(columns.append_column("split", pa.array([split] * len(rows), pa.string())))
+        words.update(word for text in inputs for word in words_of(text))
     pq.write_table(pa.concat_tables(parts), folder / PROFILE)
     pq.write_table(pa.table({"word": pa.array(sorted(words), pa.string())}), folder / WORDS)
     embedder.write(texts(objective, some(pa.concat_tables(splits.values()))), folder)
     (folder / LABELS).write_text(json.dumps(read_labels(prepared), ensure_ascii=False), encoding="utf-8")
 
 
-def described(objective: "Objective", rows: "pyarrow.Table") -> "pyarrow.Table":
-    """The columns `key`, `length` in characters, `labels` (a list, empty for regression) and `number` of each row."""
+def described(objective: "Objective", rows: "pyarrow.Table", inputs: list[str]) -> "pyarrow.Table":
+    """The columns `key`, `length` in characters, `labels` (a list, empty for regression) and `number` of each row.
+
+    `inputs` are the rows' `texts`.
+    """
     import pyarrow as pa
 
     role = objective.label_role
@@ -53,7 +58,7 @@ def described(objective: "Objective", rows: "pyarrow.Table") -> "pyarrow.Table":
     return pa.table(
         {
             "key": rows["key"],
-            "length": pa.array([len(text) for text in texts(objective, rows)], pa.int64()),
+            "length": pa.array([len(text) for text in inputs], pa.int64()),
             "labels": pa.array(labels, pa.list_(pa.string())),
             "number": pa.array(answers if numbers else [None] * len(rows), pa.float64()),
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.nested_steps import shards_of
 from pipeline_lib.pipeline.receipts import forget_receipt
 from pipeline_lib.pipeline.run import RunOutcome
 from pipeline_lib.recipe.schema import Recipe
@@ -86,7 +87,7 @@ def _compare_with_champion(
     store, prepared = open_store(recipe.execution.store), runs[chosen].data
     challengers_keyed = [read_predictions(run.scores.folder) for run in runs]
     champion_keyed = read_predictions(rescore(recipe, prepared, registry, champion, made_by).folder)
-    rows = read_split(prepared.folder, store.root / "steps" / "shard", "test")
+    rows = read_split(prepared.folder, shards_of(store), "test")
     if len(rows) == len(champion_keyed.rows):  # predictions of blocks that span rows cannot be filtered by row
         with temporary_folder() as folder:
             unseen = not_seen(rows, registry.profile(champion, folder))
@@ -99,6 +100,8 @@ def _compare_with_champion(
 
 
 def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
+    if not gate.floors:
+        return []
     import pyarrow.parquet as pq
 
     from pipeline_lib.evaluation.predictions_file import read_predictions

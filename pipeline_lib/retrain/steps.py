@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.pipeline import fingerprints, steps
-from pipeline_lib.pipeline.nested_steps import digest_of, reference
+from pipeline_lib.pipeline.nested_steps import digest_of, reference, shards_of
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain.embeddings import Embedder
 from pipeline_lib.retrain.tags import DIGEST
@@ -31,7 +31,7 @@ def profile(recipe: Recipe, prepared: Artifact, made_by: str) -> Artifact:
     def make(folder: Path) -> None:
         from pipeline_lib.retrain.profile import write_profile
 
-        write_profile(recipe.objective, prepared.folder, store.root / "steps" / "shard", base, folder)
+        write_profile(recipe.objective, prepared.folder, shards_of(store), base, folder)
 
     step = fingerprints.profile_step(recipe, {"prepare": prepared.digest, "base": base.digest})
     return store.ensure(step, make, made_by)
@@ -47,7 +47,7 @@ def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: 
 
         with temporary_folder() as download:
             model, base = registry.fetch(champion, download)
-            shards = store.root / "steps" / "shard"
+            shards = shards_of(store)
             write_rescored(recipe, prepared.folder, shards, model, base, reference_folder, folder)
 
     # log-probabilities of the base, for objectives that need a reference model

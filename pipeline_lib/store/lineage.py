@@ -55,7 +55,8 @@ def of_folder(folder: Path, base: Path | None = None) -> Lineage:
     manifest = manifest_of(found.parent)
     lineage = Lineage(found, manifest=manifest)
     inputs, mine = manifest["identity"]["inputs"], content_digest(manifest["files"])
-    scored = [place for place in _newest(lineage.root, "evaluate") if _inputs(place).get("finetune") == mine]
+    evaluations = _newest(lineage.root, "evaluate")
+    scored = [place for place, evaluation in evaluations if _inputs(evaluation).get("finetune") == mine]
     base, prepared = (_holding(lineage.root, step, inputs[step]) for step in ("base", "prepare"))
     return Lineage(found, base, prepared, next(iter(scored), None), manifest=manifest)
 
@@ -66,14 +67,14 @@ def manifests(folder: Path) -> dict[str, Any]:
     Manifests that are no longer in the store are omitted.
     """
     found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise", "reference")}
-    read = set(found.get("prepare", {}).get("identity", {}).get("inputs", {}).values())
-    shards = map(manifest_of, _newest(folder.parents[2], "shard") if read else ())
-    return found | {"shards": [told for told in shards if content_digest(told.get("files", {})) in read]}
+    read = set(_inputs(found.get("prepare", {})).values())
+    shards = [manifest for _, manifest in _newest(folder.parents[2], "shard")] if read else []
+    return found | {"shards": [shard for shard in shards if content_digest(shard.get("files", {})) in read]}
 
 
 def manifests_read(folder: Path, *steps: str) -> dict[str, Any]:
     """Return the manifests of an artifact's inputs from these steps, as far as the store has them."""
-    inputs, root = _inputs(folder), folder.parents[2]
+    inputs, root = _inputs(manifest_of(folder)), folder.parents[2]
     places = {step: _holding(root, step, inputs[step]) for step in steps if step in inputs}
     return {step: manifest_of(place) for step, place in places.items() if place}
 
@@ -89,21 +90,23 @@ def file_digests(lineage: Lineage) -> list[str]:
         return []
     shards = json.loads((lineage.prepared / "shards.json").read_text(encoding="utf-8"))
     places = [lineage.prepared.parents[1] / "shard" / fingerprint[:16] for fingerprint in shards]
-    return [_inputs(place).get("file 0") or "" for place in places]
+    return [_inputs(manifest_of(place)).get("file 0") or "" for place in places]
 
 
 def _holding(root: Path, step: str, digest: str) -> Path | None:
-    same = (place for place in _newest(root, step) if content_digest(manifest_of(place).get("files", {})) == digest)
+    same = (place for place, found in _newest(root, step) if content_digest(found.get("files", {})) == digest)
     return next(same, None)
 
 
-def _newest(root: Path, step: str) -> list[Path]:
-    places = [file.parent for file in (root / "steps" / step).glob(f"*/{MANIFEST}")]
-    return sorted(places, key=lambda place: manifest_of(place).get("made", {}).get("at", ""), reverse=True)
+def _newest(root: Path, step: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The folders of a step's artifacts with their manifests, the newest first."""
+    folders = [file.parent for file in (root / "steps" / step).glob(f"*/{MANIFEST}")]
+    found = [(folder, manifest_of(folder)) for folder in folders]
+    return sorted(found, key=lambda entry: entry[1].get("made", {}).get("at", ""), reverse=True)
 
 
-def _inputs(folder: Path) -> dict[str, str]:
-    return manifest_of(folder).get("identity", {}).get("inputs", {})
+def _inputs(manifest: dict[str, Any]) -> dict[str, str]:
+    return manifest.get("identity", {}).get("inputs", {})
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

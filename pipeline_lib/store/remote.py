@@ -36,6 +36,11 @@ TURNS = 8
 """Maximum attempts to agree with the remote; far more than racing machines need."""
 
 
+def absolute_address(root: str) -> str:
+    """Return a store's address so that it holds in any working directory."""
+    return root if "://" in root else str(Path(root).absolute())
+
+
 def open_store(root: str) -> Store:
     """Open the store in a folder or at an fsspec URL."""
     return RemoteStore(root) if "://" in root else Store(root)

@@ -50,8 +50,9 @@ class LoRA(AddedWeights):
         """Wrap the target weights."""
         from peft import LoraConfig
 
-        matrices, experts = self._chosen(projections(model)), self._chosen(expert_weights(model))
-        self._refuse_unknown([*projections(model), *expert_weights(model)])
+        known, known_experts = projections(model), expert_weights(model)
+        matrices, experts = self._chosen(known), self._chosen(known_experts)
+        self._refuse_unknown([*known, *known_experts])
         if experts and (self.dora or self.dropout):
             self._refuse_experts(model)
         config = LoraConfig(

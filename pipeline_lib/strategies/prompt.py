@@ -27,7 +27,7 @@ class SoftPrompt(AddedWeights):
     Layer_i([x_(i-1), p_(i-1)]), and drops the layer's outputs for them (Jia et al. 2022, VPT-deep, section 3.2), both
     in an encoder and in its decoder. Prefix-tuning (Li and Liang 2021) and P-tuning v2 (Liu et al. 2022) are similar,
     but learn keys and values instead. The deeper vectors are initialised with the layers' outputs for the first ones,
-    which prefix-tuning stack_list best (section 7.4), so that each layer reads inputs of the usual kind.
+    which prefix-tuning found best (section 7.4), so that each layer reads inputs of the usual kind.
     """
 
     kind: Literal["prompt"]

@@ -70,7 +70,7 @@ def write_comparison(
     low, high = ends(draws, level, groups)
     scores = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
     variants = [_variant(variant, side, *score) for (variant, side), *score in scores]
-    summary = in_words(variants, name, metric, sure_pairs(values, draws, level, groups), level)
+    summary = describe_ranking(variants, name, metric, sure_pairs(values, draws, level, groups), level)
     document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": summary}
     document |= {"variants": [asdict(variant) for variant in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -117,7 +117,9 @@ def sure_pairs(values: np.ndarray, draws: np.ndarray, level: float, groups: int)
     return {pair for pair, is_sure in zip(pairs, sure, strict=True) if is_sure}
 
 
-def in_words(variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float) -> str:
+def describe_ranking(
+    variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float
+) -> str:
     """Describe the best variant, and which others it beats beyond chance."""
     order = sorted(range(len(variants)), key=lambda index: _rank(variants[index].score, metric))
     best, others = order[0], order[1:]

@@ -22,7 +22,7 @@ def trial_places(ended: Mapping[str, RunOutcome | BaseException]) -> list[TrialP
     for name, outcome in ended.items():
         if isinstance(outcome, RunOutcome):
             published = outcome.published
-            run = published.get("run", published["training"])
+            run = published["run"]
             places.append(TrialPlaces(name, run, published["evaluation"], str(outcome.report)))
     return places
 

@@ -65,7 +65,7 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: st
     if not done:
         name, reason = next(iter(pruned.items()))
         hint = "Remove the pruner: all runs continue from their checkpoints"
-        raise RecipeError("pruner", settings.pruner, f"stopped every run early ({name}: {reason})", hint)
+        raise RecipeError("sweep.pruner", settings.pruner, f"stopped every run early ({name}: {reason})", hint)
     artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, made_by)
     deliver_comparison(
         done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), made_by

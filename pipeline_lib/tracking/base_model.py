@@ -20,6 +20,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.models.building import POINTER
 from pipeline_lib.store.digests import value_digest
+from pipeline_lib.tracking.experiment import create_experiment
 from pipeline_lib.util.redaction import first_line
 
 EXPERIMENT = "tunesmith-bases"
@@ -43,16 +44,8 @@ def keep_base(client: MlflowClient, base: Path, folder: Path) -> Path:
 
 
 def _experiment(client: MlflowClient) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(EXPERIMENT))
-    except MlflowException:  # another process was faster
-        again = client.get_experiment_by_name(EXPERIMENT)
-        if again is None:
-            raise
-        return str(again.experiment_id)
+    found = client.get_experiment_by_name(EXPERIMENT) or create_experiment(client, EXPERIMENT)
+    return str(found.experiment_id)
 
 
 def files_of(pointer: Path) -> dict[str, str]:

@@ -17,11 +17,11 @@ from mlflow.tracking import MlflowClient
 
 from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.driver import check_driver
-from pipeline_lib.util.redaction import mask_record
+from pipeline_lib.util.redaction import redact_record
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs each table that it creates
 for handler in logging.getLogger("mlflow").handlers:
-    handler.addFilter(mask_record)  # it shows the address of a database that does not answer
+    handler.addFilter(redact_record)  # it shows the address of a database that does not answer
 logging.getLogger("mlflow.store.db.utils").addFilter(  # a traceback of what is raised anyway, and mostly repeated
     lambda record: "SQLAlchemy database error" not in str(record.msg)
 )

@@ -33,7 +33,7 @@ def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
 
     Raises RecipeError for one that was deleted.
     """
-    experiment = client.get_experiment_by_name(name) or _create(client, name)
+    experiment = client.get_experiment_by_name(name) or create_experiment(client, name)
     if experiment.lifecycle_stage == "deleted":
         raise deleted_experiment(name, experiment.experiment_id)
     experiment_id = str(experiment.experiment_id)
@@ -66,7 +66,8 @@ def model_address(experiment_id: str, model: str) -> str:
     return f"#/experiments/{experiment_id}/models/{model.removeprefix('models:/')}?{MODE}"
 
 
-def _create(client: MlflowClient, name: str) -> Experiment:
+def create_experiment(client: MlflowClient, name: str) -> Experiment:
+    """Create an experiment, or return the one that another process has created meanwhile."""
     try:
         return client.get_experiment(client.create_experiment(name))
     except MlflowException as error:

@@ -1,7 +1,6 @@
 """Publish the results of a run to MLflow, each exactly once."""
 
 import json
-from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline_lib.tracking.errors import delivery_errors
 from pipeline_lib.tracking.experiment import TRAINED_PARAMETERS, run_page
 from pipeline_lib.tracking.pyfunc import NamedModel, log_model
 from pipeline_lib.tracking.run_metadata import MANIFESTS, complete_metadata, log_metadata
-from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker
+from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker, made_at
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.summary import complete_summary, main_parameters
 from pipeline_lib.util.redaction import redact
@@ -91,7 +90,7 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
     client, run_id = tracker.client, run.info.run_id
     document = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
-    made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
+    made = made_at(scores)
     log_scores(tracker, run, training, prepared, document, made)
     _tag_findings(tracker, training, document["checks"])
     client.log_dict(run_id, manifests_read(scores.folder, "checks", "columns"), MANIFESTS)

@@ -56,11 +56,11 @@ class ServedModel(PythonModel):
 
         pointer = context.artifacts.get(POINTER)
         base = fetch_base(Path(pointer)) if pointer else None
-        self.answerer = LoadedModel(Path(context.artifacts["model"]), base)
+        self.model = LoadedModel(Path(context.artifacts["model"]), base)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row of predictions for each input row; `error` says why a row has none."""
-        return pd.DataFrame(self.answerer.answer(_records(model_input)))
+        return pd.DataFrame(self.model.answer(_records(model_input)))
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.differences import flatten
 from pipeline_lib.store.lineage import manifests
+from pipeline_lib.store.remote import absolute_address
 from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
 from pipeline_lib.tracking.environment import flow_run
-from pipeline_lib.tracking.runs import Tracker, log_params
+from pipeline_lib.tracking.runs import Tracker, log_params, made_at
 from pipeline_lib.tracking.summary import begin_summary
 from pipeline_lib.tracking.throughput import pace, records
 from pipeline_lib.util.redaction import redact
@@ -51,7 +51,7 @@ def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
     tracker.client.log_dict(run.info.run_id, manifests(model.folder), MANIFESTS)
     if measured := model.made.get("measured"):
         tracker.add(run, records(measured["windows"]))
-        made = int(datetime.fromisoformat(model.made["at"]).timestamp() * 1000)
+        made = made_at(model)
         totals = {f"total/{name}": value for name, value in _totals(measured, tracker.recipe.execution).items()}
         metrics = [Metric(name, value, made, summary["steps"]) for name, value in totals.items()]
         tracker.client.log_batch(run.info.run_id, metrics)
@@ -73,7 +73,7 @@ def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     tags = {
         MLFLOW_SOURCE_NAME: redact(given["file"] if given else f"flow run {flow.name}" if flow else "tunesmith"),
         MLFLOW_SOURCE_TYPE: "LOCAL",
-        STORE: redact(store if "://" in store else str(Path(store).absolute())),
+        STORE: redact(absolute_address(store)),
         MLFLOW_GIT_COMMIT: checkout.get("commit"),
         "tunesmith.dirty": str(checkout["dirty"]).lower() if checkout else None,
         "tunesmith.machine": machine and ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]]),

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.durable import write_durably
+from pipeline_lib.store.remote import absolute_address
 from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.tracking.database import database_file
 from pipeline_lib.tracking.process_marks import own_mark
@@ -50,8 +51,7 @@ class RunNote:
         """The note of a training that this process begins."""
         document = recipe.model_dump(mode="json")
         document["execution"]["tracking_uri"] = None  # it can hold a password, and whoever delivers knows it
-        if "://" not in recipe.execution.store:
-            document["execution"]["store"] = str(Path(recipe.execution.store).absolute())
+        document["execution"]["store"] = absolute_address(recipe.execution.store)
         mark, server = own_mark(), server_name(tracking_uri(recipe.execution))
         return cls(fingerprint, server, made_by, redact(document), circumstances, mark, [[platform.node(), mark]])
 

@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -13,6 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.tracking.client import connect
 from pipeline_lib.tracking.experiment import open_experiment
 from pipeline_lib.tracking.process_marks import own_mark
@@ -153,6 +155,11 @@ class Tracker:
         """End a run with a status unless it already has it; `ended_at` is in milliseconds, default: now."""
         if self.client.get_run(run_id).info.status != status:
             self.client.set_terminated(run_id, status, ended_at)
+
+
+def made_at(artifact: Artifact) -> int:
+    """When an artifact was created, in milliseconds since 1970, as MLflow takes times."""
+    return int(datetime.fromisoformat(artifact.made["at"]).timestamp() * 1000)
 
 
 def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ starts, so that it can be found and followed at once, and completed with the sco
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.tracking.environment import flow_run
 from pipeline_lib.tracking.experiment import COST, SECONDS, TRAINED_PARAMETERS, model_address, run_address, view_address
 from pipeline_lib.tracking.pyfunc import link_model
-from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params
+from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params, made_at
 from pipeline_lib.tracking.scores import named_scores
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.section import Section
@@ -64,7 +63,7 @@ def complete_summary(
         _copy_datasets(tracker, run.info.run_id, parent)
     model_id = training.data.tags[MODEL].removeprefix("models:/")
     link_model(client, parent, model_id)
-    made = int(datetime.fromisoformat(scores.made["at"]).timestamp() * 1000)
+    made = made_at(scores)
     figures = dict(_test_scores(document)) | dict(_costs(tracker.recipe, summary, model))
     metrics = [Metric(name, value, made, 0) for name, value in figures.items()]
     note = _finished_note(tracker, training, evaluation, document)

@@ -46,11 +46,13 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
     """Build the training loop of a recipe; it starts from the last checkpoint in `work` if there is one."""
     setup = TrainingSetup.of(recipe, inputs)
     _refuse_no_reference(recipe, setup.train.encoded)
-    trunk = setup.trunk()
+    backbone = setup.backbone()
     train, validation = setup.train.encoded, setup.validation
-    if trunk and inputs.kept:
-        train = with_features(train, trunk, inputs.kept, "train")
-        validation = validation._replace(encoded=with_features(validation.encoded, trunk, inputs.kept, "validation"))
+    if backbone and inputs.features:
+        train = with_features(train, backbone, inputs.features, "train")
+        validation = validation._replace(
+            encoded=with_features(validation.encoded, backbone, inputs.features, "validation")
+        )
     decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
     table = freeze_and_resolve(setup.model, setup.head, recipe.strategies, recipe.training.learning_rate, decay)
     vocabulary = None
@@ -67,7 +69,7 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
         setup.pad,
         setup.here,
         Checkpoints(work),
-        trunk,
+        backbone,
         watch,
         vocabulary,
     )

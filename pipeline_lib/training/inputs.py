@@ -13,7 +13,7 @@ class Inputs(NamedTuple):
     base: Path
     initial: Path
     """The initial model; in an evaluation, the trained one."""
-    kept: Path | None = None
+    features: Path | None = None
     """Cached outputs of the frozen backbone, if any."""
     reference: Path | None = None
     """Log-probabilities of the answers under the reference model, if the objective needs one."""

@@ -19,7 +19,7 @@ from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
 from pipeline_lib.training.distributed.collectives import broadcast_from_first, refuse_drift
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
-from pipeline_lib.training.frozen_backbone.layers import frozen_epochs
+from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
 from pipeline_lib.training.parameters import ParameterRow, optimizer
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
@@ -52,7 +52,7 @@ class Loop:
     pad: int
     accelerator: "Accelerator"
     checkpoints: Checkpoints
-    trunk: Backbone | None = None
+    backbone: Backbone | None = None
     watch: Watch = lambda records, steps: None
     vocabulary: Vocabulary | None = None
     interrupts: Interrupts = field(default_factory=Interrupts)
@@ -69,10 +69,10 @@ class Loop:
         with self.interrupts:
             while self.state.epoch < self.recipe.training.epochs and not self._stopped():
                 if self.hopeless:
-                    self.saver.save(self.state)
+                    self.checkpoint_policy.save(self.state)
                     raise Pruned(self.hopeless)
                 self._epoch()
-        self.saver.restore_best(self.state)
+        self.checkpoint_policy.restore_best(self.state)
         if self.vocabulary:
             self.vocabulary.widen()
         return self.state
@@ -84,13 +84,15 @@ class Loop:
         weights = self._weights()
         here = self.accelerator
         self.stepper = Stepper(
-            self.recipe, self.model, weights, self.head, self.train, self.pad, here, self.optimizer, self.trunk
+            self.recipe, self.model, weights, self.head, self.train, self.pad, here, self.optimizer, self.backbone
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
         seconds = self.recipe.execution.checkpoint_seconds
-        self.saver = CheckpointPolicy(self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds)
-        self.state = self.saver.restore()
+        self.checkpoint_policy = CheckpointPolicy(
+            self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds
+        )
+        self.state = self.checkpoint_policy.restore()
         refuse_drift(weights.values(), self.state.step, here)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
@@ -100,18 +102,15 @@ class Loop:
 
     def _apply_freezing(self) -> None:
         """Freeze and unfreeze parameters for this epoch; stop using the backbone once its layers are trained."""
-        if self.trunk and self.state.epoch >= frozen_epochs(self.recipe, self.places.values()):
-            self.trunk = self.stepper.trunk = None
+        if self.backbone and self.state.epoch >= frozen_epochs(self.recipe, self.infos.values()):
+            self.backbone = self.stepper.backbone = None
             self.train = self.stepper.train = replace(self.train, hidden=None)
             self.validation = self.validation._replace(encoded=replace(self.validation.encoded, hidden=None))
         for name, weight in self.stepper.weights.items():
-            info = self.places[name]
-            owners = [strategy for strategy in self.recipe.strategies if strategy.is_trainable(info)]
-            unfrozen = any(strategy.is_unfrozen(info, self.state.epoch) for strategy in owners)
-            weight.requires_grad_(info.is_head or unfrozen)
+            weight.requires_grad_(is_unfrozen(self.recipe, self.infos[name], self.state.epoch))
 
     @cached_property
-    def places(self) -> dict[str, ParameterInfo]:
+    def infos(self) -> dict[str, ParameterInfo]:
         """Name and depth information of each parameter, by name."""
         return parameter_infos(self.model, self.head)
 
@@ -141,13 +140,13 @@ class Loop:
             self.state.step += 1
             self.state.position += 1
             self._record("train", record)
-            self.saver.save_if_due(self.state)
+            self.checkpoint_policy.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
         refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
         if len(self.validation.encoded):
             self._validate()
-        self.saver.save_if_due(self.state)
+        self.checkpoint_policy.save_if_due(self.state)
 
     def _rate(self) -> float:
         training = self.recipe.training
@@ -158,7 +157,7 @@ class Loop:
         split, budget = self.validation, self.recipe.training.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
         scores = broadcast_from_first(
-            lambda: validate(objective, self.model, split, self.pad, budget, here, self.trunk), here
+            lambda: validate(objective, self.model, split, self.pad, budget, here, self.backbone), here
         )
         self._record("validation", scores)
         metric, higher_is_better = watched(self.recipe)
@@ -172,7 +171,7 @@ class Loop:
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = score, self.state.step
             self.state.epochs_without_gain = 0
-            self.saver.save_best(self.state)
+            self.checkpoint_policy.save_best(self.state)
         else:
             self.state.epochs_without_gain += 1
 

@@ -59,15 +59,15 @@ class TrainingSetup:
         )
         return cls(recipe, model, head, train, validation, tokenizer.pad_token_id, accelerator(recipe.execution))
 
-    def trunk(self) -> Backbone | None:
+    def backbone(self) -> Backbone | None:
         """Split off the model's frozen backbone; None if it has none or cannot be split."""
         layers = frozen_layers(self.recipe, parameter_infos(self.model, self.head).values())
         try:
-            return self._trunk(layers) if layers else None
+            return self._backbone(layers) if layers else None
         except NotCached:
             return None  # already logged by `cached_features`
 
-    def write_trunk(self, layers: int, lower: tuple[int, Path] | None, folder: Path) -> None:
+    def cache_features(self, layers: int, lower: tuple[int, Path] | None, folder: Path) -> None:
         """Cache the outputs of the lowest `layers` layers for all rows.
 
         Args:
@@ -80,11 +80,11 @@ class TrainingSetup:
         """
         splits, below = {"train": self.train.encoded, "validation": self.validation.encoded}, None
         if lower:
-            below = self._trunk(lower[0])
+            below = self._backbone(lower[0])
             splits = {name: with_features(encoded, below, lower[1], name) for name, encoded in splits.items()}
-        trunk = self._trunk(layers)
-        trunk.lower = below
-        write_features(trunk, splits, self.pad, folder)
+        backbone = self._backbone(layers)
+        backbone.lower = below
+        write_features(backbone, splits, self.pad, folder)
 
-    def _trunk(self, layers: int) -> Backbone:
+    def _backbone(self, layers: int) -> Backbone:
         return Backbone(self.model, layers, self.recipe.objective, self.train.encoded, self.pad, self.here)

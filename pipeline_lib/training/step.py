@@ -33,7 +33,7 @@ class Stepper:
     pad: int
     accelerator: "Accelerator"
     optimizer: "AcceleratedOptimizer"
-    trunk: Backbone | None = None
+    backbone: Backbone | None = None
     start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
     """The weights before training, if a regularizer needs them."""
 
@@ -141,7 +141,7 @@ class Stepper:
         inputs = self.train.inputs(rows)
         batch, targets = collate(self.train, inputs, self.pad, self.accelerator.device, self.multiple)
         batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
-        return self.trunk.feed(batch) if self.trunk else batch, targets
+        return self.backbone.feed(batch) if self.backbone else batch, targets
 
     def _backward_part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
         """Compute the loss of some rows and its gradients.

@@ -25,14 +25,14 @@ def watched(recipe: Recipe) -> tuple[str, bool]:
 
 def validate(
     objective: Objective, model: "PreTrainedModel", split: SplitExamples, pad: int, batch_tokens: int,
-    accelerator: "Accelerator", trunk: "Backbone | None",
+    accelerator: "Accelerator", backbone: "Backbone | None",
 ) -> dict[str, float]:  # fmt: skip
     """Return the mean loss and every metric of the objective that does not need generated text."""
     losses = []
 
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
         batch, targets = objective.mask_inputs(model, batch, targets)
-        batch = trunk.feed(batch) if trunk else batch
+        batch = backbone.feed(batch) if backbone else batch
         logits = objective.forward(model, batch, targets)
         losses.append(float(objective.loss_sum(logits, targets)))
         return objective.collect(logits, targets)

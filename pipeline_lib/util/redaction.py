@@ -99,7 +99,7 @@ def _redact_error(error: BaseException) -> bool:
     return bool(redact(str(error)) == str(error))
 
 
-def mask_record(record: logging.LogRecord) -> bool:
+def redact_record(record: logging.LogRecord) -> bool:
     """Redact a log record's message and traceback; a filter for loggers and handlers, always true."""
     text = record.getMessage()
     if (shown := redact(text)) != text:
@@ -170,4 +170,4 @@ def _secrets() -> list[str]:
     return sorted(secrets | _remembered, key=len, reverse=True)
 
 
-logging.getLogger("tunesmith").addFilter(mask_record)  # on import, so that every log line is redacted
+logging.getLogger("tunesmith").addFilter(redact_record)  # on import, so that every log line is redacted

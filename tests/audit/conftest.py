@@ -21,8 +21,8 @@ class Ran:
         self.experiment = self.client.get_experiment_by_name(folder.name).experiment_id
         self.ids = {run.info.run_name: run.info.run_id for run in self.client.search_runs([self.experiment])}
 
-    def audit(self, target=None, hint=False):
-        return audited(self.uri, target, self.folder.name, None, hint)
+    def audit(self, target=None, with_repair=False):
+        return audited(self.uri, target, self.folder.name, None, with_repair)
 
     def held(self):
         """What MLflow holds, read anew: a test may change it."""

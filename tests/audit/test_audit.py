@@ -278,14 +278,14 @@ def test_repair_finishes_what_was_made_and_ends_what_was_not(ran):
     before = ran.client.get_metric_history(ran.ids["moods training"], "train/loss")
     with running(ran, list(ran.ids), platform.node(), dead[PROCESS]):
         assert len(ran.audit().strays) == 1
-        report = ran.audit(hint=True)
+        report = ran.audit(with_repair=True)
         assert len(report.repaired) == 4
         assert not report.disagrees
         assert {ran.client.get_run(run_id).info.status for run_id in ran.ids.values()} == {"FINISHED"}
         assert ran.client.get_run(stray).info.status == "KILLED"
         assert ran.client.get_metric_history(ran.ids["moods training"], "train/loss") == before
     with running(ran, ["moods training"], platform.node(), dead[PROCESS]), gone(ran.outcome.model.folder):
-        ran.audit(hint=True)
+        ran.audit(with_repair=True)
         assert ran.client.get_run(ran.ids["moods training"]).info.status == "KILLED"
     ran.client.delete_run(stray)
 

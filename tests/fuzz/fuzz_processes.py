@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import IO, NoReturn, TypeVar
 
-from pipeline_lib.cli.console import error_text
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, error_text
 
 BATCH = 100
 """Inputs that a child tries, unless it ends earlier."""

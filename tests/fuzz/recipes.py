@@ -25,8 +25,7 @@ import numpy
 from recipe_inputs import Input, damaged_files, odd_overrides, wrong_values
 from safetensors.numpy import save_file
 
-from pipeline_lib.cli.console import error_text
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, error_text
 from pipeline_lib.pipeline.input_checks import check_inputs
 from pipeline_lib.recipe.loading import load
 

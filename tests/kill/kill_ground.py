@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "training": {"epochs": 4, "batch_size": 10},
         "execution": {"checkpoint_seconds": 2},
     },
-    "frozen": {  # a trunk that is made inside of the training
+    "frozen": {  # features that are computed inside the training
         "strategies": [{"kind": "partial", "last_layers": 1}],
         "training": {"epochs": 2},
         "execution": {"checkpoint_seconds": 2},

@@ -145,7 +145,7 @@ def _watch_steps(witness: Witness) -> None:
     make, train = Store._make, Stepper.step
 
     def making(store: Store, step: Any, *args: Any) -> Any:
-        around, witness.stage = witness.stage, step.name  # a training makes its trunk
+        around, witness.stage = witness.stage, step.name  # a training computes its features
         witness.tell("make", step.name)
         try:
             return make(store, step, *args)

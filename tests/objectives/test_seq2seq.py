@@ -55,5 +55,5 @@ def test_a_family_without_a_decoder_is_refused(trained):
 def test_metrics_of_written_text_cannot_be_watched(document):
     document["objective"] = OBJECTIVE
     document["regularizers"] = [{"kind": "early_stopping", "metric": "bleu"}]
-    with pytest.raises(RecipeError, match=r"bleu.*is taken of written text.*perplexity"):
+    with pytest.raises(RecipeError, match=r"bleu.*is computed from generated text.*perplexity"):
         check(document)

@@ -248,6 +248,8 @@ LOADED = "initialise checks features finetune evaluate"
         (FULL, "store/store.py", ""),
         (FULL, "util/progress_bar.py", ""),
         (FULL, "tracking/publish.py", ""),
+        (FULL, "__init__.py", ""),
+        (FULL, "util/temporary.py", ""),
         (FULL, "cli/main.py", ""),
     ],
 )

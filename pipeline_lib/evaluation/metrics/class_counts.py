@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from pipeline_lib.evaluation.totals import Totals
+from pipeline_lib.evaluation.totals import Totals, ratio
 
 Measure = Literal["precision", "recall", "f1"]
 MEASURES: tuple[Measure, ...] = ("precision", "recall", "f1")
@@ -28,17 +27,17 @@ class ClassCounts(NamedTuple):
     @property
     def precision(self) -> np.ndarray:
         """[..., K] share of the predictions that are right."""
-        return _ratio(self.hits, self.guess)
+        return ratio(self.hits, self.guess, 0.0)
 
     @property
     def recall(self) -> np.ndarray:
         """[..., K] share of the gold items that were found."""
-        return _ratio(self.hits, self.gold)
+        return ratio(self.hits, self.gold, 0.0)
 
     @property
     def f1(self) -> np.ndarray:
         """[..., K] harmonic mean of precision and recall."""
-        return _ratio(2 * self.hits, self.gold + self.guess)
+        return ratio(2 * self.hits, self.gold + self.guess, 0.0)
 
     @property
     def present(self) -> np.ndarray:
@@ -54,7 +53,7 @@ class ClassCounts(NamedTuple):
         """The macro average: the unweighted mean over the classes that are present; nan if there are none."""
         present = self.present
         total, count = np.where(present, getattr(self, measure), 0).sum(axis=-1), present.sum(axis=-1)
-        return np.divide(total, count, out=np.full(np.shape(total), nan), where=count > 0)[()]
+        return ratio(total, count, nan)
 
     def records(self, labels: Sequence[str]) -> list[dict[str, Any]]:
         """One record per class, in the order of `labels` [K]: label, precision, recall, f1, support (its gold count).
@@ -72,7 +71,3 @@ class ClassCounts(NamedTuple):
 def tally_of(totals: Totals) -> ClassCounts:
     """The counts per class of predictions, or of resamples of them."""
     return ClassCounts(*(totals.total(name) for name in ClassCounts._fields))
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)

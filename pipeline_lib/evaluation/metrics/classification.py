@@ -166,5 +166,5 @@ def calibration(outcome: Predictions) -> Calibration:
     confidence, right = outcome.confidence.ravel(), (outcome.gold == outcome.guess).ravel()
     bins = calibration_bin(confidence)
     count, sure, hits = (np.bincount(bins, weights, minlength=BINS) for weights in (None, confidence, right))
-    means = (np.divide(sums, count, out=np.full(BINS, nan), where=count > 0) for sums in (sure, hits))
+    means = (ratio(sums, count, nan) for sums in (sure, hits))
     return Calibration(count, *means)

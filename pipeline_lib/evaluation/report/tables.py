@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+WIDTH = 120
+"""Minimum width of tables in characters, even if the terminal is narrower."""
 FEW = 30
 """Slices with fewer rows are marked as such."""
 

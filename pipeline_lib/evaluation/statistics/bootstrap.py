@@ -12,7 +12,7 @@ import numpy as np
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts, RowValues
 from pipeline_lib.evaluation.statistics.folded import folded_ends
 from pipeline_lib.evaluation.statistics.resampling import Resampler, centre, evaluate, expansion, resample
-from pipeline_lib.evaluation.statistics.smoothing import class_counts
+from pipeline_lib.evaluation.statistics.smoothing import class_groups
 
 RESAMPLES = 1000
 FEWEST = 3
@@ -87,12 +87,10 @@ def rare_classes(outcome: RowValues) -> int:
 
     The variance of such a class cannot be estimated: with a single row, every resample has the same answer.
     """
-    counts = class_counts(outcome)
-    if counts is None or not len(outcome):
+    classes = class_groups(outcome)
+    if classes is None:
         return 0
-    row, label = counts.nonzero()
-    pairs = np.unique(np.stack([outcome.group_of_row[row], label]), axis=1)  # each (group, class) once
-    groups_of_class = np.bincount(pairs[1]) if pairs.size else np.zeros(0)
+    _, groups_of_class = classes
     return int(np.count_nonzero((groups_of_class > 0) & (groups_of_class < FEWEST)))
 
 
@@ -117,8 +115,7 @@ def compare(
     values, draws, groups = draw([a, b], metrics, seed)
     gaps, drawn = values[1] - values[0], draws[:, 1] - draws[:, 0]
     low, high = ends(drawn, level, groups)
-    spreads = [np.std(column) if len(column) else nan for column in _finite_columns(drawn)]
-    errors = np.array(spreads) * expansion(level, groups)
+    errors = spreads(drawn) * expansion(level, groups)
     # one array [metrics] for each field of Difference, in its order
     fields = (*values, gaps, low, high, beyond_chance(gaps, drawn, level, groups), errors)
     records = zip(*(field.tolist() for field in fields), strict=True)
@@ -142,7 +139,8 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     if len(lengths) != 1:
         raise ValueError(f"the outcomes differ in their number of rows: {sorted(lengths)}")
     values = np.array([_means(side, metrics) for side in sides])
-    resampler, random = Resampler.of(min(outcomes, key=_count_groups)), np.random.default_rng(seed)
+    fewest_groups = min(outcomes, key=lambda outcome: outcome.group_count)
+    resampler, random = Resampler.of(fewest_groups), np.random.default_rng(seed)
     if resampler.groups < 2:
         return Drawn(values, np.full((resamples, len(sides), len(metrics)), np.nan), resampler.groups)
     parts = [_metrics_of_resamples(sides, metrics, weights, random) for weights in resampler.draw(random, resamples)]
@@ -151,10 +149,6 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     with np.errstate(invalid="ignore"):  # a metric can be nan in all resamples
         bias = _nan_mean(draws) - expected
     return Drawn(values, draws - 2 * np.nan_to_num(bias), resampler.groups)
-
-
-def _count_groups(outcome: RowValues) -> int:
-    return int(outcome.group_of_row.max(initial=-1)) + 1
 
 
 def _metrics_of_resamples(
@@ -229,13 +223,17 @@ def beyond_chance(values: np.ndarray, drawn: np.ndarray, level: float, groups: i
         level: Confidence level for all k together.
         groups: Number of independent groups of rows.
     """
-    columns = _finite_columns(drawn)
-    spread = np.array([np.std(column) if len(column) else nan for column in columns])
-    middle = np.array([np.mean(column) if len(column) else nan for column in columns])
+    spread = spreads(drawn)
+    middle = np.array([np.mean(column) if len(column) else nan for column in _finite_columns(drawn)])
     with np.errstate(divide="ignore", invalid="ignore"):  # a spread can be 0
         statistics, deviations = np.abs(values) / spread, np.abs(drawn - middle) / spread
     largest = np.nan_to_num(deviations, nan=0.0, posinf=0.0).max(axis=1, initial=0.0)
     return np.nan_to_num(statistics, nan=0.0) > np.quantile(largest, level) * expansion(level, groups)
+
+
+def spreads(drawn: np.ndarray) -> np.ndarray:
+    """[k] standard deviations of the finite values of drawn [resamples, k]; nan if there are none."""
+    return np.array([np.std(column) if len(column) else nan for column in _finite_columns(drawn)])
 
 
 def _finite_columns(drawn: np.ndarray) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
-from pipeline_lib.evaluation.statistics.bootstrap import Answers, draw
+from pipeline_lib.evaluation.statistics.bootstrap import Answers, draw, spreads
 
 DIFFER = 0.1
 """Assumed share of rows on which two models disagree."""
@@ -70,6 +70,4 @@ def _z(share: float) -> float:
 
 def _spread(side: Answers, metric: Metric, seed: int) -> float:
     """The standard deviation of a metric over resamples."""
-    drawn = draw([side], {"": metric}, seed).draws[:, 0, 0]
-    finite = drawn[np.isfinite(drawn)]
-    return float(np.std(finite)) if len(finite) else float("nan")
+    return float(spreads(draw([side], {"": metric}, seed).draws[:, 0])[0])

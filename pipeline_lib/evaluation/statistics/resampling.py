@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Predictions, RowValues, moments
-from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, added_answers, class_counts
+from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, added_answers, class_groups
 from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
@@ -81,13 +81,11 @@ class Resampler:
     def of(cls, rows: RowValues) -> "Resampler":
         """Create a resampler for these rows, also usable for other predictions of the same rows and groups."""
         group_of_row = rows.group_of_row
-        groups = int(group_of_row.max(initial=-1)) + 1
+        groups = rows.group_count
         fewest = np.full(groups, max(groups, 1), float)
-        counts = class_counts(rows)
-        if counts is not None and len(rows):
-            row, label = counts.nonzero()
-            pairs = np.unique(np.stack([group_of_row[row], label]), axis=1)
-            groups_of_class = np.bincount(pairs[1]) if pairs.size else np.zeros(0)
+        classes = class_groups(rows)
+        if classes is not None:
+            pairs, groups_of_class = classes
             np.minimum.at(fewest, pairs[0], groups_of_class[pairs[1]])  # per group, over its classes
         return cls(group_of_row, np.maximum((fewest - 2) / fewest, SMALLEST_SHAPE))
 

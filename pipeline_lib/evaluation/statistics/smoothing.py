@@ -109,3 +109,17 @@ def class_counts(rows: RowValues) -> np.ndarray | Any | None:
     else:
         has_classes = "hits" in getattr(rows, "counts", {})
     return rows.row_values(ClassCounts._fields[0]) if has_classes else None
+
+
+def class_groups(rows: RowValues) -> tuple[np.ndarray, np.ndarray] | None:
+    """The groups in which each class is gold; None if there are no classes or no rows.
+
+    Returns:
+        [2, pairs] each (group, class) once, and [K] the number of groups of each class.
+    """
+    counts = class_counts(rows)
+    if counts is None or not len(rows):
+        return None
+    row, label = counts.nonzero()
+    pairs = np.unique(np.stack([rows.group_of_row[row], label]), axis=1)
+    return pairs, np.bincount(pairs[1]) if pairs.size else np.zeros(0)

@@ -80,30 +80,30 @@ class CachedFeatures:
         return out
 
 
-def write_features(trunk: Backbone, splits: Mapping[str, Examples], pad: int, folder: Path) -> None:
+def write_features(backbone: Backbone, splits: Mapping[str, Examples], pad: int, folder: Path) -> None:
     """Compute and cache a backbone's outputs for splits; raises NotCached if the disk does not have enough space."""
-    _refuse_too_large(trunk, splits, folder)
+    _refuse_too_large(backbone, splits, folder)
     with bar("features", sum(map(len, splits.values()))) as shown:
         for split, encoded in splits.items():
-            for index, hidden in enumerate(_computed(trunk, encoded, pad, shown)):
+            for index, hidden in enumerate(_computed(backbone, encoded, pad, shown)):
                 save_tensors({"hidden": hidden}, folder / f"{split}-{index:05d}.safetensors")
 
 
-def with_features(encoded: Examples, trunk: Backbone, folder: Path, split: str) -> Examples:
+def with_features(encoded: Examples, backbone: Backbone, folder: Path, split: str) -> Examples:
     """Add the cached outputs of the backbone to the examples of a split."""
     if not len(encoded):
         return encoded
-    return replace(encoded, hidden=CachedFeatures.read(folder, split, _order(encoded), _lengths(trunk, encoded)))
+    return replace(encoded, hidden=CachedFeatures.read(folder, split, _order(encoded), _lengths(backbone, encoded)))
 
 
-def _computed(trunk: Backbone, encoded: Examples, pad: int, shown: Bar) -> "Iterator[Tensor]":
+def _computed(backbone: Backbone, encoded: Examples, pad: int, shown: Bar) -> "Iterator[Tensor]":
     """Yield the outputs of all rows in order, [tokens, width] for each file."""
     import torch
 
     parts: list[Tensor] = []
     for rows in _equally_long(encoded):
-        batch, _ = collate(encoded, rows, pad, trunk.accelerator.device)
-        parts.append(trunk.unpadded(batch).flatten(0, 1).cpu())
+        batch, _ = collate(encoded, rows, pad, backbone.accelerator.device)
+        parts.append(backbone.unpadded(batch).flatten(0, 1).cpu())
         shown.advance(by=len(rows))
         if sum(part.nbytes for part in parts) >= FILE:
             yield torch.cat(parts)
@@ -125,13 +125,13 @@ def _equally_long(encoded: Examples) -> Iterator[np.ndarray]:
         yield from np.split(rows, range(most, len(rows), most))
 
 
-def _lengths(trunk: Backbone, encoded: Examples) -> np.ndarray:
+def _lengths(backbone: Backbone, encoded: Examples) -> np.ndarray:
     """Return the number of tokens to cache for each row, [n]."""
-    return encoded.ids.lengths if trunk.place is None else np.ones(len(encoded), np.int64)
+    return encoded.ids.lengths if backbone.place is None else np.ones(len(encoded), np.int64)
 
 
-def _refuse_too_large(trunk: Backbone, splits: Mapping[str, Examples], folder: Path) -> None:
-    tokens = sum(int(_lengths(trunk, encoded).sum()) for encoded in splits.values())
-    size, free = 4 * trunk.model.config.hidden_size * tokens, shutil.disk_usage(folder).free
+def _refuse_too_large(backbone: Backbone, splits: Mapping[str, Examples], folder: Path) -> None:
+    tokens = sum(int(_lengths(backbone, encoded).sum()) for encoded in splits.values())
+    size, free = 4 * backbone.model.config.hidden_size * tokens, shutil.disk_usage(folder).free
     if size > SHARE * free:
         raise NotCached(f"{size / 2**30:.1f} GiB are more than a quarter of the {free / 2**30:.1f} GiB of free space")

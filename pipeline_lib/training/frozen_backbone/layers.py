@@ -45,15 +45,16 @@ def acting_everywhere(recipe: "Recipe") -> list[str]:
     return [regularizer.kind for regularizer in recipe.regularizers if regularizer.acts_everywhere]
 
 
+def is_unfrozen(recipe: "Recipe", parameter: ParameterInfo, epoch: int) -> bool:
+    """Return whether a parameter is trained in this epoch, counted from 0."""
+    owners = (strategy for strategy in recipe.strategies if strategy.is_trainable(parameter))
+    return parameter.is_head or any(strategy.is_unfrozen(parameter, epoch) for strategy in owners)
+
+
 def _frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo], epochs: int) -> int:
     """Return how many blocks are below the lowest layer that is trained in the first `epochs` epochs."""
-
-    def is_trained(parameter: ParameterInfo) -> bool:
-        owners = (strategy for strategy in recipe.strategies if strategy.is_trainable(parameter))
-        return parameter.is_head or any(strategy.is_unfrozen(parameter, epochs - 1) for strategy in owners)
-
     layers = max(parameter.layers for parameter in where)
-    lowest = min((parameter.depth for parameter in where if is_trained(parameter)), default=0)
+    lowest = min((parameter.depth for parameter in where if is_unfrozen(recipe, parameter, epochs - 1)), default=0)
     encoder = max((p.depth for p in where if ENCODER.search(p.name) and p.depth <= layers and not p.is_head), default=0)
     if 0 < encoder < layers:  # an encoder-decoder
         return encoder if lowest > encoder else 0

@@ -33,16 +33,16 @@ DECODER = {"kind": "partial", "patterns": ["*decoder.block.1.*"]}
 HEAD_FIRST = {"kind": "full", "start_epoch": 2}
 
 
-def inputs(recipe, kept=None):
+def inputs(recipe, features=None):
     """What a training of the recipe reads."""
     prepared = steps.prepare(recipe)
     initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
-    return Inputs(prepared.folder, shards, base.folder, initial.folder, kept)
+    return Inputs(prepared.folder, shards, base.folder, initial.folder, features)
 
 
-def trunk_of(recipe):
-    """The artifacts of the recipe's trunk, after a training."""
+def features_of(recipe):
+    """The artifacts of the recipe's features, after a training."""
     data = steps.prepare(recipe)
     steps.finetune(recipe, data, steps.initialise(recipe, data))
     return sorted((Store(recipe.execution.store).root / "steps" / "features").glob("*"))
@@ -55,8 +55,8 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def with_and_without(recipe, tmp_path):
-    """The files of a training that computes frozen layers in every step, and of one that starts from its trunk."""
-    (folder,) = trunk_of(recipe)
+    """The files of a training that computes frozen layers in every step, and of one that starts from cached features."""
+    (folder,) = features_of(recipe)
     found = []
     for name, where in (("without", None), ("with", folder)):
         for place in ("work", "out"):
@@ -118,21 +118,21 @@ def test_dropout_above_the_trunk_and_in_parts_of_a_step_changes_nothing(of_famil
 )
 def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path, case, place):
     recipe = of_family(*CASES[case])
-    (folder,) = trunk_of(recipe)
+    (folder,) = features_of(recipe)
     (tmp_path / "work").mkdir()
     loop = build_loop(recipe, inputs(recipe, folder), tmp_path / "work")
-    assert loop.trunk.place == place
+    assert loop.backbone.place == place
     lengths = loop.train.hidden.lengths
     assert lengths.tolist() == (loop.train.ids.lengths if place is None else np.ones(len(loop.train), int)).tolist()
 
 
 def test_the_trunk_is_left_when_what_is_in_it_begins_to_be_trained(of_family, tmp_path, monkeypatch):
     recipe, own, seen = of_family("bert", "text_classification", HEAD_FIRST), Stepper.step, []
-    (folder,) = trunk_of(recipe)
+    (folder,) = features_of(recipe)
 
     def watched(stepper, rows, step, rate):
         below = next(weight for name, weight in stepper.weights.items() if "layer.0" in name)
-        seen.append((stepper.trunk is not None, stepper.train.hidden is not None, below.requires_grad))
+        seen.append((stepper.backbone is not None, stepper.train.hidden is not None, below.requires_grad))
         return own(stepper, rows, step, rate)
 
     monkeypatch.setattr(Stepper, "step", watched)
@@ -151,7 +151,7 @@ def test_the_trunk_gives_what_the_model_gives_without_dropout(of_family, tmp_pat
     batch = {"input_ids": torch.tensor([[2, 110, 111, 3], [2, 112, 3, 0]])}
     batch["attention_mask"] = (batch["input_ids"] > 0).long()
     loop.model.train()
-    hidden = loop.trunk.compute(batch)
+    hidden = loop.backbone.compute(batch)
     assert loop.model.training and not hidden.requires_grad
     expected = loop.model.eval()(**batch, output_hidden_states=True).hidden_states[1]
     there = batch["attention_mask"].bool()
@@ -160,7 +160,7 @@ def test_the_trunk_gives_what_the_model_gives_without_dropout(of_family, tmp_pat
 
 
 class Twice:
-    """A trunk that puts out every token's id, twice."""
+    """A backbone that puts out every token's id, twice."""
 
     place, model = None, SimpleNamespace(config=SimpleNamespace(hidden_size=2))
     accelerator = SimpleNamespace(device="cpu")
@@ -225,20 +225,20 @@ def test_lora_in_the_last_layer_has_a_trunk_and_masked_words_keep_none(document,
     recipe = check(document)
     where = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
     assert why_not_cached(recipe, where) == "language_modeling masks different tokens in every step"
-    assert trunk_of(recipe) == []
+    assert features_of(recipe) == []
 
 
 def test_another_training_on_the_same_trunk_reuses_it(document):
     document["strategies"] = [LAST]
-    (first,) = trunk_of(check(document))
+    (first,) = features_of(check(document))
     document["training"] |= {"learning_rate": 1e-3, "epochs": 2, "batch_size": 8}
     document["strategies"] = [LAST | {"rate": 2.0}, {"kind": "layerwise_lr", "decay": 0.5}]
-    assert trunk_of(check(document)) == [first]
+    assert features_of(check(document)) == [first]
     document["strategies"] = [HEAD]
-    assert len(trunk_of(check(document))) == 2
+    assert len(features_of(check(document))) == 2
     document["execution"]["precision"] = "bf16"
     document["training"]["epochs"] = 1
-    assert len(trunk_of(check(document))) == 3
+    assert len(features_of(check(document))) == 3
 
 
 def test_a_plan_tells_of_the_trunk(document):
@@ -246,7 +246,7 @@ def test_a_plan_tells_of_the_trunk(document):
     recipe = check(document)
     steps.initialise(recipe, steps.prepare(recipe))
     assert "features    to be created: not in the store yet" in lines(plan(recipe).planned)
-    trunk_of(recipe)
+    features_of(recipe)
     assert not any(each.step == "features" for each in plan(recipe).planned)  # nothing is to be trained
     document["training"]["epochs"] = 2
     planned = plan(check(document)).planned
@@ -260,14 +260,14 @@ def test_a_plan_tells_of_the_trunk(document):
 def test_what_is_too_large_is_computed_in_every_step_with_the_same_result(document, monkeypatch, caplog):
     document["strategies"] = [LAST]
     recipe = check(document)
-    trunk_of(recipe)
+    features_of(recipe)
     store = Store(recipe.execution.store).root
     (straight,) = (bytes_of(place) for place in (store / "steps" / "finetune").glob("*"))
     for step in ("features", "finetune"):
         shutil.rmtree(store / "steps" / step)
     monkeypatch.setattr(feature_cache, "SHARE", 0.0)
     with caplog.at_level(logging.INFO, "tunesmith"):
-        assert trunk_of(recipe) == []
+        assert features_of(recipe) == []
     assert "features    not cached: 0.0 GiB are more than a quarter of the" in caplog.text
     (other,) = (bytes_of(place) for place in (store / "steps" / "finetune").glob("*"))
     assert straight == other
@@ -278,18 +278,18 @@ def test_a_model_that_does_not_go_on_from_its_trunk_as_before_is_trained_whole(d
     document["strategies"] = [LAST]
     monkeypatch.setattr(backbone, "ROUNDING", -1.0)  # no result is near enough
     with caplog.at_level(logging.INFO, "tunesmith"):
-        assert trunk_of(check(document)) == []
+        assert features_of(check(document)) == []
     assert "features    not cached: the family bert can't be split below its lowest trained layer" in caplog.text
 
 
 @pytest.mark.parametrize(("strategy", "kills"), [(LAST, [1]), (HEAD_FIRST, [1, 60])])
 def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path, strategy, kills):
-    """With the head first, in the epochs that start from the trunk, and in those behind them."""
+    """With the head first, in the epochs that start from cached features, and in those behind them."""
     document["strategies"] = [strategy]
     document["training"] |= {"epochs": 20}
     document["execution"] |= {"checkpoint_seconds": 0.05}
     straight = document | {"execution": document["execution"] | {"store": str(tmp_path / "straight")}}
-    trunk_of(check(straight))
+    features_of(check(straight))
     (tmp_path / "recipe.json").write_text(json.dumps(document))
     for steps_done in kills:
         process = _train(tmp_path / "recipe.json")
@@ -321,10 +321,10 @@ def _train(recipe_file):
 
 def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, of_family, monkeypatch, tmp_path):
     of_family("bert", "text_classification", HEAD)
-    (alone,) = trunk_of(check(document))
+    (alone,) = features_of(check(document))
     document["execution"]["store"] = str(tmp_path / "other")
     document["strategies"] = [LAST]
-    (lower,) = trunk_of(check(document))
+    (lower,) = features_of(check(document))
     document["strategies"] = [HEAD]
     begun_with, unpadded = [], backbone.Backbone.unpadded
 
@@ -333,7 +333,7 @@ def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, o
         return unpadded(self, batch)
 
     monkeypatch.setattr(backbone.Backbone, "unpadded", watched)
-    (higher,) = {*trunk_of(check(document))} - {lower}
+    (higher,) = {*features_of(check(document))} - {lower}
     assert any(begun_with)
     assert higher.name == alone.name
     assert bytes_of(higher) == bytes_of(alone)
