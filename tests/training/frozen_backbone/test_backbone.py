@@ -55,7 +55,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def with_and_without(recipe, tmp_path):
-    """The files of a training that computes frozen layers in every step, and of one that starts from cached features."""
+    """The files of a training that computes frozen layers in every step, and of one that starts from cached features"""
     (folder,) = features_of(recipe)
     found = []
     for name, where in (("without", None), ("with", folder)):
