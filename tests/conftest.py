@@ -3,6 +3,7 @@
 import csv
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,38 @@ MOODS = {
     ],
 }
 PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts():
+    """Let SIGINT interrupt, as in a terminal: a shell without job control starts what ends in `&` with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn():
+    """Draw no figures, which is a quarter of the work of a tiny run. Yields the method that draws, for `drawn`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cbook import open_file_cm
+
+    def write_signature(canvas, file, **_):
+        with open_file_cm(file, "wb") as png:
+            png.write(b"\x89PNG\r\n\x1a\n")
+
+    draw = FigureCanvasAgg.print_png
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FigureCanvasAgg, "print_png", write_signature)
+        yield draw
+
+
+@pytest.fixture
+def drawn(undrawn, monkeypatch):
+    """Draw figures in this test: drawing is what finds most mistakes in them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", undrawn)
 
 
 @pytest.fixture(scope="session")

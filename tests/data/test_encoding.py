@@ -118,6 +118,7 @@ def test_a_damaged_shard_is_made_again(document, folder, tmp_path, no_pool):
 # Side by side
 
 
+@pytest.mark.processes
 def test_processes_give_the_same_bytes(document, folder, tmp_path):
     folder(4)
     alone = steps.prepare(check(document))
@@ -127,7 +128,7 @@ def test_processes_give_the_same_bytes(document, folder, tmp_path):
     assert (together.fingerprint, together.digest) == (alone.fingerprint, alone.digest)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_of_many_files_two_fail_and_a_rerun_encodes_those_alone(document, folder, tmp_path, workers):
     rows = folder(4)
     whole = {name: break_off(rows / f"{name}.csv.gz") for name in ("00b", "02b")}

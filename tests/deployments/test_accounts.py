@@ -18,6 +18,8 @@ from pipeline_lib.preflight.mlflow_rest import check_server
 from pipeline_lib.preflight.prefect_api import check_prefect, server_version
 from pipeline_lib.tracking.environment import FlowRun
 
+pytestmark = pytest.mark.server
+
 PASSWORD = "d@or:k/ey%20#?"
 
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+pytestmark = pytest.mark.server
+
 RUN = """
 from deployments.embedded import Embedded
 

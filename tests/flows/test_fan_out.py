@@ -16,6 +16,8 @@ from pipeline_lib.pipeline.steps import prepare
 from pipeline_lib.recipe.schema import check
 from tasks import steps
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def folder(document, moods_csv, tmp_path):

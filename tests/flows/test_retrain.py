@@ -2,11 +2,14 @@
 
 import asyncio
 
+import pytest
 from prefect.client.orchestration import get_client
 
 from flows.retrain import retrain
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.retrain.gate import Gate
+
+pytestmark = pytest.mark.server
 
 
 def last():

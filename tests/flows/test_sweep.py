@@ -10,6 +10,8 @@ from flows.sweep import sweep
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep.trials import Sweep
 
+pytestmark = pytest.mark.server
+
 RATES = "training.learning_rate=[5e-3, 4e-3, 3e-3, 1e-9]"
 
 

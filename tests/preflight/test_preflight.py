@@ -150,6 +150,7 @@ def test_what_a_proxy_says_for_its_server_is_an_outage(page, monkeypatch, status
     assert f"answers with {words} (status {status})" in found
 
 
+@pytest.mark.server
 def test_real_servers_and_a_file_pass_and_a_deleted_experiment_does_not(
     mlflow_server, mlflow_server_without_artifacts, tracking_uri
 ):

@@ -12,6 +12,7 @@ TOO_WIDE = """() => [...document.querySelectorAll("body *")].filter(
 ).map(each => each.outerHTML.slice(0, 200))"""
 
 
+@pytest.mark.browser
 def test_nothing_is_wider_than_the_page(document):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
