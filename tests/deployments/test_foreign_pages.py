@@ -19,7 +19,7 @@ FILTER = "/api/deployments/filter"
 
 def answer(port, method, path, body=None, **headers):
     """Status, headers and text of an answer; `Host` may be any."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     with closing(connection) as asked:
         text = None if body is None else json.dumps(body)
         asked.request(method, path, text, {"Content-Type": "application/json", **headers})
@@ -98,7 +98,7 @@ def test_a_page_of_another_origin_opens_no_web_socket(ports, path):
     for options in ({}, {"origin": f"http://localhost:{ports[0]}"}):
         with connect(address, subprotocols=["prefect"], **options) as socket:
             socket.send(json.dumps({"type": "auth", "token": None}))
-            assert json.loads(socket.recv(timeout=10)) == {"type": "auth_success"}
+            assert json.loads(socket.recv(timeout=60)) == {"type": "auth_success"}
 
 
 def test_a_servers_addresses_are_those_that_its_environment_names(monkeypatch):

@@ -3,14 +3,14 @@
 import json
 
 import pyarrow.parquet as pq
+from conftest import LEARNING
 
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 
 
 def test_a_run_leaves_model_predictions_scores_figures_and_report(document, drawn):
-    document["training"]["epochs"] = 20
-    outcome = run(check(document))
+    outcome = run(check(document | LEARNING))
     told = json.loads((outcome.scores.folder / "metrics.json").read_text())
     assert told["rows"] == 12
     assert told["metrics"]["accuracy"]["value"] > 0.8

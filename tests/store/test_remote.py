@@ -202,7 +202,7 @@ def test_of_two_publishers_at_once_one_wins_and_both_end_with_its_bytes(url, mac
         def make(folder):
             write(folder)
             (folder / "rows.txt").write_text(f"made by {index}")  # bytes that differ, as on GPUs of two kinds
-            together.wait(timeout=20)
+            together.wait(timeout=120)
 
         ended[index] = stores[index].ensure(STEP, make)
 
@@ -210,7 +210,7 @@ def test_of_two_publishers_at_once_one_wins_and_both_end_with_its_bytes(url, mac
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     assert ended[0].digest == ended[1].digest
     assert len({(ended[index].folder / "rows.txt").read_text() for index in range(2)}) == 1
     assert sorted(ended[index].reused for index in range(2)) == [False, True]
@@ -244,7 +244,7 @@ def test_eight_who_create_a_name_at_once_get_one_winner(bucket):
     there, start, seen = Objects(bucket), threading.Barrier(8), []
 
     def create(index):
-        start.wait(timeout=20)
+        start.wait(timeout=120)
         there.create(MANIFEST, str(index).encode())
         seen.append(there.read(MANIFEST))
 
@@ -252,7 +252,7 @@ def test_eight_who_create_a_name_at_once_get_one_winner(bucket):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     assert seen == [there.read(MANIFEST)] * 8
 
 
