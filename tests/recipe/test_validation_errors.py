@@ -11,18 +11,19 @@ import sys
 
 import pytest
 import yaml
+from kinds import kinds
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
-from pipeline_lib.objectives import TextClassification
+from pipeline_lib.data.sources import Source
+from pipeline_lib.objectives import Objective, TextClassification
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.regularizers import Regularizer
+from pipeline_lib.strategies import Strategy
 
-SECTIONS = "data, evaluation, execution, model, name, objective, regularizers, seed, strategies, training"
-STRATEGIES = "bottleneck, full, ia3, layerwise_lr, lora, partial, prompt"
-REGULARIZERS = "dropout, early_stopping, l2_sp, label_smoothing, mixout, neftune, r_drop, weight_decay"
-OBJECTIVES = (
-    "causal_lm, language_modeling, preference, question_answering, seq2seq, text_classification, token_classification"
-)
-SOURCES = "conll, conllu, csv, huggingface, json, jsonl, parallel, parquet, squad, text, tsv"
+SECTIONS = ", ".join(sorted(Recipe.model_fields))
+OBJECTIVES, STRATEGIES = ", ".join(kinds(Objective)), ", ".join(kinds(Strategy))
+REGULARIZERS, SOURCES = ", ".join(kinds(Regularizer)), ", ".join(kinds(Source))
 STOP = "kind: early_stopping"
 
 # What the user writes behind `tunesmith run` (the recipe is recipe.yaml where no other is named) and what is told:

@@ -1,11 +1,12 @@
 """What all regularizers have in common, and which do not go together. `pytest tests/regularizers`."""
 
 import pytest
+from kinds import kinds
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline_lib.regularizers import Regularizer, refuse_senseless
 
-KINDS = ["dropout", "early_stopping", "l2_sp", "label_smoothing", "mixout", "neftune", "r_drop", "weight_decay"]
+KINDS = kinds(Regularizer)
 
 
 def read(*sections):
