@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.fuzz
+
 SCRIPT = Path(__file__).with_name("recipes.py")
 
 
