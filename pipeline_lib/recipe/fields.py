@@ -22,7 +22,14 @@ BOUNDS = {
 """Keyword of JSON Schema -> a description of the constraint."""
 
 
-CHOICES = {"source": False, "objective": False, "strategies": True, "regularizers": True, "slices": True}
+CHOICES = {
+    "source": False,
+    "objective": False,
+    "optimizer": False,
+    "strategies": True,
+    "regularizers": True,
+    "slices": True,
+}
 """Section that has a `kind` -> whether the recipe takes a list of them."""
 
 VERBALIZER = [{"label": "good", "words": ["great"]}, {"label": "bad", "words": ["terrible"]}]

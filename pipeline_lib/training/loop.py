@@ -20,7 +20,7 @@ from pipeline_lib.training.distributed.collectives import broadcast_from_first, 
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
-from pipeline_lib.training.parameters import ParameterRow, optimizer
+from pipeline_lib.training.parameters import ParameterRow, groups
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.validation import validate, watched
@@ -80,7 +80,8 @@ class Loop:
     def begin(self) -> None:
         """Prepare for the next step: the first one, or the one after the last checkpoint."""
         self.model.to(self.accelerator.device)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
+        optimizer = self.recipe.training.optimizer.build(groups(self.model, self.table, self.head))
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         weights = self._weights()
         here = self.accelerator
         self.stepper = Stepper(

@@ -7,6 +7,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from pipeline_lib.optimizers import AdamW, Optimizer
 from pipeline_lib.util.section import Section, Share
 
 
@@ -16,7 +17,9 @@ class Training(Section):
     epochs: PositiveInt = 3
     """Number of passes over the training data."""
     learning_rate: PositiveFloat = 5e-5
-    """Peak learning rate of AdamW; strategies scale it per parameter."""
+    """Peak learning rate; strategies scale it per parameter."""
+    optimizer: Optimizer = AdamW(kind="adamw")
+    """Rule by which gradients change the weights."""
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt"] = "linear"
     """How the learning rate changes after the warm-up."""
     warmup: Share = 0.06

@@ -80,7 +80,7 @@ class Stepper:
     def _clip(self, max_norm: float) -> float:
         """Return the norm of all gradients and clip them to `max_norm`.
 
-        AdamW itself divides the gradients by `grad_scale` when it reads them, which saves a pass over them.
+        Fused optimizers divide the gradients by `grad_scale` when they read them, which saves a pass over them.
         """
         import torch
 
@@ -89,7 +89,10 @@ class Stepper:
         norm = (
             torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
         )  # torch's norm uses one thread
-        self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)  # the attribute that GradScaler sets too
+        if getattr(self.optimizer.optimizer, "_step_supports_amp_scaling", False):  # as GradScaler asks and sets it
+            self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm)
         return float(norm)
 
     def _backward(self, rows: np.ndarray) -> float:

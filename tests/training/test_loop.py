@@ -14,26 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loops import loop_of
 from safetensors.torch import load_file
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.validation import validate
-
-
-def loop_of(recipe, folder):
-    """A loop over the recipe's prepared data, ready for its first step."""
-    prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
-    shards = Store(recipe.execution.store).root / "steps" / "shard"
-    folder.mkdir(exist_ok=True)
-    return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
 
 
 def one_step(recipe, folder):
