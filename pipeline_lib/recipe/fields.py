@@ -60,6 +60,7 @@ EXAMPLES: Mapping[str, Any] = {
     "seed": 7,
     "base": "sentence-transformers/all-MiniLM-L6-v2",
     "max_length": 128,
+    "max_steps": 10000,
     "multi_hot": True,
     "cloze": {"template": "{text} It was {mask}.", "verbalizer": VERBALIZER},
     "layer_norms": True,

@@ -40,7 +40,7 @@ class State:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
-    epochs_without_gain: int = 0
+    validations_without_gain: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the loss scaler in fp16; empty otherwise."""

@@ -35,7 +35,7 @@ class Standing:
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     validation: str = ""
-    """Loss and selection metric on the validation rows after the last complete epoch, as text."""
+    """Loss and selection metric on the validation rows when they were last scored, as text."""
     page: str | None = None
     """URL of the training run in MLflow."""
 
@@ -137,7 +137,7 @@ class TrainingProgress:
                 self.tokens += int(record["value"])
         if validation:
             scores = ", ".join(f"{record['metric']} {record['value']:.4f}" for record in validation)
-            self.validation = f"validation after epoch {validation[0]['epoch']}: {scores}"
+            self.validation = f"validation after step {validation[0]['step']:,}: {scores}"
 
     def _work(self) -> None:
         logged, shown, show = time.monotonic(), (0, ""), self.show

@@ -41,7 +41,7 @@ def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recip
     assert last.learning_rate == 1e-3
     assert last.tokens_per_second > 0
     assert last.seconds_left > 0
-    assert last.validation == "validation after epoch 1: accuracy 0.7500, loss 0.5000"
+    assert last.validation == "validation after step 2: accuracy 0.7500, loss 0.5000"
     assert last.page == "http://mlflow/page"
     assert passed_on == [(0, 12), (3, 12), (3, 12), (2, 12), (3, 12)]
 
