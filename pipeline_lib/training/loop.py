@@ -1,7 +1,7 @@
 """The training loop: optimizer steps, checkpoints, validation after each epoch, selection of the best weights."""
 
 import logging
-import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -120,12 +120,12 @@ class Loop:
     def plans(self) -> list[list[np.ndarray]]:
         """Row groups of every step of every epoch; the last epoch may be cut off by the recipe's limit."""
         training, plans = self.recipe.training, []
-        left = math.inf if training.max_steps is None else training.max_steps
+        left = training.max_steps or sys.maxsize
         for epoch in range(training.epochs):
             if left <= 0:
                 break
             steps = plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
-            plans.append(steps[: min(left, len(steps))])
+            plans.append(steps[:left])
             left -= len(steps)
         return plans
 
