@@ -15,6 +15,7 @@ READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
 FEATURES = ("torch", "transformers")
 SCORING = (
+    "jinja2",
     "matplotlib",
     "numpy",
     "pyarrow",

@@ -44,7 +44,7 @@ def _has_instructions() -> bool:
     except OSError:
         import torch
 
-        return torch.cpu._is_avx512_bf16_supported()
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
     return re.search(r"^flags\s*:.*\bavx512_bf16\b", facts, re.MULTILINE) is not None
 
 

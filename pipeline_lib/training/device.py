@@ -39,7 +39,9 @@ def accelerator(execution: Execution) -> "Accelerator":
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
         raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes with different settings
+    # A process may run several recipes with different settings. There is no public method; transformers' Trainer calls
+    # this one too.
+    AcceleratorState._reset_state(reset_partial_state=True)
     waiting = InitProcessGroupKwargs(timeout=PATIENCE)
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])

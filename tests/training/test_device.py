@@ -53,6 +53,6 @@ def test_a_containers_quota_bounds_the_threads_unless_the_user_has_said_otherwis
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="not Linux")
 def test_what_is_found_without_torch_is_what_torch_finds():
-    assert _has_instructions() == torch.cpu._is_avx512_bf16_supported()
+    assert _has_instructions() == torch.cpu.get_capabilities().get("avx512_bf16", False)
     assert not (_has_no_gpu() and torch.cuda.is_available())
     assert chosen(Execution(device="auto"))[0] == ("cuda" if torch.cuda.is_available() else "cpu")
