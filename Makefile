@@ -6,6 +6,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LATEST ?= .venv-latest
 TESTS ?= tests
+PYTEST := $(BIN)/pytest -q -n auto --dist worksteal
+# Why a test is slow, as pyproject.toml declares it
+SLOW := browser or kill or processes or remote or server
 EXTRAS := --extra dask --extra demo --extra ray --extra s3 --extra sweep
 # pip's own variable: where torch's CPU build is, on machines that keep it (uv does not read pip's settings)
 FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
@@ -34,10 +37,13 @@ lint: install ## ruff, import-linter and mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-test: install ## the whole suite
-	$(BIN)/pytest -q -n auto
+test: install ## the quick tests, which try every kind of promise (minutes)
+	$(PYTEST) -m 'not ($(SLOW))'
 
-test-all: test ## the whole suite, fuzzed recipes, data files and model folders, and all families of models
+test-slow: install ## the tests of kills, pages in a browser, servers, several processes and remote stores
+	$(PYTEST) -m '$(SLOW)'
+
+test-all: test test-slow ## all tests, fuzzed recipes, data files and model folders, and all families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000
 	$(BIN)/python tests/fuzz/data_files.py --inputs 3000
 	$(BIN)/python tests/fuzz/model_folders.py --inputs 300
@@ -102,5 +108,5 @@ recording: install ## record the README's recipe on a terminal, and draw the pip
 clean: ## remove the environment, the store and MLflow's files of this folder
 	rm -rf $(VENV) artifacts mlruns mlflow.db site
 
-.PHONY: help install demo lint test test-all kill-test test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
+.PHONY: help install demo lint test test-slow test-all kill-test test-latest lock audit-deps sbom wheel compose-test bench bench-gpu tables docs \
 	reference recording clean

@@ -18,7 +18,7 @@ from pipeline_lib.evaluation.label_errors import suspect_rows
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.predictions_file import in_groups, write_predictions
 from pipeline_lib.evaluation.predictor import LoadedModel
-from pipeline_lib.evaluation.report.figures import error_by_length, learning_curves
+from pipeline_lib.evaluation.report.figures import error_by_length, learning_curves, save_figure
 from pipeline_lib.evaluation.report.page import write_report
 from pipeline_lib.evaluation.slices import row_lengths, sliced
 from pipeline_lib.evaluation.statistics.bootstrap import FEWEST, bootstrap, rare_classes
@@ -190,4 +190,4 @@ def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path
     shown = history[history["metric"].isin(["loss", "learning_rate", metric])]
     curves = learning_curves(shown, {"loss": False, metric: higher_is_better})
     for name, figure in {"learning_curves": curves, **figures}.items():
-        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+        save_figure(figure, folder / f"{name}.png")

@@ -45,7 +45,7 @@ def _figure(decision: Decision) -> str:
     compared = [name.removesuffix(".bound") for name in decision.numbers if name.endswith(".bound")]
     if not compared:
         return ""
-    from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, blank, tidy
+    from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, blank, save_figure, tidy
 
     figure = blank(7, 1.2 + 0.4 * len(compared))
     axes = figure.add_subplot()
@@ -61,5 +61,5 @@ def _figure(decision: Decision) -> str:
         ylim=(-0.6, len(compared) - 0.4), xlabel="gain over the champion; dashed: the limit that the bound must exceed"
     )
     into = BytesIO()
-    tidy(figure).savefig(into, format="png", metadata={"Software": None})
+    save_figure(tidy(figure), into)
     return b64encode(into.getvalue()).decode()

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.predictions_file import KeyedPredictions
+from pipeline_lib.evaluation.report.figures import save_figure
 from pipeline_lib.evaluation.report.tables import markdown_table, number
 from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, draw, ends
 from pipeline_lib.sweep.figure import pareto
@@ -75,8 +76,7 @@ def write_comparison(
     document |= {"variants": [asdict(variant) for variant in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
     (folder / "comparison.md").write_text(markdown(finite(document)), encoding="utf-8")
-    figure = pareto(variants, name, metric.higher_is_better)
-    figure.savefig(folder / "pareto.png", metadata={"Software": None})
+    save_figure(pareto(variants, name, metric.higher_is_better), folder / "pareto.png")
 
 
 def _variant(name: str, side: Sequence[Run], score: float, low: float, high: float) -> Variant:

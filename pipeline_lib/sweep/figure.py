@@ -46,7 +46,9 @@ def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Fig
     panels[0].set(ylabel=metric)
     _legend(figure, variants)
     tidy(figure)
-    figure.draw_without_rendering()  # fixes the size of the panels, which the positions of numbers depend on
+    engine = figure.get_layout_engine()
+    assert engine  # `blank` has set one
+    engine.execute(figure)  # fixes the size of the panels, which the positions of numbers depend on
     figure.set_layout_engine("none")
     for axes, values in zip(panels, shown.values(), strict=True):
         _number_points(axes, [*zip(values, (variant.score for variant in variants), strict=True)])

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from conftest import moods_recipe, write_moods
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
@@ -20,13 +21,25 @@ def written(path, document):
     return str(path)
 
 
-@pytest.fixture
-def two(tmp_path, document):
-    """The same recipe with epochs enough, and with a rate at which nothing is learned."""
-    document["training"]["epochs"] = 20
-    idle = document | {"name": "idle", "training": document["training"] | {"epochs": 1, "learning_rate": 1e-9}}
-    run(check(document)), run(check(idle))
-    return written(tmp_path / "moods.yaml", document), written(tmp_path / "idle.yaml", idle)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory, tiny_bert, tracking_uri):
+    """A recipe with epochs enough to learn, as plain data, of which there is a run."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        document = moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri)
+        document["training"]["epochs"] = 20
+        run(check(document))
+        yield document
+
+
+@pytest.fixture(scope="module")
+def two(learned, tmp_path_factory):
+    """The files of that recipe, and of one with a rate at which nothing is learned, which was run as well."""
+    idle = learned | {"name": "idle", "training": learned["training"] | {"epochs": 1, "learning_rate": 1e-9}}
+    run(check(idle))
+    folder = tmp_path_factory.mktemp("recipes")
+    return written(folder / "moods.yaml", learned), written(folder / "idle.yaml", idle)
 
 
 def say(*arguments):
@@ -45,10 +58,11 @@ def test_a_table_and_a_sentence(two):
     assert "is better" not in said
 
 
-def test_other_test_rows_are_refused(two, tmp_path, document, moods_csv):
+def test_other_test_rows_are_refused(two, tmp_path, document):
     test = tmp_path / "test.csv"
     test.write_text("text,mood\na sweet song of rain,glad\nthe soup is gone,sad\n")
     document["data"]["source"]["test"] = str(test)
+    document["training"]["epochs"] = 1
     run(check(document))
     code, said = say(two[0], written(tmp_path / "other.yaml", document))
     assert code == 2
@@ -63,8 +77,8 @@ def test_what_was_not_run_and_what_is_no_evaluation_is_told(two, tmp_path, docum
     assert (code, "contains no outcome.parquet" in said) == (2, True)
 
 
-def test_rows_in_another_order_are_found_again(recipe, tmp_path):
-    scores = run(recipe).scores.folder
+def test_rows_in_another_order_are_found_again(learned, tmp_path):
+    scores = run(check(learned)).scores.folder
     again = shutil.copytree(scores, tmp_path / "again")
     table = pq.read_table(again / "outcome.parquet")
     order = np.random.default_rng(0).permutation(len(table))

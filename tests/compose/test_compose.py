@@ -10,6 +10,8 @@ from itertools import product
 import pytest
 from stack import ACCOUNT, KILL_WORKER, MLFLOW, PREFECT, SECRETS, until
 
+pytestmark = pytest.mark.server
+
 SERVICES = ("postgres", "s3", "prefect", "mlflow", "worker")
 LONG = ["training.epochs=250"]
 """Values of a training that takes a minute or more: time enough to kill something."""

@@ -118,6 +118,7 @@ def test_a_damaged_shard_is_made_again(document, folder, tmp_path, no_pool):
 # Side by side
 
 
+@pytest.mark.processes
 def test_processes_give_the_same_bytes(document, folder, tmp_path):
     folder(4)
     alone = steps.prepare(check(document))
@@ -127,7 +128,7 @@ def test_processes_give_the_same_bytes(document, folder, tmp_path):
     assert (together.fingerprint, together.digest) == (alone.fingerprint, alone.digest)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_of_many_files_two_fail_and_a_rerun_encodes_those_alone(document, folder, tmp_path, workers):
     rows = folder(4)
     whole = {name: break_off(rows / f"{name}.csv.gz") for name in ("00b", "02b")}
@@ -185,7 +186,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     with subprocess.Popen([sys.executable, "script.py"], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as parent:
         workers = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(signal.SIGKILL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while any(os.path.exists(f"/proc/{each}") for each in workers) and time.monotonic() < until:
             time.sleep(0.1)
         assert not any(os.path.exists(f"/proc/{each}") for each in workers)

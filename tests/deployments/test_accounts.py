@@ -18,6 +18,8 @@ from pipeline_lib.preflight.mlflow_rest import check_server
 from pipeline_lib.preflight.prefect_api import check_prefect, server_version
 from pipeline_lib.tracking.environment import FlowRun
 
+pytestmark = pytest.mark.server
+
 PASSWORD = "d@or:k/ey%20#?"
 
 
@@ -40,7 +42,7 @@ def prefect_api(tmp_path_factory):
         yield api
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=120)
 
 
 @pytest.fixture
@@ -96,6 +98,6 @@ def test_an_mlflow_server_with_accounts_lets_us_in_and_refuses_others(tmp_path, 
 def test_a_prefect_account_that_could_never_sign_in_is_refused():
     own = os.environ | {"PREFECT_SERVER_API_AUTH_STRING": "tunesmith:clé"}
     command = [sys.executable, "-m", "deployments.up.prefect_server"]
-    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=own, capture_output=True, text=True, timeout=300)
     assert (done.returncode, "clé" in done.stderr) == (2, False)
     assert "ASCII characters only" in done.stderr

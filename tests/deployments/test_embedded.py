@@ -9,6 +9,8 @@ from contextlib import suppress
 import psutil
 import pytest
 
+pytestmark = pytest.mark.server
+
 RUN = """
 import time
 
@@ -49,7 +51,7 @@ def told(process):
 
 def gone(server):
     with suppress(psutil.NoSuchProcess):
-        psutil.Process(server).wait(timeout=20)
+        psutil.Process(server).wait(timeout=120)
     return not psutil.pid_exists(server)
 
 
@@ -57,7 +59,7 @@ def test_a_flow_runs_on_it_and_it_ends_with_the_command_also_when_that_is_killed
     first = started(tmp_path)
     number, same, server = told(first)
     assert (number, same) == (42, True)
-    assert first.wait(timeout=60) == 0
+    assert first.wait(timeout=120) == 0
     assert gone(server)
     second = started(tmp_path, then="import time; time.sleep(600)")
     *_, server = told(second)
@@ -75,7 +77,7 @@ embedded.started.append(subprocess.Popen([sys.executable, "-c", "raise SystemExi
 """
     number, same, server = told(process := started(tmp_path, meanwhile=fails))
     assert (number, same) == (42, False)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=120) == 0
     assert gone(server)
 
 
@@ -91,5 +93,5 @@ def test_where_settings_name_a_server_none_is_started(named, tmp_path, monkeypat
         profiles.write_text('active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "http://127.0.0.1:1/api"\n')
         monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
     embedded = Embedded()
-    assert [process.wait(timeout=60) for process in embedded.started] == ([] if named == "environment" else [0])
+    assert [process.wait(timeout=120) for process in embedded.started] == ([] if named == "environment" else [0])
     assert embedded.answers()

@@ -6,6 +6,8 @@ import zlib
 import psutil
 import pytest
 
+pytestmark = pytest.mark.server
+
 
 def engine(running):
     """The process of the one flow run that is going on."""

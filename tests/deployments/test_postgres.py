@@ -21,6 +21,8 @@ from deployments.up import data_directory, databases, postgres, tables
 from deployments.up.postgres import Postgres
 from pipeline_lib.errors import RecipeError
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).parents[2]
 
 

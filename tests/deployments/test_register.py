@@ -6,6 +6,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.up.register import _process_pool
 from pipeline_lib.errors import RecipeError
 
+pytestmark = pytest.mark.server
+
 
 def test_only_a_folder_with_its_own_state_takes_over_the_pool_of_another(running, tmp_path):
     def works_in():

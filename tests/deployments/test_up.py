@@ -117,7 +117,7 @@ def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkey
     assert [environment.get("OMP_NUM_THREADS") for environment in started] == [threads]
 
 
-def gone(pid, seconds=20):
+def gone(pid, seconds=120):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
@@ -182,6 +182,6 @@ def test_a_stopped_worker_lets_its_runs_end_first(tmp_path):
     while not (tmp_path / "begun").exists():
         time.sleep(0.05)
     worker.terminate()
-    assert worker.wait(timeout=30) == 143
+    assert worker.wait(timeout=120) == 143
     assert (tmp_path / "checkpoint").exists()
     assert (tmp_path / "reported").read_text() == "143"

@@ -24,8 +24,7 @@ NOT_EXECUTED = {
 }
 BUCKET = "s3://"
 """Commands with a store in a bucket are not executed either: tests/store has them."""
-SMALL = {"epochs": 6, "learning_rate": 5e-3, "batch_size": 4}
-"""How a tiny model of random weights learns its rows."""
+SMALL = {"epochs": 1, "learning_rate": 5e-3, "batch_size": 4}
 
 
 def executed():

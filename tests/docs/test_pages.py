@@ -5,6 +5,7 @@ Which commands are executed, and which are only parsed, is in `test_commands.py`
 
 import re
 import subprocess
+import tomllib
 
 import pytest
 import typer
@@ -93,6 +94,14 @@ def test_pages_name_commands_and_targets_that_exist():
         assert set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets), page
 
 
-def test_the_readme_names_the_command_that_ci_runs():
-    assert re.search(r"^make .*\btest$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
-    assert "`make test`" in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_readme_names_the_commands_that_ci_runs():
+    for target in ("lint", "test", "test-slow"):
+        assert re.search(rf"^make .* {target}$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+        assert f"`make {target}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_slow_tests_are_those_with_any_of_the_declared_markers():
+    (slow,) = re.findall(r"^SLOW := (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    declared = [marker.partition(":")[0] for marker in pyproject["tool"]["pytest"]["ini_options"]["markers"]]
+    assert slow.split(" or ") == declared

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pyarrow.parquet as pq
+from conftest import LEARNING
 
 from pipeline_lib.evaluation.label_errors import suspects
 from pipeline_lib.pipeline.run import run
@@ -47,8 +48,7 @@ def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_
             csv.writer(file).writerows([head, *some])
         document["data"]["source"][name] = str(tmp_path / f"{name}.csv")
     document["data"].pop("split")
-    document["training"]["epochs"] = 40
-    outcome = run(check(document))
+    outcome = run(check(document | LEARNING | {"training": LEARNING["training"] | {"epochs": 20}}))
     told = pq.read_table(outcome.scores.folder / "suspects.parquet").to_pylist()
     found = {(row["split"], row["file"], row["line"], row["text"], row["suggested"]) for row in told}
     assert {(name, f"{name}.csv", place + 2, *row) for (name, place), row in wrong.items()} <= found

@@ -29,19 +29,23 @@ STRATEGIES = {
 PLAIN = """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-folder, texts = sys.argv[1], json.load(sys.stdin)
-model, told = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
-tokenizer = AutoTokenizer.from_pretrained(folder)
-answers = []
-for text in texts:
-    with torch.no_grad():
-        logits = model.eval()(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits[0]
-    best = int(logits.argmax())
-    answers.append([model.config.id2label[best], float(logits.softmax(-1)[best])])
-ours = [name for name in sys.modules if name.startswith("pipeline_lib") or name == "peft"]
-lost = [str(key) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in told[name]]
-facts = {"class": type(model).__name__, "ours": ours, "lost": lost, "problem": model.config.problem_type}
-print(json.dumps(facts | {"answers": answers, "names": list(model.state_dict())}))
+
+def answer(folder, texts):
+    model, told = AutoModelForSequenceClassification.from_pretrained(folder, output_loading_info=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    answers = []
+    for text in texts:
+        with torch.no_grad():
+            logits = model.eval()(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).logits[0]
+        best = int(logits.argmax())
+        answers.append([model.config.id2label[best], float(logits.softmax(-1)[best])])
+    ours = [name for name in sys.modules if name.startswith("pipeline_lib") or name == "peft"]
+    lost = [str(key) for name in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in told[name]]
+    facts = {"class": type(model).__name__, "ours": ours, "lost": lost, "problem": model.config.problem_type}
+    return facts | {"answers": answers, "names": list(model.state_dict())}
+
+for line in sys.stdin:
+    print(json.dumps(answer(*json.loads(line))), flush=True)
 """
 
 
@@ -60,17 +64,30 @@ def ran(document, tiny, tmp_path):
     return train
 
 
-def plainly(folder, texts):
-    """What a process with nothing but transformers makes of an export."""
-    command = [sys.executable, "-c", PLAIN, str(folder)]
-    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, cwd=folder, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def plainly(tmp_path_factory):
+    """plainly(folder, texts): what a process with nothing but transformers makes of an export; one for all tests."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PLAIN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path_factory.mktemp("plain"),
+    )
+
+    def ask(folder, texts):
+        process.stdin.write(json.dumps([str(folder), texts]) + "\n")
+        process.stdin.flush()
+        return json.loads(process.stdout.readline())
+
+    with process:
+        yield ask
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("strategies", STRATEGIES.values(), ids=STRATEGIES)
-def test_plain_transformers_answers_as_the_evaluation_did(ran, strategies, family):
+def test_plain_transformers_answers_as_the_evaluation_did(ran, plainly, strategies, family):
     made = ran(strategies, family)
     rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
     told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
@@ -176,7 +193,7 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     assert str(made.out.parent) not in text
 
 
-def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran):
+def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran, plainly):
     made = ran([LORA], "t5")
     rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
     told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
@@ -184,7 +201,7 @@ def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran):
     assert told["class"] == "T5ForSequenceClassification"
 
 
-def test_weights_are_written_in_the_number_format_of_the_base(ran, tiny, tmp_path):
+def test_weights_are_written_in_the_number_format_of_the_base(ran, plainly, tiny, tmp_path):
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForMaskedLM, AutoTokenizer

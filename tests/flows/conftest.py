@@ -1,5 +1,7 @@
 """What the tests of flows share."""
 
+import time
+
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
@@ -9,3 +11,19 @@ def server():
     """Prefect's own test server."""
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture
+def eventually():
+    """eventually(read, expected): what was read, again until it is as expected or a minute has passed.
+
+    Prefect's server writes down what tasks did a little later than they did it.
+    """
+
+    def read_again(read, expected):
+        end = time.monotonic() + 60
+        while (found := read()) != expected and time.monotonic() < end:
+            time.sleep(0.2)
+        return found
+
+    return read_again

@@ -13,6 +13,8 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.short_form import UNSET
 from tasks.names import generated, telling
 
+pytestmark = pytest.mark.server
+
 
 def last_run():
     """The newest flow run."""

@@ -86,13 +86,13 @@ def import_everything() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
     warm()
-    from matplotlib.figure import Figure
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from mlflow.utils import requirements_utils
 
     import deployments.embedded
 
     requirements_utils._init_modules_to_packages_map()  # reads all installed packages, once in a process
-    Figure.savefig = unseen
+    FigureCanvasAgg.print_png = unseen
     from pipeline_lib.cli import console
 
     deployments.embedded.subprocess = SimpleNamespace(Popen=_fork_server)  # type: ignore[assignment]

@@ -14,6 +14,8 @@ from kill_ground import document
 from kill_harness import digests
 from kill_witness import Point
 
+pytestmark = pytest.mark.kill
+
 READ_BACK = {
     "weights of a checkpoint": "work/*/step-*/weights.safetensors",
     "moments of a checkpoint": "work/*/step-*/moments.safetensors",

@@ -27,8 +27,11 @@ MOMENTS = {
     "the model is published, its checkpoints are there": ("between", "rmtree", "work/", False),
     "half of the predictions is written": ("evaluate", "write", "predictions", True),
 }
+SAMPLE = ("half of a checkpoint's weights is written", "the model is about to be published")
+"""The moments that the quick tests try."""
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("place", range(SPREAD))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_killed_anywhere_a_run_ends_with_the_same_bytes(reference, variant, place, tmp_path):
@@ -38,13 +41,16 @@ def test_killed_anywhere_a_run_ends_with_the_same_bytes(reference, variant, plac
     assert not problems(of, [point], tmp_path / "store"), described(of, [point])
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.kill) for each in MOMENTS]
+)
 def test_killed_when(reference, moment, tmp_path):
     of = reference("stopping")
     point = of.moment(*MOMENTS[moment])
     assert not problems(of, [point], tmp_path / "store"), described(of, [point])
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize("second", [Point(1, "load"), Point(2, "load"), Point(2, "step"), Point(40)])
 def test_killed_twice(reference, second, tmp_path):
     """The second time while the checkpoint is read, and after few steps."""
@@ -53,6 +59,7 @@ def test_killed_twice(reference, second, tmp_path):
     assert not problems(of, points, tmp_path / "store"), described(of, points)
 
 
+@pytest.mark.kill
 def test_a_fault_is_noticed(reference, tmp_path):
     """These tests can fail: bytes that nobody would find by themselves, and a checkpoint that is none."""
 

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from pipeline_lib.cli.main import app
 from pipeline_lib.util.temporary import left_folders
 
+pytestmark = pytest.mark.kill
+
 TELLING = {  # MLflow's own calls by name, so that the point does not depend on how fast its thread is
     "the parent run has no child yet": Point(2, "create_run"),
     "the first records are taken, their count is not": Point(1, "_set_tags"),

@@ -9,7 +9,7 @@ from pipeline_lib.retrain.gate_checks import Decision
 NUMBERS = {"f1.champion": 0.8, "f1.challenger": 0.85, "f1.gain": 0.05, "f1.bound": 0.01, "f1.margin": 0.0}
 
 
-def test_a_page_has_verdict_reason_numbers_and_a_figure():
+def test_a_page_has_verdict_reason_numbers_and_a_figure(drawn):
     page = markdown(Decision("promoted", "it is better", 4, 3, NUMBERS), "support")
     assert page.startswith("# support, version 4: promoted against version 3\n\nThe challenger is the new champion.")
     assert "Reason: it is better." in page

@@ -27,6 +27,7 @@ def recipe(document, tmp_path, moods_csv):
     rows = [f"{text} {place},{mood}" for mood, text in MOODS for place in ("here", "at home", "in town", "today")]
     test.write_text("\n".join(["text,mood", *rows]) + "\n")
     document["name"] = tmp_path.name
+    document["training"]["epochs"] = 1
     document["data"]["source"] |= {"train": str(tmp_path / "rows"), "test": str(test)}
     return check(document)
 
@@ -41,11 +42,6 @@ def registry(recipe):
 
 def grow(tmp_path, name="2.csv", rows=("a fine song in the sun,glad", "the soup is lost,sad")):
     (tmp_path / "rows" / name).write_text("\n".join(["text,mood", *rows]) + "\n")
-
-
-def taught(recipe):
-    """The same recipe with epochs enough to learn."""
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 20})})
 
 
 def untaught(recipe):
@@ -75,7 +71,8 @@ def _root(recipe):
 def test_a_better_challenger_takes_the_place_and_a_rollback_gives_it_back(recipe, registry, tmp_path):
     retrain(untaught(recipe), Gate())
     grow(tmp_path)
-    recipe = taught(recipe)
+    training = recipe.training.model_copy(update={"epochs": 20})
+    recipe = recipe.model_copy(update={"training": training})  # all rows right, so that the difference is certain
     better = retrain(recipe, Gate())
     assert (better.verdict, better.version, better.champion) == ("promoted", 2, 1)
     assert better.numbers["accuracy.bound"] > 0
@@ -186,12 +183,11 @@ def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_b
 
 def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
     retrain(untaught(recipe), Gate())
-    recipe = taught(recipe)
-    told = retrain(recipe, Gate(seeds=3, margin=0.5))
+    told = retrain(recipe, Gate(seeds=3, margin=1))
     assert told.verdict == "promoted", told.reason
     assert {"accuracy.bound", "accuracy.seeds.bound"} <= told.numbers.keys()
     assert len(registry.versions()) == 2  # of three challengers one is registered
-    assert retrain(recipe, Gate(seeds=3, margin=0.5)).verdict == "nothing to do"
+    assert retrain(recipe, Gate(seeds=3, margin=1)).verdict == "nothing to do"
 
 
 def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
@@ -202,20 +198,19 @@ def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
     assert registry.champion().tags["tunesmith.verdict"] == "promoted"
 
 
-ENOUGH = Gate(margin=0.2)
-"""Twelve test rows cannot show that a better model is not worse by less."""
+ANY = Gate(margin=1)
+"""A challenger passes, whatever it has learned."""
 
 
 @pytest.mark.parametrize("where", ["register", "promote"])
 def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe, registry, where, monkeypatch):
     retrain(untaught(recipe), Gate())
-    recipe = taught(recipe)
     monkeypatch.setattr(Registry, where, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        retrain(recipe, ENOUGH)
+        retrain(recipe, ANY)
     monkeypatch.undo()
     assert registry.champion().number == 1
-    done = retrain(recipe, ENOUGH)
+    done = retrain(recipe, ANY)
     assert (done.verdict, done.version) == ("promoted", 2)
     assert (registry.champion().number, len(registry.versions())) == (2, 2)
 
@@ -223,7 +218,7 @@ def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe,
 def test_a_champion_that_changed_meanwhile_is_not_replaced_unjudged(recipe, registry, tmp_path):
     retrain(untaught(recipe), Gate())
     stale = registry.champion()
-    retrain(taught(recipe), ENOUGH)
+    retrain(recipe, ANY)
     with pytest.raises(RecipeError, match=r"has another champion now \(version 2\). Run again"):
         registry.promote(Version(3, "models:/m-0", {}), stale)
 

@@ -70,7 +70,7 @@ def bucket(server, monkeypatch):
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-@pytest.fixture(params=["s3", "memory", "file"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.remote), "memory", "file"])
 def url(request, tmp_path):
     """A shared store's URL, of each kind that is tested."""
     if request.param == "s3":
@@ -126,6 +126,7 @@ def test_a_second_machine_reuses_what_the_first_made(url, machine, gets):
     assert len(gets) == len(FILES)  # what is in the cache and sound is not fetched again
 
 
+@pytest.mark.remote
 def test_checkpoints_and_locks_stay_in_the_cache(machine, tmp_path, bucket):
     import s3fs
 
@@ -172,6 +173,7 @@ open_store(sys.argv[1]).ensure(STEP, write)
 """
 
 
+@pytest.mark.remote
 @pytest.mark.parametrize(("call", "before"), [("put", 0), ("put", 2), ("create", 0)])
 def test_a_killed_upload_is_seen_by_nobody_and_completed_by_the_next_run(bucket, machine, call, before):
     store = machine("a", bucket)
@@ -182,6 +184,7 @@ def test_a_killed_upload_is_seen_by_nobody_and_completed_by_the_next_run(bucket,
     assert held(machine("b", bucket).ensure(STEP, refuse)) == FILES
 
 
+@pytest.mark.remote
 def test_a_killed_upload_does_not_keep_another_machine_from_making_it(bucket, machine):
     machine("a", bucket)
     subprocess.run([sys.executable, "-c", KILLED, bucket, "put", "2"], cwd=ROOT, env=_environment())
@@ -199,7 +202,7 @@ def test_of_two_publishers_at_once_one_wins_and_both_end_with_its_bytes(url, mac
         def make(folder):
             write(folder)
             (folder / "rows.txt").write_text(f"made by {index}")  # bytes that differ, as on GPUs of two kinds
-            together.wait(timeout=20)
+            together.wait(timeout=120)
 
         ended[index] = stores[index].ensure(STEP, make)
 
@@ -207,7 +210,7 @@ def test_of_two_publishers_at_once_one_wins_and_both_end_with_its_bytes(url, mac
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     assert ended[0].digest == ended[1].digest
     assert len({(ended[index].folder / "rows.txt").read_text() for index in range(2)}) == 1
     assert sorted(ended[index].reused for index in range(2)) == [False, True]
@@ -236,11 +239,12 @@ def test_the_first_who_creates_a_name_keeps_it(url):
     assert there.read(MANIFEST) == b"one"
 
 
+@pytest.mark.remote
 def test_eight_who_create_a_name_at_once_get_one_winner(bucket):
     there, start, seen = Objects(bucket), threading.Barrier(8), []
 
     def create(index):
-        start.wait(timeout=20)
+        start.wait(timeout=120)
         there.create(MANIFEST, str(index).encode())
         seen.append(there.read(MANIFEST))
 
@@ -248,7 +252,7 @@ def test_eight_who_create_a_name_at_once_get_one_winner(bucket):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     assert seen == [there.read(MANIFEST)] * 8
 
 
@@ -358,6 +362,7 @@ def away(bucket, monkeypatch):
     return bucket
 
 
+@pytest.mark.remote
 def test_a_server_that_is_away_is_a_clear_error(away, machine):
     with pytest.raises(RecipeError) as told:
         machine("a", away).ensure(STEP, refuse)
@@ -393,6 +398,7 @@ def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, m
     assert held(machine("b", url).ensure(STEP, refuse)) == FILES
 
 
+@pytest.mark.remote
 def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(bucket, machine):
     with pytest.raises(RecipeError, match="cannot be written to .*Create its bucket"):
         machine("a", "s3://no-such-bucket-here/store").ensure(STEP, refuse)
@@ -461,6 +467,7 @@ def test_a_run_on_a_second_machine_makes_nothing(document, bucket, tmp_path, mon
     assert len(list((tmp_path / "b").glob("*/steps/shard/*"))) == 1
 
 
+@pytest.mark.remote
 def test_a_plan_on_a_second_machine_knows_what_the_first_made(document, bucket, tmp_path, monkeypatch):
     document["execution"]["store"] = bucket
     run(check(document))
@@ -470,6 +477,7 @@ def test_a_plan_on_a_second_machine_knows_what_the_first_made(document, bucket, 
     assert any(row.trained for row in made.parameters)
 
 
+@pytest.mark.remote
 def test_a_new_machine_can_train_on_shards_that_it_did_not_encode(document, bucket, tmp_path, monkeypatch):
     document["execution"]["store"] = bucket
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "a"))

@@ -426,7 +426,7 @@ def test_who_waits_for_a_killed_holder_goes_on_and_makes_it(tmp_path):
     assert second.poll() is None
     first.send_signal(signal.SIGKILL)
     first.wait()
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=120) == 0
     assert (tmp_path / "log").read_text() == "made\nmade\n"
     assert Store(tmp_path / "store").find(STEP)
 

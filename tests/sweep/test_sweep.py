@@ -41,7 +41,7 @@ def compared(folder, *runs):
     return json.loads((folder / "comparison.json").read_text())
 
 
-def test_the_sentence_says_which_differences_are_beyond_chance(tmp_path):
+def test_the_sentence_says_which_differences_are_beyond_chance(tmp_path, drawn):
     found = compared(
         tmp_path, planted("full", 18, 1000), planted("lora", 17, 10, seed=1), planted("head", 9, 1, seed=2)
     )
@@ -66,7 +66,7 @@ def test_seeds_of_one_variant_count_by_their_mean(tmp_path):
     assert "over rows and seeds" in found["said"]
 
 
-def test_cost_is_the_mean_over_seeds_and_has_a_panel_where_all_have_one(tmp_path, monkeypatch):
+def test_cost_is_the_mean_over_seeds_and_has_a_panel_where_all_have_one(tmp_path, monkeypatch, drawn):
     shown = []
     monkeypatch.setattr(module, "pareto", lambda *given: shown.append(pareto(*given)) or shown[-1])
     dear = [replace(planted("a", 10, 5, seed=seed), cost=cost) for seed, cost in enumerate([1.0, 3.0])]

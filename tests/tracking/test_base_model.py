@@ -31,6 +31,7 @@ def test_two_adapters_share_one_base(document, tracking_uri, tmp_path):
     assert len({*named.values()}) == len(named)  # no base twice
 
 
+@pytest.mark.server
 def test_a_base_is_downloaded_once_and_compared(mlflow_server, tiny_bert, tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 

@@ -51,6 +51,7 @@ def test_a_new_database_is_ready_and_used_as_it_is(copy):
     assert [file.name for file in copy.parent.iterdir() if "new" in file.name] == []
 
 
+@pytest.mark.kill
 def test_kills_while_it_is_created_leave_nothing_that_stops_the_next_one(tmp_path):
     path = tmp_path / "mlflow.db"
     for delay in (0.3, 1.0, 1.6, 2.2, 2.8, 3.4):
@@ -63,6 +64,7 @@ def test_kills_while_it_is_created_leave_nothing_that_stops_the_next_one(tmp_pat
     assert database_state(path) is State.READY
 
 
+@pytest.mark.processes
 def test_several_processes_create_one_database(tmp_path):
     path = tmp_path / "mlflow.db"
     processes = [creating(f"sqlite:///{path}") for _ in range(3)]

@@ -236,6 +236,7 @@ def settled(scene):
     return scene
 
 
+@pytest.mark.server
 def test_an_outage_leaves_runs_running_and_their_ends_on_disk(scene):
     assert {how: scene.code(how) for how in ENDS} == ENDS, (scene.folder / "log").read_text()
     assert set(scene.left.values()) == {"RUNNING"}
@@ -244,6 +245,7 @@ def test_an_outage_leaves_runs_running_and_their_ends_on_disk(scene):
     assert ends == unsaid | dict.fromkeys(("term", "unseen", "command"), "KILLED") | {"fail": "FAILED"}
 
 
+@pytest.mark.server
 def test_a_note_of_another_machine_or_boot_is_left_alone(scene):
     """It may be in a store that machines share, on a disk whose locks do not reach from one to another."""
     work = scene.work("kill")
@@ -258,6 +260,7 @@ def test_a_note_of_another_machine_or_boot_is_left_alone(scene):
     assert scene.statuses("kill") == {"": "RUNNING", "training": "RUNNING"}
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("how", "status"), [("term", "KILLED"), ("kill", "KILLED"), ("fail", "FAILED")])
 def test_the_next_run_settles_what_ended_during_an_outage(settled, how, status):
     assert settled.statuses(how) == {"": status, "training": status}
@@ -266,6 +269,7 @@ def test_the_next_run_settles_what_ended_during_an_outage(settled, how, status):
     assert info.end_time < settled.runs("next")[""].info.start_time  # when it ended, and not when MLflow heard of it
 
 
+@pytest.mark.server
 def test_a_training_that_mlflow_never_saw_is_there_as_well(settled):
     assert settled.statuses("unseen") == {"": "KILLED", "training": "KILLED"}
     settled.curves_are_whole("unseen")
@@ -274,17 +278,20 @@ def test_a_training_that_mlflow_never_saw_is_there_as_well(settled):
     assert "recipe.yaml" in {file.path for file in settled.client.list_artifacts(training.info.run_id)}
 
 
+@pytest.mark.server
 def test_a_training_that_was_finished_is_published(settled):
     assert settled.statuses("finish")["training"] == "FINISHED"
     assert "RUNNING" not in settled.statuses("finish").values()
 
 
+@pytest.mark.server
 def test_a_live_training_is_left_alone(settled):
     assert settled.code("live") is None
     assert settled.statuses("live") == {"": "RUNNING", "training": "RUNNING"}
     assert [note.recipe["name"] for _, note in settled.notes()] == ["live"]
 
 
+@pytest.mark.server
 def test_nothing_is_settled_twice(settled):
     def everything():
         return {how: {kind: run.to_dictionary() for kind, run in settled.runs(how).items()} for how in ENDS}
@@ -295,6 +302,7 @@ def test_nothing_is_settled_twice(settled):
     assert everything() == before
 
 
+@pytest.mark.server
 def test_a_command_that_looks_into_mlflow_settles_what_a_training_had_to_say(scene):
     assert scene.statuses("command") == {"": "RUNNING", "training": "RUNNING"}
     arguments = ["audit", "--experiment", "command", "--tracking-uri", scene.server.uri]
@@ -304,6 +312,7 @@ def test_a_command_that_looks_into_mlflow_settles_what_a_training_had_to_say(sce
     scene.curves_are_whole("command")
 
 
+@pytest.mark.server
 def test_prefects_hook_settles_what_its_flow_run_could_not(scene, monkeypatch):
     """In the process of a worker, which knows the parameters and has killed the flow's process."""
     document, flow = scene.document("hook"), "01234567-89ab-4cde-8f01-23456789abcd"
@@ -345,6 +354,7 @@ def test_a_note_goes_where_somebody_else_went_on_with_the_training(recipe, tmp_p
     assert tracker.client.get_run(run.info.run_id).info.status == (status if goes else "KILLED")
 
 
+@pytest.mark.server
 def test_a_rerun_goes_on_in_the_same_run(settled):
     before = {kind: run.info.run_id for kind, run in settled.runs("term").items()}
     outcome = run(check(settled.document("term")))
@@ -353,6 +363,7 @@ def test_a_rerun_goes_on_in_the_same_run(settled):
     assert not outcome.model.reused
 
 
+@pytest.mark.server
 def test_a_live_training_can_be_ended_and_says_so_itself(settled):
     os.kill(int((settled.folder / "live began").read_text()), signal.SIGTERM)
     (settled.folder / "the end").touch()

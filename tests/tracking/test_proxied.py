@@ -21,6 +21,8 @@ from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.registry import Registry
 
+pytestmark = pytest.mark.server
+
 USER, PASSWORD = "somebody", "plantedServer/Pass"
 PREFIX = "/tools/mlflow"
 PAGES = {

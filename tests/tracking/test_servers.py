@@ -29,11 +29,12 @@ from pipeline_lib.tracking.registry import Registry
 from pipeline_lib.tracking.runs import HOST, PROCESS
 
 TEXTS = {"glad": ["a fine day", "the sun is warm", "we laughed"], "sad": ["it rains", "nobody came", "a long wait"]}
-KINDS = {
+FIXTURES = {
     "file": "tracking_uri",
     "server": "mlflow_server",
     "server without artifacts": "mlflow_server_without_artifacts",
 }
+KINDS = ["file", *(pytest.param(kind, marks=pytest.mark.server) for kind in ("server", "server without artifacts"))]
 
 
 class Life:
@@ -93,7 +94,7 @@ def rows(places):
 
 @pytest.fixture(scope="module", params=KINDS)
 def life(request, tmp_path_factory, tiny_bert):
-    mlflow = request.getfixturevalue(KINDS[request.param])
+    mlflow = request.getfixturevalue(FIXTURES[request.param])
     folder = tmp_path_factory.mktemp("life")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # MLflow on a file writes its artifacts there

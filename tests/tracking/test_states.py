@@ -73,7 +73,11 @@ def curve_is_whole(client, run_id, model):
 
 @pytest.mark.parametrize(
     ("number", "codes", "state"),
-    [(signal.SIGKILL, [-9], "RUNNING"), (signal.SIGTERM, [143], "KILLED"), (signal.SIGINT, [-2, 1, 130], "KILLED")],
+    [
+        pytest.param(signal.SIGKILL, [-9], "RUNNING", marks=pytest.mark.kill),
+        pytest.param(signal.SIGTERM, [143], "KILLED", marks=pytest.mark.kill),
+        (signal.SIGINT, [-2, 1, 130], "KILLED"),
+    ],
 )
 def test_a_training_that_was_ended_says_so_and_a_rerun_goes_on_in_it(document, number, codes, state, tmp_path):
     document["execution"]["checkpoint_seconds"] = 1e-6 if number == signal.SIGKILL else 3600
@@ -147,6 +151,7 @@ def server(folder, port):
             process.wait()
 
 
+@pytest.mark.server
 def test_mlflow_away_during_training_is_told_all_of_it_later(document, tmp_path, monkeypatch, caplog, capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -196,6 +196,7 @@ def test_padding_to_a_multiple_changes_no_gradient(document, tmp_path, monkeypat
         assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.kill
 def test_a_training_that_is_killed_again_and_again_goes_on_and_ends_with_the_same_bytes(document, tmp_path):
     document["training"] |= {"epochs": 12}
     document["regularizers"] = [{"kind": "early_stopping", "patience": 12}]

@@ -74,7 +74,7 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
     )
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(recipe, processes, quick, caplog):
     caplog.set_level(logging.INFO, "tunesmith")
     recipe = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": processes})})

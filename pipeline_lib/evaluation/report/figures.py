@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -143,6 +144,13 @@ def tidy(figure: Figure) -> Figure:
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure
+
+
+def save_figure(figure: Figure, file: Path | BinaryIO) -> None:
+    """Write a figure as PNG; the same bytes as `Figure.savefig`, which draws twice: before the layout and after it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
 
 
 def _name_cells(axes: Axes, labels: Sequence[str]) -> None:

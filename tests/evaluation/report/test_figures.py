@@ -13,16 +13,15 @@ import pytest
 
 from pipeline_lib.evaluation.metrics.classification import calibration
 from pipeline_lib.evaluation.predictions import Predictions
-from pipeline_lib.evaluation.report.figures import confusion, learning_curves, reliability, scatter
+from pipeline_lib.evaluation.report.figures import confusion, learning_curves, reliability, save_figure, scatter
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("drawn")]
 
 
-def drawn(figure) -> bytes:
-    """The figure as PNG; drawing it is what finds most mistakes."""
+def draw(figure) -> bytes:
+    """The figure as PNG."""
     file = io.BytesIO()
-    figure.savefig(file, format="png")
-    assert file.getvalue().startswith(b"\x89PNG")
+    save_figure(figure, file)
     return file.getvalue()
 
 
@@ -53,7 +52,7 @@ def test_confusion_writes_counts_and_labels():
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["yes", "costs $5 or $6"]
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2], [0, 1]])
     assert "1,242 of 1,244" in axes.get_title()
-    drawn(figure)
+    draw(figure)
 
 
 def test_confusion_grows_and_leaves_out_counts():
@@ -62,7 +61,7 @@ def test_confusion_grows_and_leaves_out_counts():
     assert large.get_figwidth() > small.get_figwidth() > 10
     assert len(large.axes[0].get_yticklabels()) == 77
     assert large.axes[0].get_yticklabels()[0].get_fontsize() * 77 / 72 < large.get_figheight()  # names do not overlap
-    drawn(large)
+    draw(large)
 
 
 def test_confusion_of_very_many_classes_stays_drawable():
@@ -87,14 +86,14 @@ def test_reliability_shows_the_bins():
     np.testing.assert_allclose([bar.get_height() for bar in lower.patches], bins.decisions / 300)
     assert "confidence" in lower.get_xlabel() and lower.get_ylabel() == "share of rows"
     assert f"accuracy {np.mean(outcome.gold == outcome.guess):.1%}" in upper.get_title()
-    drawn(figure)
+    draw(figure)
 
 
 def test_reliability_of_several_labels():
     probabilities = np.random.default_rng(0).random((50, 3))
     figure = reliability(Predictions(probabilities > 0.4, probabilities > 0.5, probabilities))
     assert figure.axes[1].get_ylabel() == "share of decisions"
-    drawn(figure)
+    draw(figure)
 
 
 def test_learning_curves_have_a_panel_for_each_metric():
@@ -105,7 +104,7 @@ def test_learning_curves_have_a_panel_for_each_metric():
     assert macro_f1.get_title() == "macro_f1: best 0.7 on validation\n(step 40, epoch 2)"
     assert rate.get_title() == "learning_rate" and all(axes.get_xlabel() == "step" for axes in figure.axes)
     assert loss.lines[1].get_ydata().tolist() == [1.5, 1.2, 1.9]
-    drawn(figure)
+    draw(figure)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
@@ -113,13 +112,13 @@ def test_learning_curves_leave_no_empty_panel(count):
     rows = [(1, 1, "validation", name, 0.5) for name in ["loss", *"abcdef"][:count]]
     figure = learning_curves(history(*rows), HIGHER)
     assert len(figure.axes) == count
-    drawn(figure)
+    draw(figure)
 
 
 def test_learning_curves_of_nothing():
     figure = learning_curves(RECORDED.iloc[:0], HIGHER)
     assert figure.axes[0].get_title() == "no values recorded"
-    drawn(figure)
+    draw(figure)
 
 
 @pytest.mark.parametrize("rows", [1, 300])
@@ -130,7 +129,13 @@ def test_scatter(rows):
     np.testing.assert_allclose(axes.collections[0].get_offsets(), np.c_[gold, gold + 0.5])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("true value", "predicted value")
     assert "RMSE 0.5" in axes.get_title()
-    drawn(figure)
+    draw(figure)
+
+
+def test_a_figure_is_saved_with_the_bytes_that_matplotlib_saves():
+    saved = io.BytesIO()
+    learning_curves(RECORDED, HIGHER).savefig(saved, format="png", metadata={"Software": None})
+    assert draw(learning_curves(RECORDED, HIGHER)) == saved.getvalue()
 
 
 def test_nothing_global_is_touched():

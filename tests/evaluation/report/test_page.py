@@ -84,6 +84,7 @@ def test_what_data_and_models_say_is_text_and_not_html(document, tmp_path):
     assert hostile("column") in page.attributes
 
 
+@pytest.mark.browser
 def test_nothing_is_wider_than_the_page(document):
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")

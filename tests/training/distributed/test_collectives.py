@@ -70,7 +70,9 @@ def trained(*job):
     return load_file(weights), watched
 
 
-@pytest.mark.parametrize("changes", [TAKEN_APART, ROW_BY_ROW], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "changes", [TAKEN_APART, pytest.param(ROW_BY_ROW, marks=pytest.mark.processes)], ids=["full", "lora"]
+)
 def test_two_processes_train_as_one(document, tmp_path, changes):
     one, history = trained(*job(document, tmp_path, "one", 1, **changes))
     two, other = trained(*job(document, tmp_path, "two", 2, **changes))
@@ -81,6 +83,7 @@ def test_two_processes_train_as_one(document, tmp_path, changes):
             assert torch.allclose(two[name], tensor, rtol=0, atol=1e-5), name
 
 
+@pytest.mark.kill
 def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path):
     document["training"] |= {"epochs": 12}  # with the model's own dropout, other in each rank
     document["execution"] |= {"checkpoint_seconds": 0.05}
@@ -92,7 +95,7 @@ def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(do
     assert len(began) == 2
     process.kill()
     process.wait()
-    assert psutil.wait_procs(began, timeout=20)[1] == []
+    assert psutil.wait_procs(began, timeout=120)[1] == []
     assert list(given[-2].glob("step-*"))
     trained(*given)
     trained(*job(document, tmp_path, "straight", 2))
@@ -132,6 +135,7 @@ def ranks_that(monkeypatch, recipe, tmp_path):
     return begin
 
 
+@pytest.mark.processes
 def test_an_interrupt_ends_the_ranks(ranks_that):
     mine = psutil.Process()
     before = {child.pid for child in mine.children()}

@@ -98,6 +98,7 @@ worker.main(sys.argv[2])
 """
 
 
+@pytest.mark.processes
 def test_two_processes_fail_as_one_would(recipe, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{RAISED}")
     two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})

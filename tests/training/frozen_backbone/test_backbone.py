@@ -282,6 +282,7 @@ def test_a_model_that_does_not_go_on_from_its_trunk_as_before_is_trained_whole(d
     assert "features    not cached: the family bert can't be split below its lowest trained layer" in caplog.text
 
 
+@pytest.mark.kill
 @pytest.mark.parametrize(("strategy", "kills"), [(LAST, [1]), (HEAD_FIRST, [1, 60])])
 def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path, strategy, kills):
     """With the head first, in the epochs that start from cached features, and in those behind them."""
