@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.path_policy import refuse_path_outside
-from pipeline_lib.recipe.yaml_text import InvalidYaml, read_limited
+from pipeline_lib.recipe.yaml_text import read_limited
 
 FIELD = "objective.chat_template"
 JINJA = ("{{", "{%")
@@ -39,7 +39,7 @@ def _read(file: Path) -> str:
     refuse_path_outside(FIELD, file)
     try:
         return read_limited(file)
-    except (OSError, ValueError, InvalidYaml) as error:  # ValueError: invalid UTF-8, or a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: too large, invalid UTF-8, or a NUL in the path
         why = getattr(error, "strerror", None) or error
         hint = "Set a file with a Jinja template, or the template itself"
         raise RecipeError(FIELD, str(file), f"cannot be read ({why})", hint) from None
