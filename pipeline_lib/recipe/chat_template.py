@@ -28,7 +28,9 @@ def read_chat_template(document: Any, folder: Path | str | None) -> Any:
         RecipeError: The file cannot be read, or lies outside the folder that recipes are restricted to.
     """
     objective = document.get("objective") if isinstance(document, Mapping) else None
-    template = objective.get("chat_template") if isinstance(objective, Mapping) else None
+    if not isinstance(objective, Mapping):
+        return document
+    template = objective.get("chat_template")
     if not isinstance(template, str) or not template or any(mark in template for mark in JINJA):
         return document
     text = _read(Path(folder or "", template))
