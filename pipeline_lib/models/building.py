@@ -41,7 +41,7 @@ def write_initial(
     import torch
 
     torch.manual_seed(seed)
-    tokenizer = load_tokenizer(base)
+    tokenizer = objective.tokenizer(base)
     model, head = objective.model(str(base), labels)
     base_names = {name for name, _ in model.named_parameters()} - head
     model.config.architectures = [type(model).__name__]

@@ -1,6 +1,7 @@
 """The interface of an objective, from a source row to its score."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.errors import RecipeError
@@ -84,6 +85,12 @@ class ObjectiveSection(Section):
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Encode clean rows as token ids, column by column."""
         raise NotImplementedError
+
+    def tokenizer(self, base: Path) -> "PreTrainedTokenizerBase":
+        """Load the tokenizer of the base in a local folder, as it is used for this objective."""
+        from pipeline_lib.models.base_model import load_tokenizer
+
+        return load_tokenizer(base)
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
         """Return the label names in a label column, sorted; empty if there are none."""

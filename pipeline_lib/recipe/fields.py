@@ -71,6 +71,7 @@ EXAMPLES: Mapping[str, Any] = {
     "patterns": ["*LayerNorm*"],
     "rate": 2.0,
     "last_layers": 2,
+    "chat_template": "template.jinja",
     "init_text": "Which topic?",
     "attention": 0.1,
     "metric": "macro_f1",

@@ -7,6 +7,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,6 +19,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.settings import Evaluation
 from pipeline_lib.models.settings import Model
 from pipeline_lib.objectives import Objective
+from pipeline_lib.recipe.chat_template import read_chat_template
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.path_policy import refuse_outside
 from pipeline_lib.recipe.validation_errors import explain
@@ -69,6 +71,11 @@ class Recipe(Section):
         """Return the recipe with another training seed but the same split of the rows."""
         split = self.data.split.model_copy(update={"seed": self.drawing_seed})
         return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_chat_template(cls, document: Any, info: ValidationInfo) -> Any:
+        return read_chat_template(document, (info.context or {}).get("folder"))
 
     @field_validator("strategies")
     @classmethod
