@@ -182,7 +182,8 @@ def measure(recipe, model, encoded, pad):
     with torch.no_grad():
         batch, targets = recipe.objective.mask_inputs(model.eval(), batch, targets)
         logits = recipe.objective.forward(model, batch, targets)
-        return logits, float(recipe.objective.loss_sum(logits, targets)) / int(encoded.units.sum())
+        outputs = recipe.objective.outputs(model, batch, targets)
+        return logits, float(recipe.objective.loss_sum(outputs, targets)) / int(encoded.units.sum())
 
 
 def reads_no_padding(it: Ready) -> bool:
