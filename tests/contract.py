@@ -116,7 +116,6 @@ DOCUMENT = {
     "data": {"source": {"kind": "csv", "train": "rows.csv"}},
     "model": {"base": "base"},
     "objective": {"kind": "text_classification"},
-    "regularizers": [{"kind": "dropout", "value": 0.0}],
     "training": {"epochs": 3, "learning_rate": 1e-4, "max_grad_norm": 1e6},
     "execution": {"device": "cpu", "precision": "fp32"},
 }
@@ -125,8 +124,13 @@ DOCUMENT = {
 class Ready:
     """A training ready for its first step, all its strategies at work."""
 
-    def __init__(self, base: Path, objective: str, strategy: str, folder: Path):
-        document = DOCUMENT | {"objective": OBJECTIVES[objective], "strategies": STRATEGIES[strategy]}
+    def __init__(self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0):
+        regularizers = [{"kind": "dropout", "value": dropout}]
+        document = DOCUMENT | {
+            "regularizers": regularizers,
+            "objective": OBJECTIVES[objective],
+            "strategies": STRATEGIES[strategy],
+        }
         self.recipe, self.base = check(document), base
         tokenizer = load_tokenizer(base)
         self.table, labels, features = encode(self.recipe.objective, tokenizer)

@@ -96,9 +96,10 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
 
-    The precision is part of it, as it changes the trained weights.
+    The precision is part of it, as it changes the trained weights; gradient checkpointing does not.
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
+    del parts["training"]["gradient_checkpointing"]
     parts["precision"] = chosen(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 

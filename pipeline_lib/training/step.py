@@ -184,6 +184,10 @@ class Stepper:
         consistency = [regularizer.consistency_loss(first, second) / units for regularizer in regularizers]
         return [(second_loss - first_loss) / 2 / units, *consistency]
 
+    def outputs_of(self, rows: np.ndarray) -> Any:
+        """Run the model on some rows, without their loss."""
+        return self._outputs(*self._batch(rows))
+
     def _outputs(self, batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
         with self.accelerator.autocast():
             return self.recipe.objective.outputs(self.model, batch, targets)
