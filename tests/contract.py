@@ -124,20 +124,24 @@ DOCUMENT = {
 class Ready:
     """A training ready for its first step, all its strategies at work."""
 
-    def __init__(self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0):
+    def __init__(
+        self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0, dtype: str = "auto",
+        precision: str = "fp32",
+    ):  # fmt: skip
         regularizers = [{"kind": "dropout", "value": dropout}]
         document = DOCUMENT | {
             "regularizers": regularizers,
             "objective": OBJECTIVES[objective],
             "strategies": STRATEGIES[strategy],
         }
+        document["execution"] = DOCUMENT["execution"] | {"precision": precision}
         self.recipe, self.base = check(document), base
         tokenizer = load_tokenizer(base)
         self.table, labels, features = encode(self.recipe.objective, tokenizer)
         self.initial, self.labels = folder / "initial", labels
         self.initial.mkdir()
-        write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial)
-        self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers)
+        write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial, dtype)
+        self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers, dtype)
         resolved = freeze_and_resolve(
             self.model, self.head, self.recipe.strategies, self.recipe.training.learning_rate, 0.0
         )

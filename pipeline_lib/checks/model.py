@@ -33,7 +33,7 @@ def model_findings(
     recipe: "Recipe", base: Path, initial: Path, rows: "pyarrow.Table", labels: Sequence[str]
 ) -> Iterator[Finding]:
     """Find parameters that lack a gradient or have an unexpected one, heads set up wrongly, and inputs that fail."""
-    model, head = load_initial(base, initial)
+    model, head = load_initial(base, initial, dtype=recipe.model.dtype)
     table = freeze_and_resolve(model, head, recipe.strategies, 1.0, 0.0)
     trained = {row.name for row in table if row.trained}
     yield from _head(model, head, trained, labels)

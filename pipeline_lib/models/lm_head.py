@@ -104,8 +104,11 @@ def _is_plain(linear: Any) -> bool:
     """Return whether a module is a linear layer that nothing wraps, patches or hooks."""
     from torch import nn
 
-    is_patched = "forward" in vars(linear) or linear._forward_hooks or linear._forward_pre_hooks if linear else True
-    return type(linear) is nn.Linear and not is_patched
+    from pipeline_lib.models.half_weights import is_patched
+
+    if type(linear) is not nn.Linear or linear._forward_hooks or linear._forward_pre_hooks:
+        return False
+    return "forward" not in vars(linear) or is_patched(linear)
 
 
 def _described(model: "PreTrainedModel", linear: "nn.Linear") -> LMHead:

@@ -77,7 +77,7 @@ def token_outputs(
     if is_shifted:
         values, targets = values[:, :-1], targets[:, 1:]
     learned = targets >= 0
-    return TokenOutputs(targets[learned], values[learned], head, _dtype(values.device.type, head))
+    return TokenOutputs(targets[learned], values[learned], head, _dtype(values))
 
 
 class _Gradients(NamedTuple):
@@ -152,10 +152,9 @@ def _cast(head: LMHead, dtype: "torch.dtype") -> "tuple[Tensor, Tensor | None]":
     return head.linear.weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
-def _dtype(device: str, head: LMHead | None) -> "torch.dtype":
-    if torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return torch.float32 if head is None else head.linear.weight.dtype
+def _dtype(hidden: "Tensor") -> "torch.dtype":
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
 def _without_autocast(tensor: "Tensor") -> "torch.autocast":
