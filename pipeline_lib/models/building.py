@@ -176,6 +176,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card | {
         "target_scale": TargetScale(**scale) if scale else None,
         "asked": card.get("asked") or dict(objective.input_roles),
+        "dtype": card.get("dtype", "fp32"),  # models that were trained earlier have none
         "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
