@@ -55,27 +55,27 @@ def _formats(base: Path) -> set[str]:
 
 
 @contextmanager
-def loading_in(dtype: "torch.dtype | None") -> Iterator[None]:
-    """Within it, `from_pretrained` reads the matrices that can be kept in `dtype` straight into that format.
+def loading_in(half: "torch.dtype | None") -> Iterator[None]:
+    """Within it, `from_pretrained` reads the matrices that can be kept in `half` straight into that format.
 
     transformers reads each tensor into the format of the empty parameter that is there before. Changes the class of all
     models, so the caller must hold a lock.
     """
-    if dtype is None:
+    if half is None:
         yield
         return
     original = PreTrainedModel._get_dtype_plan
 
-    def plan(model: Any, requested: "torch.dtype") -> Any:
-        for parameter in _storable(model):
-            parameter.data = parameter.data.to(dtype)  # on the meta device
-        return original(model, requested)
+    def plan(self: PreTrainedModel, dtype: "torch.dtype") -> dict[Any, Any]:
+        for parameter in _storable(self):
+            parameter.data = parameter.data.to(half)  # on the meta device
+        return original(self, dtype)
 
-    PreTrainedModel._get_dtype_plan = plan
+    PreTrainedModel._get_dtype_plan = plan  # type: ignore[method-assign]
     try:
         yield
     finally:
-        PreTrainedModel._get_dtype_plan = original
+        PreTrainedModel._get_dtype_plan = original  # type: ignore[method-assign]
 
 
 def compute_in_full(model: "PreTrainedModel") -> None:

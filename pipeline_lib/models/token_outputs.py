@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-CHUNK = 2**23
-"""Maximum logits in memory at a time (32 MiB in fp32); the loss and its gradient take about three times as much."""
+CPU_CHUNK, GPU_CHUNK = 2**23, 2**26
+"""Maximum logits in memory at a time (32 and 256 MiB in fp32); loss and gradient take about three times as much.
+
+A GPU needs more tokens at a time to be busy.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class TokenOutputs:
         losses = torch.zeros(len(self.targets), device=self.targets.device)
         with torch.no_grad(), _without_autocast(self.values):
             weight, bias = _cast(self.head, self.dtype)
-            for chunk in _chunks(len(self.targets), len(weight)):
+            for chunk in _chunks(self.targets, weight):
                 logits = _logits(self.head, self.values[chunk], weight, bias).float()
                 losses[chunk] = functional.cross_entropy(logits, self.targets[chunk], reduction="none")
         return losses
@@ -106,7 +109,7 @@ class _LossSum(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         with _without_autocast(hidden):
             cast_weight, cast_bias = _cast(head, dtype)
-            for chunk in _chunks(len(targets), len(weight)):
+            for chunk in _chunks(targets, weight):
                 read = hidden[chunk].to(dtype)
                 outputs = functional.linear(read, cast_weight, cast_bias).requires_grad_()
                 with torch.enable_grad():
@@ -161,8 +164,9 @@ def _without_autocast(tensor: "Tensor") -> "torch.autocast":
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def _chunks(count: int, vocabulary: int) -> Iterator[slice]:
-    """Yield slices of `count` tokens with at most CHUNK logits each."""
-    size = max(1, CHUNK // vocabulary)
-    for begin in range(0, count, size):
+def _chunks(targets: "Tensor", weight: "Tensor") -> Iterator[slice]:
+    """Yield slices of the targets that have few enough logits."""
+    most = CPU_CHUNK if targets.device.type == "cpu" else GPU_CHUNK
+    size = max(1, most // len(weight))
+    for begin in range(0, len(targets), size):
         yield slice(begin, begin + size)

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from pipeline_lib.models.token_outputs import TokenOutputs
-
 
 class TokenPrediction(ObjectiveSection):
     """An objective whose loss is the cross-entropy of tokens."""
@@ -34,21 +32,21 @@ class TokenPrediction(ObjectiveSection):
         logits = model(**self.model_inputs(model, batch, targets)).logits
         return torch.cat([logits[:, :1], logits[:, :-1]], 1) if self.is_shifted else logits
 
-    def outputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "TokenOutputs":
-        """Return the predictions of the learned tokens."""
+    def outputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
+        """Return the predictions of the learned tokens, as `TokenOutputs`."""
         from pipeline_lib.models.token_outputs import token_outputs
 
         return token_outputs(model, self.model_inputs(model, batch, targets), targets, self.is_shifted)
 
-    def flatten_targets(self, outputs: "TokenOutputs", targets: "Tensor") -> "tuple[Tensor, Tensor]":
+    def flatten_targets(self, outputs: Any, targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return the logits of the learned tokens and these tokens."""
         return outputs.logits(), outputs.targets
 
-    def loss_sum(self, outputs: "TokenOutputs", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
+    def loss_sum(self, outputs: Any, targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Return the sum of the cross-entropies of the learned tokens."""
         return outputs.loss_sum(smoothing)
 
-    def collect(self, outputs: "TokenOutputs", targets: "Tensor") -> "list[numpy.ndarray]":
+    def collect(self, outputs: Any, targets: "Tensor") -> "list[numpy.ndarray]":
         """Return [negative log-likelihood in nats, tokens] of the learned tokens of each row."""
         import torch
 

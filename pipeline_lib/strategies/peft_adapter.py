@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -31,11 +31,15 @@ def _in_fp32() -> Iterator[None]:
 
     with INJECTING:
         original = BaseTunerLayer._move_adapter_to_device_of_base_layer
-        BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda self, *args, **options: None
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = _stay  # type: ignore[method-assign]
         try:
             yield
         finally:
-            BaseTunerLayer._move_adapter_to_device_of_base_layer = original
+            BaseTunerLayer._move_adapter_to_device_of_base_layer = original  # type: ignore[method-assign]
+
+
+def _stay(self: Any, *args: Any, **options: Any) -> None:
+    """Leave an adapter on its device and in its format."""
 
 
 def merge(model: "PreTrainedModel") -> None:

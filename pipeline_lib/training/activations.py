@@ -70,8 +70,9 @@ def activation_bytes(stepper: "Stepper") -> int:
     """
     import torch
 
-    longest = stepper.train.group_tokens.argmax(keepdims=True)
-    rows = max(1, stepper.recipe.training.batch_tokens // int(stepper.train.group_tokens[longest[0]]))
+    tokens = stepper.train.group_tokens
+    longest = np.array([tokens.argmax()])
+    rows = max(1, stepper.recipe.training.batch_tokens // int(tokens.max()))
     weights = {parameter.untyped_storage().data_ptr() for parameter in stepper.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -84,7 +85,7 @@ def activation_bytes(stepper: "Stepper") -> int:
     devices = [stepper.accelerator.device] if stepper.accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         stepper.model.train()
-        outputs = stepper.outputs_of(np.asarray(longest))
+        outputs = stepper.outputs_of(longest)
         del outputs
     return rows * sum(kept.values())
 

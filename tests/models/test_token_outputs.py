@@ -72,7 +72,7 @@ def gradients(model, loss):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_losses_and_gradients_are_those_of_all_logits(tmp_path, monkeypatch, family, smoothing):
     model, objective = loaded(family, tmp_path), objective_of(family)
-    monkeypatch.setattr(module, "CHUNK", 5 * model.config.vocab_size)  # several chunks, the last one smaller
+    monkeypatch.setattr(module, "CPU_CHUNK", 5 * model.config.vocab_size)  # several chunks, the last one smaller
     batch, targets = batch_of(model)
     outputs = objective.outputs(model, batch, targets)
     assert outputs.head is not None
@@ -90,7 +90,7 @@ def test_losses_and_gradients_are_those_of_all_logits(tmp_path, monkeypatch, fam
 
 def test_validation_reads_the_same_losses_by_row(tmp_path, monkeypatch):
     model, objective = loaded("gemma2", tmp_path), objective_of("gemma2")
-    monkeypatch.setattr(module, "CHUNK", 5 * model.config.vocab_size)
+    monkeypatch.setattr(module, "CPU_CHUNK", 5 * model.config.vocab_size)
     batch, targets = batch_of(model)
     with torch.inference_mode():
         outputs = objective.outputs(model, batch, targets)
