@@ -124,6 +124,10 @@ class ObjectiveSection(Section):
         """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
         return model(**batch).logits
 
+    def outputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
+        """Return what `flatten_targets`, `loss_sum` and `collect` read: the logits, unless they would be too large."""
+        return self.forward(model, batch, targets)
+
     def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""
         there = targets >= 0

@@ -38,7 +38,8 @@ class Given(NamedTuple):
 
 
 class Recipe(Section):
-    """One fine-tuning run from data to scores. Everything except `execution` affects the result."""
+    """One fine-tuning run from data to scores. Everything except `execution` and
+    `training.gradient_checkpointing` affects the result."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
     """Name of the run in Prefect and MLflow; letters, digits, dots, dashes and underscores."""

@@ -14,6 +14,7 @@ from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import ParameterInfo
+from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
@@ -90,6 +91,7 @@ class Loop:
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
+        checkpoint_activations(self.stepper)
         seconds = self.recipe.execution.checkpoint_seconds
         self.checkpoint_policy = CheckpointPolicy(
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds

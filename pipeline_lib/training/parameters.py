@@ -64,12 +64,18 @@ def _head_scale(strategies: Sequence[Strategy]) -> float:
 def freeze_and_resolve(
     model: "PreTrainedModel", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
-    """Freeze everything except the head and the parameters selected by a strategy; return the resolved table."""
+    """Freeze everything except the head and the parameters selected by a strategy; return the resolved table.
+
+    Trained parameters are converted to fp32.
+    """
+    from pipeline_lib.models.half_weights import widen
+
     parameters, infos = dict(model.named_parameters()), parameter_infos(model, head)
     shapes = {info: tuple(parameters[name].shape) for name, info in infos.items()}
     table = resolve(shapes, strategies, learning_rate, weight_decay)
     for row in table:
         parameters[row.name].requires_grad_(row.trained)
+    widen(parameters[row.name] for row in table if row.trained)
     return table
 
 

@@ -32,6 +32,10 @@ class Training(Section):
     """Maximum tokens per forward pass, including padding; larger steps accumulate gradients over several passes."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients with a larger norm are scaled down to this norm."""
+    gradient_checkpointing: Literal["auto"] | bool = "auto"
+    """Keep only the inputs of layers for the backward pass and compute the rest again: less memory, about a third more
+    time, the same model. auto: on a GPU, if the activations would take more than half of its free memory; on a CPU
+    never."""
 
     @field_validator("evaluate_every")
     @classmethod
