@@ -25,6 +25,10 @@ class RowValues(Totals):
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def same_answers(self, other: object) -> bool:
+        """Whether all rows equal those of another model."""
+        raise NotImplementedError
+
     def row_values(self, name: str) -> Any:
         """The values of this name by row: [n] or [n, k], dense or a SciPy sparse array."""
         if name not in self._row_values:
@@ -100,6 +104,17 @@ class Predictions(RowValues):
     def in_groups(self, groups: np.ndarray) -> Predictions:
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
+
+    def same_answers(self, other: object) -> bool:
+        """Whether gold, guess and probabilities equal those of other predictions."""
+        if not isinstance(other, Predictions):
+            return False
+        arrays = zip(self._arrays, other._arrays, strict=True)
+        return all(np.array_equal(one, another) for one, another in arrays)
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray | None, ...]:
+        return self.gold, self.guess, self.probabilities
 
     @property
     def chances(self) -> np.ndarray:
@@ -214,6 +229,12 @@ class RowCounts(RowValues):
     def in_groups(self, groups: np.ndarray) -> RowCounts:
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
+
+    def same_answers(self, other: object) -> bool:
+        """Whether all counts equal those of other predictions."""
+        if not isinstance(other, RowCounts) or self.counts.keys() != other.counts.keys():
+            return False
+        return all(np.array_equal(values, other.counts[name]) for name, values in self.counts.items())
 
     def _values(self, name: str) -> np.ndarray:
         return self.counts[name]
