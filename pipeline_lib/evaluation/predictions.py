@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -249,8 +248,8 @@ class Metric:
     higher_is_better: bool
     meaning: str
     """A short explanation for readers of the report."""
-    bounds: tuple[float, float] = (-inf, inf)
-    """The lowest and the highest possible value."""
+    bounds: tuple[float, float]
+    """The lowest and the highest possible value; no interval goes beyond them."""
     of_text: bool = False
     """Whether it needs generated text; such metrics are not available to validation during training."""
     by_class: bool = False

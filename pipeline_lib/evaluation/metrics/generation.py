@@ -135,12 +135,12 @@ def _of_counts(score: Callable[[np.ndarray], float], totals: Totals, name: str) 
 
 
 def _mean(name: str, meaning: str) -> Metric:
-    return Metric(lambda totals: totals.mean(name), True, meaning, of_text=True)
+    return Metric(lambda totals: totals.mean(name), True, meaning, (0, 1), of_text=True)
 
 
 WRITTEN: dict[str, Metric] = {
-    "bleu": Metric(bleu, True, "word n-grams shared with the reference, from 0 to 100", of_text=True),
-    "chrf": Metric(chrf, True, "character n-grams shared with the reference, from 0 to 100", of_text=True),
+    "bleu": Metric(bleu, True, "word n-grams shared with the reference, from 0 to 100", (0, 100), of_text=True),
+    "chrf": Metric(chrf, True, "character n-grams shared with the reference, from 0 to 100", (0, 100), of_text=True),
     # Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries", sections 2 and 3.1, the F-measure
     "rouge1": _mean("rouge1", "words shared with the reference"),
     "rouge2": _mean("rouge2", "pairs of words shared with the reference"),

@@ -11,7 +11,7 @@ from pipeline_lib.evaluation.metrics.regression import REGRESSION
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare, draw, ends
 
-RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right")}
+RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))}
 
 
 def answers(right):
