@@ -1,9 +1,10 @@
 """Prefect's embedded server, started while a command still imports: Prefect itself starts it once all is imported.
 
-It is the same server, closed to web pages, and Prefect's client waits for it and ends it as it does its own. Where
-settings name a server, none is started.
+It is the same server, closed to web pages, and Prefect's client uses it and ends it as it does its own. Where settings
+name a server, none is started.
 """
 
+import atexit
 import gc
 import os
 import signal
@@ -37,20 +38,31 @@ class Embedded:
         self.started.append(process)
 
     def hand_over(self) -> None:
-        """Have Prefect's client use it where it would start one: to be called when all of Prefect may be imported."""
-        if not self.started or not _wanted():
+        """Have Prefect's client use it instead of starting one; to be called once `answers` is true.
+
+        If it does not listen by then, it is ended, and Prefect's client starts one as usual. Imports all of Prefect.
+        """
+        if not self._runs() or not _wanted():
+            return
+        listens, process = self._listens(), self.started.pop()
+        if not listens:
+            process.terminate()
             return
         from prefect.server.api.server import SubprocessASGIServer
 
-        server = SubprocessASGIServer()
-        again = server._run_uvicorn_command  # where ours could not start
-        server.port = self.port
-        server._run_uvicorn_command = lambda: self.started.pop() if self.started else again()  # type: ignore[method-assign]
+        server = SubprocessASGIServer()  # the one instance that Prefect's client uses
+        server.port, server.server_process, server.running = self.port, process, True
+        atexit.register(server.stop)
 
     def answers(self) -> bool:
         """Whether there is nothing to wait for."""
-        if not self.started or self.started[0].poll() is not None:
-            return True
+        return not self._runs() or self._listens()
+
+    def _runs(self) -> bool:
+        return bool(self.started) and self.started[0].poll() is None
+
+    def _listens(self) -> bool:
+        """Whether it has started: uvicorn opens the port last."""
         with socket.socket() as probe:
             return probe.connect_ex((LOCAL, self.port)) == 0
 

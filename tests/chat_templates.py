@@ -62,6 +62,17 @@ TEMPLATES = {
     "marked-without-end": "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
     "{% generation %}{{ m.content }}{% endgeneration %}<|im_end|>\n{% else %}{{ m.content }}<|im_end|>\n{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    # two tokens end an answer, and the next answer's header always follows
+    "command-r": "{{ bos_token }}{% for m in messages %}<|start|><|{{ m.role }}|>"
+    "{% if m.role == 'assistant' %}<|message|>{{ m.content }}<|eot_id|>{% else %}{{ m.content }}{% endif %}<|end|>"
+    "{% endfor %}<|start|><|assistant|>{% if add_generation_prompt %}<|message|>{% endif %}",
+    # nothing ends an answer but the next question's header
+    "glm4": "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}<think></think>{% endif %}"
+    "{{ m.content }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    # text, and the token that opens what the model writes, are part of an answer's end
+    "kimi-k3": "{% for m in messages %}<|start|>{{ m.role }}<|message|>{% if m.role == 'assistant' %}<|channel|>final"
+    "<|message|>{{ m.content }}<|end|>final<|message|><|return|>{% else %}{{ m.content }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|message|>{% endif %}",
     # ends that are ordinary text
     "alpaca": "{% for m in messages %}{% if m.role == 'user' %}### Instruction:\n{{ m.content }}\n\n{% else %}"
     "### Response:\n{{ m.content }}\n### End\n\n{% endif %}{% endfor %}"
@@ -77,12 +88,17 @@ ENDS = {
     "zephyr": ("</s>",) * 2,
     "deepseek-r1": ("</s>",) * 2,
     "vicuna": ("</s>",) * 2,
+    "command-r": ("<|eot_id|><|end|>",) * 2,
+    "glm4": ("<|user|>", ""),
+    "kimi-k3": ("<|end|>final<|message|><|return|>",) * 2,
     "alpaca": ("\n### End",) * 2,
 }
 """What ends an answer that others follow, and the last one; ChatML's otherwise."""
 INSERTED = {
     "qwen3-thinking": ("", "<think>\n\n</think>\n\n"),
     "gpt-oss": ("<|channel|>final<|message|>",) * 2,
+    "glm4": ("<think></think>",) * 2,
+    "kimi-k3": ("<|channel|>final<|message|>",) * 2,
     "mistral": (" ",) * 2,
     "mistral-v3": (" ",) * 2,
     "vicuna": (" ",) * 2,

@@ -116,7 +116,6 @@ DOCUMENT = {
     "data": {"source": {"kind": "csv", "train": "rows.csv"}},
     "model": {"base": "base"},
     "objective": {"kind": "text_classification"},
-    "regularizers": [{"kind": "dropout", "value": 0.0}],
     "training": {"epochs": 3, "learning_rate": 1e-4, "max_grad_norm": 1e6},
     "execution": {"device": "cpu", "precision": "fp32"},
 }
@@ -125,15 +124,24 @@ DOCUMENT = {
 class Ready:
     """A training ready for its first step, all its strategies at work."""
 
-    def __init__(self, base: Path, objective: str, strategy: str, folder: Path):
-        document = DOCUMENT | {"objective": OBJECTIVES[objective], "strategies": STRATEGIES[strategy]}
+    def __init__(
+        self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0, dtype: str = "auto",
+        precision: str = "fp32",
+    ):  # fmt: skip
+        regularizers = [{"kind": "dropout", "value": dropout}]
+        document = DOCUMENT | {
+            "regularizers": regularizers,
+            "objective": OBJECTIVES[objective],
+            "strategies": STRATEGIES[strategy],
+        }
+        document["execution"] = DOCUMENT["execution"] | {"precision": precision}
         self.recipe, self.base = check(document), base
         tokenizer = load_tokenizer(base)
         self.table, labels, features = encode(self.recipe.objective, tokenizer)
         self.initial, self.labels = folder / "initial", labels
         self.initial.mkdir()
-        write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial)
-        self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers)
+        write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial, dtype)
+        self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers, dtype)
         resolved = freeze_and_resolve(
             self.model, self.head, self.recipe.strategies, self.recipe.training.learning_rate, 0.0
         )
@@ -182,7 +190,8 @@ def measure(recipe, model, encoded, pad):
     with torch.no_grad():
         batch, targets = recipe.objective.mask_inputs(model.eval(), batch, targets)
         logits = recipe.objective.forward(model, batch, targets)
-        return logits, float(recipe.objective.loss_sum(logits, targets)) / int(encoded.units.sum())
+        outputs = recipe.objective.outputs(model, batch, targets)
+        return logits, float(recipe.objective.loss_sum(outputs, targets)) / int(encoded.units.sum())
 
 
 def reads_no_padding(it: Ready) -> bool:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
+from pipeline_lib.evaluation.metrics.preference import pair_counts, single_counts
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 
 Population = Callable[[np.random.Generator, int], Predictions | RowCounts]
 LARGE = 200_000
+ROUGE_POWERS = {"rouge1": 0.7, "rouge2": 1.5, "rougeL": 1.0}
+"""How much harder than a word the units of each ROUGE are to match."""
 
 
 def classified(shares: np.ndarray | list[float], right: np.ndarray | list[float], sharpness: float) -> Population:
@@ -119,6 +123,49 @@ def expected() -> Population:
     def draw(random: np.random.Generator, rows: int) -> RowCounts:
         tokens = random.poisson(30, rows) + 1
         return RowCounts({"tokens": tokens, "nll": tokens * random.lognormal(1, 0.4, rows)})
+
+    return draw
+
+
+def written(quality: float) -> Population:
+    """Generated texts: in each, n-grams of order k match with the k-th power of the text's own quality."""
+
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
+        good = random.beta(quality * 6, (1 - quality) * 6, rows)
+        wanted = random.poisson(12, rows) + 5
+        length = np.maximum(4, wanted + random.poisson(2, rows) - 2)
+        bleu, chrf = [length, wanted], []
+        totals = [np.maximum(length - order, 0) for order in range(4)]
+        bleu += [random.binomial(total, good ** (order + 1)) for order, total in enumerate(totals)] + totals
+        for order in range(6):
+            ours, theirs = 5 * length - order, 5 * wanted - order
+            chrf += [ours, theirs, random.binomial(np.minimum(ours, theirs), good ** (0.5 * order + 0.5))]
+        rouge = {name: random.binomial(length, good**power) / length for name, power in ROUGE_POWERS.items()}
+        exact = (random.random(rows) < good**3).astype(float)
+        return RowCounts({"bleu": np.stack(bleu, 1), "chrf": np.stack(chrf, 1), **rouge, "exact": exact})
+
+    return draw
+
+
+def preferred(right: float) -> Population:
+    """Pairs of a chosen and a rejected answer: rewards, their distance from the reference, and lengths."""
+
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
+        chosen, rejected = random.normal(stats.norm.ppf(right) * np.sqrt(2), 1, rows), random.normal(0, 1, rows)
+        tokens = random.poisson(22, rows) + 1, random.poisson(18, rows) + 1
+        return RowCounts(pair_counts(chosen, rejected, tokens, (tokens[0] + tokens[1]) * random.gamma(1, 0.05, rows)))
+
+    return draw
+
+
+def desired(share: float) -> Population:
+    """Single answers that are desirable or not, with rewards around a reference point of 0."""
+
+    def draw(random: np.random.Generator, rows: int) -> RowCounts:
+        desirable = random.random(rows) < share
+        counts = single_counts(random.normal(np.where(desirable, 0.8, -0.3), 1), 0.0, desirable)
+        tokens = random.poisson(20, rows) + 1
+        return RowCounts({**counts, "moved": tokens * random.gamma(1, 0.05, rows), "answer_tokens": tokens})
 
     return draw
 

@@ -11,7 +11,7 @@ from pipeline_lib.tracking.runs import BY
 STEPS = ("base", "prepare", "initialise", "reference", "finetune", "evaluate")
 SHOWN = 5
 """Number of changed files to list."""
-TOLD_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "pyarrow", "mlflow")
+SHOWN_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "tokenizers", "numpy", "pyarrow", "mlflow")
 
 
 def chain(held: TrainingRecords) -> dict[str, Any]:
@@ -28,13 +28,13 @@ def chain(held: TrainingRecords) -> dict[str, Any]:
         "software": facts.get("software"),
         "machine": facts.get("machine"),
         "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
-        "artifacts": [_artifact(told) for told in made(held)],
+        "artifacts": [_artifact(manifest) for manifest in made(held)],
     }
 
 
 def made(held: TrainingRecords) -> list[Mapping[str, Any]]:
     """The manifests of all artifacts of a training and of its evaluations."""
-    evaluated = (told for run in held.evaluations for told in held.evaluated(run).values())
+    evaluated = (manifest for run in held.evaluations for manifest in held.evaluated(run).values())
     return [*artifacts(held.manifests), *evaluated]
 
 
@@ -54,10 +54,10 @@ def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the provenance as text: a label and a line each."""
     model, training, recipe = link["model"], link["training"], link["recipe"]
     yield "model", ", ".join([model["address"] or "not logged", *model["registered"]])
-    yield "training", _told_run(training)
+    yield "training", _run_line(training)
     for run in link["evaluations"]:
-        told = [f"{name.removeprefix('test/')} {v:.4f}" for name, v in run["scores"].items() if name.count("/") == 1]
-        yield "evaluation", ", ".join([_told_run(run), *told[:4]])
+        shown = [f"{name.removeprefix('test/')} {v:.4f}" for name, v in run["scores"].items() if name.count("/") == 1]
+        yield "evaluation", ", ".join([_run_line(run), *shown[:4]])
     given, resolved = recipe["given"], recipe["resolved"] or {}
     if given:
         yield "recipe", " ".join([given["file"], *given["overrides"]])
@@ -68,29 +68,30 @@ def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if base := link["base"]:
         yield "base", f"{base['name']}" + (f", digest {base['digest'][:16]}…" if "digest" in base else "")
     for name, git in (link["code"]["git"] or {}).items():
-        yield "code", f"{name}: {_told_checkout(git)}"
+        yield "code", f"{name}: {_checkout_line(git)}"
     if modules := link["code"]["modules"]:
         yield "code", f"{len(modules)} modules of the project by digest"
     versions = link["software"] or {}
-    yield "software", ", ".join(f"{name} {versions[name]}" for name in TOLD_VERSIONS if name in versions)
+    yield "software", ", ".join(f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions)
     if machine := link["machine"]:
         yield "machine", ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]])
     for flow in link["flow_runs"]:
         where = f"at {flow['api']}" if flow["api"] else "in an embedded server"
         yield "flow run", f"{flow['name']} ({flow['id']}) {where}"
-    for told in link["artifacts"]:
-        yield "artifact", f"{told['step']} {told['fingerprint'][:8]}, made {told['at']} by {told['by']}"
+    for artifact in link["artifacts"]:
+        made_at, by = artifact["at"], artifact["by"]
+        yield "artifact", f"{artifact['step']} {artifact['fingerprint'][:8]}, made {made_at} by {by}"
 
 
 def _run(run: TrainingRecord) -> dict[str, Any]:
     return {"id": run.id, "name": run.name, "status": run.status, "began": run.began}
 
 
-def _told_run(run: Mapping[str, Any]) -> str:
+def _run_line(run: Mapping[str, Any]) -> str:
     return f"{run['id']} ({run['name']}), {run['status']}, began {run['began']}"
 
 
-def _told_checkout(git: Mapping[str, Any] | None) -> str:
+def _checkout_line(git: Mapping[str, Any] | None) -> str:
     if git is None:
         return "in no git checkout"
     state = "and changed files: " + ", ".join(git["changed"][:SHOWN]) if git["dirty"] else "clean"
@@ -109,9 +110,11 @@ def _base(held: TrainingRecords) -> dict[str, Any] | None:
 
 def modules(manifests: Mapping[str, Any]) -> dict[str, str]:
     """The digest of each module of the project that decided a byte."""
-    return {name: digest for told in artifacts(manifests) for name, digest in told["identity"].get("code", {}).items()}
+    code = (manifest["identity"].get("code", {}) for manifest in artifacts(manifests))
+    return {name: digest for modules_of_step in code for name, digest in modules_of_step.items()}
 
 
-def _artifact(told: Mapping[str, Any]) -> dict[str, Any]:
-    named = {"step": told["identity"]["step"], "fingerprint": told["fingerprint"]}
-    return named | {"digest": content_digest(told["files"]), "at": told["made"]["at"], "by": told["made"]["by"]}
+def _artifact(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    created = manifest["made"]
+    named = {"step": manifest["identity"]["step"], "fingerprint": manifest["fingerprint"]}
+    return named | {"digest": content_digest(manifest["files"]), "at": created["at"], "by": created["by"]}

@@ -110,39 +110,39 @@ def _scored(held: TrainingRecords) -> tuple[Any, Any] | None:
     """Manifest and scores of the newest evaluation."""
     if not held.evaluations:
         return None
-    told, scores = (held.json(held.evaluations[-1], name) for name in ("manifest.json", "metrics.json"))
-    return (told, scores) if told and scores else None
+    manifest, scores = (held.json(held.evaluations[-1], name) for name in ("manifest.json", "metrics.json"))
+    return (manifest, scores) if manifest and scores else None
 
 
-def _digests(told: Mapping[str, Any], prefix: str) -> dict[str, str]:
-    return {name: facts["sha256"] for name, facts in told["files"].items() if name.startswith(prefix)}
+def _digests(manifest: Mapping[str, Any], prefix: str) -> dict[str, str]:
+    return {name: facts["sha256"] for name, facts in manifest["files"].items() if name.startswith(prefix)}
 
 
 def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for name in then["metrics"] | now["metrics"]:
-        was, is_ = (told["metrics"].get(name, {}).get("value") for told in (then, now))
+        was, is_ = (scores["metrics"].get(name, {}).get("value") for scores in (then, now))
         if was != is_:
             yield name, (was, is_)
 
 
 def _facts_then(held: TrainingRecords, scored: tuple[Any, Any] | None) -> dict[str, Any]:
-    told = [held.manifests, *([{"evaluate": scored[0]}] if scored else [])]
+    by_step = {**held.manifests, **({"evaluate": scored[0]} if scored else {})}
     parameters = held.client.get_run(held.training.id).data.params
     carried = {name: parameters.get(name) for name in HOW}
-    return _facts({name: each for part in told for name, each in part.items()}, held.circumstances, carried)
+    return _facts(by_step, held.circumstances, carried)
 
 
 def _facts_now(outcome: RunOutcome) -> dict[str, Any]:
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
-    told = manifests(outcome.model.folder) | {"evaluate": manifest_of(outcome.scores.folder)}
-    return _facts(told, outcome.model.made, {name: str(summary[name]) for name in HOW})
+    by_step = manifests(outcome.model.folder) | {"evaluate": manifest_of(outcome.scores.folder)}
+    return _facts(by_step, outcome.model.made, {name: str(summary[name]) for name in HOW})
 
 
-def _facts(told: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(by_step: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that can make results differ for the same recipe and data."""
     project = (made.get("git") or {}).get("project") or {}
     known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
-    return {"code": modules(told), "training": how, **known}
+    return {"code": modules(by_step), "training": how, **known}
 
 
 def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

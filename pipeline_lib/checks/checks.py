@@ -26,7 +26,6 @@ def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initi
 def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path) -> dict[str, Check]:
     """All checks by their field in `data.checks`; those that do not apply to the objective find nothing."""
     from pipeline_lib.checks.model import model_findings
-    from pipeline_lib.models.base_model import load_tokenizer
 
     objective, labels = recipe.objective, read_labels(prepared)
     splits = {
@@ -48,7 +47,7 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         "duplicates": lambda: duplicates(splits, input_texts()),
         "near_duplicates": lambda: near_duplicates(splits, input_texts()),
         "repeats": lambda: repeats(splits, training_texts()),
-        "truncated": lambda: truncated(splits, objective, load_tokenizer(base)),
+        "truncated": lambda: truncated(splits, objective, objective.tokenizer(base)),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
         "unseen_labels": lambda: unseen_labels(splits, role) if role else iter(()),

@@ -33,7 +33,7 @@ def model_findings(
     recipe: "Recipe", base: Path, initial: Path, rows: "pyarrow.Table", labels: Sequence[str]
 ) -> Iterator[Finding]:
     """Find parameters that lack a gradient or have an unexpected one, heads set up wrongly, and inputs that fail."""
-    model, head = load_initial(base, initial)
+    model, head = load_initial(base, initial, dtype=recipe.model.dtype)
     table = freeze_and_resolve(model, head, recipe.strategies, 1.0, 0.0)
     trained = {row.name for row in table if row.trained}
     yield from _head(model, head, trained, labels)
@@ -84,8 +84,8 @@ def _longest(
         batch, targets = collate(encoded, longest, tokenizer.pad_token_id, accelerator.device)
         batch, targets = recipe.objective.mask_inputs(model, batch, targets)
         with accelerator.autocast():
-            logits = recipe.objective.forward(model, batch, targets)
-        recipe.objective.loss_sum(logits, targets).backward()
+            outputs = recipe.objective.outputs(model, batch, targets)
+        recipe.objective.loss_sum(outputs, targets).backward()
     except (RuntimeError, ValueError, IndexError) as error:  # torch raises RuntimeError when out of memory
         reason = " ".join(str(error).split())[:200]
         tokens = int(encoded.lengths[longest].max())
@@ -114,7 +114,7 @@ def with_gradient(
         torch.manual_seed(recipe.seed)
         _add_noise({name: parameter for name, parameter in model.named_parameters() if name in trained})
         batch, targets = objective.mask_inputs(model.eval(), *collate(encoded, inputs, pad))
-        objective.loss_sum(objective.forward(model, batch, targets), targets).backward()
+        objective.loss_sum(objective.outputs(model, batch, targets), targets).backward()
     return {name for name, parameter in model.named_parameters() if _has_gradient(parameter)}
 
 

@@ -133,7 +133,10 @@ def _seconds(age: str) -> float:
 
 
 def _bytes(size: str) -> int:
-    """Parse a size. The unit is required: 20 instead of 20GB would empty the store."""
+    """Parse a size. The unit is required: 20 instead of 20GB would empty the store.
+
+    pydantic.ByteSize is too lenient for that: it reads 20 as 20 bytes, and 1,500GB as 1 byte.
+    """
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?b)", size.strip().lower())):
         hint = "Write a number and B, kB, MB, GB or TB: 500MB or 20GB"
         raise RecipeError("--keep-size", size, "must be a size with a unit", hint)

@@ -83,9 +83,9 @@ def with_prefect(name: str) -> Callable[..., Any]:
     if starting:  # logged before the import of Prefect, which itself takes seconds
         log.info("%-11s starting its server; importing Prefect, torch, transformers and MLflow meanwhile", "prefect")
     flow: Callable[..., Any] = _loaded(name)
-    embedded.hand_over()
     if starting:
         _import_while_it_starts(embedded)
+    embedded.hand_over()
     return flow
 
 

@@ -81,7 +81,7 @@ def run(
         loaded = load(recipe, overrides or [])
         input_checks.check(loaded)
         if not plain:  # fail before Prefect starts; the first step repeats the checks and logs warnings
-            preflight.require(loaded, tell=False)
+            preflight.require(loaded, warn=False)
         outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
     except RecipeError as error:
         fail(error)

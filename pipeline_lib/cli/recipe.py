@@ -1,5 +1,6 @@
 """`tunesmith schema` and `tunesmith explain`: help for writing recipes."""
 
+import re
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
@@ -72,4 +73,4 @@ def _text(group: "list[RecipeField]") -> str:
 
 def _first_sentence(text: str) -> str:
     """Return the first sentence of a text, or its part before the first semicolon."""
-    return text.partition(". ")[0].partition("; ")[0].rstrip(".")
+    return re.split(r"(?<!\bal)\. |; ", text)[0].rstrip(".")

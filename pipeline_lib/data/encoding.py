@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.shards import write_shard
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
+from pipeline_lib.models.base_model import load_config, locate
 from pipeline_lib.models.building import copy_base
+from pipeline_lib.objectives import Objective
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact, Step
@@ -117,7 +118,7 @@ def shard(recipe: Recipe, store: Store, base: Path, item: FileToEncode, made_by:
     """Return the intact shard of one file, encoding the file if the store does not have it."""
 
     def make(folder: Path) -> None:
-        tokenizer, vocabulary = _tokenizer(base)
+        tokenizer, vocabulary = _tokenizer(recipe.objective, base)
         write_shard(recipe.data, recipe.objective, tokenizer, item.file, folder, vocabulary)
         refuse_changed(recipe, item)
 
@@ -128,14 +129,15 @@ _loaded = threading.local()
 """Tokenizer cache per thread: loading takes as long as encoding a small file, and threads cannot share a tokenizer."""
 
 
-def _tokenizer(base: Path) -> "tuple[PreTrainedTokenizerBase, int | None]":
+def _tokenizer(objective: Objective, base: Path) -> "tuple[PreTrainedTokenizerBase, int | None]":
     """Return the tokenizer of a base in the store and the number of the base's embeddings.
 
-    Cached by folder, because files in the store never change.
+    Cached by objective and folder, because files in the store never change.
     """
-    if getattr(_loaded, "base", None) != base:
-        vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
-        _loaded.tokenizer, _loaded.vocabulary, _loaded.base = load_tokenizer(base), vocabulary, base
+    if getattr(_loaded, "key", None) != (objective, base):
+        _loaded.vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
+        _loaded.tokenizer = objective.tokenizer(base)
+        _loaded.key = (objective, base)
     return _loaded.tokenizer, _loaded.vocabulary
 
 

@@ -34,6 +34,9 @@ def suspects(gold: np.ndarray, chances: np.ndarray) -> Suspects:
     qualify, for the most likely of them (equation 1). A row is suspect if it is counted for another class than its
     label: the off-diagonal of the joint. Suspects are ranked by p(label) - p(suggested).
 
+    cleanlab's `find_label_issues(filter_by="confident_learning")` leaves out rows whose label is the most likely class,
+    so that it misses labels of classes that the model underrates, and does not say which class it suggests.
+
     Args:
         gold: [n] class index of the given labels.
         chances: [n, K] probabilities for rows that the model was not trained on.

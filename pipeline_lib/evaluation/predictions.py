@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,10 @@ class RowValues(Totals):
     groups: np.ndarray | None
 
     def __len__(self) -> int:
+        raise NotImplementedError
+
+    def same_answers(self, other: object) -> bool:
+        """Whether all rows equal those of another model."""
         raise NotImplementedError
 
     def row_values(self, name: str) -> Any:
@@ -100,6 +103,17 @@ class Predictions(RowValues):
     def in_groups(self, groups: np.ndarray) -> Predictions:
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
+
+    def same_answers(self, other: object) -> bool:
+        """Whether gold, guess and probabilities equal those of other predictions."""
+        if not isinstance(other, Predictions):
+            return False
+        arrays = zip(self._arrays, other._arrays, strict=True)
+        return all(np.array_equal(one, another) for one, another in arrays)
+
+    @property
+    def _arrays(self) -> tuple[np.ndarray | None, ...]:
+        return self.gold, self.guess, self.probabilities
 
     @property
     def chances(self) -> np.ndarray:
@@ -215,6 +229,12 @@ class RowCounts(RowValues):
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
 
+    def same_answers(self, other: object) -> bool:
+        """Whether all counts equal those of other predictions."""
+        if not isinstance(other, RowCounts) or self.counts.keys() != other.counts.keys():
+            return False
+        return all(np.array_equal(values, other.counts[name]) for name, values in self.counts.items())
+
     def _values(self, name: str) -> np.ndarray:
         return self.counts[name]
 
@@ -228,8 +248,8 @@ class Metric:
     higher_is_better: bool
     meaning: str
     """A short explanation for readers of the report."""
-    bounds: tuple[float, float] = (-inf, inf)
-    """The lowest and the highest possible value."""
+    bounds: tuple[float, float]
+    """The lowest and the highest possible value; no interval goes beyond them."""
     of_text: bool = False
     """Whether it needs generated text; such metrics are not available to validation during training."""
     by_class: bool = False

@@ -91,7 +91,7 @@ class LoadedModel:
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
         batch, targets = self.objective.mask_inputs(self.model, batch, targets)
-        return self.objective.collect(self.objective.forward(self.model, batch, targets), targets)
+        return self.objective.collect(self.objective.outputs(self.model, batch, targets), targets)
 
     def _generate(self, encoded: Examples) -> list[str] | None:
         if not self.objective.generates:

@@ -1,16 +1,18 @@
-"""Write the model card (README.md) of an exported model: use, base, scores, data, training and limits."""
+"""Write the model card (README.md) of an exported model: use, base, scores, data, training and limits.
+
+The text is in the template `model_card.md.jinja`.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows, slice_rows
 from pipeline_lib.models.building import CARD
 from pipeline_lib.store.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.util.redaction import redact
+from pipeline_lib.util.templates import render
 
 KINDS = {
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
@@ -22,111 +24,98 @@ KINDS = {
     "ForCausalLM": ("AutoModelForCausalLM", "text-generation"),
 }
 """The auto class and the hub's task of an architecture, by the end of its name."""
-UNKNOWN = "Not recorded with this model."
+TEMPLATE = "export/model_card.md.jinja"
 
 
 def write_card(lineage: Lineage, name: str, out: Path) -> None:
-    """Write README.md with the front matter for the hub."""
+    """Write README.md with the metadata that the hub reads."""
     card = _json(lineage.model / CARD)
     scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
     (architecture,) = _json(out / "config.json")["architectures"]
-    sections = {
-        "Use": _use(architecture, card["objective"]),
-        "Base model": _base(lineage, card),
-        "Evaluation": _scores(scores),
-        "Data": _data(lineage),
-        "Training": _training(lineage, card),
-        "Limits": _limits(card, scores),
-    }
-    front = yaml.safe_dump(_front(lineage, card, scores, architecture), sort_keys=False, allow_unicode=True)
-    title = f"# {name}\n\n{_what(card, architecture)}\n"
-    body = "\n".join(f"## {name}\n\n{text}\n" for name, text in sections.items())
-    (out / "README.md").write_text(redact(f"---\n{front}---\n\n{title}\n{body}"), encoding="utf-8")
-
-
-def _front(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> dict[str, Any]:
-    """The front matter. Language and licence are left out, because they are unknown and must not be guessed."""
-    kinds = [strategy["kind"].replace("_", "-") for strategy in card["strategies"]]
-    task = _kind(architecture)[1]
-    return {
-        "library_name": "transformers",
-        **({"base_model": lineage.base_name} if is_hub_id(lineage.base_name) else {}),
-        **({"pipeline_tag": task} if task else {}),
-        "tags": ["tunesmith", card["objective"]["kind"].replace("_", "-"), *kinds],
-        **({"metrics": list(scores["metrics"])} if scores else {}),
-    }
-
-
-def _what(card: dict[str, Any], architecture: str) -> str:
-    labels = card["labels"]
-    described = f" It has {len(labels)} labels: {_listed(labels)}." if labels else ""
-    objective = card["objective"]["kind"].replace("_", " ")
-    return f"A `{architecture}` fine-tuned with Tunesmith for {objective}.{described}"
-
-
-def _use(architecture: str, objective: dict[str, Any]) -> str:
-    auto = _kind(architecture)[0]
-    limit = f"\n\nTexts were truncated to {objective['max_length']} tokens." if objective.get("max_length") else ""
+    objective = card["objective"]
     cloze = objective.get("cloze")
-    prompt = f"\n\nLabels are predicted as words in the template `{cloze['template']}`." if cloze else ""
-    lines = (f"from transformers import {auto}, AutoTokenizer", "", f"model = {auto}.from_pretrained(FOLDER)")
-    code = "\n".join((*lines, "tokenizer = AutoTokenizer.from_pretrained(FOLDER)"))
-    return f"```python\n{code}\n```{limit}{prompt}"
+    values = {
+        "metadata": _metadata(lineage, card, scores, architecture),
+        "name": name,
+        "architecture": architecture,
+        "auto_class": _kind(architecture)[0],
+        "objective": objective["kind"].replace("_", " "),
+        "label_count": len(card["labels"] or ()),
+        "labels": _listed(card["labels"] or ()),
+        "max_length": objective.get("max_length"),
+        "cloze_template": cloze["template"] if cloze else None,
+        **_base(lineage, card),
+        **_scores(scores),
+        **_data(lineage),
+        **_training(lineage, card),
+        "precision": card["precision"],
+    }
+    (out / "README.md").write_text(redact(render(TEMPLATE, values)), encoding="utf-8")
 
 
-def _base(lineage: Lineage, card: dict[str, Any]) -> str:
+def _metadata(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> str:
+    """The YAML for the hub. Language and licence are left out, because they are unknown and must not be guessed."""
+    from huggingface_hub import ModelCardData
+
+    kinds = [strategy["kind"].replace("_", "-") for strategy in card["strategies"]]
+    return ModelCardData(
+        library_name="transformers",
+        base_model=lineage.base_name if is_hub_id(lineage.base_name) else None,
+        pipeline_tag=_kind(architecture)[1] or None,
+        tags=["tunesmith", card["objective"]["kind"].replace("_", "-"), *kinds],
+        metrics=list(scores["metrics"]) if scores else None,
+    ).to_yaml()
+
+
+def _base(lineage: Lineage, card: dict[str, Any]) -> dict[str, str]:
     base = lineage.base_name
     name = f"`{base}`" if is_hub_id(base) or base.startswith("package:") else "A base model in a local folder"
     commit = f", revision `{lineage.revision}`" if lineage.revision else ""
     files = markdown_table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
-    return f"{name}{commit}. Its files:\n\n{files}"
+    return {"base": f"{name}{commit}", "base_files": files}
 
 
-def _scores(scores: dict[str, Any]) -> str:
+def _scores(scores: dict[str, Any]) -> dict[str, Any]:
+    """The tables of scores, and what was found about the data and the model; without scores, nothing."""
     if not scores:
-        return UNKNOWN
+        return {"metrics": "", "collapsed": None, "problems": [], "lacks_interval": False}
     head, *rows = score_rows(scores)
-    text = f"On {scores['rows']:,} test rows; intervals by bootstrap over these rows.\n\n{markdown_table(head, rows)}"
-    head, *rows = slice_rows(scores)
-    return text + (f"\n\nOn slices of these rows:\n\n{markdown_table(head, rows)}" if rows else "")
+    slice_head, *slices = slice_rows(scores)
+    return {
+        "test_rows": f"{scores['rows']:,}",
+        "metrics": markdown_table(head, rows),
+        "slices": markdown_table(slice_head, slices) if slices else "",
+        "collapsed": scores["collapsed"],
+        "problems": [finding["problem"] for finding in scores["checks"]],
+        "lacks_interval": any(score["low"] is None for score in scores["metrics"].values()),
+    }
 
 
-def _data(lineage: Lineage) -> str:
+def _data(lineage: Lineage) -> dict[str, str]:
     if lineage.prepared is None:
-        return UNKNOWN
+        return {"data_files": ""}
     report = _json(lineage.prepared / "report.json")
     rows = [
         (file["split"], file["file"], file["rows"], file["unusable"], f"`{digest}`" if digest else "–")
         for file, digest in zip(report["files"], file_digests(lineage), strict=True)
     ]
-    used = ", ".join(f"{count:,} {split}" for split, count in report["rows"].items())
-    return f"Rows used: {used}.\n\n{markdown_table(('split', 'file', 'rows', 'unusable', 'SHA-256'), rows)}"
+    return {
+        "rows_used": ", ".join(f"{count:,} {split}" for split, count in report["rows"].items()),
+        "data_files": markdown_table(("split", "file", "rows", "unusable", "SHA-256"), rows),
+    }
 
 
-def _training(lineage: Lineage, card: dict[str, Any]) -> str:
+def _training(lineage: Lineage, card: dict[str, Any]) -> dict[str, Any]:
     recipe = lineage.manifest.get("identity", {}).get("recipe", {})
     parts = {"strategies": card["strategies"], **{name: recipe[name] for name in ("regularizers",) if name in recipe}}
-    lists = [f"{name.capitalize()}: {_parts(sections)}." for name, sections in parts.items()]
     facts = dict(_flat(recipe.get("training", {}))) | {name: recipe[name] for name in ("seed",) if name in recipe}
     if (lineage.model.parent / "summary.json").is_file():
         facts |= {f"{name} (done)": value for name, value in _json(lineage.model.parent / "summary.json").items()}
     facts |= lineage.manifest.get("identity", {}).get("libraries", {})
-    table = markdown_table(("setting", "value"), facts.items()) if facts else UNKNOWN
-    return "\n\n".join([*lists, table])
-
-
-def _limits(card: dict[str, Any], scores: dict[str, Any]) -> str:
-    lines = [
-        "The scores hold for texts like the test rows only, not for other domains or languages.",
-        f"The model was evaluated in {card['precision']}; single predictions can differ in another precision.",
-        "The model inherits the knowledge and the biases of its base model, whose licence still applies.",
-    ]
-    if scores.get("collapsed"):
-        lines.append(f"The model has collapsed: {scores['collapsed']}.")
-    lines += [f"Found before training: {finding['problem']}." for finding in scores.get("checks", ())]
-    if scores and any(score["low"] is None for score in scores["metrics"].values()):
-        lines.append("Scores without an interval are based on too few rows for one.")
-    return "\n".join(f"- {line}" for line in lines)
+    return {
+        "trained_with": {name.capitalize(): _parts(sections) for name, sections in parts.items()},
+        "settings": markdown_table(("setting", "value"), facts.items()) if facts else "",
+    }
 
 
 def _kind(architecture: str) -> tuple[str, str]:

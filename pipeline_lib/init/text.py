@@ -18,7 +18,7 @@ COMMENTS = {
     "objective": "# the task to learn",
     "strategies": TRAINS,
     "regularizers": "# to stop early: add {kind: early_stopping, patience: 2}",
-    "training": "# epochs are passes over the training rows; learning_rate is AdamW's peak rate",
+    "training": "# epochs are passes over the training rows; learning_rate is the peak rate",
     "evaluation": "# simple baselines to compare with",
 }
 

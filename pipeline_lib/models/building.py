@@ -29,20 +29,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from pipeline_lib.models.half_weights import Format
+
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
 POINTER = "base.json"
 """File next to an adapter in MLflow that names its base and where the base is stored."""
 
 
 def write_initial(
-    objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path
-) -> None:
-    """Write the initial model: config, tokenizer, and the parameters that the base lacks, initialised from `seed`."""
+    objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path,
+    dtype: "Format" = "auto",
+) -> None:  # fmt: skip
+    """Write the initial model: config, tokenizer, and the parameters that the base lacks, initialised from `seed`.
+
+    `dtype` is the format of the base's frozen matrices.
+    """
     import torch
 
+    dtype = _frozen_format(strategies, dtype)
+
     torch.manual_seed(seed)
-    tokenizer = load_tokenizer(base)
-    model, head = objective.model(str(base), labels)
+    tokenizer = objective.tokenizer(base)
+    model, head = objective.model(str(base), labels, dtype=dtype)
     base_names = {name for name, _ in model.named_parameters()} - head
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
@@ -58,6 +66,7 @@ def write_initial(
         "strategies": [strategy.model_dump(mode="json") for strategy in strategies],
         "labels": list(labels),
         "head": sorted(head),
+        "dtype": dtype if dtype != "auto" else "fp32",  # the same numbers
         "injected": any(plain_name(name) not in head for name in new),
         "base": digests(base, WEIGHTS),
     }
@@ -65,14 +74,19 @@ def write_initial(
 
 
 def load_initial(
-    base: Path, initial: Path, regularizers: Sequence[Regularizer] = ()
+    base: Path, initial: Path, regularizers: Sequence[Regularizer] = (), dtype: "Format" = "auto"
 ) -> "tuple[PreTrainedModel, set[str]]":
-    """Load the model of an initial folder, configured by the regularizers, and the names of its head's parameters."""
+    """Load the model of an initial folder, configured by the regularizers, and the names of its head's parameters.
+
+    `dtype` is the format of the base's frozen matrices.
+    """
     card, config = read_card(initial), load_config(initial)
     overrides: dict[str, Any] = {}
     for regularizer in regularizers:
         overrides |= regularizer.configure(config)
-    model, _ = card["objective"].model(str(base), card["labels"], **overrides)
+    model, _ = card["objective"].model(
+        str(base), card["labels"], dtype=_frozen_format(card["strategies"], dtype), **overrides
+    )
     _inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
@@ -118,11 +132,13 @@ def write_trained(
 
 
 def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
-    """Load a trained model in evaluation mode; `base` is required if the folder has only the trained weights.
+    """Load a trained model in fp32 and evaluation mode; `base` is required if the folder has only the trained weights.
 
     Raises:
         RecipeError: The files of `base` are not identical to those the model was trained from.
     """
+    from pipeline_lib.models.half_weights import widen
+
     card = read_card(folder)
     whole = not (folder / TRAINED).exists()
     if not whole and (base is None or digests(base, WEIGHTS) != card["base"]):
@@ -132,7 +148,9 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
             "is not the base that this model was trained from",
             f"Use the base whose files have the SHA-256 digests in {folder / CARD}",
         )
-    model, _ = card["objective"].model(str(folder if whole or base is None else base), card["labels"])
+    weights, dtype = (folder, "fp32") if whole or base is None else (base, card["dtype"])
+    model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype)
+    widen(model.parameters())  # so that updates can be merged without rounding
     _inject(card["strategies"], model, load_tokenizer(folder))
     if not whole:
         load_tensors(dict(model.named_parameters()), folder / TRAINED)
@@ -145,8 +163,8 @@ def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
     """Load the model of a trained folder as it was before training, in evaluation mode."""
     card = read_card(folder)
     with temporary_folder() as initial:
-        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, initial)
-        model, _ = load_initial(base, initial)
+        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, initial, card["dtype"])
+        model, _ = load_initial(base, initial, dtype=card["dtype"])
     return model.eval()
 
 
@@ -158,6 +176,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card | {
         "target_scale": TargetScale(**scale) if scale else None,
         "asked": card.get("asked") or dict(objective.input_roles),
+        "dtype": card.get("dtype", "fp32"),  # models that were trained earlier have none
         "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
@@ -188,6 +207,11 @@ def copy_base(base: Path, folder: Path) -> None:
     """Copy the files of a base that determine its outputs: configuration, weights and tokenizer."""
     for name in digests(base, (*WEIGHTS, *TOKENIZER)):
         shutil.copyfile(base / name, folder / name)
+
+
+def _frozen_format(strategies: Sequence[Strategy], dtype: "Format") -> "Format":
+    """Return the format of a base's frozen matrices; fp32 if none stays frozen."""
+    return "fp32" if any(strategy.trains_base for strategy in strategies) else dtype
 
 
 def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:

@@ -1,30 +1,10 @@
-"""Log-likelihoods of texts and deterministic generation, shared by generative objectives."""
+"""Log-probabilities of tokens and deterministic generation, shared by generative objectives."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-
-def likelihoods(logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
-    """Compute the negative log-likelihood of each row.
-
-    Args:
-        logits: [rows, length, vocabulary].
-        targets: [rows, length]; targets below zero do not count.
-
-    Returns:
-        For each row an array [2]: negative log-likelihood in nats, and number of tokens.
-    """
-    import torch
-    from torch.nn import functional
-
-    counted = targets >= 0
-    losses = torch.zeros(targets.shape, device=logits.device)
-    losses[counted] = functional.cross_entropy(logits[counted].float(), targets[counted], reduction="none")
-    return list(torch.stack([losses.sum(-1), counted.sum(-1)], -1).double().cpu().numpy())
 
 
 def logp_by_token(logits: "Tensor", targets: "Tensor") -> "Tensor":

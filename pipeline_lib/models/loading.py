@@ -12,6 +12,8 @@ from pipeline_lib.models.base_model import LOCAL, load_config, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from pipeline_lib.models.half_weights import Format
+
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
 SHOWN = 3
@@ -19,7 +21,7 @@ SHOWN = 3
 
 
 def pretrained(
-    kind: Any, base: str, labels: Sequence[str] | None = None, **config: Any
+    kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32", **config: Any
 ) -> "tuple[PreTrainedModel, set[str]]":
     """Load a model of an Auto class from a local folder.
 
@@ -27,10 +29,12 @@ def pretrained(
         kind: An Auto class of transformers, such as AutoModelForSequenceClassification.
         base: The folder.
         labels: Names of the classes; the head gets one output for each.
+        dtype: Format of the base's matrices; see `half_weights`.
         config: Configuration values to override.
 
     Returns:
-        The model in float32, and the names of the parameters missing from the folder, which form the new head.
+        The model, which computes in float32, and the names of the parameters missing from the folder, which form the
+        new head.
 
     Raises:
         RecipeError: The family has no such head, or the folder's weights do not fit its configuration, so that
@@ -56,7 +60,9 @@ def pretrained(
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     config |= _renamed_backbone(kind, type(known))
-    with LOADING:
+    from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
+
+    with LOADING, loading_in(half := half_format(Path(base), dtype)):
         try:
             model, report = kind.from_pretrained(
                 base, ignore_mismatched_sizes=True, output_loading_info=True, dtype="float32", **LOCAL, **config
@@ -67,8 +73,11 @@ def pretrained(
                 "model.base", base, f"cannot be loaded ({reason})", "Check config.json and the weights, or replace them"
             ) from error
     missing, mismatched = set(report["missing_keys"]), {key[0] for key in report["mismatched_keys"]}
-    new = _head_names(model) | _computed_names(model)
+    new = head_names(model) | _computed_names(model)
     no_backbone = model.state_dict().keys() - new <= missing
+    if half and any(parameter.dtype == half for name, parameter in model.named_parameters() if name in missing):
+        return pretrained(kind, base, labels, "fp32", **config)  # new weights are drawn in fp32
+    compute_in_full(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
 
@@ -97,7 +106,7 @@ def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
     return {"key_mapping": {rf"^{family_prefix}\.": f"{head_prefix}."}}
 
 
-def _head_names(model: "PreTrainedModel") -> set[str]:
+def head_names(model: "PreTrainedModel") -> set[str]:
     """Return the names of all parameters and buffers that may be new: those above the backbone, and its pooler.
 
     Checkpoints pre-trained without a pooler (RoBERTa, or BERT saved for masked language modelling) lack it.

@@ -1,7 +1,7 @@
 """Settings of the recipe section `model`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -19,6 +19,11 @@ class Model(Section):
     """A folder, a hub id such as `org/name`, or `package:NAME/folder` for a model inside a Python package."""
     revision: str | None = None
     """Branch, tag or commit on the hub; pin a commit to always get the same files."""
+
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format in which frozen matrices are kept in memory. auto: that of the base's files, which changes no
+    result; bf16 and fp16 round a base in another format. Trained weights are in fp32; `execution.precision` sets the
+    format of computations."""
 
     @field_validator("base")
     @classmethod

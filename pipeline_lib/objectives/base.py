@@ -1,6 +1,7 @@
 """The interface of an objective, from a source row to its score."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline_lib.errors import RecipeError
@@ -85,6 +86,12 @@ class ObjectiveSection(Section):
         """Encode clean rows as token ids, column by column."""
         raise NotImplementedError
 
+    def tokenizer(self, base: Path) -> "PreTrainedTokenizerBase":
+        """Load the tokenizer of the base in a local folder, as it is used for this objective."""
+        from pipeline_lib.models.base_model import load_tokenizer
+
+        return load_tokenizer(base)
+
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
         """Return the label names in a label column, sorted; empty if there are none."""
         return []
@@ -116,6 +123,10 @@ class ObjectiveSection(Section):
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
         return model(**batch).logits
+
+    def outputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
+        """Return what `flatten_targets`, `loss_sum` and `collect` read: the logits, unless they would be too large."""
+        return self.forward(model, batch, targets)
 
     def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""

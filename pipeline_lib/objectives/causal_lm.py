@@ -14,12 +14,12 @@ from pipeline_lib.objectives.messages import (
     message_type,
     up_to_last_answer,
 )
+from pipeline_lib.objectives.token_prediction import TokenPrediction
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow
-    from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from pipeline_lib.data.examples import Examples, SplitExamples
     from pipeline_lib.data.settings import Columns
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.row_errors import RowErrors
 
 
-class CausalLM(DialogueObjective):
+class CausalLM(TokenPrediction, DialogueObjective):
     """Each token of an answer from all before it (Radford et al. 2019, equation 1); of a prompt none is learned.
 
     A prompt becomes a dialogue of one turn, written by the tokenizer's chat template where it has one, else as
@@ -106,18 +106,10 @@ class CausalLM(DialogueObjective):
 
         return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
 
-    def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """[rows, length, vocabulary]: what is expected in each place from the tokens before it."""
-        import torch
-
-        logits = model(**batch, use_cache=False).logits
-        return torch.cat([logits[:, :1], logits[:, :-1]], 1)  # the first place is never learned
-
-    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
-        """[negative log likelihood in nats, tokens] of each dialogue's answers."""
-        from pipeline_lib.models.generation import likelihoods
-
-        return likelihoods(logits, targets)
+    @property
+    def is_shifted(self) -> bool:
+        """Always True."""
+        return True
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""

@@ -8,18 +8,17 @@ must be the same text once the markers are taken out.
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.messages import Message, for_template
+from pipeline_lib.objectives.template_text import GENERATION, added_tokens, end_of_added_token, render, render_or_none
+from pipeline_lib.objectives.turn_ends import FIRST_MARKER, Unclear, turn_end, usual_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MARKERS = re.compile("[\U000f0000-\U000ffffd]")
 """Private-use characters; those of answer i are the pair at 2i, before and after its content."""
-FIRST_MARKER = 0xF0000
-GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 THOUGHT = re.compile(r".*</think>\s*", re.DOTALL)
 
 
@@ -42,10 +41,6 @@ class Dialogue(NamedTuple):
     turns: list[Turn]
 
 
-class _Unclear(ValueError):
-    """A turn could not be located for certain."""
-
-
 def located(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] | None = None
 ) -> Dialogue:
@@ -54,7 +49,7 @@ def located(
     if not tokenizer.chat_template:
         return _plain(tokenizer, messages)
     plain = [for_template(message) for message in messages]
-    text = _render(tokenizer, plain, tools)
+    text = render(tokenizer, plain, tools)
     if MARKERS.search(text):
         raise ValueError("the text has private-use characters above U+F0000")
     turns = _marked_by_template(tokenizer, plain, tools, text)
@@ -83,21 +78,6 @@ def _plain(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) ->
     return Dialogue(text, turns)
 
 
-def _render(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, asked: bool = False
-) -> str:
-    """The template's text; `asked`: with its generation prompt."""
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tools=tools, tokenize=False, add_generation_prompt=asked
-            )
-        )
-    except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
-
-
 def _answers(messages: Sequence[Mapping[str, Any]]) -> list[int]:
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
 
@@ -105,7 +85,7 @@ def _answers(messages: Sequence[Mapping[str, Any]]) -> list[int]:
 def _marked_by_template(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
 ) -> list[Turn] | None:
-    """The turns by the template's generation marks; None where it has none, or not one for each answer."""
+    """The turns by the template's generation marks; None where it has none, or not one around each answer."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = tokenizer.get_chat_template(tools=tools)
@@ -121,11 +101,14 @@ def _marked_by_template(
         return None
     turns = []
     for index, (start, end) in zip(answers, spans, strict=True):
-        if not _ends(tokenizer).search(text[start:end].rstrip()) and (mark := _first(tokenizer, text, end)):
+        ended = re.search(rf"(?:{added_tokens(tokenizer)})$", text[start:end].rstrip())
+        if not ended and (mark := end_of_added_token(tokenizer, text, end)):
             end = mark
-        content = messages[index].get("content") or ""
-        at = text.find(content.strip(), start, end)
-        turns.append(Turn(index, start, end, max(at, start)))
+        answer = THOUGHT.sub("", messages[index].get("content") or "", count=1).strip()
+        content = text.find(answer, start, end)
+        if content < 0:  # the template leaves out the answer, or changes it
+            return None
+        turns.append(Turn(index, start, end, content))
     return turns
 
 
@@ -133,28 +116,29 @@ def _found_by_markers(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
 ) -> list[Turn]:
     """The turns by marker characters; raises ValueError where a turn remains unclear."""
-    answers, problem = _answers(messages), _Unclear("the chat template's text does not show where the answers are")
+    answers, problem = _answers(messages), Unclear("the chat template's text does not show where the answers are")
+    usual = usual_end(tokenizer)
     for after_thought in (False, True):  # templates move or drop what was thought, and a marker before it
         marked = list(messages)
         for number, index in enumerate(answers):
             marked[index] = _with_markers(messages[index], FIRST_MARKER + 2 * number, after_thought)
         try:
-            found = _positions(_render(tokenizer, marked, tools), text)
+            found = _positions(render(tokenizer, marked, tools), text)
             turns: list[Turn] = []
             for number, index in enumerate(answers):
                 before = turns[-1].end if turns else 0
                 opened, closed = (found.get(FIRST_MARKER + 2 * number + side) for side in (0, 1))
                 if closed is None:
-                    raise _Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
+                    raise Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
                 start = _start(tokenizer, messages[:index], tools, text, (before, opened, closed))
                 start = opened if start is None else start
                 if start is None:
-                    raise _Unclear("the chat template's text does not show where an answer begins")
-                end = _end(tokenizer, messages[: index + 1], tools, text, closed)
+                    raise Unclear("the chat template's text does not show where an answer begins")
+                end = turn_end(tokenizer, messages[: index + 1], tools, text, closed, usual)
                 turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
             return _with_spaces(text, turns)
         except ValueError as error:
-            problem = error if isinstance(error, _Unclear) else problem
+            problem = error if isinstance(error, Unclear) else problem
     raise problem
 
 
@@ -186,7 +170,7 @@ def _with_markers(message: dict[str, Any], first: int, after_thought: bool) -> d
 def _positions(marked: str, text: str) -> dict[int, int]:
     """Where each marker is in the text without markers; raises where the markers have changed anything else."""
     if MARKERS.sub("", marked) != text:
-        raise _Unclear("the chat template's text does not show where the answers are")
+        raise Unclear("the chat template's text does not show where the answers are")
     found: dict[int, int] = {}
     for count, match in enumerate(MARKERS.finditer(marked)):
         at = match.start() - count
@@ -208,7 +192,7 @@ def _start(
     """
     earliest, opened, closed = places
     content = closed if opened is None else opened
-    asked, without = _or_none(tokenizer, before, tools, True), _or_none(tokenizer, before, tools, False)
+    asked, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
     added = asked[len(without) :] if asked and without is not None and asked.startswith(without) else ""
     if asked and text.startswith(asked) and earliest <= len(asked) <= content:
         # a template without a generation prompt lets the model write the turn's header, which is not learned
@@ -231,63 +215,3 @@ def _with_spaces(text: str, turns: list[Turn]) -> list[Turn]:
         else turn
         for turn in turns
     ]
-
-
-def _end(tokenizer: "PreTrainedTokenizerBase", upto: list[dict[str, Any]], tools: Any, text: str, closed: int) -> int:
-    """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
-    alone = (_or_none(tokenizer, upto, tools, False) or "").rstrip()
-    whole = len(alone) if closed <= len(alone) and text.startswith(alone) else None
-    mark = _first(tokenizer, text, closed)
-    if mark and not upto[-1].get("tool_calls") and (whole is None or mark <= whole):
-        return mark
-    if whole is not None:
-        return whole
-    final = text[closed:] if not upto[-1].get("tool_calls") else ""
-    usual = _usual_end(tokenizer)
-    if usual and (at := text.find(usual, closed)) >= 0 and (not final or not text[closed:at].strip()):
-        return at + len(usual)
-    raise _Unclear("the chat template's text does not show where an answer ends")
-
-
-def _usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """What ends the last answer of a dialogue; empty where nothing does, or the template refuses the plainest one."""
-    answer = chr(FIRST_MARKER)
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
-    end = (_or_none(tokenizer, messages, None) or "").partition(answer)[2]
-    mark = _first(tokenizer, end, 0)
-    return end[:mark].strip() if mark else end.strip()
-
-
-def _or_none(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, asked: bool = False
-) -> str | None:
-    """A rendering, or None where the template refuses these messages by themselves."""
-    try:
-        return _render(tokenizer, messages, tools, asked)
-    except ValueError:
-        return None
-
-
-def _first(tokenizer: "PreTrainedTokenizerBase", text: str, place: int) -> int | None:
-    """Behind the added token that follows a place in a text, but for white space; None where none does."""
-    found = re.compile(rf"\s*(?:{added_tokens(tokenizer)})").match(text, place)
-    return found.end() if found else None
-
-
-def _ends(tokenizer: "PreTrainedTokenizerBase") -> "re.Pattern[str]":
-    return re.compile(rf"(?:{added_tokens(tokenizer)})$")
-
-
-def added_tokens(tokenizer: "PreTrainedTokenizerBase", special: bool = False) -> str:
-    """The tokenizer's added tokens as a pattern, the longest first; `special`: those that decoding can leave out."""
-    if special:
-        known = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-        known |= set(tokenizer.all_special_tokens)
-    else:
-        known = {*tokenizer.get_added_vocab(), tokenizer.eos_token or ""}
-    return _pattern(frozenset(token for token in known if token.strip()))
-
-
-@lru_cache(maxsize=16)
-def _pattern(tokens: frozenset[str]) -> str:
-    return "|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token)))) or "(?!)"

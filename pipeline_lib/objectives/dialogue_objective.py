@@ -1,10 +1,14 @@
 """What objectives on dialogues share: the decoder, and how it answers a prompt."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import field_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection
 from pipeline_lib.objectives.messages import exchange
+from pipeline_lib.objectives.template_text import GENERATION
 from pipeline_lib.objectives.values import is_missing
 
 if TYPE_CHECKING:
@@ -21,9 +25,27 @@ class DialogueObjective(ObjectiveSection):
     per_token: ClassVar = True
     generates: ClassVar = True
 
+    chat_template: str | None = None
+    """Chat template to use instead of the base's own: a file with a Jinja template, relative to the recipe, or the
+    template itself; empty: the base's. It is saved with the trained model."""
+
     if TYPE_CHECKING:  # fields of the subclasses
         max_answer: int
         beams: int
+
+    @field_validator("chat_template")
+    @classmethod
+    def _refuse_invalid_template(cls, template: str | None) -> str | None:
+        if template is not None:
+            _parse(template)
+        return template
+
+    def tokenizer(self, base: Path) -> "PreTrainedTokenizerBase":
+        """The base's tokenizer with the chat template of the recipe, if it sets one."""
+        tokenizer = super().tokenizer(base)
+        if self.chat_template is not None:
+            tokenizer.chat_template = self.chat_template
+        return tokenizer
 
     def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
         """A prompt with its optional input; a list of messages stays one."""
@@ -62,3 +84,14 @@ class DialogueObjective(ObjectiveSection):
         from pipeline_lib.objectives.answering import answers
 
         return answers(model, tokenizer, batch, self.max_answer, self.beams)
+
+
+def _parse(template: str) -> None:
+    """Raise ValueError if a template is not valid Jinja."""
+    from jinja2 import Environment, TemplateSyntaxError
+
+    unmarked = GENERATION.sub("", template)  # transformers adds this tag to Jinja's own
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(unmarked)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"is not a valid Jinja template (line {error.lineno}: {error.message})") from None

@@ -42,18 +42,18 @@ def cleaned(value: Any, problem: Problem, separator: str, multi_hot: bool | None
     return sorted({name for name in names if name})
 
 
-def _is_multi_hot(parts: list[Any], told: bool | None) -> bool:
+def _is_multi_hot(parts: list[Any], multi_hot: bool | None) -> bool:
     """Whether a list has a 0 or a 1 for each label, as transformers' models of several labels take them.
 
     Three or more of nothing but zeros and ones are, since a list of labels names none twice. Of two it cannot be
     known, and ValueError asks.
     """
-    if told is False or not parts:
+    if multi_hot is False or not parts:
         return False
     hot = all(is_bool(part) or (is_number(part) and part in (0, 1)) for part in parts)
-    if told and not hot:
+    if multi_hot and not hot:
         raise ValueError(f"label {shown(parts)} holds more than zeros and ones, and objective.multi_hot is true")
-    if told or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
+    if multi_hot or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
         return True
     if hot and len(parts) == 2 and list(parts) != [0, 1]:
         problem = f"label {shown(parts)} may be a 0 or 1 for each label, or name them"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.objectives.base import ObjectiveSection
+from pipeline_lib.objectives.token_prediction import TokenPrediction
 from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.objectives.values import text_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.predictions import Metric, RowCounts
 
 
-class LanguageModeling(ObjectiveSection):
+class LanguageModeling(TokenPrediction):
     """Texts packed end to end into full blocks, so that nothing is padded (Liu et al. 2019, section 4.2).
 
     causal: every next token (GPT). masked: hidden tokens, chosen anew in each step (BERT; Devlin et al. 2019, section
@@ -161,23 +161,19 @@ class LanguageModeling(ObjectiveSection):
             encoded = encoded.prompted(before, count - before, has_deep_prompts(model), first=None, last=end)
         return collate(encoded, np.arange(len(pairs)), pad, targets.device)
 
-    def forward(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """[blocks, length, vocabulary]: what is expected in each place that has a target."""
-        import torch
+    @property
+    def is_shifted(self) -> bool:
+        """Where every next token is predicted."""
+        return self.modeling == "causal"
 
+    def model_inputs(self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor") -> dict[str, Any]:
+        """Return the arguments of the model's forward pass; spans are predicted by a decoder."""
         if self.modeling == "masked":
-            return model(**batch).logits
+            return {**batch}
+        inputs = super().model_inputs(model, batch, targets)
         if self.modeling == "span_corruption":
-            begun = model.prepare_decoder_input_ids_from_labels(targets)
-            return model(**batch, decoder_input_ids=begun, use_cache=False).logits
-        logits = model(**batch, use_cache=False).logits
-        return torch.cat([logits[:, :1], logits[:, :-1]], 1)  # the first place is never learned
-
-    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[np.ndarray]":
-        """[negative log likelihood in nats, tokens] of each block."""
-        from pipeline_lib.models.generation import likelihoods
-
-        return likelihoods(logits, targets)
+            inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(targets)
+        return inputs
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Perplexity: of all tokens, or of the hidden ones."""

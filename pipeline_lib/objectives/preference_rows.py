@@ -34,8 +34,8 @@ def labelled(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     if label is None:
         raise ValueError(f"label {row['label']!r} does not say whether the completion is desirable")
     if whole:
-        told = _dialogue("completion", row["completion"])
-        prompt, completion = told[:-1], told[-1:]
+        dialogue = _dialogue("completion", row["completion"])
+        prompt, completion = dialogue[:-1], dialogue[-1:]
         if not prompt:
             raise ValueError("completion has no prompt before the last answer")
     else:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.models.languages import begin_in_language, set_languages
-from pipeline_lib.objectives.base import ObjectiveSection, limit_of
+from pipeline_lib.objectives.base import limit_of
+from pipeline_lib.objectives.token_prediction import TokenPrediction
 from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.objectives.values import is_list, text_of
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.row_errors import RowErrors
 
 
-class Seq2Seq(ObjectiveSection):
+class Seq2Seq(TokenPrediction):
     """The target's tokens one by one, each from the source and those before (Sutskever et al. 2014, equation 1).
 
     The loss is the mean cross-entropy of all target tokens of a step. A row may have several right targets: the
@@ -102,17 +103,10 @@ class Seq2Seq(ObjectiveSection):
         begin_in_language(model, tokenizer)
         return model, head
 
-    def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """[rows, target length, vocabulary], each token predicted from the true ones before it."""
+    def model_inputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> dict[str, Any]:
+        """Return the arguments of the model's forward pass; each target token is predicted from those before it."""
         prepare: Any = model.prepare_decoder_input_ids_from_labels
-        begun = prepare(targets)
-        return model(**batch, decoder_input_ids=begun, use_cache=False).logits
-
-    def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
-        """[negative log likelihood in nats, tokens] of each target."""
-        from pipeline_lib.models.generation import likelihoods
-
-        return likelihoods(logits, targets)
+        return {**super().model_inputs(model, batch, targets), "decoder_input_ids": prepare(targets)}
 
     def generation_inputs(self, encoded: "Examples") -> "Examples":
         """Without targets, but for the virtual tokens that a decoder's prompt begins with."""

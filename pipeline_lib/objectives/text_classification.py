@@ -134,8 +134,8 @@ class TextClassification(ObjectiveSection):
         pairs = [row["text_pair"] for row in rows] if paired else None
         limit = limit_of(tokenizer, self.max_length)
         ids, segments = token_ids(tokenizer, [row["text"] for row in rows], pairs, limit=limit)
-        told = paired and "token_type_ids" in tokenizer.model_input_names
-        return {"input_ids": ids, "token_type_ids": segments if told else [None] * len(rows)}
+        reads_segments = paired and "token_type_ids" in tokenizer.model_input_names
+        return {"input_ids": ids, "token_type_ids": segments if reads_segments else [None] * len(rows)}
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
         """Label names in the order of their ids: by number where all are numbers, else by alphabet."""

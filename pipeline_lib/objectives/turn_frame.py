@@ -3,18 +3,16 @@
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.objectives.dialogue import THOUGHT, added_tokens, located
+from pipeline_lib.objectives.dialogue import THOUGHT, located
 from pipeline_lib.objectives.messages import Message
+from pipeline_lib.objectives.template_text import added_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROBE: list[Message] = [
-    {"role": "user", "content": "Q"},
-    {"role": "assistant", "content": "A"},
-    {"role": "user", "content": "Q"},
-    {"role": "assistant", "content": "A"},
-]
+ANSWER = "Seven apples."
+"""Occurs in no template's own text."""
+PROBE: list[Message] = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": ANSWER}] * 2
 TAG = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*$")
 
 
@@ -34,7 +32,7 @@ def turn_frame(tokenizer: "PreTrainedTokenizerBase") -> TurnFrame:
             text, turns = located(tokenizer, messages)
         except ValueError:  # a template that refuses plain messages says nothing of its ends
             continue
-        ends = frozenset(text[turn.content + len("A") : turn.end].strip() for turn in turns) - {""}
+        ends = frozenset(text[turn.content + len(ANSWER) : turn.end].strip() for turn in turns) - {""}
         tag = TAG.search(text[turns[-1].start : turns[-1].content])
         return TurnFrame(ends, tag[1] if tag else "")
     return TurnFrame(frozenset(), "")
@@ -59,6 +57,9 @@ def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
 
 def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str) -> str:
     """The answer in the text of a turn: without the template's own text before it, what was thought, and its end."""
+    for end in frame.ends:
+        if frame.last_tag and frame.last_tag in end:  # cut first, or the tag there would count as the one before
+            text = text.partition(end)[0]
     if frame.last_tag and frame.last_tag in text:
         text = text[text.rindex(frame.last_tag) + len(frame.last_tag) :]
     elif "</think>" in str(tokenizer.chat_template or ""):

@@ -1,7 +1,8 @@
 """Fingerprint the code of a step: its modules and everything they import from this package.
 
 Sources are parsed, never imported, so that a plan does not load heavy libraries. Imports are followed both at the top
-of a module and inside functions; modules that `importlib` loads by a name computed at run time are not found.
+of a module and inside functions; modules that `importlib` loads by a name computed at run time are not found. The Jinja
+template next to a module, such as `page.html.jinja` next to `page.py`, is part of the module's code.
 A module is read once per process, as a running process does not notice changed files either.
 """
 
@@ -190,6 +191,8 @@ def _read(file: Path, name: str) -> _Source:
             members += [f"{modules[-1]}.{alias.name}" for alias in node.names]
     # in ASCII: which characters `repr` escapes differs between Python versions
     code = ast.dump(tree).encode("ascii", "backslashreplace")
+    for template in sorted(file.parent.glob(f"{file.stem}.*.jinja")):
+        code += template.read_bytes()
     return _Source(hashlib.sha256(code).hexdigest(), tuple(modules), tuple(members))
 
 

@@ -15,6 +15,7 @@ READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
 FEATURES = ("torch", "transformers")
 SCORING = (
+    "jinja2",
     "matplotlib",
     "numpy",
     "pyarrow",
@@ -83,7 +84,7 @@ def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> St
 
 def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
     """Identify the initial model; reads the base and the labels."""
-    parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels}
+    parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels} | _rounding(recipe)
     return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
 
 
@@ -96,9 +97,10 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
 
-    The precision is part of it, as it changes the trained weights.
+    The precision is part of it, as it changes the trained weights; gradient checkpointing does not.
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
+    del parts["training"]["gradient_checkpointing"]
     parts["precision"] = chosen(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
@@ -110,6 +112,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = chosen(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
+    parts |= _rounding(recipe)
     return _step("features", 1, recipe, parts, inputs, FEATURES)
 
 
@@ -120,6 +123,7 @@ def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
     """
     splits = [*recipe.objective.reference_splits]
     parts = _objective_of_rows(recipe) | {"splits": splits, "precision": chosen(recipe.execution)[1]}
+    parts |= _rounding(recipe)
     return _step("reference", 1, recipe, parts, inputs, COMPUTING)
 
 
@@ -158,6 +162,11 @@ def sweep_step(recipe: Recipe, parts: dict[str, Any], inputs: Inputs) -> Step:
 
 def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=set(names))
+
+
+def _rounding(recipe: Recipe) -> dict[str, Any]:
+    """Return the format that the base's frozen weights are rounded to; empty if they are used as they are."""
+    return {"dtype": recipe.model.dtype} if recipe.model.dtype in ("bf16", "fp16") else {}
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:

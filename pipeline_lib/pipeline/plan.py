@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.splits import SPLITS
@@ -13,7 +13,7 @@ from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
 from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact, Step
-from pipeline_lib.store.differences import explain_difference
+from pipeline_lib.store.differences import Candidate, explain_difference
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.strategies.base import ParameterInfo
@@ -75,14 +75,14 @@ class Plan:
     """The parameters and how they are trained; empty until `initialise` has been created once."""
     detects: str = ""
     """The smallest difference that the test set can detect; empty until `prepare` has been created once."""
-    known: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Step -> its manifests in the store, read once."""
+    known: dict[str, list[Candidate]] = field(default_factory=dict)
+    """Step -> its artifacts in the store, read once."""
 
     def add(self, step: Step, of: str = "") -> Artifact | None:
         """Look up a step and add it to the plan; returns None if it is missing or an input does not exist yet."""
         inputs_exist = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
         artifact = self.store.peek(step) if inputs_exist else None
-        why = "" if artifact else explain_difference(step, self._manifests(step.name))
+        why = "" if artifact else explain_difference(step, self._candidates(step.name))
         self.planned.append(Planned(step.name, of, artifact, why))
         return artifact
 
@@ -90,10 +90,10 @@ class Plan:
         """Show one line per step."""
         return "\n".join(lines(self.planned))
 
-    def _manifests(self, name: str) -> list[dict[str, Any]]:
-        """Return the manifests of a step, read once: many new files are compared with the same ones."""
+    def _candidates(self, name: str) -> list[Candidate]:
+        """Return the artifacts of a step, read once: many new files are compared with the same ones."""
         if name not in self.known:
-            self.known[name] = list(self.store.manifests(name))
+            self.known[name] = list(self.store.candidates(name))
         return self.known[name]
 
 

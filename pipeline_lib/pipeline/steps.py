@@ -70,7 +70,8 @@ def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call"
     step = fingerprints.initialise_step(recipe, {"base": base.digest}, labels)
 
     def make(folder: Path) -> None:
-        write_initial(recipe.objective, recipe.strategies, base.folder, labels, recipe.seed, folder)
+        of_recipe = (recipe.objective, recipe.strategies, base.folder, labels, recipe.seed)
+        write_initial(*of_recipe, folder, recipe.model.dtype)
 
     return log_message(open_store(recipe.execution.store).ensure(step, make, made_by))
 

@@ -21,11 +21,6 @@ from pipeline_lib.store.remote import local_folder
 
 NAME = "disk space"
 FLOAT32 = 4
-CHECKPOINT = 3 * FLOAT32
-"""Bytes per trained parameter in a checkpoint: its value and AdamW's two moments."""
-PER_TRAINED = 2 * CHECKPOINT + FLOAT32
-"""Peak bytes per trained parameter: the last checkpoint, the one being written, and the best weights. At the end of the
-training, the trained model replaces a checkpoint."""
 SMALL_PART = 0.05
 """Assumed upper bound of the parameters that adapters and prompts add, as a share of the base model's."""
 
@@ -54,15 +49,25 @@ def needs(recipe: Recipe) -> list[Need]:
     weights, parameters = base_size(locate(recipe.model))
     least, most = (int(share * parameters) for share in trained_shares(recipe))
     data = sum(file.stat().st_size for split in SPLITS for file in recipe.data.source.files(split) if file.is_file())
-    training = f"{decimal(most * PER_TRAINED)} for two checkpoints and the best weights"
+    per_trained = bytes_per_trained(recipe)
+    training = f"{decimal(most * per_trained)} for two checkpoints and the best weights"
     what = f"{decimal(weights)} for the base model, {training}, {decimal(data)} for encoded rows"
     fixed, model, largest = weights + data, weights + least * FLOAT32, weights + most * FLOAT32
-    store = Need(local_folder(recipe.execution.store), fixed + least * PER_TRAINED, fixed + most * PER_TRAINED, what)
+    store = Need(local_folder(recipe.execution.store), fixed + least * per_trained, fixed + most * per_trained, what)
     copy = f"{decimal(largest)} for a temporary copy of the model for MLflow"
     all_needs = [store, Need(Path(gettempdir()), model, largest, copy)]
     if urlsplit(tracking_uri(recipe.execution)).scheme not in ("http", "https"):  # MLflow writes to this machine
         all_needs.append(Need(Path("mlruns"), model, largest, f"{decimal(largest)} for the model in MLflow"))
     return all_needs
+
+
+def bytes_per_trained(recipe: Recipe) -> int:
+    """Return the peak bytes per trained parameter: the last checkpoint, the one being written, and the best weights.
+
+    A checkpoint has its value and the optimizer's state. At the end of the training, the trained model replaces one.
+    """
+    checkpoint = FLOAT32 * (1 + recipe.training.optimizer.state_floats)
+    return round(2 * checkpoint + FLOAT32)
 
 
 def base_size(folder: Path) -> tuple[int, int]:

@@ -17,8 +17,8 @@ log = logging.getLogger("tunesmith")
 
 
 @redact_errors()
-def require(recipe: Recipe, tell: bool = True) -> None:
-    """Check what a run needs, log warnings (with `tell`), and stop the run if something is missing.
+def require(recipe: Recipe, warn: bool = True) -> None:
+    """Check what a run needs, log warnings (with `warn`), and stop the run if something is missing.
 
     Raises:
         RecipeError: The error of the first failed check, with the others as notes; ServiceUnavailable if a retry may
@@ -26,7 +26,7 @@ def require(recipe: Recipe, tell: bool = True) -> None:
     """
     results = [packages.check_libraries(), *run_side_by_side(_checks(recipe.execution, recipe))]
     for result in results:
-        if tell and result.status == "warning":
+        if warn and result.status == "warning":
             log.warning("%-11s %s %s", "preflight", result.found, result.hint)
     errors = [result.error for result in results if result.error]
     if errors:

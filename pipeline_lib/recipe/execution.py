@@ -22,8 +22,9 @@ class Execution(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of matrix multiplications, except in the head; auto: bf16 if the device supports it, else fp32. A
-    different precision means a different model, so the training is not reused."""
+    """Number format of matrix multiplications, except in the head; auto: bf16 if the GPU supports it or, on a CPU, if a
+    measurement of a second, made once per machine, finds it faster; else fp32. A different precision means a different
+    model, so the training is not reused."""
     processes: PositiveInt = 1
     """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
     step are divided between them."""

@@ -22,7 +22,14 @@ BOUNDS = {
 """Keyword of JSON Schema -> a description of the constraint."""
 
 
-CHOICES = {"source": False, "objective": False, "strategies": True, "regularizers": True, "slices": True}
+CHOICES = {
+    "source": False,
+    "objective": False,
+    "optimizer": False,
+    "strategies": True,
+    "regularizers": True,
+    "slices": True,
+}
 """Section that has a `kind` -> whether the recipe takes a list of them."""
 
 VERBALIZER = [{"label": "good", "words": ["great"]}, {"label": "bad", "words": ["terrible"]}]
@@ -53,6 +60,7 @@ EXAMPLES: Mapping[str, Any] = {
     "seed": 7,
     "base": "sentence-transformers/all-MiniLM-L6-v2",
     "max_length": 128,
+    "max_steps": 10000,
     "multi_hot": True,
     "cloze": {"template": "{text} It was {mask}.", "verbalizer": VERBALIZER},
     "layer_norms": True,
@@ -63,6 +71,7 @@ EXAMPLES: Mapping[str, Any] = {
     "patterns": ["*LayerNorm*"],
     "rate": 2.0,
     "last_layers": 2,
+    "chat_template": "template.jinja",
     "init_text": "Which topic?",
     "attention": 0.1,
     "metric": "macro_f1",

@@ -7,6 +7,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -18,6 +19,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.settings import Evaluation
 from pipeline_lib.models.settings import Model
 from pipeline_lib.objectives import Objective
+from pipeline_lib.recipe.chat_template import read_chat_template
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.path_policy import refuse_outside
 from pipeline_lib.recipe.validation_errors import explain
@@ -36,7 +38,8 @@ class Given(NamedTuple):
 
 
 class Recipe(Section):
-    """One fine-tuning run from data to scores. Everything except `execution` affects the result."""
+    """One fine-tuning run from data to scores. Everything except `execution` and
+    `training.gradient_checkpointing` affects the result."""
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$", max_length=100)]
     """Name of the run in Prefect and MLflow; letters, digits, dots, dashes and underscores."""
@@ -69,6 +72,11 @@ class Recipe(Section):
         """Return the recipe with another training seed but the same split of the rows."""
         split = self.data.split.model_copy(update={"seed": self.drawing_seed})
         return self.model_copy(update={"seed": seed, "data": self.data.model_copy(update={"split": split})})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_chat_template(cls, document: Any, info: ValidationInfo) -> Any:
+        return read_chat_template(document, (info.context or {}).get("folder"))
 
     @field_validator("strategies")
     @classmethod

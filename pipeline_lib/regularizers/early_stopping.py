@@ -8,16 +8,16 @@ from pipeline_lib.regularizers.base import RegularizerSection
 
 
 class EarlyStopping(RegularizerSection):
-    """Early stopping: training ends after `patience` epochs without a better validation score (Prechelt 1998, section
-    2).
+    """Early stopping: training ends after `patience` validations without a better score (Prechelt 1998, section 2).
 
-    The best checkpoint is selected by the same metric.
+    The validation rows are scored after each epoch, or as `training.evaluate_every` says. The best checkpoint is
+    selected by the same metric.
     """
 
     kind: Literal["early_stopping"]
     metric: str | None = None
     """Validation metric to monitor, or `loss`; empty: the objective's default metric."""
     patience: PositiveInt = 2
-    """Number of epochs without improvement before training stops."""
+    """Number of validations without improvement before training stops."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     """Smallest improvement that counts; a smaller gain is not a better score."""

@@ -48,7 +48,7 @@ def challengers(recipe: Recipe, gate: Gate) -> list[Recipe]:
 def refuse_unfit(recipe: Recipe, gate: Gate) -> Preflight:
     """Find the champion, and whether there is nothing to do, from plan and registry, without running any step."""
     gate.check(recipe)
-    preflight.require(recipe, tell=False)
+    preflight.require(recipe, warn=False)
     registry = registry_of(recipe, gate)
     champion = registry.champion()
     _refuse_stranger(recipe, gate, champion)

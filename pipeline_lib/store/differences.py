@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline_lib.store.digests import value_digest
 from pipeline_lib.util.times import humanize_time
 
 if TYPE_CHECKING:
@@ -35,31 +36,55 @@ class Difference(NamedTuple):
 MISSING = object()
 
 
-def explain_difference(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> str:
+class Candidate(NamedTuple):
+    """An artifact that a new step is compared with; made once from its manifest, however many steps there are."""
+
+    name: str
+    """The beginning of its fingerprint, and when it was made."""
+    facts: Mapping[str, Any]
+    """Its identity by dotted path."""
+    inputs: Mapping[str, Any]
+    settings: str
+    """A digest of its identity without the inputs."""
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "Candidate":
+        """Read a manifest."""
+        identity = manifest["identity"]
+        name = f"{manifest['fingerprint'][:8]} of {humanize_time(manifest['made']['at'])}"
+        return cls(name, _facts(identity), identity["inputs"], value_digest({**identity, "inputs": {}}))
+
+
+def explain_difference(step: "Step", candidates: Iterable[Candidate]) -> str:
     """Describe the differences to the most similar artifact of the step, for a plan, the log and Prefect."""
     waits = _waits(step)
-    nearest, found = _nearest(step, manifests)
+    nearest, found = _nearest(step, candidates)
     if nearest is None:
         return waits or "not in the store yet"
     phrases = [waits] if waits else []
     phrases += [str(difference) for difference in found[:SHOWN]]
     if len(found) > SHOWN:
         phrases.append(f"{len(found) - SHOWN} more differences")
-    artifact = f"{nearest['fingerprint'][:8]} of {humanize_time(nearest['made']['at'])}"
-    return f"{'; '.join(phrases)}; all else equal to {artifact}"
+    return f"{'; '.join(phrases)}; all else equal to {nearest.name}"
 
 
-def _nearest(step: "Step", manifests: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any] | None, list[Difference]]:
-    """Return the first manifest with the fewest differences, and the differences.
+def _nearest(step: "Step", candidates: Iterable[Candidate]) -> tuple[Candidate | None, list[Difference]]:
+    """Return the first artifact with the fewest differences, and the differences.
 
     The search ends at one difference (at none for a step that waits for its inputs): fewer are impossible, as the step
     is not in the store.
     """
     nearest, fewest, now, least = None, list[Difference](), _facts_of(step), 0 if _waits(step) else 1
-    for manifest in manifests:
-        found = _differences(_facts(manifest["identity"]), now, step)
+    fewest_inputs: dict[str, int] = {}
+    for candidate in candidates:
+        # of many shards with the same settings, only one that shares more inputs with the step can be nearer
+        inputs = len({name for name, _ in candidate.inputs.items() ^ step.inputs.items()})
+        if inputs >= fewest_inputs.get(candidate.settings, inputs + 1):
+            continue
+        fewest_inputs[candidate.settings] = inputs
+        found = _differences(candidate.facts, now, step)
         if nearest is None or len(found) < len(fewest):
-            nearest, fewest = manifest, found
+            nearest, fewest = candidate, found
         if len(fewest) <= least:
             break
     return nearest, fewest

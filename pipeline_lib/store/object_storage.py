@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.util.redaction import redact, remember, without_password
@@ -105,9 +106,11 @@ class Objects:
                 self._link(self._path(name), data)
             else:
                 self.fs.pipe_file(self._path(name), data, mode="create")  # S3: If-None-Match: *
-        except Exception:
-            if self.read(name) is None:  # drivers raise different errors for an existing file, so check for it
-                raise
+        except Exception as error:
+            try:  # drivers raise different errors for an existing file, so check for it
+                self.fs.cat_file(self._path(name))
+            except Exception:
+                raise error from None
 
     def _link(self, path: str, data: bytes) -> None:
         """Create a file from a hard link, which a file system creates atomically and only if the name is free."""
@@ -130,31 +133,32 @@ class Objects:
             raise RecipeError("execution.store", self.shown, problem, "Create its bucket, or name another") from None
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
-        """Call a function of the driver, with up to ATTEMPTS attempts."""
-        began = monotonic()
-        for attempt in range(ATTEMPTS):
-            try:
-                return call()
-            except RecipeError:
-                raise
-            except Exception as error:  # each driver has errors of its own for a server that is away
-                self._judge(error, attempt == ATTEMPTS - 1 or monotonic() - began > PATIENCE)
-            sleep(PAUSE * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+        """Call a function of the driver, and again for a while if the server does not answer."""
+        attempts = Retrying(
+            retry=retry_if_exception_type(ServiceUnavailable),
+            wait=wait_exponential(PAUSE),
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(PATIENCE),
+            reraise=True,
+        )
+        return attempts(self._try, call)
 
-    def _judge(self, error: Exception, last: bool) -> None:
+    def _try(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except (FileNotFoundError, FileExistsError):  # an answer, not a failure
+            raise
+        except Exception as error:  # each driver has errors of its own for a server that is away
+            raise self._failure(error) from None
+
+    def _failure(self, error: Exception) -> RecipeError:
+        told = self._told(error)
         if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
-            problem, hint = f"does not let us in ({self._told(error)})", "Check the credentials and what they allow"
-            raise RecipeError("execution.store", self.shown, problem, hint) from None
-        if isinstance(error, (FileNotFoundError, FileExistsError)):  # an answer, not a failure
-            raise error
+            hint = "Check the credentials and what they allow"
+            return RecipeError("execution.store", self.shown, f"does not let us in ({told})", hint)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise RecipeError("execution.store", self.shown, "the disk is full", "Free some space") from None
-        if last:
-            hint = "Nothing is lost: run the same command again when it answers"
-            raise ServiceUnavailable(
-                "execution.store", self.shown, f"does not answer ({self._told(error)})", hint
-            ) from None
+            return RecipeError("execution.store", self.shown, "the disk is full", "Free some space")
+        hint = "Nothing is lost: run the same command again when it answers"
+        return ServiceUnavailable("execution.store", self.shown, f"does not answer ({told})", hint)
 
     def _told(self, error: Exception) -> str:
         """Return the error's first line without the URL's credentials, which a driver may include."""

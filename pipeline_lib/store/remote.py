@@ -9,7 +9,6 @@ Locks, checkpoints and partial downloads stay in the cache, `$TUNESMITH_CACHE` o
 
 import json
 import logging
-import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote_manifest import Shared, parse
 from pipeline_lib.store.store import Make, Store
+from pipeline_lib.util.cache_folder import cache_folder
 
 log = logging.getLogger("tunesmith")
 FETCHES = 2
@@ -50,8 +50,7 @@ def local_folder(root: str) -> Path:
     """Return the folder on this machine for a store's artifacts, locks and checkpoints."""
     if "://" not in root:
         return Path(root).absolute()
-    home = Path(os.environ.get("TUNESMITH_CACHE") or Path.home() / ".cache" / "tunesmith")
-    return home.absolute() / sha256(root.rstrip("/").encode()).hexdigest()[:16]
+    return cache_folder() / sha256(root.rstrip("/").encode()).hexdigest()[:16]
 
 
 class RemoteStore(Store):

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.artifacts import Artifact, Step
-from pipeline_lib.store.differences import explain_difference
+from pipeline_lib.store.differences import Candidate, explain_difference
 from pipeline_lib.store.digests import content_digest, describe, value_digest
 from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.integrity import DAMAGE, Damage, describe_damage, set_aside
@@ -96,13 +96,13 @@ class Store:
             return None
         return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
 
-    def manifests(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the manifests of a step's newest `RECENT` artifacts; unreadable ones are skipped."""
+    def candidates(self, name: str) -> Iterator[Candidate]:
+        """Yield a step's newest `RECENT` artifacts, to be compared with a new one; unreadable ones are skipped."""
         with suppress(FileNotFoundError), os.scandir(self.root / "steps" / name) as entries:
             folders = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
             for folder in folders:
                 with suppress(OSError, ValueError):
-                    yield json.loads(Path(folder.path, MANIFEST).read_text(encoding="utf-8"))
+                    yield Candidate.of(json.loads(Path(folder.path, MANIFEST).read_text(encoding="utf-8")))
 
     def work(self, step: Step) -> Path:
         """Return a step's folder for checkpoints; it is removed once the step is published."""
@@ -126,7 +126,7 @@ class Store:
     def _make(self, step: Step, make: Make, made_by: str) -> Artifact:
         partial = self.root / "partial" / f"{step.fingerprint}-{uuid.uuid4().hex[:8]}"
         note = partial.with_suffix(".json")  # tells `cache gc` which inputs are in use
-        began, reason = time.perf_counter(), explain_difference(step, self.manifests(step.name))
+        began, reason = time.perf_counter(), explain_difference(step, self.candidates(step.name))
         try:
             partial.mkdir(parents=True)
             note.write_text(json.dumps(step.identity()), encoding="utf-8")

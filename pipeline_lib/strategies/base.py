@@ -1,7 +1,7 @@
 """Base class of strategies, with optional hooks, and the position of a parameter in a model."""
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import NonNegativeInt, PositiveFloat
 
@@ -47,6 +47,9 @@ class StrategySection(Section):
     strategy selects are unfrozen, and the strategies' learning rate scales are multiplied. Strategies can therefore be
     combined freely.
     """
+
+    trains_base: ClassVar[bool] = False
+    """Whether it trains all parameters of the base."""
 
     start_epoch: NonNegativeInt = 0
     """First epoch, counted from 0, in which the strategy's parameters are trained: `full` with 1 trains the head

@@ -1,6 +1,6 @@
 """Train every parameter."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pipeline_lib.strategies.base import ParameterInfo, StrategySection
 
@@ -11,6 +11,8 @@ class Full(StrategySection):
     With `start_epoch` 1 only the new head is trained in the first epoch: LP-FT, linear probing then fine-tuning (Kumar
     et al. 2022), which prevents the gradients of a randomly initialised head from distorting the base's features.
     """
+
+    trains_base: ClassVar = True
 
     kind: Literal["full"]
 

@@ -53,6 +53,9 @@ class LoRA(AddedWeights):
         known, known_experts = projections(model), expert_weights(model)
         matrices, experts = self._chosen(known), self._chosen(known_experts)
         self._refuse_unknown([*known, *known_experts])
+        if not matrices and not experts:
+            problem = f"finds no weight matrix in the blocks of the family {model.config.model_type}"
+            raise RecipeError("strategies", self.kind, problem, "Choose another base, or another strategy such as full")
         if experts and (self.dora or self.dropout):
             self._refuse_experts(model)
         config = LoraConfig(

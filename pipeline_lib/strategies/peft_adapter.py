@@ -1,21 +1,45 @@
 """Inject and merge PEFT's modules, for LoRA and (IA)^3."""
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedModel
+
+INJECTING = Lock()
+"""Held while a method of PEFT's is replaced."""
 
 
 def inject(config: "PeftConfig", model: "PreTrainedModel") -> None:
     """Wrap the modules named in the configuration; the original becomes `base_layer` of its wrapper."""
     from peft import inject_adapter_in_model
 
-    with warnings.catch_warnings():
+    with _in_fp32(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # PEFT corrects the value itself
         warnings.filterwarnings("ignore", message=".*_pattern keys did not match")  # PEFT's own patterns for experts
         inject_adapter_in_model(config, model)
+
+
+@contextmanager
+def _in_fp32() -> Iterator[None]:
+    """Keep new adapters in fp32: PEFT would round them to the format of the weights that they update."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    with INJECTING:
+        original = BaseTunerLayer._move_adapter_to_device_of_base_layer
+        BaseTunerLayer._move_adapter_to_device_of_base_layer = _stay  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            BaseTunerLayer._move_adapter_to_device_of_base_layer = original  # type: ignore[method-assign]
+
+
+def _stay(self: Any, *args: Any, **options: Any) -> None:
+    """Leave an adapter on its device and in its format."""
 
 
 def merge(model: "PreTrainedModel") -> None:

@@ -11,10 +11,12 @@ from pipeline_lib.strategies.base import AddedWeights, ParameterInfo, Prompt
 from pipeline_lib.strategies.prompt_tokens import PromptTokens, hidden_states_of_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from pipeline_lib.models.blocks import Stack
 
 COMMON = 5000
 """Initial vectors are sampled from this many tokens with the lowest ids, usually the most frequent (Lester 2021)."""
@@ -76,16 +78,19 @@ class SoftPrompt(AddedWeights):
             stack.embeddings.register_forward_hook(tokens.show)
         if self.depth == "all":
             read = hidden_states_of_prompt(model, stack_list, self.length)
-            self._refuse_other_layout(model, read.values())
+            self._refuse_other_layout(model, stack_list, read)
             for stack, tokens in zip(stack_list, virtual):
                 for block in stack.blocks[1:]:  # the first block reads those of the embedding table
                     block.module.register_parameter("prompt", nn.Parameter(read[block.module]))
                     block.module.register_forward_pre_hook(tokens.replace, with_kwargs=True)
 
-    def _refuse_other_layout(self, model: "PreTrainedModel", read: "Iterable[Tensor]") -> None:
-        if any(len(vectors) != self.length for vectors in read):
-            family = model.config.model_type
-            problem = f"cannot act in the blocks of the family {family}: they read [tokens, rows, width]"
+    def _refuse_other_layout(
+        self, model: "PreTrainedModel", stacks: "Sequence[Stack]", read: "Mapping[nn.Module, Tensor]"
+    ) -> None:
+        """Raise RecipeError if blocks read tokens first (XLNet), or are called without hooks (SqueezeBERT)."""
+        blocks = [block.module for stack in stacks for block in stack.blocks]
+        if any(block not in read or len(read[block]) != self.length for block in blocks):
+            problem = f"cannot act in the blocks of the family {model.config.model_type}"
             raise RecipeError("strategies", self.kind, problem, "Set depth to input")
 
     def _refuse_too_long(self, model: "PreTrainedModel") -> None:

@@ -60,34 +60,38 @@ class TrialJudge:
 
     def __init__(self, study: Study, recipe: Recipe):
         self.study, self.metric = study, watched(recipe)[0]
+        self.validations = 0
         self.scores: dict[int, float] = {}
+        """Number of the validation, from 1 -> its score; an undefined score is left out."""
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> str | None:
         """Report new records of the history, and return why to stop after the last of them, or None."""
         prune = False
         for record in records:
-            if (record["split"], record["metric"]) == ("validation", self.metric) and not math.isnan(record["value"]):
-                prune = self._report(record["epoch"], record["value"])
+            if (record["split"], record["metric"]) == ("validation", self.metric):
+                self.validations += 1
+                if not math.isnan(record["value"]):
+                    prune = self._report(record["value"])
         return self._why() if prune else None
 
-    def _report(self, epoch: int, score: float) -> bool:
+    def _report(self, score: float) -> bool:
         """Report a score to Optuna, and return whether it would prune the trial."""
         if not self.scores:  # registered late: a trial that is reused or fails before training must not count
             self.opened = self.study.open()
             self.trial = self.opened.ask()
-        self.scores[epoch] = score
-        self.trial.report(score, epoch)
+        self.scores[self.validations] = score
+        self.trial.report(score, self.validations)
         return self.trial.should_prune()
 
     def _why(self) -> str:
         """Explain the pruner's decision."""
-        epoch, higher = max(self.scores), self.study.higher_is_better
+        last, higher = max(self.scores), self.study.higher_is_better
         if self.study.pruner == "median":
             best = (max if higher else min)(self.scores.values())
             side = "below" if higher else "above"
-            return f"its best {self.metric} after epoch {epoch} ({best:.4f}) was {side} the median of the others"
-        score = self.scores[epoch]
-        return f"its {self.metric} after epoch {epoch} ({score:.4f}) was not in the better half of the others"
+            return f"its best {self.metric} up to validation {last} ({best:.4f}) was {side} the median of the others"
+        score = self.scores[last]
+        return f"its {self.metric} in validation {last} ({score:.4f}) was not in the better half of the others"
 
     def end(self, complete: bool) -> None:
         """Tell the study how the trial ended."""

@@ -43,7 +43,7 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
         input_checks.check(trial.recipe)
     refuse_unjudged(planned, settings)
     for recipe in {trial.recipe.execution: trial.recipe for trial in planned}.values():
-        preflight.require(recipe, tell=False)
+        preflight.require(recipe, warn=False)
     return planned
 
 

@@ -27,10 +27,10 @@ class Sweep(Section):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence level of the intervals and of the tests for differences beyond chance."""
     pruner: Literal["median", "halving"] | None = None
-    """Stops unpromising trainings early, by their validation score after an epoch (Optuna's pruners).
+    """Stops unpromising trainings early, by their validation scores (Optuna's pruners).
 
     median: stops a training whose best score is worse than the median of at least three completed trials; halving:
-    after epochs 1, 2, 4, 8 and so on, stops a training that is not in the better half of those that got as far.
+    after validations 1, 2, 4, 8 and so on, stops a training that is not in the better half of those that got as far.
     Empty: no training is stopped.
     """
 

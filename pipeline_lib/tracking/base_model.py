@@ -21,6 +21,7 @@ from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.models.building import POINTER
 from pipeline_lib.store.digests import value_digest
 from pipeline_lib.tracking.experiment import create_experiment
+from pipeline_lib.util.cache_folder import cache_folder
 from pipeline_lib.util.redaction import first_line
 
 EXPERIMENT = "tunesmith-bases"
@@ -81,7 +82,7 @@ def _on_this_machine(location: str) -> Path | None:
 
 def _downloaded(document: dict[str, Any], uri: str | None) -> Path:
     """Download the base into this user's cache; a partial download never becomes visible."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunesmith" / "bases"
+    cache = cache_folder() / "bases"
     folder = cache / value_digest(document["files"])[:16]
     if folder.is_dir():
         return folder

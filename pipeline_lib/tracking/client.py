@@ -2,11 +2,6 @@
 
 import logging
 import os
-import random
-import time
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # a server that is away must not hold a run for minutes
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -14,6 +9,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # with 
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.driver import check_driver
@@ -73,8 +69,21 @@ PAUSE = 0.1
 """Most seconds before the second attempt; the longest pause doubles each time, up to `LONGEST_PAUSE`."""
 LONGEST_PAUSE = 5.0
 
-P = ParamSpec("P")
-R = TypeVar("R")
+
+def _collides(error: BaseException) -> bool:
+    """Return whether a call conflicted with one of another process."""
+    if not isinstance(error, MlflowException) or error.error_code == "RESOURCE_ALREADY_EXISTS":
+        return False
+    return any(words in str(error) for words in COLLISIONS)
+
+
+repeated = retry(
+    retry=retry_if_exception(_collides),
+    wait=wait_random_exponential(PAUSE, LONGEST_PAUSE),
+    stop=stop_after_attempt(ATTEMPTS),
+    reraise=True,
+)
+"""Wraps a call so that it is repeated after a random pause if it conflicts with another process."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -91,20 +100,3 @@ def connect(uri: str) -> MlflowClient:
     for name in REPEATED:
         setattr(client, name, repeated(getattr(client, name)))
     return client
-
-
-def repeated(call: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a call so that it is repeated after a random pause if it conflicts with another process."""
-
-    @wraps(call)
-    def repeating(*args: P.args, **options: P.kwargs) -> R:
-        for attempt in range(ATTEMPTS - 1):
-            try:
-                return call(*args, **options)
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_ALREADY_EXISTS" or not any(w in str(error) for w in COLLISIONS):
-                    raise
-            time.sleep(random.uniform(0, min(LONGEST_PAUSE, PAUSE * 2**attempt)))
-        return call(*args, **options)
-
-    return repeating

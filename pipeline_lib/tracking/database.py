@@ -212,7 +212,10 @@ def _create(path: Path) -> None:
 
 
 def _create_tables(file: Path) -> None:
-    """Have MLflow create its tables; not synced step by step, as a file that a crash spoils is not used."""
+    """Have MLflow create its tables; not synced step by step, as a file that a crash spoils is not used.
+
+    MLflow's public stores call the same private function, but sync each step, or add an experiment of their own.
+    """
     from mlflow.store.db import utils
     from sqlalchemy import event
 

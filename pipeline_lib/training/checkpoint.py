@@ -23,7 +23,7 @@ from pipeline_lib.util.strict_json import strict_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.optim import AdamW
+    from torch.optim import Optimizer
 
 log = logging.getLogger("tunesmith")
 Weights = Mapping[str, "nn.Parameter"]
@@ -40,7 +40,7 @@ class State:
     step: int = 0
     best: float | None = None
     best_step: int | None = None
-    epochs_without_gain: int = 0
+    validations_without_gain: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the loss scaler in fp16; empty otherwise."""
@@ -52,7 +52,7 @@ class Checkpoints:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, state: State, weights: Weights, optimizer: "AdamW") -> None:
+    def save(self, state: State, weights: Weights, optimizer: "Optimizer") -> None:
         """Publish a checkpoint with one rename, then delete the previous one."""
         checkpoint = self.folder / f"step-{state.step:09d}-{state.epoch}"
         partial = self._empty_folder("partial")
@@ -64,7 +64,7 @@ class Checkpoints:
             if old not in (checkpoint, self.best(state)):
                 shutil.rmtree(old)
 
-    def restore(self, weights: Weights, optimizer: "AdamW") -> State | None:
+    def restore(self, weights: Weights, optimizer: "Optimizer") -> State | None:
         """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
         from safetensors.torch import load_file
 
@@ -142,7 +142,7 @@ def _step_and_epoch(checkpoint: Path) -> list[int]:
     return [int(number) for number in checkpoint.name.split("-")[1:]]
 
 
-def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
+def _moments(weights: Weights, optimizer: "Optimizer") -> "dict[str, Tensor]":
     return {
         f"{name}|{part}": value
         for name, weight in weights.items()
@@ -150,7 +150,7 @@ def _moments(weights: Weights, optimizer: "AdamW") -> "dict[str, Tensor]":
     }
 
 
-def _restore_moments(weights: Weights, optimizer: "AdamW", moments: "dict[str, Tensor]") -> None:
+def _restore_moments(weights: Weights, optimizer: "Optimizer", moments: "dict[str, Tensor]") -> None:
     for key, value in moments.items():
         name, _, part = key.rpartition("|")
         optimizer.state[weights[name]][part] = value.to(weights[name].device)

@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.training.cpu_precision import cpu_precision
 from pipeline_lib.util.cpu import usable
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def accelerator(execution: Execution) -> "Accelerator":
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
         raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
-    AcceleratorState._reset_state(reset_partial_state=True)  # a process may run several recipes with different settings
+    # A process may run several recipes with different settings. There is no public method; transformers' Trainer calls
+    # this one too.
+    AcceleratorState._reset_state(reset_partial_state=True)
     waiting = InitProcessGroupKwargs(timeout=PATIENCE)
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])
@@ -56,15 +59,15 @@ def precision_to_answer(device: Literal["auto", "cpu", "cuda"], trained_in: Prec
 
 
 def chosen(execution: Execution) -> tuple[Device, Precision]:
-    """Return the device and precision for an execution; imports torch only if there may be a GPU.
+    """Return the device and precision for an execution; imports torch only if there may be a GPU, or to measure.
 
     Raises RecipeError if the machine does not have what the recipe requests.
     """
     if execution.device == "cpu" and execution.precision in ("fp32", "bf16"):
         return "cpu", execution.precision
     may_be_cpu = execution.device != "cuda" and execution.precision != "fp16"
-    if may_be_cpu and (cpu_precision := _cpu_alone(execution.device)):
-        return "cpu", cpu_precision if execution.precision == "auto" else execution.precision
+    if may_be_cpu and (execution.device == "cpu" or _has_no_gpu()):
+        return "cpu", cpu_precision() if execution.precision == "auto" else execution.precision
     import torch
 
     gpu = torch.cuda.is_available() and execution.device != "cpu"
@@ -74,24 +77,19 @@ def chosen(execution: Execution) -> tuple[Device, Precision]:
         raise RecipeError("execution.precision", "fp16", "needs a GPU", "Choose bf16, fp32 or auto")
     if execution.precision != "auto":
         return ("cuda" if gpu else "cpu"), execution.precision
-    bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else torch.cpu._is_avx512_bf16_supported()
-    return ("cuda" if gpu else "cpu"), "bf16" if bf16 else "fp32"
+    if not gpu:
+        return "cpu", cpu_precision()
+    return "cuda", "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
 
 
 @cache
-def _cpu_alone(device: Literal["auto", "cpu"]) -> Literal["fp32", "bf16"] | None:
-    """Return the precision that torch would choose on a Linux machine without a GPU; None if torch must be asked.
+def _has_no_gpu() -> bool:
+    """Return whether this is a Linux machine without any GPU driver; if not, torch must be asked.
 
     Importing torch takes a second, and a plan, or a run that reuses its model, needs nothing else from it.
     """
     drivers = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
-    if device == "auto" and (any(driver.exists() for driver in drivers) or _loads("libcuda.so.1")):
-        return None
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return "bf16" if re.search(r"^flags\s*:.*\bavx512_bf16\b", facts, re.MULTILINE) else "fp32"
+    return sys.platform == "linux" and not (any(driver.exists() for driver in drivers) or _loads("libcuda.so.1"))
 
 
 def _loads(library: str) -> bool:

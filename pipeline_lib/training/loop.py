@@ -1,6 +1,7 @@
 """The training loop: optimizer steps, checkpoints, validation after each epoch, selection of the best weights."""
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import ParameterInfo
+from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
@@ -20,7 +22,7 @@ from pipeline_lib.training.distributed.collectives import broadcast_from_first, 
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
-from pipeline_lib.training.parameters import ParameterRow, optimizer
+from pipeline_lib.training.parameters import ParameterRow, groups
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.validation import validate, watched
@@ -67,7 +69,7 @@ class Loop:
         self.begin()
         self.hopeless = self.watch(self.state.history, self.steps)
         with self.interrupts:
-            while self.state.epoch < self.recipe.training.epochs and not self._stopped():
+            while self.state.epoch < len(self.plans) and not self._stopped():
                 if self.hopeless:
                     self.checkpoint_policy.save(self.state)
                     raise Pruned(self.hopeless)
@@ -80,7 +82,8 @@ class Loop:
     def begin(self) -> None:
         """Prepare for the next step: the first one, or the one after the last checkpoint."""
         self.model.to(self.accelerator.device)
-        self.optimizer = self.accelerator.prepare_optimizer(optimizer(self.model, self.table))
+        optimizer = self.recipe.training.optimizer.build(groups(self.model, self.table, self.head))
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         weights = self._weights()
         here = self.accelerator
         self.stepper = Stepper(
@@ -88,6 +91,7 @@ class Loop:
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
+        checkpoint_activations(self.stepper)
         seconds = self.recipe.execution.checkpoint_seconds
         self.checkpoint_policy = CheckpointPolicy(
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds
@@ -116,12 +120,16 @@ class Loop:
 
     @cached_property
     def plans(self) -> list[list[np.ndarray]]:
-        """Row groups of every step of every epoch."""
-        training = self.recipe.training
-        return [
-            plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
-            for epoch in range(training.epochs)
-        ]
+        """Row groups of every step of every epoch; the last epoch may be cut off by the recipe's limit."""
+        training, plans = self.recipe.training, []
+        left = training.max_steps or sys.maxsize
+        for epoch in range(training.epochs):
+            if left <= 0:
+                break
+            steps = plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
+            plans.append(steps[:left])
+            left -= len(steps)
+        return plans
 
     @cached_property
     def steps(self) -> int:
@@ -134,17 +142,24 @@ class Loop:
         return next((r for r in self.recipe.regularizers if isinstance(r, EarlyStopping)), None)
 
     def _epoch(self) -> None:
+        """Run the steps that are left of this epoch, with the validations among them and the one at its end."""
         self._apply_freezing()
-        for rows in self.plans[self.state.epoch][self.state.position :]:
+        steps = self.plans[self.state.epoch]
+        points = self.recipe.training.validation_points(len(steps)) - {len(steps)}
+        for rows in steps[self.state.position :]:
             record = self.stepper.step(rows, self.state.step, self._rate())
             self.state.step += 1
             self.state.position += 1
             self._record("train", record)
+            if self.state.position in points:
+                self._validate()
+                if self._stopped():
+                    break
             self.checkpoint_policy.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
         refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
-        if len(self.validation.encoded):
+        if not self._stopped():
             self._validate()
         self.checkpoint_policy.save_if_due(self.state)
 
@@ -153,7 +168,9 @@ class Loop:
         return rate(training.schedule, training.warmup, self.state.step, self.steps)
 
     def _validate(self) -> None:
-        """Score the validation rows, and save the weights if they are the best so far."""
+        """Score the validation rows, if there are any, and save the weights if they are the best so far."""
+        if not len(self.validation.encoded):
+            return
         split, budget = self.validation, self.recipe.training.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
         scores = broadcast_from_first(
@@ -165,18 +182,18 @@ class Loop:
         score = scores[metric]
         if np.isnan(score):
             gain = -np.inf  # never the best: no later score compares greater than NaN
-            log.warning("%-11s validation %s is undefined after epoch %d", "finetune", metric, self.state.epoch)
+            log.warning("%-11s validation %s is undefined after step %d", "finetune", metric, self.state.step)
         else:
             gain = sign * (score - self.state.best) if self.state.best is not None else np.inf
         if gain > (self.stopper.min_delta if self.stopper else 0.0):
             self.state.best, self.state.best_step = score, self.state.step
-            self.state.epochs_without_gain = 0
+            self.state.validations_without_gain = 0
             self.checkpoint_policy.save_best(self.state)
         else:
-            self.state.epochs_without_gain += 1
+            self.state.validations_without_gain += 1
 
     def _stopped(self) -> bool:
-        return self.stopper is not None and self.state.epochs_without_gain >= self.stopper.patience
+        return self.stopper is not None and self.state.validations_without_gain >= self.stopper.patience
 
     def _record(self, split: str, scores: dict[str, float]) -> None:
         epoch = self.state.epoch + (1 if split == "train" else 0)

@@ -1,23 +1,22 @@
-"""Resolve which parameters are trained, with which learning rate and weight decay, and build AdamW from that table."""
+"""Resolve which parameters are trained, with which learning rate and weight decay, and group them by that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.models.parameter_depth import parameter_infos
+from pipeline_lib.optimizers.base import Group
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import ParameterInfo
 
 if TYPE_CHECKING:
-    from torch import nn
-    from torch.optim import AdamW
     from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """One parameter of the resolved table, with AdamW's learning rate at the schedule's peak and its weight decay."""
+    """One parameter of the resolved table, with the learning rate at the schedule's peak and its weight decay."""
 
     name: str
     shape: tuple[int, ...]
@@ -65,31 +64,40 @@ def _head_scale(strategies: Sequence[Strategy]) -> float:
 def freeze_and_resolve(
     model: "PreTrainedModel", head: set[str], strategies: Sequence[Strategy], learning_rate: float, weight_decay: float
 ) -> list[ParameterRow]:
-    """Freeze everything except the head and the parameters selected by a strategy; return the resolved table."""
+    """Freeze everything except the head and the parameters selected by a strategy; return the resolved table.
+
+    Trained parameters are converted to fp32.
+    """
+    from pipeline_lib.models.half_weights import widen
+
     parameters, infos = dict(model.named_parameters()), parameter_infos(model, head)
     shapes = {info: tuple(parameters[name].shape) for name, info in infos.items()}
     table = resolve(shapes, strategies, learning_rate, weight_decay)
     for row in table:
         parameters[row.name].requires_grad_(row.trained)
+    widen(parameters[row.name] for row in table if row.trained)
     return table
 
 
-def optimizer(model: "nn.Module", table: Sequence[ParameterRow]) -> "AdamW":
-    """Build AdamW (Loshchilov and Hutter 2019) with one group per learning rate and decay; `peak` keeps the rate."""
-    from torch.optim import AdamW
-
-    parameters = dict(model.named_parameters())
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+def groups(model: "PreTrainedModel", table: Sequence[ParameterRow], head: Collection[str]) -> list[Group]:
+    """Return the trained parameters, one group for each learning rate, weight decay and place in the model."""
+    parameters, outer = dict(model.named_parameters()), _outer(model) | set(head)
+    by_key: dict[tuple[float, float, bool], list[str]] = {}
     for row in table:
         if row.trained:
-            groups.setdefault((row.learning_rate, row.weight_decay), []).append(parameters[row.name])
-    return AdamW(
-        [
-            {"params": members, "lr": rate, "peak": rate, "weight_decay": decay}
-            for (rate, decay), members in groups.items()
-        ],
-        fused=True,
-    )
+            hidden = len(row.shape) == 2 and row.name not in outer
+            by_key.setdefault((row.learning_rate, row.weight_decay, hidden), []).append(row.name)
+    return [Group([parameters[name] for name in names], *key) for key, names in by_key.items()]
+
+
+def _outer(model: "PreTrainedModel") -> set[str]:
+    """Return the names of embeddings, and of the layer that turns hidden states into tokens."""
+    from torch import nn
+
+    modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    modules += [module for module in [model.get_output_embeddings()] if module is not None]
+    weights = {id(weight) for module in modules for weight in module.parameters()}
+    return {name for name, weight in model.named_parameters() if id(weight) in weights}
 
 
 def write_table(table: Sequence[ParameterRow], path: Path) -> None:

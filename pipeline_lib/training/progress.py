@@ -35,7 +35,7 @@ class Standing:
     tokens_per_second: float | None = None
     seconds_left: float | None = None
     validation: str = ""
-    """Loss and selection metric on the validation rows after the last complete epoch, as text."""
+    """Loss and selection metric on the validation rows when they were last scored, as text."""
     page: str | None = None
     """URL of the training run in MLflow."""
 
@@ -117,7 +117,8 @@ class TrainingProgress:
             self.bar = Bar("training", steps, self.step)
         else:
             event = f"resumed after step {self.step:,}" if self.step else "started"
-            log.info("%-11s %s: %d epochs, %s steps", "finetune", event, self.epochs, f"{steps:,}")
+            epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+            log.info("%-11s %s: %s, %s steps", "finetune", event, epochs, f"{steps:,}")
         self.thread.start()
 
     def _count(self, records: Sequence[dict[str, Any]]) -> None:
@@ -136,10 +137,10 @@ class TrainingProgress:
                 self.tokens += int(record["value"])
         if validation:
             scores = ", ".join(f"{record['metric']} {record['value']:.4f}" for record in validation)
-            self.validation = f"validation after epoch {validation[0]['epoch']}: {scores}"
+            self.validation = f"validation after step {validation[0]['step']:,}: {scores}"
 
     def _work(self) -> None:
-        logged, show = time.monotonic(), self.show
+        logged, shown, show = time.monotonic(), (0, ""), self.show
         while True:
             last = self.ended.wait(SHOW_EVERY)
             standing = self._standing()
@@ -149,8 +150,9 @@ class TrainingProgress:
                 except Exception as error:  # a problem of the orchestrator must not end the training
                     log.info("%-11s stopped showing progress: %s", "finetune", error)
                     show = None
-            if self.bar is None and (last or time.monotonic() - logged >= LOG_EVERY):
-                logged = time.monotonic()
+            news = (standing.step, standing.validation) != shown  # the last line must not repeat the one before
+            if self.bar is None and news and (last or time.monotonic() - logged >= LOG_EVERY):
+                logged, shown = time.monotonic(), (standing.step, standing.validation)
                 log.info("%-11s %s", "finetune", ", ".join(standing.facts()))
             if last:
                 return

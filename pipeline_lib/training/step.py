@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Stepper:
     def _clip(self, max_norm: float) -> float:
         """Return the norm of all gradients and clip them to `max_norm`.
 
-        AdamW itself divides the gradients by `grad_scale` when it reads them, which saves a pass over them.
+        Fused optimizers divide the gradients by `grad_scale` when they read them, which saves a pass over them.
         """
         import torch
 
@@ -89,7 +89,10 @@ class Stepper:
         norm = (
             torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
         )  # torch's norm uses one thread
-        self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)  # the attribute that GradScaler sets too
+        if getattr(self.optimizer.optimizer, "_step_supports_amp_scaling", False):  # as GradScaler asks and sets it
+            self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm)
         return float(norm)
 
     def _backward(self, rows: np.ndarray) -> float:
@@ -152,11 +155,11 @@ class Stepper:
         batch, targets = self._batch(rows)
         if step_mean is not None:
             batch["step_mean"] = step_mean
-        logits = self._forward(batch, targets)
-        loss = objective.loss_sum(logits, targets, self.smoothing) / units
+        outputs = self._outputs(batch, targets)
+        loss = objective.loss_sum(outputs, targets, self.smoothing) / units
         if self.router:
             loss = loss + share * self.router.of_last_pass(batch["attention_mask"])
-        added = sum(self._second_pass_terms(logits, batch, targets, units))
+        added = sum(self._second_pass_terms(outputs, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()
 
@@ -167,7 +170,7 @@ class Stepper:
         return MULTIPLE if here.device.type == "cpu" and here.mixed_precision == "bf16" else 1
 
     def _second_pass_terms(
-        self, logits: "Tensor", batch: "dict[str, Tensor]", targets: "Tensor", units: int
+        self, outputs: Any, batch: "dict[str, Tensor]", targets: "Tensor", units: int
     ) -> "list[Tensor]":
         """Return the terms of regularizers that need a second forward pass; empty if none does.
 
@@ -176,17 +179,21 @@ class Stepper:
         regularizers = [regularizer for regularizer in self.recipe.regularizers if regularizer.needs_second_forward]
         if not regularizers:
             return []
-        objective, second_logits = self.recipe.objective, self._forward(batch, targets)
-        first_loss = objective.loss_sum(logits, targets, self.smoothing)
-        second_loss = objective.loss_sum(second_logits, targets, self.smoothing)
-        first, _ = objective.flatten_targets(logits, targets)
-        second, _ = objective.flatten_targets(second_logits, targets)
+        objective, second_outputs = self.recipe.objective, self._outputs(batch, targets)
+        first_loss = objective.loss_sum(outputs, targets, self.smoothing)
+        second_loss = objective.loss_sum(second_outputs, targets, self.smoothing)
+        first, _ = objective.flatten_targets(outputs, targets)
+        second, _ = objective.flatten_targets(second_outputs, targets)
         consistency = [regularizer.consistency_loss(first, second) / units for regularizer in regularizers]
         return [(second_loss - first_loss) / 2 / units, *consistency]
 
-    def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
+    def outputs_of(self, rows: np.ndarray) -> Any:
+        """Run the model on some rows, without their loss."""
+        return self._outputs(*self._batch(rows))
+
+    def _outputs(self, batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
         with self.accelerator.autocast():
-            return self.recipe.objective.forward(self.model, batch, targets)
+            return self.recipe.objective.outputs(self.model, batch, targets)
 
 
 def _mix(seed: int, step: int) -> int:

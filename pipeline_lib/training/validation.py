@@ -33,9 +33,9 @@ def validate(
     def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
         batch, targets = objective.mask_inputs(model, batch, targets)
         batch = backbone.feed(batch) if backbone else batch
-        logits = objective.forward(model, batch, targets)
-        losses.append(float(objective.loss_sum(logits, targets)))
-        return objective.collect(logits, targets)
+        outputs = objective.outputs(model, batch, targets)
+        losses.append(float(objective.loss_sum(outputs, targets)))
+        return objective.collect(outputs, targets)
 
     collected = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
     inputs = objective.metric_inputs(collected, split)

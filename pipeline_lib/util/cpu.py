@@ -7,7 +7,10 @@ THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 def usable() -> int:
-    """Return the number of cores this process may use, given its affinity and the container's quota."""
+    """Return the number of cores this process may use, given its affinity and the container's quota.
+
+    Of the packages that are installed anyway, only joblib reads the quota; os, psutil, torch and pyarrow do not.
+    """
     from joblib import cpu_count
 
     return int(cpu_count())

@@ -97,6 +97,18 @@ def test_a_frame_that_cannot_be_used_is_refused(document, moods, data, message):
 # A run
 
 
+@pytest.fixture
+def notebook_logging():
+    """The logger as a notebook finds it: other test files import Prefect, which sets handlers and levels."""
+    log = logging.getLogger("tunesmith")
+    level, handlers = log.level, log.handlers
+    log.setLevel(logging.NOTSET)
+    log.handlers = []
+    yield log
+    log.setLevel(level)
+    log.handlers = handlers
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory, tiny_bert, tracking_uri):
     """A finished run from a DataFrame; tests only read it."""
@@ -134,8 +146,8 @@ def test_a_plan_prints_its_steps(outcome):
     assert "finetune    reused" in shown and "1 of 1 files reused" in shown
 
 
-def test_a_run_shows_its_lines_once_and_leaves_logging_as_it_was(outcome, capsys, caplog):
-    log = logging.getLogger("tunesmith")
+def test_a_run_shows_its_lines_once_and_leaves_logging_as_it_was(outcome, capsys, caplog, notebook_logging):
+    log = notebook_logging
     before = (log.level, log.propagate, list(log.handlers))
     changed = load_recipe(outcome[0], {"evaluation.metrics": ["accuracy"]})
     run(changed)
@@ -219,7 +231,7 @@ def test_a_model_is_loaded_from_a_folder_and_from_mlflow(outcome, predictor, tra
 # Progress in a notebook
 
 
-def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkeypatch):
+def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkeypatch, notebook_logging):
     from types import ModuleType, SimpleNamespace
 
     from pipeline_lib.api.progress import LINES, show_progress
@@ -237,7 +249,7 @@ def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkey
     module.get_ipython, display.DisplayHandle = lambda: SimpleNamespace(kernel=1), Output
     monkeypatch.setitem(sys.modules, "IPython", module)
     monkeypatch.setitem(sys.modules, "IPython.display", display)
-    log = logging.getLogger("tunesmith")
+    log = notebook_logging
     with show_progress() as show:
         for number in range(LINES + 5):
             log.info("line <%d>", number)

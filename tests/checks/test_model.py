@@ -50,8 +50,8 @@ def planted(monkeypatch):
     def plant(flaw):
         load = checked.load_initial
 
-        def spoiled(base, initial):
-            model, head = load(base, initial)
+        def spoiled(base, initial, **options):
+            model, head = load(base, initial, **options)
             flaw(model)
             return model, head
 

@@ -12,10 +12,14 @@ import pytest
 pytestmark = pytest.mark.server
 
 RUN = """
+import time
+
 from deployments.embedded import Embedded
 
 embedded = Embedded()
 {meanwhile}
+while not embedded.answers():
+    time.sleep(0.1)
 embedded.hand_over()
 from prefect import flow
 from prefect.server.api.server import SubprocessASGIServer

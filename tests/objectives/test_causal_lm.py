@@ -111,8 +111,8 @@ def test_perplexity_is_of_the_answers_tokens_alone(tiny):
     columns = OBJECTIVE.encode(tokenizer, [{"messages": DIALOGUE[:2]}])
     ids, targets = (torch.tensor(columns[name]) for name in ("input_ids", "target_ids"))
     with torch.inference_mode():
-        logits = OBJECTIVE.forward(model.eval(), {"input_ids": ids}, targets)
-        ((nll, tokens),) = OBJECTIVE.collect(logits, targets)
+        outputs = OBJECTIVE.outputs(model.eval(), {"input_ids": ids}, targets)
+        ((nll, tokens),) = OBJECTIVE.collect(outputs, targets)
         expected = model(input_ids=ids, labels=targets).loss  # transformers' own shift
     assert tokens == (np.array(columns["target_ids"]) != IGNORED).sum()
     assert nll / tokens == pytest.approx(expected.item(), rel=1e-5)

@@ -103,6 +103,15 @@ def test_a_template_that_drops_an_answer_makes_the_row_unusable():
         encoded(tokenizer, [{"role": "user", "content": "which one"}, {"role": "assistant", "content": "the blue one"}])
 
 
+def test_generation_marks_that_leave_out_an_answer_make_the_row_unusable():
+    marked = "{% for m in messages %}{{ m.role }}:{% generation %}{{ m.content[:3] }}.{% endgeneration %}{% endfor %}"
+    with pytest.raises(ValueError, match="answer"):
+        encoded(
+            byte_tokenizer(marked),
+            [{"role": "user", "content": "which one"}, {"role": "assistant", "content": "the blue one"}],
+        )
+
+
 def test_only_the_last_answer_and_no_message_of_weight_zero():
     tokenizer = byte_tokenizer(TEMPLATES["chatml"])
     messages = [
@@ -132,7 +141,7 @@ def test_writing_stops_at_every_end_of_a_turn(family):
     tokenizer = byte_tokenizer(TEMPLATES[family])
     configured = tokenizer.convert_tokens_to_ids(["<|return|>"])
     asked = stops(tokenizer, SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured)))
-    ends = {end.strip() for end in ENDS.get(family, ("<|im_end|>",))}
+    ends = {end.strip() for end in ENDS.get(family, ("<|im_end|>",))} - {""}
     known = {*tokenizer.convert_ids_to_tokens(asked["eos_token_id"]), *asked.get("stop_strings", [])}
     assert known == ends | {"</s>", "<|return|>"}
 
@@ -140,7 +149,8 @@ def test_writing_stops_at_every_end_of_a_turn(family):
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_what_the_template_inserts_is_not_part_of_the_answer(family):
     tokenizer = byte_tokenizer(TEMPLATES[family])
-    written = INSERTED.get(family, ("", ""))[1] + "blue" + ENDS.get(family, ("<|im_end|>",) * 2)[1] + "\nmore"
+    earlier, last = ENDS.get(family, ("<|im_end|>",) * 2)
+    written = INSERTED.get(family, ("", ""))[1] + "blue" + (last or earlier) + "\nmore"
     assert answer_of(tokenizer, turn_frame(tokenizer), written) == "blue"
 
 

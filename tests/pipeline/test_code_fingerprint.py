@@ -114,6 +114,13 @@ def test_a_missing_module_is_named_with_its_importer(box):
     assert digest(box({"far/helper.py": "from box.gone import it"}), ["box.gone"])
 
 
+def test_a_modules_template_is_part_of_its_code(box):
+    page = {"far/helper.html.jinja": "<p>{{ x }}</p>"}
+    assert digest(box(page)) != digest(box())
+    assert digest(box(page)) != digest(box({"far/helper.html.jinja": "<b>{{ x }}</b>"}))
+    assert digest(box({"far/helpers.html.jinja": "<p>{{ x }}</p>"})) == digest(box())
+
+
 SAME = {
     "a comment": "# new\nclass Helper:  # new\n    size: int = 1\n\ndef help(x):\n    # new\n    return {}\n",
     "docstrings": '"""M."""\nclass Helper:\n    """C."""\n    size: int = 1\n    """A."""\n'

@@ -145,6 +145,7 @@ CHANGES = {
         "",
     ),
     "a rate": (setting("training.learning_rate", 0.25), MODEL, "training.learning_rate 0.005 → 0.25"),
+    "gradient checkpointing": (setting("training.gradient_checkpointing", True), "", ""),
     "a metric": (setting("evaluation.metrics", ["accuracy"]), "evaluate", 'evaluation.metrics.0 nothing → "accuracy"'),
     "a slice by length": (
         setting("evaluation.slices", [{"kind": "length", "edges": [4]}]),

@@ -19,6 +19,7 @@ from pipeline_lib.util.section import Reach
 
 PLAIN_TEXTS = {
     "ByColumn": {"column"},
+    "CausalLM": {"chat_template"},  # where it is a path, `recipe/chat_template.py` reads the file and asks the policy
     "Cloze": {"template"},
     "Columns": {"text", "text_pair", "label", "tokens", "tags", "question", "context", "answers", "source", "target"}
     | {"prompt", "input", "answer", "messages", "tools", "chosen", "rejected", "completion"},
@@ -37,6 +38,7 @@ PLAIN_TEXTS = {
     "Model": {"revision"},
     "Parallel": {"encoding", "source_language", "target_language"},
     "Partial": {"patterns"},
+    "Preference": {"chat_template"},
     "SoftPrompt": {"init_text"},
     "Rate": {"pattern"},
     "Recipe": {"name"},

@@ -70,8 +70,8 @@ MISTAKES = {
     ),
     "no list": (
         ["evaluation.metrics=accuracy"],
-        "evaluation.metrics = 'accuracy': must be a list. Give a list: metrics to report; empty: all that the "
-        "objective knows.",
+        "evaluation.metrics = 'accuracy': must be a list. Give a list: metrics to report; empty: all metrics of the "
+        "objective.",
     ),
     "neither a text nor a list": (
         ["data.source.train=3"],
@@ -114,7 +114,7 @@ MISTAKES = {
     ),
     "number without end": (
         ["training.learning_rate=.inf"],
-        "training.learning_rate = inf: must be a finite number. Give a finite number: peak learning rate of AdamW; "
+        "training.learning_rate = inf: must be a finite number. Give a finite number: peak learning rate; "
         "strategies scale it per parameter.",
     ),
     "name with a space": (

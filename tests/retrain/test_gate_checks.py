@@ -13,8 +13,8 @@ from pipeline_lib.objectives import TextClassification
 from pipeline_lib.retrain.gate import Floor, Gate, load_gate
 from pipeline_lib.retrain.gate_checks import check_against_champion, check_floors, decide
 
-RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right")
-WRONG = Metric(lambda sums: 1 - sums.mean("right"), False, "share that is wrong")
+RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))
+WRONG = Metric(lambda sums: 1 - sums.mean("right"), False, "share that is wrong", (0, 1))
 DECISIONS, ROWS = 200, 400
 
 

@@ -334,7 +334,7 @@ def test_a_download_that_broke_off_goes_on_with_what_is_missing(url, machine, ge
 def test_a_broken_transfer_is_tried_again(url, machine, monkeypatch):
     machine("a", url).ensure(STEP, write)
     store, pauses, left = machine("b", url), [], [3]
-    monkeypatch.setattr(object_storage, "sleep", pauses.append)
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
     get_file = store.objects.fs.get_file
 
     def broken(*arguments):
@@ -386,7 +386,7 @@ def test_a_driver_that_waits_by_itself_is_not_asked_again(monkeypatch):
 
 def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, monkeypatch):
     store = machine("a", url)
-    monkeypatch.setattr(object_storage, "sleep", lambda seconds: None)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
 
     def broken(*arguments):
         raise ConnectionRefusedError("nobody listens")

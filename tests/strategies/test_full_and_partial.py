@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.objectives import TextClassification
 from pipeline_lib.strategies import Full, LayerwiseLR, LoRA, Partial, SoftPrompt
-from pipeline_lib.training.parameters import freeze_and_resolve, optimizer
+from pipeline_lib.training.parameters import freeze_and_resolve, groups
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +147,9 @@ def test_a_decoder_is_numbered_from_one():
     assert depth["transformer.ln_f.weight"] == depth["score.weight"] == 3
 
 
-def test_the_optimizer_has_a_group_for_each_rate_and_decay(model_and_head):
+def test_there_is_a_group_for_each_rate_and_decay(model_and_head):
     model, head = model_and_head
     table = freeze_and_resolve(model, head, [Partial(kind="partial", rate=1.0)], 1e-3, 0.01)
-    groups = optimizer(model, table).param_groups
-    assert sorted((g["peak"], g["weight_decay"], len(g["params"])) for g in groups) == [(1e-3, 0.0, 1), (1e-3, 0.01, 1)]
+    found = groups(model, table, head)
+    wanted = [(1e-3, 0.0, 1), (1e-3, 0.01, 1)]
+    assert sorted((g.learning_rate, g.weight_decay, len(g.parameters)) for g in found) == wanted

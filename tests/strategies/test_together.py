@@ -4,8 +4,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from pipeline_lib.optimizers import AdamW
 from pipeline_lib.strategies import Strategy, refuse_senseless
-from pipeline_lib.training.parameters import freeze_and_resolve, optimizer
+from pipeline_lib.training.parameters import freeze_and_resolve, groups
 
 HEAD = {"classifier.weight", "classifier.bias"}
 FULL, LAYERWISE, LORA, IA3 = {"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.5}, {"kind": "lora"}, {"kind": "ia3"}
@@ -48,7 +49,7 @@ def test_a_combination_trains_what_its_parts_train(make, tokenizer, documents, p
     virtual = [-1000, -1001, -1002] if PROMPT in documents else []
     out = model(input_ids=torch.tensor([[1, *virtual, 8, 2]]), labels=torch.tensor([1]))
     out.loss.backward()
-    optimizer(model, table).step()
+    AdamW(kind="adamw").build(groups(model, table, HEAD)).step()
     trained = {row.name for row in table if row.trained}
     assert trained == HEAD | {name for name in before if any(part in name for part in parts)}
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}

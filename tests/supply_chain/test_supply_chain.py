@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pipeline_lib"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
 
 found = importlib.util.spec_from_file_location("audit", Path(__file__).parent / "audit.py")
@@ -30,6 +31,13 @@ def test_the_lock_has_the_versions_that_are_tested():
         name: (tested[name], locked[name]) for name in tested.keys() & locked.keys() if tested[name] != locked[name]
     }
     assert not other
+
+
+def test_the_wheel_has_the_templates():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packaged = {file for pattern in setuptools["package-data"]["pipeline_lib"] for file in PACKAGE.glob(pattern)}
+    templates = {*PACKAGE.rglob("*.jinja")}
+    assert templates and templates <= packaged
 
 
 def test_every_dependency_is_locked_and_in_its_range():

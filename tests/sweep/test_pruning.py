@@ -36,7 +36,7 @@ def test_the_median_of_those_that_have_ended_judges_the_best_score_so_far(recipe
         assert answers(study, recipe, scores) == [None, None]
     assert answers(study, recipe, [0.5, 0.69], complete=False) == [
         None,
-        "its best accuracy after epoch 2 (0.6900) was below the median of the others",
+        "its best accuracy up to validation 2 (0.6900) was below the median of the others",
     ]
     assert answers(study, recipe, [0.71, 0.1]) == [None, None]  # what it once had counts
 
@@ -47,15 +47,15 @@ def test_a_loss_is_better_where_it_is_lower(document, tmp_path):
     for score in (0.1, 0.2, 0.3):
         assert answers(study, recipe, [score], metric="loss") == [None]
     assert answers(study, recipe, [0.21], False, "loss") == [
-        "its best loss after epoch 1 (0.2100) was above the median of the others"
+        "its best loss up to validation 1 (0.2100) was above the median of the others"
     ]
 
 
-def test_halving_asks_at_epochs_1_2_and_4_and_counts_all_that_got_there(recipe, tmp_path):
+def test_halving_asks_at_validations_1_2_and_4_and_counts_all_that_got_there(recipe, tmp_path):
     study = Study(str(tmp_path / "journal"), "halving", True)
     assert answers(study, recipe, [0.5, 0.5, 0.1, 0.6]) == [None] * 4
     (why,) = answers(study, recipe, [0.4], complete=False)
-    assert why == "its accuracy after epoch 1 (0.4000) was not in the better half of the others"
+    assert why == "its accuracy in validation 1 (0.4000) was not in the better half of the others"
     assert answers(study, recipe, [0.6, 0.7, 0.1, 0.5]) == [None, None, None, why.replace("1 (0.4", "4 (0.5")]
     assert answers(study, recipe, [0.55], complete=False) == [None]  # the second of four
 
@@ -90,7 +90,7 @@ def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, s
     told = json.loads((found.folder / "comparison.json").read_text())
     why = told["stopped"][hopeless]
     assert [*told["stopped"]] == [hopeless]
-    assert why.startswith("its best accuracy after epoch ")
+    assert why.startswith("its best accuracy up to validation ")
     assert f"- {hopeless} stopped early: {why}" in (found.folder / "comparison.md").read_text()
     assert len(told["variants"]) == len([*(tmp_path / "store" / "steps" / "finetune").iterdir()]) == 3
     training = runs_of(document)[f"{hopeless} training"]

@@ -21,7 +21,7 @@ from pipeline_lib.sweep.figure import front, pareto
 from pipeline_lib.sweep.sweep import sweep
 from pipeline_lib.sweep.trials import Sweep
 
-RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right")
+RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))
 
 
 def planted(name, level, trained, seconds=1.0, seed=0, rows=400):

@@ -35,7 +35,7 @@ def test_two_adapters_share_one_base(document, tracking_uri, tmp_path):
 def test_a_base_is_downloaded_once_and_compared(mlflow_server, tiny_bert, tmp_path, monkeypatch):
     from mlflow.tracking import MlflowClient
 
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
     client = MlflowClient(mlflow_server.uri)
     pointer = keep_base(client, tiny_bert, tmp_path)
     folder = fetch_base(pointer, mlflow_server.uri)
@@ -44,7 +44,7 @@ def test_a_base_is_downloaded_once_and_compared(mlflow_server, tiny_bert, tmp_pa
     (folder / "config.json").write_text("{}")
     with pytest.raises(RecipeError, match="needs its base model, but .* contains a different one"):
         fetch_base(pointer)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "other"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(
         RecipeError, match="needs its base model, which cannot be fetched from .*Set MLFLOW_TRACKING_URI"

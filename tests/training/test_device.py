@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from pipeline_lib.recipe.execution import Execution
-from pipeline_lib.training.device import _cpu_alone, accelerator, chosen, giving_back
+from pipeline_lib.training.cpu_precision import _has_instructions
+from pipeline_lib.training.device import _has_no_gpu, accelerator, chosen, giving_back
 
 BLOCK = 200 * 2**20
 
@@ -52,6 +53,6 @@ def test_a_containers_quota_bounds_the_threads_unless_the_user_has_said_otherwis
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="not Linux")
 def test_what_is_found_without_torch_is_what_torch_finds():
-    assert _cpu_alone("cpu") == ("bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32")
-    assert (_cpu_alone("auto") is None) or not torch.cuda.is_available()
+    assert _has_instructions() == torch.cpu.get_capabilities().get("avx512_bf16", False)
+    assert not (_has_no_gpu() and torch.cuda.is_available())
     assert chosen(Execution(device="auto"))[0] == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -14,26 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loops import loop_of
 from safetensors.torch import load_file
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.store.store import Store
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.settings import Training
 from pipeline_lib.training.step import Stepper
 from pipeline_lib.training.validation import validate
-
-
-def loop_of(recipe, folder):
-    """A loop over the recipe's prepared data, ready for its first step."""
-    prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
-    shards = Store(recipe.execution.store).root / "steps" / "shard"
-    folder.mkdir(exist_ok=True)
-    return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
 
 
 def one_step(recipe, folder):
@@ -99,7 +88,32 @@ def test_early_stopping_ends_after_its_patience(document, tmp_path):
     document["regularizers"] = [{"kind": "early_stopping", "metric": "accuracy", "patience": 2}]
     document["training"] |= {"epochs": 30, "learning_rate": 1e-12}  # nothing is learned
     state = loop_of(check(document), tmp_path / "work").run()
-    assert (state.epoch, state.epochs_without_gain) == (3, 2)
+    assert (state.epoch, state.validations_without_gain) == (3, 2)
+
+
+def test_validation_rows_are_scored_within_epochs_and_the_last_step_ends_the_training(document, tmp_path):
+    document["training"] |= {"epochs": 3, "evaluate_every": 0.5, "max_steps": 13}
+    loop = loop_of(check(document), tmp_path / "work")
+    steps = len(loop.plans[0])
+    state = loop.run()
+    validated = [r["step"] for r in state.history if (r["split"], r["metric"]) == ("validation", "loss")]
+    assert validated == [round(steps / 2), steps, steps + 2, 13]
+    assert (state.step, state.epoch, loop.steps) == (13, 2, 13)
+
+
+def test_patience_counts_validations(document, tmp_path):
+    document["training"] |= {"epochs": 3, "learning_rate": 1e-12, "evaluate_every": 2}
+    document["regularizers"] = [{"kind": "early_stopping", "patience": 2}]
+    state = loop_of(check(document), tmp_path / "work").run()
+    assert (state.step, state.best_step, state.validations_without_gain) == (6, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "points"),
+    [(1.0, 9, {9}), (0.5, 9, {4, 9}), (0.25, 2, {1, 2}), (4, 9, {4, 8, 9}), (100, 9, {9}), (0.3, 9, {3, 6, 9})],
+)
+def test_when_validation_rows_are_scored(every, steps, points):
+    assert Training(evaluate_every=every).validation_points(steps) == points
 
 
 def test_an_undefined_score_is_never_the_best_and_leaves_no_nan_in_json(document, tmp_path, monkeypatch):
@@ -109,7 +123,7 @@ def test_an_undefined_score_is_never_the_best_and_leaves_no_nan_in_json(document
     document["execution"]["checkpoint_seconds"] = 1e-9  # one after every step
     loop = loop_of(check(document), tmp_path / "work")
     state = loop.run()
-    assert (state.best, state.best_step, state.epochs_without_gain) == (0.5, state.step, 0)
+    assert (state.best, state.best_step, state.validations_without_gain) == (0.5, state.step, 0)
     (place,) = (tmp_path / "work").glob("step-*")
     assert "NaN" not in (place / "state.json").read_text()
     again = loop_of(check(document), tmp_path / "work")

@@ -1,6 +1,7 @@
 """How a training's progress is shown while it runs."""
 
 import logging
+import re
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recip
     assert last.learning_rate == 1e-3
     assert last.tokens_per_second > 0
     assert last.seconds_left > 0
-    assert last.validation == "validation after epoch 1: accuracy 0.7500, loss 0.5000"
+    assert last.validation == "validation after step 2: accuracy 0.7500, loss 0.5000"
     assert last.page == "http://mlflow/page"
     assert passed_on == [(0, 12), (3, 12), (3, 12), (2, 12), (3, 12)]
 
@@ -85,6 +86,9 @@ def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(r
     ours = [record.getMessage() for record in caplog.records if record.name == "tunesmith"]
     assert [line for line in ours if not line.startswith(named)] == []
     assert any("loss" in line and "tokens/s" in line for line in caplog.messages)
+    lines = [line for line in ours if line.startswith("finetune    epoch")]
+    states = [(re.search(r"step [\d,]+", line)[0], line.partition("validation")[2]) for line in lines]
+    assert len(states) == len(set(states))  # no line repeats the one before
 
 
 def test_numbers_that_are_not_known_yet_are_left_out():

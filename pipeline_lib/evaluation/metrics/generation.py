@@ -65,7 +65,7 @@ def bleu_tokenizer(references: Sequence[Sequence[str]]) -> str:
 
 
 def _statistics(metric: Any, references: Sequence[Sequence[str]], texts: Sequence[str]) -> np.ndarray:
-    """sacrebleu's counts by row, for which it has no public function."""
+    """sacrebleu's counts by row. It has no public function for them, so pyproject.toml pins its minor version."""
     streams = list(zip_longest(*references))  # one list for the first references of all rows, one for the second, ...
     return np.array(metric._extract_corpus_statistics(texts, streams) if streams else [], np.int64)
 
@@ -123,7 +123,7 @@ def chrf(totals: Totals) -> Any:
     """chrF from 0 to 100, Popović (2015), "chrF: character n-gram F-score", equation 1 with beta 2, orders 1 to 6."""
     from sacrebleu.metrics import CHRF
 
-    metric = CHRF()
+    metric = CHRF()  # for the score of given counts, it has a private method only
     return _of_counts(lambda counts: metric._compute_score_from_stats(counts.tolist()).score, totals, "chrf")
 
 
@@ -135,12 +135,12 @@ def _of_counts(score: Callable[[np.ndarray], float], totals: Totals, name: str) 
 
 
 def _mean(name: str, meaning: str) -> Metric:
-    return Metric(lambda totals: totals.mean(name), True, meaning, of_text=True)
+    return Metric(lambda totals: totals.mean(name), True, meaning, (0, 1), of_text=True)
 
 
 WRITTEN: dict[str, Metric] = {
-    "bleu": Metric(bleu, True, "word n-grams shared with the reference, from 0 to 100", of_text=True),
-    "chrf": Metric(chrf, True, "character n-grams shared with the reference, from 0 to 100", of_text=True),
+    "bleu": Metric(bleu, True, "word n-grams shared with the reference, from 0 to 100", (0, 100), of_text=True),
+    "chrf": Metric(chrf, True, "character n-grams shared with the reference, from 0 to 100", (0, 100), of_text=True),
     # Lin (2004), "ROUGE: A Package for Automatic Evaluation of Summaries", sections 2 and 3.1, the F-measure
     "rouge1": _mean("rouge1", "words shared with the reference"),
     "rouge2": _mean("rouge2", "pairs of words shared with the reference"),

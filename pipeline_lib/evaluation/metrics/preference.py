@@ -93,7 +93,10 @@ PAIRED: dict[str, Metric] = {
         lambda totals: totals.mean("right"), True, "share of pairs whose chosen answer has the higher reward", (0, 1)
     ),
     "margin": Metric(
-        lambda totals: totals.mean("margin"), True, "reward of the chosen minus that of the rejected answer"
+        lambda totals: totals.mean("margin"),
+        True,
+        "reward of the chosen minus that of the rejected answer",
+        (-inf, inf),
     ),
     "kl": KL,
     "length_bias": Metric(
@@ -104,6 +107,6 @@ SINGLE: dict[str, Metric] = {
     "preference_accuracy": Metric(
         lambda totals: totals.mean("right"), True, "share of answers on the right side of the reference point", (0, 1)
     ),
-    "margin": Metric(single_margin, True, "mean reward of desirable minus that of undesirable answers"),
+    "margin": Metric(single_margin, True, "mean reward of desirable minus that of undesirable answers", (-inf, inf)),
     "kl": KL,
 }

@@ -4,6 +4,7 @@ They account for the choice of rows from the same source, but for the training s
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite, nan
 from typing import NamedTuple
 
@@ -11,7 +12,15 @@ import numpy as np
 
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts, RowValues
 from pipeline_lib.evaluation.statistics.folded import folded_ends
-from pipeline_lib.evaluation.statistics.resampling import Resampler, centre, evaluate, expansion, resample
+from pipeline_lib.evaluation.statistics.resampling import (
+    QUANTILE,
+    Resampler,
+    Weights,
+    centre,
+    evaluate,
+    expansion,
+    resample,
+)
 from pipeline_lib.evaluation.statistics.smoothing import class_groups
 
 RESAMPLES = 1000
@@ -87,7 +96,7 @@ def rare_classes(outcome: RowValues) -> int:
 
     The variance of such a class cannot be estimated: with a single row, every resample has the same answer.
     """
-    classes = class_groups(outcome)
+    classes = class_groups(outcome, outcome.group_of_row)
     if classes is None:
         return 0
     _, groups_of_class = classes
@@ -129,7 +138,7 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     metric is their mean, and seeds are resampled along with rows: Sellam et al. (2022), "The MultiBERTs", section 3
     (Multi-Bootstrap, unpaired seeds); two or three seeds underestimate how much seeds vary. The answers added to each
     side (`smoothing`) are drawn independently, as Agresti & Min (2005), "Simple Improved Confidence Intervals for
-    Comparing Matched Proportions", add pairs that differ. Draws are nan if there is only one group.
+    Comparing Matched Proportions", add pairs that differ; sides with the same answers have the same draws. Draws are nan if there is only one group.
 
     Raises:
         ValueError: If the numbers of rows differ.
@@ -139,8 +148,7 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     if len(lengths) != 1:
         raise ValueError(f"the outcomes differ in their number of rows: {sorted(lengths)}")
     values = np.array([_means(side, metrics) for side in sides])
-    fewest_groups = min(outcomes, key=lambda outcome: outcome.group_count)
-    resampler, random = Resampler.of(fewest_groups), np.random.default_rng(seed)
+    resampler, random = Resampler.of(*outcomes), np.random.default_rng(seed)
     if resampler.groups < 2:
         return Drawn(values, np.full((resamples, len(sides), len(metrics)), np.nan), resampler.groups)
     parts = [_metrics_of_resamples(sides, metrics, weights, random) for weights in resampler.draw(random, resamples)]
@@ -152,29 +160,47 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
 
 
 def _metrics_of_resamples(
-    sides: Sequence[Answers], metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
+    sides: Sequence[Answers], metrics: Mapping[str, Metric], weights: Weights, random: np.random.Generator
 ) -> np.ndarray:
-    """[len(weights), sides, metrics] on resamples with these weights."""
-    draws = np.empty((len(weights), len(sides), len(metrics)))
+    """[resamples, sides, metrics] on resamples with these weights."""
+    count = len(weights.pooled)
+    draws = np.empty((count, len(sides), len(metrics)))
     for index, side in enumerate(sides):
+        if (same := _first_equal(sides, index)) < index:
+            draws[:, index] = draws[:, same]
+            continue
         by_seed = np.stack([_of_resamples(outcome, metrics, weights, random) for outcome in side])
         if len(side) == 1:
             draws[:, index] = by_seed[0]
             continue
         # [resamples, seeds] seeds drawn with replacement for each resample
-        seeds = random.integers(0, len(side), (len(weights), len(side)))
-        draws[:, index] = by_seed[seeds, np.arange(len(weights))[:, None]].mean(axis=1)
+        seeds = random.integers(0, len(side), (count, len(side)))
+        draws[:, index] = by_seed[seeds, np.arange(count)[:, None]].mean(axis=1)
     return draws
 
 
+def _first_equal(sides: Sequence[Answers], index: int) -> int:
+    """The first side with the same answers as this one: the same model never differs from itself."""
+    for earlier in range(index):
+        if len(sides[earlier]) == len(sides[index]):
+            pairs = zip(sides[earlier], sides[index], strict=True)
+            if all(one.same_answers(other) for one, other in pairs):
+                return earlier
+    return index
+
+
 def _of_resamples(
-    outcome: Predictions | RowCounts, metrics: Mapping[str, Metric], weights: np.ndarray, random: np.random.Generator
+    outcome: Predictions | RowCounts, metrics: Mapping[str, Metric], weights: Weights, random: np.random.Generator
 ) -> np.ndarray:
-    """[len(weights), metrics] of one model on resamples with these weights."""
-    resamples = resample(outcome, weights, random)
+    """[resamples, metrics] of one model on resamples with these weights."""
+    pooled = resample(outcome, weights.pooled, random)
+    by_class = replace(pooled, weights=weights.by_class)
+    count = len(weights.pooled)
+    columns = []
     with np.errstate(divide="ignore", invalid="ignore"):
-        columns = [evaluate(metric.function, resamples, len(weights)) for metric in metrics.values()]
-    return np.stack(columns, axis=1) if columns else np.empty((len(weights), 0))
+        for metric in metrics.values():
+            columns.append(evaluate(metric.function, by_class if metric.by_class else pooled, count))
+    return np.stack(columns, axis=1) if columns else np.empty((count, 0))
 
 
 def _means(side: Answers, metrics: Mapping[str, Metric]) -> list[float]:
@@ -205,7 +231,8 @@ def ends(drawn: np.ndarray, level: float, groups: int) -> np.ndarray:
 
     tail = norm.cdf(t.ppf((1 - level) / 2, max(groups - 1, 1)))
     columns = [
-        np.quantile(column, [tail, 1 - tail]) if len(column) else (nan, nan) for column in _finite_columns(drawn)
+        np.quantile(column, [tail, 1 - tail], method=QUANTILE) if len(column) else (nan, nan)
+        for column in _finite_columns(drawn)
     ]
     return np.array(columns, float).reshape(-1, 2).T
 
@@ -228,7 +255,7 @@ def beyond_chance(values: np.ndarray, drawn: np.ndarray, level: float, groups: i
     with np.errstate(divide="ignore", invalid="ignore"):  # a spread can be 0
         statistics, deviations = np.abs(values) / spread, np.abs(drawn - middle) / spread
     largest = np.nan_to_num(deviations, nan=0.0, posinf=0.0).max(axis=1, initial=0.0)
-    return np.nan_to_num(statistics, nan=0.0) > np.quantile(largest, level) * expansion(level, groups)
+    return np.nan_to_num(statistics, nan=0.0) > np.quantile(largest, level, method=QUANTILE) * expansion(level, groups)
 
 
 def spreads(drawn: np.ndarray) -> np.ndarray:

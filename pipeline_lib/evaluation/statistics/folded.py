@@ -11,7 +11,7 @@ from math import nan
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import RowValues
-from pipeline_lib.evaluation.statistics.resampling import Resampler, expansion, resample
+from pipeline_lib.evaluation.statistics.resampling import QUANTILE, Resampler, expansion, resample
 
 SIZES = np.concatenate([np.linspace(0, 1, 41), np.linspace(1, 3, 41)[1:]])
 """Sizes to try, as multiples of the scale of the parts."""
@@ -28,7 +28,7 @@ def folded_ends(rows: RowValues, name: str, level: float, resamples: int, seed: 
     parts = np.asarray(rows.total(name), float) / rows.total("decisions")
     drawn, resampler = [], Resampler.of(rows)
     for weights in resampler.draw(random, resamples):
-        resamples_of_rows = resample(rows, weights, random)
+        resamples_of_rows = resample(rows, weights.by_class, random)
         drawn.append(resamples_of_rows.total(name) / resamples_of_rows.total("decisions")[:, None])
     noise = np.concatenate(drawn)
     noise = (noise - noise.mean(axis=0)) * expansion(level, resampler.groups)
@@ -53,7 +53,7 @@ def _sizes_inside(
     length = np.abs(direction).sum()
     direction = direction / length if length else np.full(len(direction), 1 / len(direction))
     sums = np.stack([np.abs(size * direction + noise).sum(axis=1) for size in sizes])
-    low, high = np.quantile(sums, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    low, high = np.quantile(sums, [(1 - level) / 2, (1 + level) / 2], axis=1, method=QUANTILE)
     inside = (low <= score) & (score <= high)
     # include the neighbours as well, because nothing between two grid points was tried
     return sizes[np.convolve(inside, [1, 1, 1], "same") > 0]

@@ -8,7 +8,7 @@ are not independent (Field & Welsh 2007, "Bootstrapping Clustered Data": the clu
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
 """Random numbers held in memory at once."""
+QUANTILE = "weibull"
+"""Quantiles of B resamples are those of order statistics k / (B + 1): others leave too much outside where B is small."""
+FEWEST_PREDICTED = 8
+"""Groups that a predicted class counts for at least: how often a rare class is predicted is chance as well, and smaller
+numbers made intervals too wide (tests/benchmarks/coverage.py)."""
 SMALLEST_SHAPE = 0.2
 """Lower limit of the gamma distribution's shape, for groups with very rare classes."""
 
@@ -64,42 +69,67 @@ def _weighted_ranks(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (below + value_weight / 2)[:, value_index]
 
 
+class Weights(NamedTuple):
+    """Row weights [resamples, n] of the same resamples, for two kinds of metrics."""
+
+    pooled: np.ndarray
+    """For metrics over all rows."""
+    by_class: np.ndarray
+    """For averages over classes, which vary more if a class is rare."""
+
+
 @dataclass(frozen=True, eq=False)
 class Resampler:
     """Draws group weights for one or more predictions of the same n rows.
 
-    A weight is a gamma variable with mean 1 and variance c / (c - 2). Here c is the number of groups that contain the
-    rarest of the group's classes, or of all groups if there are no classes: c rows underestimate their variance by
-    that factor.
+    A weight is a gamma variable with mean 1 and variance c / (c - 2), because c rows underestimate their variance by
+    that factor. Here c is the number of all groups, and for averages over classes the number of groups that contain
+    the rarest of the group's gold and predicted classes.
     """
 
     group_of_row: np.ndarray
-    shapes: np.ndarray
-    """[groups] shapes of the gamma distribution."""
+    shape: float
+    """The shape of the gamma distribution for metrics over all rows."""
+    class_shapes: np.ndarray
+    """[groups] its shapes for averages over classes, at most `shape`."""
 
     @classmethod
-    def of(cls, rows: RowValues) -> "Resampler":
-        """Create a resampler for these rows, also usable for other predictions of the same rows and groups."""
-        group_of_row = rows.group_of_row
-        groups = rows.group_count
+    def of(cls, *outcomes: RowValues) -> "Resampler":
+        """Create a resampler for predictions of the same rows; their groups are those of the one with the fewest."""
+        group_of_row = min(outcomes, key=lambda rows: rows.group_count).group_of_row
+        groups = int(group_of_row.max(initial=-1)) + 1
         fewest = np.full(groups, max(groups, 1), float)
-        classes = class_groups(rows)
-        if classes is not None:
-            pairs, groups_of_class = classes
-            np.minimum.at(fewest, pairs[0], groups_of_class[pairs[1]])  # per group, over its classes
-        return cls(group_of_row, np.maximum((fewest - 2) / fewest, SMALLEST_SHAPE))
+        for rows in outcomes:
+            for name in ("gold", "guess"):
+                if (classes := class_groups(rows, group_of_row, name)) is None:
+                    continue
+                pairs, groups_of_class = classes
+                least = FEWEST_PREDICTED if name == "guess" else 0
+                # per group, over its classes
+                np.minimum.at(fewest, pairs[0], np.maximum(groups_of_class, least)[pairs[1]])
+        return cls(group_of_row, float(_shape(np.float64(max(groups, 1)))), _shape(fewest))
 
     @property
     def groups(self) -> int:
         """The number of groups."""
-        return len(self.shapes)
+        return len(self.class_shapes)
 
-    def draw(self, random: np.random.Generator, resamples: int) -> Iterator[np.ndarray]:
-        """Yield weights [chunk, n] until all resamples are drawn, in chunks that bound memory."""
+    def draw(self, random: np.random.Generator, resamples: int) -> Iterator[Weights]:
+        """Yield weights of [chunk, n] until all resamples are drawn, in chunks that bound memory."""
         at_once = max(1, CELLS // max(1, len(self.group_of_row)))
         for begin in range(0, resamples, at_once):
             size = (min(at_once, resamples - begin), self.groups)
-            yield (random.standard_gamma(self.shapes, size) / self.shapes)[:, self.group_of_row]
+            drawn = random.standard_gamma(self.class_shapes, size)
+            # gamma variables of the same scale add up, shapes included: so both kinds of weights go together
+            pooled = drawn + random.standard_gamma(self.shape - self.class_shapes, size)
+            yield Weights(
+                (pooled / self.shape)[:, self.group_of_row], (drawn / self.class_shapes)[:, self.group_of_row]
+            )
+
+
+def _shape(groups: Any) -> Any:
+    """The gamma distribution's shape for so many groups."""
+    return np.maximum((groups - 2) / groups, SMALLEST_SHAPE)
 
 
 def resample(rows: RowValues, weights: np.ndarray, random: np.random.Generator) -> Resamples:

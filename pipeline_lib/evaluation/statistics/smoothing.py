@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline_lib.evaluation.metrics.class_counts import ClassCounts
 from pipeline_lib.evaluation.predictions import Predictions, RowValues
 
 
@@ -64,9 +63,21 @@ def _one_label(rows: Predictions) -> AddedAnswers:
         "hits": np.concatenate([hot, nothing]),
         "right": right,
     }
+    values["surprise"] = np.where(right > 0, *_surprises(rows))
     if len(present) == 1:  # no other class to be mistaken for
         values["guess"] = np.concatenate([hot, nothing])
     return AddedAnswers(np.full(2 * len(present), 1 / max(len(present), 1)), values)
+
+
+def _surprises(rows: Predictions) -> tuple[float, float]:
+    """The mean negative log-probability of rows if all predictions were right, and if all were wrong.
+
+    A test set with few wrong rows does not show how much the next one costs; the probabilities do.
+    """
+    smallest = np.finfo(rows.chances.dtype).eps
+    confidence = np.clip(rows.confidence, smallest, 1)
+    other = np.clip((1 - confidence) / max(rows.chances.shape[1] - 1, 1), smallest, 1)
+    return float(-np.log(confidence).mean()), float(-np.log(other).mean())
 
 
 def _by_class(rows: RowValues) -> AddedAnswers:
@@ -102,24 +113,26 @@ def _yes_or_no(counts: Mapping[str, np.ndarray]) -> AddedAnswers:
     return AddedAnswers(np.ones(2), {name: np.array([1.0, 0.0]) for name in binary}) if binary else _none()
 
 
-def class_counts(rows: RowValues) -> np.ndarray | Any | None:
-    """[n, K] how often each class is gold in each row; None if there are no classes."""
+def _class_counts(rows: RowValues, name: str) -> np.ndarray | Any | None:
+    """[n, K] how often each class is gold (or "guess": predicted) in each row; None if there are no classes."""
     if isinstance(rows, Predictions):
         has_classes = rows.probabilities is not None
     else:
         has_classes = "hits" in getattr(rows, "counts", {})
-    return rows.row_values(ClassCounts._fields[0]) if has_classes else None
+    return rows.row_values(name) if has_classes else None
 
 
-def class_groups(rows: RowValues) -> tuple[np.ndarray, np.ndarray] | None:
-    """The groups in which each class is gold; None if there are no classes or no rows.
+def class_groups(
+    rows: RowValues, group_of_row: np.ndarray, name: str = "gold"
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The groups in which each class is gold (or "guess": predicted); None if there are no classes or no rows.
 
     Returns:
         [2, pairs] each (group, class) once, and [K] the number of groups of each class.
     """
-    counts = class_counts(rows)
+    counts = _class_counts(rows, name)
     if counts is None or not len(rows):
         return None
     row, label = counts.nonzero()
-    pairs = np.unique(np.stack([rows.group_of_row[row], label]), axis=1)
+    pairs = np.unique(np.stack([group_of_row[row], label]), axis=1)
     return pairs, np.bincount(pairs[1]) if pairs.size else np.zeros(0)

@@ -25,7 +25,7 @@ def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "
     """Replace each gradient by its sum over all ranks; return the sum of the losses.
 
     The sums are bitwise equal on every rank. A parameter that has no gradient on any rank stays without one, so that
-    AdamW skips it as with a single process.
+    optimizers skip it as with a single process.
     """
     if accelerator.num_processes == 1:
         return loss

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 log = logging.getLogger("tunesmith")
-JOB, CHANNEL = "job.json", "told"
+JOB, CHANNEL = "job.json", "messages"
 START = """
 import sys
 sys.path.insert(0, sys.argv[1])

@@ -11,7 +11,7 @@ from pipeline_lib.evaluation.metrics.regression import REGRESSION
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare, draw, ends
 
-RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right")}
+RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))}
 
 
 def answers(right):
@@ -27,9 +27,17 @@ def test_the_difference_is_b_minus_a_and_the_same_answers_differ_by_nothing():
     (found,) = compare([one], [other], RIGHT).values()
     assert (found.a, found.b, found.value) == (0.5, 0.75, 0.25)
     (same,) = compare([one], [one], RIGHT).values()
-    assert same[:3] == (0.5, 0.5, 0)
-    assert same.low < 0 < same.high  # four rows do not show that two models never differ
-    assert not same.sure
+    assert same == (0.5, 0.5, 0, 0, 0, False, 0)
+    (equally_good,) = compare([one], [answers([0, 0, 1, 1])], RIGHT).values()
+    assert equally_good.low < 0 < equally_good.high  # four rows do not show that two models never differ
+
+
+def test_the_same_predictions_differ_by_nothing_in_every_metric():
+    random = np.random.default_rng(4)
+    gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
+    one, copy = (Predictions(gold.copy(), chances.argmax(1), chances.copy()) for _ in range(2))
+    for difference in compare([one], [copy], SINGLE_LABEL).values():
+        assert difference[2:] == (0, 0, 0, False, 0)
 
 
 def test_rows_are_paired_so_that_a_steady_gain_on_hard_and_easy_rows_is_sure():
@@ -100,6 +108,6 @@ def test_outcomes_of_other_rows_are_refused_and_one_row_tells_nothing():
 
 def test_draws_that_a_metric_does_not_know_are_left_out():
     drawn = np.array([[1.0, np.nan], [2.0, np.nan], [np.nan, np.nan], [3.0, np.nan]])
-    np.testing.assert_allclose(ends(drawn, 0.95, 10**6)[:, 0], np.quantile([1, 2, 3], [0.025, 0.975]), rtol=1e-5)
+    np.testing.assert_allclose(ends(drawn, 0.5, 10**6)[:, 0], [1, 3], rtol=1e-5)  # order statistics 1/4 and 3/4
     assert np.isnan(ends(drawn, 0.95, 10**6)[:, 1]).all()
     assert beyond_chance(np.array([2.0, np.nan]), drawn, 0.95, 10**6).tolist() == [True, False]

@@ -100,7 +100,7 @@ def test_metrics_share_their_resamples():
 
 def test_a_metric_without_a_value_has_no_interval():
     gold = np.array([0.0, 0.0, 1.0])
-    never = {"never": Metric(lambda outcome: nan, True, "nothing")}
+    never = {"never": Metric(lambda outcome: nan, True, "nothing", (0, 1))}
     assert all(isnan(part) for part in bootstrap(Predictions(gold, gold), never, resamples=5)["never"])
 
 

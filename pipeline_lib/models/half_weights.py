@@ -1,0 +1,167 @@
+"""Keep a base's frozen matrices in half precision and compute as if they were in fp32.
+
+Each matrix is converted when it is used, and converted again in the backward pass, so no copy of it is kept. A bfloat16
+or float16 number is a float32 number too: where the files hold such numbers, no result changes. Under autocast in the
+same format nothing is converted at all.
+
+Patched are linear layers and embeddings of the plain classes. Other matrices, such as those of experts, stay in fp32,
+and so do biases and norms, which are small.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Format = Literal["auto", "fp32", "bf16", "fp16"]
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
+"""Names of the formats in safetensors files."""
+
+
+def half_format(base: Path, dtype: Format) -> "torch.dtype | None":
+    """Return the half precision in which a base's matrices are kept; None for fp32.
+
+    auto: the format of its files, if all of their matrices have the same.
+    """
+    if dtype != "auto":
+        return HALF.get(dtype)
+    formats = {STORED.get(name) for name in _formats(base)}
+    return formats.pop() if len(formats) == 1 else None
+
+
+def _formats(base: Path) -> set[str]:
+    """Return the formats of all tensors with at least two dimensions; reads only the headers of the files."""
+    from safetensors import safe_open
+
+    formats = set()
+    for file in base.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # safe_open is not a mapping
+                part = weights.get_slice(name)
+                if len(part.get_shape()) > 1:
+                    formats.add(part.get_dtype())
+    return formats
+
+
+@contextmanager
+def loading_in(half: "torch.dtype | None") -> Iterator[None]:
+    """Within it, `from_pretrained` reads the matrices that can be kept in `half` straight into that format.
+
+    transformers reads each tensor into the format of the empty parameter that is there before. Changes the class of all
+    models, so the caller must hold a lock.
+    """
+    if half is None:
+        yield
+        return
+    original = PreTrainedModel._get_dtype_plan
+
+    def plan(self: PreTrainedModel, dtype: "torch.dtype") -> dict[Any, Any]:
+        for parameter in _storable(self):
+            parameter.data = parameter.data.to(half)  # on the meta device
+        return original(self, dtype)
+
+    PreTrainedModel._get_dtype_plan = plan  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        PreTrainedModel._get_dtype_plan = original  # type: ignore[method-assign]
+
+
+def compute_in_full(model: "PreTrainedModel") -> None:
+    """Patch the layers of a model whose matrices are in half precision."""
+    for module in model.modules():
+        if type(module) in FORWARDS and module.weight.dtype in HALF.values():
+            module.forward = MethodType(FORWARDS[type(module)], module)
+
+
+def widen(parameters: Iterable[nn.Parameter]) -> None:
+    """Convert parameters in half precision to fp32, one after the other."""
+    for parameter in parameters:
+        if parameter.dtype in HALF.values():
+            parameter.data = parameter.data.float()
+
+
+def is_patched(linear: "nn.Linear") -> bool:
+    """Return whether a linear layer computes as patched here."""
+    return getattr(vars(linear).get("forward"), "__func__", None) is _linear
+
+
+def _storable(model: "PreTrainedModel") -> "list[nn.Parameter]":
+    """Return the matrices that are used by plain layers only, of the backbone and of the base's own output layer."""
+    from pipeline_lib.models.loading import head_names
+
+    output = model.get_output_embeddings()
+    new = {id(weight) for name, weight in model.named_parameters() if name in head_names(model)}
+    new.discard(id(getattr(output, "weight", None)))
+    others, plain = new, {}
+    for name, module in model.named_modules():
+        kept = any(part in name for part in model._keep_in_fp32_modules or ())  # their inputs take the weights' format
+        for key, weight in module.named_parameters(recurse=False):
+            if type(module) in FORWARDS and key == "weight" and not kept:
+                plain[id(weight)] = weight
+            else:
+                others.add(id(weight))
+    return [weight for key, weight in plain.items() if key not in others]
+
+
+def _linear(module: Any, given: "Tensor") -> "Tensor":
+    return _matmul(given, module.weight, module.bias, functional.linear)
+
+
+def _conv1d(module: Any, given: "Tensor") -> "Tensor":
+    """Compute as transformers' Conv1D, whose weight is transposed."""
+    return _matmul(given, module.weight, module.bias, _addmm)
+
+
+def _addmm(given: "Tensor", weight: "Tensor", bias: "Tensor") -> "Tensor":
+    out = torch.addmm(bias, given.view(-1, given.shape[-1]), weight)
+    return out.view(*given.shape[:-1], weight.shape[1])
+
+
+def _embedding(module: Any, ids: "Tensor") -> "Tensor":
+    return functional.embedding(ids, module.weight, module.padding_idx).float()
+
+
+FORWARDS: dict[type, Any] = {nn.Linear: _linear, Conv1D: _conv1d, nn.Embedding: _embedding}
+
+
+def _matmul(given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Any) -> "Tensor":
+    device = given.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else given.dtype
+    if dtype == weight.dtype:
+        return product(given, weight, bias)
+    return _Converted.apply(given, weight, bias, product, dtype)
+
+
+class _Converted(torch.autograd.Function):
+    """A product with a converted matrix, which is not kept for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Any, dtype: "torch.dtype"
+    ) -> "Tensor":
+        ctx.product, ctx.dtype, ctx.given = product, dtype, given.dtype
+        ctx.save_for_backward(weight)
+        return product(given.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: "Tensor") -> Any:  # type: ignore[override]
+        (weight,) = ctx.saved_tensors
+        matrix = weight.to(ctx.dtype)
+        given = bias = None
+        if ctx.needs_input_grad[0]:
+            given = (grad @ (matrix if ctx.product is functional.linear else matrix.T)).to(ctx.given)
+        if ctx.needs_input_grad[2]:
+            bias = grad.flatten(0, -2).sum(0).float()
+        return given, None, bias, None, None  # a matrix in half precision is frozen

@@ -1,0 +1,67 @@
+"""Where an assistant's turn ends in a chat template's text."""
+
+import re
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.objectives.template_text import added_tokens, end_of_added_token, render_or_none
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FIRST_MARKER = 0xF0000
+"""The first of the private-use characters that stand for answers, or around them."""
+
+
+class Unclear(ValueError):
+    """A turn could not be located for certain."""
+
+
+def turn_end(
+    tokenizer: "PreTrainedTokenizerBase",
+    upto: list[dict[str, Any]],
+    tools: Any,
+    text: str,
+    closed: int,
+    usual: str,
+) -> int:
+    """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
+    calls = upto[-1].get("tool_calls")
+    if usual and not calls and (found := re.compile(rf"\s*{re.escape(usual)}").match(text, closed)):
+        return found.end()
+    alone = (render_or_none(tokenizer, upto, tools, False) or "").rstrip()
+    whole = len(alone) if closed <= len(alone) and text.startswith(alone) else None
+    mark = end_of_added_token(tokenizer, text, closed)
+    # a template that puts nothing behind the last answer: the token before the next message ends the earlier ones
+    if mark and not calls and (whole is None or mark <= whole or not text[closed:whole].strip()):
+        return mark
+    if whole is not None:
+        return whole
+    if usual and calls and (at := text.find(usual, closed)) >= 0:
+        return at + len(usual)
+    raise Unclear("the chat template's text does not show where an answer ends")
+
+
+def usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """What follows the content of any plain answer; empty where nothing does, or where the last one ends otherwise.
+
+    It can be several tokens. What a template puts behind the whole dialogue is not part of it, such as Phi-3's end of
+    text, or the header of the next turn that Command R7B's always writes.
+    """
+    answers = [chr(FIRST_MARKER), chr(FIRST_MARKER + 1)]
+    messages = [
+        message
+        for answer in answers
+        for message in ({"role": "user", "content": "?"}, {"role": "assistant", "content": answer})
+    ]
+    text = render_or_none(tokenizer, messages, None) or ""
+    earlier, last = (_pieces(tokenizer, text.partition(answer)[2]) for answer in answers)
+    first = _pieces(tokenizer, text.removeprefix(tokenizer.bos_token or ""))[:1]
+    opening = [piece for piece in first if len(piece) > 1]  # the token that opens every turn
+    common = takewhile(lambda pair: pair[0] == pair[1] and pair[0] not in opening, zip(earlier, last, strict=False))
+    return "".join(piece for piece, _ in common).strip()
+
+
+def _pieces(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
+    """A text as added tokens and the single characters between them."""
+    return re.findall(rf"{added_tokens(tokenizer)}|.", text, re.DOTALL)

@@ -1,0 +1,96 @@
+"""Gradient checkpointing: keep the inputs of blocks for the backward pass and compute the rest again."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline_lib.errors import RecipeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from pipeline_lib.training.step import Stepper
+
+SHARE = 0.5
+"""Share of a GPU's free memory that activations may take before `auto` turns checkpointing on."""
+
+
+def checkpoint_activations(stepper: "Stepper") -> bool:
+    """Turn on gradient checkpointing as the recipe asks for; returns whether it is on.
+
+    Raises:
+        RecipeError: The recipe requires it, and the family does not support it.
+    """
+    asked = stepper.recipe.training.gradient_checkpointing
+    if asked == "auto":
+        asked = _is_needed(stepper)
+    if asked:
+        _enable(stepper.model)
+    return asked
+
+
+def _enable(model: "PreTrainedModel") -> None:
+    """Checkpoint each block (Chen et al. 2016, section 4.1).
+
+    transformers' own switch also makes the embeddings' output require a gradient, which frozen lower blocks would then
+    compute for nothing; blocks checkpointed without reentrant autograd do not need it.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    blocks = _blocks(model)
+    if not blocks:
+        problem = f"is not supported by the family {model.config.model_type}"
+        raise RecipeError("training.gradient_checkpointing", True, problem, "Set it to false, or choose another base")
+    for block in blocks:
+        block.gradient_checkpointing = True
+        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+
+def _blocks(model: "PreTrainedModel") -> list[Any]:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
+def _is_needed(stepper: "Stepper") -> bool:
+    """Return whether the activations of the largest pass may take more than SHARE of the GPU's free memory.
+
+    On a CPU memory is seldom what limits a training, and time is: there it is never turned on.
+    """
+    if stepper.accelerator.device.type != "cuda" or not _blocks(stepper.model):
+        return False
+    return activation_bytes(stepper) > SHARE * _free_memory()
+
+
+def activation_bytes(stepper: "Stepper") -> int:
+    """Measure the bytes that the largest pass of a training keeps for its backward pass.
+
+    The longest row runs once, with its random numbers set aside; a pass has as many such rows as `batch_tokens` allows.
+    """
+    import torch
+
+    tokens = stepper.train.group_tokens
+    longest = np.array([tokens.argmax()])
+    rows = max(1, stepper.recipe.training.batch_tokens // int(tokens.max()))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in stepper.model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    devices = [stepper.accelerator.device] if stepper.accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        stepper.model.train()
+        outputs = stepper.outputs_of(longest)
+        del outputs
+    return rows * sum(kept.values())
+
+
+def _free_memory() -> int:
+    import torch
+
+    return torch.cuda.mem_get_info()[0]
