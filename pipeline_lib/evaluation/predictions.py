@@ -108,12 +108,11 @@ class Predictions(RowValues):
         """Whether gold, guess and probabilities equal those of other predictions."""
         if not isinstance(other, Predictions):
             return False
-        arrays = zip(self._arrays, other._arrays, strict=True)
-        return all(np.array_equal(one, another) for one, another in arrays)
-
-    @property
-    def _arrays(self) -> tuple[np.ndarray | None, ...]:
-        return self.gold, self.guess, self.probabilities
+        if self.probabilities is None or other.probabilities is None:
+            same = self.probabilities is other.probabilities
+        else:
+            same = np.array_equal(self.probabilities, other.probabilities)
+        return same and np.array_equal(self.gold, other.gold) and np.array_equal(self.guess, other.guess)
 
     @property
     def chances(self) -> np.ndarray:

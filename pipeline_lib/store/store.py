@@ -39,6 +39,9 @@ machine and its speed."""
 RECENT = 200
 """Maximum number of artifacts to compare a new one with; a store may have many thousands of shards."""
 
+_published_last: dict[Path, Path] = {}
+"""Folder of a step's artifacts -> the artifact that this process published last."""
+
 
 class Store:
     """Artifacts below a root folder; raises RecipeError if the folder cannot be created."""
@@ -97,8 +100,15 @@ class Store:
         return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
 
     def candidates(self, name: str) -> Iterator[Candidate]:
-        """Yield a step's newest `RECENT` artifacts, to be compared with a new one; unreadable ones are skipped."""
-        with suppress(FileNotFoundError), os.scandir(self.root / "steps" / name) as entries:
+        """Yield a step's newest `RECENT` artifacts, to be compared with a new one; unreadable ones are skipped.
+
+        The one that this process published last comes first: for many files it is near enough to ask for no other.
+        """
+        place = self.root / "steps" / name
+        if (folder := _published_last.get(place)) and folder.exists():
+            with suppress(OSError, ValueError):
+                yield Candidate.of(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        with suppress(FileNotFoundError), os.scandir(place) as entries:
             folders = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
             for folder in folders:
                 with suppress(OSError, ValueError):
@@ -149,6 +159,7 @@ class Store:
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         publish_folder(partial, folder)
+        _published_last[folder.parent] = folder
         return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:

@@ -138,7 +138,8 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     metric is their mean, and seeds are resampled along with rows: Sellam et al. (2022), "The MultiBERTs", section 3
     (Multi-Bootstrap, unpaired seeds); two or three seeds underestimate how much seeds vary. The answers added to each
     side (`smoothing`) are drawn independently, as Agresti & Min (2005), "Simple Improved Confidence Intervals for
-    Comparing Matched Proportions", add pairs that differ; sides with the same answers have the same draws. Draws are nan if there is only one group.
+    Comparing Matched Proportions", add pairs that differ; sides with the same answers
+    have the same draws. Draws are nan if there is only one group.
 
     Raises:
         ValueError: If the numbers of rows differ.

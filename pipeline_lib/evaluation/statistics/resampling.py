@@ -19,7 +19,7 @@ from pipeline_lib.evaluation.totals import Totals
 CELLS = 2**22
 """Random numbers held in memory at once."""
 QUANTILE = "weibull"
-"""Quantiles of B resamples are those of order statistics k / (B + 1): others leave too much outside where B is small."""
+"""Quantiles of B resamples are those of order statistics k / (B + 1): others leave too much outside if B is small."""
 FEWEST_PREDICTED = 8
 """Groups that a predicted class counts for at least: how often a rare class is predicted is chance as well, and smaller
 numbers made intervals too wide (tests/benchmarks/coverage.py)."""

@@ -122,9 +122,7 @@ def _class_counts(rows: RowValues, name: str) -> np.ndarray | Any | None:
     return rows.row_values(name) if has_classes else None
 
 
-def class_groups(
-    rows: RowValues, group_of_row: np.ndarray, name: str = "gold"
-) -> tuple[np.ndarray, np.ndarray] | None:
+def class_groups(rows: RowValues, group_of_row: np.ndarray, name: str = "gold") -> tuple[np.ndarray, np.ndarray] | None:
     """The groups in which each class is gold (or "guess": predicted); None if there are no classes or no rows.
 
     Returns:
