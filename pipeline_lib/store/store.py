@@ -109,10 +109,10 @@ class Store:
             with suppress(OSError, ValueError):
                 yield Candidate.of(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
         with suppress(FileNotFoundError), os.scandir(place) as entries:
-            folders = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
-            for folder in folders:
+            newest = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
+            for entry in newest:
                 with suppress(OSError, ValueError):
-                    yield Candidate.of(json.loads(Path(folder.path, MANIFEST).read_text(encoding="utf-8")))
+                    yield Candidate.of(json.loads(Path(entry.path, MANIFEST).read_text(encoding="utf-8")))
 
     def work(self, step: Step) -> Path:
         """Return a step's folder for checkpoints; it is removed once the step is published."""
