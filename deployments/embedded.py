@@ -42,7 +42,7 @@ class Embedded:
 
         If it does not listen by then, it is ended, and Prefect's client starts one as usual. Imports all of Prefect.
         """
-        if not self._runs() or not _wanted():
+        if not self._runs() or not _needs_server():
             return
         listens, process = self._listens(), self.started.pop()
         if not listens:
@@ -67,7 +67,7 @@ class Embedded:
             return probe.connect_ex((LOCAL, self.port)) == 0
 
 
-def _wanted() -> bool:
+def _needs_server() -> bool:
     """Whether Prefect would start a server: a profile or a file may name one."""
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
 
@@ -77,7 +77,7 @@ def _wanted() -> bool:
 def main(port: int) -> None:
     """Serve, in a process of its own."""
     gc.set_threshold(10_000)
-    if _wanted():
+    if _needs_server():
         import uvicorn
         from prefect.server.api.server import create_app
 

@@ -12,7 +12,7 @@ from pipeline_lib.recipe.short_form import (
     Strategy,
     Text,
     Texts,
-    chosen,
+    load_short_form,
 )
 from tasks.flow import pipeline_flow
 from tasks.names import run_name
@@ -59,4 +59,4 @@ def finetune_form(
         "seed": seed,
         "name": name,
     }
-    return finetune.fn(chosen(recipe, values, overrides))
+    return finetune.fn(load_short_form(recipe, values, overrides))

@@ -18,6 +18,6 @@ def retrain(recipe: Recipe, gate: Gate = Gate()) -> Decision:
     if not seen.ends:
         seen = gates.look(recipe, gate, seen, steps.prepare(recipe, steps.encode(recipe)))
     if seen.ends:
-        return gates.ended(recipe, gate, seen.ends)
+        return gates.verdict_state(recipe, gate, seen.ends)
     runs = [finetune(challenger) for challenger in challengers(recipe, gate)]
-    return gates.ended(recipe, gate, gates.conclude(recipe, gate, seen, runs))
+    return gates.verdict_state(recipe, gate, gates.conclude(recipe, gate, seen, runs))

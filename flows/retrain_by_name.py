@@ -1,7 +1,7 @@
 """Retrain a recipe on the worker by its name, which is short enough for the dialog of a schedule."""
 
 from flows.retrain import retrain
-from pipeline_lib.recipe.short_form import UNSET, RecipeName, Texts, chosen
+from pipeline_lib.recipe.short_form import UNSET, RecipeName, Texts, load_short_form
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.gate_checks import Decision
 from tasks.flow import pipeline_flow
@@ -17,4 +17,4 @@ def retrain_by_name(recipe: RecipeName, overrides: Texts = UNSET, gate: Gate = G
         overrides: Fields of the recipe to change, as path=value, such as training.epochs=5.
         gate: The conditions under which the new model is promoted.
     """
-    return retrain.fn(chosen(recipe, {}, overrides), gate)
+    return retrain.fn(load_short_form(recipe, {}, overrides), gate)

@@ -13,4 +13,4 @@ from tasks.names import run_name
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
     """Run recipes x values x seeds, and compare the results."""
     planned = plan(recipes, settings)
-    return trials.compare(planned, trials.ended(planned, settings), settings)
+    return trials.compare(planned, trials.run_trials(planned, settings), settings)

@@ -19,7 +19,7 @@ class RecipeError(Exception):
     def __init__(self, field: str, value: object, problem: str, hint: str):
         self.field, self.value, self.problem, self.hint = field, redact(value), redact(problem), redact(hint)
         end = "" if hint.endswith(("?", ")")) else "."
-        shown = f"{shorten(field)}{_shown(self.value)}: {shorten(self.problem, PROBLEM)}. {self.hint}{end}"
+        shown = f"{shorten(field)}{_format_value(self.value)}: {shorten(self.problem, PROBLEM)}. {self.hint}{end}"
         super().__init__(shown)
 
     def _render_traceback_(self) -> list[str]:
@@ -42,7 +42,7 @@ def shorten(text: str, longest: int = 300) -> str:
     return f"{text[:half]}...{text[-half:]}"
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     """Format a value as ` = value`, shortened if long; empty if there is no value."""
     if value is None:
         return ""

@@ -5,9 +5,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow, flow
 
-from tasks.guard import guarded
-from tasks.mistakes import in_our_words
-from tasks.settle import settled
+from tasks.guard import guard_flow
+from tasks.mistakes import validate_parameters
+from tasks.settle import settle_runs
 from tasks.states import mark_cancelled
 
 P = ParamSpec("P")
@@ -27,10 +27,10 @@ def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[
             name=name,
             validate_parameters=False,
             persist_result=False,
-            on_crashed=[mark_cancelled, settled],
-            on_cancellation=[settled],
+            on_crashed=[mark_cancelled, settle_runs],
+            on_cancellation=[settle_runs],
             **options,
         )
-        return decorate(in_our_words(guarded(function)))
+        return decorate(validate_parameters(guard_flow(function)))
 
     return decorator

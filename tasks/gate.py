@@ -36,7 +36,7 @@ def conclude(recipe: Recipe, gate: Gate, seen: Preflight, runs: list[RunOutcome]
     return ending.decide_promotion(recipe, gate, seen, runs, current_flow_run())
 
 
-def ended(recipe: Recipe, gate: Gate, decision: Decision) -> Any:
+def verdict_state(recipe: Recipe, gate: Gate, decision: Decision) -> Any:
     """Return a state named after the verdict, which automations can match, and show the decision as an artifact."""
     name = gate.name(recipe)
     create_markdown_artifact(

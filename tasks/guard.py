@@ -43,7 +43,7 @@ GRACE = 16.0
 UNDISTURBED = {StateType.RUNNING, StateType.PAUSED}
 
 
-def guarded(function: Callable[P, R]) -> Callable[P, R]:
+def guard_flow(function: Callable[P, R]) -> Callable[P, R]:
     """Guard a flow's function while it runs; goes below `@flow(...)`."""
 
     @wraps(function)
@@ -72,18 +72,18 @@ class Guard:
         """Start the watching threads; separate ones, because a call to Prefect may block."""
         allow_trainings()
         if self.parent is not None:
-            self._in_thread(self._watch_parent)
+            self._start_thread(self._watch_parent)
         if PREFECT_API_URL.value():  # an embedded server ends with this process and offers no way to cancel
-            self._in_thread(self._watch_state)
+            self._start_thread(self._watch_state)
 
     def close(self, undisturbed: bool) -> None:
         """Stop watching; if the flow was interrupted from outside, make sure that its process ends as well."""
         self.over.set()
         if self.parent is not None and not undisturbed:
             ask_trainings_to_stop()  # trainings in threads: the signal only reached the main thread
-            self._in_thread(self._kill_later)
+            self._start_thread(self._kill_later)
 
-    def _in_thread(self, work: Callable[[], None]) -> None:
+    def _start_thread(self, work: Callable[[], None]) -> None:
         context = contextvars.copy_context()  # so that log lines reach the flow run's log
         threading.Thread(target=context.run, args=(work,), name="guard", daemon=True).start()
 
@@ -99,12 +99,12 @@ class Guard:
             while not self.over.wait(LOOK):
                 for run_id in list(self.runs):
                     with suppress(Exception):  # API down, busy or restarting: try again at the next poll
-                        if reason := self._unwanted(client.read_flow_run(run_id)):
+                        if reason := self._find_reason_to_stop(client.read_flow_run(run_id)):
                             self._leave_to_worker()
                             self._stop(reason)
                             return
 
-    def _unwanted(self, run: FlowRun) -> str | None:
+    def _find_reason_to_stop(self, run: FlowRun) -> str | None:
         """Return why a flow run should stop, or None if it should continue."""
         attempt = self.attempts.setdefault(run.id, run.run_count)
         if run.state is None:
@@ -149,7 +149,7 @@ _current: Guard | None = None
 def _guard(run_id: UUID) -> Iterator[None]:
     global _current
     if _current is not None:
-        with _added(_current, run_id):
+        with _watch_nested_run(_current, run_id):
             yield
         return
     guard = _current = Guard()
@@ -168,7 +168,7 @@ def _guard(run_id: UUID) -> Iterator[None]:
 
 
 @contextmanager
-def _added(guard: Guard, run_id: UUID) -> Iterator[None]:
+def _watch_nested_run(guard: Guard, run_id: UUID) -> Iterator[None]:
     """Watch a nested flow run, too; a flow called as a plain function shares its caller's run."""
     new = run_id not in guard.runs
     if new:

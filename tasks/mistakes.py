@@ -17,12 +17,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def failed(error: RecipeError) -> Any:
+def failed_state(error: RecipeError) -> Any:
     """Return a Failed state with the error and its notes as message; callers in Python get the error itself."""
     return Failed(message=error_text(error), data=error)
 
 
-def in_our_words(function: Callable[P, R]) -> Callable[P, R]:
+def validate_parameters(function: Callable[P, R]) -> Callable[P, R]:
     """Validate a flow's parameters and end the run with a RecipeError if they or the data are invalid.
 
     Use it with `validate_parameters=False`; Prefect's own validation would fail the run with pydantic's message.
@@ -34,23 +34,23 @@ def in_our_words(function: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind(*args, **kwargs)
             for name, value in bound.arguments.items():
-                bound.arguments[name] = checked(signature.parameters[name].annotation, value)
+                bound.arguments[name] = convert_parameter(signature.parameters[name].annotation, value)
             return function(*bound.args, **bound.kwargs)
         except RecipeError as error:
-            state: R = failed(error)
+            state: R = failed_state(error)
             return state
 
     return run
 
 
-def checked(annotation: Any, value: Any) -> Any:
+def convert_parameter(annotation: Any, value: Any) -> Any:
     """Convert a parameter's value to the section that its annotation names.
 
     Raises:
         RecipeError: The value is invalid; the error names the field, its value and how to fix it.
     """
     if get_origin(annotation) is list and isinstance(value, list):
-        return [checked(get_args(annotation)[0], item) for item in value]
+        return [convert_parameter(get_args(annotation)[0], item) for item in value]
     if not (inspect.isclass(annotation) and issubclass(annotation, Section)) or isinstance(value, annotation):
         return value
     if annotation is Recipe and isinstance(value, dict):

@@ -26,12 +26,12 @@ LONGEST = 100
 def run_name() -> str:
     """Return a flow run's name (`flow_run_name`): as typed by a user, otherwise the recipe and its changed values."""
     name = flow_run.name or ""
-    if not generated(name):
+    if not is_generated(name):
         return name
-    return telling(flow_run.parameters) or name
+    return describe_run(flow_run.parameters) or name
 
 
-def generated(name: str) -> bool:
+def is_generated(name: str) -> bool:
     """Return whether Prefect generated this name."""
     if not name or OLD_PAGE.fullmatch(name) or NEW_PAGE.fullmatch(name):
         return True
@@ -39,7 +39,7 @@ def generated(name: str) -> bool:
     return len(words) == 2 and all(word in _cool_words() for word in words)
 
 
-def telling(parameters: dict[str, Any]) -> str:
+def describe_run(parameters: dict[str, Any]) -> str:
     """Describe a run by its parameters.
 
     The recipe's name and the values changed in a form; for a sweep the names of all recipes, for batch scoring the

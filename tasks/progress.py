@@ -20,7 +20,7 @@ class ProgressArtifact:
 
     def __call__(self, standing: "Standing") -> None:
         """Create the artifact, or update it."""
-        text = described(standing)
+        text = format_standing(standing)
         if self.artifact is None:
             # Typed as possibly a coroutine; in a synchronous task it is the artifact's id.
             created: Any = create_progress_artifact(standing.percent, key=self.key, description=text)
@@ -29,7 +29,7 @@ class ProgressArtifact:
             update_progress_artifact(self.artifact, standing.percent, description=text)
 
 
-def described(standing: "Standing") -> str:
+def format_standing(standing: "Standing") -> str:
     """Return the numbers as a Markdown list, below the link to MLflow."""
     link = [f"[Follow it in MLflow]({standing.page})", ""] if standing.page else []
     return "\n".join([*link, *(f"- {fact}" for fact in standing.facts())])

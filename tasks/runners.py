@@ -22,17 +22,17 @@ def task_runner(execution: Execution) -> TaskRunner[Any]:
     """
     workers, address = execution.workers, execution.cluster
     if execution.task_runner == "ray":
-        ray = _imported("ray").RayTaskRunner
+        ray = _import_integration("ray").RayTaskRunner
         return ray(address=address) if address else ray(init_kwargs={"num_cpus": workers})
     if execution.task_runner == "dask":
-        dask, own = _imported("dask").DaskTaskRunner, {"n_workers": workers, "threads_per_worker": 1}
+        dask, own = _import_integration("dask").DaskTaskRunner, {"n_workers": workers, "threads_per_worker": 1}
         return dask(address=address) if address else dask(cluster_kwargs=own)
     if execution.task_runner == "processes" and workers > 1:
         return ProcessPoolTaskRunner(workers, initializer=join_in, initargs=(workers,))
     return ThreadPoolTaskRunner(workers)  # also for a single worker, where a process would only add start-up time
 
 
-def _imported(name: str) -> Any:
+def _import_integration(name: str) -> Any:
     try:
         return import_module(f"prefect_{name}")
     except ImportError as error:

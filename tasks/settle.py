@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.recipe.execution import Execution, tracking_uri
-from pipeline_lib.recipe.loading import by_name
+from pipeline_lib.recipe.loading import load_by_name
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.tracking.run_note import notes
 from pipeline_lib.tracking.throughput import IMPORTING
@@ -14,7 +14,7 @@ from pipeline_lib.tracking.throughput import IMPORTING
 log = logging.getLogger("tunesmith")
 
 
-def settled(flow: Any, flow_run: Any, state: Any) -> None:
+def settle_runs(flow: Any, flow_run: Any, state: Any) -> None:
     """End the MLflow runs that the flow's trainings left open (`on_crashed` and `on_cancellation` of a flow).
 
     This often runs in the worker, which has just killed the flow's process. It imports MLflow only if there is
@@ -36,6 +36,6 @@ def _executions(parameters: Mapping[str, Any]) -> Iterator[Execution]:
     """Yield the execution settings of the recipes in a flow's parameters: documents, or names of recipes."""
     for recipe in (parameters.get("recipe"), *parameters.get("recipes", [])):
         if isinstance(recipe, str):
-            yield by_name(recipe, parameters.get("overrides") or []).execution
+            yield load_by_name(recipe, parameters.get("overrides") or []).execution
         elif isinstance(recipe, Mapping):
             yield Execution.model_validate(recipe.get("execution") or {})

@@ -22,12 +22,12 @@ def shard(recipe: Recipe, base: Artifact, by: str, source: FileToEncode) -> Arti
     return as_state(encode_file(recipe, base, by, source))
 
 
-def mapped(runner: TaskRunner[Any]) -> Spread:
+def spread_over(runner: TaskRunner[Any]) -> Spread:
     """Return a function that encodes files on a task runner, which is shut down when they are done."""
-    return partial(_mapped, runner)
+    return partial(_encode_files, runner)
 
 
-def _mapped(
+def _encode_files(
     runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], by: str
 ) -> Outcomes:
     constants = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}

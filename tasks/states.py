@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows
 from pipeline_lib.store.artifacts import Artifact
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 
 def as_state(artifact: Artifact) -> Any:
@@ -27,7 +27,7 @@ def as_state(artifact: Artifact) -> Any:
 def current_flow_run() -> str:
     """Return the current flow run for an artifact's manifest, with the API's address unless the server is embedded."""
     url = PREFECT_API_URL.value()
-    return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {without_password(url)}" if url else "")
+    return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {redact_url(url)}" if url else "")
 
 
 def mark_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
@@ -48,7 +48,7 @@ def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:
     """Show the scores on the run's page, with links to the model and the runs in MLflow."""
     metrics = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     head, *rows = score_rows(metrics)
-    links = "\n".join(f"- {_linked(label, address)}" for label, address in addresses.items())
+    links = "\n".join(f"- {_format_link(label, address)}" for label, address in addresses.items())
     text = f"In MLflow:\n\n{links}\n\nOn {metrics['rows']:,} test rows:\n\n{markdown_table(head, rows)}\n"
     key = artifact_key("scores", name)
     create_markdown_artifact(text, key=key, description="Scores, and links to the run in MLflow")
@@ -59,5 +59,5 @@ def artifact_key(kind: str, recipe_name: str) -> str:
     return f"{kind}-{re.sub('[^a-z0-9]+', '-', recipe_name.lower())}"
 
 
-def _linked(label: str, address: str) -> str:
+def _format_link(label: str, address: str) -> str:
     return f"[{label}]({address})" if address.startswith("http") else f"{label}: `{address}`"

@@ -15,7 +15,7 @@ from pipeline_lib.store.artifacts import Artifact
 from tasks.progress import ProgressArtifact
 from tasks.retries import can_pass
 from tasks.runners import task_runner
-from tasks.shards import mapped
+from tasks.shards import spread_over
 from tasks.states import as_state, current_flow_run, show_scores
 
 P = ParamSpec("P")
@@ -37,7 +37,7 @@ def step(function: Callable[P, R]) -> Task[P, R]:
 @step
 def encode(recipe: Recipe) -> EncodedFiles:
     """Encode the source files that are not in the store yet, each in its own task run."""
-    encoded = steps.encode(recipe, current_flow_run(), mapped(task_runner(recipe.execution)))
+    encoded = steps.encode(recipe, current_flow_run(), spread_over(task_runner(recipe.execution)))
     state: Any = Completed(name="Completed" if encoded.made else "Reused", message=encoded.message, data=encoded)
     return state
 

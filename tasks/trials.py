@@ -34,7 +34,7 @@ def trial(by: str, planned_trial: Trial, study: Study | None) -> RunOutcome | Pr
     return state
 
 
-def ended(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
+def run_trials(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
     """Run all trials and return the outcome of each, or its error; one failure does not stop the others."""
     with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
         parameters = {"by": unmapped(current_flow_run()), "planned_trial": list(planned), "study": unmapped(study)}

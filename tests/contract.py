@@ -16,7 +16,7 @@ from pipeline_lib.data.examples import SplitExamples
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import TRAINED, load_initial, load_trained, write_initial, write_trained
-from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.strategies.base import plain_name
 from pipeline_lib.training.batches import collate
@@ -149,7 +149,7 @@ class Ready:
             plain, _ = self.recipe.objective.model(str(base), labels)
             computing = accelerator(self.recipe.execution)
             features = replace(features, reference=reference_of(plain, features, tokenizer.pad_token_id, computing))
-        train = with_prompt_tokens(features, self.recipe.strategies, tokenizer)
+        train = insert_prompt_tokens(features, self.recipe.strategies, tokenizer)
         nothing = SplitExamples(
             self.table.slice(0, 0), labels, self.recipe.objective.features(self.table.slice(0, 0), labels)
         )

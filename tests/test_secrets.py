@@ -39,7 +39,7 @@ app()
 IN_URLS = ("plantedStore", "plantedTracking", "plantedData", "plantedModel")
 
 
-def test_a_text_is_told_without_its_secrets(monkeypatch):
+def test_a_text_is_shown_without_its_secrets(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_plantedHubToken")
     monkeypatch.setenv("HF_TOKEN_PATH", "in a file")
     assert redact("401 for Bearer hf_plantedHubToken") == "401 for Bearer …"
@@ -87,7 +87,7 @@ def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
     assert "planted" not in logging.Formatter().format(record)
 
 
-def test_a_mistake_is_told_without_its_secrets(document):
+def test_a_mistake_is_reported_without_its_secrets(document):
     document["model"]["base"] = "https://me:plantedModel@huggingface.co/org/name"
     document["execution"]["store"] = {"url": "s3://k:plantedStore@bucket"}
     with pytest.raises(RecipeError) as told:

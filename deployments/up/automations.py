@@ -51,25 +51,25 @@ def automate(notify: str) -> None:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        for wanted in (_crashed(), *(_notifications(notify) if notify else ())):
-            there = client.read_automations_by_name(wanted.name)
-            for automation in there:
+        for wanted in (_crash_automation(), *(_notifications(notify) if notify else ())):
+            existing = client.read_automations_by_name(wanted.name)
+            for automation in existing:
                 if _differs(automation, wanted):
                     client.update_automation(automation.id, wanted)
-            if not there:
+            if not existing:
                 client.create_automation(wanted)
 
 
-def _differs(there: "AutomationCore", wanted: "AutomationCore") -> bool:
+def _differs(existing: "AutomationCore", wanted: "AutomationCore") -> bool:
     """Whether an automation has to be updated.
 
     Prefect forgets at each update which runs have given a sign of life: those of a machine that went down would stay
     Running for good once it is up again and has registered its automations.
     """
-    return there.model_dump(include=set(type(wanted).model_fields)) != wanted.model_dump()
+    return existing.model_dump(include=set(type(wanted).model_fields)) != wanted.model_dump()
 
 
-def _crashed() -> "AutomationCore":
+def _crash_automation() -> "AutomationCore":
     """Return the automation that marks a run without a heartbeat as crashed, so that it can be retried."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
@@ -79,7 +79,7 @@ def _crashed() -> "AutomationCore":
     sign = f"{RUN}heartbeat"
     said = "No sign of life: its worker is gone."
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=said, force=False)
-    trigger = _missing(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT)
+    trigger = _missing_event_trigger(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT)
     trigger.match_related = ResourceSpecification({"prefect.resource.id": [OURS]})
     return AutomationCore(
         name="tunesmith: a run without a sign of life has crashed",
@@ -108,7 +108,7 @@ def _notifications(notify: str) -> "list[AutomationCore]":
         threshold=1,
         within=timedelta(0),
     )
-    crashed = _missing(f"{RUN}Crashed", {f"{RUN}Cancelled", f"{RUN}AwaitingRetry"}, PATIENCE)
+    crashed = _missing_event_trigger(f"{RUN}Crashed", {f"{RUN}Cancelled", f"{RUN}AwaitingRetry"}, PATIENCE)
     crashed.match_related = related
     return [
         AutomationCore(name=f"tunesmith: tell of {what}", trigger=trigger, actions=[call])
@@ -116,7 +116,7 @@ def _notifications(notify: str) -> "list[AutomationCore]":
     ]
 
 
-def _missing(after: str, expected: set[str], seconds: int) -> "EventTrigger":
+def _missing_event_trigger(after: str, expected: set[str], seconds: int) -> "EventTrigger":
     """Return a trigger that fires if a flow run emits none of the expected events in time after an event."""
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification

@@ -9,7 +9,7 @@ import typer
 from deployments.up import automations
 from pipeline_lib.cli.console import fail
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.util.signals import ending_in_order
+from pipeline_lib.util.signals import exit_on_sigterm
 
 
 def up(
@@ -35,7 +35,7 @@ def up(
 
     try:
         automations.check(notify)
-        with ending_in_order(), ExitStack() as stack:
+        with exit_on_sigterm(), ExitStack() as stack:
             here = LocalStack(Path.cwd(), stack)
             here.serve(servers.prefect(prefect_port), servers.mlflow(mlflow_port), database)
             here.work(runs, notify)

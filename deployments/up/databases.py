@@ -7,13 +7,13 @@ from deployments.up import postgres, tables
 from deployments.up.data_directory import USER
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.tracking.database import prepare_database
-from pipeline_lib.util.redaction import remember, without_password
+from pipeline_lib.util.redaction import redact_url, remember
 
 SQLITE = "sqlite"
 FILES = ("prefect.db", "mlflow.db")
 
 
-def in_sqlite(database: str, folder: Path) -> bool:
+def uses_sqlite(database: str, folder: Path) -> bool:
     """Return whether SQLite is used: with `--database sqlite`, or because an earlier `up` used it.
 
     Without the second rule, the schedules, runs and champions of such a folder would appear to be lost.
@@ -22,15 +22,15 @@ def in_sqlite(database: str, folder: Path) -> bool:
     return database == SQLITE or (not database and earlier)
 
 
-def in_folder(database: str) -> bool:
+def is_in_folder(database: str) -> bool:
     """Return whether the database is in the folder itself, and moves with it."""
     return database in ("", SQLITE)
 
 
-def unused(database: str, folder: Path) -> list[str]:
+def describe_unused(database: str, folder: Path) -> list[str]:
     """Return notes about other databases in the folder whose runs this database does not show."""
     messages = []
-    if not in_sqlite(database, folder):
+    if not uses_sqlite(database, folder):
         found = " and ".join(name for name in FILES if (folder / name).exists())
         if found:
             messages.append(
@@ -58,7 +58,7 @@ def socket_urls(directory: Path) -> tuple[str, str]:
 def server_urls(database: str) -> tuple[str, str]:
     """Return the URLs of both databases on the server at an address, creating missing databases."""
     remember(database)
-    return _urls(tables.Address(_account(database)), without_password(database))
+    return _urls(tables.Address(_account(database)), redact_url(database))
 
 
 def _urls(address: tables.Address, shown: str) -> tuple[str, str]:
@@ -84,13 +84,13 @@ def _account(database: str) -> str:
             "Give sqlite, or PostgreSQL's address without a database: postgresql://user:password@host:5432; in the "
             "password write / as %2F, ? as %3F, # as %23, @ as %40, : as %3A and % as %25"
         )
-        raise RecipeError("--database", _shown(database), problem, hint)
+        raise RecipeError("--database", _hide_password(database), problem, hint)
     account, at, host = parts.netloc.rpartition("@")
     user, colon, password = account.partition(":")
     return f"{quote(unquote(user), safe='')}{colon}{quote(unquote(password), safe='')}{at}{host}"
 
 
-def _shown(database: str) -> str:
+def _hide_password(database: str) -> str:
     """Return the address with its password hidden; in an invalid one, hide everything that may be a password."""
     scheme, separator, rest = database.partition("://")
-    return without_password(database) if "@" not in rest else f"{scheme}{separator}…{rest.rpartition('@')[2]}"
+    return redact_url(database) if "@" not in rest else f"{scheme}{separator}…{rest.rpartition('@')[2]}"

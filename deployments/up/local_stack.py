@@ -15,7 +15,7 @@ from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.cpu import share
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 PATIENCE = 180
 """Seconds that a server has to answer; the first start creates its tables, which is slow on a busy machine."""
@@ -39,7 +39,7 @@ class LocalStack:
         state, tracked = self._databases(database) if missing else ("", "")
         os.environ.update(_addresses(prefect, mlflow))
         if prefect in missing:
-            self.own_state = databases.in_folder(database)
+            self.own_state = databases.is_in_folder(database)
             command = ["deployments.up.prefect_server", "--host", servers.LOCAL, "--port", str(prefect.port)]
             self._add("prefect", command, {"PREFECT_API_DATABASE_CONNECTION_URL": state})
         if mlflow in missing:
@@ -49,26 +49,26 @@ class LocalStack:
             own = {"MLFLOW_BACKEND_STORE_URI": tracked, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             self._add("mlflow", command, own)
         for server, name in ((prefect, "Prefect"), (mlflow, "MLflow")):
-            self._until(lambda server=server: server.answers)  # type: ignore[misc]
+            self._wait_until(lambda server=server: server.answers)  # type: ignore[misc]
             typer.echo(f"{name:<8} {server.page}{'' if server in missing else '  (already running)'}")
 
     def _databases(self, database: str) -> tuple[str, str]:
         """Print where the databases are and how to back them up; return the URLs for Prefect and MLflow."""
-        for message in databases.unused(database, self.folder):
+        for message in databases.describe_unused(database, self.folder):
             typer.echo(f"note     {message}")
-        if databases.in_sqlite(database, self.folder):
+        if databases.uses_sqlite(database, self.folder):
             postgres.hold(self.folder / "prefect.db.lock", self.stack)
             typer.echo(f"state    SQLite: prefect.db and mlflow.db in {self.folder}; backup: stop, then copy both")
             return databases.sqlite_urls(self.folder)
         if database:
             urls = databases.server_urls(database)
             names = f"{tables.PREFECT.name} and {tables.MLFLOW.name}"
-            typer.echo(f"state    databases {names} of {without_password(database)}")
+            typer.echo(f"state    databases {names} of {redact_url(database)}")
             return urls
         server = postgres.Postgres(self.folder / "postgres", self.folder / "logs" / "postgres.log", self.stack)
         self.stack.callback(server.stop)
         self.children.append(server)
-        self._until(lambda: server.answers)
+        self._wait_until(lambda: server.answers)
         program, version = data_directory.program("pg_dumpall"), data_directory.version()
         dump = shlex.join([str(program), "-h", str(server.socket), "-U", data_directory.USER])
         typer.echo(f"state    PostgreSQL {version} in {server.data.parent}; backup: {dump} > backup.sql")
@@ -76,14 +76,14 @@ class LocalStack:
 
     def work(self, runs: int, notify: str) -> None:
         """Register the deployments and start the worker."""
-        from deployments.up.register import POOL, register, works
+        from deployments.up.register import POOL, has_online_worker, register
 
         os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
         register(self.folder, runs, notify, moved=self.own_state)
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
         threads = share(runs) if runs > 1 else {}  # a thread a core in each of them: they would wait for one another
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
-        self._until(lambda: works(name))
+        self._wait_until(lambda: has_online_worker(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
         typer.echo(f"models   and reports in {self.folder / 'mlartifacts'}")
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
@@ -95,7 +95,7 @@ class LocalStack:
         """Restart processes that exit, until a signal arrives; raises RecipeError if restarting does not help."""
         while True:
             for child in self.children:
-                if child.ended:
+                if child.has_ended:
                     self._refuse_ended(child)
                     typer.echo(f"{child.name} exited and was restarted; see {child.log}")
                     child.restart()
@@ -106,7 +106,7 @@ class LocalStack:
         self.stack.callback(child.stop)
         self.children.append(child)
 
-    def _until(self, answers: Callable[[], bool]) -> None:
+    def _wait_until(self, answers: Callable[[], bool]) -> None:
         began = time.monotonic()
         while not answers():
             for child in self.children:
@@ -118,7 +118,7 @@ class LocalStack:
             time.sleep(0.3)
 
     def _refuse_ended(self, child: Child) -> None:
-        if child.ended and child.young:
+        if child.has_ended and child.is_young:
             raise RecipeError(child.name, None, "exited unexpectedly", f"See {child.log}: {child.last_words()}")
 
 

@@ -64,7 +64,7 @@ class Postgres(Child):
         """The server in the foreground; its name is in the title of each of its processes."""
         settings = {**SETTINGS, "unix_socket_directories": f'"{self.socket}"', "cluster_name": self.cluster}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        account, program = data_directory.as_account(self.death_signal), data_directory.program("postgres")
+        account, program = data_directory.unprivileged_prefix(self.death_signal), data_directory.program("postgres")
         return [*account, str(program), "-D", str(self.data), *options]
 
     def start(self) -> None:
@@ -81,7 +81,7 @@ class Postgres(Child):
 
     def stop(self) -> None:
         """Shut the server down cleanly, disconnecting its clients."""
-        if not self.ended:
+        if not self.has_ended:
             self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(PATIENCE)

@@ -80,12 +80,12 @@ class Child:
         stop_family(self.process)
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether it is gone, which it should not be before it is stopped."""
         return self.process.poll() is not None
 
     @property
-    def young(self) -> bool:
+    def is_young(self) -> bool:
         """Whether it was started only recently."""
         return time.monotonic() - self.began < YOUNG
 

@@ -84,13 +84,13 @@ def _process_pool(folder: Path, runs: int, moved: bool) -> None:
     template["variables"]["properties"]["working_dir"]["default"] = str(folder)
     with get_client(sync_client=True) as client:
         try:
-            there = client.read_work_pool(POOL).base_job_template
+            existing = client.read_work_pool(POOL).base_job_template
         except ObjectNotFound:
             client.create_work_pool(
                 WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=runs)
             )
             return
-        other = there.get("variables", {}).get("properties", {}).get("working_dir", {}).get("default")
+        other = existing.get("variables", {}).get("properties", {}).get("working_dir", {}).get("default")
         if other != str(folder) and not moved:
             hint = (
                 f"Start `tunesmith up` there, or here with other ports; or delete it: prefect work-pool delete {POOL}"
@@ -111,7 +111,7 @@ def _kubernetes_pool(job_template: Path, runs: int) -> None:
         client.create_work_pool(pool, overwrite=True)
 
 
-def works(name: str) -> bool:
+def has_online_worker(name: str) -> bool:
     """Whether the pool has a worker of this name that is online."""
     from prefect.client.orchestration import get_client
 

@@ -12,7 +12,7 @@ import psutil
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.execution import Execution
-from pipeline_lib.util.redaction import MODE, without_password
+from pipeline_lib.util.redaction import MODE, redact_url
 
 LOCAL = "127.0.0.1"
 
@@ -55,7 +55,7 @@ class Server:
         """Raise RecipeError if another program uses the port, or a server on another machine does not answer."""
         if urlsplit(self.address).hostname not in (LOCAL, "localhost"):
             problem = "is in the environment, and no server answers there"
-            raise RecipeError(self.name, without_password(self.address), problem, "Start it, or unset the variable")
+            raise RecipeError(self.name, redact_url(self.address), problem, "Start it, or unset the variable")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is not a reason
             try:
@@ -102,10 +102,10 @@ def mlflow(port: int) -> Server:
 def _holder(port: int) -> str:
     """Return the process that listens on a port, if this account may see it."""
     try:
-        found = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+        found = [connection for connection in psutil.net_connections("tcp") if connection.status == psutil.CONN_LISTEN]
     except psutil.AccessDenied:
         return "a process of another account"
-    pids = [each.pid for each in found if each.laddr and each.laddr.port == port]
+    pids = [connection.pid for connection in found if connection.laddr and connection.laddr.port == port]
     if not pids or pids[0] is None:
         return "a process of another account"
     try:

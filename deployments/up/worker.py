@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from deployments.up.processes import stop_family
-from pipeline_lib.util.signals import ending_in_order
+from pipeline_lib.util.signals import exit_on_sigterm
 
 
 def work(command: Sequence[str]) -> int:
     """Run a worker's command until it ends or this process is told to, and return its exit code."""
-    with ending_in_order():
+    with exit_on_sigterm():
         process = subprocess.Popen(command, start_new_session=True)
         try:
             return process.wait()

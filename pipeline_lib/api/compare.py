@@ -28,10 +28,10 @@ def compare(a: Side, b: Side, *, level: float = 0.95) -> Comparison:
     """
     if not 0.5 <= level < 1:
         raise RecipeError("level", level, "must be at least 0.5 and less than 1", "Write level=0.95, for example")
-    return comparison(_evaluated("A", a), _evaluated("B", b), level)
+    return comparison(_find_evaluation("A", a), _find_evaluation("B", b), level)
 
 
-def _evaluated(name: str, side: Side) -> Evaluated:
+def _find_evaluation(name: str, side: Side) -> Evaluated:
     if isinstance(side, RunOutcome):
         return evaluation_in(name, side.scores.folder)
     if isinstance(side, str | Path) and Path(side).is_dir():

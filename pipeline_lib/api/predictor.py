@@ -90,7 +90,7 @@ class Predictor:
         inputs = frame[list(roles.values())].set_axis(list(roles), axis=1)
         records = pa.Table.from_pandas(inputs, preserve_index=False).to_pylist()  # missing values become None
         predictions = self._model.answer(records)
-        return pd.DataFrame(self._with_label_names(predictions), index=frame.index)
+        return pd.DataFrame(self._split_probabilities(predictions), index=frame.index)
 
     def _frame(self, rows: Any) -> "pd.DataFrame":
         """Convert plain values to a DataFrame, for a model with one required input."""
@@ -120,7 +120,7 @@ class Predictor:
                 raise RecipeError(f"columns.{role}", column, problem, f'Write columns={{"{role}": the column}}')
         return column_by_role
 
-    def _with_label_names(self, predictions: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def _split_probabilities(self, predictions: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Replace the probabilities of each row by one column for each label."""
         rows = predictions.pop("probabilities", None)
         if rows is None:

@@ -30,7 +30,7 @@ def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
     ):  # the caller's logging already shows the lines
         yield None
         return
-    display = NotebookDisplay() if in_notebook() else None
+    display = NotebookDisplay() if is_in_notebook() else None
     handler = display or StderrHandler()
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
@@ -46,7 +46,7 @@ def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
             display.finish()
 
 
-def in_notebook() -> bool:
+def is_in_notebook() -> bool:
     """Return whether this runs in a Jupyter kernel; IPython in a terminal shows log lines like any other terminal."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None

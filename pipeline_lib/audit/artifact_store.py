@@ -9,7 +9,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import RemoteStore
-from pipeline_lib.store.store import sound
+from pipeline_lib.store.store import verify_artifact
 from pipeline_lib.tracking.records import TrainingRecord
 from pipeline_lib.tracking.run_metadata import STORE
 from pipeline_lib.tracking.runs import HOST
@@ -31,7 +31,7 @@ class TrainingArtifacts(NamedTuple):
         The bytes of a local artifact are verified; raises one of DAMAGE if they do not match.
         """
         if (folder := self.folder(manifest)).exists():
-            return sound(folder)
+            return verify_artifact(folder)
         shared = self.far and self.far.read(f"{folder.relative_to(self.root).as_posix()}/{MANIFEST}")
         return json.loads(shared) if shared else None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline_lib.audit.consistency import Disagreement, disagreements, left_running
+from pipeline_lib.audit.consistency import Disagreement, check_running, disagreements
 from pipeline_lib.audit.provenance import chain, lines
 from pipeline_lib.audit.repair import repair
 from pipeline_lib.audit.training_data import SourceChange, record_findings, source_changes
@@ -46,7 +46,7 @@ class Audit:
         sure = sum(finding.sure for group in (*self.found, self.strays) for finding in group)
         verdict = "all records agree"
         if sure or not whole:
-            verdict = f"{_counted(len(self.chains), 'training')} audited, {_counted(sure, 'disagreement')}"
+            verdict = f"{_format_count(len(self.chains), 'training')} audited, {_format_count(sure, 'disagreement')}"
         if changed := sum(map(bool, self.sources)):
             subject = "its data" if whole else f"the data of {changed}"
             verdict += f"; {subject} has changed since the training"
@@ -66,14 +66,14 @@ class Audit:
         return {"repaired": self.repaired, "trainings": trainings, "strays": strays, "disagrees": self.disagrees}
 
 
-def audited(uri: str, target: str | None, experiment: str, store: str | None, with_repair: bool) -> Audit:
+def audit_trainings(uri: str, target: str | None, experiment: str, store: str | None, with_repair: bool) -> Audit:
     """Audit the training of a run or model, or all trainings of an experiment; RecipeError if there is none."""
     finder, report = TrainingSearch(uri), Audit()
-    trainings = _held(finder, target, experiment)
+    trainings = _find_trainings(finder, target, experiment)
     settled = repair if with_repair else settle_noted  # delivering a training's own note does not count as a repair
     report.repaired = [line for held in trainings for line in settled(finder, held, store)]
     if report.repaired:
-        trainings = _held(finder, target, experiment)
+        trainings = _find_trainings(finder, target, experiment)
     for held in trainings:
         report.chains.append(chain(held))
         report.found.append([*disagreements(held, store), *record_findings(held)])
@@ -82,15 +82,17 @@ def audited(uri: str, target: str | None, experiment: str, store: str | None, wi
         known = {run.id for held in trainings for run in held.runs}
         strays = [run for run in finder.runs(finder.experiment(experiment)) if run.id not in known]
         report.repaired += [settle(finder, run) for run in strays if with_repair and is_left(run)]
-        report.strays = [found for run in strays if not (with_repair and is_left(run)) and (found := left_running(run))]
+        report.strays = [
+            found for run in strays if not (with_repair and is_left(run)) and (found := check_running(run))
+        ]
     return report
 
 
-def _held(finder: TrainingSearch, target: str | None, experiment: str) -> list[TrainingRecords]:
+def _find_trainings(finder: TrainingSearch, target: str | None, experiment: str) -> list[TrainingRecords]:
     return [finder.training(target)] if target else finder.trainings(experiment)
 
 
-def _counted(count: int, what: str) -> str:
+def _format_count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pipeline_lib.audit import prefect_api
 from pipeline_lib.audit.artifact_store import TrainingArtifacts, artifacts_of
-from pipeline_lib.audit.provenance import made
+from pipeline_lib.audit.provenance import all_manifests
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.integrity import DAMAGE
 from pipeline_lib.tracking.environment import flow_run
@@ -37,19 +37,21 @@ def disagreements(held: TrainingRecords, store: str | None = None) -> list[Disag
     """Return all disagreements about a training; `store` overrides the location in its run."""
     store_artifacts, why_not = artifacts_of(held.training, store)
     looked_at = [
-        *(finding for run in held.runs if (finding := left_running(run))),
+        *(finding for run in held.runs if (finding := check_running(run))),
         *_pending_models(held),
         *_flow_states(held.parents),
     ]
     if store_artifacts is None:
         return [*looked_at, Disagreement("store", why_not, sure=False)]
-    stored = [finding for manifest in made(held) if (finding := _artifact(store_artifacts, manifest))]
-    scored = [(run, manifest) for run in held.evaluations if (manifest := held.evaluated(run).get("evaluate"))]
+    stored = [finding for manifest in all_manifests(held) if (finding := _artifact(store_artifacts, manifest))]
+    scored = [
+        (run, manifest) for run in held.evaluations if (manifest := held.evaluation_manifests(run).get("evaluate"))
+    ]
     metrics = [finding for run, manifest in scored for finding in _metrics(store_artifacts, run, manifest)]
     return [*looked_at, *stored, *metrics]
 
 
-def left_running(run: TrainingRecord) -> Disagreement | None:
+def check_running(run: TrainingRecord) -> Disagreement | None:
     """Return a disagreement if a run is RUNNING in MLflow although its process is gone or cannot be checked."""
     if run.status != "RUNNING":
         return None

@@ -28,13 +28,13 @@ def chain(held: TrainingRecords) -> dict[str, Any]:
         "software": facts.get("software"),
         "machine": facts.get("machine"),
         "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
-        "artifacts": [_artifact(manifest) for manifest in made(held)],
+        "artifacts": [_artifact(manifest) for manifest in all_manifests(held)],
     }
 
 
-def made(held: TrainingRecords) -> list[Mapping[str, Any]]:
+def all_manifests(held: TrainingRecords) -> list[Mapping[str, Any]]:
     """The manifests of all artifacts of a training and of its evaluations."""
-    evaluated = (manifest for run in held.evaluations for manifest in held.evaluated(run).values())
+    evaluated = (manifest for run in held.evaluations for manifest in held.evaluation_manifests(run).values())
     return [*artifacts(held.manifests), *evaluated]
 
 

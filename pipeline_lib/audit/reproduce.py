@@ -69,14 +69,14 @@ def reproduce(held: TrainingRecords, store: Path) -> Reproduction:
     _refuse_other_data(held, recipe)
     _refuse_other_base(held, recipe)
     outcome = run(recipe)
-    model, scored = manifest_of(outcome.model.folder), _scored(held)
+    model, scored = manifest_of(outcome.model.folder), _newest_evaluation(held)
     weights = _digests(held.manifests["finetune"], WEIGHTS) == _digests(model, WEIGHTS)
-    changed = [str(each) for each in _changed(_facts_then(held, scored), _facts_now(outcome))]
+    changed = [str(fact) for fact in _find_changed_facts(_recorded_facts(held, scored), _current_facts(outcome))]
     if scored is None:
         return Reproduction(str(store), weights, None, {}, changed)
     predictions = _digests(scored[0], PREDICTIONS) == _digests(manifest_of(outcome.scores.folder), PREDICTIONS)
     now = json.loads((outcome.scores.folder / "metrics.json").read_text(encoding="utf-8"))
-    return Reproduction(str(store), weights, predictions, dict(_moved(scored[1], now)), changed)
+    return Reproduction(str(store), weights, predictions, dict(_find_changed_scores(scored[1], now)), changed)
 
 
 def _recipe(held: TrainingRecords, store: Path) -> Recipe:
@@ -87,7 +87,7 @@ def _recipe(held: TrainingRecords, store: Path) -> Recipe:
     if store.exists() and (not store.is_dir() or any(store.iterdir())):
         hint = "Name a new folder: steps that a store already has would be reused"
         raise RecipeError("--store", str(store), "is not empty", hint)
-    scored = _scored(held)
+    scored = _newest_evaluation(held)
     document = held.recipe | ({"evaluation": scored[0]["identity"]["recipe"]["evaluation"]} if scored else {})
     own = {"store": str(store), "tracking_uri": f"sqlite:///{store}/mlflow.db", "experiment": "reproduced"}
     return check(document | {"execution": document["execution"] | own})
@@ -106,7 +106,7 @@ def _refuse_other_base(held: TrainingRecords, recipe: Recipe) -> None:
         raise RecipeError("model.base", recipe.model.base, problem, "Restore its original files")
 
 
-def _scored(held: TrainingRecords) -> tuple[Any, Any] | None:
+def _newest_evaluation(held: TrainingRecords) -> tuple[Any, Any] | None:
     """Manifest and scores of the newest evaluation."""
     if not held.evaluations:
         return None
@@ -118,21 +118,21 @@ def _digests(manifest: Mapping[str, Any], prefix: str) -> dict[str, str]:
     return {name: facts["sha256"] for name, facts in manifest["files"].items() if name.startswith(prefix)}
 
 
-def _moved(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _find_changed_scores(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for name in then["metrics"] | now["metrics"]:
         was, is_ = (scores["metrics"].get(name, {}).get("value") for scores in (then, now))
         if was != is_:
             yield name, (was, is_)
 
 
-def _facts_then(held: TrainingRecords, scored: tuple[Any, Any] | None) -> dict[str, Any]:
+def _recorded_facts(held: TrainingRecords, scored: tuple[Any, Any] | None) -> dict[str, Any]:
     by_step = {**held.manifests, **({"evaluate": scored[0]} if scored else {})}
     parameters = held.client.get_run(held.training.id).data.params
     carried = {name: parameters.get(name) for name in HOW}
     return _facts(by_step, held.circumstances, carried)
 
 
-def _facts_now(outcome: RunOutcome) -> dict[str, Any]:
+def _current_facts(outcome: RunOutcome) -> dict[str, Any]:
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
     by_step = manifests(outcome.model.folder) | {"evaluate": manifest_of(outcome.scores.folder)}
     return _facts(by_step, outcome.model.made, {name: str(summary[name]) for name in HOW})
@@ -145,7 +145,7 @@ def _facts(by_step: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str
     return {"code": modules(by_step), "training": how, **known}
 
 
-def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+def _find_changed_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
     """Facts that differ, by dotted path."""
     before, after = dict(flatten(then)), dict(flatten(now))
     for what in sorted(before.keys() | after.keys()):

@@ -7,9 +7,9 @@ from pathlib import Path
 from pipeline_lib.checks.duplicates import duplicates, near_duplicates, repeats, texts
 from pipeline_lib.checks.findings import Finding, write_findings
 from pipeline_lib.checks.labels import balance, misplaced_answers, missing_labels, numeric_labels, unseen_labels
-from pipeline_lib.checks.truncation import truncated
+from pipeline_lib.checks.truncation import find_truncated_splits
 from pipeline_lib.data.prepared import read_labels, read_split
-from pipeline_lib.data.source_rows import with_files
+from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.recipe.schema import Recipe
 
 Check = Callable[[], Iterator[Finding]]
@@ -29,7 +29,8 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
 
     objective, labels = recipe.objective, read_labels(prepared)
     splits = {
-        name: with_files(prepared, read_split(prepared, shards, name), name) for name in ("train", "validation", "test")
+        name: add_source_files(prepared, read_split(prepared, shards, name), name)
+        for name in ("train", "validation", "test")
     }
     role = objective.label_role if labels else None
 
@@ -47,7 +48,7 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         "duplicates": lambda: duplicates(splits, input_texts()),
         "near_duplicates": lambda: near_duplicates(splits, input_texts()),
         "repeats": lambda: repeats(splits, training_texts()),
-        "truncated": lambda: truncated(splits, objective, objective.tokenizer(base)),
+        "truncated": lambda: find_truncated_splits(splits, objective, objective.tokenizer(base)),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
         "unseen_labels": lambda: unseen_labels(splits, role) if role else iter(()),

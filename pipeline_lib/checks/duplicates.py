@@ -44,10 +44,10 @@ def texts(objective: "Objective", rows: pa.Table, more: Sequence[str] = ()) -> l
     roles = [role for role in objective.input_roles if role in rows.column_names] or [*objective.dedup_keys]
     roles += [role for role in more if role in rows.column_names]
     columns = zip(*(rows[role].to_pylist() for role in roles), strict=True)
-    return [normal("\n".join(map(_plain, values))) for values in columns]
+    return [normalize_text("\n".join(map(_to_text, values))) for values in columns]
 
 
-def normal(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Normalize a text for comparison: Unicode form NFKC, case-folded, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
@@ -58,7 +58,7 @@ def duplicates(splits: Splits, inputs: Texts) -> Iterator[Finding]:
         # reversed, so that the first row with a text wins
         first = {text: row for row, text in reversed([*enumerate(_earlier_texts(name, inputs))])}
         pairs = {row: first[text] for row, text in enumerate(inputs[name]) if text in first}
-        yield from _finding("duplicates", "also appear in", pairs, name, splits, inputs)
+        yield from _report_pairs("duplicates", "also appear in", pairs, name, splits, inputs)
 
 
 def near_duplicates(splits: Splits, inputs: Texts) -> Iterator[Finding]:
@@ -67,15 +67,18 @@ def near_duplicates(splits: Splits, inputs: Texts) -> Iterator[Finding]:
         earlier = _earlier_texts(name, inputs)
         exact = set(earlier)
         rows = [row for row, text in enumerate(inputs[name]) if text not in exact]
-        pairs = {rows[row]: other for row, other in near(earlier, [inputs[name][row] for row in rows]).items()}
-        yield from _finding("near_duplicates", "are near duplicates of rows in", pairs, name, splits, inputs)
+        pairs = {
+            rows[row]: other
+            for row, other in pair_near_duplicates(earlier, [inputs[name][row] for row in rows]).items()
+        }
+        yield from _report_pairs("near_duplicates", "are near duplicates of rows in", pairs, name, splits, inputs)
 
 
 def _earlier_texts(name: str, inputs: Texts) -> list[str]:
     return [text for before in BEFORE[name] for text in inputs[before]]
 
 
-def _finding(
+def _report_pairs(
     check: str, relation: str, pairs: Mapping[int, int], name: str, splits: Splits, inputs: Texts
 ) -> Iterator[Finding]:
     """The finding for rows of a split that are paired with rows of earlier splits; nothing without pairs."""
@@ -102,7 +105,7 @@ def repeats(splits: Splits, inputs: Texts) -> Iterator[Finding]:
         )
 
 
-def near(learned: Sequence[str], held: Sequence[str]) -> dict[int, int]:
+def pair_near_duplicates(learned: Sequence[str], held: Sequence[str]) -> dict[int, int]:
     """Pair held-out texts with near duplicates among the learned ones.
 
     Two texts are near duplicates if their shingles have a Jaccard similarity of at least ALIKE. MinHash (Broder 1997,
@@ -122,7 +125,9 @@ def near(learned: Sequence[str], held: Sequence[str]) -> dict[int, int]:
     theirs = [row for row, text in enumerate(learned) if len(text) >= SHINGLE]
     if not ours or not theirs:
         return {}
-    candidates = _likeliest(_signatures([held[row] for row in ours]), _signatures([learned[row] for row in theirs]))
+    candidates = _find_likeliest(
+        _signatures([held[row] for row in ours]), _signatures([learned[row] for row in theirs])
+    )
     pairs = {ours[row]: theirs[other] for row, other in enumerate(candidates.tolist()) if other >= 0}
     return {row: other for row, other in pairs.items() if jaccard(held[row], learned[other]) >= ALIKE}
 
@@ -160,7 +165,7 @@ def _min_hashes(texts: Sequence[str]) -> np.ndarray:
     return np.stack([*least], axis=1).astype(np.uint32)
 
 
-def _likeliest(held: np.ndarray, learned: np.ndarray) -> np.ndarray:
+def _find_likeliest(held: np.ndarray, learned: np.ndarray) -> np.ndarray:
     """[held] the row of `learned` with the most similar signature among those that share a band, or -1."""
     best, match = np.zeros(len(held)), np.full(len(held), -1)
     for band in range(0, held.shape[1], IN_A_BAND):
@@ -183,7 +188,7 @@ def _buckets(band: np.ndarray) -> np.ndarray:
     return (band.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64)
 
 
-def _plain(value: Any) -> str:
+def _to_text(value: Any) -> str:
     """A value as text; lists of words or of chat messages are joined."""
     if isinstance(value, list):
         return " ".join(part["content"] if isinstance(part, dict) else str(part) for part in value)

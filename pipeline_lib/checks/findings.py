@@ -35,7 +35,7 @@ def share(count: int, of: int) -> str:
     return f"{count:,} of {of:,} ({count / of:.1%})"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Join the first names, and say how many more there are."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
@@ -53,7 +53,7 @@ def read_findings(folder: Path) -> list[dict[str, Any]]:
     return json.loads((folder / FINDINGS).read_text(encoding="utf-8"))
 
 
-def heed(folder: Path) -> None:
+def report_findings(folder: Path) -> None:
     """Log warnings, and raise RecipeError for findings that the recipe treats as errors.
 
     The first error is raised, with all others as notes and a reference to the file that lists the rows.

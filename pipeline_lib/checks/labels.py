@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_lib.checks.findings import SHOWN, Finding, listed, share
+from pipeline_lib.checks.findings import SHOWN, Finding, join_names, share
 from pipeline_lib.objectives.labels import are_fractions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def balance(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[s
     counts, rows = rows_of_labels(splits["train"], role), len(splits["train"])
     rare = sorted((label for label in labels if 0 < counts[label] < FEW), key=lambda label: (counts[label], label))
     if rare:
-        names = listed([f"{label} ({counts[label]})" for label in rare])
+        names = join_names([f"{label} ({counts[label]})" for label in rare])
         problem = f"{len(rare):,} of {len(labels):,} labels have fewer than {FEW} training rows: {names}"
         yield Finding(
             "balance", len(rare), len(labels), problem, "Add rows with these labels, or merge labels", "train"
@@ -45,7 +45,7 @@ def missing_labels(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Seq
         counts = rows_of_labels(splits[name], role)
         missing = [label for label in labels if not counts[label]]
         if missing and len(splits[name]):
-            problem = f"{len(missing):,} of {len(labels):,} labels have no {name} row: {listed(missing)}"
+            problem = f"{len(missing):,} of {len(labels):,} labels have no {name} row: {join_names(missing)}"
             hint = f"Set aside a larger share, or add {name} rows: these labels cannot be evaluated"
             yield Finding("missing_labels", len(missing), len(labels), problem, hint, name)
 
@@ -59,8 +59,8 @@ def unseen_labels(splits: Mapping[str, "pyarrow.Table"], role: str) -> Iterator[
         names = sorted(set().union(*(_names(row[role]) for row in unseen)) - trained.keys())
         if unseen:
             problem = (
-                f"{share(len(unseen), len(rows))} {name} rows have a label that no training row has: {listed(names)}; "
-                f"the first is {unseen[0]['file']} line {unseen[0]['line']}"
+                f"{share(len(unseen), len(rows))} {name} rows have a label that no training row has: "
+                f"{join_names(names)}; the first is {unseen[0]['file']} line {unseen[0]['line']}"
             )
             hint = "Add training rows with these labels, or remove those rows: the model cannot predict such a label"
             yield Finding("unseen_labels", len(unseen), len(rows), problem, hint, name, unseen[:SHOWN])

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.checks.findings import Finding, listed
+from pipeline_lib.checks.findings import Finding, join_names
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial
 from pipeline_lib.models.parameter_depth import parameter_infos
-from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.parameters import freeze_and_resolve
 
@@ -37,24 +37,24 @@ def model_findings(
     table = freeze_and_resolve(model, head, recipe.strategies, 1.0, 0.0)
     trained = {row.name for row in table if row.trained}
     yield from _head(model, head, trained, labels)
-    yield from _unused_in_layers(recipe, model, head)
+    yield from _find_unused_in_layers(recipe, model, head)
     sample = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
     tokenizer = load_tokenizer(initial)
-    encoded = with_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, tokenizer)
-    reached = with_gradient(recipe, model, encoded, trained, tokenizer.pad_token_id)
+    encoded = insert_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, tokenizer)
+    reached = find_parameters_with_gradient(recipe, model, encoded, trained, tokenizer.pad_token_id)
     for names, problem in (
         (sorted(trained - reached), "trainable parameters get no gradient"),
         (sorted(reached - trained), "frozen parameters get a gradient"),
     ):
         if names and reached:
-            yield Finding("model", len(names), len(table), f"{len(names):,} {problem}: {listed(names)}", HINT)
+            yield Finding("model", len(names), len(table), f"{len(names):,} {problem}: {join_names(names)}", HINT)
     if not reached:
         problem = f"none of {len(trained):,} trainable parameters gets a gradient from {INPUTS} training rows"
         yield Finding("model", len(trained), len(trained), problem, HINT)
     yield from _longest(recipe, model, rows, labels, tokenizer)
 
 
-def _unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]) -> Iterator[Finding]:
+def _find_unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]) -> Iterator[Finding]:
     """Report parameters of layers that a strategy selects although the output does not depend on them."""
     in_layers = [info for info in parameter_infos(model, head).values() if 0 < info.depth <= info.layers]
     infos = [info for info in in_layers if info.fixed]
@@ -63,7 +63,7 @@ def _unused_in_layers(recipe: "Recipe", model: "PreTrainedModel", head: set[str]
     selected = [info.name for info in infos if any(strategy.is_trainable(info) for strategy in recipe.strategies)]
     if selected:
         problem = f"{len(selected):,} parameters of layers are not trained: the output does not depend on them"
-        yield Finding("model", len(selected), len(infos), f"{problem}: {listed(sorted(selected))}", HINT)
+        yield Finding("model", len(selected), len(infos), f"{problem}: {join_names(sorted(selected))}", HINT)
 
 
 def _longest(
@@ -71,12 +71,12 @@ def _longest(
     tokenizer: "PreTrainedTokenizerBase",
 ) -> Iterator[Finding]:  # fmt: skip
     """Check that the longest training input fits, on the device and in the precision of the training."""
-    from pipeline_lib.training.device import chosen, reader
+    from pipeline_lib.training.device import reader, select_device
 
     lengths = [_tokens(ids) for ids in rows["input_ids"].to_pylist()]
     row = rows.take([int(np.argmax(lengths))])
-    encoded = with_prompt_tokens(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
-    accelerator = reader(*chosen(recipe.execution))
+    encoded = insert_prompt_tokens(recipe.objective.features(row, labels), recipe.strategies, tokenizer)
+    accelerator = reader(*select_device(recipe.execution))
     longest = encoded.inputs(np.argsort(-encoded.group_tokens, kind="stable")[:1])
     model.zero_grad()
     try:
@@ -98,7 +98,7 @@ def _tokens(ids: Sequence[Any]) -> int:
     return sum(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
 
 
-def with_gradient(
+def find_parameters_with_gradient(
     recipe: "Recipe", model: "PreTrainedModel", encoded: "Examples", trained: set[str], pad: int
 ) -> set[str]:
     """Return the names of the parameters that get a gradient from the loss of a few inputs.
@@ -135,10 +135,12 @@ def _head(model: "PreTrainedModel", head: set[str], trained: set[str], labels: S
     """Check that a new head is trained, does not start with constant weights, and has the labels of the data."""
     parameters = dict(model.named_parameters())
     if frozen := sorted(head - trained):
-        yield Finding("model", len(frozen), len(head), f"the new head is not trained: {listed(frozen)}", HINT)
+        yield Finding("model", len(frozen), len(head), f"the new head is not trained: {join_names(frozen)}", HINT)
     if flat := sorted(name for name in head if parameters[name].dim() > 1 and not parameters[name].std()):
-        yield Finding("model", len(flat), len(head), f"the new head starts with equal weights: {listed(flat)}", HINT)
+        yield Finding(
+            "model", len(flat), len(head), f"the new head starts with equal weights: {join_names(flat)}", HINT
+        )
     named = [*(model.config.id2label or {}).values()] if head and labels else [*labels]
     if named != [*labels]:
-        problem = f"the model's labels differ from the data's: {listed(named)} instead of {listed(labels)}"
+        problem = f"the model's labels differ from the data's: {join_names(named)} instead of {join_names(labels)}"
         yield Finding("model", len(named), len(labels), problem, HINT)

@@ -18,7 +18,7 @@ CUT = 0.01
 UNLIMITED = 10**9
 
 
-def truncated(
+def find_truncated_splits(
     splits: Mapping[str, "pyarrow.Table"], objective: "Objective", tokenizer: "PreTrainedTokenizerBase"
 ) -> Iterator[Finding]:
     """Find splits with at least the share CUT of truncated rows; none if the objective reads long texts in windows."""

@@ -32,13 +32,13 @@ def audit(
     the training is listed, but is not an error. The exit code is 1 if Prefect, MLflow, the store and the model's
     manifests disagree.
     """
-    from pipeline_lib.audit.audit import audited
-    from pipeline_lib.tracking.errors import reading_errors
+    from pipeline_lib.audit.audit import audit_trainings
+    from pipeline_lib.tracking.errors import describe_read_errors
 
     uri = _uri(tracking_uri)
     try:
-        with reading_errors(uri):
-            report = audited(uri, target, experiment, store, repair)
+        with describe_read_errors(uri):
+            report = audit_trainings(uri, target, experiment, store, repair)
     except RecipeError as error:
         fail(error)
     if as_json:
@@ -64,12 +64,12 @@ def reproduce(
     The exit code is 1 if they are not byte-identical.
     """
     from pipeline_lib.audit.reproduce import reproduce as again
-    from pipeline_lib.tracking.errors import reading_errors
+    from pipeline_lib.tracking.errors import describe_read_errors
     from pipeline_lib.tracking.search import TrainingSearch
 
     uri = _uri(tracking_uri)
     try:
-        with reading_errors(uri):
+        with describe_read_errors(uri):
             records = TrainingSearch(uri).training(run)
             report = again(records, (store or Path(f"reproduced-{records.training.id[:8]}")).absolute())
     except RecipeError as error:

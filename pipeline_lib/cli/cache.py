@@ -33,7 +33,7 @@ def ls(store: StoreFolder = STORE, step: StepName = None, as_json: AsJson = Fals
     from pipeline_lib.cli import cache_tables as cache_show
     from pipeline_lib.store import inventory as cache
 
-    with _in_one_line(store) as root:
+    with _store_root(store) as root:
         entries = cache.artifacts(root, step)
         others = {part: cache.size_of(root / part) for part in ("work", "damaged", "partial")}
         if as_json:
@@ -41,7 +41,7 @@ def ls(store: StoreFolder = STORE, step: StepName = None, as_json: AsJson = Fals
             total = sum(entry.size for entry in entries)
             typer.echo(json.dumps(document | {"bytes": total} | others, indent=1))
         else:
-            cache_show.listing(entries, others)
+            cache_show.print_artifacts(entries, others)
 
 
 @app.command()
@@ -54,7 +54,7 @@ def show(
     from pipeline_lib.cli import cache_tables as cache_show
     from pipeline_lib.store import inventory as cache
 
-    with _in_one_line(store) as root:
+    with _store_root(store) as root:
         entry = cache.find(root, fingerprint)
         if entry.manifest is None:
             hint = "Run `tunesmith cache verify`, which sets the artifact aside; the next run creates it again"
@@ -70,7 +70,7 @@ def verify(store: StoreFolder = STORE, step: StepName = None) -> None:
     """Verify the checksums of all artifacts. Damaged ones are listed and set aside, and the exit code is 1."""
     from pipeline_lib.store import inventory as cache
 
-    with _in_one_line(store) as root:
+    with _store_root(store) as root:
         checked = damaged = 0
         for entry, finding in cache.verify(root, step):
             checked += 1
@@ -101,17 +101,17 @@ def gc(
     from pipeline_lib.cli import cache_tables as cache_show
     from pipeline_lib.store.garbage_collection import collect
 
-    with _in_one_line(store) as root:
+    with _store_root(store) as root:
         if older_than is None and keep_size is None:
             hint = "Give --older-than 30d, --keep-size 20GB or both"
             raise RecipeError("--older-than, --keep-size", None, "one of them is required", hint)
         age = None if older_than is None else _seconds(older_than)
         size = None if keep_size is None else _bytes(keep_size)
-        cache_show.collected(collect(root, age, size, damaged, dry_run), size, dry_run)
+        cache_show.print_collection(collect(root, age, size, damaged, dry_run), size, dry_run)
 
 
 @contextmanager
-def _in_one_line(store: Path) -> Iterator[Path]:
+def _store_root(store: Path) -> Iterator[Path]:
     """Yield the store's root; a RecipeError is shown as one line, with exit code 2."""
     root = store.absolute()
     try:

@@ -32,7 +32,7 @@ def facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-def listing(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
+def print_artifacts(entries: Sequence[Entry], others: Mapping[str, int]) -> None:
     """Print a table of artifacts, their total size, and other files in the store."""
     table = _table("step", "artifact", "size", "made at (UTC)", "by", "last used (UTC)", "pinned by")
     for entry in entries:
@@ -72,7 +72,7 @@ def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-def collected(result: Collected, keep_size: int | None, dry_run: bool) -> None:
+def print_collection(result: Collected, keep_size: int | None, dry_run: bool) -> None:
     """Print the removed and the kept artifacts, and the space that was freed."""
     console = wide()
     action = "would remove" if dry_run else "removed"

@@ -24,13 +24,13 @@ def compare(
 ) -> None:
     """Compare two runs on the same test rows, metric by metric, by a paired bootstrap."""
     from pipeline_lib.comparison.comparison import comparison
-    from pipeline_lib.comparison.runs import evaluated
+    from pipeline_lib.comparison.runs import find_evaluation
     from pipeline_lib.recipe.execution import Execution
     from pipeline_lib.recipe.execution import tracking_uri as address
 
     try:
         uri = address(Execution(tracking_uri=tracking_uri))
-        result = comparison(evaluated(a, uri), evaluated(b, uri), level)
+        result = comparison(find_evaluation(a, uri), find_evaluation(b, uri), level)
     except RecipeError as error:
         fail(error)
     wide().print(result.table)

@@ -58,7 +58,7 @@ def show_markdown(text: str) -> None:
         typer.echo(text)
 
 
-def with_prefect(name: str) -> Callable[..., Any]:
+def load_flow(name: str) -> Callable[..., Any]:
     """Load the flow of an entry point, since this package never imports Prefect itself.
 
     If Prefect uses an embedded server, it is started, and the modules that a training needs are imported meanwhile.
@@ -78,11 +78,11 @@ def with_prefect(name: str) -> Callable[..., Any]:
     # Prefect's default of 20 s is too short on a busy machine.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(SERVER_START))
     refuse_silent_prefect()
-    embedded = _loaded("embedded")()
+    embedded = _load_entry_point("embedded")()
     starting = not embedded.answers()
     if starting:  # logged before the import of Prefect, which itself takes seconds
         log.info("%-11s starting its server; importing Prefect, torch, transformers and MLflow meanwhile", "prefect")
-    flow: Callable[..., Any] = _loaded(name)
+    flow: Callable[..., Any] = _load_entry_point(name)
     if starting:
         _import_while_it_starts(embedded)
     embedded.hand_over()
@@ -105,7 +105,7 @@ def _import_while_it_starts(embedded: Any) -> None:
     log.info("%-11s its server is ready", "prefect")
 
 
-def _loaded(name: str) -> Any:
+def _load_entry_point(name: str) -> Any:
     (entry_point,) = entry_points(group="tunesmith.runners", name=name)
     return entry_point.load()
 

@@ -31,11 +31,11 @@ def init(
     from pipeline_lib.init.text import recipe_text
 
     try:
-        request = Request(tuple(data), base, _known(objective), _roles(columns or []))
+        request = Request(tuple(data), base, _check_objective(objective), _roles(columns or []))
         file = out or Path(f"{data_name(data)}.yaml")
         if file.exists():
             raise RecipeError("--out", str(file), "already exists", "Name another file, or remove this one")
-        draft = _decided(request, file)
+        draft = _complete_draft(request, file)
         text = recipe_text(draft)
         _write(file, text)
     except RecipeError as error:
@@ -43,7 +43,7 @@ def init(
     _show(draft, file)
 
 
-def _known(objective: str | None) -> str | None:
+def _check_objective(objective: str | None) -> str | None:
     from pipeline_lib.recipe.schema import Recipe
 
     if objective is None:
@@ -67,7 +67,7 @@ def _roles(columns: list[str]) -> dict[str, str]:
     return roles
 
 
-def _decided(request: "Request", out: Path) -> "Draft":
+def _complete_draft(request: "Request", out: Path) -> "Draft":
     """Return a draft, asking what cannot be decided; if nobody can be asked, raise an error with the answers."""
     from pipeline_lib.init.draft import make_draft
     from pipeline_lib.init.question import Undecided
@@ -77,7 +77,7 @@ def _decided(request: "Request", out: Path) -> "Draft":
             return make_draft(request, out)
         except Undecided as question:
             if not is_interactive():
-                raise _unanswered(question, request) from None
+                raise _question_error(question, request) from None
             request = request.with_answer(question.answers[_ask(question)])
 
 
@@ -96,7 +96,7 @@ def _ask(question: "Undecided") -> int:
     return chosen - 1
 
 
-def _unanswered(question: "Undecided", request: "Request") -> RecipeError:
+def _question_error(question: "Undecided", request: "Request") -> RecipeError:
     """Return the question as an error, with a command for each answer."""
     error = RecipeError("DATA", None, question.problem, "Choose one of these")
     data = " ".join(map(str, request.data))

@@ -13,7 +13,7 @@ import typer
 from pipeline_lib.cli.audit import audit, reproduce
 from pipeline_lib.cli.cache import app as cache
 from pipeline_lib.cli.compare import compare
-from pipeline_lib.cli.console import fail, show_bug, with_prefect
+from pipeline_lib.cli.console import fail, load_flow, show_bug
 from pipeline_lib.cli.doctor import doctor
 from pipeline_lib.cli.init import init
 from pipeline_lib.cli.recipe import explain, schema
@@ -82,7 +82,7 @@ def run(
         input_checks.check(loaded)
         if not plain:  # fail before Prefect starts; the first step repeats the checks and logs warnings
             preflight.require(loaded, warn=False)
-        outcome = run_plain(loaded) if plain else with_prefect("prefect")(loaded)
+        outcome = run_plain(loaded) if plain else load_flow("prefect")(loaded)
     except RecipeError as error:
         fail(error)
     show(loaded, outcome, recipe)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline_lib.cli.console import fail, with_prefect
+from pipeline_lib.cli.console import fail, load_flow
 from pipeline_lib.errors import RecipeError
 
 
@@ -24,7 +24,7 @@ def retrain(
     try:
         loaded, settings = load(recipe, overrides or []), load_gate(gate)
         settings.check(loaded)
-        decision = (retrain_plain if plain else with_prefect("retrain"))(loaded, settings)
+        decision = (retrain_plain if plain else load_flow("retrain"))(loaded, settings)
     except RecipeError as error:
         fail(error)
     for line in lines(decision, settings.name(loaded)):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline_lib.cli.console import fail, show_markdown, with_prefect
+from pipeline_lib.cli.console import fail, load_flow, show_markdown
 from pipeline_lib.errors import RecipeError
 
 
@@ -31,7 +31,7 @@ def sweep(
     try:
         loaded = [load(recipe) for recipe in recipes]
         settings = Sweep(vary=tuple(vary or ()), seeds=seeds, metric=metric, level=level, pruner=prune)
-        comparison = (sweep_plain if plain else with_prefect("sweep"))(loaded, settings)
+        comparison = (sweep_plain if plain else load_flow("sweep"))(loaded, settings)
     except RecipeError as error:
         fail(error)
     show_markdown((comparison.folder / "comparison.md").read_text(encoding="utf-8"))

@@ -90,13 +90,13 @@ def describe_differences(
     for side in (1, 0):
         won = [name for name in sure if b_is_better[name] == bool(side)]
         if won:
-            parts.append(f"{names[side]} is better in {_listed(won)}")
+            parts.append(f"{names[side]} is better in {_join_names(won)}")
     rest = [name for name in differences if name not in sure]
     if rest:
-        parts.append(f"the difference in {_listed(rest)} is within chance")
+        parts.append(f"the difference in {_join_names(rest)} is within chance")
     return f"{'; '.join(parts)} (all tested together at {level:.0%}; variation between seeds is not considered)."
 
 
-def _listed(names: Iterable[str]) -> str:
+def _join_names(names: Iterable[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last

@@ -30,7 +30,7 @@ class Evaluated:
     metrics: Mapping[str, Metric]
 
 
-def evaluated(source: str, uri: str) -> Evaluated:
+def find_evaluation(source: str, uri: str) -> Evaluated:
     """Find an evaluation in MLflow, in a folder, or in the store for a recipe.
 
     Args:
@@ -41,7 +41,7 @@ def evaluated(source: str, uri: str) -> Evaluated:
         RecipeError: If there is no such evaluation.
     """
     if source.startswith("models:/") or (RUN_ID.fullmatch(source) and not Path(source).exists()):
-        return _of_run(source, uri)
+        return _evaluation_of_run(source, uri)
     if Path(source).is_dir():
         return evaluation_in(source, Path(source))
     return evaluation_of(load(Path(source)), shlex.join(["tunesmith", "run", source]))
@@ -54,17 +54,17 @@ def evaluation_of(recipe: Recipe, command: str) -> Evaluated:
     return evaluation_in(recipe.name, lineage.scores)
 
 
-def _of_run(target: str, uri: str) -> Evaluated:
+def _evaluation_of_run(target: str, uri: str) -> Evaluated:
     """The evaluation of a run or model in MLflow, from the store that made it."""
     from pipeline_lib.audit.artifact_store import artifacts_of
-    from pipeline_lib.tracking.errors import reading_errors
+    from pipeline_lib.tracking.errors import describe_read_errors
     from pipeline_lib.tracking.search import TrainingSearch
 
-    with reading_errors(uri):
+    with describe_read_errors(uri):
         records = TrainingSearch(uri).training(target)
         # the evaluation that was named, or the latest one of a training
         chosen = [run for run in records.evaluations if run.id == target] or records.evaluations[-1:]
-        manifest = records.evaluated(chosen[0]).get("evaluate") if chosen else None
+        manifest = records.evaluation_manifests(chosen[0]).get("evaluate") if chosen else None
     if manifest is None:
         raise RecipeError("RUN", target, "has no finished evaluation in MLflow", "Run its recipe again")
     store, reason = artifacts_of(records.training)
@@ -86,7 +86,7 @@ def evaluation_in(name: str, folder: Path) -> Evaluated:
 
 def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Difference]:
     """Compare all metrics that both have; raises RecipeError if they were not evaluated on the same rows."""
-    a, b = one.scored.ordered, other.scored.ordered
+    a, b = one.scored.sorted_by_hash, other.scored.sorted_by_hash
     if len(a.rows) != len(b.rows) or (a.rows != b.rows).any():
         shared = len(set(a.rows.tolist()) & set(b.rows.tolist()))
         problem = f"has {len(b.rows)} test rows, of which {shared} are among the {len(a.rows)} of {one.name}"

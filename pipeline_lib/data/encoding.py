@@ -72,10 +72,10 @@ def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -
         for split in SPLITS
         for file in recipe.data.source.files(split)
     )
-    waiting, failed = _missing(open_store(recipe.execution.store), files), {}
+    waiting, failed = _select_missing(open_store(recipe.execution.store), files), {}
     if waiting:
         with bar("encode", len(files), len(files) - len(waiting)) as shown:
-            for item, error in spread(_with_absolute_store(recipe), base, waiting, made_by):
+            for item, error in spread(_make_store_absolute(recipe), base, waiting, made_by):
                 if error:
                     failed[item.file] = error
                 shown.advance(item.file.name)
@@ -168,13 +168,13 @@ def fetch(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
     return open_store(recipe.execution.store).ensure(step, make, made_by)
 
 
-def _with_absolute_store(recipe: Recipe) -> Recipe:
+def _make_store_absolute(recipe: Recipe) -> Recipe:
     """Return the recipe with an absolute store path, because a worker may have another working directory."""
     store = absolute_address(recipe.execution.store)
     return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": store})})
 
 
-def _missing(store: Store, files: Sequence[FileToEncode]) -> list[FileToEncode]:
+def _select_missing(store: Store, files: Sequence[FileToEncode]) -> list[FileToEncode]:
     """Return the files to encode: those without a manifest in the store, and one of several identical files.
 
     The artifacts' contents are not verified here, because `prepare` reads them all.

@@ -31,9 +31,9 @@ class SplitExamples(NamedTuple):
     scale: TargetScale | None = None
     """Scale of the standardised targets of a regression; None otherwise."""
 
-    def standardised(self, scale: TargetScale) -> "SplitExamples":
+    def standardise(self, scale: TargetScale) -> "SplitExamples":
         """Return the split with standardised targets for the loss; the rows keep their original labels."""
-        targets = scale.standardised(self.rows["label"].to_numpy())
+        targets = scale.standardise(self.rows["label"].to_numpy())
         return self._replace(encoded=replace(self.encoded, targets=targets), scale=scale)
 
 
@@ -45,7 +45,7 @@ class Ragged:
     offsets: np.ndarray
 
     @classmethod
-    def of(cls, lists: "pyarrow.ChunkedArray | Sequence[Any]", kind: str = "int32") -> "Ragged":
+    def from_lists(cls, lists: "pyarrow.ChunkedArray | Sequence[Any]", kind: str = "int32") -> "Ragged":
         """Build from a column of lists, read from a shard or returned by an objective's `encode`."""
         import pyarrow as pa
 
@@ -84,12 +84,12 @@ class Ragged:
         out[used] = np.concatenate([self[row] for row in rows]) if len(rows) else []
         return out
 
-    def only(self, keep: np.ndarray) -> "Ragged":
+    def select_values(self, keep: np.ndarray) -> "Ragged":
         """Return the lists without the values where the mask keep [values] is false."""
         kept_before = np.concatenate([[0], np.cumsum(keep)])
         return Ragged(self.values[keep], kept_before[self.offsets])
 
-    def interleaved(self, other: "Ragged") -> "Ragged":
+    def interleave(self, other: "Ragged") -> "Ragged":
         """Return the lists of both alternately: self[0], other[0], self[1], other[1], ..."""
         lengths = np.stack([self.lengths, other.lengths], axis=1).ravel()
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -174,7 +174,7 @@ class Examples:
         learned_before = np.concatenate([[0], np.cumsum(self.targets.values >= 0)])
         return learned_before[self.targets.offsets[1:]] - learned_before[self.targets.offsets[:-1]]
 
-    def prompted(self, before: int, after: int, deep: bool, *, first: int | None, last: int | None) -> "Examples":
+    def insert_prompt(self, before: int, after: int, deep: bool, *, first: int | None, last: int | None) -> "Examples":
         """Return the examples with virtual tokens before and after the text.
 
         The module of a strategy embeds their ids (`pipeline_lib.strategies.prompt`).
@@ -193,15 +193,15 @@ class Examples:
         tail = self.ids.lengths - (0 if last is None else (last_ids == last))
         tokens = [VIRTUAL - index for index in range(before + after)]
 
-        def with_inserted(lists: Ragged, values: Sequence[int]) -> Ragged:
+        def insert_tokens(lists: Ragged, values: Sequence[int]) -> Ragged:
             # The tail first: inserting at the head would move the tail's positions.
             return lists.insert(tail, values[before:]).insert(head, values[:before])
 
         targets, segments = self.targets, self.segments
         if isinstance(targets, Ragged) and self.aligned:
-            targets = with_inserted(targets, [IGNORED] * (before + after))
+            targets = insert_tokens(targets, [IGNORED] * (before + after))
         elif isinstance(targets, Ragged) and deep:
             targets = targets.insert(np.zeros(len(self), np.int64), tokens)
         if segments is not None:
-            segments = with_inserted(segments, [0] * before + [1] * after)
-        return replace(self, ids=with_inserted(self.ids, tokens), targets=targets, segments=segments)
+            segments = insert_tokens(segments, [0] * before + [1] * after)
+        return replace(self, ids=insert_tokens(self.ids, tokens), targets=targets, segments=segments)

@@ -75,18 +75,18 @@ def draw_splits(
         if keep_last:
             reserved = _last_of_each(owners, names, len(groups.sizes))
     order = np.argsort(strata, kind="stable")  # stable: keeps the order of the draw within a stratum
-    for members in np.split(order, _begins(strata[order])[1:]):
+    for members in np.split(order, _find_run_starts(strata[order])[1:]):
         _assign_stratum(drawn, members, groups.sizes, reserved, shares)
     return drawn[groups.of_row]
 
 
 def _groups(keys: np.ndarray, seed: int) -> _Groups:
     """Group rows by key; `np.unique` also sorts the groups by their hash."""
-    _, of_row, sizes = np.unique(_mixed(keys, seed), return_inverse=True, return_counts=True)
+    _, of_row, sizes = np.unique(_mix_keys(keys, seed), return_inverse=True, return_counts=True)
     return _Groups(of_row.reshape(-1), sizes)
 
 
-def _mixed(keys: np.ndarray, seed: int) -> np.ndarray:
+def _mix_keys(keys: np.ndarray, seed: int) -> np.ndarray:
     """Permute the keys differently for every seed, so that draws with different seeds are independent.
 
     SplitMix64's step and finalizer (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
@@ -109,7 +109,7 @@ def _rarest(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
     counts = np.bincount(names)
     # lexsort's last key is the primary one: by group, then by frequency of the label, then by label.
     order = np.lexsort((names, counts[names], owners))
-    first = order[_begins(owners[order])]
+    first = order[_find_run_starts(owners[order])]
     rarest = np.full(groups, UNLABELLED, np.int64)
     rarest[owners[first]] = names[first]
     return rarest
@@ -135,7 +135,7 @@ def _last_of_each(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndar
     """
     reserved = np.zeros(groups, bool)
     order = np.lexsort((owners, names))
-    groups_by_label = np.split(owners[order], _begins(names[order])[1:])
+    groups_by_label = np.split(owners[order], _find_run_starts(names[order])[1:])
     for members in sorted(groups_by_label, key=len):
         if not reserved[members].any():
             reserved[members[-1]] = True
@@ -157,6 +157,6 @@ def _assign_stratum(
         drawn[free[(begins < end) & (drawn[free] == REST)]] = code
 
 
-def _begins(ordered: np.ndarray) -> np.ndarray:
+def _find_run_starts(ordered: np.ndarray) -> np.ndarray:
     """Return the indices where runs of equal values start; empty for an empty array."""
     return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])

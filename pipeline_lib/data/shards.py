@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.data.settings import Data
 from pipeline_lib.data.sources.base import Unusable
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.objectives.values import spelled
+from pipeline_lib.objectives.values import to_key
 
 if TYPE_CHECKING:
     import pyarrow
@@ -109,7 +109,7 @@ def _clean_rows(
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        group = spelled(row.values.get(data.split.by)) if data.split.by else ""
+        group = to_key(row.values.get(data.split.by)) if data.split.by else ""
         # Rows with the same key land in the same split: those of one group, else those with the same texts.
         key_parts = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, key_parts))), **clean}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.prepared import read_split
 from pipeline_lib.data.source_rows import shards_of
 from pipeline_lib.data.sources.base import Row
-from pipeline_lib.objectives.values import spelled
+from pipeline_lib.objectives.values import to_key
 
 if TYPE_CHECKING:
     from pipeline_lib.data.sources import Source
@@ -33,7 +33,7 @@ def write_columns(
         wanted = {line for owner, line in positions if owner == shard}
         for row in source.read(files[shard]):
             if isinstance(row, Row) and row.line in wanted:
-                by_position[shard, row.line] = [spelled(row.values.get(column)) for column in columns]
+                by_position[shard, row.line] = [to_key(row.values.get(column)) for column in columns]
     values = [[by_position[position][index] for position in positions] for index in range(len(columns))]
     pq.write_table(pa.table(values, schema=pa.schema([(name, pa.string()) for name in columns])), folder / COLUMNS)
 

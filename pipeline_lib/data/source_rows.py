@@ -18,7 +18,7 @@ def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
     return owner["shard"].sort().to_numpy()
 
 
-def with_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
+def add_source_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
     """Add a column with the source file of each row of a split, before the column `line`."""
     import pyarrow as pa
 

@@ -63,7 +63,7 @@ def _groups(tables: list[Any], splits: "list[numpy.ndarray]") -> dict[str, int]:
     return {name: len(np.unique(keys[split == code])) for code, name in enumerate(SPLITS)}
 
 
-def left_out(prepared: Path) -> list[str]:
+def describe_left_out(prepared: Path) -> list[str]:
     """Describe what a run does without, as sentences: unusable rows by file with reasons, and empty splits."""
     import pyarrow.parquet as pq
 
@@ -153,17 +153,17 @@ def _row_labels(recipe: Recipe, tables: list[Any]) -> RowLabels | None:
 
     role, answers = recipe.objective.label_role, recipe.objective.answers_role
     if answers:
-        column = _joined(tables, answers)
+        column = _concatenate_columns(tables, answers)
         return RowLabels.one_each(np.asarray(pc.list_value_length(column)) > 0)
     if not role:
         return None
-    column = _joined(tables, role)
+    column = _concatenate_columns(tables, role)
     if not pa.types.is_list(column.type):
         return RowLabels.one_each(_codes(column))
     return RowLabels(np.asarray(pc.list_parent_indices(column)), _codes(pc.list_flatten(column)))
 
 
-def _joined(tables: list[Any], role: str) -> "pyarrow.Array":
+def _concatenate_columns(tables: list[Any], role: str) -> "pyarrow.Array":
     import pyarrow as pa
 
     chunks = [chunk for table in tables for chunk in table[role].chunks]
@@ -255,7 +255,7 @@ def _look_like_numbers(recipe: Recipe, tables: list[Any]) -> bool:
 def _chunks(tables: list[Any], role: str) -> "pyarrow.ChunkedArray":
     import pyarrow as pa
 
-    return pa.chunked_array([_joined(tables, role)])
+    return pa.chunked_array([_concatenate_columns(tables, role)])
 
 
 def _labels(

@@ -18,7 +18,7 @@ class TargetScale:
     deviation: float
 
     @classmethod
-    def of(cls, targets: "Sequence[float] | np.ndarray") -> "TargetScale":
+    def from_targets(cls, targets: "Sequence[float] | np.ndarray") -> "TargetScale":
         """Compute the scale of training targets; constant targets get the deviation 1, to avoid dividing by 0."""
         numbers = np.asarray(targets, np.float64)
         # Divide by the largest magnitude first: the squares of very large numbers would overflow.
@@ -29,10 +29,10 @@ class TargetScale:
         deviation = 0.0 if constant else float(np.std(scaled)) * largest
         return cls(mean, deviation or 1.0)
 
-    def standardised(self, targets: np.ndarray) -> np.ndarray:
+    def standardise(self, targets: np.ndarray) -> np.ndarray:
         """Return the targets in deviations from the mean, [n] float32."""
         return ((np.asarray(targets, np.float64) - self.mean) / self.deviation).astype(np.float32)
 
-    def restored(self, outputs: np.ndarray) -> np.ndarray:
+    def restore(self, outputs: np.ndarray) -> np.ndarray:
         """Convert model outputs back to the unit of the data, as float64."""
         return np.asarray(outputs, np.float64) * self.deviation + self.mean

@@ -42,7 +42,7 @@ def _vectorizer(texts: Sequence[str]):
     """Word uni- and bigrams; for scripts without spaces, character n-grams of up to three."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    if _without_spaces(texts):
+    if _has_few_spaces(texts):
         split = {"analyzer": "char_wb", "ngram_range": (1, 3)}
     else:  # keep one-letter words and symbols: "I", "5", "?" and emoji carry intent and sentiment
         split = {"token_pattern": r"\w+|[^\w\s]", "ngram_range": (1, 2)}
@@ -50,7 +50,7 @@ def _vectorizer(texts: Sequence[str]):
     return TfidfVectorizer(**split, sublinear_tf=True, max_features=100_000, dtype=np.float32)
 
 
-def _without_spaces(texts: Sequence[str]) -> bool:
+def _has_few_spaces(texts: Sequence[str]) -> bool:
     """Whether fewer than 1 in 12 characters is white space; English has 1 in 6, Finnish 1 in 8, Chinese few."""
     spaces = sum(len(text.split()) - 1 for text in texts if text.strip())
     characters = sum(len(text) for text in texts)

@@ -61,12 +61,12 @@ def _same_answer(predictions: Sequence[Any]) -> str | None:
 def _describe(answer: Any) -> str:
     if answer == ():
         return "no label"
-    return "an empty text" if answer == "" else repr(_shown(answer))
+    return "an empty text" if answer == "" else repr(_format_answer(answer))
 
 
 def _comparable(answer: Any) -> Any:
     return tuple(answer) if isinstance(answer, (list, tuple)) else answer
 
 
-def _shown(answer: Any) -> Any:
+def _format_answer(answer: Any) -> Any:
     return ", ".join(map(str, answer)) if isinstance(answer, tuple) else answer

@@ -10,17 +10,17 @@ import pyarrow.parquet as pq
 
 from pipeline_lib.data.examples import SplitExamples
 from pipeline_lib.data.prepared import load_split
-from pipeline_lib.data.source_rows import with_files
+from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.evaluation.answer_columns import answer_column
 from pipeline_lib.evaluation.collapse import collapse_of
 from pipeline_lib.evaluation.example_rows import examples
 from pipeline_lib.evaluation.label_errors import suspect_rows
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
-from pipeline_lib.evaluation.predictions_file import in_groups, write_predictions
+from pipeline_lib.evaluation.predictions_file import assign_groups, write_predictions
 from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.evaluation.report.figures import error_by_length, learning_curves, save_figure
 from pipeline_lib.evaluation.report.page import write_report
-from pipeline_lib.evaluation.slices import row_lengths, sliced
+from pipeline_lib.evaluation.slices import row_lengths, select_slices
 from pipeline_lib.evaluation.statistics.bootstrap import FEWEST, bootstrap, rare_classes
 from pipeline_lib.evaluation.statistics.power import effective_rows
 from pipeline_lib.models.building import load_untrained
@@ -28,7 +28,7 @@ from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.reference import with_reference
-from pipeline_lib.training.validation import watched
+from pipeline_lib.training.validation import selection_metric
 from pipeline_lib.util.strict_json import finite, strict_json
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write_evaluation(
         split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
     model = LoadedModel(finetuned / "model", base, recipe.execution.device)
     outputs = model.read(split, write=any(metric.of_text for metric in _selected_metrics(recipe).values()))
-    outcome: Any = in_groups(objective.metric_inputs(*outputs), split)
+    outcome: Any = assign_groups(objective.metric_inputs(*outputs), split)
     predictions = _predictions(objective, split.rows, objective.predictions(*outputs))
     pq.write_table(predictions, folder / "predictions.parquet")
     write_predictions(outcome, split, objective.model_columns, folder)
@@ -68,7 +68,7 @@ def write_evaluation(
     answers = predictions["prediction"].to_pylist() if "prediction" in predictions.column_names else []
     collapsed = collapse_of(outcome, answers, errors.error if errors else None)
     if errors:
-        pq.write_table(examples(with_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
+        pq.write_table(examples(add_source_files(prepared, predictions, "test"), errors), folder / "examples.parquet")
         figures["error_by_length"] = error_by_length(lengths, errors)
     if isinstance(outcome, Predictions) and outcome.one_label and not collapsed:
         held_out = {"test": (split, outcome)} | _validation_predictions(objective, prepared, shards, model)
@@ -76,7 +76,7 @@ def write_evaluation(
     _write_figures(recipe, figures, finetuned, folder / "figures")
     baselines = _fitted_baselines(recipe, prepared, shards, split)
     baselines |= _untrained_baseline(recipe, base, finetuned, split)
-    parts = sliced(recipe.evaluation.slices, lengths, columns)
+    parts = select_slices(recipe.evaluation.slices, lengths, columns)
     scores = _scores(recipe, outcome, split.labels, parts, baselines) | {"checks": findings}
     scores["collapsed"] = collapsed
     (folder / "metrics.json").write_text(strict_json(scores, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -105,14 +105,14 @@ def _scores(
         "notes": recipe.objective.notes(labels),
         "per_class": finite(recipe.objective.per_class(outcome, labels)),
         "baselines": {
-            name: _score(recipe, _in_same_groups(baseline, outcome), metrics) for name, baseline in baselines.items()
+            name: _score(recipe, _copy_groups(baseline, outcome), metrics) for name, baseline in baselines.items()
         },
     }
 
 
-def _in_same_groups(baseline: Predictions | RowCounts, outcome: Predictions | RowCounts) -> Predictions | RowCounts:
+def _copy_groups(baseline: Predictions | RowCounts, outcome: Predictions | RowCounts) -> Predictions | RowCounts:
     """The baseline with the row groups of the model's predictions, which are for the same rows."""
-    return baseline if outcome.groups is None else baseline.in_groups(outcome.groups)
+    return baseline if outcome.groups is None else baseline.with_groups(outcome.groups)
 
 
 def _selected_metrics(recipe: Recipe) -> dict[str, Metric]:
@@ -186,7 +186,7 @@ def _write_figures(recipe: Recipe, figures: "dict[str, Figure]", finetuned: Path
 
     folder.mkdir()
     history = pd.read_parquet(finetuned / "history.parquet")
-    metric, higher_is_better = watched(recipe)  # the metric that selects the checkpoint
+    metric, higher_is_better = selection_metric(recipe)  # the metric that selects the checkpoint
     shown = history[history["metric"].isin(["loss", "learning_rate", metric])]
     curves = learning_curves(shown, {"loss": False, metric: higher_is_better})
     for name, figure in {"learning_curves": curves, **figures}.items():

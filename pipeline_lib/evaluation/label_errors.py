@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline_lib.data.examples import SplitExamples
-from pipeline_lib.data.source_rows import with_files
+from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.evaluation.predictions import Predictions
 from pipeline_lib.evaluation.totals import ratio
 
@@ -83,5 +83,5 @@ def suspect_rows(prepared: Path, held_out: Mapping[str, tuple[SplitExamples, Pre
 def _read(prepared: Path, name: str, split: SplitExamples) -> "pyarrow.Table":
     import pyarrow as pa
 
-    rows = with_files(prepared, split.rows, name).select(["file", "line", "text", "text_pair", "label"])
+    rows = add_source_files(prepared, split.rows, name).select(["file", "line", "text", "text_pair", "label"])
     return rows.add_column(0, "split", pa.array([name] * len(rows), pa.string()))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.training.batches import collate, within
+from pipeline_lib.training.batches import collate, split_by_tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,7 +26,7 @@ def predict(
     """
     import torch
 
-    batches = within(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
+    batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
     values: list[Any] = [None] * encoded.groups
     model.eval()
     with torch.inference_mode(), accelerator.autocast():

@@ -100,7 +100,7 @@ class Predictions(RowValues):
         groups = None if self.groups is None else self.groups[rows]
         return Predictions(self.gold[rows], self.guess[rows], probabilities, groups)
 
-    def in_groups(self, groups: np.ndarray) -> Predictions:
+    def with_groups(self, groups: np.ndarray) -> Predictions:
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
 
@@ -224,7 +224,7 @@ class RowCounts(RowValues):
         groups = None if self.groups is None else self.groups[rows]
         return RowCounts({name: values[rows] for name, values in self.counts.items()}, groups)
 
-    def in_groups(self, groups: np.ndarray) -> RowCounts:
+    def with_groups(self, groups: np.ndarray) -> RowCounts:
         """The same rows with these groups [n]."""
         return replace(self, groups=groups)
 

@@ -25,15 +25,15 @@ class KeyedPredictions(NamedTuple):
     outcome: Predictions | RowCounts
     rows: np.ndarray
 
-    def only(self, which: np.ndarray) -> "KeyedPredictions":
+    def select_rows(self, which: np.ndarray) -> "KeyedPredictions":
         """Select rows by index or by boolean mask."""
         rows = np.arange(len(self.rows))[which]
         return KeyedPredictions(self.outcome.take(rows), self.rows[rows])
 
     @property
-    def ordered(self) -> "KeyedPredictions":
+    def sorted_by_hash(self) -> "KeyedPredictions":
         """Sorted by content hash, because two runs may read the same files in different order."""
-        return self.only(np.lexsort((self.outcome.group_of_row, self.rows)))
+        return self.select_rows(np.lexsort((self.outcome.group_of_row, self.rows)))
 
 
 def write_predictions(
@@ -72,9 +72,9 @@ def read_predictions(folder: Path) -> KeyedPredictions:
     return KeyedPredictions(RowCounts(parts, groups), rows)
 
 
-def in_groups(outcome: Predictions | RowCounts, split: "SplitExamples") -> Predictions | RowCounts:
+def assign_groups(outcome: Predictions | RowCounts, split: "SplitExamples") -> Predictions | RowCounts:
     """Assign each prediction the group of its row; blocks that span rows stay groups of their own."""
-    return outcome.in_groups(split.rows["key"].to_numpy()) if len(outcome) == len(split.rows) else outcome
+    return outcome.with_groups(split.rows["key"].to_numpy()) if len(outcome) == len(split.rows) else outcome
 
 
 def _row_hashes(units: int, split: "SplitExamples", hidden: Sequence[str]) -> np.ndarray:

@@ -8,7 +8,7 @@ from pipeline_lib.data.examples import Examples, SplitExamples
 from pipeline_lib.evaluation.predict import Read, predict
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
-from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.training.device import reader
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LoadedModel:
     def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
         """The row as training would read it, or the reason why it cannot be answered."""
         try:
-            return self.objective.read_asked(self.tokenizer, self.objective.clean_asked(row, self.asked)), None
+            return self.objective.read_input(self.tokenizer, self.objective.clean_input(row, self.asked)), None
         except ValueError as error:
             return None, str(error)
 
@@ -86,7 +86,7 @@ class LoadedModel:
             What the objective collects from the output for each input, the split, and the generated texts or None.
         """
         split = split._replace(scale=self.scale)
-        encoded = with_prompt_tokens(split.encoded, self.strategies, self.tokenizer)
+        encoded = insert_prompt_tokens(split.encoded, self.strategies, self.tokenizer)
         return self._predict(encoded, self._forward), split, self._generate(encoded) if write else None
 
     def _forward(self, batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:

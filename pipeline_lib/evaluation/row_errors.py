@@ -18,7 +18,7 @@ class RowErrors(NamedTuple):
     margin: np.ndarray | None = None
 
 
-def of_labels(outcome: Predictions) -> RowErrors:
+def classification_errors(outcome: Predictions) -> RowErrors:
     """The mean surprise of a row's decisions, -ln p(gold) in nats, and the smallest margin among them.
 
     The margin for one label per row is p(first) - p(second) (Scheffer et al. 2001, "Active hidden Markov models for
@@ -33,23 +33,23 @@ def of_labels(outcome: Predictions) -> RowErrors:
     return RowErrors("surprise in nats", _surprise(right), first - second)
 
 
-def of_numbers(outcome: Predictions) -> RowErrors:
+def regression_errors(outcome: Predictions) -> RowErrors:
     """The distance from the true number, in the unit of the data."""
     return RowErrors("absolute error", np.abs(outcome.guess.astype(np.float64) - outcome.gold))
 
 
-def of_spans(sums: RowCounts) -> RowErrors:
+def span_errors(sums: RowCounts) -> RowErrors:
     """The number of missed and of wrongly predicted spans in a sentence."""
     gold, guess, hits = (sums.counts[name].sum(axis=1) for name in ("gold", "guess", "hits"))
     return RowErrors("wrong spans", (gold + guess - 2 * hits).astype(np.float64))
 
 
-def of_answers(sums: RowCounts) -> RowErrors:
+def answer_errors(sums: RowCounts) -> RowErrors:
     """1 - F1 of the answer's words, in [0, 1]."""
     return RowErrors("1 - F1", 1 - sums.counts["f1"])
 
 
-def of_text(sums: RowCounts) -> RowErrors:
+def text_errors(sums: RowCounts) -> RowErrors:
     """100 - chrF of each generated text by itself, from 0 to 100."""
     from pipeline_lib.evaluation.metrics.generation import chrf
 
@@ -57,7 +57,7 @@ def of_text(sums: RowCounts) -> RowErrors:
     return RowErrors("100 - chrF", np.array([100 - chrf(row) for row in rows], np.float64))
 
 
-def of_preferences(sums: RowCounts) -> RowErrors:
+def preference_errors(sums: RowCounts) -> RowErrors:
     """By how much the rejected answer's reward exceeds the chosen one's, at least 0; the margin is their distance.
 
     For single answers, 1 for those on the wrong side of the reference point.

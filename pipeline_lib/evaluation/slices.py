@@ -61,7 +61,7 @@ class ByLength(Section):
 Slice = Annotated[ByColumn | ByLength, Field(discriminator="kind")]
 
 
-def sliced(
+def select_slices(
     slices: Sequence[Slice], lengths: "numpy.ndarray", columns: dict[str, list[str]]
 ) -> "dict[str, numpy.ndarray]":
     """Return the row indices of each nonempty slice, by slice name.

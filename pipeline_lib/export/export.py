@@ -57,7 +57,7 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         hint = "Remove the overrides, or give the recipe instead of the folder"
         problem = "overrides a recipe, but the source is a trained model's folder"
         raise RecipeError("override", overrides[0], problem, hint)
-    model = lineage.of_folder(source)
+    model = lineage.lineage_of_folder(source)
     if model.base is None and (model.model / TRAINED).exists():
         problem = "only holds the differences from its base, and the base is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")

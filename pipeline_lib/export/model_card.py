@@ -41,7 +41,7 @@ def write_card(lineage: Lineage, name: str, out: Path) -> None:
         "auto_class": _kind(architecture)[0],
         "objective": objective["kind"].replace("_", " "),
         "label_count": len(card["labels"] or ()),
-        "labels": _listed(card["labels"] or ()),
+        "labels": _format_labels(card["labels"] or ()),
         "max_length": objective.get("max_length"),
         "cloze_template": cloze["template"] if cloze else None,
         **_base(lineage, card),
@@ -137,7 +137,7 @@ def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     return ((name.replace("_", " "), part) for name, part in value.items())
 
 
-def _listed(labels: Sequence[str], most: int = 20) -> str:
+def _format_labels(labels: Sequence[str], most: int = 20) -> str:
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return ", ".join(f"`{label}`" for label in labels[:most]) + more
 

@@ -82,7 +82,7 @@ def _kind(config: object) -> str:
     return "encoder" if getattr(config, "model_type", "") in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "decoder"
 
 
-def suited(proposal: Proposal, base: Base) -> Proposal:
+def adapt_proposal(proposal: Proposal, base: Base) -> Proposal:
     """The proposal for this kind of base; raises RecipeError where the base cannot do it."""
     columns, objective = proposal.columns, proposal.objective
     if objective == "language_modeling":

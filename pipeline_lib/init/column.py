@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from pipeline_lib.objectives.values import is_bool, is_list, is_missing, is_number, listed
+from pipeline_lib.objectives.values import is_bool, is_list, is_missing, is_number, parse_list
 
 MOST_VALUES = 2_000
 """Different values that are counted; a column with more has no labels."""
@@ -217,7 +217,7 @@ def _read(value: Any) -> Any:
     """Lists and dialogues that are spelled as text as what they spell."""
     if isinstance(value, str) and value[:1] == "[":
         try:
-            return found if (found := listed("", value)) is not None else value
+            return found if (found := parse_list("", value)) is not None else value
         except ValueError:
             return value
     return value

@@ -43,7 +43,7 @@ def read_dataset(request: Request) -> Dataset:
         found = list(_readable(files, left_out))
     if not found:
         raise RecipeError("DATA", _paths(request.data), f"holds no rows ({'; '.join(left_out[:3])})", "Check the files")
-    return _arranged(found, left_out)
+    return _arrange_splits(found, left_out)
 
 
 def _paths(paths: Iterable[Path]) -> str:
@@ -59,7 +59,7 @@ def _readable(files: list[DataFile], left_out: list[str]) -> Iterable[tuple[Data
             left_out.append(f"{file.path.name}: {error}")
 
 
-def _arranged(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Dataset:
+def _arrange_splits(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Dataset:
     """By split. Without a file for training, those without a split are trained on, or else what there is."""
     by_split: dict[str | None, list[tuple[DataFile, Table]]] = {}
     for file, table in found:
@@ -95,7 +95,7 @@ def _refuse_mixed(training: list[tuple[DataFile, Table]], unnamed: bool) -> None
     kinds = {(table.fields["kind"], frozenset(table.columns)) for _, table in training}
     if unnamed and not explicit:
         for (_, one), (_, other) in combinations(training, 2):
-            if one.same_rows(other):
+            if one.shares_rows_with(other):
                 problem = f"{one.file.name} and {other.file.name} have the same texts or ids: versions of one dataset"
                 answers = [*one_each, Answer("all of them", data=every)] if len(kinds) == 1 else one_each
                 raise Undecided(problem, answers)
@@ -103,7 +103,7 @@ def _refuse_mixed(training: list[tuple[DataFile, Table]], unnamed: bool) -> None
         raise Undecided("The files to train on are of different kinds or have different columns", one_each)
 
 
-def without_answers(dataset: Dataset, proposal: Proposal) -> Dataset:
+def drop_unanswered(dataset: Dataset, proposal: Proposal) -> Dataset:
     """Without validation and test files that lack what the proposal needs, such as the labels of a hidden test."""
     splits, left_out = {"train": dataset.splits["train"]}, list(dataset.left_out)
     for split in SPLITS[1:]:

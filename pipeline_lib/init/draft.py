@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline_lib.data.sources import Row
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.init.base import Base, choose_base, read_with, suited
-from pipeline_lib.init.dataset import Dataset, read_dataset, without_answers
+from pipeline_lib.init.base import Base, adapt_proposal, choose_base, read_with
+from pipeline_lib.init.dataset import Dataset, drop_unanswered, read_dataset
 from pipeline_lib.init.files import data_name
 from pipeline_lib.init.proposal import Proposal, proposals
 from pipeline_lib.init.question import Request, Undecided
@@ -47,11 +47,11 @@ def make_draft(request: Request, out: Path) -> Draft:
     proposal = _decide(dataset, request)
     script = _read_column(dataset, proposal)
     base, notes = choose_base(request.base, proposal, script.script if script else "")
-    proposal = suited(proposal, base)
-    dataset = without_answers(dataset, proposal)
+    proposal = adapt_proposal(proposal, base)
+    dataset = drop_unanswered(dataset, proposal)
     unsure = [*dataset.unsure, *proposal.unsure, *notes]
     split, more = split_fields(dataset, proposal)
-    proposal, lengths = _with_lengths(dataset, proposal, base)
+    proposal, lengths = _fit_lengths(dataset, proposal, base)
     document = _document(dataset, proposal, base, split, request, out)
     recipe = check(document, out.absolute().parent)
     unsure.extend([*more, *lengths, *_try_rows(recipe, document)])
@@ -91,7 +91,7 @@ def _read_column(dataset: Dataset, proposal: Proposal) -> Any:
     return dataset.train.columns.get(name) if name else None
 
 
-def _with_lengths(dataset: Dataset, proposal: Proposal, base: Base) -> tuple[Proposal, list[str]]:
+def _fit_lengths(dataset: Dataset, proposal: Proposal, base: Base) -> tuple[Proposal, list[str]]:
     """With room for what is written; and what the base's tokenizer does not know."""
     notes, options = [], dict(proposal.options)
     column = _read_column(dataset, proposal)

@@ -37,7 +37,7 @@ def find_files(paths: Iterable[Path]) -> list[DataFile]:
     found: list[DataFile] = []
     for path in paths:
         if is_folder(path):
-            found.extend(_in_folder(path))
+            found.extend(_find_in_folder(path))
         elif is_file(path):
             found.append(DataFile(path, split_of(path), explicit=True))
         elif matches := sorted(filter(is_file, glob.glob(str(path)))):
@@ -49,7 +49,7 @@ def find_files(paths: Iterable[Path]) -> list[DataFile]:
     return found
 
 
-def _in_folder(folder: Path) -> list[DataFile]:
+def _find_in_folder(folder: Path) -> list[DataFile]:
     if any(is_file(folder / name) for name in SAVED):
         return [DataFile(folder, None)]
     files = sorted(file for file in folder.rglob("*") if is_file(file) and _may_hold_data(file, folder))

@@ -58,9 +58,9 @@ def fields_of(file: Path) -> Fields:
     if suffix == ".json":
         return _json(file)
     if kind is None:
-        return _by_content(file)
+        return _detect_by_content(file)
     if kind in ("csv", "tsv"):
-        return _with_names({"kind": kind}, file)
+        return _name_columns({"kind": kind}, file)
     return _conll(file) if kind == "conll" else {"kind": kind}
 
 
@@ -112,21 +112,21 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _by_content(file: Path) -> Fields:
+def _detect_by_content(file: Path) -> Fields:
     """A text file whose name says nothing: JSON, columns of tags, columns between tabs, or plain text."""
     lines = list(_lines(file))
-    there = [line for line in lines if line.strip()]
-    if not there:
+    nonempty = [line for line in lines if line.strip()]
+    if not nonempty:
         raise NoData("is empty")
-    if "\0" in there[0]:
+    if "\0" in nonempty[0]:
         raise NoData("is not a text")
-    if there[0].lstrip().startswith(("{", "[")):
+    if nonempty[0].lstrip().startswith(("{", "[")):
         return _json(file)
     if _has_tag_columns(lines):
         return _conll(file)
-    if len(there) == len(lines) and len({line.count("\t") for line in lines}) == 1 and "\t" in lines[0]:
-        return _with_names({"kind": "tsv"}, file)
-    blank = 1 - len(there) / len(lines)
+    if len(nonempty) == len(lines) and len({line.count("\t") for line in lines}) == 1 and "\t" in lines[0]:
+        return _name_columns({"kind": "tsv"}, file)
+    blank = 1 - len(nonempty) / len(lines)
     return {"kind": "text", "unit": "paragraph" if blank >= PARAGRAPHS else "line"}
 
 
@@ -161,7 +161,7 @@ def _conll(file: Path) -> Fields:
     return {"kind": "conll", **({} if names == ["tokens", "tags"] else {"names": names})}
 
 
-def _with_names(fields: Fields, file: Path) -> Fields:
+def _name_columns(fields: Fields, file: Path) -> Fields:
     """With names for the columns where the first line is a row like the others."""
     kind: Any = Csv if fields["kind"] == "csv" else Tsv
     records = kind(kind=fields["kind"], train=str(file))._records(file)

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import Any
 
 from pipeline_lib.init.column import Column
-from pipeline_lib.init.roles import plain
+from pipeline_lib.init.roles import normalize_name
 
 NUMBERS = ("score", "similarity_score", "similarity", "rating", "stars", "price", "grade", "points")
 """Names of columns whose whole numbers may be amounts."""
@@ -32,7 +32,8 @@ def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     if column.kind in ("words", "texts", "numbers"):
         return {"problem_type": "multi_label_classification"}, ()
     if separator := separator_of(column):
-        hint = f"Labels such as {_joined(column, separator)!r} are read as several labels, with {separator!r} between."
+        example = _find_joined_value(column, separator)
+        hint = f"Labels such as {example!r} are read as several labels, with {separator!r} between."
         return {"problem_type": "multi_label_classification", "label_separator": separator}, (hint,)
     if column.kind == "whole":
         return _whole(column)
@@ -48,7 +49,7 @@ def _whole(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not counted and len(numbers) > MOST_CLASSES:
         hint = f"The {len(numbers)} integers in {column.name} are treated as amounts (regression), not as classes."
         return {"problem_type": "regression"}, (hint,)
-    if plain(column.name) in NUMBERS or (len(numbers) > 2 and not counted):
+    if normalize_name(column.name) in NUMBERS or (len(numbers) > 2 and not counted):
         hint = (
             f"The integers in {column.name} are treated as classes; if they are amounts, set problem_type: regression."
         )
@@ -83,5 +84,5 @@ def _is_name(part: str) -> bool:
     return len(part) <= 40 and bool(re.search(r"\w", part))
 
 
-def _joined(column: Column, separator: str) -> str:
+def _find_joined_value(column: Column, separator: str) -> str:
     return next(value for value in column.values if separator in value)

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline_lib.init.column import Column
 from pipeline_lib.init.labels import label_options, may_be_label
 from pipeline_lib.init.question import Answer, Request
-from pipeline_lib.init.roles import NAMED, are_pair, is_group, plain, plays
+from pipeline_lib.init.roles import NAMED, are_pair, is_group, normalize_name, plays
 from pipeline_lib.init.table import Table
 
 TAG_SHARE = 0.9
@@ -36,11 +36,11 @@ class Proposal:
 
 def proposals(table: Table, request: Request) -> list[Proposal]:
     """The proposals that fit best and agree with what the user said; none where nothing fits."""
-    found = [proposal for proposal in _all(table, request.objective) if _agrees(proposal, request)]
+    found = [proposal for proposal in _propose_all(table, request.objective) if _agrees(proposal, request)]
     if not found and request.objective and request.columns.keys():
         return [Proposal(request.objective, dict(request.columns), True)]
     if request.columns:  # of what agrees, what has no further columns than those asked for where there is such
-        exact = [each for each in found if each.columns.keys() == request.columns.keys()]
+        exact = [proposal for proposal in found if proposal.columns.keys() == request.columns.keys()]
         found = exact if len(exact) == 1 else found
     named = [proposal for proposal in found if proposal.named]
     return named or found
@@ -52,7 +52,7 @@ def _agrees(proposal: Proposal, request: Request) -> bool:
     return all(proposal.columns.get(role) == column for role, column in request.columns.items())
 
 
-def _all(table: Table, wanted: str | None) -> Iterator[Proposal]:
+def _propose_all(table: Table, wanted: str | None) -> Iterator[Proposal]:
     columns = [column for column in table.columns.values() if column.present]
     if table.fields["kind"] == "text":
         yield Proposal("language_modeling", {"text": "text"}, True)
@@ -64,7 +64,7 @@ def _all(table: Table, wanted: str | None) -> Iterator[Proposal]:
     prose = [column for column in columns if column.has_prose]
     yield from _labels(columns, prose)
     yield from _instructions(columns)
-    yield from _rewriting(columns, prose)
+    yield from _propose_seq2seq(columns, prose)
     others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
     for column in prose:
         alone = len(prose) == 1 and not others
@@ -94,14 +94,14 @@ def _answers(columns: list[Column]) -> Iterator[Proposal]:
         read = max(context, key=_length, default=None)
         if asked and read and asked is not read:
             roles = {"question": asked.name, "context": read.name, "answers": column.name}
-            yield Proposal("question_answering", roles, True, {"unanswerable": _some_unanswered(column)})
+            yield Proposal("question_answering", roles, True, {"unanswerable": _has_unanswered(column)})
 
 
 def _length(column: Column) -> float:
     return sum(map(len, column.texts)) / len(column.sample)
 
 
-def _some_unanswered(column: Column) -> bool:
+def _has_unanswered(column: Column) -> bool:
     return column.missing > 0 or any(not len(answers["text"]) for answers in column.sample)
 
 
@@ -151,45 +151,45 @@ def _labels(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
         pairs = [pair for pair in combinations(texts, 2) if are_pair(*pair)]
         for first, second in pairs:
             roles = {"text": first.name, "text_pair": second.name, "label": label.name}
-            yield _labelled(roles, label, named and len(pairs) == 1)
+            yield _propose_classification(roles, label, named and len(pairs) == 1)
         for text in texts:
             called = [column for column in texts if plays(column, "text")]
             only = len(texts) == 1 or (called == [text] and not pairs)
-            yield _labelled({"text": text.name, "label": label.name}, label, named and only)
+            yield _propose_classification({"text": text.name, "label": label.name}, label, named and only)
 
 
-def _labelled(roles: dict[str, str], label: Column, named: bool) -> Proposal:
+def _propose_classification(roles: dict[str, str], label: Column, named: bool) -> Proposal:
     options, unsure = label_options(label)
     return Proposal("text_classification", roles, named, options, unsure)
 
 
-def _first(columns: list[Column], role: str) -> Column | None:
+def _find_first(columns: list[Column], role: str) -> Column | None:
     """The column with the foremost name of a role."""
     names = NAMED[role]
-    found = [column for column in columns if plain(column.name) in names]
-    return min(found, key=lambda column: names.index(plain(column.name)), default=None)
+    found = [column for column in columns if normalize_name(column.name) in names]
+    return min(found, key=lambda column: names.index(normalize_name(column.name)), default=None)
 
 
 def _instructions(columns: list[Column]) -> Iterator[Proposal]:
     """A prompt, what it is about, and an answer, by their names."""
     texts = [column for column in columns if column.kind == "text" and not column.is_constant]
-    answer = _first(texts, "answer")
-    prompt = _first(texts, "prompt") or _first(texts, "input")
+    answer = _find_first(texts, "answer")
+    prompt = _find_first(texts, "prompt") or _find_first(texts, "input")
     if not answer or not prompt or answer is prompt:
         return
-    about = _first([column for column in texts if column not in (answer, prompt)], "input")
+    about = _find_first([column for column in texts if column not in (answer, prompt)], "input")
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
     unsure: tuple[str, ...] = ()
-    if any(plain(column.name) == "rejected" for column in columns):
+    if any(normalize_name(column.name) == "rejected" for column in columns):
         unsure = ("Rejected answers are not used in training; to use them, set the objective to preference.",)
     yield Proposal("causal_lm", roles, True, {}, unsure)
 
 
-def _rewriting(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
+def _propose_seq2seq(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
     """A text and what is to be created of it: by their names, or any two texts, in both directions."""
-    target = _first(prose, "target")
+    target = _find_first(prose, "target")
     others = [column for column in prose if column is not target]
-    source = _first(others, "source") or (others[0] if len(others) == 1 else None)
+    source = _find_first(others, "source") or (others[0] if len(others) == 1 else None)
     if target and source:
         yield Proposal("seq2seq", {"source": source.name, "target": target.name}, True)
     elif len(prose) == 2 and not any(column.has_labels for column in columns):

@@ -49,7 +49,7 @@ NUMBERED = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
 """sentence1 and sentence2, text_a and text_b."""
 
 
-def plain(name: str) -> str:
+def normalize_name(name: str) -> str:
     """A column's name without its case, with underscores."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
     return re.sub(r"\W+", "_", words).strip("_").lower()
@@ -57,17 +57,17 @@ def plain(name: str) -> str:
 
 def plays(column: Column, role: str) -> bool:
     """Whether a column has one of the names of a role."""
-    return plain(column.name) in NAMED[role]
+    return normalize_name(column.name) in NAMED[role]
 
 
 def is_group(column: Column) -> bool:
     """Whether a column names documents, users or threads whose rows belong together."""
-    return plain(column.name) in GROUP_NAMES
+    return normalize_name(column.name) in GROUP_NAMES
 
 
 def are_pair(one: Column, other: Column) -> bool:
     """Whether two columns are the first and the second text of a pair, by their names."""
-    names = plain(one.name), plain(other.name)
+    names = normalize_name(one.name), normalize_name(other.name)
     if names in PAIRS:
         return True
     parts = [NUMBERED.fullmatch(name) for name in names]

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline_lib.data.sources import Row
 from pipeline_lib.init.column import Column
 from pipeline_lib.init.formats import Fields, NoData, first_rows
-from pipeline_lib.objectives.values import is_list, listed
+from pipeline_lib.objectives.values import is_list, parse_list
 
 ROWS = 100_000
 """Rows of a file that are looked at."""
@@ -59,7 +59,7 @@ class Table:
         first, second = sorted((one, other))
         return self.rows > 0 and self.aligned[first, second] == self.rows
 
-    def same_rows(self, other: "Table") -> bool:
+    def shares_rows_with(self, other: "Table") -> bool:
         """Whether many texts or ids of the smaller file stand in the other one, as in two versions of one data set."""
         fewest = min(len(self.starts), len(other.starts))
         return fewest > 0 and len(self.starts & other.starts) > fewest * SAME
@@ -89,7 +89,7 @@ def _words(value: Any) -> int:
     if not isinstance(value, str):
         return 0
     try:
-        items = listed("", value) if value[:1] == "[" else None
+        items = parse_list("", value) if value[:1] == "[" else None
     except ValueError:
         items = None
     return len(value.split() if items is None else items)

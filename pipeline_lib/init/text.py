@@ -34,11 +34,11 @@ def recipe_text(draft: Draft) -> str:
     data, model = document["data"], document["model"]
     lines = [f"name: {_flow(document['name'])}", "data:"]
     for name, value in data.items():
-        lines += _commented(name, value, 2)
-    lines += ["model:", *_commented("base", model["base"], 2)]
+        lines += _format_field(name, value, 2)
+    lines += ["model:", *_format_field("base", model["base"], 2)]
     for name in ("objective", "strategies", "regularizers", "training", "evaluation"):
         if name != "evaluation" or document[name]["baselines"]:
-            lines += _commented(name, document[name], 0)
+            lines += _format_field(name, document[name], 0)
     return "\n".join([*head, "", *lines, ""])
 
 
@@ -52,7 +52,7 @@ def _rows(draft: Draft) -> str:
     return f"Rows: {', '.join(counts)}."
 
 
-def _commented(name: str, value: Any, indent: int) -> list[str]:
+def _format_field(name: str, value: Any, indent: int) -> list[str]:
     """A field with its comment, on one line where it is short."""
     space, comment = " " * indent, COMMENTS[name]
     line = f"{space}{name}: {_flow(value)}"

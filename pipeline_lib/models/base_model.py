@@ -44,11 +44,11 @@ def locate(model: Model) -> Path:
         RecipeError: The base does not exist, is incomplete or is damaged.
     """
     if model.base.startswith("package:"):
-        folder = _in_package(model)
+        folder = _find_in_package(model)
     elif is_folder(model.base):
         folder = Path(model.base)
     elif HUB_ID.fullmatch(model.base):
-        folder = _from_hub(model)
+        folder = _download_from_hub(model)
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
     if not is_file(folder / "config.json"):
@@ -108,7 +108,7 @@ def _read_object(file: Path, base: str) -> dict[str, Any]:
     return content
 
 
-def _in_package(model: Model) -> Path:
+def _find_in_package(model: Model) -> Path:
     package, _, folder = model.base.removeprefix("package:").partition("/")
     home = _package_folder(package)
     if home is None:
@@ -134,7 +134,7 @@ def _package_folder(package: str) -> Path | None:
     return Path(spec.origin).parent
 
 
-def _from_hub(model: Model) -> Path:
+def _download_from_hub(model: Model) -> Path:
     from huggingface_hub import snapshot_download
 
     try:

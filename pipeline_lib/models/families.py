@@ -33,12 +33,12 @@ def modules(model: "PreTrainedModel", part: Part, kind: str) -> "dict[str, nn.Mo
     by_name: dict[str, nn.Module] = {}
     for stack in stacks(model) if model.config.model_type not in OTHER_LAYOUTS else ():
         for block in stack.blocks:
-            in_block = _keys(block, part) if part in ("key", "value") else _ends(block, part)
+            in_block = _keys(block, part) if part in ("key", "value") else _end_modules(block, part)
             if not in_block:
-                raise _lacking(model, part, kind)
+                raise _missing_matrix_error(model, part, kind)
             by_name |= in_block
     if not by_name:
-        raise _lacking(model, part, kind)
+        raise _missing_matrix_error(model, part, kind)
     return by_name
 
 
@@ -66,29 +66,29 @@ def is_experts(module: "nn.Module") -> bool:
     return named and any(parameter.dim() == 3 for parameter in module.parameters(recurse=False))
 
 
-def _lacking(model: "PreTrainedModel", part: Part, kind: str) -> RecipeError:
+def _missing_matrix_error(model: "PreTrainedModel", part: Part, kind: str) -> RecipeError:
     what = {"key": "keys", "value": "values", "attention": "attention output"}.get(part, "feed-forward")
     problem = f"needs a matrix for the {what}, but the blocks of the family {model.config.model_type} have none"
     return RecipeError("strategies", kind, problem, "Choose another base, or another strategy such as lora")
 
 
-def _ends(block: Block, part: Part) -> "dict[str, nn.Module]":
+def _end_modules(block: Block, part: Part) -> "dict[str, nn.Module]":
     """Return the last modules of a block's attention, or the first or last module of its feed-forward."""
     name = block.names[0]
     attentions = _attentions(block)
     if part == "attention":
         by_attention = [_matrices(prefix, module) for prefix, module in attentions.items()]
         return dict([*inner.items()][-1] for inner in by_attention if inner)
-    if around := _around_experts(block):
+    if around := _find_expert_parent(block):
         return around
     matrices = _matrices(name, block.module)
-    feed_forward = [(name, matrix) for name, matrix in matrices.items() if not _within(name, attentions)]
+    feed_forward = [(name, matrix) for name, matrix in matrices.items() if not _is_within(name, attentions)]
     if not feed_forward:
         return {}
     return dict([feed_forward[0] if part == "feed_in" else feed_forward[-1]])
 
 
-def _around_experts(block: Block) -> "dict[str, nn.Module]":
+def _find_expert_parent(block: Block) -> "dict[str, nn.Module]":
     """Return the module around a block's router and experts, if it has any."""
     inner = dict(block.module.named_modules())
     name = next((name for name, module in inner.items() if is_experts(module)), "")
@@ -123,12 +123,12 @@ def _attentions(block: Block) -> "dict[str, nn.Module]":
     """Return the outermost attention modules of a block by name, including a decoder's cross-attention."""
     outermost: dict[str, nn.Module] = {}
     for name, module in block.module.named_modules(prefix=block.names[0]):
-        if "Attention" in type(module).__name__ and not _within(name, outermost):
+        if "Attention" in type(module).__name__ and not _is_within(name, outermost):
             outermost[name] = module
     return outermost
 
 
-def _within(name: str, outer: Iterable[str]) -> bool:
+def _is_within(name: str, outer: Iterable[str]) -> bool:
     return any(name.startswith(f"{above}.") for above in outer)
 
 
@@ -136,7 +136,7 @@ def _matrices(prefix: str, module: "nn.Module") -> "dict[str, nn.Module]":
     """Return matrices by name, including those that a strategy has wrapped or added an adapter to."""
     matrices: dict[str, nn.Module] = {}
     for name, inner in module.named_modules(prefix=prefix):
-        if _is_matrix(inner) and not _within(name, matrices):  # matrices inside a wrapper or an adapter do not count
+        if _is_matrix(inner) and not _is_within(name, matrices):  # matrices inside a wrapper or an adapter do not count
             matrices[name] = inner
     return matrices
 

@@ -43,7 +43,7 @@ def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, 
     return texts
 
 
-def left_padded(batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
+def move_padding_left(batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """Move the padding of a batch to the left, so that generated tokens follow each row's last token."""
     import torch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def compute_head_in_fp32(model: "PreTrainedModel") -> None:
     """Patch the modules above the backbone, and its pooler, to compute in fp32 outside of autocast."""
     for module in head_modules(model):
-        module.forward = partial(_in_fp32, module.forward)  # type: ignore[method-assign]
+        module.forward = partial(_run_in_fp32, module.forward)  # type: ignore[method-assign]
 
 
 def head_modules(model: "PreTrainedModel") -> "list[nn.Module]":
@@ -31,19 +31,19 @@ def head_modules(model: "PreTrainedModel") -> "list[nn.Module]":
     return [module for module in (*poolers, *children) if any(True for _ in module.parameters())]
 
 
-def _in_fp32(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _run_in_fp32(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call the original forward with fp32 inputs and autocast disabled on their device."""
     import torch
 
-    args = tuple(_as_fp32(value) for value in args)
-    kwargs = {name: _as_fp32(value) for name, value in kwargs.items()}
+    args = tuple(_to_fp32(value) for value in args)
+    kwargs = {name: _to_fp32(value) for name, value in kwargs.items()}
     tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor))
     device = next((tensor.device.type for tensor in tensors), "cpu")
     with torch.autocast(device, enabled=False):
         return forward(*args, **kwargs)
 
 
-def _as_fp32(value: Any) -> Any:
+def _to_fp32(value: Any) -> Any:
     import torch
 
     floating = isinstance(value, torch.Tensor) and value.is_floating_point()

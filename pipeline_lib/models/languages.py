@@ -24,7 +24,7 @@ def set_languages(tokenizer: "PreTrainedTokenizerBase", source: str, target: str
             raise RecipeError(f"objective.{name}_language", value, problem, "Remove it, or choose another base")
         return
     for name, code in (("source", source), ("target", target)):
-        known = _known(tokenizer)
+        known = _language_codes(tokenizer)
         if code not in known:
             problem = "is required by this base" if not code else "is not a language of the base's tokenizer"
             codes = f"{', '.join(sorted(known)[:8])} …"
@@ -32,7 +32,7 @@ def set_languages(tokenizer: "PreTrainedTokenizerBase", source: str, target: str
     tokenizer.src_lang, tokenizer.tgt_lang = source, target
 
 
-def _known(tokenizer: Any) -> set[str]:
+def _language_codes(tokenizer: Any) -> set[str]:
     """Return the language codes of a tokenizer: its special tokens without padding etc., and its table of codes."""
     tokens = {token.strip("_") if token.startswith("__") else token for token in tokenizer.all_special_tokens}
     marks = {tokenizer.pad_token, tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token, tokenizer.mask_token}

@@ -20,7 +20,7 @@ SHOWN = 3
 """Number of parameters of each kind that an error lists."""
 
 
-def pretrained(
+def load_pretrained(
     kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32", **config: Any
 ) -> "tuple[PreTrainedModel, set[str]]":
     """Load a model of an Auto class from a local folder.
@@ -59,7 +59,7 @@ def pretrained(
         raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
-    config |= _renamed_backbone(kind, type(known))
+    config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
 
     with LOADING, loading_in(half := half_format(Path(base), dtype)):
@@ -76,7 +76,7 @@ def pretrained(
     new = head_names(model) | _computed_names(model)
     no_backbone = model.state_dict().keys() - new <= missing
     if half and any(parameter.dtype == half for name, parameter in model.named_parameters() if name in missing):
-        return pretrained(kind, base, labels, "fp32", **config)  # new weights are drawn in fp32
+        return load_pretrained(kind, base, labels, "fp32", **config)  # new weights are drawn in fp32
     compute_in_full(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
@@ -90,7 +90,7 @@ def _is_bidirectional(config: Any) -> bool:
     return not decodes and (type(config) in ENCODERS or config.model_type == "xlnet")
 
 
-def _renamed_backbone(kind: Any, config: Any) -> dict[str, Any]:
+def _backbone_key_mapping(kind: Any, config: Any) -> dict[str, Any]:
     """Return the key mapping for a head class whose backbone prefix differs from its family's.
 
     LlamaForQuestionAnswering and similar classes look for `transformer.`, but the family's checkpoints have `model.`.
@@ -147,7 +147,7 @@ def _refuse_unfit(
 
     `no_backbone` means that the folder has no tensor of the backbone at all.
     """
-    dropped = _of_dropped_layers(model, unexpected)
+    dropped = _find_dropped_layers(model, unexpected)
     if not (missing or mismatched or dropped):
         return
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -156,7 +156,7 @@ def _refuse_unfit(
         "of another shape than in config.json": mismatched,
         "in the weights but in no layer of the model": unexpected if no_backbone else dropped,
     }
-    listed = [f"{len(names)} {what}: {_first(names, shapes)}" for what, names in kinds.items() if names]
+    listed = [f"{len(names)} {what}: {_list_first(names, shapes)}" for what, names in kinds.items() if names]
     if mismatched:
         hint = "config.json describes a model of another size: use the config.json saved with the weights"
     elif no_backbone:
@@ -169,25 +169,25 @@ def _refuse_unfit(
     raise RecipeError("model.base", base, problem, hint)
 
 
-def _of_dropped_layers(model: "PreTrainedModel", unexpected: set[str]) -> set[str]:
+def _find_dropped_layers(model: "PreTrainedModel", unexpected: set[str]) -> set[str]:
     """Return the unexpected tensors whose names differ from a known one only in the layer number.
 
     Other unexpected tensors are normal: the head of another objective, or a buffer of an older version.
     """
-    known = {_without_numbers(name) for name in model.state_dict()}
+    known = {_mask_numbers(name) for name in model.state_dict()}
     prefix = f"{model.base_model_prefix}."
     return {
         name
         for name in unexpected
-        if re.search(r"\.\d+\.", name) and {_without_numbers(name), _without_numbers(prefix + name)} & known
+        if re.search(r"\.\d+\.", name) and {_mask_numbers(name), _mask_numbers(prefix + name)} & known
     }
 
 
-def _without_numbers(name: str) -> str:
+def _mask_numbers(name: str) -> str:
     return re.sub(r"\.\d+\.", ".N.", name)
 
 
-def _first(names: Iterable[str], shapes: dict[str, tuple[int, ...]]) -> str:
+def _list_first(names: Iterable[str], shapes: dict[str, tuple[int, ...]]) -> str:
     """List the first few names with their shapes, if known, and the number of others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else ""

@@ -38,7 +38,7 @@ KNOWN: "WeakKeyDictionary[nn.Module, tuple[frozenset[str], Fed]]" = WeakKeyDicti
 """Cached results by model, valid while it has the same parameters; a run needs them several times."""
 
 
-def what_parameters_feed(model: "PreTrainedModel") -> Fed:
+def trace_parameters(model: "PreTrainedModel") -> Fed:
     """Trace a short text through the model, in evaluation mode and on its device.
 
     Raises:
@@ -72,8 +72,8 @@ def _trace(model: "PreTrainedModel") -> Fed:
     depth_by_id: dict[int, int] = {}
     for index, read in enumerate(reads):
         for nodes, depth in ((read.hidden_nodes, 0), (read.input_nodes, index)):
-            depth_by_id = dict.fromkeys(_reached(nodes), depth) | depth_by_id
-    used = _reached(output)
+            depth_by_id = dict.fromkeys(_find_parameters(nodes), depth) | depth_by_id
+    used = _find_parameters(output)
     depth_by_id = dict.fromkeys(used, len(reads) + 1) | depth_by_id
     depths = {names[key]: depth for key, depth in depth_by_id.items() if key in names}
     # A text this short does not reach all experts, so an expert without gradients is not unused.
@@ -143,7 +143,7 @@ def _graph_nodes(value: Any) -> "Iterator[Any]":
             yield from _graph_nodes(part)
 
 
-def _reached(nodes: Sequence[Any]) -> set[int]:
+def _find_parameters(nodes: Sequence[Any]) -> set[int]:
     """Return the `id()` of all parameters that autograd nodes depend on, by walking the graph backwards."""
     seen, pending, parameters = set(nodes), [*nodes], set[int]()
     while pending:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.models.blocks import stacks
-from pipeline_lib.models.outer_depth import what_parameters_feed
+from pipeline_lib.models.outer_depth import trace_parameters
 from pipeline_lib.strategies.base import ParameterInfo
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def parameter_infos(model: "PreTrainedModel", head: set[str]) -> dict[str, Param
     """
     blocks = [block for stack in stacks(model) for block in stack.blocks]
     prefixes = {f"{name}.": depth for depth, block in enumerate(blocks, 1) for name in block.names}
-    layers, fed = len(blocks), what_parameters_feed(model)
+    layers, fed = len(blocks), trace_parameters(model)
     infos = {}
     for name, _ in model.named_parameters():
         is_head = name in head

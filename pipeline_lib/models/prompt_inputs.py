@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective
 
 
-def with_prompt_tokens(
+def insert_prompt_tokens(
     encoded: Examples, strategies: Sequence[Strategy], tokenizer: "PreTrainedTokenizerBase"
 ) -> Examples:
     """Insert the strategies' virtual tokens into the inputs, inside their special tokens.
@@ -25,7 +25,7 @@ def with_prompt_tokens(
     last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
     for strategy in strategies:
         if prompt := strategy.prompt():
-            encoded = encoded.prompted(*prompt, first=first, last=last)
+            encoded = encoded.insert_prompt(*prompt, first=first, last=last)
             _refuse_too_long(encoded, prompt.before + prompt.after, tokenizer.model_max_length)
     return encoded
 

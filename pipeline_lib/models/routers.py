@@ -27,7 +27,7 @@ class RouterLoss:
         for router in routers:
             router.register_forward_hook(lambda module, args, out: self.logits.append(out[0]))
 
-    def of_last_pass(self, mask: "Tensor") -> "Tensor":
+    def compute_last_pass(self, mask: "Tensor") -> "Tensor":
         """Return the weighted loss of the last pass; `mask` [rows, tokens] is 1 for tokens that are not padding."""
         loss = self.weight * self.balance(tuple(self.logits), self.experts, self.chosen, mask)
         self.logits.clear()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.models.generation import continuations, left_padded
+from pipeline_lib.models.generation import continuations, move_padding_left
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
 
@@ -19,7 +19,7 @@ def prompts(encoded: Examples) -> Examples:
     targets: Any = encoded.targets
     firsts = range(0, len(targets), encoded.group)
     texts = [encoded.ids[row][: last_answer(targets[row])] for row in firsts]
-    ids = Ragged.of(texts)
+    ids = Ragged.from_lists(texts)
     return Examples(ids, Ragged(np.full_like(ids.values, -1), ids.offsets), aligned=True)
 
 
@@ -44,5 +44,5 @@ def answers(
     room = position_limit(model.config)
     most = max_answer if room is None else max(1, min(max_answer, room - width))
     asked = {"max_new_tokens": most, "num_beams": beams, **stops(tokenizer, model)}
-    texts = continuations(model, tokenizer, width, **left_padded(batch), **asked)
+    texts = continuations(model, tokenizer, width, **move_padding_left(batch), **asked)
     return [answer_of(tokenizer, frame, text) for text in texts]

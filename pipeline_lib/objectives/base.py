@@ -59,11 +59,11 @@ class ObjectiveSection(Section):
         """Validate a row and return its values by role; raises ValueError with the reason if it is unusable."""
         raise NotImplementedError
 
-    def asked_with(self, columns: "Columns") -> dict[str, bool]:
+    def input_roles_for(self, columns: "Columns") -> dict[str, bool]:
         """Return the `input_roles` of a model that is trained on these columns."""
         return dict(self.input_roles)
 
-    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
         """A row to be answered, as `clean` keeps the same roles; raises ValueError with the reason where it cannot."""
         from pipeline_lib.objectives.values import is_missing, text_of
 
@@ -74,7 +74,7 @@ class ObjectiveSection(Section):
         """A clean row with what `encode` can reuse; raises ValueError where the tokenizer cannot write it."""
         return row
 
-    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+    def read_input(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """As `read_row`, of a row to be answered."""
         return row
 
@@ -130,8 +130,8 @@ class ObjectiveSection(Section):
 
     def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
         """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""
-        there = targets >= 0
-        return logits[there].float(), targets[there]
+        used = targets >= 0
+        return logits[used].float(), targets[used]
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Sum of the cross-entropies of all units; the loop divides it by the number of units in the whole step."""
@@ -244,7 +244,7 @@ class ObjectiveSection(Section):
     def refuse_slices(self, evaluation: "Evaluation") -> None:
         """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
         if evaluation.slices and not self.per_row:
-            kinds = [each.kind for each in evaluation.slices]
+            kinds = [part.kind for part in evaluation.slices]
             problem = f"need a score for each row, and {self.kind} scores blocks that span rows"  # type: ignore[attr-defined]
             raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 

@@ -65,9 +65,9 @@ class CausalLM(TokenPrediction, DialogueObjective):
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """With its rendering, so that a dialogue which the chat template refuses is an unusable row."""
-        from pipeline_lib.objectives.dialogue_tokens import rendered
+        from pipeline_lib.objectives.dialogue_tokens import render_row
 
-        return row | {"rendered": rendered(tokenizer, row)}
+        return row | {"rendered": render_row(tokenizer, row)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""
@@ -80,14 +80,14 @@ class CausalLM(TokenPrediction, DialogueObjective):
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of the dialogues; `target_ids` is IGNORED where nothing is learned."""
         from pipeline_lib.data.examples import IGNORED
-        from pipeline_lib.objectives.dialogue_tokens import Fitting, rendered
+        from pipeline_lib.objectives.dialogue_tokens import Fitting, render_row
         from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
 
-        fitting = Fitting.of(tokenizer, self.max_length, self.max_answer)
+        fitting = Fitting.from_limits(tokenizer, self.max_length, self.max_answer)
         frame = turn_frame(tokenizer)
         columns: dict[str, list[Any]] = {"input_ids": [], "target_ids": [], "expected": []}
         for row in rows:
-            whole = row.get("rendered") or rendered(tokenizer, row)
+            whole = row.get("rendered") or render_row(tokenizer, row)
             ids, learned = fitting.fit(tokenizer, whole, self._learns)
             columns["input_ids"].append(ids)
             # nothing stands before the first token, so it is never learned
@@ -104,7 +104,7 @@ class CausalLM(TokenPrediction, DialogueObjective):
         """One input a dialogue; targets by token, each in its own place."""
         from pipeline_lib.data.examples import Examples, Ragged
 
-        return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
+        return Examples(Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"]), aligned=True)
 
     @property
     def is_shifted(self) -> bool:
@@ -133,9 +133,9 @@ class CausalLM(TokenPrediction, DialogueObjective):
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors | None":
         """What the answers lack of the right ones."""
-        from pipeline_lib.evaluation.row_errors import of_text
+        from pipeline_lib.evaluation.row_errors import text_errors
 
-        return of_text(outcome) if "chrf" in outcome.counts else None
+        return text_errors(outcome) if "chrf" in outcome.counts else None
 
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None

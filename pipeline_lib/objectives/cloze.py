@@ -86,7 +86,7 @@ class Cloze(Section):
         import transformers
 
         from pipeline_lib.models.base_model import load_config, load_tokenizer
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
         known, tokenizer = load_config(base), load_tokenizer(Path(base))
         kind: Any = transformers.AutoModelForCausalLM
@@ -96,7 +96,7 @@ class Cloze(Section):
         elif tokenizer.mask_token is not None:
             kind = transformers.AutoModelForMaskedLM
         model: Any
-        model, head = pretrained(kind, base, **config)
+        model, head = load_pretrained(kind, base, **config)
         if head:
             problem = "has no head that predicts words"
             raise RecipeError("model.base", base, problem, "Choose a base with one, or remove objective.cloze")
@@ -105,7 +105,7 @@ class Cloze(Section):
 
     def _words(self, tokenizer: "PreTrainedTokenizerBase", labels: Sequence[str]) -> list[list[int]]:
         """Token ids of each label's words; a word that follows a space is looked up with it."""
-        words = {each.label: each.words for each in self.verbalizer}
+        words = {entry.label: entry.words for entry in self.verbalizer}
         if without := [label for label in labels if label not in words]:
             hint = f"Add {{label: {without[0]}, words: [...]}}"
             raise RecipeError("objective.cloze.verbalizer", sorted(words), f"has no word for {without[0]!r}", hint)
@@ -125,7 +125,9 @@ class Cloze(Section):
 
         rows = torch.arange(len(batch["input_ids"]), device=batch["input_ids"].device)
         if model.config.is_encoder_decoder:
-            logits = model(**batch, decoder_input_ids=_begun(model, batch["input_ids"]), use_cache=False).logits[:, -1]
+            logits = model(
+                **batch, decoder_input_ids=_decoder_prefix(model, batch["input_ids"]), use_cache=False
+            ).logits[:, -1]
         elif model.cloze_mark is not None:
             logits = model(**batch).logits[rows, (batch["input_ids"] == model.cloze_mark).int().argmax(-1)]
         else:
@@ -158,7 +160,7 @@ def _cut(tokenizer: "PreTrainedTokenizerBase", text: str, room: int, mark: str |
     return text if len(out) <= room else text[: out[room - 1][1]]
 
 
-def _begun(model: Any, ids: "Tensor") -> "Tensor":
+def _decoder_prefix(model: Any, ids: "Tensor") -> "Tensor":
     """[rows, n] what T5's decoder has written before the label: the sentinel, behind a deep prompt's virtual tokens."""
     import torch
 

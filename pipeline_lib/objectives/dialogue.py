@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.objectives.messages import Message, for_template
+from pipeline_lib.objectives.messages import Message, to_template_message
 from pipeline_lib.objectives.template_text import GENERATION, added_tokens, end_of_added_token, render, render_or_none
 from pipeline_lib.objectives.turn_ends import FIRST_MARKER, Unclear, turn_end, usual_end
 
@@ -41,19 +41,19 @@ class Dialogue(NamedTuple):
     turns: list[Turn]
 
 
-def located(
+def locate_turns(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] | None = None
 ) -> Dialogue:
     """The text of a dialogue with its assistant's turns; raises ValueError where the template refuses it, or where a
     turn cannot be located for certain."""
     if not tokenizer.chat_template:
-        return _plain(tokenizer, messages)
-    plain = [for_template(message) for message in messages]
+        return _join_messages(tokenizer, messages)
+    plain = [to_template_message(message) for message in messages]
     text = render(tokenizer, plain, tools)
     if MARKERS.search(text):
         raise ValueError("the text has private-use characters above U+F0000")
-    turns = _marked_by_template(tokenizer, plain, tools, text)
-    return Dialogue(text, turns if turns is not None else _found_by_markers(tokenizer, plain, tools, text))
+    turns = _find_turns_by_template(tokenizer, plain, tools, text)
+    return Dialogue(text, turns if turns is not None else _find_turns_by_markers(tokenizer, plain, tools, text))
 
 
 def prompt(
@@ -61,11 +61,11 @@ def prompt(
 ) -> str:
     """The text up to where the next answer begins, the same that stands before such an answer in training."""
     following: Message = {"role": "assistant", "content": "."}
-    text, turns = located(tokenizer, [*messages, following], tools)
+    text, turns = locate_turns(tokenizer, [*messages, following], tools)
     return text[: turns[-1].start]
 
 
-def _plain(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Dialogue:
+def _join_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> Dialogue:
     """Without a template: one message after another, the answers ended by the end-of-text token."""
     text, turns = tokenizer.bos_token or "", []
     for index, message in enumerate(messages):
@@ -82,7 +82,7 @@ def _answers(messages: Sequence[Mapping[str, Any]]) -> list[int]:
     return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
 
 
-def _marked_by_template(
+def _find_turns_by_template(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
 ) -> list[Turn] | None:
     """The turns by the template's generation marks; None where it has none, or not one around each answer."""
@@ -112,7 +112,7 @@ def _marked_by_template(
     return turns
 
 
-def _found_by_markers(
+def _find_turns_by_markers(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
 ) -> list[Turn]:
     """The turns by marker characters; raises ValueError where a turn remains unclear."""
@@ -121,7 +121,7 @@ def _found_by_markers(
     for after_thought in (False, True):  # templates move or drop what was thought, and a marker before it
         marked = list(messages)
         for number, index in enumerate(answers):
-            marked[index] = _with_markers(messages[index], FIRST_MARKER + 2 * number, after_thought)
+            marked[index] = _add_markers(messages[index], FIRST_MARKER + 2 * number, after_thought)
         try:
             found = _positions(render(tokenizer, marked, tools), text)
             turns: list[Turn] = []
@@ -136,13 +136,13 @@ def _found_by_markers(
                     raise Unclear("the chat template's text does not show where an answer begins")
                 end = turn_end(tokenizer, messages[: index + 1], tools, text, closed, usual)
                 turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
-            return _with_spaces(text, turns)
+            return _include_spaces(text, turns)
         except ValueError as error:
             problem = error if isinstance(error, Unclear) else problem
     raise problem
 
 
-def _with_markers(message: dict[str, Any], first: int, after_thought: bool) -> dict[str, Any]:
+def _add_markers(message: dict[str, Any], first: int, after_thought: bool) -> dict[str, Any]:
     """A message with a marker before and after its content, inside the white space that templates strip.
 
     The second one of a message that calls tools is at the name of its last call.
@@ -203,7 +203,7 @@ def _start(
     return None
 
 
-def _with_spaces(text: str, turns: list[Turn]) -> list[Turn]:
+def _include_spaces(text: str, turns: list[Turn]) -> list[Turn]:
     """Turns that begin with their content also get the space that the model has to write before it in other turns."""
     leads = {text[turn.start : turn.content] for turn in turns} - {""}
     lead = leads.pop() if len(leads) == 1 else ""

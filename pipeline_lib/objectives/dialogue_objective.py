@@ -47,7 +47,7 @@ class DialogueObjective(ObjectiveSection):
             tokenizer.chat_template = self.chat_template
         return tokenizer
 
-    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
         """A prompt with its optional input; a list of messages stays one."""
         if is_missing(row.get("prompt")) or row["prompt"] == "":
             raise ValueError("empty prompt")
@@ -55,7 +55,7 @@ class DialogueObjective(ObjectiveSection):
         exchange(given)  # raises ValueError for what is neither a text nor messages
         return given
 
-    def read_asked(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
+    def read_input(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """With its rendering, so that a prompt which the chat template refuses has no answer."""
         return self.read_row(tokenizer, row)
 
@@ -63,9 +63,9 @@ class DialogueObjective(ObjectiveSection):
         """AutoModelForCausalLM."""
         from transformers import AutoModelForCausalLM
 
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
-        return pretrained(AutoModelForCausalLM, base, **config)
+        return load_pretrained(AutoModelForCausalLM, base, **config)
 
     def generation_inputs(self, encoded: "Examples") -> "Examples":
         """The dialogues up to their last answer."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.base import limit_of
-from pipeline_lib.objectives.dialogue import Dialogue, located, prompt
+from pipeline_lib.objectives.dialogue import Dialogue, locate_turns, prompt
 from pipeline_lib.objectives.messages import Message, exchange, tools_of
 from pipeline_lib.objectives.tokens import token_ids
 
@@ -32,15 +32,15 @@ class Rendered(NamedTuple):
         turn = self.dialogue.turns[-1]
         return self.dialogue.text[turn.start : turn.end]
 
-    def without_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
+    def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
         """Without the oldest exchange after the system prompt; None where that is the last one."""
-        first = next((place for place, each in enumerate(self.messages) if each["role"] not in _SYSTEM), 0)
-        users = [place for place, each in enumerate(self.messages) if each["role"] == "user" and place > first]
+        first = next((place for place, message in enumerate(self.messages) if message["role"] not in _SYSTEM), 0)
+        users = [place for place, message in enumerate(self.messages) if message["role"] == "user" and place > first]
         if not users:
             return None
         shorter = [*self.messages[:first], *self.messages[users[0] :]]
         try:
-            return _rendered(tokenizer, shorter, self.tools)
+            return _render_messages(tokenizer, shorter, self.tools)
         except ValueError:  # the template refuses what is left
             return None
 
@@ -48,16 +48,16 @@ class Rendered(NamedTuple):
 _SYSTEM = ("system", "developer")
 
 
-def rendered(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> Rendered:
+def render_row(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> Rendered:
     """The dialogue of a row; raises ValueError where its text cannot be made, or not be told apart."""
-    return _rendered(tokenizer, row.get("messages") or exchange(row), tools_of(row.get("tools")))
+    return _render_messages(tokenizer, row.get("messages") or exchange(row), tools_of(row.get("tools")))
 
 
-def _rendered(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools: list[Any] | None) -> Rendered:
+def _render_messages(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools: list[Any] | None) -> Rendered:
     messages = list(messages)
     answered = messages[-1]["role"] == "assistant"
     if answered:
-        return Rendered(messages, tools, located(tokenizer, messages, tools), True)
+        return Rendered(messages, tools, locate_turns(tokenizer, messages, tools), True)
     return Rendered(messages, tools, Dialogue(prompt(tokenizer, messages, tools), []), False)
 
 
@@ -68,7 +68,7 @@ class Fitting(NamedTuple):
     asked: int
 
     @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase", max_length: int | None, max_answer: int) -> "Fitting":
+    def from_limits(cls, tokenizer: "PreTrainedTokenizerBase", max_length: int | None, max_answer: int) -> "Fitting":
         """By the recipe and the model's positions, of which the answer to write gets its part."""
         whole = limit_of(tokenizer, max_length, USUAL)
         positions = tokenizer.model_max_length
@@ -90,7 +90,7 @@ class Fitting(NamedTuple):
             found = [_ids(tokenizer, whole, these) for whole, these in zip(wholes, learns, strict=True)]
             if all(len(ids) <= self.whole and asked <= self.asked for ids, _, asked in found):
                 return [(ids, learned) for ids, learned, _ in found]
-            shorter = [whole.without_oldest(tokenizer) for whole in wholes]
+            shorter = [whole.drop_oldest(tokenizer) for whole in wholes]
         answers = [min(len(ids) - asked, self.whole) for ids, _, asked in found]
         room = max(0, min(self.asked, self.whole - max(answers)))
         cut = []
@@ -104,7 +104,7 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) 
     """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
     text, turns = whole.dialogue
     learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]
-    ids, offsets = _with_offsets(tokenizer, text, [place for turn in turns for place in (turn.start, turn.end)])
+    ids, offsets = _encode_with_offsets(tokenizer, text, [place for turn in turns for place in (turn.start, turn.end)])
     learned = [False] * len(ids)
     for turn in learned_turns:
         for place, (start, end) in enumerate(offsets):
@@ -115,7 +115,7 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) 
     return ids, learned, asked
 
 
-def _with_offsets(
+def _encode_with_offsets(
     tokenizer: "PreTrainedTokenizerBase", text: str, cuts: Sequence[int]
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Token ids and the characters of each; a tokenizer in Python knows none, so there the text is cut into parts."""

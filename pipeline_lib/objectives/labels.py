@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pipeline_lib.objectives.values import is_bool, is_missing, is_number, listed, name_of, shown
+from pipeline_lib.objectives.values import format_value, is_bool, is_missing, is_number, name_of, parse_list
 
 if TYPE_CHECKING:
     import numpy
@@ -19,7 +19,7 @@ REGRESSION: Final = "regression"
 WHOLE = re.compile("-?[0-9]+")
 
 
-def cleaned(value: Any, problem: Problem, separator: str, multi_hot: bool | None = None) -> str | list[str] | float:
+def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | None = None) -> str | list[str] | float:
     """A row's label in the type of its problem: a name, sorted names, or a number; raises ValueError if it is none.
 
     A row of several labels may have none: an empty list, or a text of nothing but white space.
@@ -33,11 +33,11 @@ def cleaned(value: Any, problem: Problem, separator: str, multi_hot: bool | None
         if not name:
             raise ValueError("no label")
         return name
-    parts = listed("label", value)
+    parts = parse_list("label", value)
     if parts is None:
         parts = value.split(separator) if isinstance(value, str) else [value]
     elif _is_multi_hot(parts, multi_hot):
-        return [str(place) for place, there in enumerate(parts) if there]
+        return [str(place) for place, is_set in enumerate(parts) if is_set]
     names = [name_of("label", part) for part in parts]
     return sorted({name for name in names if name})
 
@@ -52,11 +52,11 @@ def _is_multi_hot(parts: list[Any], multi_hot: bool | None) -> bool:
         return False
     hot = all(is_bool(part) or (is_number(part) and part in (0, 1)) for part in parts)
     if multi_hot and not hot:
-        raise ValueError(f"label {shown(parts)} holds more than zeros and ones, and objective.multi_hot is true")
+        raise ValueError(f"label {format_value(parts)} holds more than zeros and ones, and objective.multi_hot is true")
     if multi_hot or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
         return True
     if hot and len(parts) == 2 and list(parts) != [0, 1]:
-        problem = f"label {shown(parts)} may be a 0 or 1 for each label, or name them"
+        problem = f"label {format_value(parts)} may be a 0 or 1 for each label, or name them"
         raise ValueError(f"{problem}: set objective.multi_hot to true or false")
     return False
 
@@ -68,7 +68,7 @@ def _number(value: Any) -> float:
         with suppress(ValueError):
             number = float(value)
     if not math.isfinite(number):
-        raise ValueError(f"label {shown(value)} is not a number")
+        raise ValueError(f"label {format_value(value)} is not a number")
     return number
 
 

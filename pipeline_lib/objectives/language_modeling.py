@@ -74,7 +74,7 @@ class LanguageModeling(TokenPrediction):
 
         from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
-        stream = Ragged.of(rows["input_ids"]).values
+        stream = Ragged.from_lists(rows["input_ids"]).values
         offsets = np.append(
             np.arange(0, max(len(stream) - 1, 0), self.block_size), len(stream)
         )  # no block of one token
@@ -92,11 +92,11 @@ class LanguageModeling(TokenPrediction):
 
         from pipeline_lib.models.base_model import load_tokenizer
         from pipeline_lib.models.limits import position_limit
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
         names = {"causal": "CausalLM", "masked": "MaskedLM", "span_corruption": "Seq2SeqLM"}
         model: Any
-        model, head = pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
+        model, head = load_pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
         positions = position_limit(model.config)
         if positions is not None and self.block_size > positions:
             problem = f"is more than the {positions} tokens that the base reads"
@@ -135,13 +135,13 @@ class LanguageModeling(TokenPrediction):
         same = abs(int(ids.sum()))  # virtual tokens have ids below zero
         seed = int(torch.randint(2**62, ())) if model.training else same
         if self.modeling == "span_corruption":
-            return self._with_spans(model, batch, targets, seed)
+            return self._corrupt_batch(model, batch, targets, seed)
         generator = torch.Generator(ids.device).manual_seed(seed)
         size: int = model.config.vocab_size
         seen, gold = mask_tokens(ids, targets, self.hidden_share, model.gap_marks[0], size, generator)
         return batch | {"input_ids": seen}, gold
 
-    def _with_spans(
+    def _corrupt_batch(
         self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor", seed: int
     ) -> "tuple[dict[str, Tensor], Tensor]":
         import numpy as np
@@ -152,13 +152,15 @@ class LanguageModeling(TokenPrediction):
         from pipeline_lib.training.batches import collate
 
         random, pad, end = np.random.default_rng(seed), model.config.pad_token_id, model.config.eos_token_id
-        texts = [row[there].cpu().numpy() for row, there in zip(batch["input_ids"], targets >= 0, strict=True)]
+        texts = [row[used].cpu().numpy() for row, used in zip(batch["input_ids"], targets >= 0, strict=True)]
         pairs = [corrupt_spans(text, self.hidden_share, model.gap_marks, end, random) for text in texts]
-        encoded = Examples(Ragged.of([source for source, _ in pairs]), Ragged.of([target for _, target in pairs]))
+        encoded = Examples(
+            Ragged.from_lists([source for source, _ in pairs]), Ragged.from_lists([target for _, target in pairs])
+        )
         virtual = (batch["input_ids"][0] <= VIRTUAL).cpu().numpy()  # in the same places of each block
         if count := int(virtual.sum()):
             before = count if virtual[0] else 0
-            encoded = encoded.prompted(before, count - before, has_deep_prompts(model), first=None, last=end)
+            encoded = encoded.insert_prompt(before, count - before, has_deep_prompts(model), first=None, last=end)
         return collate(encoded, np.arange(len(pairs)), pad, targets.device)
 
     @property

@@ -35,12 +35,12 @@ def message_type() -> "pyarrow.DataType":
 
 def dialogue(value: Any) -> list[Message]:
     """A dialogue in any of the known formats; raises ValueError with the reason where it cannot be used."""
-    value = _parsed(value)
+    value = _parse_json(value)
     if isinstance(value, Mapping):
         value = value.get("messages", value.get("conversations"))
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError("no messages")
-    return [_message(_parsed(message)) for message in value]
+    return [_message(_parse_json(message)) for message in value]
 
 
 def exchange(row: Mapping[str, Any]) -> list[Message]:
@@ -72,7 +72,7 @@ def is_learned(message: Message) -> bool:
     return message["role"] == "assistant" and _more(message).get("weight", 1) != 0
 
 
-def for_template(message: Message) -> dict[str, Any]:
+def to_template_message(message: Message) -> dict[str, Any]:
     """A message with the fields that chat templates read."""
     more = {name: value for name, value in _more(message).items() if name != "weight"}
     return {"role": message["role"], "content": message["content"], **more}
@@ -86,12 +86,12 @@ def clean_tools(row: Mapping[str, Any]) -> dict[str, str]:
 
 def tools_of(value: Any) -> list[Any] | None:
     """A row's tools, as a list or as JSON; raises ValueError where they are neither."""
-    tools = _parsed(value)
+    tools = _parse_json(value)
     if tools is None or tools == "" or tools != tools:
         return None
     if not isinstance(tools, (list, tuple)) or not all(isinstance(tool, Mapping) for tool in tools):
         raise ValueError("tools is not a list of objects")
-    return [_without_nulls(tool) for tool in tools] or None
+    return [_drop_nulls(tool) for tool in tools] or None
 
 
 def _message(message: Any) -> Message:
@@ -106,7 +106,7 @@ def _message(message: Any) -> Message:
         if message.get(name):
             more["reasoning_content"] = _text(message[name])
     if "tool_calls" in more:
-        more["tool_calls"] = [_tool_call(call) for call in _parsed(more["tool_calls"])]
+        more["tool_calls"] = [_tool_call(call) for call in _parse_json(more["tool_calls"])]
     if not more.get("tool_calls"):
         more.pop("tool_calls", None)
     if more.get("weight", 1) not in (0, 1):
@@ -125,11 +125,11 @@ def _tool_call(call: Any) -> dict[str, Any]:
     """A tool call with its arguments as an object: templates write them as JSON themselves."""
     if not isinstance(call, Mapping):
         raise ValueError("a tool call is not an object")
-    call = _without_nulls(call)
+    call = _drop_nulls(call)
     function = dict(call.get("function") or {name: call[name] for name in ("name", "arguments") if name in call})
     if not isinstance(function.get("name"), str):
         raise ValueError("a tool call lacks its function's name")
-    function["arguments"] = _parsed(function.get("arguments", {}))
+    function["arguments"] = _parse_json(function.get("arguments", {}))
     return {"type": "function", **{name: call[name] for name in ("id",) if name in call}, "function": function}
 
 
@@ -156,7 +156,7 @@ def is_messages(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(part, Mapping) for part in value)
 
 
-def _parsed(value: Any) -> Any:
+def _parse_json(value: Any) -> Any:
     """JSON in a string as what it holds; anything else as it is."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         try:
@@ -166,11 +166,11 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _without_nulls(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     """Without the null fields that a Parquet file gives every object."""
     if isinstance(value, Mapping):
-        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
-    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
+        return {name: _drop_nulls(part) for name, part in value.items() if part is not None}
+    return [_drop_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 def _more(message: Message) -> dict[str, Any]:

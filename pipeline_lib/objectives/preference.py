@@ -8,7 +8,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.dialogue_objective import DialogueObjective
 from pipeline_lib.objectives.messages import clean_tools, message_type
-from pipeline_lib.objectives.preference_rows import labelled, pair
+from pipeline_lib.objectives.preference_rows import clean_labelled_row, pair
 
 if TYPE_CHECKING:
     import numpy
@@ -90,15 +90,15 @@ class Preference(DialogueObjective):
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The prompt as `messages`, and the answers as lists of messages."""
-        read = pair if self.paired else labelled
+        read = pair if self.paired else clean_labelled_row
         known = clean_tools(row)
         return {**read(row, self.whole_dialogues), **known}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
         """With the renderings, so that a dialogue which the chat template refuses is an unusable row."""
-        from pipeline_lib.objectives.preference_tokens import rendered_answers
+        from pipeline_lib.objectives.preference_tokens import render_answers
 
-        return row | {"rendered": rendered_answers(tokenizer, row)}
+        return row | {"rendered": render_answers(tokenizer, row)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Messages, token ids, the ids that are learned, and the wanted answer's text as it is compared."""
@@ -114,17 +114,17 @@ class Preference(DialogueObjective):
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """Token ids of the prompt with each answer, all cut alike; of the prompt alone where there is no answer."""
-        from pipeline_lib.objectives.preference_tokens import encoded_columns
+        from pipeline_lib.objectives.preference_tokens import encode_columns
 
-        return encoded_columns(tokenizer, rows, self.max_length, self.max_answer, self.paired)
+        return encode_columns(tokenizer, rows, self.max_length, self.max_answer, self.paired)
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """Two inputs a row: chosen and rejected, or for kto the answer and another row's. One where answers lack."""
-        from pipeline_lib.objectives.preference_tokens import paired_inputs, prompts_alone, with_others
+        from pipeline_lib.objectives.preference_tokens import add_mismatched_answers, paired_inputs, prompts_alone
 
         if len(rows) and rows["expected"].null_count == len(rows):
             return prompts_alone(rows)
-        return paired_inputs(rows) if self.paired else with_others(rows)
+        return paired_inputs(rows) if self.paired else add_mismatched_answers(rows)
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[groups, inputs of a group, fields of `Answers`]; the logits themselves are not kept.
@@ -160,14 +160,14 @@ class Preference(DialogueObjective):
             total = text_tokens({name: tensor[::2] for name, tensor in batch.items()}).sum()
         else:
             others = {name: tensor[1::2] for name, tensor in batch.items()}
-            total = Answers.of(summaries(model, others, targets[1::2], False)).log_ratio.sum()
+            total = Answers.from_summary(summaries(model, others, targets[1::2], False)).log_ratio.sum()
         return torch.stack([total.float(), torch.tensor(len(targets) / 2, device=targets.device)])
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """The sum of the losses of all pairs, or of all single answers for kto."""
         from pipeline_lib.objectives import preference_losses as losses
 
-        first, *second = (losses.Answers.of(side) for side in logits.unbind(1))
+        first, *second = (losses.Answers.from_summary(side) for side in logits.unbind(1))
         beta = self.strength
         if self.loss == "kto":
             others = second[0].log_ratio if first.step_mean is None else first.step_mean
@@ -245,9 +245,9 @@ class Preference(DialogueObjective):
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """By how much the wrong answer is preferred."""
-        from pipeline_lib.evaluation.row_errors import of_preferences
+        from pipeline_lib.evaluation.row_errors import preference_errors
 
-        return of_preferences(outcome)
+        return preference_errors(outcome)
 
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None

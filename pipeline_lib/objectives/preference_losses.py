@@ -31,7 +31,7 @@ class Answers(NamedTuple):
     """The mean over the whole step that the loss needs, equal for all; None: it is to be taken of these answers."""
 
     @classmethod
-    def of(cls, summary: "Tensor") -> "Answers":
+    def from_summary(cls, summary: "Tensor") -> "Answers":
         """From a tensor [n, fields]."""
         return cls(*summary.unbind(-1))
 

@@ -26,13 +26,13 @@ def summaries(model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Te
     given = dict(batch)
     reference, step_mean = given.pop("reference", None), given.pop("step_mean", None)
     logits = model(**given, use_cache=False).logits[:, :-1]
-    there = targets[:, 1:] >= 0
+    used = targets[:, 1:] >= 0
     found = logp_by_token(logits, targets)
     known = found.detach() if reference is None else reference[:, 1:]
     zero = torch.zeros(len(targets), device=found.device)
     fields = {
         "logp": found.sum(-1),
-        "tokens": there.sum(-1),
+        "tokens": used.sum(-1),
         "reference": known.sum(-1),
         "moved": (found.detach() - known).square().sum(-1) / 2,
         "nll": _nll(logits, given) if whole else zero,
@@ -55,7 +55,7 @@ def _read(batch: "dict[str, Tensor]") -> "Tensor":
 
 def _nll(logits: "Tensor", batch: "dict[str, Tensor]") -> "Tensor":
     """[inputs] negative log-likelihood of prompt and answer, 0 for every other input from the second."""
-    there = _read(batch)
-    there[1::2] = False
-    losses = functional.cross_entropy(logits[there].float(), batch["input_ids"][:, 1:][there], reduction="none")
-    return torch.zeros(there.shape, device=logits.device).masked_scatter(there, losses).sum(-1)
+    used = _read(batch)
+    used[1::2] = False
+    losses = functional.cross_entropy(logits[used].float(), batch["input_ids"][:, 1:][used], reduction="none")
+    return torch.zeros(used.shape, device=logits.device).masked_scatter(used, losses).sum(-1)

@@ -19,7 +19,9 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
     `whole`: both answers are whole dialogues, and what they have in common is the prompt.
     """
     if whole or (_begins_with_prompt(row["chosen"]) and _begins_with_prompt(row["rejected"])):
-        prompt, chosen, rejected = _parted(_dialogue("chosen", row["chosen"]), _dialogue("rejected", row["rejected"]))
+        prompt, chosen, rejected = _split_shared_prompt(
+            _dialogue("chosen", row["chosen"]), _dialogue("rejected", row["rejected"])
+        )
     else:
         prompt = _prompt(row)
         chosen, rejected = _answer("chosen", row["chosen"]), _answer("rejected", row["rejected"])
@@ -28,7 +30,7 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
     return {"messages": prompt, "chosen": chosen, "rejected": rejected}
 
 
-def labelled(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
+def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
     """`messages` (the prompt), `completion` and `label`; raises ValueError with the reason where a row has no such."""
     label = LABELS.get(name_of("label", row["label"]).casefold())
     if label is None:
@@ -78,7 +80,9 @@ def _begins_with_prompt(value: Any) -> bool:
     return dialogue(value)[0]["role"] not in ("assistant", "tool")
 
 
-def _parted(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+def _split_shared_prompt(
+    chosen: list[Message], rejected: list[Message]
+) -> tuple[list[Message], list[Message], list[Message]]:
     """The messages that both dialogues begin with, and the rest of each."""
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:

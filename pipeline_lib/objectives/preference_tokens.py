@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.examples import IGNORED, Examples, Ragged
-from pipeline_lib.objectives.dialogue_tokens import Fitting, Rendered, rendered
+from pipeline_lib.objectives.dialogue_tokens import Fitting, Rendered, render_row
 from pipeline_lib.objectives.messages import Message, is_learned
 from pipeline_lib.objectives.turn_frame import answer_of, turn_frame
 
@@ -20,16 +20,16 @@ UNDESIRABLE = -2
 ANSWERS = ("chosen", "rejected", "completion")
 
 
-def rendered_answers(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> list[Rendered]:
+def render_answers(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> list[Rendered]:
     """The dialogue of the prompt with each of its answers, or of the prompt alone."""
     answers = [row[role] for role in ANSWERS if row.get(role)]
     if not answers:
-        return [rendered(tokenizer, row)]
+        return [render_row(tokenizer, row)]
     whole = ({"messages": [*row["messages"], *answer], "tools": row.get("tools")} for answer in answers)
-    return [rendered(tokenizer, dialogue) for dialogue in whole]
+    return [render_row(tokenizer, dialogue) for dialogue in whole]
 
 
-def encoded_columns(
+def encode_columns(
     tokenizer: "PreTrainedTokenizerBase",
     rows: Sequence[Mapping[str, Any]],
     max_length: int | None,
@@ -37,18 +37,18 @@ def encoded_columns(
     paired: bool,
 ) -> dict[str, list[Any]]:
     """The columns of token ids, and the text of the wanted answer; both answers of a row have the same prompt left."""
-    fitting, frame = Fitting.of(tokenizer, max_length, max_answer), turn_frame(tokenizer)
+    fitting, frame = Fitting.from_limits(tokenizer, max_length, max_answer), turn_frame(tokenizer)
     names = [("input_ids", "target_ids"), *([("rejected_ids", "rejected_target_ids")] if paired else [])]
     columns: dict[str, list[Any]] = {name: [] for pair in names for name in pair} | {"expected": []}
     for row in rows:
-        wholes = row.get("rendered") or rendered_answers(tokenizer, row)
+        wholes = row.get("rendered") or render_answers(tokenizer, row)
         lengths = [len(row[role]) for role in ANSWERS if row.get(role)] or [0]
         learns = [partial(_is_of_answer, length) for length in lengths]
         found: list[Any] = [*fitting.fit_together(tokenizer, wholes, learns)]
         found += [None] * (len(names) - len(found))
-        for (ids_name, targets_name), each in zip(names, found, strict=True):
-            columns[ids_name].append(each and each[0])
-            columns[targets_name].append(each and _targets(*each))
+        for (ids_name, targets_name), encoded in zip(names, found, strict=True):
+            columns[ids_name].append(encoded and encoded[0])
+            columns[targets_name].append(encoded and _targets(*encoded))
         answered = wholes[0].answered
         columns["expected"].append(answer_of(tokenizer, frame, wholes[0].answer) if answered else None)
     return columns
@@ -65,41 +65,42 @@ def _targets(ids: list[int], learned: list[bool]) -> list[int]:
 
 def prompts_alone(rows: "pyarrow.Table") -> Examples:
     """Prompts without answers, one input each."""
-    return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]), aligned=True)
+    return Examples(Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"]), aligned=True)
 
 
 def paired_inputs(rows: "pyarrow.Table") -> Examples:
     """Chosen and rejected in turn."""
     nobody = np.zeros(len(rows), bool)
-    chosen = _marked(Ragged.of(rows["target_ids"]), nobody)
-    rejected = _marked(Ragged.of(rows["rejected_target_ids"]), ~nobody)
-    ids = Ragged.of(rows["input_ids"]).interleaved(Ragged.of(rows["rejected_ids"]))
-    return _in_twos(ids, chosen.interleaved(rejected))
+    chosen = _mark_undesirable(Ragged.from_lists(rows["target_ids"]), nobody)
+    rejected = _mark_undesirable(Ragged.from_lists(rows["rejected_target_ids"]), ~nobody)
+    ids = Ragged.from_lists(rows["input_ids"]).interleave(Ragged.from_lists(rows["rejected_ids"]))
+    return _pair_examples(ids, chosen.interleave(rejected))
 
 
-def with_others(rows: "pyarrow.Table") -> Examples:
+def add_mismatched_answers(rows: "pyarrow.Table") -> Examples:
     """Each row's own answer, then the answer of the next row that has another prompt, put behind this row's prompt.
 
     From those KTO takes its reference point: Ethayarajh et al. (2024), section 4.1. They are cut where they would be
     longer than any row.
     """
-    ids, targets = Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"])
+    ids, targets = Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"])
     begins = [int(np.argmax(targets[row] >= 0)) for row in range(len(ids))]
     prompts = [ids[row][:begin].tobytes() for row, begin in enumerate(begins)]
     other_ids, other_targets = [], []
     for row, begin in enumerate(begins):
-        other = _other(prompts, row)
+        other = _find_other_prompt(prompts, row)
         end = begins[other] + ids.longest - begin
         nothing = np.full(begin, IGNORED, np.int32)
         other_ids.append(np.concatenate([ids[row][:begin], ids[other][begins[other] : end]]))
         other_targets.append(np.concatenate([nothing, targets[other][begins[other] : end]]))
     undesirable = ~rows["label"].to_numpy().astype(bool)
-    return _in_twos(
-        ids.interleaved(Ragged.of(other_ids)), _marked(targets, undesirable).interleaved(Ragged.of(other_targets))
+    return _pair_examples(
+        ids.interleave(Ragged.from_lists(other_ids)),
+        _mark_undesirable(targets, undesirable).interleave(Ragged.from_lists(other_targets)),
     )
 
 
-def _other(prompts: Sequence[bytes], row: int) -> int:
+def _find_other_prompt(prompts: Sequence[bytes], row: int) -> int:
     """The next row with another prompt, in a circle; the next one where there is none."""
     count = len(prompts)
     for step in range(1, count):
@@ -108,13 +109,13 @@ def _other(prompts: Sequence[bytes], row: int) -> int:
     return (row + 1) % count
 
 
-def _marked(targets: Ragged, undesirable: np.ndarray) -> Ragged:
+def _mark_undesirable(targets: Ragged, undesirable: np.ndarray) -> Ragged:
     """With the mark of undesirable answers at these rows."""
     values = targets.values.copy()
     values[targets.offsets[:-1][undesirable]] = UNDESIRABLE
     return Ragged(values, targets.offsets)
 
 
-def _in_twos(ids: Ragged, targets: Ragged) -> Examples:
+def _pair_examples(ids: Ragged, targets: Ragged) -> Examples:
     rows = np.arange(len(ids) // 2)
     return Examples(ids, targets, aligned=True, rows=np.repeat(rows, 2), losses=np.ones(len(rows), np.int64), group=2)

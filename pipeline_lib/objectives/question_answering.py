@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.values import is_list, is_number, text_of
-from pipeline_lib.objectives.windows import answer_tokens, best_answers, shortened, windows
+from pipeline_lib.objectives.windows import answer_tokens, best_answers, truncate_texts, windows
 
 if TYPE_CHECKING:
     import numpy
@@ -74,9 +74,9 @@ class QuestionAnswering(ObjectiveSection):
         question, context = (text_of(role, row[role]) for role in ("question", "context"))
         if not all(texts):
             raise ValueError("an answer is empty")
-        placed = {each: context.startswith(text, start) for each, (text, start) in enumerate(zip(texts, starts))}
-        order = sorted(placed, key=lambda each: not placed[each])
-        texts, starts = [texts[each] for each in order], [starts[each] for each in order if placed[each]]
+        placed = {index: context.startswith(text, start) for index, (text, start) in enumerate(zip(texts, starts))}
+        order = sorted(placed, key=lambda index: not placed[index])
+        texts, starts = [texts[index] for index in order], [starts[index] for index in order if placed[index]]
         if not texts and not self.unanswerable:
             raise ValueError("no answer, and objective.unanswerable is false")
         return {"question": question, "context": context, "answers": texts, "starts": starts}
@@ -96,7 +96,7 @@ class QuestionAnswering(ObjectiveSection):
         """Windows over the context, each with the question; begins and ends are -1 for tokens of no context."""
         limit = limit_of(tokenizer, self.max_length)
         out = tokenizer(
-            shortened(tokenizer, [row["question"] for row in rows], min(self.max_question, limit // 2)),
+            truncate_texts(tokenizer, [row["question"] for row in rows], min(self.max_question, limit // 2)),
             [row["context"] for row in rows],
             truncation="only_second",
             max_length=limit,
@@ -126,8 +126,8 @@ class QuestionAnswering(ObjectiveSection):
 
         from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
-        ids, begins, ends = (Ragged.of(windows(rows[name])) for name in ("input_ids", "begins", "ends"))
-        segments = Ragged.of(windows(rows["token_type_ids"]))
+        ids, begins, ends = (Ragged.from_lists(windows(rows[name])) for name in ("input_ids", "begins", "ends"))
+        segments = Ragged.from_lists(windows(rows["token_type_ids"]))
         owner = np.repeat(np.arange(len(rows)), rows["input_ids"].combine_chunks().value_lengths().to_numpy())
         targets = np.where(begins.values < 0, IGNORED, 0).astype(np.int32)
         answers, starts = rows["answers"].to_pylist(), rows["starts"].to_pylist()
@@ -153,9 +153,9 @@ class QuestionAnswering(ObjectiveSection):
         from transformers import AutoModelForQuestionAnswering
 
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
-        model, head = pretrained(AutoModelForQuestionAnswering, base, **config)
+        model, head = load_pretrained(AutoModelForQuestionAnswering, base, **config)
         compute_head_in_fp32(model)
         return model, head
 
@@ -170,7 +170,7 @@ class QuestionAnswering(ObjectiveSection):
         """A choice of the start and one of the end for each window that has an answer to learn, among its tokens."""
         import torch
 
-        learned = self._learned(targets)
+        learned = self._has_start(targets)
         logits, targets = logits[learned], targets[learned]
         known = targets.clamp(min=0)
         choices = logits.float().masked_fill((targets < 0).unsqueeze(-1), -1e4)  # finite: 0 * inf is not a number
@@ -178,21 +178,21 @@ class QuestionAnswering(ObjectiveSection):
         return torch.cat([choices[..., 0], choices[..., 1]]), torch.cat(gold)
 
     @staticmethod
-    def _learned(targets: "Tensor") -> "Tensor":
+    def _has_start(targets: "Tensor") -> "Tensor":
         """[windows] whether a start is marked."""
         return ((targets.clamp(min=0) & START) > 0).any(-1)
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """Cross-entropy of both choices; what smoothing spreads goes to the tokens that can be chosen."""
         scores, gold = self.flatten_targets(logits, targets)
-        chances, there = scores.log_softmax(-1), (targets[self._learned(targets)] >= 0).repeat(2, 1)
+        chances, used = scores.log_softmax(-1), (targets[self._has_start(targets)] >= 0).repeat(2, 1)
         right = chances.gather(-1, gold.unsqueeze(-1)).sum()
-        spread = (chances * there).sum(-1) / there.sum(-1)
+        spread = (chances * used).sum(-1) / used.sum(-1)
         return -(1 - smoothing) * right - smoothing * spread.sum()
 
     def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[tokens that can be chosen, 2] of each window."""
-        return [row[there].float().cpu().numpy() for row, there in zip(logits, targets >= 0, strict=True)]
+        return [row[used].float().cpu().numpy() for row, used in zip(logits, targets >= 0, strict=True)]
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """SQuAD's."""
@@ -211,9 +211,9 @@ class QuestionAnswering(ObjectiveSection):
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """What the answers lack of the right ones' words."""
-        from pipeline_lib.evaluation.row_errors import of_answers
+        from pipeline_lib.evaluation.row_errors import answer_errors
 
-        return of_answers(outcome)
+        return answer_errors(outcome)
 
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None

@@ -88,16 +88,16 @@ class Seq2Seq(TokenPrediction):
         """One input a row."""
         from pipeline_lib.data.examples import Examples, Ragged
 
-        return Examples(Ragged.of(rows["input_ids"]), Ragged.of(rows["target_ids"]))
+        return Examples(Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"]))
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSeq2SeqLM."""
         from transformers import AutoModelForSeq2SeqLM
 
         from pipeline_lib.models.base_model import load_tokenizer
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
-        model, head = pretrained(AutoModelForSeq2SeqLM, base, **config)
+        model, head = load_pretrained(AutoModelForSeq2SeqLM, base, **config)
         tokenizer = load_tokenizer(Path(base))
         set_languages(tokenizer, self.source_language, self.target_language)
         begin_in_language(model, tokenizer)
@@ -116,7 +116,8 @@ class Seq2Seq(TokenPrediction):
 
         targets = encoded.targets
         return replace(
-            encoded, targets=targets.only(targets.values <= VIRTUAL) if isinstance(targets, Ragged) else targets
+            encoded,
+            targets=targets.select_values(targets.values <= VIRTUAL) if isinstance(targets, Ragged) else targets,
         )
 
     def generate(
@@ -162,9 +163,9 @@ class Seq2Seq(TokenPrediction):
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors | None":
         """What the texts lack of their references."""
-        from pipeline_lib.evaluation.row_errors import of_text
+        from pipeline_lib.evaluation.row_errors import text_errors
 
-        return of_text(outcome) if "chrf" in outcome.counts else None
+        return text_errors(outcome) if "chrf" in outcome.counts else None
 
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.cloze import Cloze
-from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, Problem, cleaned, names_in, targets_of
+from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, Problem, clean_label, names_in, targets_of
 from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.objectives.values import text_of
 
@@ -85,7 +85,7 @@ class TextClassification(ObjectiveSection):
         from pipeline_lib.evaluation.predictions import Predictions
 
         learned, gold = (np.asarray(split.encoded.targets) for split in (train, test))
-        texts = [_joined(split.rows) for split in (train, test)]
+        texts = [_join_pairs(split.rows) for split in (train, test)]
         chances = {name: BASELINES[name](texts[0], learned, texts[1], len(test.labels)) for name in names}
         return {name: Predictions(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
@@ -94,7 +94,7 @@ class TextClassification(ObjectiveSection):
         pair = {"text_pair": columns.text_pair} if columns.text_pair else {}
         return {"text": columns.text, **pair, "label": columns.label}
 
-    def asked_with(self, columns: "Columns") -> dict[str, bool]:
+    def input_roles_for(self, columns: "Columns") -> dict[str, bool]:
         """Both texts of a pair are needed; a model of single texts is given no second one."""
         return {"text": True, "text_pair": True} if columns.text_pair else {"text": True}
 
@@ -110,7 +110,7 @@ class TextClassification(ObjectiveSection):
         return {**texts, "label": self._label(row["label"])}
 
     def _label(self, value: Any) -> str | list[str] | float:
-        return cleaned(value, self.problem_type, self.label_separator, self.multi_hot)
+        return clean_label(value, self.problem_type, self.label_separator, self.multi_hot)
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Texts, label, token ids."""
@@ -145,7 +145,7 @@ class TextClassification(ObjectiveSection):
         """The mean and the deviation of the training rows' numbers."""
         from pipeline_lib.data.target_scale import TargetScale
 
-        return TargetScale.of(rows["label"].to_numpy()) if self.problem_type == REGRESSION else None
+        return TargetScale.from_targets(rows["label"].to_numpy()) if self.problem_type == REGRESSION else None
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForSequenceClassification with one output a label, or one for a number; or the cloze's model."""
@@ -154,11 +154,11 @@ class TextClassification(ObjectiveSection):
         from transformers import AutoModelForSequenceClassification
 
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
         from pipeline_lib.training.fast_paths.cls_only import compute_first_place_alone
 
         names, kind = list(labels) or ["value"], AutoModelForSequenceClassification
-        model, head = pretrained(kind, base, names, problem_type=self.problem_type, **config)
+        model, head = load_pretrained(kind, base, names, problem_type=self.problem_type, **config)
         if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", "first") == "last":
             problem = (
                 f"is of the family {model.config.model_type}, whose head reads the last place even if it is padding"
@@ -178,9 +178,9 @@ class TextClassification(ObjectiveSection):
 
         segments = rows["token_type_ids"]
         return Examples(
-            Ragged.of(rows["input_ids"]),
+            Ragged.from_lists(rows["input_ids"]),
             targets_of(rows["label"], labels, self.problem_type),
-            Ragged.of(segments) if len(rows) and not segments.null_count else None,
+            Ragged.from_lists(segments) if len(rows) and not segments.null_count else None,
         )
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
@@ -203,7 +203,7 @@ class TextClassification(ObjectiveSection):
         from scipy.special import expit, softmax
 
         if self.problem_type == REGRESSION:
-            return scale.restored(logits[:, 0]) if scale else logits[:, 0], None
+            return scale.restore(logits[:, 0]) if scale else logits[:, 0], None
         if self.problem_type == SINGLE:
             return logits.argmax(-1), softmax(logits, axis=-1)
         return (logits > 0).astype(np.int64), expit(logits)
@@ -253,9 +253,9 @@ class TextClassification(ObjectiveSection):
 
     def row_errors(self, outcome: "Predictions") -> "RowErrors":
         """Surprise at the right labels, or distance from the right number."""
-        from pipeline_lib.evaluation.row_errors import of_labels, of_numbers
+        from pipeline_lib.evaluation.row_errors import classification_errors, regression_errors
 
-        return of_numbers(outcome) if self.problem_type == REGRESSION else of_labels(outcome)
+        return regression_errors(outcome) if self.problem_type == REGRESSION else classification_errors(outcome)
 
     def per_class(self, outcome: "Predictions", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each label."""
@@ -264,6 +264,6 @@ class TextClassification(ObjectiveSection):
         return per_class(outcome, labels) if labels else []
 
 
-def _joined(rows: "pyarrow.Table") -> list[str]:
+def _join_pairs(rows: "pyarrow.Table") -> list[str]:
     pairs = zip(rows["text"].to_pylist(), rows["text_pair"].to_pylist(), strict=True)
     return [" ".join(part for part in pair if part) for pair in pairs]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
-from pipeline_lib.objectives.values import listed, name_of, word_of
+from pipeline_lib.objectives.values import name_of, parse_list, word_of
 
 if TYPE_CHECKING:
     import numpy
@@ -81,7 +81,7 @@ class TokenClassification(ObjectiveSection):
             raise ValueError(f"word {names.index('') + 1} has no tag")
         return {"tokens": [word_of("token", token) for token in tokens], "tags": names}
 
-    def clean_asked(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
         """The words of a sentence to be tagged."""
         tokens = _words("tokens", row.get("tokens"))
         if not tokens:
@@ -123,28 +123,28 @@ class TokenClassification(ObjectiveSection):
 
         from pipeline_lib.data.examples import IGNORED, Examples, Ragged
 
-        words, place = Ragged.of(rows["words"]), {name: index for index, name in enumerate(labels)}
+        words, place = Ragged.from_lists(rows["words"]), {name: index for index, name in enumerate(labels)}
         targets = np.where(words.values < 0, IGNORED, 0).astype(np.int32)
         for index, tags in enumerate(rows["tags"].to_pylist()):
             part, of = targets[words.offsets[index] : words.offsets[index + 1]], words[index]
             if tags is not None:
                 part[of >= 0] = [place[tags[word]] for word in of[of >= 0]]
-        return Examples(Ragged.of(rows["input_ids"]), Ragged(targets, words.offsets), aligned=True)
+        return Examples(Ragged.from_lists(rows["input_ids"]), Ragged(targets, words.offsets), aligned=True)
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
         """AutoModelForTokenClassification with one output a label."""
         from transformers import AutoModelForTokenClassification
 
         from pipeline_lib.models.head_precision import compute_head_in_fp32
-        from pipeline_lib.models.loading import pretrained
+        from pipeline_lib.models.loading import load_pretrained
 
-        model, head = pretrained(AutoModelForTokenClassification, base, labels, **config)
+        model, head = load_pretrained(AutoModelForTokenClassification, base, labels, **config)
         compute_head_in_fp32(model)
         return model, head
 
     def collect(self, logits: "Tensor", targets: "Tensor") -> "list[numpy.ndarray]":
         """[words, labels] of each sentence."""
-        return [row[there].float().cpu().numpy() for row, there in zip(logits, targets >= 0, strict=True)]
+        return [row[used].float().cpu().numpy() for row, used in zip(logits, targets >= 0, strict=True)]
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of spans, and of single words."""
@@ -164,9 +164,9 @@ class TokenClassification(ObjectiveSection):
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """Spans that are missed or wrong."""
-        from pipeline_lib.evaluation.row_errors import of_spans
+        from pipeline_lib.evaluation.row_errors import span_errors
 
-        return of_spans(outcome)
+        return span_errors(outcome)
 
     def per_class(self, outcome: "RowCounts", labels: Sequence[str]) -> list[dict[str, Any]]:
         """Precision, recall, F1 and support of each type of span, or of each tag where tags are no spans."""
@@ -193,7 +193,7 @@ class TokenClassification(ObjectiveSection):
 
 def _words(role: str, value: Any) -> list[Any] | None:
     """The items of a list, also of one that is spelled as text; any other text is cut at white space."""
-    items = listed(role, value)
+    items = parse_list(role, value)
     return value.split() if items is None and isinstance(value, str) else items
 
 

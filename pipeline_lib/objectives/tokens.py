@@ -38,4 +38,4 @@ def token_ids(
     else:
         inner.no_truncation()
     found = inner.encode_batch_fast(both, add_special_tokens=special)
-    return [each.ids for each in found], [each.type_ids for each in found]
+    return [encoding.ids for encoding in found], [encoding.type_ids for encoding in found]

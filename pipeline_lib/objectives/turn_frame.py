@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.objectives.dialogue import THOUGHT, located
+from pipeline_lib.objectives.dialogue import THOUGHT, locate_turns
 from pipeline_lib.objectives.messages import Message
 from pipeline_lib.objectives.template_text import added_tokens
 
@@ -29,7 +29,7 @@ def turn_frame(tokenizer: "PreTrainedTokenizerBase") -> TurnFrame:
         return TurnFrame(frozenset(), "")
     for messages in (PROBE, PROBE[:2]):
         try:
-            text, turns = located(tokenizer, messages)
+            text, turns = locate_turns(tokenizer, messages)
         except ValueError:  # a template that refuses plain messages says nothing of its ends
             continue
         ends = frozenset(text[turn.content + len(ANSWER) : turn.end].strip() for turn in turns) - {""}

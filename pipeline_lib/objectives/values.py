@@ -49,7 +49,7 @@ def word_of(role: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
-        return _decoded(role, value)
+        return _decode_bytes(role, value)
     if is_number(value):
         return str(value)
     raise ValueError(f"{role} is {kind_of(value)}, no text")
@@ -67,11 +67,11 @@ def name_of(role: str, value: Any) -> str:
     if is_number(value) and value == int(value):
         return str(int(value))
     if not isinstance(value, (str, bytes)) and not is_number(value):
-        raise ValueError(f"{role} {shown(value)} is not a name")
+        raise ValueError(f"{role} {format_value(value)} is not a name")
     return word_of(role, value).strip()
 
 
-def listed(role: str, value: Any) -> list[Any] | None:
+def parse_list(role: str, value: Any) -> list[Any] | None:
     """The items of a list, also of one that is spelled as text, such as `["a", "b"]` or `['a', 'b']`; else None.
 
     Raises ValueError for NumPy's spelling, `['a' 'b']`, in which commas are lost.
@@ -89,13 +89,13 @@ def listed(role: str, value: Any) -> list[Any] | None:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
         if _lacks_commas(text):
-            raise ValueError(f"{role} {shown(value)} is a list without commas") from None
+            raise ValueError(f"{role} {format_value(value)} is a list without commas") from None
     except RecursionError:
         return None
     return found if isinstance(found, list) else None
 
 
-def spelled(value: Any) -> str:
+def to_key(value: Any) -> str:
     """A value that rows are told apart by: a name where it is one, else JSON; empty where there is none."""
     try:
         return name_of("", value)
@@ -129,13 +129,13 @@ def kind_of(value: Any) -> str:
     return "true or false" if is_bool(value) else kinds.get(type(value).__name__, f"a {type(value).__name__}")
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value for a message, with at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _decoded(role: str, value: bytes) -> str:
+def _decode_bytes(role: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:

@@ -38,7 +38,7 @@ def answer_tokens(
     return int(inside[first]), int(inside[max(first, last)])
 
 
-def shortened(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], limit: int) -> list[str]:
+def truncate_texts(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], limit: int) -> list[str]:
     """Texts cut to so many tokens, at the end of one."""
     out = tokenizer(
         list(questions), add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
@@ -56,17 +56,17 @@ def best_answers(read: "Sequence[numpy.ndarray]", split: "SplitExamples", most: 
     """
     from pipeline_lib.data.examples import Ragged
 
-    begins, ends = (Ragged.of(windows(split.rows[name])) for name in ("begins", "ends"))
+    begins, ends = (Ragged.from_lists(windows(split.rows[name])) for name in ("begins", "ends"))
     contexts = split.rows["context"].to_pylist()
     best: list[tuple[float, str]] = [(float("-inf"), "")] * len(contexts)
     none = [float("inf")] * len(contexts)
     owners: Any = split.encoded.rows
     for window, (row, scores) in enumerate(zip(owners, read, strict=True)):
         none[row] = min(none[row], float(scores[0].sum()))
-        there = begins[window] >= 0
-        score, first, last = best_span(scores[1:] if not there[0] else scores, most)
+        can_begin = begins[window] >= 0
+        score, first, last = best_span(scores[1:] if not can_begin[0] else scores, most)
         if score > best[row][0]:
-            begin, end = begins[window][there][first], ends[window][there][last]
+            begin, end = begins[window][can_begin][first], ends[window][can_begin][last]
             best[row] = score, contexts[row][begin:end]
     return [
         "" if unanswerable and nothing >= score else text for (score, text), nothing in zip(best, none, strict=True)

@@ -35,10 +35,10 @@ class Muon(OptimizerSection):
             parts.append(Muon(options, momentum=self.momentum, adjust_lr_fn="match_rms_adamw"))
         if rest:
             parts.append(AdamW(kind="adamw").build(rest))
-        return parts[0] if len(parts) == 1 else _combined(parts)
+        return parts[0] if len(parts) == 1 else _combine_optimizers(parts)
 
 
-def _combined(parts: "Sequence[Optimizer]") -> "Optimizer":
+def _combine_optimizers(parts: "Sequence[Optimizer]") -> "Optimizer":
     """Return one optimizer whose groups and state are those of its parts, so that it can be resumed like any other."""
     from torch.optim import Optimizer
 

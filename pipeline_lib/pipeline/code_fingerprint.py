@@ -114,10 +114,10 @@ def module_digests(entries: Iterable[str], without: Iterable[str] = (), root: Pa
 @cache
 def _module_digests(entries: tuple[str, ...], without: tuple[str, ...], root: Path) -> dict[str, str]:
     files = _files(root)
-    return {name: _read(files[name], name).digest for name in reached(entries, without, root)}
+    return {name: _read(files[name], name).digest for name in find_modules(entries, without, root)}
 
 
-def reached(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> list[str]:
+def find_modules(entries: Iterable[str], without: Iterable[str] = (), root: Path = PACKAGE) -> list[str]:
     """Return the modules that the entries import, directly or indirectly, and the entries themselves, sorted.
 
     Args:
@@ -132,7 +132,7 @@ def reached(entries: Iterable[str], without: Iterable[str] = (), root: Path = PA
     files, entry_names, excluded = _files(root), frozenset(entries), tuple(without)
     modules: set[str] = set()
     # module -> its importer, which the error names
-    waiting = dict.fromkeys((name for entry in sorted(entry_names) for name in _with_packages(entry)), "an entry")
+    waiting = dict.fromkeys((name for entry in sorted(entry_names) for name in _parent_packages(entry)), "an entry")
     while waiting:
         name, importer = waiting.popitem()
         is_excluded = name not in entry_names and any(_is_in(name, package) for package in excluded)
@@ -149,7 +149,7 @@ def _is_in(name: str, package: str) -> bool:
     return f"{name}.".startswith(f"{package}.") or f"{name}.__init__" == package
 
 
-def _with_packages(name: str) -> Iterator[str]:
+def _parent_packages(name: str) -> Iterator[str]:
     """Yield `a`, `a.b` and `a.b.c` for `a.b.c`, as importing a module runs its parent packages."""
     return accumulate(name.split("."), "{}.{}".format)
 
@@ -159,7 +159,7 @@ def _imports(name: str, files: Mapping[str, Path], package: str) -> Iterator[str
     members = (member for member in source.members if member in files)  # the others are not modules
     for imported in (*source.modules, *members):
         if _is_in(imported, package):
-            yield from _with_packages(imported)
+            yield from _parent_packages(imported)
 
 
 @cache

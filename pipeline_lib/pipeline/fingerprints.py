@@ -9,7 +9,7 @@ from pipeline_lib.pipeline.code_fingerprint import module_digests, step_scope
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.digests import file_digest
-from pipeline_lib.training.device import chosen
+from pipeline_lib.training.device import select_device
 
 READING = ("pyarrow", "tokenizers", "transformers")
 COMPUTING = ("accelerate", "peft", "torch", "transformers")
@@ -101,7 +101,7 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     del parts["training"]["gradient_checkpointing"]
-    parts["precision"] = chosen(recipe.execution)[1]
+    parts["precision"] = select_device(recipe.execution)[1]
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
@@ -110,7 +110,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
 
     The head and the learning rate are not part of it, so that runs that differ in them share the outputs.
     """
-    device, precision = chosen(recipe.execution)
+    device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
     parts |= _rounding(recipe)
     return _step("features", 1, recipe, parts, inputs, FEATURES)
@@ -122,7 +122,7 @@ def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
     Loss, beta and learning rate are not part of it, so that runs that differ in them share the log-probabilities.
     """
     splits = [*recipe.objective.reference_splits]
-    parts = _objective_of_rows(recipe) | {"splits": splits, "precision": chosen(recipe.execution)[1]}
+    parts = _objective_of_rows(recipe) | {"splits": splits, "precision": select_device(recipe.execution)[1]}
     parts |= _rounding(recipe)
     return _step("reference", 1, recipe, parts, inputs, COMPUTING)
 

@@ -61,7 +61,7 @@ def cached_features(recipe: Recipe, prepared: Artifact, initial: Artifact, base:
                 if artifact := store.find(step):
                     lower = (count, artifact.folder)
                     break
-            setup = TrainingSetup.of(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
+            setup = TrainingSetup.load(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
             setup.cache_features(layers, lower, folder)
 
         try:

@@ -19,7 +19,7 @@ def receipt(recipe: Recipe, store: Store, scores: Artifact) -> dict[str, str] | 
 
     A damaged receipt counts as missing: MLflow is then queried, and the receipt is written again.
     """
-    if _lost(recipe):
+    if _is_database_lost(recipe):
         return None
     with suppress(FileNotFoundError, ValueError):
         return unseal(_path(recipe, store, scores).read_bytes())
@@ -42,7 +42,7 @@ def _path(recipe: Recipe, store: Store, scores: Artifact) -> Path:
     return store.root / "receipts" / f"{scores.fingerprint[:16]}-{_target_hash(recipe)}.json"
 
 
-def _lost(recipe: Recipe) -> bool:
+def _is_database_lost(recipe: Recipe) -> bool:
     """Return whether MLflow's SQLite file is gone, and with it everything that was published."""
     uri = tracking_uri(recipe.execution)
     file = database_file(uri)

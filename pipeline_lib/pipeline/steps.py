@@ -8,10 +8,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.checks.findings import heed, read_findings
+from pipeline_lib.checks.findings import read_findings, report_findings
 from pipeline_lib.data.encoding import EncodedFiles, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.prepared import read_labels
-from pipeline_lib.data.splits import SPLITS, Shard, left_out, write_splits
+from pipeline_lib.data.splits import SPLITS, Shard, describe_left_out, write_splits
 from pipeline_lib.models.building import write_initial
 from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.pipeline.nested_steps import (
@@ -28,7 +28,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.util.redaction import redact_errors
-from pipeline_lib.util.signals import Judge, ending_in_order
+from pipeline_lib.util.signals import Judge, exit_on_sigterm
 
 if TYPE_CHECKING:
     from pipeline_lib.training.progress import Show
@@ -57,7 +57,7 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))
     step = fingerprints.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])
     prepared = log_message(store.ensure(step, lambda folder: write_splits(recipe, shards, folder), made_by))
-    for sentence in left_out(prepared.folder):
+    for sentence in describe_left_out(prepared.folder):
         log.warning("%-11s %s", "prepare", sentence)
     return prepared
 
@@ -88,7 +88,7 @@ def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, made_by: str =
         write_checks(recipe, prepared.folder, shards_of(store), base.folder, initial.folder, folder)
 
     found = log_message(store.ensure(fingerprints.checks_step(recipe, inputs), make, made_by))
-    heed(found.folder)
+    report_findings(found.folder)
     return found
 
 
@@ -122,13 +122,13 @@ def finetune(
         compared = logprobs.folder if logprobs else None
         folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder, reference=compared)
         train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
-        with ending_in_order():
+        with exit_on_sigterm():
             features = cached_features(recipe, prepared, initial, base, made_by)
             with (
                 TrainingProgress(recipe, show) as progress,
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
             ):
-                watch = progress.counting(live, lambda: live.page)
+                watch = progress.wrap_watch(live, lambda: live.page)
                 train(recipe, folders._replace(features=features), work, watch, folder)
         return live.facts()
 

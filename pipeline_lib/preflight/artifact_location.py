@@ -5,9 +5,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.preflight.folders import existing_part, is_writable
+from pipeline_lib.preflight.folders import find_existing_parent, is_writable
 from pipeline_lib.preflight.result import CheckResult, failed, ok
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 NAME = "MLflow artifacts"
 FIELD = "execution.tracking_uri"
@@ -31,7 +31,7 @@ def check_artifact_location(location: str | None, server: bool) -> CheckResult:
     """
     if location is None:
         return ok(NAME, "The location is known once the experiment exists.")
-    scheme, shown = urlsplit(location).scheme, without_password(location)
+    scheme, shown = urlsplit(location).scheme, redact_url(location)
     if scheme == "mlflow-artifacts":
         return ok(NAME, "Artifacts are uploaded through the MLflow server.")
     if scheme in DRIVERS:
@@ -39,7 +39,7 @@ def check_artifact_location(location: str | None, server: bool) -> CheckResult:
     if scheme not in ("", "file"):
         return ok(NAME, f"Artifacts are written to {shown} by MLflow's client (access not checked).")
     folder = Path(unquote(urlsplit(location).path))
-    existing = existing_part(folder)
+    existing = find_existing_parent(folder)
     if existing.is_dir() and is_writable(existing):
         return ok(NAME, f"Artifacts are written to {folder}, which is writable.")
     problem = f"stores artifacts in {folder}, which this account cannot write on this machine"

@@ -17,9 +17,9 @@ def check_device(execution: Execution) -> CheckResult:
     """
     import torch
 
-    from pipeline_lib.training.device import accelerator, chosen
+    from pipeline_lib.training.device import accelerator, select_device
 
-    device, precision = chosen(execution)
+    device, precision = select_device(execution)
     if execution.processes > 1:
         accelerator(execution)  # raises if there are fewer GPUs than processes
     if device == "cpu":

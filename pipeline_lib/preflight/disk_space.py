@@ -13,7 +13,7 @@ from rich.filesize import decimal
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import WEIGHTS, locate
-from pipeline_lib.preflight.folders import existing_part
+from pipeline_lib.preflight.folders import find_existing_parent
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
 from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.recipe.schema import Recipe
@@ -40,7 +40,7 @@ def check_disk_space(recipe: Recipe) -> list[CheckResult]:
     """Compare the free space of each file system with the space that a run needs there."""
     by_device: dict[int, list[Need]] = {}
     for need in needs(recipe):
-        by_device.setdefault(os.stat(existing_part(need.folder)).st_dev, []).append(need)
+        by_device.setdefault(os.stat(find_existing_parent(need.folder)).st_dev, []).append(need)
     return [_compare(group, recipe) for group in by_device.values()]
 
 
@@ -49,7 +49,7 @@ def needs(recipe: Recipe) -> list[Need]:
     weights, parameters = base_size(locate(recipe.model))
     least, most = (int(share * parameters) for share in trained_shares(recipe))
     data = sum(file.stat().st_size for split in SPLITS for file in recipe.data.source.files(split) if file.is_file())
-    per_trained = bytes_per_trained(recipe)
+    per_trained = bytes_per_trained_parameter(recipe)
     training = f"{decimal(most * per_trained)} for two checkpoints and the best weights"
     what = f"{decimal(weights)} for the base model, {training}, {decimal(data)} for encoded rows"
     fixed, model, largest = weights + data, weights + least * FLOAT32, weights + most * FLOAT32
@@ -61,7 +61,7 @@ def needs(recipe: Recipe) -> list[Need]:
     return all_needs
 
 
-def bytes_per_trained(recipe: Recipe) -> int:
+def bytes_per_trained_parameter(recipe: Recipe) -> int:
     """Return the peak bytes per trained parameter: the last checkpoint, the one being written, and the best weights.
 
     A checkpoint has its value and the optimizer's state. At the end of the training, the trained model replaces one.
@@ -97,14 +97,14 @@ def trained_shares(recipe: Recipe) -> tuple[float, float]:
 def _compare(group: Sequence[Need], recipe: Recipe) -> CheckResult:
     """Compare one file system's free space with the sum of the needs on it."""
     folder = group[0].folder
-    free = shutil.disk_usage(existing_part(folder)).free
+    free = shutil.disk_usage(find_existing_parent(folder)).free
     least, most = sum(need.least for need in group), sum(need.most for need in group)
     up_to = "up to " if most > least else ""
     parts = "; ".join(need.what for need in group)
     summary = f"{decimal(free)} free, and a run needs {up_to}{decimal(most)} ({parts})"
     if free >= most:
         return ok(NAME, f"{folder.absolute()}: {summary}.")
-    if not makes_something(recipe):
+    if not computes_a_step(recipe):
         return ok(NAME, f"{folder.absolute()}: {decimal(free)} free; every step of this recipe is in the store.")
     hint = "Free some space (`tunesmith cache gc --older-than 30d`), or set execution.store or $TMPDIR to a larger disk"
     if free >= least:
@@ -113,7 +113,7 @@ def _compare(group: Sequence[Need], recipe: Recipe) -> CheckResult:
     return failed(NAME, RecipeError(field, str(folder), f"has {summary}", hint))
 
 
-def makes_something(recipe: Recipe) -> bool:
+def computes_a_step(recipe: Recipe) -> bool:
     """Return whether a run would compute a step.
 
     Planning takes time, so this is called only if there seems to be too little space.

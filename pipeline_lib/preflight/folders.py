@@ -10,7 +10,7 @@ from typing import IO
 LOCKS_MISSING = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-def existing_part(path: Path) -> Path:
+def find_existing_parent(path: Path) -> Path:
     """Return the path, or its nearest parent that exists."""
     path = path.absolute()
     while not os.path.exists(path) and path != path.parent:

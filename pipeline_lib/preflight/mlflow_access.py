@@ -11,7 +11,7 @@ from pipeline_lib.preflight.result import CheckResult, failed, warning
 from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.tracking.availability import DATABASE_PORTS, WAIT
 from pipeline_lib.tracking.driver import check_driver
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 FIELD = "execution.tracking_uri"
 NAME = "MLflow"
@@ -34,7 +34,7 @@ def outage_result(execution: Execution, outage: ServiceUnavailable) -> CheckResu
     """Return the result if MLflow does not answer; `when_mlflow_is_down` decides whether that stops a run."""
     if execution.when_mlflow_is_down == "fail":
         return failed(NAME, outage)
-    shown = without_password(tracking_uri(execution))
+    shown = redact_url(tracking_uri(execution))
     consequence = f"A training waits up to {WAIT:.0f} s for it, then starts, and is published when MLflow is back"
     return warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {consequence}.")
 

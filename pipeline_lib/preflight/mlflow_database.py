@@ -6,12 +6,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.preflight.folders import existing_part, is_writable
+from pipeline_lib.preflight.folders import find_existing_parent, is_writable
 from pipeline_lib.preflight.mlflow_rest import Experiment
 from pipeline_lib.preflight.result import CheckResult, ok
 from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment, why_unreachable
 from pipeline_lib.tracking.database import State, database_file, database_state, migrations, unusable
-from pipeline_lib.util.redaction import redact, without_password
+from pipeline_lib.util.redaction import redact, redact_url
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -50,7 +50,7 @@ def check_server_database(uri: str, name: str) -> tuple[CheckResult, Experiment]
     """
     import sqlalchemy
 
-    shown = without_password(uri)
+    shown = redact_url(uri)
     if reason := why_unreachable(uri):
         raise ServiceUnavailable(FIELD, uri, f"does not answer ({reason})", "Start it")
     url = sqlalchemy.make_url(uri)
@@ -73,8 +73,8 @@ def check_sqlite(uri: str, name: str) -> tuple[CheckResult, Experiment]:
     """
     path = database_file(uri)
     if path is None:
-        return ok(NAME, f"{without_password(uri)} is an in-memory database."), Experiment(None)
-    if not is_writable(existing_part(path)) or not is_writable(existing_part(path.parent)):
+        return ok(NAME, f"{redact_url(uri)} is an in-memory database."), Experiment(None)
+    if not is_writable(find_existing_parent(path)) or not is_writable(find_existing_parent(path.parent)):
         hint = "Name a file that this account can write"
         raise RecipeError(FIELD, uri, "cannot be written by this account", hint)
     state = database_state(path)
@@ -136,5 +136,5 @@ def _database_error(uri: str, error: Exception) -> RecipeError:
     message = str(redact(str(getattr(error, "orig", None) or error))).strip().splitlines()[0][:200]
     if any(words in message.lower() for words in REFUSALS):
         hint = "Check user, password, database name and permissions"
-        return RecipeError(FIELD, without_password(uri), f"denies access ({message})", hint)
-    return ServiceUnavailable(FIELD, without_password(uri), f"does not answer ({message})", "Check the server")
+        return RecipeError(FIELD, redact_url(uri), f"denies access ({message})", hint)
+    return ServiceUnavailable(FIELD, redact_url(uri), f"does not answer ({message})", "Check the server")

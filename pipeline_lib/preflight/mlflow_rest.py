@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.result import CheckResult, ok
 from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 if TYPE_CHECKING:
     import requests
@@ -37,7 +37,7 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
         ServiceUnavailable: The server does not answer.
         RecipeError: Access is denied, it is not an MLflow server, or the experiment was deleted.
     """
-    shown = without_password(uri)
+    shown = redact_url(uri)
     answer = _get(uri, "experiments/get-by-name", {"experiment_name": name})
     if answer.status_code == 404 and _content(answer).get("error_code") == "RESOURCE_DOES_NOT_EXIST":
         default = _get(uri, "experiments/get", {"experiment_id": "0"})  # has the same artifact root as a new experiment

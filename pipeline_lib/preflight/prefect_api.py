@@ -14,7 +14,7 @@ from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.mlflow_rest import reason
 from pipeline_lib.preflight.prefect_rest import ADDRESS, call
 from pipeline_lib.preflight.result import CheckResult, ok, warning
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 if TYPE_CHECKING:
     import requests
@@ -40,7 +40,7 @@ def check_prefect() -> list[CheckResult]:
 
 def too_slow() -> CheckResult:
     """Return the result if Prefect's server takes too long to answer."""
-    url = without_password(os.environ.get(ADDRESS, ""))
+    url = redact_url(os.environ.get(ADDRESS, ""))
     return warning(NAME, f"{url} does not answer in time.", "Check the server.")
 
 
@@ -54,17 +54,17 @@ def server_version(url: str) -> str | None:
     healthy = _ask(url, "GET", "health")
     if _json(healthy) is not True:
         problem = f"does not answer as Prefect's API does (status {healthy.status_code})"
-        raise RecipeError(ADDRESS, without_password(url), problem, "Give http://host:4200/api")
+        raise RecipeError(ADDRESS, redact_url(url), problem, "Give http://host:4200/api")
     answer = _ask(url, "GET", "admin/version")
     if answer.status_code in (401, 403):
         hint = "Set PREFECT_API_AUTH_STRING or PREFECT_API_KEY, whichever the server requires"
-        raise RecipeError(ADDRESS, without_password(url), f"denies access (status {answer.status_code})", hint)
+        raise RecipeError(ADDRESS, redact_url(url), f"denies access (status {answer.status_code})", hint)
     server = _json(answer)
     return server if isinstance(server, str) else None
 
 
 def _compare_versions(url: str, server: str | None) -> CheckResult:
-    client, shown = version("prefect"), without_password(url)
+    client, shown = version("prefect"), redact_url(url)
     try:
         older = server is not None and Version(server) < Version(client)
     except InvalidVersion:
@@ -97,7 +97,7 @@ def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = N
     except (requests.RequestException, ValueError) as error:
         hint = "Start it (`tunesmith up` or `prefect server start`), or unset the variable"
         problem = f"does not answer ({reason(error)})"
-        raise ServiceUnavailable(ADDRESS, without_password(url), problem, hint) from None
+        raise ServiceUnavailable(ADDRESS, redact_url(url), problem, hint) from None
 
 
 def _json(answer: "requests.Response") -> Any:

@@ -4,14 +4,14 @@ from pathlib import Path
 from tempfile import gettempdir
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.preflight.disk_space import makes_something
-from pipeline_lib.preflight.folders import existing_part, why_unusable
+from pipeline_lib.preflight.disk_space import computes_a_step
+from pipeline_lib.preflight.folders import find_existing_parent, why_unusable
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import local_folder
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 STORE, CACHE, TEMPORARY = "store", "cache folder", "temporary folder"
 
@@ -27,12 +27,12 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
     try:
         Objects(execution.store).probe()
     except RecipeError as error:
-        if isinstance(error, ServiceUnavailable) or recipe is None or makes_something(recipe):
+        if isinstance(error, ServiceUnavailable) or recipe is None or computes_a_step(recipe):
             raise
         # A run that only reuses steps needs no write access.
         found = f"{error.value} {error.problem}; every step of this recipe is in the store."
         return [warning(STORE, found, f"{error.hint}.")]
-    shown = without_password(execution.store)
+    shown = redact_url(execution.store)
     return [ok(STORE, f"{shown}: a small object was written, read and removed.")]
 
 
@@ -47,7 +47,7 @@ def check_local_folders(execution: Execution) -> list[CheckResult]:
 def _check_folder(name: str, field: str, value: str) -> CheckResult:
     """Check the folder that a field or variable names; one that does not exist is not created."""
     folder = Path(value).absolute()
-    existing = existing_part(folder)
+    existing = find_existing_parent(folder)
     if not existing.is_dir():
         problem = "is a file" if existing == folder else f"cannot be created: {existing} is a file"
         return failed(name, RecipeError(field, value, problem, "Name a folder"))

@@ -148,7 +148,7 @@ def find_fields(path: str) -> list[list[RecipeField]]:
     exact = known.get(".".join(parts))
     if exact:
         return [[exact]]
-    matches = [field for name, field in known.items() if _without_kinds(name) == parts]
+    matches = [field for name, field in known.items() if _drop_kinds(name) == parts]
     if not matches:
         raise RecipeError("FIELD", path, "there is no such field in a recipe", _similar(path, known))
     groups: dict[RecipeField, list[RecipeField]] = {}
@@ -158,7 +158,7 @@ def find_fields(path: str) -> list[list[RecipeField]]:
     return list(groups.values())
 
 
-def _without_kinds(path: str) -> list[str]:
+def _drop_kinds(path: str) -> list[str]:
     """Split a path into its parts and drop the names of kinds."""
     known, parts = recipe_fields(), path.split(".")
     names = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
@@ -260,16 +260,16 @@ def _example(path: str, node: Mapping[str, Any]) -> str:
     value = EXAMPLES.get(path, EXAMPLES.get(path.rpartition(".")[2]))
     if node.get("default") or value is None:
         value = node.get("default", next(iter(node.get("enum", [None]))))
-    return "" if value is None else to_yaml_line(_nested(path.split("."), value))[1:-1]
+    return "" if value is None else to_yaml_line(_nest_value(path.split("."), value))[1:-1]
 
 
-def _nested(parts: list[str], value: Any) -> Any:
+def _nest_value(parts: list[str], value: Any) -> Any:
     """Wrap a value in the sections, lists and kinds of its path."""
     if not parts:
         return value
     name, *rest = parts
     if name not in CHOICES or not rest:
-        return {name: _nested(rest, value)}
+        return {name: _nest_value(rest, value)}
     kind, *fields = rest
-    section = {"kind": kind} | _nested(fields, value)
+    section = {"kind": kind} | _nest_value(fields, value)
     return {name: [section] if CHOICES[name] else section}

@@ -18,12 +18,12 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
     text, document = read(Path(path))
     for override in overrides:
-        put(document, *parse(override))
+        set_value(document, *parse(override))
     file = Path(path).absolute()
     return check(document, file.parent, Given(str(file), text, tuple(overrides)))
 
 
-def by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
+def load_by_name(name: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Load a recipe by name from the folder in $TUNESMITH_RECIPES, by default from the bundled recipes.
 
     Raises RecipeError if the folder has no recipe of this name.
@@ -79,7 +79,7 @@ def parse(override: str) -> tuple[str, Any]:
         raise RecipeError("override", override, why, "Check its brackets, quotes and colons") from None
 
 
-def put(document: dict[str, Any], path: str, value: Any) -> None:
+def set_value(document: dict[str, Any], path: str, value: Any) -> None:
     """Set the value at a path such as `a.b.0.c` in place; raises RecipeError if the path does not fit the document."""
     *parents, last = path.split(".")
     place: Any = document

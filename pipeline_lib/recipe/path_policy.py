@@ -43,7 +43,7 @@ AMBIGUOUS_FILE = re.compile(r"[?#;\\]|://(?!/)|^~|:///?file:|:////?/?~|://///", 
 def refuse_outside(section: BaseModel) -> None:
     """Raise RecipeError if a section has a path or an address that the policy does not allow."""
     if _root() is not None:
-        for field, reach, value in reached(section):
+        for field, reach, value in find_addresses(section):
             RULES[reach](field, value)
 
 
@@ -70,7 +70,7 @@ def refuse_path_outside(field: str, path: str | Path) -> None:
         raise RecipeError(field, str(path), problem, "Move it there, or ask the worker's administrator")
 
 
-def reached(section: BaseModel, path: str = "") -> Iterator[tuple[str, Reach, str]]:
+def find_addresses(section: BaseModel, path: str = "") -> Iterator[tuple[str, Reach, str]]:
     """Yield field, reach and value of every string in a section whose field has a reach."""
     for name, info in type(section).model_fields.items():
         reach = reach_of(info.rebuild_annotation())
@@ -78,7 +78,7 @@ def reached(section: BaseModel, path: str = "") -> Iterator[tuple[str, Reach, st
         while values:
             field, value = values.pop()
             if isinstance(value, BaseModel):
-                yield from reached(value, f"{field}.")
+                yield from find_addresses(value, f"{field}.")
             elif isinstance(value, (tuple, list)):
                 values += [(f"{field}.{index}", item) for index, item in enumerate(value)]
             elif isinstance(value, str) and reach:

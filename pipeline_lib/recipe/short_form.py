@@ -11,7 +11,7 @@ from pydantic import GetJsonSchemaHandler, WithJsonSchema
 from pydantic_core import MISSING, CoreSchema
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.loading import by_name, names
+from pipeline_lib.recipe.loading import load_by_name, names
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.recipe.yaml_text import to_yaml_line
 
@@ -67,7 +67,7 @@ Seed = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0, "maximum"
 Texts = Annotated[list[str], WithJsonSchema({"type": "array", "items": {"type": "string"}})]
 
 
-def chosen(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Recipe:
+def load_short_form(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Recipe:
     """Load a recipe by name and apply the form's values, then the overrides.
 
     Args:
@@ -82,7 +82,7 @@ def chosen(recipe: str, values: Mapping[str, Any], overrides: Any = UNSET) -> Re
     if "strategy" in given:
         given |= {"strategy": _preset(given["strategy"])}
     changes = [f"{PATHS[field]}={to_yaml_line(value)}" for field, value in given.items() if value is not None]
-    return by_name(recipe, [*changes, *_listed(overrides)])
+    return load_by_name(recipe, [*changes, *_check_overrides(overrides)])
 
 
 def _preset(name: Any) -> list[dict[str, Any]] | None:
@@ -95,7 +95,7 @@ def _preset(name: Any) -> list[dict[str, Any]] | None:
     return STRATEGIES[name]
 
 
-def _listed(overrides: Any) -> list[str]:
+def _check_overrides(overrides: Any) -> list[str]:
     if overrides in (UNSET, None):
         return []
     if not isinstance(overrides, (list, tuple)) or not all(isinstance(item, str) for item in overrides):

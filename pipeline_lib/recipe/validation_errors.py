@@ -61,12 +61,12 @@ def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: A
         return field, value, "is not an allowed value", f"Choose one of {details[0]['ctx']['expected']}"
     if kind == "value_error":
         return field, value, *_validator_message(details[0], annotation, model, path, document)
-    problem, hint = ("is required", "Add it") if kind == "missing" else _refused(details, value)
+    problem, hint = ("is required", "Add it") if kind == "missing" else _explain_value_error(details, value)
     if kind.startswith("model_"):
         known = _fields(_section(annotation, value)) or [f"kind: {kind}" for kind in _kinds(annotation)]
         example = f", such as {known[0]}" if known else ""
         return field, value, problem, f"Write its fields below it{example}"
-    return field, value, problem, _with(_meaning(model, path, document), hint)
+    return field, value, problem, _extend_hint(_meaning(model, path, document), hint)
 
 
 def _wrong_kind(field: str, value: Any, kinds: list[str]) -> Mistake:
@@ -81,10 +81,10 @@ def _validator_message(
     problem, _, hint = detail["msg"].removeprefix("Value error, ").partition(". ")
     if not hint and _section(annotation, _value(document, path)):
         hint = "Change one of its fields"
-    return problem, hint.rstrip(".") or _with(_meaning(model, path, document), "Give another value")
+    return problem, hint.rstrip(".") or _extend_hint(_meaning(model, path, document), "Give another value")
 
 
-def _refused(details: list[Any], value: Any) -> tuple[str, str]:
+def _explain_value_error(details: list[Any], value: Any) -> tuple[str, str]:
     """Return the problem and the hint for a value that has the wrong type, size or form."""
     kind, message = details[0]["type"], details[0]["msg"]
     if kind == "string_pattern_mismatch":
@@ -99,7 +99,7 @@ def _refused(details: list[Any], value: Any) -> tuple[str, str]:
     return "has no value" if value is None else f"must be {nouns}", f"Give {nouns}"
 
 
-def _with(meaning: str, hint: str) -> str:
+def _extend_hint(meaning: str, hint: str) -> str:
     """Extend a hint with the meaning of the field."""
     first = meaning.partition(" ")[0]
     # lower-case the first letter, except in names such as MLflow
@@ -147,13 +147,13 @@ def _annotation(model: type[BaseModel], path: Path, document: Any) -> Any:
 
 def _item(annotation: Any) -> Any:
     """Return the item type of a list, or of the list in a union."""
-    lists = [member for member in _members(annotation) or [_bare(annotation)] if get_origin(member) is tuple]
+    lists = [member for member in _members(annotation) or [_unwrap_type(annotation)] if get_origin(member) is tuple]
     return get_args(lists[0])[0] if lists else None
 
 
 def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
     """Return the model of an annotation; for a union, the member whose kind the value has."""
-    annotation = _bare(annotation)
+    annotation = _unwrap_type(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     kind = _value(value, ("kind",))
@@ -166,7 +166,7 @@ def _fields(section: type[BaseModel] | None) -> list[str]:
 
 def _kinds(annotation: Any) -> list[str]:
     """Return the possible kinds of a section or of the members of a union."""
-    annotation = _bare(annotation)
+    annotation = _unwrap_type(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(get_args(annotation.model_fields["kind"].annotation)) if "kind" in annotation.model_fields else []
     return [kind for member in _members(annotation) for kind in _kinds(member)]
@@ -174,19 +174,19 @@ def _kinds(annotation: Any) -> list[str]:
 
 def _members(annotation: Any) -> list[Any]:
     """Return the types of a union except None; empty if it is not a union."""
-    annotation = _bare(annotation)
+    annotation = _unwrap_type(annotation)
     union = get_origin(annotation) in (Union, UnionType)
-    return [_bare(member) for member in get_args(annotation) if member is not NoneType] if union else []
+    return [_unwrap_type(member) for member in get_args(annotation) if member is not NoneType] if union else []
 
 
-def _bare(annotation: Any) -> Any:
+def _unwrap_type(annotation: Any) -> Any:
     """Strip metadata and `None` from a type: `Annotated[X, ...]` and `X | None` become X."""
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, UnionType):
         members = [member for member in get_args(annotation) if member is not NoneType]
         if len(members) == 1:
-            return _bare(members[0])
+            return _unwrap_type(members[0])
     return annotation
 
 

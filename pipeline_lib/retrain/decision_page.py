@@ -45,9 +45,9 @@ def _figure(decision: Decision) -> str:
     compared = [name.removesuffix(".bound") for name in decision.numbers if name.endswith(".bound")]
     if not compared:
         return ""
-    from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, blank, save_figure, tidy
+    from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, create_figure, save_figure, tidy
 
-    figure = blank(7, 1.2 + 0.4 * len(compared))
+    figure = create_figure(7, 1.2 + 0.4 * len(compared))
     axes = figure.add_subplot()
     for row, name in enumerate(compared):
         gain, bound, margin = (decision.numbers[f"{name}.{part}"] for part in ("gain", "bound", "margin"))

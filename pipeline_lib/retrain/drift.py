@@ -11,9 +11,9 @@ import numpy as np
 from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.retrain.embeddings import Embedder, NotCompared, some
+from pipeline_lib.retrain.embeddings import Embedder, NotCompared, sample_rows
 from pipeline_lib.retrain.gate import DriftLimits
-from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, described, texts, words_of
+from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, profile_rows, texts, words_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -81,7 +81,7 @@ def measure_drift(objective: "Objective", prepared: Path, shards: Path, profile:
         return Drift(0, {})
     distances = _distances(objective, before, new, set(pq.read_table(profile / WORDS)["word"].to_pylist()))
     try:
-        distances["embeddings"] = embedder.distance(profile, texts(objective, some(new)))
+        distances["embeddings"] = embedder.distance(profile, texts(objective, sample_rows(new)))
     except NotCompared as reason:
         return Drift(len(new), distances, (f"drift of embeddings is unknown: {reason}",))
     return Drift(len(new), distances)
@@ -92,7 +92,7 @@ def _distances(
 ) -> dict[str, float]:
     """All distances except that of embeddings."""
     inputs = texts(objective, new)
-    now = described(objective, new, inputs)
+    now = profile_rows(objective, new, inputs)
     words = [word for text in inputs for word in words_of(text)]
     distances = {"length": _kolmogorov_smirnov(before["length"], now["length"])}
     distances["words"] = sum(word not in known_words for word in words) / max(len(words), 1)
@@ -118,7 +118,7 @@ def _kolmogorov_smirnov(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArr
     return float(ks_2samp(before.to_numpy(), now.to_numpy(), method="asymp").statistic)
 
 
-def not_seen(rows: "pyarrow.Table", profile: Path) -> np.ndarray:
+def find_unseen_rows(rows: "pyarrow.Table", profile: Path) -> np.ndarray:
     """[rows] bool: whether the champion was neither trained nor validated on a row, so that it can be tested on it.
 
     When data grows, the test split can include rows that an earlier model was trained on.

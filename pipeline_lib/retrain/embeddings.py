@@ -9,7 +9,7 @@ import numpy as np
 from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.evaluation.predict import predict
 from pipeline_lib.models.base_model import load_tokenizer
-from pipeline_lib.models.loading import pretrained
+from pipeline_lib.models.loading import load_pretrained
 from pipeline_lib.objectives.base import limit_of
 from pipeline_lib.objectives.tokens import token_ids
 from pipeline_lib.recipe.execution import Execution
@@ -46,7 +46,7 @@ class Embedder:
         from transformers import AutoModel
 
         tokenizer, computing = load_tokenizer(self.folder), accelerator(Execution(device=self.device, precision="fp32"))
-        model = pretrained(AutoModel, str(self.folder))[0].to(computing.device)
+        model = load_pretrained(AutoModel, str(self.folder))[0].to(computing.device)
         reader = model.get_encoder() if model.config.is_encoder_decoder else model
 
         def mean(batch: "dict[str, Tensor]", _: "Tensor") -> list[np.ndarray]:
@@ -55,7 +55,9 @@ class Embedder:
 
         ids, _ = token_ids(tokenizer, texts, limit=limit_of(tokenizer, MAX_LENGTH))
         pad = tokenizer.pad_token_id
-        encoded = Examples(Ragged.of([row or [pad] for row in ids]), np.zeros(len(ids)))  # at least one token per row
+        encoded = Examples(
+            Ragged.from_lists([row or [pad] for row in ids]), np.zeros(len(ids))
+        )  # at least one token per row
         return np.stack(predict(model, encoded, pad, BATCH_TOKENS, computing, mean))
 
     def write(self, texts: list[str], folder: Path) -> None:
@@ -70,7 +72,7 @@ class Embedder:
         fewest = min(len(before), len(texts))
         if fewest < LEAST:
             raise NotCompared(f"{fewest} rows are too few; at least {LEAST} are needed")
-        return told_apart(before, self.embed(texts))
+        return measure_separability(before, self.embed(texts))
 
     def _read(self, profile: Path) -> np.ndarray:
         from safetensors import safe_open
@@ -83,13 +85,13 @@ class Embedder:
             return file.get_tensor("embeddings")
 
 
-def some(rows: "pyarrow.Table") -> "pyarrow.Table":
+def sample_rows(rows: "pyarrow.Table") -> "pyarrow.Table":
     """Sample up to MOST rows with a fixed seed, in their original order."""
     drawn = np.random.default_rng(0).permutation(len(rows))[:MOST]
     return rows.take(np.sort(drawn))
 
 
-def told_apart(before: np.ndarray, now: np.ndarray) -> float:
+def measure_separability(before: np.ndarray, now: np.ndarray) -> float:
     """How well a classifier separates two sets of embeddings, [rows, width] each: 0 = not at all, 1 = perfectly.
 
     The value is max(0, 2 AUC - 1) of logistic regression, with the mean AUC over held-out folds. If a part of `now` is

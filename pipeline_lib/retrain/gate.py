@@ -71,7 +71,7 @@ class Gate(Section):
         """The registered model's name."""
         return self.model or recipe.name
 
-    def compared_by(self, recipe: Recipe) -> str:
+    def metric_for(self, recipe: Recipe) -> str:
         """The name of the metric to compare by."""
         return self.metric or recipe.objective.main_metric
 

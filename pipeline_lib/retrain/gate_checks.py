@@ -57,14 +57,14 @@ def check_against_champion(
         challengers: Predictions of all challengers for the same rows.
         chosen: Index of the challenger to promote.
     """
-    checks = [_not_worse("the challenger", gate, name, metric, champion, [challengers[chosen]])]
+    checks = [_check_noninferiority("the challenger", gate, name, metric, champion, [challengers[chosen]])]
     if len(challengers) > 1:
         mean = f"the mean of {len(challengers)} seeds"
-        checks.append(_not_worse(mean, gate, name, metric, champion, challengers))
+        checks.append(_check_noninferiority(mean, gate, name, metric, champion, challengers))
     return checks
 
 
-def _not_worse(
+def _check_noninferiority(
     subject: str, gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers
 ) -> Check:
     """One check that `subject`, with predictions by one or more challengers, is not inferior to the champion."""
@@ -108,10 +108,10 @@ def check_floors(
         challenger: The challenger's predictions.
         columns: Values of the test rows in the columns that floors refer to.
     """
-    return [_above(floor, metrics[floor.metric], challenger, columns) for floor in floors]
+    return [_check_floor(floor, metrics[floor.metric], challenger, columns) for floor in floors]
 
 
-def _above(
+def _check_floor(
     floor: Floor, metric: Metric, challenger: Predictions | RowCounts, columns: Mapping[str, Sequence[object]]
 ) -> Check:
     part, condition = challenger, ""

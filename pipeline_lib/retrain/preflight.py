@@ -58,7 +58,7 @@ def refuse_unfit(recipe: Recipe, gate: Gate) -> Preflight:
     trained = challenge(fingerprints)
     for version in registry.versions():
         if version.tags.get(tags.CHALLENGE) == trained:
-            reason = _settled(version, champion, gate)
+            reason = _find_settled_verdict(version, champion, gate)
             if reason:
                 return Preflight(champion, Decision("nothing to do", f"every step is reused, and {reason}"))
     return Preflight(champion)
@@ -72,7 +72,7 @@ def _refuse_stranger(recipe: Recipe, gate: Gate, champion: "Version | None") -> 
         raise RecipeError("gate.model", gate.name(recipe), problem, "Set another model for this recipe")
 
 
-def closed(version: "Version", champion: "Version | None") -> str | None:
+def find_promotion_obstacle(version: "Version", champion: "Version | None") -> str | None:
     """The reason why a version cannot be promoted whatever its scores; None if it can."""
     from pipeline_lib.tracking.registry import ROLLED_BACK
 
@@ -83,9 +83,9 @@ def closed(version: "Version", champion: "Version | None") -> str | None:
     return None
 
 
-def _settled(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
+def _find_settled_verdict(version: "Version", champion: "Version | None", gate: Gate) -> str | None:
     """The reason why a version from the same training is not judged again; None if it is."""
-    if reason := closed(version, champion):
+    if reason := find_promotion_obstacle(version, champion):
         return reason
     last_decision = (version.tags.get(tags.VERDICT), version.tags.get(tags.AGAINST), version.tags.get(tags.GATE))
     if last_decision == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.retrain.embeddings import Embedder, some
+from pipeline_lib.retrain.embeddings import Embedder, sample_rows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,16 +32,16 @@ def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder
     splits = {split: read_split(prepared, shards, split) for split in SPLITS}
     for split, rows in splits.items():
         inputs = texts(objective, rows)
-        columns = described(objective, rows, inputs)
+        columns = profile_rows(objective, rows, inputs)
         parts.append(columns.append_column("split", pa.array([split] * len(rows), pa.string())))
         words.update(word for text in inputs for word in words_of(text))
     pq.write_table(pa.concat_tables(parts), folder / PROFILE)
     pq.write_table(pa.table({"word": pa.array(sorted(words), pa.string())}), folder / WORDS)
-    embedder.write(texts(objective, some(pa.concat_tables(splits.values()))), folder)
+    embedder.write(texts(objective, sample_rows(pa.concat_tables(splits.values()))), folder)
     (folder / LABELS).write_text(json.dumps(read_labels(prepared), ensure_ascii=False), encoding="utf-8")
 
 
-def described(objective: "Objective", rows: "pyarrow.Table", inputs: list[str]) -> "pyarrow.Table":
+def profile_rows(objective: "Objective", rows: "pyarrow.Table", inputs: list[str]) -> "pyarrow.Table":
     """The columns `key`, `length` in characters, `labels` (a list, empty for regression) and `number` of each row.
 
     `inputs` are the rows' `texts`.

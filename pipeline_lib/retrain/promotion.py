@@ -13,10 +13,10 @@ from pipeline_lib.pipeline.receipts import forget_receipt
 from pipeline_lib.pipeline.run import RunOutcome
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain import tags
-from pipeline_lib.retrain.drift import not_seen
+from pipeline_lib.retrain.drift import find_unseen_rows
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.gate_checks import Check, Decision, check_against_champion, check_floors, decide
-from pipeline_lib.retrain.preflight import Preflight, challengers, closed
+from pipeline_lib.retrain.preflight import Preflight, challengers, find_promotion_obstacle
 from pipeline_lib.retrain.steps import profile, rescore
 from pipeline_lib.retrain.tags import challenge, digest, registry_of
 from pipeline_lib.store.remote import open_store
@@ -35,9 +35,12 @@ def decide_promotion(recipe: Recipe, gate: Gate, seen: Preflight, runs: Sequence
     in between, the champion stays and the next run continues with the same version.
     """
     registry, chosen = registry_of(recipe, gate), median([run.model.folder for run in runs])
-    best, champion = _in_mlflow(challengers(recipe, gate)[chosen], runs[chosen], registry, made_by), seen.champion
+    best, champion = (
+        _republish_if_deleted(challengers(recipe, gate)[chosen], runs[chosen], registry, made_by),
+        seen.champion,
+    )
     registered = next((version for version in registry.versions() if version.model == best.published["model"]), None)
-    if registered and (reason := closed(registered, champion)):
+    if registered and (reason := find_promotion_obstacle(registered, champion)):
         return Decision("nothing to do", f"the median of {len(runs)} challengers was chosen, and {reason}")
     checks = _floors(recipe, gate, best.scores.folder)
     if champion:
@@ -55,7 +58,7 @@ def decide_promotion(recipe: Recipe, gate: Gate, seen: Preflight, runs: Sequence
     return replace(decision, version=version.number)
 
 
-def _in_mlflow(recipe: Recipe, outcome: RunOutcome, registry: "Registry", made_by: str) -> RunOutcome:
+def _republish_if_deleted(recipe: Recipe, outcome: RunOutcome, registry: "Registry", made_by: str) -> RunOutcome:
     """The run, published again if its model was deleted in MLflow or the server has a new database."""
     if registry.holds(outcome.published["model"]):
         return outcome
@@ -90,10 +93,10 @@ def _compare_with_champion(
     rows = read_split(prepared.folder, shards_of(store), "test")
     if len(rows) == len(champion_keyed.rows):  # predictions of blocks that span rows cannot be filtered by row
         with temporary_folder() as folder:
-            unseen = not_seen(rows, registry.profile(champion, folder))
-        challengers_keyed = [predictions.only(unseen) for predictions in challengers_keyed]
-        champion_keyed = champion_keyed.only(unseen)
-    name = gate.compared_by(recipe)
+            unseen = find_unseen_rows(rows, registry.profile(champion, folder))
+        challengers_keyed = [predictions.select_rows(unseen) for predictions in challengers_keyed]
+        champion_keyed = champion_keyed.select_rows(unseen)
+    name = gate.metric_for(recipe)
     metric = recipe.objective.metrics()[name]
     outcomes = [predictions.outcome for predictions in challengers_keyed]
     return check_against_champion(gate, name, metric, champion_keyed.outcome, outcomes, chosen)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.data.prepared import read_split
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.evaluation.predictions_file import in_groups, write_predictions
+from pipeline_lib.evaluation.predictions_file import assign_groups, write_predictions
 from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.training.reference import with_reference
 
@@ -32,13 +32,13 @@ def write_rescored(
     champion = LoadedModel(model, base, recipe.execution.device)
     split = champion.split(rows.to_pylist())
     if reference:
-        split = split._replace(encoded=_with_reference(recipe, split.encoded, reference))
+        split = split._replace(encoded=_add_reference(recipe, split.encoded, reference))
     outcome = champion.objective.metric_inputs(*champion.read(split))
     original = split._replace(rows=rows)  # row hashes and groups must be those of the prepared rows
-    write_predictions(in_groups(outcome, original), original, recipe.objective.model_columns, folder)
+    write_predictions(assign_groups(outcome, original), original, recipe.objective.model_columns, folder)
 
 
-def _with_reference(recipe: "Recipe", encoded: Examples, reference: Path) -> Examples:
+def _add_reference(recipe: "Recipe", encoded: Examples, reference: Path) -> Examples:
     """Add the reference's log-probabilities to the examples."""
     try:
         return with_reference(encoded, reference, "test")

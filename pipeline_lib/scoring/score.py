@@ -99,7 +99,7 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
         The model's folder, and the base's folder if the model needs one, else None.
     """
     from pipeline_lib.models.building import POINTER, TRAINED
-    from pipeline_lib.store.lineage import of_folder
+    from pipeline_lib.store.lineage import lineage_of_folder
 
     if model.startswith("models:/"):
         from pipeline_lib.tracking.model_uri import download, locate
@@ -115,9 +115,9 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
         pointer = folder / "artifacts" / POINTER
         # adapters are logged with a pointer to their base instead of its weights
         known_base = _base(pointer, uri, open_store(store), made_by) if pointer.is_file() else None
-        lineage = of_folder(folder / "artifacts", known_base)
+        lineage = lineage_of_folder(folder / "artifacts", known_base)
     else:
-        lineage = of_folder(Path(model))
+        lineage = lineage_of_folder(Path(model))
     base = lineage.base if (lineage.model / TRAINED).exists() else None  # models with full weights need none
     return lineage.model, base
 
@@ -181,14 +181,14 @@ def _predict_shard(scoring: Scoring, model: Model, rows: list[dict[str, Any]], f
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    answers = _loaded_model(model.folder, model.base, scoring.device).answer(rows)
+    answers = _load_model(model.folder, model.base, scoring.device).answer(rows)
     errors = pa.array(answers.pop(ERROR), pa.string())
     columns = {name: answer_column(values) for name, values in answers.items()}
     pq.write_table(pa.table({ANSWERED: errors.is_null(), **columns, ERROR: errors}), folder / ANSWERS)
 
 
 @lru_cache(maxsize=1)
-def _loaded_model(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
+def _load_model(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
     from pipeline_lib.evaluation.predictor import LoadedModel
 
     return LoadedModel(folder, base, device)
@@ -212,7 +212,7 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
             schema = pa.schema([*table.schema_arrow, *answer_schema])
             with pq.ParquetWriter(temporary, schema) as writer:
                 for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):
-                    writer.write_table(_with_answers(batch, pq.read_table(part), schema))
+                    writer.write_table(_add_answers(batch, pq.read_table(part), schema))
             rows = table.metadata.num_rows
         os.replace(temporary, out)
     finally:
@@ -220,7 +220,7 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
     return out, rows
 
 
-def _with_answers(batch: "pa.RecordBatch", answers: "pa.Table", schema: "pa.Schema") -> "pa.Table":
+def _add_answers(batch: "pa.RecordBatch", answers: "pa.Table", schema: "pa.Schema") -> "pa.Table":
     """The batch's columns and the answers, cast to a schema; missing columns are null."""
     import pyarrow as pa
 

@@ -30,7 +30,7 @@ class Difference(NamedTuple):
             return f"the code of {name} {_change(self.before, self.now)}"
         if part == "libraries" and MISSING not in (self.before, self.now):
             return f"{name} {self.before} → {self.now}"
-        return f"{self.what.removeprefix('recipe.')} {_shown(self.before)} → {_shown(self.now)}"
+        return f"{self.what.removeprefix('recipe.')} {_format_value(self.before)} → {_format_value(self.now)}"
 
 
 MISSING = object()
@@ -154,7 +154,7 @@ def _change(before: Any, now: Any) -> str:
     return "is gone" if now is MISSING else "changed"
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is MISSING:
         return "nothing"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_lib.store.digests import content_digest
-from pipeline_lib.store.inventory import Entry, alone, artifacts, last_used, size_of, unfinished
+from pipeline_lib.store.inventory import Entry, artifacts, find_unfinished, last_used, size_of, try_lock
 from pipeline_lib.store.pins import NAMED, pins
-from pipeline_lib.util.temporary import left_folders
+from pipeline_lib.util.temporary import find_left_folders
 
 DAY = 86400.0
 MADE = re.compile("([0-9a-f]{64})-")
@@ -56,14 +56,14 @@ def collect(
     now, known = time.time(), artifacts(root)
     collected = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
     needed = _read_by_what_is_made(root, known)
-    for path in [*_left_over(root, now), *(_set_aside(root) if damaged else ())]:
+    for path in [*_find_left_over(root, now), *(_set_aside(root) if damaged else ())]:
         _count(collected, size_of(path))
         _delete(path, dry_run)
-    for path in left_folders():
+    for path in find_left_folders():
         collected.temporary.append(path)
         collected.freed += size_of(path)
         _delete(path, dry_run)
-    for entry in sorted([*known, *unfinished(root)], key=lambda entry: entry.used):
+    for entry in sorted([*known, *find_unfinished(root)], key=lambda entry: entry.used):
         aged = older_than is not None and now - entry.used >= older_than
         if not aged and (keep_size is None or collected.left <= keep_size):
             continue
@@ -82,7 +82,7 @@ def _remove(root: Path, entry: Entry, dry_run: bool) -> str | None:
     """
     if needed := pins(root).get(entry.fingerprint[:NAMED]):
         return f"pinned by {', '.join(needed)}"
-    with alone(root, entry.fingerprint) as mine:
+    with try_lock(root, entry.fingerprint) as mine:
         if not mine:
             return "in use"
         if not entry.folder.exists():
@@ -105,7 +105,7 @@ def _read_by_what_is_made(root: Path, known: Iterable[Entry]) -> set[Path]:
         if entry.manifest:
             read = set(entry.manifest["identity"]["inputs"].values())
             inputs[content_digest(entry.manifest["files"])][entry.folder] = read
-    wanted, found = set(_inputs_of_what_is_made(root)), set[Path]()
+    wanted, found = set(_inputs_in_use(root)), set[Path]()
     while wanted:
         for folder, read in inputs.pop(wanted.pop(), {}).items():
             found.add(folder)
@@ -113,7 +113,7 @@ def _read_by_what_is_made(root: Path, known: Iterable[Entry]) -> set[Path]:
     return found
 
 
-def _inputs_of_what_is_made(root: Path) -> Iterator[str]:
+def _inputs_in_use(root: Path) -> Iterator[str]:
     for note in (root / "partial").glob("*.json"):
         if MADE.match(note.name) and not _is_left_over(root, note, time.time()):
             try:
@@ -122,7 +122,7 @@ def _inputs_of_what_is_made(root: Path) -> Iterator[str]:
                 continue
 
 
-def _left_over(root: Path, now: float) -> list[Path]:
+def _find_left_over(root: Path, now: float) -> list[Path]:
     return [path for path in sorted((root / "partial").glob("*")) if _is_left_over(root, path, now)]
 
 
@@ -131,14 +131,14 @@ def _is_left_over(root: Path, path: Path, now: float) -> bool:
     if path.name.startswith("removed-"):
         return True
     if made := MADE.match(path.name):
-        with alone(root, made[1]) as mine:
+        with try_lock(root, made[1]) as mine:
             return mine
     return now - path.lstat().st_mtime > DAY and not _anyone_holds_a_lock(root)
 
 
 def _anyone_holds_a_lock(root: Path) -> bool:
     for path in (root / "locks").glob("*.lock"):
-        with alone(root, path.stem) as mine:
+        with try_lock(root, path.stem) as mine:
             if not mine:
                 return True
     return False

@@ -57,7 +57,7 @@ def describe_damage(root: Path, every: bool = False, field: str = "execution.sto
         if _full(error):
             hint = "Free some space, for example with `tunesmith cache gc --older-than 30d`"
             raise RecipeError(field, str(root), "the disk is full", hint) from error
-        if isinstance(error, OSError) and (every or _refused(error, root)):
+        if isinstance(error, OSError) and (every or _is_refused(error, root)):
             hint = "No artifact was changed: check the disk and this account's permissions, then run again"
             raise RecipeError(field, str(root), f"cannot be read or written ({error})", hint) from error
         raise
@@ -68,7 +68,7 @@ def _full(error: Exception) -> bool:
     return getattr(error, "errno", None) in FULL or os.strerror(errno.ENOSPC) in str(error)
 
 
-def _refused(error: OSError, root: Path) -> bool:
+def _is_refused(error: OSError, root: Path) -> bool:
     return error.errno in REFUSED and error.filename is not None and Path(str(error.filename)).is_relative_to(root)
 
 

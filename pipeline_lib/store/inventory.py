@@ -17,9 +17,9 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.store.integrity import DAMAGE, Damage, describe_damage, set_aside
 from pipeline_lib.store.manifests import MANIFEST, read_manifest
 from pipeline_lib.store.pins import NAMED, pin, pins, unpin
-from pipeline_lib.store.store import held_if_free, sound
+from pipeline_lib.store.store import hold_if_free, verify_artifact
 
-__all__ = ["DamagedFile", "Entry", "alone", "artifacts", "find", "pin", "pins", "unfinished", "unpin", "verify"]
+__all__ = ["DamagedFile", "Entry", "artifacts", "find", "find_unfinished", "pin", "pins", "try_lock", "unpin", "verify"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ def artifacts(root: Path, step: str | None = None) -> list[Entry]:
     found = [entry for folder in _folders(root / "steps", "*/*", NAMED) if (entry := _entry(folder, held))]
     chosen = [entry for entry in found if step in (None, entry.step)]
     if step is not None and not chosen:
-        there = ", ".join(sorted({entry.step for entry in found})) or "no step"
-        raise RecipeError("--step", step, "has no artifact in this store", f"There are artifacts of {there}")
+        steps = ", ".join(sorted({entry.step for entry in found})) or "no step"
+        raise RecipeError("--step", step, "has no artifact in this store", f"There are artifacts of {steps}")
     return chosen
 
 
-def unfinished(root: Path) -> list[Entry]:
+def find_unfinished(root: Path) -> list[Entry]:
     """Return the work folders of unfinished steps, which they can resume from."""
     found = _folders(root / "work", "*", 64)
     return [Entry("unfinished", folder.name, folder, size_of(folder), last_used(folder)) for folder in found]
@@ -81,7 +81,7 @@ def find(root: Path, prefix: str) -> Entry:
 def verify(root: Path, step: str | None = None) -> Iterator[tuple[Entry, DamagedFile | None]]:
     """Hash every artifact again and yield the result; a damaged one is set aside."""
     for entry in artifacts(root, step):
-        yield entry, _verified(root, entry)
+        yield entry, _verify_entry(root, entry)
 
 
 def size_of(folder: Path) -> int:
@@ -97,14 +97,14 @@ def last_used(folder: Path) -> float:
 
 
 @contextmanager
-def alone(root: Path, fingerprint: str) -> Iterator[bool]:
+def try_lock(root: Path, fingerprint: str) -> Iterator[bool]:
     """Try to lock an artifact; yields whether no other process is creating or reading it."""
     folder = root / "locks"
     folder.mkdir(exist_ok=True)
     path = folder / f"{fingerprint}.lock"
     if len(fingerprint) == NAMED:  # a broken manifest: only the folder's name is known
         path = next(folder.glob(f"{fingerprint}*.lock"), path)
-    with held_if_free(FileLock(path)) as held:
+    with hold_if_free(FileLock(path)) as held:
         yield held
 
 
@@ -126,11 +126,11 @@ def _entry(folder: Path, held: Mapping[str, tuple[str, ...]]) -> Entry | None:
     return Entry(folder.parent.name, name, folder, size_of(folder), used, manifest, held.get(folder.name, ()))
 
 
-def _verified(root: Path, entry: Entry) -> DamagedFile | None:
+def _verify_entry(root: Path, entry: Entry) -> DamagedFile | None:
     with describe_damage(root, every=True, field="--store"):
         if (what := _damage(entry)) is None:
             return None
-        with alone(root, entry.folder.name) as mine:
+        with try_lock(root, entry.folder.name) as mine:
             if not entry.folder.exists():  # another process has set it aside or removed it meanwhile
                 return None
             return DamagedFile(what, set_aside(root, entry.folder) if mine else None)
@@ -138,7 +138,7 @@ def _verified(root: Path, entry: Entry) -> DamagedFile | None:
 
 def _damage(entry: Entry) -> str | None:
     try:
-        manifest = sound(entry.folder)
+        manifest = verify_artifact(entry.folder)
     except DAMAGE as damage:
         return str(damage)
     moved = manifest["fingerprint"][:NAMED] != entry.folder.name or manifest["identity"]["step"] != entry.step

@@ -35,7 +35,7 @@ class Lineage:
         return self.model.parents[3]
 
 
-def of_folder(folder: Path, base: Path | None = None) -> Lineage:
+def lineage_of_folder(folder: Path, base: Path | None = None) -> Lineage:
     """Return what is known about a model's folder, from its store or from the files next to it in an MLflow model.
 
     An MLflow model has a pointer to its base, which is downloaded unless `base` is given.
@@ -57,7 +57,7 @@ def of_folder(folder: Path, base: Path | None = None) -> Lineage:
     inputs, mine = manifest["identity"]["inputs"], content_digest(manifest["files"])
     evaluations = _newest(lineage.root, "evaluate")
     scored = [place for place, evaluation in evaluations if _inputs(evaluation).get("finetune") == mine]
-    base, prepared = (_holding(lineage.root, step, inputs[step]) for step in ("base", "prepare"))
+    base, prepared = (_find_artifact(lineage.root, step, inputs[step]) for step in ("base", "prepare"))
     return Lineage(found, base, prepared, next(iter(scored), None), manifest=manifest)
 
 
@@ -66,16 +66,16 @@ def manifests(folder: Path) -> dict[str, Any]:
 
     Manifests that are no longer in the store are omitted.
     """
-    found = {"finetune": manifest_of(folder), **manifests_read(folder, "base", "prepare", "initialise", "reference")}
+    found = {"finetune": manifest_of(folder), **input_manifests(folder, "base", "prepare", "initialise", "reference")}
     read = set(_inputs(found.get("prepare", {})).values())
     shards = [manifest for _, manifest in _newest(folder.parents[2], "shard")] if read else []
     return found | {"shards": [shard for shard in shards if content_digest(shard.get("files", {})) in read]}
 
 
-def manifests_read(folder: Path, *steps: str) -> dict[str, Any]:
+def input_manifests(folder: Path, *steps: str) -> dict[str, Any]:
     """Return the manifests of an artifact's inputs from these steps, as far as the store has them."""
     inputs, root = _inputs(manifest_of(folder)), folder.parents[2]
-    places = {step: _holding(root, step, inputs[step]) for step in steps if step in inputs}
+    places = {step: _find_artifact(root, step, inputs[step]) for step in steps if step in inputs}
     return {step: manifest_of(place) for step, place in places.items() if place}
 
 
@@ -93,7 +93,7 @@ def file_digests(lineage: Lineage) -> list[str]:
     return [_inputs(manifest_of(place)).get("file 0") or "" for place in places]
 
 
-def _holding(root: Path, step: str, digest: str) -> Path | None:
+def _find_artifact(root: Path, step: str, digest: str) -> Path | None:
     same = (place for place, found in _newest(root, step) if content_digest(found.get("files", {})) == digest)
     return next(same, None)
 

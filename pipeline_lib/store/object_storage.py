@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_exponential
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.util.redaction import redact, remember, without_password
+from pipeline_lib.util.redaction import redact, redact_url, remember
 
 ATTEMPTS = 4
 PAUSE = 0.5
@@ -30,7 +30,7 @@ class Objects:
     """Files below a URL; raises RecipeError if the driver is missing or the server does not respond."""
 
     def __init__(self, url: str):
-        self.url, self.shown = url, without_password(url)
+        self.url, self.shown = url, redact_url(url)
         remember(url)
         self.fs, self.root = self._connect()
 
@@ -83,7 +83,7 @@ class Objects:
             raise RecipeError("execution.store", self.shown, f"needs a driver ({error})", hint) from None
         except Exception as error:  # each driver has errors of its own for an address that it cannot read
             problem, hint = (
-                f"cannot be opened ({self._told(error)})",
+                f"cannot be opened ({self._error_line(error)})",
                 "Name a folder, or a URL such as s3://bucket/prefix",
             )
             raise RecipeError("execution.store", self.shown, problem, hint) from None
@@ -93,7 +93,7 @@ class Objects:
         return f"{self.root}/{name}"
 
     def _put(self, file: Path, path: str) -> None:
-        if not self._of_files:
+        if not self._is_local:
             self.fs.put_file(str(file), path)
             return
         aside = f"{path}.{uuid.uuid4().hex}"
@@ -102,7 +102,7 @@ class Objects:
 
     def _create(self, name: str, data: bytes) -> None:
         try:
-            if self._of_files:
+            if self._is_local:
                 self._link(self._path(name), data)
             else:
                 self.fs.pipe_file(self._path(name), data, mode="create")  # S3: If-None-Match: *
@@ -122,14 +122,14 @@ class Objects:
             os.unlink(aside)
 
     @property
-    def _of_files(self) -> bool:
+    def _is_local(self) -> bool:
         return getattr(self.fs, "local_file", False)
 
     def _write(self, call: Callable[[], None]) -> None:
         try:
             self._ask(call)
         except FileNotFoundError as error:
-            problem = f"cannot be written to ({self._told(error)})"
+            problem = f"cannot be written to ({self._error_line(error)})"
             raise RecipeError("execution.store", self.shown, problem, "Create its bucket, or name another") from None
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
@@ -151,7 +151,7 @@ class Objects:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> RecipeError:
-        told = self._told(error)
+        told = self._error_line(error)
         if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
             hint = "Check the credentials and what they allow"
             return RecipeError("execution.store", self.shown, f"does not let us in ({told})", hint)
@@ -160,10 +160,10 @@ class Objects:
         hint = "Nothing is lost: run the same command again when it answers"
         return ServiceUnavailable("execution.store", self.shown, f"does not answer ({told})", hint)
 
-    def _told(self, error: Exception) -> str:
+    def _error_line(self, error: Exception) -> str:
         """Return the error's first line without the URL's credentials, which a driver may include."""
         text = (str(error).splitlines() or [""])[0] or type(error).__name__
         account = self.url.partition("://")[2].rpartition("@")[0]
         for secret in filter(None, (account, account.partition(":")[2])):
             text = text.replace(secret, "…")
-        return without_password(redact(text))[:200]
+        return redact_url(redact(text))[:200]

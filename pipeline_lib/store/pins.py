@@ -35,12 +35,12 @@ def pins(root: Path) -> dict[str, tuple[str, ...]]:
     """Map the names of artifact folders to who pinned them; raises RecipeError for an unreadable pin."""
     needed: dict[str, tuple[str, ...]] = {}
     for path in sorted((root / "pins").glob("*.json")):
-        for fingerprint in _listed(path):
+        for fingerprint in _read_pins(path):
             needed[fingerprint[:NAMED]] = (*needed.get(fingerprint[:NAMED], ()), unquote(path.stem))
     return needed
 
 
-def _listed(path: Path) -> list[str]:
+def _read_pins(path: Path) -> list[str]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:  # unpinned just now

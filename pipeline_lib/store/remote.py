@@ -64,7 +64,7 @@ class RemoteStore(Store):
         """Download, create or upload the artifact until this machine and the remote have the same bytes."""
         held = self.find(step)
         for _ in range(TURNS):
-            shared = self._shared(step)
+            shared = self._find_shared(step)
             if held and shared and held.digest == shared.digest:
                 return held
             if shared:
@@ -81,14 +81,14 @@ class RemoteStore(Store):
         """Look up an artifact here and on the remote; downloads its files only if a plan reads them."""
         if held := super().peek(step):
             return held
-        shared = self._shared(step)
+        shared = self._find_shared(step)
         if shared and step.name in READ_BY_PLANS:
             return self._take(step, shared)
         if shared is None:
             return None
         return Artifact(step.name, step.fingerprint, shared.digest, self._place(step), shared.made, reused=True)
 
-    def _shared(self, step: Step) -> Shared | None:
+    def _find_shared(self, step: Step) -> Shared | None:
         """Return the remote's artifact of a step; an invalid manifest is set aside."""
         manifest = self.objects.read(f"{_prefix(step)}/{MANIFEST}")
         if manifest is None:

@@ -124,7 +124,7 @@ class Store:
         return self.root / "steps" / step.name / step.fingerprint[:16]
 
     def _read(self, step: Step, folder: Path) -> Artifact:
-        manifest = sound(folder)
+        manifest = verify_artifact(folder)
         if manifest["fingerprint"] != step.fingerprint:
             raise Damage("its manifest belongs to another step")
         with suppress(OSError):  # the store may be another account's
@@ -183,7 +183,7 @@ class Store:
     @contextmanager
     def lock_if_free(self, name: str) -> Iterator[bool]:
         """Hold a lock unless somebody else does; whether it is held."""
-        with held_if_free(self._lock(name)) as held:
+        with hold_if_free(self._lock(name)) as held:
             yield held
 
     def _lock(self, name: str) -> FileLock:
@@ -193,7 +193,7 @@ class Store:
 
 
 @contextmanager
-def held_if_free(lock: FileLock) -> Iterator[bool]:
+def hold_if_free(lock: FileLock) -> Iterator[bool]:
     """Hold a lock while this lasts, unless somebody else does; whether it is held."""
     try:
         lock.acquire(timeout=0)
@@ -206,7 +206,7 @@ def held_if_free(lock: FileLock) -> Iterator[bool]:
         lock.release()
 
 
-def sound(folder: Path) -> dict[str, Any]:
+def verify_artifact(folder: Path) -> dict[str, Any]:
     """Return the manifest of an artifact; raises Damage if its files are not as they were published."""
     files, manifest = describe(folder), read_manifest(folder)
     recorded = manifest["files"]

@@ -55,7 +55,7 @@ class Bottleneck(AddedWeights):
                 begin.register_forward_pre_hook(around.read)
                 end.register_forward_hook(functools.partial(self._parallel, around))
             else:
-                end.register_forward_hook(self._after)
+                end.register_forward_hook(self._adapt_output)
 
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select the adapters, and the layer norms if requested."""
@@ -73,11 +73,11 @@ class Bottleneck(AddedWeights):
         between = nn.ReLU() if self.activation == "relu" else nn.GELU()
         return nn.Sequential(OrderedDict(down=down, between=between, up=up))
 
-    def _after(self, end: Any, args: Any, out: Any) -> Any:
+    def _adapt_output(self, end: Any, args: Any, out: Any) -> Any:
         return self._add(end, out, out[0] if isinstance(out, tuple) else out)
 
     def _parallel(self, around: "Around", end: Any, args: Any, out: Any) -> Any:
-        return self._add(end, out, around.taken())
+        return self._add(end, out, around.take_input())
 
     def _add(self, end: Any, out: Any, read: "Tensor | None") -> Any:
         """Add the adapter's output for the input `read` to `out`."""
@@ -96,7 +96,7 @@ class Around:
         """Store the input; a forward pre-hook of the feed-forward's first module."""
         self.input = args[0]
 
-    def taken(self) -> "Tensor | None":
+    def take_input(self) -> "Tensor | None":
         """Return the input and release it: a reference would keep the autograd graph of the step in memory."""
         taken, self.input = self.input, None
         return taken

@@ -33,7 +33,7 @@ class LayerwiseLR(StrategySection):
     """Rates by parameter name, which override `decay`; the first matching pattern applies."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_effect(self) -> Self:
         if self.decay is None and not self.rates:
             raise ValueError("has no effect without decay or rates. Set decay, such as 0.9")
         return self

@@ -51,7 +51,7 @@ class LoRA(AddedWeights):
         from peft import LoraConfig
 
         known, known_experts = projections(model), expert_weights(model)
-        matrices, experts = self._chosen(known), self._chosen(known_experts)
+        matrices, experts = self._select_names(known), self._select_names(known_experts)
         self._refuse_unknown([*known, *known_experts])
         if not matrices and not experts:
             problem = f"finds no weight matrix in the blocks of the family {model.config.model_type}"
@@ -81,7 +81,7 @@ class LoRA(AddedWeights):
     def _alpha(self) -> float:
         return self.alpha or (ALPHA / RANK**0.5 if self.rslora else ALPHA)
 
-    def _chosen(self, known: list[str]) -> list[str]:
+    def _select_names(self, known: list[str]) -> list[str]:
         """Return the known names that end with a target; all of them if there are no targets."""
         ends = tuple(f".{target}" for target in self.targets)
         return [name for name in known if not ends or f".{name}".endswith(ends)]

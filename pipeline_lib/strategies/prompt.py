@@ -72,7 +72,7 @@ class SoftPrompt(AddedWeights):
         for stack, tokens in zip(stack_list, virtual):
             # With depth `input`, an encoder and its decoder share the vectors of the first stack.
             if vectors is None or self.depth == "all":
-                vectors = nn.Parameter(self._first(stack.embeddings, tokenizer))
+                vectors = nn.Parameter(self._initial_embeddings(stack.embeddings, tokenizer))
             stack.embeddings.register_parameter("prompt", vectors)
             stack.embeddings.register_forward_pre_hook(tokens.hide)
             stack.embeddings.register_forward_hook(tokens.show)
@@ -99,7 +99,7 @@ class SoftPrompt(AddedWeights):
             problem = f"adds {self.length} virtual tokens, but the model can only read {limit} tokens"
             raise RecipeError("strategies", self.kind, problem, "Set a smaller length")
 
-    def _first(self, embeddings: "nn.Module", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
+    def _initial_embeddings(self, embeddings: "nn.Module", tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
         """Return the initial embeddings, [length, width]."""
         import torch
 

@@ -90,7 +90,7 @@ def _sides(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs by variant, with rows in the same order; raises RecipeError if their test rows differ."""
     sides: dict[str, list[Run]] = {}
     for run in runs:
-        ordered = replace(run, scored=run.scored.ordered)
+        ordered = replace(run, scored=run.scored.sorted_by_hash)
         sides.setdefault(run.variant, []).append(ordered)
         if not np.array_equal(ordered.scored.rows, next(iter(sides.values()))[0].scored.rows):
             hint = "Set data.source.test, or use the same data.split.seed in all recipes"
@@ -153,10 +153,10 @@ def markdown(document: Mapping[str, Any]) -> str:
     columns["seeds"] = [variant["seeds"] for variant in variants]
     title = f"# {document['metric']} on {document['rows']:,} test rows"
     table = markdown_table([*columns], [*map(list, zip(*columns.values(), strict=True))])
-    return f"{title}\n\n{document['said']}\n\n{table}\n{_stopped(document['stopped'])}"
+    return f"{title}\n\n{document['said']}\n\n{table}\n{_list_stopped(document['stopped'])}"
 
 
-def _stopped(stopped: Mapping[str, str]) -> str:
+def _list_stopped(stopped: Mapping[str, str]) -> str:
     """List the runs that were stopped early; a variant's other seeds are compared without them."""
     if not stopped:
         return ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, cos, pi, sin
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, blank, tidy
+from pipeline_lib.evaluation.report.figures import BLUE, GREY, VERMILLION, create_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Fig
         "cost of training": [variant.cost for variant in variants],
     }
     shown = {label: values for label, values in costs.items() if None not in values}
-    figure = blank(5.5 * len(shown), 4.5 + 0.2 * ceil(len(variants) / COLUMNS))
+    figure = create_figure(5.5 * len(shown), 4.5 + 0.2 * ceil(len(variants) / COLUMNS))
     panels = figure.subplots(1, len(shown), sharey=True)
     for axes, (label, values) in zip(panels, shown.items(), strict=True):
         _panel(axes, values, variants, higher_is_better)
@@ -47,7 +47,7 @@ def pareto(variants: Sequence[Any], metric: str, higher_is_better: bool) -> "Fig
     _legend(figure, variants)
     tidy(figure)
     engine = figure.get_layout_engine()
-    assert engine  # `blank` has set one
+    assert engine  # `create_figure` has set one
     engine.execute(figure)  # fixes the size of the panels, which the positions of numbers depend on
     figure.set_layout_engine("none")
     for axes, values in zip(panels, shown.values(), strict=True):

@@ -15,7 +15,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline.run import RunOutcome, run
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.sweep.trials import Sweep, Trial
-from pipeline_lib.training.validation import watched
+from pipeline_lib.training.validation import selection_metric
 from pipeline_lib.util.signals import Pruned
 from pipeline_lib.util.temporary import temporary_folder
 
@@ -59,7 +59,7 @@ class TrialJudge:
     """Reports a training's validation scores to the study, and decides whether to stop it."""
 
     def __init__(self, study: Study, recipe: Recipe):
-        self.study, self.metric = study, watched(recipe)[0]
+        self.study, self.metric = study, selection_metric(recipe)[0]
         self.validations = 0
         self.scores: dict[int, float] = {}
         """Number of the validation, from 1 -> its score; an undefined score is left out."""
@@ -72,7 +72,7 @@ class TrialJudge:
                 self.validations += 1
                 if not math.isnan(record["value"]):
                     prune = self._report(record["value"])
-        return self._why() if prune else None
+        return self._explain_decision() if prune else None
 
     def _report(self, score: float) -> bool:
         """Report a score to Optuna, and return whether it would prune the trial."""
@@ -83,7 +83,7 @@ class TrialJudge:
         self.trial.report(score, self.validations)
         return self.trial.should_prune()
 
-    def _why(self) -> str:
+    def _explain_decision(self) -> str:
         """Explain the pruner's decision."""
         last, higher = max(self.scores), self.study.higher_is_better
         if self.study.pruner == "median":
@@ -125,7 +125,7 @@ def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | 
         yield None
         return
     with temporary_folder() as folder:
-        study = Study(str(folder / "journal"), settings.pruner, watched(planned[0].recipe)[1])
+        study = Study(str(folder / "journal"), settings.pruner, selection_metric(planned[0].recipe)[1])
         for trial in planned:
             judge = TrialJudge(study, trial.recipe)
             judge(_history(trial.recipe))
@@ -155,7 +155,7 @@ def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
         raise RecipeError("sweep.pruner", settings.pruner, f"needs optuna ({error})", hint) from None
     for trial in planned:
         _refuse(trial.recipe)
-    if len(metrics := {watched(trial.recipe)[0] for trial in planned}) > 1:
+    if len(metrics := {selection_metric(trial.recipe)[0] for trial in planned}) > 1:
         problem = f"cannot compare trainings with different validation metrics ({', '.join(sorted(metrics))})"
         hint = "Set the same regularizers.early_stopping.metric in all, or remove the pruner"
         raise RecipeError("sweep.pruner", settings.pruner, problem, hint)

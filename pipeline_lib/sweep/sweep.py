@@ -66,7 +66,7 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: st
         name, reason = next(iter(pruned.items()))
         hint = "Remove the pruner: all runs continue from their checkpoints"
         raise RecipeError("sweep.pruner", settings.pruner, f"stopped every run early ({name}: {reason})", hint)
-    artifact = _compared(done, {name: str(error) for name, error in pruned.items()}, settings, made_by)
+    artifact = _compare_trials(done, {name: str(error) for name, error in pruned.items()}, settings, made_by)
     deliver_comparison(
         done[0][0].recipe, sweep_name(planned, settings), settings, artifact, trial_places(ended), made_by
     )
@@ -75,7 +75,7 @@ def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: st
     return artifact
 
 
-def _compared(
+def _compare_trials(
     done: Sequence[tuple[Trial, RunOutcome]], pruned: Mapping[str, str], settings: Sweep, made_by: str
 ) -> Artifact:
     recipe = done[0][0].recipe

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.loading import parse, put
+from pipeline_lib.recipe.loading import parse, set_value
 from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.util.section import Section
 
@@ -83,16 +83,16 @@ def _seeds(recipe: Recipe, values: Sequence[tuple[str, Any]], seeds: int) -> Ite
     """One trial for each seed of a recipe with these values."""
     document = recipe.model_dump(mode="json")
     for path, value in values:
-        put(document, path, value)
+        set_value(document, path, value)
     variant = " ".join([recipe.name, *(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in values)])
     varied = check(document | {"name": _name(variant)})
     yield from (
-        Trial(variant, varied if seeds == 1 else _named(varied.with_seed(varied.seed + index)))
+        Trial(variant, varied if seeds == 1 else _name_recipe(varied.with_seed(varied.seed + index)))
         for index in range(seeds)
     )
 
 
-def _named(recipe: Recipe) -> Recipe:
+def _name_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"name": _name(f"{recipe.name[:85]} seed={recipe.seed}")})
 
 

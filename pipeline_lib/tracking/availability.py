@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.recipe.execution import Execution, tracking_uri
-from pipeline_lib.util.redaction import redact, without_password
+from pipeline_lib.util.redaction import redact, redact_url
 
 PATIENCE = 5.0
 """Seconds to wait for one answer."""
@@ -63,7 +63,7 @@ def _why_no_http(uri: str) -> str | None:
         with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=PATIENCE):
             return None
     except urllib.error.HTTPError as error:
-        return f"{without_password(uri)} answers {error.code}" if error.code >= 500 or error.code == 429 else None
+        return f"{redact_url(uri)} answers {error.code}" if error.code >= 500 or error.code == 429 else None
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", None), ssl.SSLError):
             return None  # MLflow's client has certificates of its own, and a better error

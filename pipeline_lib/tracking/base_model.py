@@ -65,22 +65,22 @@ def fetch_base(pointer: Path, uri: str | None = None) -> Path:
         RecipeError: The base cannot be fetched, or is not what the pointer says.
     """
     document = json.loads(pointer.read_text(encoding="utf-8"))
-    here = _on_this_machine(document["location"])
-    folder = here if here and here.is_dir() else _downloaded(document, uri)
+    here = _local_path(document["location"])
+    folder = here if here and here.is_dir() else _download_base(document, uri)
     if digests(folder, (*WEIGHTS, *TOKENIZER)) != document["files"]:
         problem = f"needs its base model, but {folder} contains a different one"
         raise RecipeError("model", document["model"], problem, "Remove that folder, and publish the model again")
     return folder
 
 
-def _on_this_machine(location: str) -> Path | None:
+def _local_path(location: str) -> Path | None:
     parts = urlsplit(location)
     if parts.scheme in ("", "file"):
         return Path(url2pathname(parts.path))
     return None
 
 
-def _downloaded(document: dict[str, Any], uri: str | None) -> Path:
+def _download_base(document: dict[str, Any], uri: str | None) -> Path:
     """Download the base into this user's cache; a partial download never becomes visible."""
     cache = cache_folder() / "bases"
     folder = cache / value_digest(document["files"])[:16]

@@ -55,11 +55,11 @@ def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple
     places = {(file.split, file.path): file for file in new}
     for file in lost:
         here = places.pop((file.split, file.path), None)
-        yield file, "is gone" if here is None else _what_changed(file, here)
+        yield file, "is gone" if here is None else _describe_change(file, here)
     yield from ((file, "is new") for file in new if (file.split, file.path) in places)
 
 
-def _what_changed(then: DataFile, now: DataFile) -> str:
+def _describe_change(then: DataFile, now: DataFile) -> str:
     """Tell a file to which bytes were appended from one that was changed otherwise."""
     if then.bytes and now.bytes and now.bytes > then.bytes and _digest_of_start(now.path, then.bytes) == then.digest:
         return f"has grown by {now.bytes - then.bytes:,} bytes"

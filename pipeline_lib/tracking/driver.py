@@ -2,7 +2,7 @@
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.tracking.availability import DATABASE_PORTS
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 
 FIELD = "execution.tracking_uri"
 PACKAGES = {
@@ -26,7 +26,7 @@ def check_driver(uri: str) -> None:
         module = (error.name or "").partition(".")[0] or str(error)
         problem = f"needs the database driver {module}, which is not installed"
         hint = f"Install it: pip install -c constraints.txt {PACKAGES.get(module, module)}"
-        raise RecipeError(FIELD, without_password(uri), problem, hint) from None
+        raise RecipeError(FIELD, redact_url(uri), problem, hint) from None
     except (ArgumentError, NoSuchModuleError) as error:
         hint = "Write postgresql://, mysql+pymysql:// or mssql+pyodbc://"
-        raise RecipeError(FIELD, without_password(uri), f"is not a database address ({error})", hint) from None
+        raise RecipeError(FIELD, redact_url(uri), f"is not a database address ({error})", hint) from None

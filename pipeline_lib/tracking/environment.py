@@ -29,7 +29,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     folders = {"recipe": Path(given.file).parent if given else Path.cwd(), "project": PACKAGE}
     facts = {
         "given": given._asdict() if given else None,
-        "git": {name: _checkout(at) or _built_from(at) for name, at in folders.items()},
+        "git": {name: _checkout(at) or _image_commit(at) for name, at in folders.items()},
         "data": _data(recipe),
     }
     return redact(facts) | {"machine": _machine(), "software": dict(software())}
@@ -59,7 +59,7 @@ def _checkout(folder: Path) -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(files), "changed": files[:SHOWN]}
 
 
-def _built_from(folder: Path) -> dict[str, Any] | None:
+def _image_commit(folder: Path) -> dict[str, Any] | None:
     """Return the commit of the code in an image ($TUNESMITH_COMMIT, as `git describe --dirty` prints it)."""
     if folder != PACKAGE:
         return None

@@ -25,7 +25,7 @@ def describe_refusal(field: str, value: str, hint: str) -> Iterator[None]:
         raise kind(field, value, f"{problem} ({first_line(error, 200)})", hint) from error
 
 
-def reading_errors(uri: str) -> AbstractContextManager[None]:
+def describe_read_errors(uri: str) -> AbstractContextManager[None]:
     """Convert errors in commands that read from MLflow."""
     hint = "Check that it runs and that you have read permission, or give another address"
     return describe_refusal("--tracking-uri", uri, hint)

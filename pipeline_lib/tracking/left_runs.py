@@ -21,9 +21,9 @@ from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.digests import content_digest
 from pipeline_lib.store.integrity import DAMAGE
 from pipeline_lib.store.remote import open_store
-from pipeline_lib.store.store import Store, sound
+from pipeline_lib.store.store import Store, verify_artifact
 from pipeline_lib.tracking.errors import delivery_errors
-from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, settle_notes, skipped_if_refused
+from pipeline_lib.tracking.note_delivery import deliver_note, model_folder, settle_notes, skip_if_refused
 from pipeline_lib.tracking.process_marks import UNKNOWN, exists, place
 from pipeline_lib.tracking.records import TrainingRecord, TrainingRecords, training_record
 from pipeline_lib.tracking.run_metadata import STORE
@@ -68,14 +68,14 @@ def settle_training(
     dead = [run for run in held.runs if is_left(run)]
     here = _store_of(held.training, store)
     fingerprint = held.training.tags[FINGERPRINT]
-    if not dead or (here and _in_work(here, fingerprint)):
+    if not dead or (here and _is_in_progress(here, fingerprint)):
         return []
     if here and not complete and model_folder(here, fingerprint).exists():
         return []
     if here:
         deliver_note(here, here.root / "work" / fingerprint, finder.uri)
         if held.recipe:
-            _deliver_what_is_made(held, here, _for_here(finder, held))
+            _deliver_artifacts(held, here, _local_recipe(finder, held))
     return [*(settle(finder, run) for run in dead), *settle_models(held)]
 
 
@@ -128,18 +128,18 @@ def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
     uri = tracking_uri(execution)
     yield from settle_notes(execution.store, uri)
     finder = TrainingSearch(uri)
-    left = _left(finder, finder.experiment(execution.experiment))
+    left = _find_left_runs(finder, finder.experiment(execution.experiment))
     while left:
         run = left.pop(0)
-        with skipped_if_refused(uri, f"{run.name} {run.id[:8]}"):
-            if held := _training_of(finder, run):
+        with skip_if_refused(uri, f"{run.name} {run.id[:8]}"):
+            if held := _find_training(finder, run):
                 left = [other for other in left if other.id not in {known.id for known in held.runs}]
                 yield from settle_training(finder, held, None, complete)
             else:
                 yield settle(finder, run)
 
 
-def _training_of(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords | None:
+def _find_training(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords | None:
     """The training that a run belongs to; None for one of another kind, such as a sweep's."""
     try:
         return finder.training(run.id)
@@ -147,7 +147,7 @@ def _training_of(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords
         return None
 
 
-def _left(finder: TrainingSearch, experiment: str) -> list[TrainingRecord]:
+def _find_left_runs(finder: TrainingSearch, experiment: str) -> list[TrainingRecord]:
     """The oldest runs that a process of this machine has left RUNNING."""
     if place() == UNKNOWN:
         return []
@@ -157,7 +157,7 @@ def _left(finder: TrainingSearch, experiment: str) -> list[TrainingRecord]:
     return [run for run in map(training_record, found) if is_left(run)]
 
 
-def _in_work(store: Store, fingerprint: str) -> bool:
+def _is_in_progress(store: Store, fingerprint: str) -> bool:
     """Whether somebody makes or resumes the training just now."""
     with store.lock_if_free(fingerprint) as free:
         return not free
@@ -173,7 +173,7 @@ def _store_of(run: TrainingRecord, named: str | None) -> Store | None:
     return None
 
 
-def _for_here(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
+def _local_recipe(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
     """Return the recipe with this MLflow and store; addresses recorded in MLflow have no passwords."""
     recipe, tags = check(held.recipe or {}), held.training.tags
     overrides = {"tracking_uri": finder.uri, "experiment": finder.client.get_experiment(held.training.experiment).name}
@@ -181,13 +181,13 @@ def _for_here(finder: TrainingSearch, held: TrainingRecords) -> Recipe:
     return recipe.model_copy(update={"execution": execution})
 
 
-def _deliver_what_is_made(held: TrainingRecords, store: Store, recipe: Recipe) -> None:
+def _deliver_artifacts(held: TrainingRecords, store: Store, recipe: Recipe) -> None:
     """Complete the training's run if its model is in the store, and all runs if its scores are."""
     from pipeline_lib.tracking.publish import publish_run, publish_training
 
     folder, made_by = model_folder(store, held.training.tags[FINGERPRINT]), held.training.tags[BY]
     try:
-        model, found = _artifact(folder), lineage.of_folder(folder)
+        model, found = _artifact(folder), lineage.lineage_of_folder(folder)
         if found.base is None or found.prepared is None:
             return
         prepared, scores = _artifact(found.prepared), _artifact(found.scores) if found.scores else None
@@ -202,7 +202,7 @@ def _deliver_what_is_made(held: TrainingRecords, store: Store, recipe: Recipe) -
 
 def _artifact(folder: Path) -> Artifact:
     """Return the intact artifact in a folder; raises one of DAMAGE if it is missing or damaged."""
-    manifest = sound(folder)
+    manifest = verify_artifact(folder)
     digest = content_digest(manifest["files"])
     return Artifact(
         manifest["identity"]["step"], manifest["fingerprint"], digest, folder, manifest["made"], reused=True

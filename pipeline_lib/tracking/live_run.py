@@ -47,7 +47,7 @@ class LiveRun:
         self.judge = judge
         self.circumstances, self.meter = environment(recipe), ThroughputMeter(work / MEASURED)
         self.queue, self.work = RecordQueue(work / RECORDS), work
-        self.note = RunNote.of(recipe, fingerprint, made_by, self.circumstances)
+        self.note = RunNote.from_recipe(recipe, fingerprint, made_by, self.circumstances)
         self.settled: str | None = None
         """How the run ends here: FAILED, KILLED, or None where what it made is still to be delivered."""
         self.pruned: str | None = None

@@ -22,7 +22,7 @@ def locate(address: str, uri: str) -> str:
         hint = "Write models:/NAME@ALIAS, models:/NAME/VERSION or models:/ID"
         raise RecipeError("model", address, "is not the address of one model", hint)
     name, version, alias = found.groups()
-    with _given(address):
+    with _describe_errors(address):
         client = connect(uri)
         if alias:
             version = client.get_model_version_by_alias(name, alias).version
@@ -34,9 +34,9 @@ def locate(address: str, uri: str) -> str:
 def download(address: str, location: str, uri: str, folder: Path) -> None:
     """Write a model's `artifacts` (the trained folder, and a pointer to the base where it needs one) into a folder."""
     prepare_database(uri)
-    with _given(address):
+    with _describe_errors(address):
         mlflow.artifacts.download_artifacts(f"{location}/artifacts", dst_path=str(folder), tracking_uri=uri)
 
 
-def _given(address: str) -> AbstractContextManager[None]:
+def _describe_errors(address: str) -> AbstractContextManager[None]:
     return describe_refusal("model", address, "Check the name and the alias in MLflow, and that it answers")

@@ -38,7 +38,7 @@ def settle_notes(root: str, uri: str, made_by: str = "") -> Iterator[str]:
     if not waiting or why_unreachable(uri):
         return
     for work, note in waiting[:MOST]:
-        with skipped_if_refused(uri, f"the training {note.fingerprint[:8]}"):
+        with skip_if_refused(uri, f"the training {note.fingerprint[:8]}"):
             if line := deliver_note(store, work, uri):
                 yield line
 
@@ -57,9 +57,9 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
             return None
         if model_folder(store, note.fingerprint).exists():
             return None
-        recipe = _with_uri(note, uri)
+        recipe = _recipe_with_uri(note, uri)
         tracker = Tracker(recipe, note.made_by)
-        known = tracker.known(note.fingerprint)
+        known = tracker.find_run(note.fingerprint)
         if known and _is_taken(note, known):
             remove_note(work)
             return None
@@ -77,7 +77,7 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
 
 
 @contextmanager
-def skipped_if_refused(uri: str, what: str) -> Iterator[None]:
+def skip_if_refused(uri: str, what: str) -> Iterator[None]:
     """Log and skip what cannot be settled, so that it does not block the others forever."""
     try:
         yield
@@ -117,7 +117,7 @@ def _last_sign(work: Path) -> int | None:
     return int(max(times) * 1000) if times else None
 
 
-def _with_uri(note: RunNote, uri: str) -> Recipe:
+def _recipe_with_uri(note: RunNote, uri: str) -> Recipe:
     recipe = check(note.recipe)
     execution = recipe.execution.model_copy(update={"tracking_uri": uri})
     return recipe.model_copy(update={"execution": execution})

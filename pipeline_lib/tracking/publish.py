@@ -12,12 +12,12 @@ from mlflow.entities import Run
 from pipeline_lib.models.building import TRAINED
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
-from pipeline_lib.store.lineage import manifests_read
+from pipeline_lib.store.lineage import input_manifests
 from pipeline_lib.tracking.errors import delivery_errors
 from pipeline_lib.tracking.experiment import TRAINED_PARAMETERS, run_page
 from pipeline_lib.tracking.pyfunc import NamedModel, log_model
 from pipeline_lib.tracking.run_metadata import MANIFESTS, complete_metadata, log_metadata
-from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker, made_at
+from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker, creation_time
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.summary import complete_summary, main_parameters
 from pipeline_lib.util.redaction import redact
@@ -90,10 +90,10 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
     client, run_id = tracker.client, run.info.run_id
     document = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
-    made = made_at(scores)
+    made = creation_time(scores)
     log_scores(tracker, run, training, prepared, document, made)
     _tag_findings(tracker, training, document["checks"])
-    client.log_dict(run_id, manifests_read(scores.folder, "checks", "columns"), MANIFESTS)
+    client.log_dict(run_id, input_manifests(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))
     tracker.finish(run_id)
 

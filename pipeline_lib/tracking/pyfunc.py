@@ -83,7 +83,7 @@ def log_model(
     The model is saved and uploaded in two steps: `pyfunc.log_model` would load it to try the input example, for which
     there may be too little memory right after training, and it would end the run.
     """
-    logged = _logged_before(client, run) or client.create_logged_model(
+    logged = _find_logged_model(client, run) or client.create_logged_model(
         run.info.experiment_id,
         re.sub(r"[/:.%\"']", "_", named.name),  # MLflow takes none of these in the name of a logged model
         source_run_id=run.info.run_id,
@@ -118,7 +118,7 @@ def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
         client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
 
 
-def _logged_before(client: MlflowClient, run: Run) -> LoggedModel | None:
+def _find_logged_model(client: MlflowClient, run: Run) -> LoggedModel | None:
     """The logged model that a killed process began for a run: its files are written again."""
     found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     return found[0] if found else None

@@ -84,7 +84,7 @@ class TrainingRecords:
         """By step; `shards` is a list."""
         return self.json(self.training, MANIFESTS) or {}
 
-    def evaluated(self, run: TrainingRecord) -> dict[str, Any]:
+    def evaluation_manifests(self, run: TrainingRecord) -> dict[str, Any]:
         """Return the manifests of an evaluation and of inputs that only it reads, by step; empty until it is logged."""
         manifest = self.json(run, "manifest.json")
         return (self.json(run, MANIFESTS) or {}) | ({"evaluate": manifest} if manifest else {})
@@ -95,12 +95,12 @@ class TrainingRecords:
         inputs = self.client.get_run(self.training.id).inputs
         return [
             DataFile(
-                next((tag.value for tag in each.tags if tag.key == CONTEXT), ""),
-                json.loads(each.dataset.source)["uri"],
-                each.dataset.digest,
-                json.loads(each.dataset.profile or "{}").get("bytes"),
+                next((tag.value for tag in item.tags if tag.key == CONTEXT), ""),
+                json.loads(item.dataset.source)["uri"],
+                item.dataset.digest,
+                json.loads(item.dataset.profile or "{}").get("bytes"),
             )
-            for each in (inputs.dataset_inputs if inputs else ())
+            for item in (inputs.dataset_inputs if inputs else ())
         ]
 
     def json(self, run: TrainingRecord, path: str) -> Any:
@@ -110,7 +110,7 @@ class TrainingRecords:
 
     def text(self, run: TrainingRecord, path: str) -> str | None:
         """The same, as text; raises RecipeError where it is there and cannot be read."""
-        if path not in self._listed(run, path.rpartition("/")[0]):
+        if path not in self._list_artifacts(run, path.rpartition("/")[0]):
             return None
         with temporary_folder() as folder:
             try:
@@ -118,7 +118,7 @@ class TrainingRecords:
             except OSError as error:
                 raise _unreadable(run, path, error) from error
 
-    def _listed(self, run: TrainingRecord, folder: str) -> set[str]:
+    def _list_artifacts(self, run: TrainingRecord, folder: str) -> set[str]:
         """The artifacts in a folder of a run: what is not there must not be confused with what cannot be read."""
         key = (run.id, folder)
         if key not in self.listed:

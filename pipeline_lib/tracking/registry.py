@@ -45,34 +45,34 @@ class Registry:
 
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
-        with self._answering():
+        with self._describe_errors():
             self.client = connect(self.uri)
 
     def champion(self) -> Version | None:
         """Return the version with the alias `champion`, or None if there is none."""
-        with self._answering(), _absent():
+        with self._describe_errors(), _absent():
             return _version(self.client.get_model_version_by_alias(self.name, CHAMPION))
         return None
 
     def versions(self) -> list[Version]:
         """All versions, the newest first."""
-        with self._answering():
+        with self._describe_errors():
             found = self.client.search_model_versions(f"name='{self.name}'")
             return sorted(map(_version, found), key=lambda version: -version.number)
 
     def holds(self, model: str) -> bool:
         """Whether a logged model is still in this MLflow."""
-        with self._answering(), _absent():
+        with self._describe_errors(), _absent():
             return bool(self.client.get_logged_model(model.removeprefix("models:/")))
         return False
 
     def register(self, model: str, tags: Mapping[str, str], why: str) -> Version:
         """Register a logged model, or set the tags of the version that it already has; return the version."""
         tags = {MODEL: model, **tags}
-        with self._answering():
+        with self._describe_errors():
             known = self._version_of(model)
             if known is None:
-                with _present():
+                with _ignore_existing():
                     self.client.create_registered_model(self.name)
                 logged = self.client.get_logged_model(model.removeprefix("models:/"))
                 # a server takes the source only with model_id; a models:/ source, or an id without its run, MLflow
@@ -121,7 +121,7 @@ class Registry:
         if (now and now.number) != (over and over.number):
             problem = f"has another champion now (version {now.number if now else 'none'})"
             raise RecipeError("gate.model", self.name, problem, "Run again to compare the challenger with it")
-        with self._answering():
+        with self._describe_errors():
             if over:
                 self.client.set_model_version_tag(self.name, str(version.number), REPLACED, str(over.number))
             self.client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
@@ -135,7 +135,7 @@ class Registry:
         if before is None:
             problem = f"had no champion before version {champion.number}"
             raise RecipeError("NAME", self.name, problem, "There is no version to roll back to")
-        with self._answering():
+        with self._describe_errors():
             self.client.get_model_version(self.name, before)
             self.client.set_model_version_tag(self.name, str(champion.number), ROLLED_BACK, redact(made_by))
             self.client.set_registered_model_alias(self.name, CHAMPION, before)
@@ -143,17 +143,17 @@ class Registry:
 
     def log_profile(self, model: str, folder: Path) -> None:
         """Keep the profile of a model's data in the run that trained it."""
-        with self._answering():
+        with self._describe_errors():
             self.client.log_artifacts(self._run(model), str(folder), PROFILE)
 
     def profile(self, version: Version, into: Path) -> Path:
         """Fetch the profile of a version's data; its folder."""
-        with self._answering():
+        with self._describe_errors():
             return Path(self.client.download_artifacts(self._run(version.model), PROFILE, str(into)))
 
     def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
         """Fetch what a version serves: the model's folder, and that of its base where it needs one."""
-        with self._answering():
+        with self._describe_errors():
             place = self.client.get_logged_model(version.model.removeprefix("models:/")).artifact_location
             folder = Path(download_artifacts(place, dst_path=str(into), tracking_uri=self.uri))
             parts: dict[str, Any] = Model.load(str(folder)).flavors["python_function"]["artifacts"]
@@ -163,7 +163,7 @@ class Registry:
     def _run(self, model: str) -> str:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
 
-    def _answering(self) -> AbstractContextManager[None]:
+    def _describe_errors(self) -> AbstractContextManager[None]:
         hint = "Nothing was promoted: run the same command again when it answers"
         return describe_refusal("execution.tracking_uri", self.uri, hint)
 
@@ -183,7 +183,7 @@ def _absent() -> Iterator[None]:
 
 
 @contextmanager
-def _present() -> Iterator[None]:
+def _ignore_existing() -> Iterator[None]:
     """A name that is there already is not an error."""
     try:
         yield

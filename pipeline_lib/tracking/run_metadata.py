@@ -17,7 +17,7 @@ from pipeline_lib.store.lineage import manifests
 from pipeline_lib.store.remote import absolute_address
 from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
 from pipeline_lib.tracking.environment import flow_run
-from pipeline_lib.tracking.runs import Tracker, log_params, made_at
+from pipeline_lib.tracking.runs import Tracker, creation_time, log_params
 from pipeline_lib.tracking.summary import begin_summary
 from pipeline_lib.tracking.throughput import pace, records
 from pipeline_lib.util.redaction import redact
@@ -51,7 +51,7 @@ def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
     tracker.client.log_dict(run.info.run_id, manifests(model.folder), MANIFESTS)
     if measured := model.made.get("measured"):
         tracker.add(run, records(measured["windows"]))
-        made = made_at(model)
+        made = creation_time(model)
         totals = {f"total/{name}": value for name, value in _totals(measured, tracker.recipe.execution).items()}
         metrics = [Metric(name, value, made, summary["steps"]) for name, value in totals.items()]
         tracker.client.log_batch(run.info.run_id, metrics)

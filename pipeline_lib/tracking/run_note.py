@@ -19,7 +19,7 @@ from pipeline_lib.store.remote import absolute_address
 from pipeline_lib.store.sealed import seal, unseal
 from pipeline_lib.tracking.database import database_file
 from pipeline_lib.tracking.process_marks import own_mark
-from pipeline_lib.util.redaction import redact, without_password
+from pipeline_lib.util.redaction import redact, redact_url
 
 NOTE, RECORDS, MEASURED = "mlflow-run.json", "records.jsonl", "measured.jsonl"
 """In a training's work folder: this note, the history's records, and what the meter measured."""
@@ -47,7 +47,7 @@ class RunNote:
     """When, in milliseconds."""
 
     @classmethod
-    def of(cls, recipe: Recipe, fingerprint: str, made_by: str, circumstances: dict[str, Any]) -> "RunNote":
+    def from_recipe(cls, recipe: Recipe, fingerprint: str, made_by: str, circumstances: dict[str, Any]) -> "RunNote":
         """The note of a training that this process begins."""
         document = recipe.model_dump(mode="json")
         document["execution"]["tracking_uri"] = None  # it can hold a password, and whoever delivers knows it
@@ -92,4 +92,4 @@ def notes(root: Path) -> Iterator[tuple[Path, RunNote]]:
 def server_name(uri: str) -> str:
     """An MLflow's address as it is compared: a file's whole path, a server's address without its password."""
     file = database_file(uri)
-    return str(file) if file else without_password(uri).rstrip("/")
+    return str(file) if file else redact_url(uri).rstrip("/")

@@ -40,36 +40,36 @@ class Tracker:
 
     def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
-        return self._only(
+        return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self._start(kind, fingerprint, parent or self._parent(fingerprint))
         )
 
-    def _only(self, tag: str, value: str, start: Callable[[], Run]) -> Run:
+    def _find_or_start(self, tag: str, value: str, start: Callable[[], Run]) -> Run:
         """Return the only run with a tag, starting it if there is none.
 
         Another machine may start one at the same time, and MLflow has no locks: both use the older run, and the process
         that started the newer one deletes it.
         """
-        if found := self._tagged(tag, value):
+        if found := self._find_tagged(tag, value):
             return found
         started = start()
-        oldest = self._tagged(tag, value) or started
+        oldest = self._find_tagged(tag, value) or started
         if oldest.info.run_id != started.info.run_id:
             self.client.delete_run(started.info.run_id)
         return oldest
 
-    def known(self, fingerprint: str) -> Run | None:
+    def find_run(self, fingerprint: str) -> Run | None:
         """The run of an artifact, None where there is none."""
-        return self._tagged(FINGERPRINT, fingerprint)
+        return self._find_tagged(FINGERPRINT, fingerprint)
 
     def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
         """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
-        return self._only(
+        return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self.client.create_run(self.experiment, run_name=name, tags=tags)
         )
 
-    def _tagged(self, tag: str, value: str) -> Run | None:
+    def _find_tagged(self, tag: str, value: str) -> Run | None:
         """The oldest run with a tag."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
@@ -78,7 +78,7 @@ class Tracker:
     def _parent(self, fingerprint: str) -> str:
         """The parent of an artifact's run: one that a kill left without it, else a new one."""
         tags = {PARENT_OF: fingerprint, **self._holder()}
-        parent = self._only(
+        parent = self._find_or_start(
             PARENT_OF,
             fingerprint,
             lambda: self.client.create_run(self.experiment, run_name=self.recipe.name, tags=tags),
@@ -157,7 +157,7 @@ class Tracker:
             self.client.set_terminated(run_id, status, ended_at)
 
 
-def made_at(artifact: Artifact) -> int:
+def creation_time(artifact: Artifact) -> int:
     """When an artifact was created, in milliseconds since 1970, as MLflow takes times."""
     return int(datetime.fromisoformat(artifact.made["at"]).timestamp() * 1000)
 

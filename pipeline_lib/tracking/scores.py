@@ -54,7 +54,7 @@ def metric_part(name: str) -> str:
 def named_scores(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
     parts = {"test": document["metrics"]} | {
-        f"slice/{metric_part(each['name'])}": each["metrics"] for each in document["slices"]
+        f"slice/{metric_part(slice_scores['name'])}": slice_scores["metrics"] for slice_scores in document["slices"]
     }
     for part, metrics in parts.items():
         yield from (

@@ -21,7 +21,7 @@ ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 class TrainingSearch:
     """Search one MLflow; methods raise RecipeError if there is no such run, model or experiment.
 
-    If MLflow does not answer or rejects a request, its client's errors are passed on: see `reading_errors`.
+    If MLflow does not answer or rejects a request, its client's errors are passed on: see `describe_read_errors`.
     """
 
     def __init__(self, uri: str):
@@ -51,23 +51,23 @@ class TrainingSearch:
     def trainings(self, experiment: str) -> list[TrainingRecords]:
         """Every training of an experiment, the oldest first."""
         runs = self.runs(self.experiment(experiment))
-        return [self._held(run, runs) for run in runs if run.tags.get(KIND) == "training"]
+        return [self._select_records(run, runs) for run in runs if run.tags.get(KIND) == "training"]
 
     def training(self, target: str) -> TrainingRecords:
         """The training of a run (its own, the one around it or an evaluation's) or of a models:/ address."""
         try:
             run = training_record(self.client.get_run(self._run_of(target)))
             while run.tags.get(KIND) != "training":
-                run = self._towards_training(run)
+                run = self._step_towards_training(run)
         except (MlflowException, LookupError) as error:
             if isinstance(error, MlflowException) and error.error_code not in ABSENT:
                 raise
             problem = f"does not name a training in {self.shown} ({first_line(error, 200)})"
             hint = "`tunesmith audit` lists the runs; --tracking-uri selects the MLflow"
             raise RecipeError("RUN|MODEL", target, problem, hint) from None
-        return self._held_alone(run)
+        return self._load_records(run)
 
-    def _towards_training(self, run: TrainingRecord) -> TrainingRecord:
+    def _step_towards_training(self, run: TrainingRecord) -> TrainingRecord:
         if TRAINING in run.tags:
             return training_record(self.client.get_run(run.tags[TRAINING]))
         inside = self.runs(run.experiment, f"tags.`{PARENT}` = '{run.id}'")
@@ -93,7 +93,7 @@ class TrainingSearch:
         registered = get(name, which)
         return registered.run_id or self._run_of(registered.source)
 
-    def _held_alone(self, training: TrainingRecord) -> TrainingRecords:
+    def _load_records(self, training: TrainingRecord) -> TrainingRecords:
         """A training with what belongs to it, without a list of the whole experiment."""
         mine = self.runs(training.experiment, f"tags.`{TRAINING}` = '{training.id}'")
         around = {parent for run in (training, *mine) if (parent := run.tags.get(PARENT))}
@@ -102,7 +102,7 @@ class TrainingSearch:
             self.client, training, sorted(map(training_record, parents), key=attrgetter("began")), mine
         )
 
-    def _held(self, training: TrainingRecord, runs: Sequence[TrainingRecord]) -> TrainingRecords:
+    def _select_records(self, training: TrainingRecord, runs: Sequence[TrainingRecord]) -> TrainingRecords:
         mine = [run for run in runs if run.tags.get(TRAINING) == training.id]
         around = {run.tags.get(PARENT) for run in (training, *mine)}
         return TrainingRecords(self.client, training, [run for run in runs if run.id in around], mine)

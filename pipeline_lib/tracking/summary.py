@@ -18,7 +18,7 @@ from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.tracking.environment import flow_run
 from pipeline_lib.tracking.experiment import COST, SECONDS, TRAINED_PARAMETERS, model_address, run_address, view_address
 from pipeline_lib.tracking.pyfunc import link_model
-from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, log_params, made_at
+from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, creation_time, log_params
 from pipeline_lib.tracking.scores import named_scores
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.section import Section
@@ -63,7 +63,7 @@ def complete_summary(
         _copy_datasets(tracker, run.info.run_id, parent)
     model_id = training.data.tags[MODEL].removeprefix("models:/")
     link_model(client, parent, model_id)
-    made = made_at(scores)
+    made = creation_time(scores)
     figures = dict(_test_scores(document)) | dict(_costs(tracker.recipe, summary, model))
     metrics = [Metric(name, value, made, 0) for name, value in figures.items()]
     note = _finished_note(tracker, training, evaluation, document)
@@ -78,8 +78,8 @@ def main_parameters(recipe: Recipe) -> dict[str, Any]:
     return {
         "objective": recipe.objective.kind,
         "base": redact(recipe.model.base),
-        "strategy": " + ".join(map(in_short, recipe.strategies)),
-        "regularizers": " + ".join(map(in_short, recipe.regularizers)) or "none",
+        "strategy": " + ".join(map(summarize_section, recipe.strategies)),
+        "regularizers": " + ".join(map(summarize_section, recipe.regularizers)) or "none",
         "learning_rate": training.learning_rate,
         "epochs": training.epochs,
         "batch_size": training.batch_size,
@@ -87,7 +87,7 @@ def main_parameters(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def in_short(part: Section) -> str:
+def summarize_section(part: Section) -> str:
     """A strategy or a regularizer: its kind, and the fields that are not at their defaults."""
     fields = part.model_dump(mode="json", exclude_defaults=True)
     kind = fields.pop("kind")

@@ -13,7 +13,7 @@ from pipeline_lib.sweep.links import TrialPlaces, run_id
 from pipeline_lib.sweep.trials import Sweep
 from pipeline_lib.tracking.errors import delivery_errors
 from pipeline_lib.tracking.experiment import run_address
-from pipeline_lib.tracking.runs import Tracker, log_params, made_at
+from pipeline_lib.tracking.runs import Tracker, creation_time, log_params
 from pipeline_lib.tracking.summary import LONGEST_NOTE
 
 
@@ -39,7 +39,7 @@ def _log_comparison(
     best = (max if higher else min)(scored, key=lambda variant: variant["score"] or 0.0)
     parameters = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
     log_params(tracker, run_id_, parameters | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
-    made = made_at(comparison)
+    made = creation_time(comparison)
     figures = _figures(document, best, len(trials))
     note = _note(tracker, comparison, trials)
     tags = {MLFLOW_RUN_NOTE: note[:LONGEST_NOTE], MLFLOW_SOURCE_NAME: "tunesmith sweep", MLFLOW_SOURCE_TYPE: "LOCAL"}

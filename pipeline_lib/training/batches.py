@@ -47,7 +47,7 @@ def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return np.array_split(rows, max(1, round(len(rows) / size)))
 
 
-def within(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+def split_by_tokens(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Split rows into parts of at most `batch_tokens` tokens, including padding; a longer row is a part of its own.
 
     The rounding of widths in `collate` is not counted.

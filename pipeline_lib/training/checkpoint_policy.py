@@ -41,7 +41,7 @@ class CheckpointPolicy:
 
     def save_if_due(self, state: State) -> None:
         """Save after a step or an epoch if it is due; if a stop was requested, save and end the training."""
-        stopping = self.interrupts.received is not None
+        stopping = self.interrupts.received_signal is not None
         if stopping or time.monotonic() - self.at >= self.seconds:
             self.save(state)
         if stopping:

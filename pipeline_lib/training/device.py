@@ -34,7 +34,7 @@ def accelerator(execution: Execution) -> "Accelerator":
 
     _keep_freed_memory()
     _limit_threads()
-    device, precision = chosen(execution)
+    device, precision = select_device(execution)
     gpu = device == "cuda"
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
@@ -54,11 +54,11 @@ def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Ac
 
 def precision_to_answer(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> Precision:
     """Return the precision for inference: that of the training, but fp32 for an fp16 model without a GPU."""
-    unsupported = trained_in == "fp16" and chosen(Execution(device=device))[0] == "cpu"
+    unsupported = trained_in == "fp16" and select_device(Execution(device=device))[0] == "cpu"
     return "fp32" if unsupported else trained_in
 
 
-def chosen(execution: Execution) -> tuple[Device, Precision]:
+def select_device(execution: Execution) -> tuple[Device, Precision]:
     """Return the device and precision for an execution; imports torch only if there may be a GPU, or to measure.
 
     Raises RecipeError if the machine does not have what the recipe requests.
@@ -106,7 +106,7 @@ def precision_of(accelerator: "Accelerator") -> Precision:
 
 
 @contextmanager
-def giving_back() -> Iterator[None]:
+def return_freed_memory() -> Iterator[None]:
     """Return freed memory to the operating system at the end of a training (see `_keep_freed_memory`)."""
     try:
         yield

@@ -6,8 +6,8 @@ from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.building import write_trained
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.device import giving_back, precision_of
-from pipeline_lib.training.fast_paths.embeddings import narrowed
+from pipeline_lib.training.device import precision_of, return_freed_memory
+from pipeline_lib.training.fast_paths.embeddings import narrow_embeddings
 from pipeline_lib.training.frozen_backbone.feature_cache import with_features
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Loop, Watch
@@ -16,7 +16,7 @@ from pipeline_lib.training.setup import TrainingSetup
 from pipeline_lib.util.strict_json import strict_json
 
 
-@giving_back()
+@return_freed_memory()
 def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, folder: Path) -> None:
     """Train and write model/, history.parquet, parameters.parquet and summary.json.
 
@@ -35,7 +35,7 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
         return
     trained = [row.name for row in loop.table if row.trained]
     precision, scale = precision_of(loop.accelerator), loop.validation.scale
-    asked = recipe.objective.asked_with(recipe.data.columns)
+    asked = recipe.objective.input_roles_for(recipe.data.columns)
     write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale, asked)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
@@ -44,7 +44,7 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
 
 def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda records, steps: None) -> Loop:
     """Build the training loop of a recipe; it starts from the last checkpoint in `work` if there is one."""
-    setup = TrainingSetup.of(recipe, inputs)
+    setup = TrainingSetup.load(recipe, inputs)
     _refuse_no_reference(recipe, setup.train.encoded)
     backbone = setup.backbone()
     train, validation = setup.train.encoded, setup.validation
@@ -58,7 +58,7 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
     vocabulary = None
     if not recipe.objective.stochastic_targets:  # masking can insert tokens that occur in no row
         trained = [row.name for row in table if row.trained]
-        vocabulary = narrowed(setup.model, trained, [train, validation.encoded], setup.pad)
+        vocabulary = narrow_embeddings(setup.model, trained, [train, validation.encoded], setup.pad)
     return Loop(
         recipe,
         setup.model,

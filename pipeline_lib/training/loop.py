@@ -25,7 +25,7 @@ from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfro
 from pipeline_lib.training.parameters import ParameterRow, groups
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
-from pipeline_lib.training.validation import validate, watched
+from pipeline_lib.training.validation import selection_metric, validate
 from pipeline_lib.util.signals import Interrupts, Pruned
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Loop:
         self.begin()
         self.hopeless = self.watch(self.state.history, self.steps)
         with self.interrupts:
-            while self.state.epoch < len(self.plans) and not self._stopped():
+            while self.state.epoch < len(self.plans) and not self._is_out_of_patience():
                 if self.hopeless:
                     self.checkpoint_policy.save(self.state)
                     raise Pruned(self.hopeless)
@@ -153,13 +153,13 @@ class Loop:
             self._record("train", record)
             if self.state.position in points:
                 self._validate()
-                if self._stopped():
+                if self._is_out_of_patience():
                     break
             self.checkpoint_policy.save_if_due(self.state)
         self.state.epoch += 1
         self.state.position = 0
         refuse_drift(self.stepper.weights.values(), self.state.step, self.accelerator)
-        if not self._stopped():
+        if not self._is_out_of_patience():
             self._validate()
         self.checkpoint_policy.save_if_due(self.state)
 
@@ -177,7 +177,7 @@ class Loop:
             lambda: validate(objective, self.model, split, self.pad, budget, here, self.backbone), here
         )
         self._record("validation", scores)
-        metric, higher_is_better = watched(self.recipe)
+        metric, higher_is_better = selection_metric(self.recipe)
         sign = 1 if higher_is_better else -1
         score = scores[metric]
         if np.isnan(score):
@@ -192,7 +192,7 @@ class Loop:
         else:
             self.state.validations_without_gain += 1
 
-    def _stopped(self) -> bool:
+    def _is_out_of_patience(self) -> bool:
         return self.stopper is not None and self.state.validations_without_gain >= self.stopper.patience
 
     def _record(self, split: str, scores: dict[str, float]) -> None:

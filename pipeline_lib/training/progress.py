@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.loop import Watch
-from pipeline_lib.training.validation import watched
+from pipeline_lib.training.validation import selection_metric
 from pipeline_lib.util.progress_bar import Bar
 
 log = logging.getLogger("tunesmith")
@@ -72,7 +72,7 @@ class TrainingProgress:
 
     def __init__(self, recipe: Recipe, show: Show | None):
         self.epochs, self.show = recipe.training.epochs, show
-        self.watched = {"loss", watched(recipe)[0]}
+        self.watched = {"loss", selection_metric(recipe)[0]}
         self.page: Callable[[], str | None] = lambda: None
         self.step, self.steps, self.epoch, self.begun_at = 0, 0, 1, 0
         self.losses: list[float] = []
@@ -86,11 +86,11 @@ class TrainingProgress:
     def __enter__(self) -> "TrainingProgress":
         return self
 
-    def counting(self, watch: Watch, page: Callable[[], str | None]) -> Watch:
+    def wrap_watch(self, watch: Watch, page: Callable[[], str | None]) -> Watch:
         """Wrap a watch so that its records are counted here; `page` returns the run's MLflow URL once it exists."""
         self.page = page
 
-        def counted(records: Sequence[dict[str, Any]], steps: int) -> str | None:
+        def count_and_watch(records: Sequence[dict[str, Any]], steps: int) -> str | None:
             with self.lock:
                 if not self.began:  # the first call has the records of a resumed training
                     self._begin(records, steps)
@@ -98,7 +98,7 @@ class TrainingProgress:
                     self._count(records)
             return watch(records, steps)
 
-        return counted
+        return count_and_watch
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
@@ -143,7 +143,7 @@ class TrainingProgress:
         logged, shown, show = time.monotonic(), (0, ""), self.show
         while True:
             last = self.ended.wait(SHOW_EVERY)
-            standing = self._standing()
+            standing = self._compute_standing()
             if show is not None:
                 try:
                     show(standing)
@@ -157,7 +157,7 @@ class TrainingProgress:
             if last:
                 return
 
-    def _standing(self) -> Standing:
+    def _compute_standing(self) -> Standing:
         with self.lock:
             now, done = time.monotonic(), self.step - self.begun_at
             standing = Standing(

@@ -19,7 +19,7 @@ from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import save_tensors
 from pipeline_lib.models.generation import logp_by_token
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.device import accelerator, giving_back
+from pipeline_lib.training.device import accelerator, return_freed_memory
 from pipeline_lib.util.progress_bar import bar
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 4096
 
 
-@giving_back()
+@return_freed_memory()
 def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, folder: Path) -> None:
     """Write one file for each split whose reference the objective needs."""
     import torch

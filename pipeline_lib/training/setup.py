@@ -9,7 +9,7 @@ from pipeline_lib.data.prepared import load_split
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial
 from pipeline_lib.models.parameter_depth import parameter_infos
-from pipeline_lib.models.prompt_inputs import with_prompt_tokens
+from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.fast_paths.attention import attend_faster
@@ -38,7 +38,7 @@ class TrainingSetup:
     here: "Accelerator"
 
     @classmethod
-    def of(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":
+    def load(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":
         """Load model and rows, with fast paths, scaled targets and reference log-probabilities applied."""
         prepared, shards, base, initial, _, reference = inputs
         model, head = load_initial(base, initial, recipe.regularizers, recipe.model.dtype)
@@ -47,7 +47,7 @@ class TrainingSetup:
         tokenizer = load_tokenizer(initial)
         splits = [load_split(prepared, shards, name, recipe.objective) for name in ("train", "validation")]
         if scale := recipe.objective.target_scale(splits[0].rows):
-            splits = [split.standardised(scale) for split in splits]
+            splits = [split.standardise(scale) for split in splits]
         if reference:
             names = ("train", "validation")
             splits = [
@@ -55,7 +55,8 @@ class TrainingSetup:
                 for split, name in zip(splits, names, strict=True)
             ]
         train, validation = (
-            split._replace(encoded=with_prompt_tokens(split.encoded, recipe.strategies, tokenizer)) for split in splits
+            split._replace(encoded=insert_prompt_tokens(split.encoded, recipe.strategies, tokenizer))
+            for split in splits
         )
         return cls(recipe, model, head, train, validation, tokenizer.pad_token_id, accelerator(recipe.execution))
 

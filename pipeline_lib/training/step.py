@@ -10,7 +10,7 @@ import numpy as np
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.batches import MULTIPLE, collate, within
+from pipeline_lib.training.batches import MULTIPLE, collate, split_by_tokens
 from pipeline_lib.training.distributed.collectives import sum_gradients
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 
@@ -102,7 +102,7 @@ class Stepper:
         """
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
-        parts = within(own_rows, self.train.group_tokens, self.recipe.training.batch_tokens)
+        parts = split_by_tokens(own_rows, self.train.group_tokens, self.recipe.training.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
@@ -158,7 +158,7 @@ class Stepper:
         outputs = self._outputs(batch, targets)
         loss = objective.loss_sum(outputs, targets, self.smoothing) / units
         if self.router:
-            loss = loss + share * self.router.of_last_pass(batch["attention_mask"])
+            loss = loss + share * self.router.compute_last_pass(batch["attention_mask"])
         added = sum(self._second_pass_terms(outputs, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()

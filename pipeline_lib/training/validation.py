@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline_lib.training.frozen_backbone.backbone import Backbone
 
 
-def watched(recipe: Recipe) -> tuple[str, bool]:
+def selection_metric(recipe: Recipe) -> tuple[str, bool]:
     """Return the validation metric that selects the checkpoint, and whether higher is better."""
     metrics = (regularizer.metric for regularizer in recipe.regularizers if isinstance(regularizer, EarlyStopping))
     metric = next(metrics, None) or recipe.objective.main_metric

@@ -38,7 +38,7 @@ def redact(value: Any) -> Any:
     if isinstance(value, str):
         for secret in _secrets():
             value = value.replace(secret, HIDDEN)
-        return _without_query(_without_account(value))
+        return _drop_query(_drop_account(value))
     if isinstance(value, dict):
         return {redact(key): redact(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -51,9 +51,9 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     return str(redact(str(error)).partition("\n")[0][:longest])
 
 
-def without_password(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL that is safe to show: without user, password and query, which can hold a token."""
-    return re.sub(r"\?\S*", "", _without_account(url))
+    return re.sub(r"\?\S*", "", _drop_account(url))
 
 
 def remember(url: str | None) -> None:
@@ -113,12 +113,12 @@ def redact_record(record: logging.LogRecord) -> bool:
 # length of the text. Equivalent regular expressions took quadratic time or worse.
 
 
-def _without_account(text: str) -> str:
+def _drop_account(text: str) -> str:
     """Remove user and password from the URLs in a text."""
-    return WORD.sub(lambda word: _word_without_account(word[0]), text) if "@" in text and ":/" in text else text
+    return WORD.sub(lambda word: _drop_account_from_word(word[0]), text) if "@" in text and ":/" in text else text
 
 
-def _word_without_account(word: str) -> str:
+def _drop_account_from_word(word: str) -> str:
     """Remove the part between `:/` or `://` and an `@` from a word.
 
     With a colon before the last `@` everything up to that `@` goes, as a password may contain any character.
@@ -135,12 +135,12 @@ def _word_without_account(word: str) -> str:
     return word if at < 0 else word[:start] + word[at + 1 :]
 
 
-def _without_query(text: str) -> str:
+def _drop_query(text: str) -> str:
     """Remove the queries from the URLs in a text; a query ends at a space, a quote or a closing bracket."""
-    return ADDRESS.sub(lambda address: _address_without_query(address[0]), text) if "?" in text else text
+    return ADDRESS.sub(lambda address: _drop_query_from_address(address[0]), text) if "?" in text else text
 
 
-def _address_without_query(address: str) -> str:
+def _drop_query_from_address(address: str) -> str:
     parts, in_url = [], False
     for part in address.split(")"):
         after_scheme = 0 if in_url else part.find("://") + 3

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 
-def _for_forms(schema: dict[str, Any]) -> None:
+def _extend_schema(schema: dict[str, Any]) -> None:
     """Extend a section's schema for Prefect's form: the order of the fields, and a default for `kind`.
 
     The position is explicit because a database may reorder keys. The default of `kind` is for the form only; in a
@@ -38,7 +38,7 @@ class Section(BaseModel):
         extra="forbid",
         use_attribute_docstrings=True,
         allow_inf_nan=False,
-        json_schema_extra=_for_forms,
+        json_schema_extra=_extend_schema,
     )
 
 

@@ -53,7 +53,7 @@ class Interrupts:
         self.signal: int | None = None
 
     @property
-    def received(self) -> int | None:
+    def received_signal(self) -> int | None:
         """The deferred signal; SIGTERM if the trainings of this process were asked to stop."""
         if self.signal is None and _stop_requested.is_set():
             return signal.SIGTERM
@@ -67,14 +67,14 @@ class Interrupts:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if kind is None and self.received is not None:
+        if kind is None and self.received_signal is not None:
             self.deliver()
         self._restore()
 
     def deliver(self) -> None:
         """Restore the previous handlers and raise the deferred signal again."""
         self._restore()
-        number = self.received
+        number = self.received_signal
         self.signal = None
         if number is None:
             return
@@ -95,7 +95,7 @@ class Interrupts:
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into an exception, so that open resources are closed before the process exits."""
     is_main_thread = threading.current_thread() is threading.main_thread()
     # an orchestrator that has its own handler keeps it

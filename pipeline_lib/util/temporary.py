@@ -22,7 +22,7 @@ def temporary_folder() -> Iterator[Path]:
         yield files
 
 
-def left_folders() -> list[Path]:
+def find_left_folders() -> list[Path]:
     """Return this user's temporary folders whose processes no longer exist."""
     return [folder for folder in sorted(Path(gettempdir()).glob(f"{PREFIX}*")) if _is_left(folder)]
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
-from pipeline_lib.audit.audit import audited
+from pipeline_lib.audit.audit import audit_trainings
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.loading import load
 from pipeline_lib.tracking.search import TrainingSearch
@@ -22,7 +22,7 @@ class Ran:
         self.ids = {run.info.run_name: run.info.run_id for run in self.client.search_runs([self.experiment])}
 
     def audit(self, target=None, with_repair=False):
-        return audited(self.uri, target, self.folder.name, None, with_repair)
+        return audit_trainings(self.uri, target, self.folder.name, None, with_repair)
 
     def held(self):
         """What MLflow holds, read anew: a test may change it."""

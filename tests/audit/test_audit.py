@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from pipeline_lib.audit.audit import audited
+from pipeline_lib.audit.audit import audit_trainings
 from pipeline_lib.audit.consistency import disagreements
 from pipeline_lib.audit.training_data import record_findings, source_changes
 from pipeline_lib.cli.main import app
@@ -210,7 +210,7 @@ def test_manifests_that_are_gone_from_mlflow_are_a_disagreement(ran):
     assert list(record_findings(held)) == []
 
 
-def test_an_artifact_made_of_other_bytes_is_not_the_one_that_mlflow_was_told_of(ran):
+def test_an_artifact_made_of_other_bytes_is_not_the_one_recorded_in_mlflow(ran):
     """Sound by itself: its manifest was made to fit."""
     folder = ran.outcome.scores.folder
     told = json.loads((folder / "manifest.json").read_text())
@@ -230,7 +230,7 @@ def test_a_store_that_is_not_here_is_no_disagreement_but_said(ran):
         assert not report.disagrees
     moved = ran.folder / "moved"
     shutil.copytree(ran.folder / "store", moved)
-    assert audited(ran.uri, ran.ids["moods"], ran.folder.name, str(moved), False).found == [[]]
+    assert audit_trainings(ran.uri, ran.ids["moods"], ran.folder.name, str(moved), False).found == [[]]
 
 
 def test_totals_are_worked_out_with_the_rates_of_the_recipe(ran):

@@ -58,7 +58,7 @@ def said(status, by, **tags):
         ("RUNNING", "CRASHED", False),
     ],
 )
-def test_states_that_do_not_go_together_are_told(api, status, state, agree):
+def test_states_that_disagree_are_reported(api, status, state, agree):
     Api.state = state
     told = said(status, f"flow run moods ({ID}) at {api}")
     words = f"is {status} in MLflow, and flow run moods ({ID}) is {state}"
@@ -92,7 +92,7 @@ def test_where_prefect_cannot_be_asked_it_is_said_and_counts_for_nothing(api, mo
     assert said("FINISHED", "a plain call") == []
 
 
-def test_only_the_api_of_ones_own_settings_is_told_who_asks(api, monkeypatch):
+def test_only_the_api_of_the_own_settings_gets_credentials(api, monkeypatch):
     monkeypatch.setenv("PREFECT_API_KEY", "a key")
     prefect_api.state(FlowRun("moods", ID, api))
     monkeypatch.setenv("PREFECT_API_URL", api)

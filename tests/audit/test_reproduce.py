@@ -28,7 +28,7 @@ def test_the_same_bytes_come_again_and_the_first_runs_are_left_alone(ran, tmp_pa
     assert {run_id: held.client.get_run(run_id).to_dictionary() for run_id in before} == before
 
 
-def test_other_bytes_are_told_with_how_far_scores_are_apart_and_what_changed(ran, tmp_path):
+def test_other_bytes_are_reported_with_score_differences_and_what_changed(ran, tmp_path):
     """As if the first run had come to other figures, with other software, code and precision."""
     held, outcome = ran.held(), ran.outcome
     held.manifests["finetune"]["files"]["model/model.safetensors"]["sha256"] = "0" * 64
@@ -87,7 +87,7 @@ def test_a_training_that_was_not_finished_is_refused(ran, tmp_path):
 def test_facts_are_compared_by_their_path():
     then = {"code": {"pipeline_lib.a": "1"}, "machine": {"gpus": []}, "training": {"device": "cpu"}}
     now = {"code": {"pipeline_lib.a": "2"}, "machine": {"gpus": ["H100"]}, "training": {"device": "cuda"}}
-    assert [str(each) for each in again._changed(then, now)] == [
+    assert [str(each) for each in again._find_changed_facts(then, now)] == [
         "the code of pipeline_lib.a changed",
         "machine.gpus [] → nothing",
         'machine.gpus.0 nothing → "H100"',

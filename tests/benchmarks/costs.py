@@ -29,7 +29,7 @@ from history import RATIOS, add_ratios
 from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.loading import load
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.batches import collate, within
+from pipeline_lib.training.batches import collate, split_by_tokens
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.finetune import build_loop
 from pipeline_lib.training.inputs import Inputs
@@ -172,7 +172,7 @@ def bare(loop: Loop, turns: int) -> Callable[[], object]:
 def padding(loop: Loop) -> float:
     """Tokens that go through the model in an epoch, over those that are text."""
     training, lengths = loop.recipe.training, loop.train.lengths
-    parts = [part for rows in loop.plans[0] for part in within(rows, lengths, training.batch_tokens)]
+    parts = [part for rows in loop.plans[0] for part in split_by_tokens(rows, lengths, training.batch_tokens)]
     given = (collate(loop.train, part, loop.pad, multiple=loop.stepper.multiple)[0]["input_ids"] for part in parts)
     return sum(ids.numel() for ids in given) / int(lengths.sum())
 
@@ -182,7 +182,11 @@ def scoring(loop: Loop, sorted_by_length: bool) -> Callable[[], object]:
     import torch
 
     every = np.arange(len(loop.train))
-    parts = within(every, loop.train.lengths, 4096) if sorted_by_length else np.array_split(every, len(every) // 32)
+    parts = (
+        split_by_tokens(every, loop.train.lengths, 4096)
+        if sorted_by_length
+        else np.array_split(every, len(every) // 32)
+    )
 
     def score() -> None:
         switch(loop)

@@ -5,7 +5,15 @@ import random
 import pyarrow as pa
 import pytest
 
-from pipeline_lib.checks.duplicates import duplicates, jaccard, near, near_duplicates, normal, repeats, texts
+from pipeline_lib.checks.duplicates import (
+    duplicates,
+    jaccard,
+    near_duplicates,
+    normalize_text,
+    pair_near_duplicates,
+    repeats,
+    texts,
+)
 from pipeline_lib.objectives import CausalLM, QuestionAnswering, TextClassification, TokenClassification
 
 LEARNED = ["the soup is cold", "a fine day", "a fine day", "it rains on my new shoes every single day"]
@@ -24,12 +32,12 @@ def splits(train, test):
 
 
 def test_case_width_and_spaces_make_no_other_text():
-    assert normal("  Ａ Fine\n\tDAY ") == normal("a fine day") == "a fine day"
-    assert normal("Straße") == normal("STRASSE")
-    assert normal("a fine day!") != normal("a fine day")
+    assert normalize_text("  Ａ Fine\n\tDAY ") == normalize_text("a fine day") == "a fine day"
+    assert normalize_text("Straße") == normalize_text("STRASSE")
+    assert normalize_text("a fine day!") != normalize_text("a fine day")
 
 
-def test_rows_that_stand_in_both_are_told_with_file_and_line():
+def test_rows_in_both_splits_are_reported_with_file_and_line():
     (found,) = duplicates(*splits(LEARNED, HELD))
     assert (found.name, found.split, found.count, found.of) == ("duplicates", "test", 1, 3)
     assert found.problem == "1 of 3 (33.3%) test rows also appear in the training data"
@@ -46,14 +54,14 @@ def test_a_test_row_is_known_from_validation_as_well():
     assert found.examples[0]["as"]["line"] == 3
 
 
-def test_rows_that_nearly_are_the_same_are_told_without_those_that_are():
+def test_near_duplicates_are_reported_without_exact_ones():
     # 38 and 39 shingles of four characters; the first 35 are the same: "... every single " and one letter more
     assert jaccard(LEARNED[3], HELD[2]) == pytest.approx(35 / (38 + 39 - 35))
     (found,) = near_duplicates(*splits(LEARNED, HELD))
     assert (found.count, found.of, found.examples[0]["line"], found.examples[0]["as"]["line"]) == (1, 3, 4, 5)
 
 
-def test_repeats_are_told_where_they_are_many():
+def test_repeats_are_reported_if_there_are_many():
     (found,) = repeats(*splits(LEARNED, []))
     assert (found.count, found.of, found.examples[0]["as"]) == (1, 4, {"file": "train.csv", "line": 3})
     many = [f"row number {row}" for row in range(30)]
@@ -73,15 +81,20 @@ def test_what_is_near_is_found_as_by_comparing_all_with_all():
             changed[draw.randrange(len(changed))] = draw.choice(words)
         held.append(" ".join(changed))
     wanted = {row for row, text in enumerate(held) if any(jaccard(text, other) >= 0.8 for other in learned)}
-    found = near(learned, held)
+    found = pair_near_duplicates(learned, held)
     assert 20 < len(wanted) < 75
     assert set(found) <= wanted and len(wanted - set(found)) <= 1
     assert all(jaccard(held[row], learned[other]) >= 0.8 for row, other in found.items())
 
 
 def test_short_texts_and_no_texts_are_near_to_nothing():
-    assert near(["abc", ""], ["abc", "abd"]) == near([], ["abcdef"]) == near(["abcdef"], []) == {}
-    assert near(["abc", "abcdefgh", "x"], ["ab", "abcdefgh"]) == {1: 1}
+    assert (
+        pair_near_duplicates(["abc", ""], ["abc", "abd"])
+        == pair_near_duplicates([], ["abcdef"])
+        == pair_near_duplicates(["abcdef"], [])
+        == {}
+    )
+    assert pair_near_duplicates(["abc", "abcdefgh", "x"], ["ab", "abcdefgh"]) == {1: 1}
 
 
 def read(objective, **columns):

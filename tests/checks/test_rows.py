@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from pipeline_lib.checks.labels import balance, missing_labels, rows_of_labels
-from pipeline_lib.checks.truncation import cut_rows, truncated
+from pipeline_lib.checks.truncation import cut_rows, find_truncated_splits
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.objectives import CausalLM, QuestionAnswering, Seq2Seq, TextClassification
 
@@ -27,7 +27,7 @@ def test_only_rows_that_lose_something_are_cut(tiny):
     read = table(objective, tokenizer, rows)
     assert cut_rows(read, objective, tokenizer).tolist() == [2, 3]
     assert tokenizer.model_max_length == 64
-    (found,) = truncated({"train": read.slice(0, 2), "test": read}, objective, tokenizer)
+    (found,) = find_truncated_splits({"train": read.slice(0, 2), "test": read}, objective, tokenizer)
     assert (found.split, found.count, found.of) == ("test", 2, 4)
     assert found.examples == [{"file": "some.csv", "line": 4}, {"file": "some.csv", "line": 5}]
     assert found.hint.startswith("Raise objective.max_length")

@@ -272,13 +272,13 @@ def test_what_another_process_holds_stays(store):
 
 def test_what_was_used_while_gc_looked_stays(store, monkeypatch):
     make(store, "prepare", days=40)
-    looked = cache.unfinished
+    looked = cache.find_unfinished
 
     def meanwhile(root):
         assert store.ensure(Step("prepare", 1, {}, {}), pytest.fail).reused
         return looked(root)
 
-    monkeypatch.setattr("pipeline_lib.store.garbage_collection.unfinished", meanwhile)
+    monkeypatch.setattr("pipeline_lib.store.garbage_collection.find_unfinished", meanwhile)
     assert [why for _, why in collect(store.root, older_than=DAY).kept] == ["used just now"]
 
 

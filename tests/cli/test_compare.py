@@ -69,7 +69,7 @@ def test_other_test_rows_are_refused(two, tmp_path, document):
     assert "has 2 test rows, of which 0 are among the 12 of moods. Evaluate both on the same test data" in said
 
 
-def test_what_was_not_run_and_what_is_no_evaluation_is_told(two, tmp_path, document):
+def test_what_was_not_run_and_what_is_no_evaluation_is_reported(two, tmp_path, document):
     document["training"]["epochs"] = 2
     code, said = say(two[0], written(tmp_path / "new.yaml", document))
     assert (code, "has not been run" in said) == (2, True)
@@ -83,7 +83,7 @@ def test_rows_in_another_order_are_found_again(learned, tmp_path):
     table = pq.read_table(again / "outcome.parquet")
     order = np.random.default_rng(0).permutation(len(table))
     pq.write_table(table.take(order), again / "outcome.parquet")
-    one, other = read_predictions(scores).ordered, read_predictions(again).ordered
+    one, other = read_predictions(scores).sorted_by_hash, read_predictions(again).sorted_by_hash
     assert (read_predictions(scores).rows != read_predictions(again).rows).any()
     assert (one.rows == other.rows).all()
     assert (one.outcome.probabilities == other.outcome.probabilities).all()

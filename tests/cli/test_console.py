@@ -29,10 +29,12 @@ class Server:
 def test_a_command_says_what_it_waits_for(calls, lines, monkeypatch, caplog):
     monkeypatch.setattr(console, "WAITING_EVERY", 0.0)
     monkeypatch.setattr(console, "HEAVY", ("json",))
-    monkeypatch.setattr(console, "_loaded", lambda name: (lambda: Server(calls)) if name == "embedded" else name)
+    monkeypatch.setattr(
+        console, "_load_entry_point", lambda name: (lambda: Server(calls)) if name == "embedded" else name
+    )
     monkeypatch.setattr("pipeline_lib.preflight.prefect_api.refuse_silent_prefect", lambda: None)
     monkeypatch.setattr(console.os, "environ", dict(console.os.environ))
     with caplog.at_level(logging.INFO, "tunesmith"):
-        assert console.with_prefect("prefect") == "prefect"
+        assert console.load_flow("prefect") == "prefect"
     assert len(caplog.messages) == len(lines)
     assert all(line in message for line, message in zip(lines, caplog.messages))

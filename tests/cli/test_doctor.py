@@ -64,7 +64,7 @@ def test_without_a_recipe_the_machine_is_checked(recipe_file):
     assert {check["status"] for check in told.values()} <= {"ok", "warning"}
 
 
-def test_what_would_stop_a_run_is_told_with_what_to_do_and_exit_code_1(recipe_file, tmp_path):
+def test_what_would_stop_a_run_is_reported_with_a_hint_and_exit_code_1(recipe_file, tmp_path):
     (tmp_path / "file").write_text("")
     code, told = as_json(
         recipe_file,

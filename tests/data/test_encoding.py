@@ -155,7 +155,7 @@ def test_a_file_that_changes_after_the_first_look_is_noticed(document, folder, m
         steps.encode(check(document), spread=change_first)
 
 
-def test_a_worker_that_dies_is_told_in_words():
+def test_a_worker_that_dies_is_reported():
     for _, outcome in side_by_side(os._exit, [3, 4], 2):
         assert str(outcome).startswith("execution.workers = 2: a worker process died. Use fewer workers")
 

@@ -250,5 +250,5 @@ def test_pairs_are_read_with_their_segments(document, tmp_path, tiny_bert):
 
 
 def test_plain_lists_are_encoded_like_columns():
-    lists = Ragged.of([[2, 5, 3], [2, 3]])
+    lists = Ragged.from_lists([[2, 5, 3], [2, 3]])
     assert (lists.values.tolist(), lists.offsets.tolist()) == ([2, 5, 3, 2, 3], [0, 3, 5])

@@ -39,12 +39,12 @@ CAFE = [Row(2, {"text": "café", "label": "x"}), Row(3, {"text": "naïve", "labe
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_utf_is_told_apart_by_itself(tmp_path, encoding):
+def test_utf_is_detected(tmp_path, encoding):
     assert read(written(tmp_path, "a.csv", ACCENTS.encode(encoding)), "csv") == CAFE
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16"])
-def test_an_encoding_that_is_told_is_taken(tmp_path, encoding):
+def test_an_encoding_that_is_set_is_used(tmp_path, encoding):
     assert read(written(tmp_path, "a.csv", ACCENTS.encode(encoding)), "csv", encoding=encoding) == CAFE
 
 
@@ -500,7 +500,7 @@ def test_rows_may_be_arrays_where_their_columns_are_named(tmp_path):
     assert read(written(tmp_path, "a.json", '[["a"]]'), "json", names=["text"]) == [Row(1, {"text": "a"})]
 
 
-def test_a_key_that_stands_twice_is_told(tmp_path):
+def test_a_duplicate_key_is_reported(tmp_path):
     file = written(tmp_path, "a.jsonl", '{"a": 1, "b": 2, "a": 3}\n')
     assert read(file, "jsonl") == [Unusable(1, "the key 'a' appears more than once")]
 

@@ -287,9 +287,7 @@ def test_numbers_have_no_labels(prepared, document, tmp_path):
     assert report_of(folder)["rows"] == {"train": 48, "validation": 16, "test": 16}
 
 
-def test_a_label_of_the_test_file_that_is_not_trained_on_is_a_label_and_told_with_its_own_line(
-    document, prepared, tmp_path
-):
+def test_a_label_that_only_the_test_file_has_is_a_label_and_reported_with_its_own_line(document, prepared, tmp_path):
     train = write_csv(tmp_path / "train.csv", ("text", "mood"), numbered(40, ("not glad", "sad")))
     test = write_csv(tmp_path / "test.csv", ("text", "mood"), [("one", "not glad"), ("two", "glad")])
     folder = prepared(source={"kind": "csv", "train": train, "test": test}, checks={"unseen_labels": "error"})

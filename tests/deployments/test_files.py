@@ -12,7 +12,7 @@ from prefect.utilities.callables import parameter_schema
 from pipeline_lib.data.sources import Source
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives import Objective
-from pipeline_lib.recipe.loading import by_name, load
+from pipeline_lib.recipe.loading import load, load_by_name
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.scoring.request import Scoring
@@ -80,13 +80,13 @@ def test_the_form_takes_the_demo_for_what_it_is():
 
 def test_a_recipe_is_found_by_its_name_and_no_name_leads_out_of_the_folder(monkeypatch):
     monkeypatch.setenv("TUNESMITH_RECIPES", str(FOLDER / "recipes"))
-    assert by_name("demo", ["training.epochs=2"]).training.epochs == 2
+    assert load_by_name("demo", ["training.epochs=2"]).training.epochs == 2
     for wrong in ("dmo", "../recipes/demo", "/etc/passwd"):
         with pytest.raises(RecipeError, match=r"there is no such recipe in .*Choose one of banking77, demo"):
-            by_name(wrong)
+            load_by_name(wrong)
     monkeypatch.setenv("TUNESMITH_RECIPES", "/nowhere")
     with pytest.raises(RecipeError, match=r"Set \$TUNESMITH_RECIPES to a folder of recipes"):
-        by_name("demo")
+        load_by_name("demo")
 
 
 def test_what_compose_starts_is_all_there():

@@ -45,7 +45,7 @@ def answering(server):
             sql(url, "SELECT 1")
             return url
         except sqlalchemy.exc.OperationalError:  # it is starting
-            assert not server.ended, server.last_words()
+            assert not server.has_ended, server.last_words()
             assert time.monotonic() < end
             time.sleep(0.05)
 
@@ -115,7 +115,7 @@ def test_a_killed_server_is_started_again_and_loses_nothing(server, killed):
         with suppress(sqlalchemy.exc.OperationalError):
             # the shell's parent is the connection's process
             sql(database, "COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'")
-        assert not server.ended  # the server itself starts the others anew
+        assert not server.has_ended  # the server itself starts the others anew
     else:
         server.process.kill()
         server.process.wait()

@@ -81,7 +81,7 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     assert running.tasks(run)["encode"]["run_count"] == 1  # a mistake in a recipe is not tried again
 
 
-def test_somebody_is_told_of_what_failed_but_not_of_a_cancelled_run(running, webhook, asked):
+def test_failures_are_notified_of_but_not_a_cancelled_run(running, webhook, asked):
     asked["name"], asked["data"]["columns"]["label"] = "told-of", "no such column"
     run = running.start(running.planted_id, {"recipe": asked})
     running.ends(run, "Failed")

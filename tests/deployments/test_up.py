@@ -43,7 +43,7 @@ def test_a_server_that_runs_is_known_by_its_answer(other):
     assert not servers.prefect(other).answers
 
 
-def test_a_port_that_is_taken_is_told_with_its_holder(other):
+def test_a_taken_port_is_reported_with_its_holder(other):
     with pytest.raises(RecipeError) as told:
         servers.prefect(other).refuse_taken()
     assert f"--prefect-port = {other}: is taken by " in str(told.value)
@@ -73,15 +73,15 @@ def test_what_is_no_webhook_is_refused_and_not_shown():
 
 
 def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
-    assert not databases.in_sqlite("", tmp_path)
-    assert databases.in_sqlite("sqlite", tmp_path)
+    assert not databases.uses_sqlite("", tmp_path)
+    assert databases.uses_sqlite("sqlite", tmp_path)
     (tmp_path / "prefect.db").touch()
-    assert databases.in_sqlite("", tmp_path)
-    assert not databases.in_sqlite("postgresql://host", tmp_path)
-    assert "prefect.db in this folder, not used" in databases.unused("postgresql://host", tmp_path)[0]
+    assert databases.uses_sqlite("", tmp_path)
+    assert not databases.uses_sqlite("postgresql://host", tmp_path)
+    assert "prefect.db in this folder, not used" in databases.describe_unused("postgresql://host", tmp_path)[0]
     (tmp_path / "postgres" / "data").mkdir(parents=True)
-    assert not databases.in_sqlite("", tmp_path)
-    assert databases.unused("sqlite", tmp_path) == [
+    assert not databases.uses_sqlite("", tmp_path)
+    assert databases.describe_unused("sqlite", tmp_path) == [
         "postgres/ in this folder, not used: `tunesmith up` without --database shows its runs"
     ]
 
@@ -96,7 +96,7 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
         ("postgresql://me:topsecret@127.0.0.1:1", "cannot be used"),
     ],
 )
-def test_a_database_that_does_not_do_is_told_without_its_password(url, problem):
+def test_an_unsuitable_database_is_reported_without_its_password(url, problem):
     with pytest.raises(RecipeError, match=problem) as told:
         databases.server_urls(url)
     assert "secret" not in str(told.value)
@@ -108,7 +108,7 @@ def test_runs_that_go_on_at_once_share_the_cores(runs, threads, tmp_path, monkey
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("pipeline_lib.util.cpu.usable", lambda: 12)
     monkeypatch.setattr("deployments.up.register.register", lambda *_, moved: None)
-    monkeypatch.setattr("deployments.up.register.works", lambda _: True)
+    monkeypatch.setattr("deployments.up.register.has_online_worker", lambda _: True)
     monkeypatch.setattr(LocalStack, "_add", lambda self, name, command, environment: started.append(environment))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:2")
@@ -137,9 +137,9 @@ def test_a_child_is_stopped_with_what_it_has_started(tmp_path):
     while not child.last_words():
         time.sleep(0.05)
     grandchild = int(child.last_words())
-    assert not child.ended
+    assert not child.has_ended
     child.stop()
-    assert child.ended
+    assert child.has_ended
     assert gone(grandchild)
 
 

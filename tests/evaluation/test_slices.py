@@ -10,7 +10,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.evaluation.slices import ByColumn, ByLength, row_lengths, sliced
+from pipeline_lib.evaluation.slices import ByColumn, ByLength, row_lengths, select_slices
 from pipeline_lib.pipeline.plan import plan
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
@@ -21,7 +21,7 @@ SLICES = [{"kind": "column", "column": "place"}, {"kind": "length", "edges": [6,
 
 def test_rows_go_by_the_values_of_a_column_the_largest_slice_first():
     values = ["web", "mail", "web", "", "mail", "web"]
-    found = sliced([ByColumn(kind="column", column="channel")], np.ones(6), {"channel": values})
+    found = select_slices([ByColumn(kind="column", column="channel")], np.ones(6), {"channel": values})
     assert {name: rows.tolist() for name, rows in found.items()} == {
         "channel web": [0, 2, 5],
         "channel mail": [1, 4],
@@ -31,14 +31,14 @@ def test_rows_go_by_the_values_of_a_column_the_largest_slice_first():
 
 def test_rare_values_of_a_column_are_one_slice():
     values = [str(number) for number in range(25)] + ["often"] * 2
-    found = sliced([ByColumn(kind="column", column="id")], np.ones(27), {"id": values})
+    found = select_slices([ByColumn(kind="column", column="id")], np.ones(27), {"id": values})
     assert len(found) == 21 and next(iter(found)) == "id often"
     assert len(found["id: 6 other values"]) == 6
     assert sorted(np.concatenate([*found.values()])) == list(range(27))
 
 
 def test_an_edge_begins_a_bin_and_empty_bins_are_left_out():
-    found = sliced([ByLength(kind="length", edges=(20, 50, 90))], np.array([19, 20, 49, 19, 120]), {})
+    found = select_slices([ByLength(kind="length", edges=(20, 50, 90))], np.array([19, 20, 49, 19, 120]), {})
     assert {name: rows.tolist() for name, rows in found.items()} == {
         "length 1 to 19": [0, 3],
         "length 20 to 49": [1, 2],

@@ -143,7 +143,7 @@ def test_what_is_no_plain_weights_is_refused(ran, strategies, problem):
     assert not [file for file in made.out.parent.iterdir() if file.name.startswith(".plain")]
 
 
-def test_a_recipe_that_was_not_run_is_told_with_the_command(document, tmp_path):
+def test_a_recipe_that_was_not_run_is_refused_with_the_command(document, tmp_path):
     path = tmp_path / "moods.yaml"
     path.write_text(json.dumps(document), encoding="utf-8")
     said = CliRunner().invoke(app, ["export", str(path), str(tmp_path / "plain"), "seed=8"])

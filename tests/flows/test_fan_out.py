@@ -101,7 +101,7 @@ def test_where_all_is_there_no_runner_starts(document, folder, eventually, monke
     assert told()["encode"][1] == "3 of 3 files reused"
 
 
-def test_a_runner_that_is_not_installed_is_told_before_any_work(document, folder, tmp_path, monkeypatch):
+def test_a_runner_that_is_not_installed_is_reported_before_any_work(document, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     document["execution"]["task_runner"] = "ray"
     with pytest.raises(RecipeError, match=r"'ray': needs prefect-ray .* pip install -c constraints.txt -e '.\[ray\]'"):

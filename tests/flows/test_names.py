@@ -11,7 +11,7 @@ from flows.finetune_form import finetune_form
 from flows.sweep import sweep
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.short_form import UNSET
-from tasks.names import generated, telling
+from tasks.names import describe_run, is_generated
 
 pytestmark = pytest.mark.server
 
@@ -28,21 +28,22 @@ def last_run():
 
 def test_names_that_prefect_makes_up_are_known_and_typed_ones_are_kept():
     made_up = [*(generate_slug(2) for _ in range(200)), "Rustic-Beagle", "epsilon3-joyanca-a", "psi82-cheron", ""]
-    assert [name for name in made_up if not generated(name)] == []
+    assert [name for name in made_up if not is_generated(name)] == []
     typed = ["night-run", "Night-Run", "my run", "demo", "beta-test", "lr-2e-4", "support-topics"]
-    assert [name for name in typed if generated(name)] == []
+    assert [name for name in typed if is_generated(name)] == []
 
 
 def test_a_name_tells_the_recipe_and_what_was_changed():
     form = {"recipe": "demo", "strategy": "LoRA", "epochs": 2, "learning_rate": 1e-5, "train": UNSET, "seed": UNSET}
     assert (
-        telling({**form, "overrides": ["training.warmup=0.1"]}) == "demo LoRA epochs=2 learning_rate=1e-05 warmup=0.1"
+        describe_run({**form, "overrides": ["training.warmup=0.1"]})
+        == "demo LoRA epochs=2 learning_rate=1e-05 warmup=0.1"
     )
-    assert telling({"recipe": "demo", "strategy": "as in the recipe", "overrides": UNSET}) == "demo"
-    assert telling({"recipe": {"name": "moods"}}) == "moods"
-    assert telling({"recipes": [{"name": "moods"}, {"name": "topics"}]}) == "moods, topics"
+    assert describe_run({"recipe": "demo", "strategy": "as in the recipe", "overrides": UNSET}) == "demo"
+    assert describe_run({"recipe": {"name": "moods"}}) == "moods"
+    assert describe_run({"recipes": [{"name": "moods"}, {"name": "topics"}]}) == "moods, topics"
     request = {"model": "models:/moods@champion", "data": ["rows.parquet", "more.parquet"]}
-    assert telling({"request": request}) == "models:/moods@champion on rows.parquet, more.parquet"
+    assert describe_run({"request": request}) == "models:/moods@champion on rows.parquet, more.parquet"
 
 
 @pytest.mark.parametrize(

@@ -96,13 +96,13 @@ def import_everything() -> None:
     from pipeline_lib.cli import console
 
     deployments.embedded.subprocess = SimpleNamespace(Popen=_fork_server)  # type: ignore[assignment]
-    load = console._loaded
+    load = console._load_entry_point
 
     def loaded(name: str) -> Any:
         _read_settings()  # `console` has set some
         return load(name)
 
-    console._loaded = loaded
+    console._load_entry_point = loaded
 
 
 def fork_command(folder: Path, arguments: Sequence[str], env: Mapping[str, str]) -> Forked:

@@ -11,7 +11,7 @@ from kill_witness import Point
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
-from pipeline_lib.util.temporary import left_folders
+from pipeline_lib.util.temporary import find_left_folders
 
 pytestmark = pytest.mark.kill
 
@@ -42,7 +42,7 @@ def ask(folder, question):
 
 
 @pytest.mark.parametrize("moment", TELLING)
-def test_killed_while_mlflow_is_told(zygote, tables, tmp_path, moment):
+def test_killed_while_publishing_to_mlflow(zygote, tables, tmp_path, moment):
     shutil.copytree(tables, tmp_path, dirs_exist_ok=True)
     assert publish(zygote, tmp_path, TELLING[moment]).status == -signal.SIGKILL
     life = publish(zygote, tmp_path)
@@ -58,9 +58,9 @@ def test_killed_while_mlflow_is_told(zygote, tables, tmp_path, moment):
 def cut_off(zygote, tables, tmp_path):
     """A folder where a run was killed while its model was copied to MLflow."""
     shutil.copytree(tables, tmp_path, dirs_exist_ok=True)
-    before = set(left_folders())
+    before = set(find_left_folders())
     assert publish(zygote, tmp_path, Point(1, "log_model_artifacts")).status == -signal.SIGKILL
-    (copy,) = set(left_folders()) - before
+    (copy,) = set(find_left_folders()) - before
     assert list(copy.rglob("model.safetensors"))
     assert models(tmp_path) == ["PENDING"]
     return tmp_path, copy

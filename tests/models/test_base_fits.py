@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, Au
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
 from pipeline_lib.models.building import copy_base
-from pipeline_lib.models.loading import pretrained
+from pipeline_lib.models.loading import load_pretrained
 from pipeline_lib.models.settings import Model
 
 
@@ -34,7 +34,7 @@ def configure(base, **values):
 
 
 def test_only_the_head_is_new(base):
-    _, new = pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+    _, new = load_pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
     assert new == {"classifier.weight", "classifier.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"}
 
 
@@ -51,14 +51,14 @@ def test_only_the_head_is_new(base):
 def test_weights_that_do_not_fit_are_refused_and_not_drawn_at_random(base, damage, words):
     damage(base)
     with pytest.raises(RecipeError, match=words) as error:
-        pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+        load_pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
     assert error.value.field == "model.base"
     assert "bert." in str(error.value)  # names of tensors
 
 
 def test_a_backbone_that_its_head_calls_otherwise_is_found(tiny):
     """transformers' LlamaForQuestionAnswering calls its backbone `transformer`; every checkpoint calls it `model`."""
-    model, new = pretrained(AutoModelForQuestionAnswering, str(tiny["llama"]))
+    model, new = load_pretrained(AutoModelForQuestionAnswering, str(tiny["llama"]))
     assert new == {"qa_outputs.weight", "qa_outputs.bias"}
     saved = load_file(tiny["llama"] / "model.safetensors")
     assert torch.equal(model.state_dict()["transformer.norm.weight"], saved["model.norm.weight"])
@@ -98,7 +98,7 @@ def test_code_in_a_folder_is_neither_copied_nor_run(base, tmp_path, monkeypatch)
     tokenizer["auto_map"] = {"AutoTokenizer": ["tokenizer_evil.Evil", "tokenizer_evil.Evil"]}
     (base / "tokenizer_config.json").write_text(json.dumps(tokenizer))
     load_tokenizer(base)
-    pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
+    load_pretrained(AutoModelForSequenceClassification, str(base), ["a", "b"])
     (tmp_path / "copy").mkdir()
     copy_base(base, tmp_path / "copy")
     assert not list((tmp_path / "copy").rglob("*.py"))
@@ -106,5 +106,5 @@ def test_code_in_a_folder_is_neither_copied_nor_run(base, tmp_path, monkeypatch)
     with pytest.raises(RecipeError, match="such code is never run"):
         load_config(base)
     with pytest.raises(RecipeError):
-        pretrained(AutoModelForCausalLM, str(base))
+        load_pretrained(AutoModelForCausalLM, str(base))
     assert not ran.exists()

@@ -57,8 +57,8 @@ def test_every_answer_of_a_dialogue_is_learned_in_the_tokenizers_own_template(ti
 
 
 def test_what_is_asked_ends_where_the_last_answer_begins():
-    ids = Ragged.of([[1, 2, 3, 4, 5], [6, 7]])
-    targets = Ragged.of([[IGNORED, 2, IGNORED, 4, 5], [IGNORED, 7]])
+    ids = Ragged.from_lists([[1, 2, 3, 4, 5], [6, 7]])
+    targets = Ragged.from_lists([[IGNORED, 2, IGNORED, 4, 5], [IGNORED, 7]])
     asked = OBJECTIVE.generation_inputs(Examples(ids, targets, aligned=True))
     assert [asked.ids[row].tolist() for row in (0, 1)] == [[1, 2, 3], [6]]
 

@@ -72,10 +72,10 @@ def test_what_the_decoder_of_an_encoder_decoder_is_given(tiny):
     cloze("t5").forward(model, {"input_ids": torch.tensor([[7, 8, 3]]), "attention_mask": torch.ones(1, 3)})
     assert seen == [[[0, model.cloze_mark]]]
     decoder.block[1].register_parameter("prompt", torch.nn.Parameter(torch.zeros(2, 32)))
-    from pipeline_lib.objectives.cloze import _begun
+    from pipeline_lib.objectives.cloze import _decoder_prefix
 
     ids = torch.tensor([[VIRTUAL, VIRTUAL - 1, 8, 3]])
-    assert _begun(model, ids).tolist() == [[0, VIRTUAL, VIRTUAL - 1, model.cloze_mark]]
+    assert _decoder_prefix(model, ids).tolist() == [[0, VIRTUAL, VIRTUAL - 1, model.cloze_mark]]
 
 
 def test_a_long_text_leaves_the_template_whole_and_a_mark_in_it_is_no_gap(tiny):
@@ -96,7 +96,7 @@ def test_a_long_text_leaves_the_template_whole_and_a_mark_in_it_is_no_gap(tiny):
         ("gpt2", WORDS, "{mask} is {text}", "goes on behind {mask}, and the tokenizer has no token for a gap"),
     ],
 )
-def test_what_cannot_be_asked_is_told(tiny, family, words, template, problem):
+def test_what_cannot_be_asked_is_reported(tiny, family, words, template, problem):
     asked = Cloze(template=template or TEMPLATES[family], verbalizer=words)
     with pytest.raises(RecipeError, match=problem):
         asked.model(str(tiny[family]), ["glad", "sad"])

@@ -56,7 +56,9 @@ def encoded(paired):
         for answer, wanted in ((first, paired or LABELS[row]), (other, not paired)):
             ids.append(prompt + answer)
             targets.append([IGNORED if wanted else UNDESIRABLE] + [IGNORED] * (len(prompt) - 1) + answer)
-    return Examples(Ragged.of(ids), Ragged.of(targets), aligned=True, group=2, losses=np.ones(len(ROWS), np.int64))
+    return Examples(
+        Ragged.from_lists(ids), Ragged.from_lists(targets), aligned=True, group=2, losses=np.ones(len(ROWS), np.int64)
+    )
 
 
 def objective_of(loss):

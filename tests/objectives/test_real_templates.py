@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chat_templates import byte_tokenizer
 
-from pipeline_lib.objectives.dialogue import located
+from pipeline_lib.objectives.dialogue import locate_turns
 from pipeline_lib.objectives.messages import dialogue
 
 trl = pytest.importorskip("trl")
@@ -48,7 +48,7 @@ def test_every_answer_is_learned_and_nothing_else(name, system):
     for count in (2, 4, 6):
         messages = [{"role": "system", "content": "Be brief."}] * system + CONVERSATION[:count]
         tokenizer = tokenizer_of(name)
-        text, turns = located(tokenizer, dialogue(messages))
+        text, turns = locate_turns(tokenizer, dialogue(messages))
         assert text == tokenizer.apply_chat_template(messages, tokenize=False)
         answers = [message["content"] for message in messages if message["role"] == "assistant"]
         for turn, answer in zip(turns, answers, strict=True):
@@ -62,7 +62,7 @@ def test_every_answer_is_learned_and_nothing_else(name, system):
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if not name.startswith((*IMAGES, "glm4moe"))])
 def test_what_ends_an_answer_is_learned_with_it(name):
-    text, turns = located(tokenizer_of(name), dialogue(CONVERSATION))
+    text, turns = locate_turns(tokenizer_of(name), dialogue(CONVERSATION))
     for turn in turns:
         assert re.search(rf"(?:{ADDED.pattern})\s*$", text[turn.start : turn.end])
 
@@ -74,7 +74,7 @@ def test_the_answers_are_where_trls_training_template_marks_them(name):
     from transformers.utils.chat_template_utils import render_jinja_template
 
     tokenizer, marked = tokenizer_of(name), TEMPLATES[f"{name}_training"]
-    text, turns = located(tokenizer, dialogue(CONVERSATION))
+    text, turns = locate_turns(tokenizer, dialogue(CONVERSATION))
     (rendered,), (spans,) = render_jinja_template(
         [CONVERSATION], None, chat_template=marked, return_assistant_tokens_mask=True, **tokenizer.special_tokens_map
     )

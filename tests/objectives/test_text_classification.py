@@ -183,6 +183,6 @@ def test_numbers_far_from_zero_are_learned_and_answered_in_their_unit(document, 
 
 @pytest.mark.parametrize("targets", [[], [3.0], [0.1] * 7, [1e300, -1e300], [5e-324, 0.0]])
 def test_a_scale_is_finite_and_goes_back_and_forth(targets):
-    scale = TargetScale.of(targets)
+    scale = TargetScale.from_targets(targets)
     assert math.isfinite(scale.mean) and 0 < scale.deviation < math.inf
-    assert scale.restored(scale.standardised(np.array(targets))) == pytest.approx(targets, rel=1e-6)
+    assert scale.restore(scale.standardise(np.array(targets))) == pytest.approx(targets, rel=1e-6)

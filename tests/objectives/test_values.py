@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, are_fractions, cleaned
-from pipeline_lib.objectives.values import spelled, text_of
+from pipeline_lib.objectives.labels import MULTI, REGRESSION, SINGLE, are_fractions, clean_label
+from pipeline_lib.objectives.values import text_of, to_key
 
 PART = {"type": "text", "text": "hi"}
 
@@ -55,14 +55,14 @@ def test_what_is_no_text(value, reason):
     "value, name", [(1, "1"), (1.0, "1"), ("1.0", "1.0"), (1.5, "1.5"), (True, "True"), (" x ", "x"), (b"x", "x")]
 )
 def test_names(value, name):
-    assert cleaned(value, SINGLE, ",") == name
+    assert clean_label(value, SINGLE, ",") == name
 
 
 @pytest.mark.parametrize("value", ["", "  ", None, float("nan")])
 @pytest.mark.parametrize("problem", [SINGLE, REGRESSION])
 def test_blank_labels_are_none(value, problem):
     with pytest.raises(ValueError, match="no label"):
-        cleaned(value, problem, ",")
+        clean_label(value, problem, ",")
 
 
 @pytest.mark.parametrize(
@@ -85,28 +85,28 @@ def test_blank_labels_are_none(value, problem):
     ],
 )
 def test_several_labels(value, names):
-    assert cleaned(value, MULTI, ",") == names
+    assert clean_label(value, MULTI, ",") == names
 
 
 def test_two_zeros_and_ones_are_asked_for():
     for value in ([1, 0], [0, 0], [1, 1]):
         with pytest.raises(ValueError, match="objective.multi_hot"):
-            cleaned(value, MULTI, ",")
-    assert cleaned([0, 1], MULTI, ",", True) == ["1"]
-    assert cleaned([1, 0], MULTI, ",", False) == ["0", "1"]
+            clean_label(value, MULTI, ",")
+    assert clean_label([0, 1], MULTI, ",", True) == ["1"]
+    assert clean_label([1, 0], MULTI, ",", False) == ["0", "1"]
     with pytest.raises(ValueError, match="more than zeros and ones"):
-        cleaned([0, 2], MULTI, ",", True)
+        clean_label([0, 2], MULTI, ",", True)
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [["a"]], "['a' 'b']"])
 def test_what_is_no_label(value):
     with pytest.raises(ValueError, match="label"):
-        cleaned(value, MULTI, ",")
+        clean_label(value, MULTI, ",")
 
 
-def test_fractions_are_told_from_classes():
+def test_fractions_are_distinguished_from_classes():
     assert are_fractions(["3.75", "2"]) and not are_fractions(["1", "2.0"]) and not are_fractions(["1.5", "v2"])
 
 
-def test_rows_are_told_apart_alike_in_all_kinds_of_files():
-    assert [spelled(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "True", "", "", "[1]"]
+def test_rows_are_distinguished_alike_in_all_kinds_of_files():
+    assert [to_key(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "True", "", "", "[1]"]

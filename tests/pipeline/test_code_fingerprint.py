@@ -18,8 +18,8 @@ from pipeline_lib.pipeline.code_fingerprint import (
     PACKAGE,
     SCOPES,
     code_digest,
+    find_modules,
     module_digests,
-    reached,
     step_code,
     step_scope,
 )
@@ -71,20 +71,26 @@ def digest(root, without=()):
 
 def test_imports_are_followed_wherever_they_stand(box):
     whole = ["box", "box.far", "box.far.helper", "box.step", "box.tools", "box.tools.press"]
-    assert reached(["box.step"], root=box()) == whole
+    assert find_modules(["box.step"], root=box()) == whole
 
 
 def test_what_type_checkers_alone_import_is_not_followed(box):
     step = "import typing\nif typing.TYPE_CHECKING:\n    import box.shapes\nelse:\n    import box.unused\n"
-    assert reached(["box.step"], root=box({"step.py": step})) == ["box", "box.step", "box.unused"]
+    assert find_modules(["box.step"], root=box({"step.py": step})) == ["box", "box.step", "box.unused"]
 
 
 def test_every_form_of_an_import_counts_the_packages_on_the_way(box):
     whole = ["box", "box.far", "box.far.helper", "box.step"]
     for line in ("import box.far.helper as h", "from box.far import helper", "from .far.helper import *"):
-        assert reached(["box.step"], root=box({"step.py": line})) == whole
+        assert find_modules(["box.step"], root=box({"step.py": line})) == whole
     root = box({"far/helper.py": "from . import other\nfrom ..shapes import round", "far/other.py": "x = 1"})
-    assert reached(["box.far.helper"], root=root) == ["box", "box.far", "box.far.helper", "box.far.other", "box.shapes"]
+    assert find_modules(["box.far.helper"], root=root) == [
+        "box",
+        "box.far",
+        "box.far.helper",
+        "box.far.other",
+        "box.shapes",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,19 +104,19 @@ def test_every_form_of_an_import_counts_the_packages_on_the_way(box):
 )
 def test_what_is_left_out_is_not_followed(box, without, left):
     root = box({"step.py": "from box.tools import press\nfrom box.far import helper\n"})
-    assert reached(["box.step"], without, root) == left
+    assert find_modules(["box.step"], without, root) == left
 
 
 def test_an_entry_counts_though_its_package_is_left_out(box):
     entries, without = ["box.step", "box.far.helper"], ["box.far", "box.tools"]
-    assert reached(entries, without, box()) == ["box", "box.far.helper", "box.step"]
+    assert find_modules(entries, without, box()) == ["box", "box.far.helper", "box.step"]
 
 
 def test_a_missing_module_is_named_with_its_importer(box):
     with pytest.raises(ModuleNotFoundError, match=r"^box\.far\.helper imports box\.gone, and there is no such module$"):
         digest(box({"far/helper.py": "def help():\n    from box.gone import it\n"}))
     with pytest.raises(ModuleNotFoundError, match=r"^an entry imports box\.nothing"):
-        reached(["box.nothing"], root=box())
+        find_modules(["box.nothing"], root=box())
     assert digest(box({"far/helper.py": "from box.gone import it"}), ["box.gone"])
 
 
@@ -293,7 +299,7 @@ def test_the_digests_of_modules_tell_which_one_changed(box):
 def test_a_part_of_the_recipe_is_an_entry():
     entries, _ = step_scope("finetune", LORA)
     assert {"pipeline_lib.strategies.lora", "pipeline_lib.regularizers.weight_decay"} <= set(entries)
-    assert "pipeline_lib.strategies.full" not in reached(*step_scope("finetune", LORA))
+    assert "pipeline_lib.strategies.full" not in find_modules(*step_scope("finetune", LORA))
 
 
 def test_every_name_in_the_scopes_is_a_module():

@@ -143,7 +143,7 @@ def test_the_command_line_shows_it_without_torch(ran, tmp_path):
     assert done.stdout.rstrip().endswith("set()")
 
 
-def test_a_mistake_is_told_as_for_a_run(tmp_path):
+def test_a_mistake_is_reported_as_for_a_run(tmp_path):
     (tmp_path / "recipe.yaml").write_text("name: x")
     shown = CliRunner().invoke(app, ["plan", str(tmp_path / "recipe.yaml")])
     assert shown.exit_code == 2

@@ -171,7 +171,7 @@ def test_real_servers_and_a_file_pass_and_a_deleted_experiment_does_not(
     assert [found[0] for found in mlflow(tracking_uri)] == ["ok", "ok"]
 
 
-def test_a_folder_that_only_the_server_can_write_is_told_with_the_way_out():
+def test_a_folder_that_only_the_server_can_write_is_reported_with_a_hint():
     found = check_artifact_location("/dev/null/mlruns/1", server=True)
     assert found.status == "failed"
     assert "stores artifacts in /dev/null/mlruns/1, which this account cannot write on this machine" in found.found
@@ -266,7 +266,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_and_one_that_can_only_be_read_are_told_before_any_work(document, small_disk):
+def test_a_full_disk_and_a_read_only_one_are_reported_before_any_work(document, small_disk):
     document["execution"]["store"] = str(small_disk / "store")
     with pytest.raises(RecipeError, match=r"has 65.5 kB free, and a run needs .* Free some space"):
         require(check(document))
@@ -338,7 +338,7 @@ def test_checks_run_side_by_side_and_one_that_hangs_or_breaks_keeps_none_from_en
     never.set()
 
 
-def test_all_that_is_missing_is_told_at_once(document, tmp_path, monkeypatch):
+def test_everything_missing_is_reported_at_once(document, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymysql", None)
     (tmp_path / "file").write_text("")
     document["execution"] |= {"tracking_uri": "mysql+pymysql://127.0.0.1/x", "store": str(tmp_path / "file" / "store")}

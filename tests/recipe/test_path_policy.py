@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import input_checks
-from pipeline_lib.recipe.path_policy import RULES, reach_of, reached
+from pipeline_lib.recipe.path_policy import RULES, find_addresses, reach_of
 from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.scoring.request import Scoring
@@ -113,7 +113,7 @@ def test_every_reach_has_a_rule():
 
 def test_all_values_are_found_in_lists_too(document):
     document["data"]["source"] |= {"validation": ["a.csv", "b.csv"], "test": "c.csv"}
-    found = {field: value for field, _, value in reached(check(document))}
+    found = {field: value for field, _, value in find_addresses(check(document))}
     names = {"train", "validation.0", "validation.1", "test"}
     assert found.keys() == {*(f"data.source.{name}" for name in names), "model.base"} | {
         "execution.store",

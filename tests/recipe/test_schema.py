@@ -126,7 +126,7 @@ def test_every_section_of_the_schema_is_described():
     assert [name for name, section in sections.items() if not section.get("description")] == []
 
 
-def test_a_union_is_told_apart_by_a_kind_that_must_be_given():
+def test_a_union_is_resolved_by_a_kind_that_must_be_given():
     for name, section in Recipe.model_json_schema()["$defs"].items():
         if "kind" in section.get("properties", {}):
             assert "kind" in section["required"], name

@@ -5,7 +5,7 @@ import yaml
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.loading import names
-from pipeline_lib.recipe.short_form import AS_IN_RECIPE, PATHS, STRATEGIES, UNSET, chosen
+from pipeline_lib.recipe.short_form import AS_IN_RECIPE, PATHS, STRATEGIES, UNSET, load_short_form
 
 
 @pytest.fixture
@@ -20,10 +20,10 @@ def recipes(tmp_path, document, monkeypatch):
 
 def test_an_empty_form_leaves_the_recipe_as_it_is(recipes, recipe):
     empty = {**dict.fromkeys(PATHS, UNSET), "strategy": AS_IN_RECIPE, "train": "", "base": None}
-    assert chosen("ours", empty).model_dump() == recipe.model_dump()
+    assert load_short_form("ours", empty).model_dump() == recipe.model_dump()
 
 
-def test_each_value_of_the_form_changes_its_field_and_is_told_as_an_override(recipes, moods_csv):
+def test_each_value_of_the_form_changes_its_field_and_is_recorded_as_an_override(recipes, moods_csv):
     values = {
         "train": str(moods_csv),
         "test": "other: 1.csv",
@@ -34,7 +34,7 @@ def test_each_value_of_the_form_changes_its_field_and_is_told_as_an_override(rec
         "seed": 0,
         "name": "by-hand",
     }
-    found = chosen("ours", values, ["training.warmup=0.2", "training.epochs=3"])
+    found = load_short_form("ours", values, ["training.warmup=0.2", "training.epochs=3"])
     assert found.data.source.test == str(recipes / "other: 1.csv")
     assert [strategy.model_dump(include={"kind", "last_layers"}) for strategy in found.strategies] == [
         {"kind": "partial", "last_layers": 2}
@@ -47,7 +47,7 @@ def test_each_value_of_the_form_changes_its_field_and_is_told_as_an_override(rec
 
 @pytest.mark.parametrize("preset", STRATEGIES)
 def test_every_preset_is_a_sound_list_of_strategies(preset, recipes):
-    assert chosen("ours", {"strategy": preset}).strategies[0].kind == STRATEGIES[preset][0]["kind"]
+    assert load_short_form("ours", {"strategy": preset}).strategies[0].kind == STRATEGIES[preset][0]["kind"]
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_every_preset_is_a_sound_list_of_strategies(preset, recipes):
 )
 def test_a_mistake_names_the_field_of_the_recipe(values, overrides, message, recipes):
     with pytest.raises(RecipeError) as told:
-        chosen("ours", values, overrides)
+        load_short_form("ours", values, overrides)
     assert str(told.value).startswith(message)
 
 
 def test_without_a_folder_the_list_has_the_packaged_recipes(monkeypatch):
     monkeypatch.delenv("TUNESMITH_RECIPES", raising=False)
     assert "demo" in names()
-    assert chosen("demo", {}).name == "support-topics"
+    assert load_short_form("demo", {}).name == "support-topics"

@@ -455,7 +455,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_is_told_in_one_clear_line_and_no_model_is_loaded(
+def test_a_mistake_is_reported_in_one_clear_line_and_no_model_is_loaded(
     arguments, message, folder, no_model_may_load, tmp_path
 ):
     (told,) = tell(*arguments)
@@ -464,7 +464,7 @@ def test_a_mistake_is_told_in_one_clear_line_and_no_model_is_loaded(
     assert not re.search(r"[.,:;!?] ?[.,:;!?]", own_words), told
 
 
-def test_two_mistakes_are_both_told(folder, no_model_may_load):
+def test_two_mistakes_are_both_reported(folder, no_model_may_load):
     first, second = tell("training.epochs=0", "strategies=[{kind: ful}]")
     assert {first.split(" = ")[0], second.split(" = ")[0]} == {"training.epochs", "strategies.0.kind"}
 
@@ -476,19 +476,19 @@ def test_two_mistakes_are_both_told(folder, no_model_may_load):
         ("execution.precision=fp16", "execution.precision = 'fp16': needs a GPU. Choose bf16, fp32 or auto."),
     ],
 )
-def test_what_the_machine_has_not_got_is_told_before_training(override, message, folder, monkeypatch):
+def test_what_the_machine_lacks_is_reported_before_training(override, message, folder, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert tell("execution.device=auto", override) == [message]
 
 
-def test_a_finding_that_the_recipe_calls_an_error_is_told_before_training(folder):
+def test_a_finding_that_the_recipe_calls_an_error_is_reported_before_training(folder):
     (told,) = tell("data.checks={balance: error}", "data.source.train=rare.csv")
     message = "data.checks.balance = 'error': 1 of 2 labels have fewer than 10 training rows: sad (…). Add rows with "
     assert re.fullmatch(pattern(f"{message}these labels, or merge labels (examples in …checks.json)"), told), told
 
 
 @pytest.mark.parametrize("override", ["training.epochs=0", "data.columns.text=body", "evaluation.metrics=[f1]"])
-def test_a_mistake_is_told_before_anything_heavy_is_imported(override, folder):
+def test_a_mistake_is_reported_before_anything_heavy_is_imported(override, folder):
     code = f"""if True:
         import sys
         from typer.testing import CliRunner

@@ -29,7 +29,7 @@ def test_the_terminal_has_one_line_and_the_numbers():
     assert numbers[3].split() == ["f1.bound", "0.0100"]
 
 
-def test_what_a_decision_could_not_rest_on_is_told():
+def test_what_a_decision_could_not_rest_on_is_reported():
     decision = Decision("refused", "it is worse", 4, 3, NUMBERS, ("the weather is not known",))
     assert lines(decision, "support")[-1] == "  the weather is not known"
     assert "\n\nNote: the weather is not known.\n\n" in markdown(decision, "support")

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline_lib.pipeline.fingerprints import profile_step
-from pipeline_lib.retrain.embeddings import EMBEDDINGS, MOST, Embedder, NotCompared, some, told_apart
+from pipeline_lib.retrain.embeddings import EMBEDDINGS, MOST, Embedder, NotCompared, measure_separability, sample_rows
 
 GLAD = ["what", "a", "fine", "day", "i", "love", "this", "tea", "the", "sun", "is", "warm", "and", "kind"]
 SAD = ["nobody", "came", "to", "dinner", "it", "rains", "on", "my", "shoes", "lost", "game", "again"]
@@ -37,9 +37,10 @@ def test_where_a_share_of_the_rows_is_of_another_kind_the_distance_is_that_share
     random = np.random.default_rng(0)
     before, now = random.normal(size=(1000, 4)), random.normal(size=(1000, 4))
     now[:300, 0] += 50
-    assert told_apart(before, now) == pytest.approx(0.3, abs=0.06)  # the others are told by chance
-    assert told_apart(before, before + 50) == 1
-    assert told_apart(before, before) == 0  # guesses at held-out twins are wrong, not right: no distance below none
+    assert measure_separability(before, now) == pytest.approx(0.3, abs=0.06)  # the others are told by chance
+    assert measure_separability(before, before + 50) == 1
+    # guesses at held-out twins are wrong, not right: no distance below none
+    assert measure_separability(before, before) == 0
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
@@ -67,7 +68,7 @@ def test_the_same_texts_give_the_same_bytes(embedder, profile, tmp_path_factory)
     assert (again / EMBEDDINGS).read_bytes() == (profile / EMBEDDINGS).read_bytes()
 
 
-def test_what_cannot_be_compared_is_told_in_words(embedder, profile, tiny_bert, tmp_path_factory):
+def test_what_cannot_be_compared_is_explained(embedder, profile, tiny_bert, tmp_path_factory):
     def why(embedder, profile, rows):
         with pytest.raises(NotCompared) as error:
             embedder.distance(profile, written(GLAD, 1, rows))
@@ -80,11 +81,11 @@ def test_what_cannot_be_compared_is_told_in_words(embedder, profile, tiny_bert, 
 
 def test_of_many_rows_the_same_thousand_are_drawn_and_of_few_all():
     rows = pa.table({"row": range(5000)})
-    drawn = some(rows)["row"].to_numpy()
+    drawn = sample_rows(rows)["row"].to_numpy()
     assert len(drawn) == len(np.unique(drawn)) == MOST
     assert (np.diff(drawn) > 0).all() and 2000 < drawn.mean() < 3000
-    assert some(rows).equals(some(rows))
-    assert some(rows.slice(0, 7)).equals(rows.slice(0, 7))
+    assert sample_rows(rows).equals(sample_rows(rows))
+    assert sample_rows(rows.slice(0, 7)).equals(rows.slice(0, 7))
 
 
 def test_another_base_makes_another_profile(recipe):

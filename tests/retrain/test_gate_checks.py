@@ -82,7 +82,7 @@ def test_the_reason_names_both_scores_the_bound_and_the_margin():
     )
 
 
-def test_where_nothing_can_be_told_nothing_is_promoted():
+def test_nothing_is_promoted_if_nothing_can_be_concluded():
     one_row = answers([1])
     assert (
         decide(check_against_champion(Gate(margin=1.0), "right", RIGHT, one_row, [one_row], 0), 1).verdict == "refused"

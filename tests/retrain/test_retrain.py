@@ -139,7 +139,7 @@ def test_other_labels_stop_before_anything_is_trained(recipe, registry, tmp_path
     assert registry.champion().number == 1
 
 
-def test_drift_is_told_and_blocks_past_its_limit(recipe, tmp_path, monkeypatch):
+def test_drift_is_reported_and_blocks_above_its_limit(recipe, tmp_path, monkeypatch):
     retrain(recipe, Gate())
     grow(tmp_path, rows=[f"unheard words {index},glad" for index in range(30)])
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))

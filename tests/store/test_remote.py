@@ -23,7 +23,7 @@ from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote import RemoteStore, open_store
 from pipeline_lib.store.store import Store
-from pipeline_lib.util.redaction import without_password
+from pipeline_lib.util.redaction import redact_url
 from pipeline_lib.util.times import humanize_time
 
 ROOT = Path(__file__).parents[2]
@@ -399,7 +399,7 @@ def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, m
 
 
 @pytest.mark.remote
-def test_a_bucket_that_is_not_there_is_told_before_anything_is_made(bucket, machine):
+def test_a_missing_bucket_is_reported_before_any_work(bucket, machine):
     with pytest.raises(RecipeError, match="cannot be written to .*Create its bucket"):
         machine("a", "s3://no-such-bucket-here/store").ensure(STEP, refuse)
 
@@ -417,7 +417,7 @@ def test_a_full_disk_is_a_clear_error(machine, monkeypatch):
         store.ensure(STEP, refuse)
 
 
-def test_a_missing_driver_is_told_with_the_command_that_installs_it(monkeypatch):
+def test_a_missing_driver_is_reported_with_the_command_that_installs_it(monkeypatch):
     from fsspec.registry import _registry
 
     monkeypatch.delitem(_registry, "s3", raising=False)
@@ -437,7 +437,7 @@ def test_a_missing_driver_is_told_with_the_command_that_installs_it(monkeypatch)
     ],
 )
 def test_no_credentials_are_shown(url, shown, secret, monkeypatch):
-    assert without_password(url) == shown
+    assert redact_url(url) == shown
     word = "" if "?" in url else f" and {secret}"  # a driver may tell a password alone; a query comes with its URL
 
     def refused(*arguments, **options):
@@ -451,7 +451,7 @@ def test_no_credentials_are_shown(url, shown, secret, monkeypatch):
 
 
 def test_an_at_sign_in_a_folder_is_no_password():
-    assert without_password("s3://bucket/me@home") == "s3://bucket/me@home"
+    assert redact_url("s3://bucket/me@home") == "s3://bucket/me@home"
 
 
 def test_a_run_on_a_second_machine_makes_nothing(document, bucket, tmp_path, monkeypatch):

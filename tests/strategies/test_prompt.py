@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.data.examples import VIRTUAL, Examples, Ragged
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.generation import left_padded
+from pipeline_lib.models.generation import move_padding_left
 from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.strategies import SoftPrompt
 from pipeline_lib.training.batches import collate
@@ -140,9 +140,9 @@ def test_writing_with_a_cache_is_greedy_decoding(prompted, family, depth):
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_batch_padded_on_the_left_writes_what_each_row_writes_alone(prompted, family, depth):
     model, asked = prompted(family, depth=depth), {"do_sample": False, "max_new_tokens": 5, "eos_token_id": None}
-    encoded = Examples(Ragged.of([[8, 9], [10, 11, 12, 13]]), np.zeros(2, np.int64))
-    encoded = encoded.prompted(*prompt(depth=depth).prompt(), first=1, last=2)
-    together = model.generate(**left_padded(collate(encoded, [0, 1], 0)[0]), **asked, pad_token_id=0)
+    encoded = Examples(Ragged.from_lists([[8, 9], [10, 11, 12, 13]]), np.zeros(2, np.int64))
+    encoded = encoded.insert_prompt(*prompt(depth=depth).prompt(), first=1, last=2)
+    together = model.generate(**move_padding_left(collate(encoded, [0, 1], 0)[0]), **asked, pad_token_id=0)
     for row in (0, 1):
         alone = model.generate(**collate(encoded, [row], 0)[0], **asked, pad_token_id=0)
         assert together[row, -5:].tolist() == alone[0, -5:].tolist()
@@ -167,9 +167,9 @@ def test_an_encoder_decoder_writes_after_its_deep_prompt(prompted, beams):
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_padded_batch_reads_each_row_as_if_alone(prompted, family, depth, position):
-    texts = Ragged.of([[1, 7, 2], [1, 8, 9, 10, 11, 2], [1, 12, 13, 2]])
+    texts = Ragged.from_lists([[1, 7, 2], [1, 8, 9, 10, 11, 2], [1, 12, 13, 2]])
     put = prompt(depth=depth, position=position).prompt()
-    encoded = Examples(texts, np.zeros(3, np.int64)).prompted(*put, first=1, last=2)
+    encoded = Examples(texts, np.zeros(3, np.int64)).insert_prompt(*put, first=1, last=2)
     model = prompted(family, depth=depth, position=position)
     with torch.no_grad():
         together = model(**collate(encoded, [0, 1, 2], 0)[0]).logits

@@ -80,7 +80,9 @@ def runs_of(document):
     return {run.info.run_name: run for run in client.search_runs([experiment])}
 
 
-def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, settings, tmp_path, monkeypatch):
+def test_a_hopeless_trial_ends_early_is_reported_and_can_continue_alone_later(
+    document, settings, tmp_path, monkeypatch
+):
     document["training"]["epochs"] = 3
     began, epoch = [], Loop._epoch
     monkeypatch.setattr(Loop, "_epoch", lambda loop: began.append(loop.recipe.name) or epoch(loop))
@@ -110,7 +112,7 @@ def test_a_hopeless_trial_ends_early_is_told_and_goes_on_alone_later(document, s
     assert run(check(varied.model_dump(mode="json") | {"execution": whole})).model.digest == alone.model.digest
 
 
-def test_all_pruned_is_told_as_it_is(document, settings, monkeypatch):
+def test_all_pruned_is_reported(document, settings, monkeypatch):
     from pipeline_lib.sweep import sweep as module
 
     monkeypatch.setattr(module, "run_trial", lambda trial, by, study: Pruned("planted"))
@@ -140,7 +142,7 @@ def test_trainings_that_watch_different_metrics_cannot_be_compared(document, set
         plan([check(document), check(other)], settings)
 
 
-def test_a_missing_package_is_told_with_the_command(recipe, settings, monkeypatch):
+def test_a_missing_package_is_reported_with_the_command(recipe, settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(RecipeError, match=r"needs optuna .*pip install -c constraints.txt -e '.\[sweep\]'"):
         plan([recipe], settings)

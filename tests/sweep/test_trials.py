@@ -57,7 +57,7 @@ def test_nothing_varied_is_the_recipe_itself(recipe):
         ({"metric": "bleu"}, "sweep.metric = 'bleu': is not a metric of moods. Choose one of accuracy"),
     ],
 )
-def test_mistakes_are_told_before_anything_runs(recipe, sweep, told):
+def test_mistakes_are_reported_before_anything_runs(recipe, sweep, told):
     with pytest.raises(RecipeError) as error:
         trials([recipe], Sweep(**sweep))
     assert told in str(error.value)

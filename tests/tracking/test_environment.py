@@ -29,14 +29,14 @@ def test_the_recipe_is_kept_as_given_without_its_passwords(told, tmp_path):
     assert list(told["given"]["overrides"]) == ["execution.store=s3://bucket/a", "seed=8"]
 
 
-def test_commit_and_changes_of_the_recipes_checkout_are_told(told, tmp_path):
+def test_commit_and_changes_of_the_recipes_checkout_are_recorded(told, tmp_path):
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
     git = told["git"]["recipe"]
     assert (git["commit"], git["dirty"]) == (head, True)
     assert " M moods.yaml" in git["changed"]
 
 
-def test_software_and_machine_are_told_and_all_is_plain(told):
+def test_software_and_machine_are_recorded_as_plain_values(told):
     assert told["software"]["torch"] == version("torch")
     assert told["machine"]["cores"] >= 1
     assert json.loads(json.dumps(told)) is not None

@@ -30,7 +30,7 @@ from pipeline_lib.tracking.note_delivery import deliver_note
 from pipeline_lib.tracking.process_marks import own_mark, place
 from pipeline_lib.tracking.run_note import NOTE, RunNote, notes, read_note
 from pipeline_lib.tracking.runs import HOST, PROCESS, Tracker
-from tasks.settle import settled as settled_hook
+from tasks.settle import settle_runs as settled_hook
 
 TRAININGS = """
 import json, os, signal, sys, time, traceback
@@ -339,7 +339,7 @@ def test_prefects_hook_settles_what_its_flow_run_could_not(scene, monkeypatch):
     ],
 )
 def test_a_note_goes_where_somebody_else_went_on_with_the_training(recipe, tmp_path, status, holder, noted, goes):
-    note = RunNote.of(recipe, "f" * 64, "a test", {"data": []})
+    note = RunNote.from_recipe(recipe, "f" * 64, "a test", {"data": []})
     note.holders, note.status, work = ([[*holder]] if noted else []), "KILLED", tmp_path / "store" / "work" / ("f" * 64)
     work.mkdir(parents=True)
     note.write(work)
@@ -375,7 +375,7 @@ def test_a_live_training_can_be_ended_and_says_so_itself(settled):
 
 def test_a_note_holds_no_password(recipe, tmp_path):
     execution = recipe.execution.model_copy(update={"tracking_uri": "http://me:plantedNote@127.0.0.1:9/mlflow/"})
-    note = RunNote.of(recipe.model_copy(update={"execution": execution}), "f", "a test", {})
+    note = RunNote.from_recipe(recipe.model_copy(update={"execution": execution}), "f", "a test", {})
     note.write(tmp_path)
     assert "plantedNote" not in (tmp_path / NOTE).read_text()
     assert read_note(tmp_path) == note

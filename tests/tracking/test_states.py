@@ -18,7 +18,7 @@ from pipeline_lib.pipeline import steps
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.runs import DELIVERED, Tracker
-from pipeline_lib.util.signals import Interrupts, ending_in_order
+from pipeline_lib.util.signals import Interrupts, exit_on_sigterm
 
 STEPS = 54
 """Of 6 epochs over 36 rows, 4 a step."""
@@ -102,7 +102,7 @@ def test_a_training_that_was_ended_says_so_and_a_rerun_goes_on_in_it(document, n
 def test_signals_wait_for_a_safe_place_and_are_never_lost():
     with pytest.raises(KeyboardInterrupt), Interrupts() as waiting:
         signal.raise_signal(signal.SIGINT)
-        assert waiting.received == signal.SIGINT
+        assert waiting.received_signal == signal.SIGINT
         waiting.deliver()
         pytest.fail("goes on")
     with pytest.raises(KeyboardInterrupt), Interrupts():
@@ -111,7 +111,7 @@ def test_signals_wait_for_a_safe_place_and_are_never_lost():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # who asks twice means it
         pytest.fail("goes on")
-    with pytest.raises(SystemExit) as ended, ending_in_order(), Interrupts():
+    with pytest.raises(SystemExit) as ended, exit_on_sigterm(), Interrupts():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -152,7 +152,7 @@ def server(folder, port):
 
 
 @pytest.mark.server
-def test_mlflow_away_during_training_is_told_all_of_it_later(document, tmp_path, monkeypatch, caplog, capfd):
+def test_mlflow_away_during_training_gets_everything_later(document, tmp_path, monkeypatch, caplog, capfd):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.training.batches import collate, plan, within
+from pipeline_lib.training.batches import collate, plan, split_by_tokens
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=5000)
 
@@ -46,17 +46,22 @@ def test_few_rows_make_few_steps(rows):
 
 
 def test_parts_hold_at_most_the_tokens_that_fit_and_every_row_once():
-    parts = within(np.arange(100), LENGTHS, batch_tokens=1000)
+    parts = split_by_tokens(np.arange(100), LENGTHS, batch_tokens=1000)
     assert sorted(np.concatenate(parts)) == list(range(100))
     assert all(len(part) * LENGTHS[part].max() <= 1000 for part in parts)
 
 
 def test_a_row_that_is_longer_than_the_budget_stands_alone():
-    assert [part.tolist() for part in within(np.array([0, 1]), np.array([50, 5]), batch_tokens=10)] == [[0], [1]]
+    assert [part.tolist() for part in split_by_tokens(np.array([0, 1]), np.array([50, 5]), batch_tokens=10)] == [
+        [0],
+        [1],
+    ]
 
 
 def test_rows_are_padded_on_the_right_and_masked():
-    encoded = Examples(Ragged.of([[5, 6, 7], [8], [9, 9]]), np.arange(3), Ragged.of([[0, 0, 1], [0], [0, 1]]))
+    encoded = Examples(
+        Ragged.from_lists([[5, 6, 7], [8], [9, 9]]), np.arange(3), Ragged.from_lists([[0, 0, 1], [0], [0, 1]])
+    )
     batch, targets = collate(encoded, [1, 0], pad=3)
     assert targets.tolist() == [1, 0]
     assert batch["input_ids"].tolist() == [[8, 3, 3], [5, 6, 7]]
@@ -65,12 +70,12 @@ def test_rows_are_padded_on_the_right_and_masked():
 
 
 def test_single_texts_have_no_segments():
-    assert "token_type_ids" not in collate(Examples(Ragged.of([[5, 6]]), np.zeros(1)), [0], pad=0)[0]
+    assert "token_type_ids" not in collate(Examples(Ragged.from_lists([[5, 6]]), np.zeros(1)), [0], pad=0)[0]
 
 
 def test_a_width_is_rounded_up_but_not_above_the_longest_row_of_all():
-    ids = Ragged.of([[1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
-    tokens = Examples(ids, Ragged.of([[0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]), aligned=True)
+    ids = Ragged.from_lists([[1], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]])
+    tokens = Examples(ids, Ragged.from_lists([[0], [0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]), aligned=True)
     for rows, width in (([0], 4), ([0, 1], 6), ([2], 6)):
         batch, targets = collate(tokens, rows, pad=9, multiple=4)
         assert {tensor.shape for tensor in (*batch.values(), targets)} == {(len(rows), width)}

@@ -8,7 +8,7 @@ import torch
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.training import cpu_precision as module
 from pipeline_lib.training.cpu_precision import cpu_precision, measure
-from pipeline_lib.training.device import chosen
+from pipeline_lib.training.device import select_device
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(ask, tmp_path, caplog):
 def test_without_instructions_for_bf16_nothing_is_measured(ask, monkeypatch):
     monkeypatch.setattr(module, "_has_instructions", lambda: False)
     assert ask() == "fp32"
-    assert chosen(Execution(device="cpu")) == ("cpu", "fp32")
+    assert select_device(Execution(device="cpu")) == ("cpu", "fp32")
 
 
 def test_a_measurement_leaves_no_trace(monkeypatch):

@@ -14,7 +14,7 @@ import torch
 
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.training.cpu_precision import _has_instructions
-from pipeline_lib.training.device import _has_no_gpu, accelerator, chosen, giving_back
+from pipeline_lib.training.device import _has_no_gpu, accelerator, return_freed_memory, select_device
 
 BLOCK = 200 * 2**20
 
@@ -27,10 +27,10 @@ def resident():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than glibc")
 def test_memory_is_kept_from_step_to_step_and_handed_back_at_the_end():
     accelerator(Execution(device="cpu"))
-    with giving_back():  # what other tests have kept
+    with return_freed_memory():  # what other tests have kept
         pass
     before = resident()
-    with giving_back():
+    with return_freed_memory():
         block = torch.ones(BLOCK // 4)
         assert resident() > before + BLOCK * 0.9
         del block
@@ -55,4 +55,4 @@ def test_a_containers_quota_bounds_the_threads_unless_the_user_has_said_otherwis
 def test_what_is_found_without_torch_is_what_torch_finds():
     assert _has_instructions() == torch.cpu.get_capabilities().get("avx512_bf16", False)
     assert not (_has_no_gpu() and torch.cuda.is_available())
-    assert chosen(Execution(device="auto"))[0] == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert select_device(Execution(device="auto"))[0] == ("cuda" if torch.cuda.is_available() else "cpu")

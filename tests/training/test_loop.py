@@ -256,4 +256,4 @@ def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
 
 
 def test_encoded_rows_have_lengths():
-    assert Examples(Ragged.of([[1, 2], [3]]), np.zeros(2)).lengths.tolist() == [2, 1]
+    assert Examples(Ragged.from_lists([[1, 2], [3]]), np.zeros(2)).lengths.tolist() == [2, 1]

@@ -29,7 +29,7 @@ def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recip
     shown, passed_on = [], []
     watch = lambda records, steps: passed_on.append((len(records), steps)) or "no hope"  # noqa: E731
     with TrainingProgress(recipe, shown.append) as standing:
-        told = standing.counting(watch, lambda: "http://mlflow/page")
+        told = standing.wrap_watch(watch, lambda: "http://mlflow/page")
         assert told([], 12) == "no hope"
         told(trained(1, 2.0), 12)
         told(trained(2, 1.0), 12)
@@ -50,7 +50,7 @@ def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog
     caplog.set_level(logging.INFO, "tunesmith")
     shown = []
     with TrainingProgress(recipe, shown.append) as standing:
-        told = standing.counting(lambda records, steps: None, lambda: None)
+        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
         told([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
         told(trained(9, 0.5, epoch=4), 12)
     assert caplog.messages[0] == "finetune    resumed after step 8: 6 epochs, 12 steps"
@@ -65,7 +65,7 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
         raise ConnectionError("nobody answers")
 
     with TrainingProgress(recipe, failing) as standing:
-        told = standing.counting(lambda records, steps: None, lambda: None)
+        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
         told([], 12)
         told(trained(1, 2.0), 12)
     assert caplog.messages.count("finetune    stopped showing progress: nobody answers") == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.data.sources.base import Row
-from pipeline_lib.data.sources.class_labels import class_labels, named
+from pipeline_lib.data.sources.class_labels import class_labels, replace_label_ids
 from pipeline_lib.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_rows(
             for values in batch.to_pylist():
                 number += 1
                 for name in labels:
-                    values[name] = named(values[name], labels[name])
+                    values[name] = replace_label_ids(values[name], labels[name])
                 yield Row(number, values)
     except (pa.ArrowException, *UNREADABLE) as error:
         raise unreadable(file, kind, number, error) from error

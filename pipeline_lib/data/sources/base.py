@@ -70,7 +70,7 @@ class FileSource(Section):
         return files
 
     def _is_mine(self, file: Path) -> bool:
-        return _without_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
+        return _strip_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """Yield the records of one file in order."""
@@ -122,5 +122,5 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def _without_compression(file: Path) -> str:
+def _strip_compression(file: Path) -> str:
     return file.name.removesuffix(".gz").removesuffix(".zst")

@@ -29,10 +29,10 @@ def _names(feature: Any) -> list[str] | None:
     return None
 
 
-def named(value: Any, names: list[str]) -> Any:
+def replace_label_ids(value: Any, names: list[str]) -> Any:
     """Replace integer labels by their names, also in lists; -1, which marks an unlabelled row, becomes None."""
     if isinstance(value, list):
-        return [named(item, names) for item in value]
+        return [replace_label_ids(item, names) for item in value]
     if isinstance(value, int) and value < len(names):
         return names[value] if value >= 0 else None
     return value

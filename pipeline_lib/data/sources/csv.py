@@ -23,7 +23,7 @@ class _Delimited(TextSource):
     @field_validator("names")
     @classmethod
     def _are_distinct(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names and (duplicate := _repeated(names)):
+        if names and (duplicate := _find_repeated_name(names)):
             raise ValueError(f"the name {duplicate!r} appears more than once")
         return names
 
@@ -60,7 +60,7 @@ class Csv(_Delimited):
                 if fields := next(reader, None):  # a blank line is an empty list
                     yield first, fields
             except csv.Error as error:
-                yield from _swallowed(first, reader.line_num, str(error))
+                yield from _report_broken_record(first, reader.line_num, str(error))
                 fields = []
 
 
@@ -103,18 +103,18 @@ def _header(file: Path, record: Record | Unusable | None) -> list[str]:
     if record is None:
         raise RecipeError("data.source", str(file), "an empty file has no header", hint)
     problem, names = (record.reason, []) if isinstance(record, Unusable) else (flaw("".join(record[1])), record[1])
-    if not problem and (duplicate := _repeated(names)) is not None:
+    if not problem and (duplicate := _find_repeated_name(names)) is not None:
         problem = f"the column {duplicate!r} appears more than once"
     if problem:
         raise RecipeError("data.source", str(file), f"the header cannot be used: {problem}", hint)
     return names
 
 
-def _repeated(names: Sequence[str]) -> str | None:
+def _find_repeated_name(names: Sequence[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def _swallowed(first: int, last: int, error: str) -> Iterator[Unusable]:
+def _report_broken_record(first: int, last: int, error: str) -> Iterator[Unusable]:
     """Yield one Unusable per line of a broken record, so an unclosed quote that swallows half a file counts as such."""
     problem = "a quote that is never closed" if error == "unexpected end of data" else error
     record = f" in the record of lines {first} to {last}" if last > first else ""

@@ -41,7 +41,7 @@ class HuggingFace(Section):
         """Return the Arrow files with a split's rows, downloading them from the hub if necessary."""
         if getattr(self, split) is None:
             return []
-        return self._saved(split) if is_folder(self.path) else self._downloaded(split)
+        return self._find_saved_files(split) if is_folder(self.path) else self._download(split)
 
     def parts(self, file: Path) -> list[Path]:
         """Return the file itself: its schema already contains the label names."""
@@ -58,7 +58,7 @@ class HuggingFace(Section):
         with stream:
             yield from read_rows(stream.schema, stream, file, "Arrow")
 
-    def _saved(self, split: str) -> list[Path]:
+    def _find_saved_files(self, split: str) -> list[Path]:
         folder, name = Path(self.path), getattr(self, split)
         if (folder / "dataset_dict.json").is_file():
             splits = _read_object(folder / "dataset_dict.json").get("splits")
@@ -87,7 +87,7 @@ class HuggingFace(Section):
                 raise RecipeError("data.source.path", self.path, f"names a file outside its folder ({file})", hint)
         return files
 
-    def _downloaded(self, split: str) -> list[Path]:
+    def _download(self, split: str) -> list[Path]:
         import datasets
 
         try:

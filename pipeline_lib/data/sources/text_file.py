@@ -36,7 +36,7 @@ def _to_surrogates(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("tunesmith_surrogates", _to_surrogates)
 
 
-def _known(encoding: str) -> str:
+def _check_encoding(encoding: str) -> str:
     try:
         codecs.decode(b"", encoding, "strict").encode()
     except (LookupError, AttributeError, TypeError, ValueError):
@@ -49,7 +49,7 @@ def _known(encoding: str) -> str:
 class TextSource(FileSource):
     """Text files on disk."""
 
-    encoding: Annotated[str, AfterValidator(_known)] = "utf-8"
+    encoding: Annotated[str, AfterValidator(_check_encoding)] = "utf-8"
     """Text encoding, such as latin-1, cp1252 or gb18030; UTF-16 and byte order marks are detected."""
 
     def lines(self, file: Path) -> Iterator[str]:

@@ -14,9 +14,9 @@ PUNCTUATION = frozenset([*"-:_*^/\\~`+=，。：？！“”；’《》·、「
 """What the script removes. Its "……" has two characters and is compared with single ones, so an ellipsis stays."""
 
 
-def compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
+def score_answer(answers: Sequence[str], guess: str) -> tuple[bool, float]:
     """Whether a guess equals one of the right answers, and its best F1 in [0, 1]."""
-    exact = any(_bare(answer) == _bare(guess) for answer in answers)
+    exact = any(_strip_punctuation(answer) == _strip_punctuation(guess) for answer in answers)
     tokens = segments(guess)
     return exact, max(_f1(segments(answer), tokens) for answer in answers)
 
@@ -47,7 +47,7 @@ def _tokenizer() -> Any:
     return NLTKWordTokenizer()
 
 
-def _bare(text: str) -> str:
+def _strip_punctuation(text: str) -> str:
     return "".join(character for character in text.lower().strip() if character not in PUNCTUATION)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline_lib.evaluation.metrics.question_answering import HAN, KANA, spaceless
+from pipeline_lib.evaluation.metrics.question_answering import HAN, KANA, is_spaceless
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.totals import Totals
 
@@ -71,9 +71,9 @@ def _statistics(metric: Any, references: Sequence[Sequence[str]], texts: Sequenc
 
 
 @cache
-def _shown(character: str) -> str:
+def _replace_punctuation(character: str) -> str:
     """Letters, combining marks and digits as they are, everything else as a space."""
-    if spaceless(character):
+    if is_spaceless(character):
         return f" {character} "
     return character if unicodedata.category(character)[0] in "LMN" else " "
 
@@ -83,7 +83,7 @@ class Words:
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text, in order."""
-        return "".join(map(_shown, text.lower())).split()
+        return "".join(map(_replace_punctuation, text.lower())).split()
 
 
 def _mostly_latin(references: Sequence[Sequence[str]]) -> bool:
@@ -116,7 +116,7 @@ def bleu(totals: Totals) -> Any:
         tokens, reference_tokens, *ngrams = weighted
         return BLEU.compute_bleu(ngrams[:4], ngrams[4:], tokens, reference_tokens, smooth_method="exp").score
 
-    return _of_counts(score, totals, "bleu")
+    return _corpus_score(score, totals, "bleu")
 
 
 def chrf(totals: Totals) -> Any:
@@ -124,10 +124,10 @@ def chrf(totals: Totals) -> Any:
     from sacrebleu.metrics import CHRF
 
     metric = CHRF()  # for the score of given counts, it has a private method only
-    return _of_counts(lambda counts: metric._compute_score_from_stats(counts.tolist()).score, totals, "chrf")
+    return _corpus_score(lambda counts: metric._compute_score_from_stats(counts.tolist()).score, totals, "chrf")
 
 
-def _of_counts(score: Callable[[np.ndarray], float], totals: Totals, name: str) -> Any:
+def _corpus_score(score: Callable[[np.ndarray], float], totals: Totals, name: str) -> Any:
     """The score from the counts of a corpus [k], or of each resample [resamples, k]; nan without rows."""
     if not np.all(totals.total("rows")):
         return nan

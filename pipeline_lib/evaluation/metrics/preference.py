@@ -31,12 +31,12 @@ def pair_counts(
     margin, longer = chosen - rejected, np.sign(tokens[0] - tokens[1])
     unequal = longer != 0
     return {
-        "right": _won(margin),
+        "right": _win_share(margin),
         "margin": margin,
         "moved": moved,
         "answer_tokens": tokens[0] + tokens[1],
         "unequal": unequal.astype(float),
-        "longer_preferred": np.where(unequal, _won(margin * longer), 0.0),
+        "longer_preferred": np.where(unequal, _win_share(margin * longer), 0.0),
         "longer_chosen": (longer > 0).astype(float),
     }
 
@@ -50,7 +50,7 @@ def single_counts(rewards: np.ndarray, point: float, desirable: np.ndarray) -> d
         desirable: [n] bool, whether the answer is labelled desirable.
     """
     return {
-        "right": _won(np.where(desirable, rewards - point, point - rewards)),
+        "right": _win_share(np.where(desirable, rewards - point, point - rewards)),
         "reward_desirable": np.where(desirable, rewards, 0.0),
         "desirable": desirable.astype(float),
         "reward_undesirable": np.where(desirable, 0.0, rewards),
@@ -58,7 +58,7 @@ def single_counts(rewards: np.ndarray, point: float, desirable: np.ndarray) -> d
     }
 
 
-def _won(margin: np.ndarray) -> np.ndarray:
+def _win_share(margin: np.ndarray) -> np.ndarray:
     """1 for a positive margin, 0 for a negative one, 0.5 for a tie."""
     return np.where(np.abs(margin) < TIE, 0.5, (margin > 0).astype(float))
 

@@ -28,7 +28,7 @@ KANA = ("HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA")
 
 
 @cache
-def spaceless(character: str) -> bool:
+def is_spaceless(character: str) -> bool:
     """Whether a character is Han or kana, which are written without spaces between words."""
     return character.isalnum() and unicodedata.name(character, "").startswith(HAN + KANA)
 
@@ -43,7 +43,7 @@ def answer_tokens(text: str) -> list[str]:
     text = "".join(character for character in text.lower() if not _punctuation(character))
     # before Han characters are split off: else the A of "A股" would be removed as an article
     text = ARTICLES.sub(" ", text)
-    return "".join(f" {character} " if spaceless(character) else character for character in text).split()
+    return "".join(f" {character} " if is_spaceless(character) else character for character in text).split()
 
 
 def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
@@ -71,7 +71,7 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
     """
     chinese = _is_chinese(gold)
     rows = [
-        cmrc.compared(answers, text) if chinese and answers else _compared(answers, text)
+        cmrc.score_answer(answers, text) if chinese and answers else _score_answer(answers, text)
         for answers, text in zip(gold, guess, strict=True)
     ]
     exact, f1 = np.array(rows, float).reshape(-1, 2).T
@@ -89,7 +89,7 @@ def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
     return sum(name.startswith(HAN) for name in names) > len(names) / 2 and not any(n.startswith(KANA) for n in names)
 
 
-def _compared(answers: Sequence[str], guess: str) -> tuple[bool, float]:
+def _score_answer(answers: Sequence[str], guess: str) -> tuple[bool, float]:
     """Whether a guess is exactly right, and its best F1."""
     # as in SQuAD's script, gold answers that consist of articles and punctuation only are left out
     gold = [tokens for tokens in map(answer_tokens, answers) if tokens] or [[]]

@@ -33,13 +33,15 @@ def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
     previous = OUTSIDE
     for position, tag in enumerate(tags):
         if tag != OUTSIDE:
-            begin = position if _begins(previous, tag) else result.pop()[0]  # pop: replace the span by a longer one
+            begin = (
+                position if _begins_span(previous, tag) else result.pop()[0]
+            )  # pop: replace the span by a longer one
             result.append((begin, position + 1, _parts(tag)[1]))
         previous = tag
     return result
 
 
-def _begins(previous: str, tag: str) -> bool:
+def _begins_span(previous: str, tag: str) -> bool:
     """Whether a tag begins a new span after the previous tag."""
     prefix, kind = _parts(tag)
     previous_prefix, previous_kind = _parts(previous)

@@ -35,7 +35,7 @@ def confusion(matrix: np.ndarray, labels: Sequence[str]) -> Figure:
     matrix, classes = np.asarray(matrix), len(labels)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(max(3.0, classes * (0.5 if classes <= COUNTS_UP_TO else 0.17)), 40.0)
-    figure = blank(side + 2.5, side + 1.8)
+    figure = create_figure(side + 2.5, side + 1.8)
     axes = figure.add_subplot()
     # the square root of the share: else a confusion of one row in twenty would look white
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
@@ -54,7 +54,7 @@ def reliability(outcome: Predictions) -> Figure:
     bins = calibration(outcome)
     total, filled = max(bins.decisions.sum(), 1), bins.decisions > 0
     confidence, accuracy = (np.nansum(part * bins.decisions) / total for part in (bins.confidence, bins.accuracy))
-    figure = blank(5, 6)
+    figure = create_figure(5, 6)
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     edges = np.arange(BINS) / BINS
     columns = {"width": 1 / BINS, "align": "edge", "edgecolor": "white"}
@@ -82,7 +82,7 @@ def learning_curves(history: DataFrame, higher_is_better: Mapping[str, bool]) ->
     metrics = sorted(history["metric"].unique(), key=lambda name: name != "loss") or ["loss"]
     columns = min(3, len(metrics))
     rows = ceil(len(metrics) / columns)
-    figure = blank(4.8 * columns, 3.4 * rows)
+    figure = create_figure(4.8 * columns, 3.4 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
         _curves(axes, history[history["metric"] == metric], metric, higher_is_better.get(metric))
@@ -93,7 +93,7 @@ def learning_curves(history: DataFrame, higher_is_better: Mapping[str, bool]) ->
 
 def scatter(outcome: Predictions) -> Figure:
     """Plot predicted over gold numbers [n], in the unit of the data, with the line where they are equal."""
-    figure = blank(5, 5)
+    figure = create_figure(5, 5)
     axes = figure.add_subplot()
     opacity = min(0.7, 20 / max(len(outcome), 1) ** 0.5)  # so that dense regions remain visible
     axes.scatter(outcome.gold, outcome.guess, s=14, color=BLUE, alpha=opacity, linewidths=0)
@@ -118,7 +118,7 @@ def error_by_length(lengths: np.ndarray, errors: RowErrors) -> Figure:
     half_widths = np.array(
         [1.96 * errors.error[rows].std(ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else 0 for rows in bins]
     )
-    figure = blank(6, 4)
+    figure = create_figure(6, 4)
     axes = figure.add_subplot()
     axes.errorbar([lengths[rows].mean() for rows in bins], means, yerr=half_widths, marker="o", color=BLUE, capsize=3)
     axes.set(xlabel="tokens", ylabel=f"mean error ({errors.unit})", ylim=(min(0, (means - half_widths).min()), None))
@@ -126,7 +126,7 @@ def error_by_length(lengths: np.ndarray, errors: RowErrors) -> Figure:
     return tidy(figure)
 
 
-def blank(width: float, height: float) -> Figure:
+def create_figure(width: float, height: float) -> Figure:
     """Create an empty figure of this size in inches, rendered by Agg."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

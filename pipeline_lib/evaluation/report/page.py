@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline_lib.evaluation.report.tables import COLLAPSED_HINT, FEW, number, over, score_rows, slice_rows
+from pipeline_lib.evaluation.report.tables import COLLAPSED_HINT, FEW, describe_rows, number, score_rows, slice_rows
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.templates import render
@@ -33,7 +33,7 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
     slices, *rows_of_slices = slice_rows(scores)
     values = {
         "title": recipe.objective.kind.replace("_", " ").capitalize(),
-        "over": over(scores),
+        "over": describe_rows(scores),
         "notes": scores["notes"],
         "collapsed": scores["collapsed"],
         "collapsed_hint": COLLAPSED_HINT,
@@ -50,12 +50,12 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         "files": _files(data["files"]),
         "unusable": _unusable(prepared / "unusable.parquet"),
         "training": Table(["what", "value"], [(name.replace("_", " "), value) for name, value in summary.items()]),
-        "recipe": json.dumps(redact(_shown_recipe(recipe)), indent=1, ensure_ascii=False),
+        "recipe": json.dumps(redact(_recipe_document(recipe)), indent=1, ensure_ascii=False),
     }
     (folder / "report.html").write_text(render(TEMPLATE, values), encoding="utf-8")
 
 
-def _shown_recipe(recipe: Recipe) -> dict[str, Any]:
+def _recipe_document(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"execution", "name"})
 
 

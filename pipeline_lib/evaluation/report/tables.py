@@ -23,7 +23,7 @@ def interval(score: dict[str, Any]) -> str:
     return f"{number(score['low'])} to {number(score['high'])}"
 
 
-def over(scores: dict[str, Any]) -> str:
+def describe_rows(scores: dict[str, Any]) -> str:
     """Describe the rows that scores and intervals were computed on."""
     if scores["groups"] == scores["rows"]:
         return f"{scores['rows']:,} test rows; intervals by bootstrap over these rows"

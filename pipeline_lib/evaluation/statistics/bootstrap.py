@@ -149,7 +149,7 @@ def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0,
     if len(lengths) != 1:
         raise ValueError(f"the outcomes differ in their number of rows: {sorted(lengths)}")
     values = np.array([_means(side, metrics) for side in sides])
-    resampler, random = Resampler.of(*outcomes), np.random.default_rng(seed)
+    resampler, random = Resampler.from_rows(*outcomes), np.random.default_rng(seed)
     if resampler.groups < 2:
         return Drawn(values, np.full((resamples, len(sides), len(metrics)), np.nan), resampler.groups)
     parts = [_metrics_of_resamples(sides, metrics, weights, random) for weights in resampler.draw(random, resamples)]
@@ -170,7 +170,7 @@ def _metrics_of_resamples(
         if (same := _first_equal(sides, index)) < index:
             draws[:, index] = draws[:, same]
             continue
-        by_seed = np.stack([_of_resamples(outcome, metrics, weights, random) for outcome in side])
+        by_seed = np.stack([_evaluate_resamples(outcome, metrics, weights, random) for outcome in side])
         if len(side) == 1:
             draws[:, index] = by_seed[0]
             continue
@@ -190,7 +190,7 @@ def _first_equal(sides: Sequence[Answers], index: int) -> int:
     return index
 
 
-def _of_resamples(
+def _evaluate_resamples(
     outcome: Predictions | RowCounts, metrics: Mapping[str, Metric], weights: Weights, random: np.random.Generator
 ) -> np.ndarray:
     """[resamples, metrics] of one model on resamples with these weights."""

@@ -26,7 +26,7 @@ def folded_ends(rows: RowValues, name: str, level: float, resamples: int, seed: 
     """
     random = np.random.default_rng(seed)
     parts = np.asarray(rows.total(name), float) / rows.total("decisions")
-    drawn, resampler = [], Resampler.of(rows)
+    drawn, resampler = [], Resampler.from_rows(rows)
     for weights in resampler.draw(random, resamples):
         resamples_of_rows = resample(rows, weights.by_class, random)
         drawn.append(resamples_of_rows.total(name) / resamples_of_rows.total("decisions")[:, None])

@@ -23,7 +23,7 @@ def effective_rows(outcome: Predictions | RowCounts, metric: Metric, seed: int =
     if outcome.groups is None or len(np.unique(outcome.groups)) == rows:
         return rows
     grouped = _spread([outcome], metric, seed)
-    independent = _spread([outcome.in_groups(np.arange(rows))], metric, seed)
+    independent = _spread([outcome.with_groups(np.arange(rows))], metric, seed)
     if not grouped > 0 or not independent > 0:  # also for nan
         return None
     return min(rows, max(1, round(rows * (independent / grouped) ** 2)))

@@ -94,7 +94,7 @@ class Resampler:
     """[groups] its shapes for averages over classes, at most `shape`."""
 
     @classmethod
-    def of(cls, *outcomes: RowValues) -> "Resampler":
+    def from_rows(cls, *outcomes: RowValues) -> "Resampler":
         """Create a resampler for predictions of the same rows; their groups are those of the one with the fewest."""
         group_of_row = min(outcomes, key=lambda rows: rows.group_count).group_of_row
         groups = int(group_of_row.max(initial=-1)) + 1

@@ -37,7 +37,7 @@ def added_answers(rows: RowValues) -> AddedAnswers:
         return _several_labels(rows) if rows.multi_label else _one_label(rows)
     counts: Mapping[str, Any] = getattr(rows, "counts", {})
     if "hits" in counts:
-        return _by_class(rows)
+        return _class_answers(rows)
     if "answerable" in counts:
         return _questions(rows)
     return _yes_or_no(counts)
@@ -47,14 +47,14 @@ def _none() -> AddedAnswers:
     return AddedAnswers(np.zeros(0), {})
 
 
-def _present(rows: RowValues) -> np.ndarray:
+def _present_classes(rows: RowValues) -> np.ndarray:
     """Indices of the classes that occur in gold or guess."""
     return np.flatnonzero(np.asarray(rows.total("gold")) + rows.total("guess") > 0)
 
 
 def _one_label(rows: Predictions) -> AddedAnswers:
     """For each class one right row, and one row mistaken for the next class."""
-    present, classes = _present(rows), rows.chances.shape[1]
+    present, classes = _present_classes(rows), rows.chances.shape[1]
     hot, nothing = np.eye(classes)[present], np.zeros((len(present), classes))
     right = np.repeat([1.0, 0.0], len(present))
     values = {
@@ -80,9 +80,9 @@ def _surprises(rows: Predictions) -> tuple[float, float]:
     return float(-np.log(confidence).mean()), float(-np.log(other).mean())
 
 
-def _by_class(rows: RowValues) -> AddedAnswers:
+def _class_answers(rows: RowValues) -> AddedAnswers:
     """For each class one hit, one miss and one false alarm."""
-    present, classes = _present(rows), np.shape(rows.total("gold"))[-1]
+    present, classes = _present_classes(rows), np.shape(rows.total("gold"))[-1]
     hot, nothing = np.eye(classes)[present], np.zeros((len(present), classes))
     values = {
         "gold": np.concatenate([hot, hot, nothing]),
@@ -94,7 +94,7 @@ def _by_class(rows: RowValues) -> AddedAnswers:
 
 
 def _several_labels(rows: Predictions) -> AddedAnswers:
-    added = _by_class(rows)
+    added = _class_answers(rows)
     right = added.values["hits"].sum(axis=1)
     return AddedAnswers(added.weights, {**added.values, "right": right})
 

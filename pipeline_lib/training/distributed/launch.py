@@ -50,10 +50,10 @@ def launch_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, f
         (place / JOB).write_text(json.dumps(job), encoding="utf-8")
         launcher = elastic_launch(_config(recipe.execution.processes, str(place)), sys.executable)
         try:
-            with _listening(place / CHANNEL, watch):
+            with _forward_channel(place / CHANNEL, watch):
                 launcher("-c", START, str(Path(__file__).parents[3]), str(place))
         except ChildFailedError as failed:
-            error = _first(failed)
+            error = _find_first_error(failed)
             raise error from error.__cause__  # with its own cause instead of the launcher's error
 
 
@@ -80,7 +80,7 @@ def _config(processes: int, place: str) -> "LaunchConfig":
 
 
 @contextmanager
-def _listening(channel: Path, watch: Watch) -> Iterator[None]:
+def _forward_channel(channel: Path, watch: Watch) -> Iterator[None]:
     """Forward the records and log lines from the channel; at the end wait until all are forwarded."""
     os.mkfifo(channel)
     keep_open = os.open(channel, os.O_RDWR)  # opening a FIFO blocks until the other side opens it too
@@ -118,7 +118,7 @@ def _failure_order(failure: Any) -> tuple[bool, bool, float]:
     return ended_by_launcher, failure.exitcode >= 0, failure.error_file_data.get("at", float("inf"))
 
 
-def _first(failed: Any) -> Exception:
+def _find_first_error(failed: Any) -> Exception:
     """Return the error of the rank that failed first; the failures of the other ranks follow from it."""
     first = min(failed.failures.values(), key=_failure_order)
     report = first.error_file_data

@@ -42,11 +42,11 @@ def attend(
         options: Any = others | {"dropout": dropout, "scaling": scaling}
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scores = query * (query.shape[-1] ** -0.5 if scaling is None else scaling) @ key.transpose(-1, -2)
-    weights = _masked(module, scores, attention_mask, **others).softmax(-1)
+    weights = _mask_scores(module, scores, attention_mask, **others).softmax(-1)
     return (weights * noise(weights, dropout) @ value).transpose(1, 2).contiguous(), None
 
 
-def _masked(
+def _mask_scores(
     module: "nn.Module", scores: "Tensor", mask: "Tensor | None", is_causal: bool | None = None,
     position_bias: "Tensor | None" = None, **others: Any,
 ) -> "Tensor":  # fmt: skip

@@ -50,7 +50,7 @@ class Vocabulary:
         return nn.Parameter(values, requires_grad=self.table.weight.requires_grad)
 
 
-def narrowed(
+def narrow_embeddings(
     model: "PreTrainedModel", trained: Collection[str], inputs: Sequence[Examples], pad: int
 ) -> Vocabulary | None:
     """Reduce the model's embeddings to the tokens in `inputs` and `pad`.

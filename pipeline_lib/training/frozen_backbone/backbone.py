@@ -68,7 +68,7 @@ class Backbone:
         try:
             self._verify(objective, encoded, pad)
         except Exception as error:  # families that pad, pool or reorder tokens internally fail in many ways
-            raise self._not_supported() from error
+            raise self._unsupported_family() from error
 
     def feed(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Add `hidden` [rows, tokens, width] to a batch unless it has it; cut the batch to as many tokens."""
@@ -80,7 +80,7 @@ class Backbone:
         lengths, out = batch["attention_mask"].sum(-1), None
         for length in lengths.unique().tolist():
             rows = (lengths == length).nonzero()[:, 0]
-            hidden = self.unpadded({name: tensor[rows, :length] for name, tensor in batch.items()})
+            hidden = self.compute_unpadded({name: tensor[rows, :length] for name, tensor in batch.items()})
             if out is None:
                 tokens = hidden.shape[1] if self.place is not None else batch["input_ids"].shape[1]
                 out = hidden.new_zeros(len(lengths), tokens, hidden.shape[-1])
@@ -88,7 +88,7 @@ class Backbone:
         assert out is not None
         return out
 
-    def unpadded(self, batch: Batch) -> "Tensor":
+    def compute_unpadded(self, batch: Batch) -> "Tensor":
         """Compute the output for rows of equal length; [rows, 1, width] if only one position is read."""
         import torch
 
@@ -135,7 +135,7 @@ class Backbone:
                 return reached.args[0]
             finally:
                 self.running = False
-            raise self._not_supported()
+            raise self._unsupported_family()
 
         self._run = run
 
@@ -160,10 +160,10 @@ class Backbone:
         ordered = np.argsort(encoded.ids.lengths, kind="stable")
         for row in (ordered[:1], ordered[-1:]):
             batch, _ = collate(encoded, row, pad, self.accelerator.device)
-            if self.unpadded(batch).shape[1] > batch["input_ids"].shape[1]:
-                raise self._not_supported()
+            if self.compute_unpadded(batch).shape[1] > batch["input_ids"].shape[1]:
+                raise self._unsupported_family()
 
-    def _not_supported(self) -> NotCached:
+    def _unsupported_family(self) -> NotCached:
         return NotCached(f"the family {self.model.config.model_type} can't be split below its lowest trained layer")
 
     def _verify(self, objective: "Objective", encoded: Examples, pad: int) -> None:
@@ -181,13 +181,13 @@ class Backbone:
 
         whole = logits(batch)
         self._refuse_longer(encoded, pad)
-        self.narrow = self.unpadded(batch).shape[1] < batch["input_ids"].shape[1]
+        self.narrow = self.compute_unpadded(batch).shape[1] < batch["input_ids"].shape[1]
 
         def is_close(other: "Tensor") -> bool:
             return other.shape == whole.shape and bool((other - whole).abs().max() <= ROUNDING * whole.abs().max())
 
         if any(part is not None for part in self.rest or ()) or not is_close(logits(fed := self.feed(batch))):
-            raise self._not_supported()
+            raise self._unsupported_family()
         # With NaN in all other positions, the logits stay finite only if the head reads no other position.
         for place in (FIRST, LAST) if fed["hidden"].shape[1] > 2 and not objective.per_token else ():
             single = torch.full_like(fed["hidden"], torch.nan)

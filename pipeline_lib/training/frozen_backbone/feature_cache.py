@@ -85,7 +85,7 @@ def write_features(backbone: Backbone, splits: Mapping[str, Examples], pad: int,
     _refuse_too_large(backbone, splits, folder)
     with bar("features", sum(map(len, splits.values()))) as shown:
         for split, encoded in splits.items():
-            for index, hidden in enumerate(_computed(backbone, encoded, pad, shown)):
+            for index, hidden in enumerate(_compute_outputs(backbone, encoded, pad, shown)):
                 save_tensors({"hidden": hidden}, folder / f"{split}-{index:05d}.safetensors")
 
 
@@ -96,14 +96,14 @@ def with_features(encoded: Examples, backbone: Backbone, folder: Path, split: st
     return replace(encoded, hidden=CachedFeatures.read(folder, split, _order(encoded), _lengths(backbone, encoded)))
 
 
-def _computed(backbone: Backbone, encoded: Examples, pad: int, shown: Bar) -> "Iterator[Tensor]":
+def _compute_outputs(backbone: Backbone, encoded: Examples, pad: int, shown: Bar) -> "Iterator[Tensor]":
     """Yield the outputs of all rows in order, [tokens, width] for each file."""
     import torch
 
     parts: list[Tensor] = []
-    for rows in _equally_long(encoded):
+    for rows in _group_by_length(encoded):
         batch, _ = collate(encoded, rows, pad, backbone.accelerator.device)
-        parts.append(backbone.unpadded(batch).flatten(0, 1).cpu())
+        parts.append(backbone.compute_unpadded(batch).flatten(0, 1).cpu())
         shown.advance(by=len(rows))
         if sum(part.nbytes for part in parts) >= FILE:
             yield torch.cat(parts)
@@ -116,7 +116,7 @@ def _order(encoded: Examples) -> np.ndarray:
     return np.argsort(encoded.ids.lengths, kind="stable")
 
 
-def _equally_long(encoded: Examples) -> Iterator[np.ndarray]:
+def _group_by_length(encoded: Examples) -> Iterator[np.ndarray]:
     """Yield all rows in order, split into groups of equal length and at most AT_ONCE tokens."""
     order = _order(encoded)
     lengths = encoded.ids.lengths[order]

@@ -16,7 +16,7 @@ def frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
     This holds for all epochs or, if every block is unfrozen at some point, for the first `frozen_epochs`. For an
     encoder-decoder it is the whole encoder or nothing. It is 0 if a regularizer acts in every layer.
     """
-    return 0 if acting_everywhere(recipe) else _frozen_layers(recipe, where, frozen_epochs(recipe, where))
+    return 0 if find_global_regularizers(recipe) else _frozen_layers(recipe, where, frozen_epochs(recipe, where))
 
 
 def frozen_epochs(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
@@ -33,14 +33,14 @@ def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
     epochs = frozen_epochs(recipe, where)
     if not _frozen_layers(recipe, where, epochs):
         return ""
-    if kinds := acting_everywhere(recipe):
+    if kinds := find_global_regularizers(recipe):
         return f"{' and '.join(kinds)} acts in frozen layers too"
     if recipe.objective.stochastic_targets:
         return f"{recipe.objective.kind} masks different tokens in every step"
     return "it would be used in one epoch only" if epochs == 1 < recipe.training.epochs else ""
 
 
-def acting_everywhere(recipe: "Recipe") -> list[str]:
+def find_global_regularizers(recipe: "Recipe") -> list[str]:
     """Return the kinds of regularizers that affect frozen layers during training."""
     return [regularizer.kind for regularizer in recipe.regularizers if regularizer.acts_everywhere]
 

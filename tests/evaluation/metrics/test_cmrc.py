@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline_lib.evaluation.metrics.cmrc import compared, segments
+from pipeline_lib.evaluation.metrics.cmrc import score_answer, segments
 from pipeline_lib.evaluation.metrics.question_answering import answer_counts
 
 
@@ -22,7 +22,7 @@ def test_han_characters_and_words_between_are_tokens():
     ],
 )
 def test_by_hand(answers, guess, exact, f1):
-    assert compared(answers, guess) == (exact, pytest.approx(f1))
+    assert score_answer(answers, guess) == (exact, pytest.approx(f1))
 
 
 def test_only_chinese_is_compared_so():

@@ -178,7 +178,7 @@ if os.environ["RANK"] == "0":
 def test_errors_of_a_rank_keep_their_words(tmp_path, monkeypatch, error, kind, words):
     told = failure(tmp_path, monkeypatch, 1, 1, error)
     later = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
-    revived = launch._first(SimpleNamespace(failures={0: later, 1: told}))
+    revived = launch._find_first_error(SimpleNamespace(failures={0: later, 1: told}))
     assert isinstance(revived, kind)
     assert words in str(revived)
 
@@ -186,7 +186,7 @@ def test_errors_of_a_rank_keep_their_words(tmp_path, monkeypatch, error, kind, w
 def test_a_rank_that_was_killed_is_the_first_cause(tmp_path, monkeypatch):
     follows = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
     killed = ProcessFailure(1, 2, -9, str(tmp_path / "nothing.json"))
-    told = str(launch._first(SimpleNamespace(failures={0: follows, 1: killed})))
+    told = str(launch._find_first_error(SimpleNamespace(failures={0: follows, 1: killed})))
     assert told.startswith("training process 1 was ended by SIGKILL")
 
 

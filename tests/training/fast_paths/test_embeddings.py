@@ -34,7 +34,7 @@ def test_training_is_that_of_the_whole_table_and_other_rows_keep_their_bytes(doc
     document["training"] |= {"epochs": 2, "learning_rate": 1e-3, "max_grad_norm": 1e9}
     recipe = check(document)
     narrow = loop_of(recipe, tmp_path / "narrow")
-    monkeypatch.setattr(finetune, "narrowed", lambda *_: None)
+    monkeypatch.setattr(finetune, "narrow_embeddings", lambda *_: None)
     whole = loop_of(recipe, tmp_path / "whole")
     before = weights(whole)[TABLE]
     tokens = narrow.vocabulary.tokens

@@ -165,13 +165,13 @@ class Twice:
     place, model = None, SimpleNamespace(config=SimpleNamespace(hidden_size=2))
     accelerator = SimpleNamespace(device="cpu")
 
-    def unpadded(self, batch):
+    def compute_unpadded(self, batch):
         return batch["input_ids"][..., None].float().repeat(1, 1, 2)
 
 
 def test_rows_are_found_in_whatever_file_they_stand(monkeypatch, tmp_path):
     ids = [[5], [1, 2, 3], [4, 6], [7, 8], [9]]
-    encoded, nothing = (Examples(Ragged.of(some), np.zeros(len(some))) for some in (ids, []))
+    encoded, nothing = (Examples(Ragged.from_lists(some), np.zeros(len(some))) for some in (ids, []))
     monkeypatch.setattr(feature_cache, "FILE", 3 * 2 * 4)  # three tokens
     feature_cache.write_features(Twice(), {"train": encoded, "validation": nothing}, 0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -327,13 +327,13 @@ def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, o
     document["strategies"] = [LAST]
     (lower,) = features_of(check(document))
     document["strategies"] = [HEAD]
-    begun_with, unpadded = [], backbone.Backbone.unpadded
+    begun_with, unpadded = [], backbone.Backbone.compute_unpadded
 
     def watched(self, batch):
         begun_with.append("hidden" in batch)
         return unpadded(self, batch)
 
-    monkeypatch.setattr(backbone.Backbone, "unpadded", watched)
+    monkeypatch.setattr(backbone.Backbone, "compute_unpadded", watched)
     (higher,) = {*features_of(check(document))} - {lower}
     assert any(begun_with)
     assert higher.name == alone.name
