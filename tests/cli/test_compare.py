@@ -52,7 +52,7 @@ def test_a_table_and_a_sentence(two):
     assert code == 0, said
     assert "idle and moods on 12 test rows" in said
     assert "95% interval" in said
-    assert "moods is better in macro_f1" in said
+    assert "moods is better in accuracy, macro_f1" in said
     code, said = say(two[0], two[0])
     assert "the difference in accuracy, macro_f1" in said
     assert "is better" not in said
