@@ -8,7 +8,7 @@ are not independent (Field & Welsh 2007, "Bootstrapping Clustered Data": the clu
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
 """Random numbers held in memory at once."""
-QUANTILE = "weibull"
+QUANTILE: Final = "weibull"
 """Quantiles of B resamples are those of order statistics k / (B + 1): others leave too much outside if B is small."""
 FEWEST_PREDICTED = 8
 """Groups that a predicted class counts for at least: how often a rare class is predicted is chance as well, and smaller
