@@ -105,9 +105,9 @@ class Store:
         The one that this process published last comes first: for many files it is near enough to ask for no other.
         """
         place = self.root / "steps" / name
-        if (folder := _published_last.get(place)) and folder.exists():
+        if last := _published_last.get(place):
             with suppress(OSError, ValueError):
-                yield Candidate.of(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+                yield Candidate.of(json.loads((last / MANIFEST).read_text(encoding="utf-8")))
         with suppress(FileNotFoundError), os.scandir(place) as entries:
             newest = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
             for entry in newest:
