@@ -91,7 +91,7 @@ def test_other_test_rows_are_refused(tmp_path):
         compared(tmp_path, planted("a", 10, 1), planted("b", 10, 1, rows=380))
 
 
-def test_numbers_of_points_in_one_place_do_not_overlap():
+def test_numbers_of_points_in_one_place_do_not_overlap(drawn):
     points = [module.Variant(f"a long name of variant {n} $x", 1, 0.8, 0.7, 0.9, 1000, 5.0, None) for n in range(8)]
     figure = pareto(points, "accuracy", True)
     figure.draw_without_rendering()
