@@ -20,6 +20,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from pipeline_lib.models.head_names import head_names
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -99,8 +101,6 @@ def is_patched(linear: "nn.Linear") -> bool:
 
 def _storable(model: "PreTrainedModel") -> "list[nn.Parameter]":
     """Return the matrices that are used by plain layers only, of the backbone and of the base's own output layer."""
-    from pipeline_lib.models.loading import head_names
-
     output = model.get_output_embeddings()
     new = {id(weight) for name, weight in model.named_parameters() if name in head_names(model)}
     new.discard(id(getattr(output, "weight", None)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.models.loading import backbone_modules
+from pipeline_lib.models.head_names import backbone_modules
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import LOCAL, load_config, load_tokenizer
+from pipeline_lib.models.head_names import head_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,33 +107,9 @@ def _backbone_key_mapping(kind: Any, config: Any) -> dict[str, Any]:
     return {"key_mapping": {rf"^{family_prefix}\.": f"{head_prefix}."}}
 
 
-def head_names(model: "PreTrainedModel") -> set[str]:
-    """Return the names of all parameters and buffers that may be new: those above the backbone, and its pooler.
-
-    Checkpoints pre-trained without a pooler (RoBERTa, or BERT saved for masked language modelling) lack it.
-    transformers counts it as part of the backbone, but only the head uses it.
-    """
-    backbone = backbone_modules(model)
-    return {name for name in model.state_dict() if not name.startswith(backbone) or ".pooler." in f".{name}"}
-
-
 def _computed_names(model: "PreTrainedModel") -> set[str]:
     """Return the names of position tables that are computed and therefore often not saved (Marian, Pegasus)."""
     return {f"{name}.weight" for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
-
-
-def backbone_modules(model: "PreTrainedModel") -> tuple[str, ...]:
-    """Return the name prefixes of the pre-trained backbone's parameters."""
-    import torch
-    from transformers import AutoModel
-
-    prefix = model.base_model_prefix
-    if prefix and hasattr(model, prefix):
-        return (f"{prefix}.",)
-    # T5 and similar models have the backbone's modules at their top level; a bare model of the family has only those.
-    with torch.device("meta"):  # only names are needed: allocates no memory
-        bare = AutoModel.from_config(model.config, trust_remote_code=False)
-    return tuple(f"{name}." for name, _ in bare.named_children())
 
 
 def _refuse_unfit(

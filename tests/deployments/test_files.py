@@ -82,7 +82,7 @@ def test_a_recipe_is_found_by_its_name_and_no_name_leads_out_of_the_folder(monke
     monkeypatch.setenv("TUNESMITH_RECIPES", str(FOLDER / "recipes"))
     assert load_by_name("demo", ["training.epochs=2"]).training.epochs == 2
     for wrong in ("dmo", "../recipes/demo", "/etc/passwd"):
-        with pytest.raises(RecipeError, match=r"there is no such recipe in .*Choose one of banking77, demo"):
+        with pytest.raises(RecipeError, match=r"there is no such recipe in .*Choose one of banking77, chat, demo"):
             load_by_name(wrong)
     monkeypatch.setenv("TUNESMITH_RECIPES", "/nowhere")
     with pytest.raises(RecipeError, match=r"Set \$TUNESMITH_RECIPES to a folder of recipes"):
