@@ -171,7 +171,8 @@ class Harness:
                 return f"did not end within {LIMIT} s: {said(folder)}"
             if code and not (killed and code == -signal.SIGKILL):
                 return f"exit code {code}: {said(folder)}"
-        return f"a traceback: {said(folder)}" if "Traceback" in said(folder, 10**6) else None
+        _, traceback, rest = said(folder, 10**6).partition("Traceback")
+        return f"{traceback}{rest[:3000]}" if traceback else None
 
     def other_bytes(self, kind: Kind, folder: Path) -> str | None:
         """What the store does not hold as after an undisturbed run."""
