@@ -64,6 +64,7 @@ STRATEGIES: dict[str, list[dict[str, Any]]] = {
     "head": [{"kind": "partial"}],
     "last layer": [{"kind": "partial", "last_layers": 1}],
     "biases": [{"kind": "partial", "biases": True}],
+    "layer norms": [{"kind": "ln_tuning"}],
     "gradual": [{"kind": "partial", "last_layers": 1, "gradual": True}],
     "layerwise": [{"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.8}],
     "prompt": [PROMPT],

@@ -92,7 +92,10 @@ WRITERS: dict[str, dict[str, Any]] = {
 }
 FAMILIES = ENCODERS | DECODERS | WRITERS
 
-STRATEGIES = ("full", "head", "last layer", "biases", "prompt", "deep prompt", "houlsby", "parallel", "lora", "ia3")
+STRATEGIES = (
+    *("full", "head", "last layer", "biases", "layer norms", "prompt", "deep prompt"),
+    *("houlsby", "parallel", "lora", "ia3"),
+)
 HEADED = ("classification", "labelling", "reading")
 OBJECTIVES = {
     **dict.fromkeys(ENCODERS, (*HEADED, "cloze", "masked")),

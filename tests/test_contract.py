@@ -24,6 +24,7 @@ CLAIMS = {
     **dict.fromkeys(("full", "layerwise", "head first"), ""),
     "head": "$^",
     "biases": r"bias$",
+    "layer norms": r"(?i:norm|\bln_)\w*\.(weight|bias)$",
     **dict.fromkeys(("last layer", "gradual"), "UPPER"),
     **dict.fromkeys(("prompt", "prompt behind", "deep prompt"), r"\.prompt$"),
     "houlsby": r"\.adapter\.|(?i:^(?!.*embed).*(norm|ln_))",

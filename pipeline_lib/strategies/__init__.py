@@ -11,12 +11,13 @@ from pipeline_lib.strategies.bottleneck import Bottleneck
 from pipeline_lib.strategies.full import Full
 from pipeline_lib.strategies.ia3 import IA3
 from pipeline_lib.strategies.layerwise_lr import LayerwiseLR
+from pipeline_lib.strategies.ln_tuning import LNTuning
 from pipeline_lib.strategies.lora import LoRA
 from pipeline_lib.strategies.partial import Partial
 from pipeline_lib.strategies.prompt import SoftPrompt
 
 Strategy = Annotated[
-    Full | IA3 | LayerwiseLR | Partial | LoRA | Bottleneck | SoftPrompt,
+    Full | IA3 | LNTuning | LayerwiseLR | Partial | LoRA | Bottleneck | SoftPrompt,
     Field(discriminator="kind"),
 ]
 
@@ -28,8 +29,9 @@ def refuse_senseless(strategies: tuple[Strategy, ...]) -> None:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise ValueError(f"strategy {kind!r} appears {kinds.count(kind)} times. Keep one of them")
-    if {"full", "partial"} <= by_kind.keys() and by_kind["full"].start_epoch <= by_kind["partial"].start_epoch:
-        raise ValueError("'full' already trains everything that 'partial' selects. Remove one of them")
+    for kind in ("partial", "ln_tuning"):
+        if {"full", kind} <= by_kind.keys() and by_kind["full"].start_epoch <= by_kind[kind].start_epoch:
+            raise ValueError(f"'full' already trains everything that {kind!r} selects. Remove one of them")
     for kind in ("lora", "ia3", "bottleneck"):
         if {"full", kind} <= by_kind.keys():
             raise ValueError(f"'full' already trains the weights that {kind!r} is a substitute for. Remove one of them")

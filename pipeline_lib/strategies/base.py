@@ -31,6 +31,12 @@ class ParameterInfo(NamedTuple):
         """The name before any wrapping; patterns match this name."""
         return plain_name(self.name)
 
+    @property
+    def is_norm(self) -> bool:
+        """Whether it belongs to a layer norm or RMSNorm, judging by the name of its module."""
+        module = self.plain.lower().rpartition(".")[0].rpartition(".")[2]
+        return "norm" in module or module.startswith("ln_")
+
 
 class Prompt(NamedTuple):
     """Number of virtual tokens before and after the input; `deep` ones also precede a decoder's text."""

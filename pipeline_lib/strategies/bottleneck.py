@@ -1,7 +1,6 @@
 """Train bottleneck adapters in a frozen model."""
 
 import functools
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
@@ -60,7 +59,7 @@ class Bottleneck(AddedWeights):
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select the adapters, and the layer norms if requested."""
         norms = self.placement == "houlsby" if self.layer_norms is None else self.layer_norms
-        return ".adapter." in info.name or (norms and info.depth > 0 and _is_norm(info.name))
+        return ".adapter." in info.name or (norms and info.depth > 0 and info.is_norm)
 
     def _adapter(self, width: int) -> "nn.Module":
         from collections import OrderedDict
@@ -105,7 +104,3 @@ class Around:
 def _width(end: Any) -> int | None:
     """Return the output size of a matrix (`nf` in GPT-2's Conv1D); None for a module around experts."""
     return getattr(end, "out_features", None) or getattr(end, "nf", None)
-
-
-def _is_norm(name: str) -> bool:
-    return re.search(r"norm|(^|\.)ln_", name.lower()) is not None

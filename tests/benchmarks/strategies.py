@@ -29,6 +29,7 @@ STRATEGIES: dict[str, list[dict]] = {
     "last two layers": [{"kind": "partial", "last_layers": 2}],
     "gradual unfreezing": [{"kind": "partial", "last_layers": 6, "gradual": True}],
     "biases (BitFit)": [{"kind": "partial", "biases": True}],
+    "layer norms": [{"kind": "ln_tuning"}],
     "layerwise rates": [{"kind": "full"}, {"kind": "layerwise_lr", "decay": 0.9}],
     "head first, then all": [{"kind": "full", "start_epoch": 1}],
     "soft prompt": [PROMPT],

@@ -68,6 +68,7 @@ def test_scales_of_a_combination_are_multiplied(make, tokenizer):
 SENSELESS = {
     "twice": ([LORA, LORA], "'lora' appears 2 times"),
     "all and a part": ([FULL, PARTIAL], "'full' already trains everything that 'partial' selects"),
+    "all and norms": ([FULL, {"kind": "ln_tuning"}], "'full' already trains everything that 'ln_tuning' selects"),
     "all and adapters": ([FULL, BOTTLENECK], "'full' already trains the weights that 'bottleneck'"),
     "all and LoRA": ([LORA, FULL | {"start_epoch": 1}], "'full' already trains the weights that 'lora'"),
     "all and (IA)^3": ([FULL, IA3], "'full' already trains the weights that 'ia3'"),
