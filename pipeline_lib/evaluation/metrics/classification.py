@@ -49,6 +49,17 @@ def matthews_correlation(totals: Totals) -> Any:
     return np.where(np.asarray(rows) > 0, correlation, nan)[()]
 
 
+def cohen_kappa(totals: Totals) -> Any:
+    """(p_o - p_e) / (1 - p_e), from -1 to 1, for p_o the accuracy and p_e that of chance with the same label counts.
+
+    Cohen (1960), "A Coefficient of Agreement for Nominal Scales", eq. 1. As in scikit-learn, it is nan if all gold
+    labels and predictions are the same label.
+    """
+    gold, guess, hits = tally_of(totals)
+    rows, chance = totals.total("rows"), (gold * guess).sum(axis=-1)
+    return ratio(hits.sum(axis=-1) * rows - chance, rows**2 - chance, nan)
+
+
 def expected_calibration_error(totals: Totals) -> Any:
     """Expected calibration error, in [0, 1], with 15 bins of equal width.
 
@@ -117,6 +128,12 @@ SINGLE_LABEL: dict[str, Metric] = {
         matthews_correlation,
         True,
         "correlation of predicted and gold label: 1 = perfect, 0 = no better than chance",
+        bounds=(-1, 1),
+    ),
+    "cohen_kappa": Metric(
+        cohen_kappa,
+        True,
+        "agreement with the gold labels beyond chance: 1 = perfect, 0 = no better than chance",
         bounds=(-1, 1),
     ),
     "log_loss": Metric(

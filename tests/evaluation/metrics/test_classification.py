@@ -18,7 +18,9 @@ from pipeline_lib.evaluation.metrics.classification import (
 )
 from pipeline_lib.evaluation.predictions import Predictions
 
-pytestmark = pytest.mark.filterwarnings("error", "ignore:A single label was found")  # the latter is scikit-learn's
+pytestmark = pytest.mark.filterwarnings(  # scikit-learn's are ignored
+    "error", "ignore:A single label was found", "ignore:`y1`, `y2` and `labels` have only one label in common"
+)
 
 
 def single(rows: int, classes: int, seed: int, used: int | None = None) -> Predictions:
@@ -58,6 +60,7 @@ SKLEARN_SINGLE = {
     "macro_recall": lambda o: reference.recall_score(o.gold, o.guess, average="macro", zero_division=0),
     "weighted_f1": lambda o: reference.f1_score(o.gold, o.guess, average="weighted", zero_division=0),
     "matthews_correlation": lambda o: reference.matthews_corrcoef(o.gold, o.guess),
+    "cohen_kappa": lambda o: reference.cohen_kappa_score(o.gold, o.guess),
     "log_loss": lambda o: reference.log_loss(o.gold, o.probabilities, labels=range(o.probabilities.shape[1])),
     "expected_calibration_error": lambda o: calibration_error_by_the_book(
         o.probabilities.max(axis=1), o.gold == o.guess
@@ -71,7 +74,8 @@ def test_single_label_as_in_scikit_learn(name, shape):
     rows, classes, used = shape
     for seed in range(3):
         outcome = single(rows, classes, seed, used)
-        assert SINGLE_LABEL[name].function(outcome) == pytest.approx(SKLEARN_SINGLE[name](outcome), abs=1e-12)
+        expected = pytest.approx(SKLEARN_SINGLE[name](outcome), abs=1e-12, nan_ok=True)
+        assert SINGLE_LABEL[name].function(outcome) == expected
 
 
 def averaged(score, average):
@@ -122,6 +126,8 @@ def test_single_label_by_hand():
     assert value["weighted_f1"] == pytest.approx((2 * 2 / 3 + 1 / 2) / 4)
     # R_K: 2 right of 4; gold 2 1 1, guess 1 3 0
     assert value["matthews_correlation"] == pytest.approx((2 * 4 - 5) / sqrt((16 - 6) * (16 - 10)))
+    # kappa: 2 right of 4, by chance (2 * 1 + 1 * 3) / 4 of 4
+    assert value["cohen_kappa"] == pytest.approx((2 / 4 - 5 / 16) / (1 - 5 / 16))
     assert value["log_loss"] == pytest.approx(-(log(0.9) + log(0.4) + log(0.5) + log(0.25)) / 4)
     # four rows in four bins: gaps 0.1, 0.6, 0.5, 0.75
     assert value["expected_calibration_error"] == pytest.approx((0.1 + 0.6 + 0.5 + 0.75) / 4)
@@ -147,6 +153,7 @@ def test_one_class_only():
     outcome = Predictions(np.zeros(3, int), np.zeros(3, int), np.tile([0.8, 0.2], (3, 1)))
     value = {name: metric.function(outcome) for name, metric in SINGLE_LABEL.items()}
     assert value["accuracy"] == value["macro_f1"] == 1 and value["matthews_correlation"] == 0
+    assert isnan(value["cohen_kappa"])
 
 
 def test_what_the_rows_do_not_define_is_nan():
