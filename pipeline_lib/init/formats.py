@@ -26,6 +26,8 @@ BY_SUFFIX = {
     ".iob2": "conll",
     ".bio": "conll",
     ".conllu": "conllu",
+    ".yaml": "yaml",
+    ".yml": "yaml",
 }
 LINES = 2_000
 """Lines that are looked at."""

@@ -487,6 +487,62 @@ def test_conllu_reads_words_and_names_broken_lines(tmp_path):
     assert (first.values["sent_id"], first.values["text"]) == ("s1", "Im Haus")
 
 
+# YAML
+
+YAML = """\
+# moods
+---
+- text: |
+    Fine.
+
+    - a dash
+  label: glad
+- {text: no rain, "tags": [a, b], score: 0.5}
+
+-
+  text: 2024-01-31
+"""
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_yaml_reads_a_list_of_mappings(tmp_path, indent, ending):
+    text = "".join(
+        f"{indent * (line[:1] not in ('', '#') and line != '---')}{line}{ending}" for line in YAML.split("\n")
+    )
+    assert read(written(tmp_path, "a.yaml", text), "yaml") == [
+        Row(3, {"text": "Fine.\n\n- a dash\n", "label": "glad"}),
+        Row(8, {"text": "no rain", "tags": ["a", "b"], "score": 0.5}),
+        Row(10, {"text": "2024-01-31"}),
+    ]
+
+
+def test_yaml_names_broken_items_and_reads_the_others(tmp_path):
+    items = [
+        b"a: 1",
+        b"a: [",
+        b"b",
+        b"{1: x}",
+        b"a: 1\n  a: 2",
+        b"a: *x",
+        b'a: "\xff"',
+        b"[" * 1000,
+        b"a: !!python/object:x {}",
+    ]
+    rows = read(written(tmp_path, "a.yml", b"".join(b"- " + item + b"\n" for item in [*items, b"a: z"])), "yaml")
+    assert rows[:1] + rows[-1:] == [Row(1, {"a": 1}), Row(11, {"a": "z"})]
+    assert [row.line for row in rows[1:-1]] == [2, 3, 4, 5, 7, 8, 9, 10]
+    assert rows[2:4] == [Unusable(3, "'b' is not a mapping"), Unusable(4, "the key 1 is not a text; put it in quotes")]
+    assert rows[4] == Unusable(5, "invalid YAML, counted from this line: line 2: 'a' appears twice")
+    assert rows[6].reason == BYTE
+
+
+@pytest.mark.parametrize("text", ["rows:\n- a: 1\n", "[{a: 1}]\n", "text\n"])
+def test_what_is_no_yaml_list_is_refused(tmp_path, text):
+    with pytest.raises(RecipeError, match=r"a\.yaml.*line 1 does not start an item of a YAML list"):
+        read(written(tmp_path, "a.yaml", text), "yaml")
+
+
 # Arrays, separators, names that stand twice
 
 

@@ -78,6 +78,7 @@ def kinds() -> list[Kind]:
         Kind("tsv", {"x.tsv": csv.replace(b",", b"\t")}, {"kind": "tsv"}),
         Kind("json", {"x.json": json.dumps(ROWS).encode()}, {"kind": "json"}, document=ROWS[:5]),
         Kind("jsonl", {"x.jsonl": lines}, {"kind": "jsonl"}, document=ROWS[0]),
+        Kind("yaml", {"x.yaml": _yaml(ROWS)}, {"kind": "yaml"}),
         Kind(
             "chats",
             {"x.jsonl": "".join(json.dumps(chat) + "\n" for chat in CHATS).encode()},
@@ -111,6 +112,10 @@ def kinds() -> list[Kind]:
             document=json.loads(_data_set()["state.json"]),
         ),
     ]
+
+
+def _yaml(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(f"- {{text: {row['text']}, label: {row['label']}}}\n" for row in rows).encode()
 
 
 def inputs(kind: Kind, budget: int, draw: random.Random) -> list[Given]:

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.fuzz
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize(("script", "inputs", "kinds"), [("data_files.py", 150, 15), ("model_folders.py", 12, 6)])
+@pytest.mark.parametrize(("script", "inputs", "kinds"), [("data_files.py", 160, 16), ("model_folders.py", 12, 6)])
 def test_no_file_ends_in_a_traceback_or_a_crash(script, inputs, kinds):
     done = subprocess.run([sys.executable, HERE / script, "--inputs", str(inputs)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2_000:]

@@ -100,6 +100,13 @@ def test_a_list_of_labels(tmp_path, init):
     assert init().objective.problem_type == "multi_label_classification"
 
 
+def test_a_yaml_file_that_is_named(tmp_path, init):
+    (tmp_path / "data" / "train.yaml").write_text(
+        "".join(f"- {{text: {text(i)}, label: l{i % 2}}}\n" for i in range(30))
+    )
+    assert init("data/train.yaml").data.source.kind == "yaml"
+
+
 def test_words_and_their_tags(tmp_path, init):
     lines = "the\tO\ntown\tB-place\nhall\tI-place\n\t\nlate\tO\n\n" * 10
     (tmp_path / "data" / "names17train.conll").write_text(lines)

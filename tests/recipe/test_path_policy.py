@@ -50,6 +50,7 @@ PLAIN_TEXTS = {
     "TextClassification": {"label_separator"},
     "Tsv": {"encoding", "names"},
     "Verbalized": {"label", "words"},
+    "Yaml": {"encoding"},
 }
 """Texts that are never a path or an address: names of columns, metrics, layers, labels, and words. Think before adding
 one: a text that is opened or contacted needs a `Reach` in its annotation, and a rule in `recipe/path_policy.py`."""

@@ -259,6 +259,11 @@ MISTAKES = {
         "strategies = [{'kind': 'full'}, {'kind': 'partial'}]: 'full' already trains everything that 'partial' "
         "selects. Remove one of them.",
     ),
+    "full and layer norms": (
+        ["strategies=[{kind: full}, {kind: ln_tuning}]"],
+        "strategies = [{'kind': 'full'}, {'kind': 'ln_tuning'}]: 'full' already trains everything that 'ln_tuning' "
+        "selects. Remove one of them.",
+    ),
     "strategy that stands twice": (
         ["strategies=[{kind: full}, {kind: full}]"],
         "strategies = [{'kind': 'full'}, {'kind': 'full'}]: strategy 'full' appears 2 times. Keep one of them.",
@@ -386,6 +391,11 @@ MISTAKES = {
         ["data.source={kind: jsonl, train: moods.csv}"],
         "data.source.train = '~/moods.csv': has no usable rows (line 1: invalid JSON: …; line 2: invalid JSON: …; "
         "line 3: invalid JSON: …). Check the file and the source's kind.",
+    ),
+    "YAML that is no list": (
+        ["data.source={kind: yaml, train: numbers.yaml}"],
+        "data.source = '~/numbers.yaml': line 1 does not start an item of a YAML list. Write a list whose items start "
+        "with `- `, one below the other, or set the correct `kind`.",
     ),
     "no such text column": (
         ["data.columns.text=body"],

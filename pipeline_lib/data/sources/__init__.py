@@ -21,9 +21,10 @@ from pipeline_lib.data.sources.parallel import Parallel
 from pipeline_lib.data.sources.parquet import Parquet
 from pipeline_lib.data.sources.squad import Squad
 from pipeline_lib.data.sources.text import Text
+from pipeline_lib.data.sources.yaml import Yaml
 
 Source = Annotated[
-    Parquet | Squad | Conllu | Jsonl | Tsv | Json | Text | Csv | Conll | Parallel | HuggingFace,
+    Parquet | Squad | Conllu | Yaml | Jsonl | Tsv | Json | Text | Csv | Conll | Parallel | HuggingFace,
     Field(discriminator="kind"),
 ]
 
