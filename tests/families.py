@@ -40,6 +40,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "nystromformer": USUAL | {"segment_means_seq_len": POSITIONS, "num_landmarks": POSITIONS},
     "rembert": USUAL | {"input_embedding_size": 8, "output_embedding_size": 8},
     "roberta": USUAL,
+    "roberta-prelayernorm": USUAL,
     "roformer": USUAL | {"embedding_size": WIDTH},
     "squeezebert": USUAL | {"embedding_size": WIDTH, "q_groups": 1, "k_groups": 1, "v_groups": 1},
     "xlm-roberta": USUAL,
