@@ -98,7 +98,8 @@ tables: install ## every strategy and every objective on ../shared/data, as the 
 docs: install ## build the documentation in site/; broken links are errors
 	$(BIN)/zensical build --clean --strict
 
-reference: install ## write the reference pages from the schemas
+reference: install ## write the JSON Schema of recipes, and the reference pages from the schemas
+	$(BIN)/tunesmith schema deployments/recipes/recipe.schema.json
 	$(BIN)/python docs/scripts/reference.py
 
 recording: install ## record the README's recipe on a terminal, and draw the pipeline (two minutes on two cores)
