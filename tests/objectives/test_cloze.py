@@ -3,7 +3,7 @@
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from pipeline_lib.data.examples import VIRTUAL
 from pipeline_lib.errors import RecipeError
@@ -103,9 +103,11 @@ def test_what_cannot_be_asked_is_reported(tiny, family, words, template, problem
         asked.encode(AutoTokenizer.from_pretrained(tiny[family]), [{"text": "cold soup"}], None)
 
 
-def test_a_base_without_a_head_for_words_is_refused(tiny_bert):
+def test_a_base_without_a_head_for_words_is_refused(tiny, tmp_path):
+    AutoModel.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny["bert"]).save_pretrained(tmp_path)
     with pytest.raises(RecipeError, match="has no head that predicts words"):
-        Cloze(template="{text} {mask}", verbalizer=WORDS).model(str(tiny_bert), ["glad", "sad"])
+        Cloze(template="{text} {mask}", verbalizer=WORDS).model(str(tmp_path), ["glad", "sad"])
 
 
 @pytest.mark.parametrize("template", ["{text}", "{mask}", "{text} {mask} {mask}", "{text} {mood} {mask}"])
