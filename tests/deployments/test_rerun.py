@@ -21,9 +21,14 @@ def training_runs(running, name):
     return [run.info.status for run in found]
 
 
-def checkpoints(running):
-    """The steps of the checkpoints that there are."""
-    return {int(place.name.split("-")[1]) for place in (running.folder / "artifacts" / "work").glob("*/step-*")}
+def places(running):
+    """The folders of the checkpoints that there are, of other tests as well."""
+    return set((running.folder / "artifacts" / "work").glob("*/step-*"))
+
+
+def checkpoints(running, before):
+    """The steps of the checkpoints that were not there before."""
+    return {int(place.name.split("-")[1]) for place in places(running) - before}
 
 
 def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_away(running, asked):
@@ -31,17 +36,18 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     asked["name"] = "survivor"
     (running.planted / "evaluate").write_text("lasting")
     (running.planted / "publish").write_text("passing")
+    before = places(running)
     run = running.start(running.planted_id, {"recipe": asked})
 
-    running.until(lambda: checkpoints(running), what="a checkpoint")
+    running.until(lambda: checkpoints(running, before), what="a checkpoint")
     running.child("prefect.engine").kill()  # the flow's process, in the middle of its training
     running.child("mlflow", "server").kill()
     running.ends(run, "Crashed")
-    left = checkpoints(running)
+    left = checkpoints(running, before)
     running.until(lambda: "mlflow exited and was restarted" in running.said, what="MLflow again")
 
     running.retry(run)
-    made = running.until(lambda: checkpoints(running) - left, what="the next checkpoint")
+    made = running.until(lambda: checkpoints(running, before) - left, what="the next checkpoint")
     assert min(made) > max(left) > 0  # training went on, inside its epoch
     assert "planted: a defect" in running.ends(run, "Failed")["message"]
     told = running.tasks(run)
@@ -62,6 +68,7 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
 
 def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     asked["training"]["epochs"], asked["seed"], asked["name"] = 4000, 8, "cancelled"
+    before = places(running)
     run = running.start(running.planted_id, {"recipe": asked})
     running.until(
         lambda: running.tasks(run).get("finetune", {}).get("state", {}).get("name") == "Running", what="training"
@@ -69,7 +76,7 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     running.until(lambda: training_runs(running, "cancelled") == ["RUNNING"], what="its run in MLflow")
     running.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     running.ends(run, "Cancelled", seconds=30)
-    assert checkpoints(running)
+    assert checkpoints(running, before)
     assert training_runs(running, "cancelled") == ["KILLED"]
 
     asked["data"]["columns"]["label"] = "no such column"
