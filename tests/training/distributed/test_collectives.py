@@ -152,7 +152,7 @@ def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that,
 from pathlib import Path
 from pipeline_lib.training.distributed import worker
 if os.environ["RANK"] == "0":
-    with Path(sys.argv[2], "told").open("w") as channel:
+    with Path(sys.argv[2], "messages").open("w") as channel:
         worker._say(channel, records=[{"value": float("inf")}], steps=1)
         worker._say(channel, logger="tunesmith", level=30, line="100 % of it")
         channel.write("{cut off")
@@ -227,7 +227,7 @@ def test_weights_that_drifted_apart_are_refused(monkeypatch):
 def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(device, "_cpu_alone", lambda device: None)  # as where a driver is installed
+    monkeypatch.setattr(device, "_has_no_gpu", lambda: False)  # as where a driver is installed
     document["execution"] |= {"device": where, "processes": 2}
     with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
         input_checks.check(check(document))
