@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LATEST ?= .venv-latest
 TESTS ?= tests
-PYTEST := $(BIN)/pytest -q -n auto --dist worksteal
+PYTEST := $(BIN)/pytest -q -n auto
 # Why a test is slow, as pyproject.toml declares it
 SLOW := browser or fuzz or kill or processes or remote or server
 EXTRAS := --extra dask --extra demo --extra ray --extra s3 --extra sweep
@@ -38,10 +38,10 @@ lint: install ## ruff, import-linter and mypy
 	$(BIN)/mypy
 
 test: install ## the quick tests, which try every kind of promise (minutes)
-	$(PYTEST) -m 'not ($(SLOW))'
+	$(PYTEST) --dist worksteal -m 'not ($(SLOW))'
 
 test-slow: install ## the tests of kills, fuzzed inputs, pages in a browser, servers, several processes and remote stores
-	$(PYTEST) -m '$(SLOW)'
+	$(PYTEST) --dist loadgroup -m '$(SLOW)'
 
 test-all: test test-slow ## all tests, fuzzed recipes, data files and model folders, and all families of models
 	$(BIN)/python tests/fuzz/recipes.py --inputs 6000

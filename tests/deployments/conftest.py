@@ -22,6 +22,13 @@ ROOT = Path(__file__).parents[2]
 UP = "import typer; from deployments.up.command import up; typer.run(up)"
 
 
+def pytest_collection_modifyitems(items):
+    """Give all tests of `running` to one process: two stacks of servers at once are too slow for their time limits."""
+    for item in items:
+        if "running" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("running"))
+
+
 def until(true, seconds=60, what=""):
     """Wait for something to become true, and give it."""
     end = time.monotonic() + seconds
