@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group("running"))
 
 
-def until(true, seconds=60, what=""):
+def until(true, seconds=300, what=""):
     """Wait for something to become true, and give it."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -114,7 +114,7 @@ class Running:
     def state(self, flow_run):
         return self.ask(f"/flow_runs/{flow_run}", method="GET")["state"]
 
-    def ends(self, flow_run, name, seconds=90):
+    def ends(self, flow_run, name, seconds=300):
         """Wait until a flow run has ended, and see that it ended so."""
         ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
         state = until(lambda: (s := self.state(flow_run))["type"] in ended and s, seconds, f"{flow_run} {name}")
