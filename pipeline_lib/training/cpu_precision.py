@@ -39,13 +39,19 @@ def cpu_precision() -> Answer:
 
 def _has_instructions() -> bool:
     """Return whether the processor has instructions for bf16, which torch's kernels need to be of any use."""
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        import torch
+    if facts := _cpu_facts():
+        return re.search(r"^flags\s*:.*\bavx512_bf16\b", facts, re.MULTILINE) is not None
+    import torch
 
-        return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-    return re.search(r"^flags\s*:.*\bavx512_bf16\b", facts, re.MULTILINE) is not None
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+
+
+def _cpu_facts() -> str:
+    """Return what Linux says about the processor; empty on other systems."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _known_share() -> float:
@@ -75,9 +81,7 @@ def _read(file: Path) -> dict[str, float]:
 
 
 def _processor() -> str:
-    try:
-        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+    if not (facts := _cpu_facts()):
         return platform.processor()
     # the same name can stand for several models on virtual machines
     parts = [re.search(rf"^{name}\s*:\s*(.*)$", facts, re.MULTILINE) for name in ("model name", "model", "stepping")]
