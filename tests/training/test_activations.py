@@ -6,15 +6,12 @@ import torch
 from conftest import word_tokenizer
 from contract import Ready
 from families import write_family
+from loops import loop_of
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.store.store import Store
 from pipeline_lib.training import activations
 from pipeline_lib.training.activations import activation_bytes, checkpoint_activations
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
 
 CASES = [
     ("bert", "classification", "full"),
@@ -97,12 +94,7 @@ def test_a_family_without_it_is_refused(tmp_path):
 def trained_on_a_backbone(document, folder, checkpointing):
     """The weights after a training with a frozen backbone."""
     document["training"]["gradient_checkpointing"] = checkpointing
-    recipe = check(document)
-    prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
-    folder.mkdir()
-    shards = Store(recipe.execution.store).root / "steps" / "shard"
-    loop = build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
+    loop = loop_of(check(document), folder)
     assert loop.backbone
     loop.run()
     return dict(loop.model.named_parameters())

@@ -6,24 +6,14 @@ pytest tests/training/fast_paths/test_embeddings.py
 import numpy as np
 import pytest
 import torch
+from loops import loop_of
 from safetensors.torch import load_file
 
 from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.store.store import Store
 from pipeline_lib.training import finetune
-from pipeline_lib.training.finetune import build_loop
-from pipeline_lib.training.inputs import Inputs
 
 TABLE = "bert.embeddings.word_embeddings.weight"
-
-
-def loop_of(recipe, folder):
-    prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
-    shards = Store(recipe.execution.store).root / "steps" / "shard"
-    folder.mkdir()
-    return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)
 
 
 def weights(loop):
