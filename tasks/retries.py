@@ -18,7 +18,7 @@ def can_pass(task: object, run: object, state: Any) -> bool:
     """Return whether a failure is transient: the network, a server, or a busy resource (`retry_condition_fn`)."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, RecipeError):
-        return isinstance(error, ServiceUnavailable)
+        return isinstance(error, ServiceUnavailable) or type(error.__cause__).__name__ == FULL_GPU
     return any(map(_passes, _chain(error)))
 
 

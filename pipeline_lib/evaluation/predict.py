@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.training.batches import collate, split_by_tokens
+from pipeline_lib.training.out_of_memory import read_in_halves
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,16 +23,19 @@ def predict(
 ) -> list[Any]:
     """Run the model over all inputs and return what `read` gives for each group, in the order of the groups.
 
-    Batches are formed from inputs of similar length, so results are put back into place by index.
+    Batches are formed from inputs of similar length, so results are put back into place by index. A batch for which
+    memory does not suffice is run in halves.
     """
     import torch
+
+    def read_groups(groups: np.ndarray) -> Sequence[Any]:
+        return read(*collate(encoded, encoded.inputs(groups), pad, accelerator.device))
 
     batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
     values: list[Any] = [None] * encoded.groups
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
         for groups in batches:
-            batch = collate(encoded, encoded.inputs(groups), pad, accelerator.device)
-            for group, value in zip(groups, read(*batch), strict=True):
+            for group, value in zip(groups, read_in_halves(read_groups, groups), strict=True):
                 values[group] = value
     return values

@@ -22,6 +22,9 @@ from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.summary import complete_summary, main_parameters
 from pipeline_lib.util.redaction import redact
 
+OUT_OF_MEMORY = "tunesmith.out_of_memory"
+"""Tag of a training for which the recipe's tokens per pass did not fit into memory."""
+
 
 def publish_run(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, base: Path, made_by: str
@@ -83,6 +86,8 @@ def _log_training(
     named = NamedModel(recipe.name, recipe.objective, parameters)
     uri = log_model(client, run, named, model.folder / "model", None if whole else base, example)
     client.set_tag(run_id, MODEL, uri)
+    if (used := summary["batch_tokens"]) < (asked := recipe.training.batch_tokens):
+        client.set_tag(run_id, OUT_OF_MEMORY, f"memory ran out with {asked:,} tokens per pass; {used:,} were used")
     tracker.finish(run_id)
 
 

@@ -42,6 +42,8 @@ class State:
     best_step: int | None = None
     validations_without_gain: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    batch_tokens: int | None = None
+    """Maximum tokens per pass: fewer than the recipe's if memory ran out."""
     scaler: dict[str, Any] = field(default_factory=dict)
     """State of the loss scaler in fp16; empty otherwise."""
 

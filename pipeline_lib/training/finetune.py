@@ -109,4 +109,5 @@ def _summary(loop: Loop) -> dict[str, object]:
         "processes": loop.accelerator.num_processes,
         "device": str(loop.accelerator.device.type),
         "precision": precision_of(loop.accelerator),
+        "batch_tokens": loop.stepper.batch_tokens,
     }

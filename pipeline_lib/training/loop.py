@@ -97,6 +97,7 @@ class Loop:
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds
         )
         self.state = self.checkpoint_policy.restore()
+        self.stepper.batch_tokens = self.state.batch_tokens or self.stepper.batch_tokens
         refuse_drift(weights.values(), self.state.step, here)
 
     def _weights(self) -> "dict[str, nn.Parameter]":
@@ -148,6 +149,7 @@ class Loop:
         points = self.recipe.training.validation_points(len(steps)) - {len(steps)}
         for rows in steps[self.state.position :]:
             record = self.stepper.step(rows, self.state.step, self._rate())
+            self.state.batch_tokens = self.stepper.batch_tokens
             self.state.step += 1
             self.state.position += 1
             self._record("train", record)
@@ -171,7 +173,7 @@ class Loop:
         """Score the validation rows, if there are any, and save the weights if they are the best so far."""
         if not len(self.validation.encoded):
             return
-        split, budget = self.validation, self.recipe.training.batch_tokens
+        split, budget = self.validation, self.stepper.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
         scores = broadcast_from_first(
             lambda: validate(objective, self.model, split, self.pad, budget, here, self.backbone), here

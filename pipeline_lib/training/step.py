@@ -1,5 +1,6 @@
 """One optimizer step: the exact mean loss over its rows for any number of passes, plus the regularizers' terms."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -8,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.examples import Examples
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, split_by_tokens
-from pipeline_lib.training.distributed.collectives import sum_gradients
+from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
+from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
     from torch import Tensor, nn
     from transformers import PreTrainedModel
+
+log = logging.getLogger("tunesmith")
 
 
 @dataclass
@@ -36,8 +41,11 @@ class Stepper:
     backbone: Backbone | None = None
     start: "dict[str, Tensor]" = field(init=False, default_factory=dict)
     """The weights before training, if a regularizer needs them."""
+    batch_tokens: int = field(init=False)
+    """Maximum tokens per pass: the recipe's, halved whenever memory ran out."""
 
     def __post_init__(self) -> None:
+        self.batch_tokens = self.recipe.training.batch_tokens
         self.smoothing = sum(regularizer.smoothing() for regularizer in self.recipe.regularizers)
         self.units = self.train.units
         self.router = router_loss(self.model, self.weights)
@@ -57,15 +65,13 @@ class Stepper:
 
         Raises:
             FloatingPointError: The loss is infinite or not a number.
+            RecipeError: Memory does not suffice for one row at a time.
         """
-        import torch
-
         training = self.recipe.training
-        torch.manual_seed(_mix(self.recipe.seed, step))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.model.train()
-        loss = self._backward(rows)
+        loss = self._backward(rows, step)
         norm = self._clip(training.max_grad_norm)
         if not np.isfinite(loss):
             raise FloatingPointError(
@@ -95,14 +101,55 @@ class Stepper:
             torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm)
         return float(norm)
 
-    def _backward(self, rows: np.ndarray) -> float:
+    def _backward(self, rows: np.ndarray, step: int) -> float:
         """Compute the gradients of the whole step; return the loss without the regularizers' terms.
 
-        Each rank processes a share of the rows.
+        Whenever memory runs out on any rank, all of them start the step again with half as many tokens per pass.
         """
+        import torch
+
+        while True:
+            torch.manual_seed(_mix(self.recipe.seed, step))
+            loss, failed = None, None
+            try:
+                loss = self._own_gradients(rows)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                failed = str(error)  # the error itself would keep the attempt's tensors
+            if not any_rank(loss is None, self.accelerator):
+                return sum_gradients(self.weights.values(), loss or 0.0, self.accelerator)
+            self._halve_passes(rows, step, failed)
+
+    def _halve_passes(self, rows: np.ndarray, step: int, failed: str | None) -> None:
+        """Allow half as many tokens per pass, or fewer, until the rows of a step are split into more parts than before.
+
+        Raises:
+            RecipeError: Each part has one row already.
+        """
+        import torch
+
+        self.optimizer.zero_grad()
+        release_memory()
+        tokens, before = self.train.group_tokens, self.batch_tokens
+        parts = len(split_by_tokens(rows, tokens, before))
+        if parts == len(rows):
+            problem = f"is still too much for the memory with one row of {tokens[rows].max():,} tokens at a time"
+            hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
+            cause = torch.OutOfMemoryError(failed or "on another process")
+            raise RecipeError("training.batch_tokens", before, problem, hint) from cause
+        while len(split_by_tokens(rows, tokens, self.batch_tokens)) == parts:
+            self.batch_tokens = max(1, self.batch_tokens // 2)
+        log.warning(
+            "%-11s memory ran out in step %s with %s tokens at once; from here on, at most %s: the same loss, more passes",
+            "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
+        )  # fmt: skip
+
+    def _own_gradients(self, rows: np.ndarray) -> float:
+        """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
-        parts = split_by_tokens(own_rows, self.train.group_tokens, self.recipe.training.batch_tokens)
+        parts = split_by_tokens(own_rows, self.train.group_tokens, self.batch_tokens)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
@@ -114,7 +161,7 @@ class Stepper:
         ):  # depends on the weights only: added once
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
-        return sum_gradients(self.weights.values(), loss, here)
+        return loss
 
     def _part_ways(self) -> None:
         """Give each rank its own random seed for dropout and noise.
@@ -133,10 +180,17 @@ class Stepper:
         objective, here = self.recipe.objective, self.accelerator
         if not objective.needs_step_mean:
             return None
-        total = torch.zeros(2, device=here.device)
-        with torch.no_grad(), here.autocast():
-            for part in parts:
-                total += objective.step_sum(self.model, *self._batch(part))
+        total, failed = torch.zeros(2, device=here.device), None
+        try:
+            with torch.no_grad(), here.autocast():
+                for part in parts:
+                    total += objective.step_sum(self.model, *self._batch(part))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = str(error)
+        if any_rank(failed is not None, here):  # all ranks stop here, or some would wait for the sum
+            raise torch.OutOfMemoryError(failed or "on another process")
         summed: Tensor = here.reduce(total)  # type: ignore[assignment]
         return summed[0] / summed[1]
 

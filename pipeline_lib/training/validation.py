@@ -34,8 +34,9 @@ def validate(
         batch, targets = objective.mask_inputs(model, batch, targets)
         batch = backbone.feed(batch) if backbone else batch
         outputs = objective.outputs(model, batch, targets)
-        losses.append(float(objective.loss_sum(outputs, targets)))
-        return objective.collect(outputs, targets)
+        loss, values = float(objective.loss_sum(outputs, targets)), objective.collect(outputs, targets)
+        losses.append(loss)  # last: nothing is counted if memory runs out, and the batch is read in halves
+        return values
 
     collected = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
     inputs = objective.metric_inputs(collected, split)

@@ -31,6 +31,7 @@ def trained(base, objective, strategy, folder, checkpointing, dropout=0.1):
     loop = it.loop
     training = loop.recipe.training.model_copy(update={"gradient_checkpointing": checkpointing, "batch_tokens": 24})
     loop.stepper.recipe = loop.recipe.model_copy(update={"training": training})
+    loop.stepper.batch_tokens = 24
     assert checkpoint_activations(loop.stepper) == checkpointing
     records = [loop.stepper.step(np.arange(loop.train.groups), step, 1.0) for step in range(3)]
     return records, {name: parameter.detach() for name, parameter in it.model.named_parameters()}, it

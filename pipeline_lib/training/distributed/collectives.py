@@ -46,6 +46,18 @@ def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "
     return total_loss
 
 
+def any_rank(here: bool, accelerator: "Accelerator") -> bool:
+    """Return, on every rank, whether `here` is true on any of them."""
+    if accelerator.num_processes == 1:
+        return here
+    import torch
+    from torch.distributed import all_reduce
+
+    total = torch.tensor(float(here), device=accelerator.device)
+    all_reduce(total)
+    return bool(total)
+
+
 def _buckets(weights: "Iterable[nn.Parameter]") -> "Iterator[list[nn.Parameter]]":
     bucket: list[nn.Parameter] = []
     for weight in weights:

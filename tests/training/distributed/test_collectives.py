@@ -83,6 +83,30 @@ def test_two_processes_train_as_one(document, tmp_path, changes):
             assert torch.allclose(two[name], tensor, rtol=0, atol=1e-5), name
 
 
+ONE_RANK_IS_FULL = """
+import torch
+from pipeline_lib.training.distributed import worker
+from pipeline_lib.training.step import Stepper
+backward = Stepper._backward_part
+def fill(self, rows, *others):
+    loss = backward(self, rows, *others)
+    if len(rows) > 1 and self.accelerator.process_index == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return loss
+Stepper._backward_part = fill
+worker.main(sys.argv[2])
+"""
+
+
+@pytest.mark.processes
+def test_all_ranks_repeat_a_step_for_which_the_memory_of_one_does_not_suffice(document, tmp_path, monkeypatch, caplog):
+    one, history = trained(*job(document, tmp_path, "one", 1, **TAKEN_APART))
+    monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{ONE_RANK_IS_FULL}")
+    two, other = trained(*job(document, tmp_path, "two", 2, **TAKEN_APART))
+    assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
+    assert "memory ran out in step 1" in caplog.text
+
+
 @pytest.mark.kill
 def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path):
     document["training"] |= {"epochs": 12}  # with the model's own dropout, other in each rank
