@@ -9,7 +9,8 @@ from pydantic import Field
 
 from pipeline_lib.optimizers.adafactor import Adafactor
 from pipeline_lib.optimizers.adamw import AdamW
+from pipeline_lib.optimizers.adamw_8bit import AdamW8Bit
 from pipeline_lib.optimizers.muon import Muon
 from pipeline_lib.optimizers.sgd import SGD
 
-Optimizer = Annotated[Adafactor | Muon | SGD | AdamW, Field(discriminator="kind")]
+Optimizer = Annotated[Adafactor | Muon | SGD | AdamW | AdamW8Bit, Field(discriminator="kind")]

@@ -35,6 +35,8 @@ class OptimizerSection(Section):
 
     state_floats: ClassVar[float]
     """Numbers of 4 bytes that it keeps for each trained weight; its checkpoints are larger by that."""
+    extra: ClassVar[str | None] = None
+    """Optional dependencies that it needs, by the name of the extra."""
 
     def build(self, groups: Sequence[Group]) -> "Optimizer":
         """Return torch's optimizer for these parameters."""

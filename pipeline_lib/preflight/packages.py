@@ -10,7 +10,7 @@ from packaging.specifiers import SpecifierSet
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
-from pipeline_lib.recipe.execution import Execution
+from pipeline_lib.recipe.schema import Recipe
 
 DISTRIBUTION = "tunesmith"
 PYTHON, LIBRARIES, OPTIONAL = "Python", "libraries", "optional packages"
@@ -48,18 +48,38 @@ def check_libraries() -> CheckResult:
     return ok(LIBRARIES, f"{len(required)} packages in supported versions.")
 
 
-def check_optional_packages(execution: Execution) -> CheckResult:
+def check_optional_packages(recipe: Recipe | None) -> CheckResult:
     """List the installed extras; fail if the recipe needs one that is missing."""
     names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in NOT_FOR_USERS]
-    missing = [name for name in names if any(True for _ in _flaws(list(_requirements(name))))]
-    runner = execution.task_runner
-    if runner in missing:
-        problem = f"needs packages that are not installed ({', '.join(str(r) for r in _requirements(runner))})"
-        hint = f"Install them: {INSTALL} '.[{runner}]'"
-        return failed(OPTIONAL, RecipeError("execution.task_runner", runner, problem, hint))
+    missing = [name for name in names if _is_missing(name)]
+    if recipe and (flawed := check_needed_packages(recipe)).status == "failed":
+        return flawed
     installed = [name for name in names if name not in missing]
     found = f"Installed: {', '.join(installed) or 'none'}. Not installed: {', '.join(missing) or 'none'}."
     return ok(OPTIONAL, found)
+
+
+def check_needed_packages(recipe: Recipe) -> CheckResult:
+    """Check that the extras that a recipe needs are installed."""
+    needed = list(_needed_extras(recipe))
+    for extra, field, value in needed:
+        if _is_missing(extra):
+            problem = f"needs packages that are not installed ({', '.join(str(r) for r in _requirements(extra))})"
+            error = RecipeError(field, value, problem, f"Install them: {INSTALL} '.[{extra}]'")
+            return failed(OPTIONAL, error)
+    return ok(OPTIONAL, f"Installed: {', '.join(extra for extra, *_ in needed) or 'none needed'}.")
+
+
+def _needed_extras(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+    """Yield each extra that a recipe needs, with the field that asks for it and the field's value."""
+    if (runner := recipe.execution.task_runner) in ("dask", "ray"):
+        yield runner, "execution.task_runner", runner
+    if extra := recipe.training.optimizer.extra:
+        yield extra, "training.optimizer.kind", recipe.training.optimizer.kind
+
+
+def _is_missing(extra: str) -> bool:
+    return any(True for _ in _flaws(list(_requirements(extra))))
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:

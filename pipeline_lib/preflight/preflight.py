@@ -24,7 +24,8 @@ def require(recipe: Recipe, warn: bool = True) -> None:
         RecipeError: The error of the first failed check, with the others as notes; ServiceUnavailable if a retry may
             help.
     """
-    results = [packages.check_libraries(), *run_side_by_side(_checks(recipe.execution, recipe))]
+    libraries = [packages.check_libraries(), packages.check_needed_packages(recipe)]
+    results = [*libraries, *run_side_by_side(_checks(recipe.execution, recipe))]
     for result in results:
         if warn and result.status == "warning":
             log.warning("%-11s %s %s", "preflight", result.found, result.hint)
@@ -43,7 +44,7 @@ def check_everything(recipe: Recipe | None) -> list[CheckResult]:
     execution = recipe.execution if recipe else Execution()
     prefect = Check(prefect_api.NAME, prefect_api.check_prefect, prefect_api.too_slow)
     parallel = [*_checks(execution, recipe), prefect]
-    results = [packages.check_python(), packages.check_libraries(), packages.check_optional_packages(execution)]
+    results = [packages.check_python(), packages.check_libraries(), packages.check_optional_packages(recipe)]
     if recipe:
         results.append(_check_inputs(recipe))
         if results[-1].status == "failed":  # without the base model, the disk space check has no size to work with

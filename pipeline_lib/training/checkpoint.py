@@ -145,8 +145,11 @@ def _step_and_epoch(checkpoint: Path) -> list[int]:
 
 
 def _moments(weights: Weights, optimizer: "Optimizer") -> "dict[str, Tensor]":
+    """Return the optimizer's state as tensors; bitsandbytes counts steps in whole numbers."""
+    import torch
+
     return {
-        f"{name}|{part}": value
+        f"{name}|{part}": value if isinstance(value, torch.Tensor) else torch.tensor(value)
         for name, weight in weights.items()
         for part, value in optimizer.state.get(weight, {}).items()
     }
@@ -155,4 +158,5 @@ def _moments(weights: Weights, optimizer: "Optimizer") -> "dict[str, Tensor]":
 def _restore_moments(weights: Weights, optimizer: "Optimizer", moments: "dict[str, Tensor]") -> None:
     for key, value in moments.items():
         name, _, part = key.rpartition("|")
-        optimizer.state[weights[name]][part] = value.to(weights[name].device)
+        is_count = value.ndim == 0 and not value.is_floating_point()
+        optimizer.state[weights[name]][part] = value.item() if is_count else value.to(weights[name].device)

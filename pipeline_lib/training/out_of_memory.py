@@ -1,7 +1,7 @@
 """Recognise that memory ran out, so that the same rows can be computed in smaller parts."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 

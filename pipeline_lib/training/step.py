@@ -141,7 +141,7 @@ class Stepper:
         while len(split_by_tokens(rows, tokens, self.batch_tokens)) == parts:
             self.batch_tokens = max(1, self.batch_tokens // 2)
         log.warning(
-            "%-11s memory ran out in step %s with %s tokens at once; from here on, at most %s: the same loss, more passes",
+            "%-11s memory ran out in step %s with %s tokens at once; at most %s from here on, the same loss",
             "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
         )  # fmt: skip
 

@@ -5,9 +5,12 @@ from typing import get_args
 import pytest
 import torch
 from loops import loop_of
+from pydantic import TypeAdapter
 
 from pipeline_lib.optimizers import Optimizer
+from pipeline_lib.optimizers.base import Group
 from pipeline_lib.recipe.schema import check
+from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.util.signals import Pruned
 
 KINDS = [get_args(section.model_fields["kind"].annotation)[0] for section in get_args(get_args(Optimizer)[0])]
@@ -70,6 +73,40 @@ def test_large_gradients_are_scaled_down(document, tmp_path, kind):
     if kind == "sgd":  # the only one whose first step is proportional to the gradients
         assert changes[0].item() == pytest.approx(RATES["sgd"] * 1e-3, rel=1e-2)
         assert changes[1] > 10 * changes[0]
+
+
+def stepped(optimizer, weight, gradients):
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+
+
+def averages_of(kind, weight):
+    """An optimizer of one weight."""
+    section = TypeAdapter(Optimizer).validate_python({"kind": kind})
+    return section.build([Group([weight], 1e-2, 0.01, hidden=True)])
+
+
+def test_8_bit_averages_take_a_quarter_of_the_memory_and_are_resumed(tmp_path):
+    torch.manual_seed(3)
+    start, gradients = torch.randn(96, 128), [torch.randn(96, 128) for _ in range(4)]
+    taken, changed = {}, {}
+    for kind in ("adamw", "adamw_8bit"):
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = averages_of(kind, weight)
+        stepped(optimizer, weight, gradients[:2])
+        Checkpoints(tmp_path).save(State(step=2), {"weight": weight}, optimizer)
+        stepped(optimizer, weight, gradients[2:])
+        again = torch.nn.Parameter(torch.zeros(96, 128))
+        resumed = averages_of(kind, again)
+        assert Checkpoints(tmp_path).restore({"weight": again}, resumed).step == 2
+        stepped(resumed, again, gradients[2:])
+        assert torch.equal(again, weight)
+        state = {name: value for name, value in optimizer.state[weight].items() if "qmap" not in name}
+        taken[kind] = sum(value.nbytes for value in state.values() if isinstance(value, torch.Tensor))
+        changed[kind] = weight.detach() - start
+    assert taken["adamw_8bit"] < 0.26 * taken["adamw"]
+    assert torch.nn.functional.cosine_similarity(*map(torch.flatten, changed.values()), dim=0) > 0.99
 
 
 def test_muon_trains_matrices_inside_the_model_and_adamw_the_rest(document, tmp_path):

@@ -355,7 +355,7 @@ def test_a_check_is_made_by_the_first_step(document, monkeypatch):
         steps.encode(check(document))
 
 
-def test_packages_are_compared_with_what_the_project_supports(monkeypatch):
+def test_packages_are_compared_with_what_the_project_supports(document, monkeypatch):
     assert packages.check_python().status == packages.check_libraries().status == "ok"
     installed = metadata.version
 
@@ -372,5 +372,24 @@ def test_packages_are_compared_with_what_the_project_supports(monkeypatch):
     assert missing.status == "failed"
     assert "peft" in missing.found
     monkeypatch.setattr(packages, "version", lambda name: (_ for _ in ()).throw(metadata.PackageNotFoundError(name)))
-    ray = packages.check_optional_packages(Execution(task_runner="ray"))
+    document["execution"]["task_runner"] = "ray"
+    ray = packages.check_optional_packages(check(document))
     assert (ray.status, ray.hint) == ("failed", "Install them: pip install -c constraints.txt -e '.[ray]'")
+
+
+def test_a_run_checks_the_packages_that_its_recipe_needs(document, monkeypatch):
+    document["training"]["optimizer"] = {"kind": "adamw_8bit"}
+    require(check(document))
+    installed = metadata.version
+
+    def without(name):
+        if name == "bitsandbytes":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(packages, "version", without)
+    with pytest.raises(
+        RecipeError, match=r"training.optimizer.kind = 'adamw_8bit': needs packages .*bitsandbytes"
+    ) as missing:
+        require(check(document))
+    assert missing.value.hint == "Install them: pip install -c constraints.txt -e '.[quantization]'"

@@ -100,11 +100,11 @@ worker.main(sys.argv[2])
 
 @pytest.mark.processes
 def test_all_ranks_repeat_a_step_for_which_the_memory_of_one_does_not_suffice(document, tmp_path, monkeypatch, caplog):
-    one, history = trained(*job(document, tmp_path, "one", 1, **TAKEN_APART))
+    _, history = trained(*job(document, tmp_path, "one", 1, **TAKEN_APART))
     monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{ONE_RANK_IS_FULL}")
-    two, other = trained(*job(document, tmp_path, "two", 2, **TAKEN_APART))
+    _, other = trained(*job(document, tmp_path, "two", 2, **TAKEN_APART))
     assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
-    assert "memory ran out in step 1" in caplog.text
+    assert "memory ran out in step" in caplog.text
 
 
 @pytest.mark.kill

@@ -32,9 +32,17 @@ def retried(error):
     return can_pass(None, None, SimpleNamespace(result=lambda raise_on_failure: error))
 
 
+def too_large():
+    """The error of a step that does not fit even row by row."""
+    error = RecipeError("training.batch_tokens", 8, "is still too much", "Shorten the rows")
+    error.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "again"),
     [
+        (too_large(), True),
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (ConnectionResetError(104, "Connection reset by peer"), True),
         (TimeoutError("no answer"), True),
