@@ -96,6 +96,9 @@ def plan(
     parameters: Annotated[
         bool, typer.Option("--parameters", help="List every parameter with its learning rate.")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Show how much memory the training needs on its device.")
+    ] = False,
 ) -> None:
     """Show which steps a run would reuse and which it would compute, and why; computes nothing."""
     import json
@@ -104,14 +107,20 @@ def plan(
     from pipeline_lib.pipeline.plan import plan as make_plan
     from pipeline_lib.recipe.loading import load
 
+    needed = None
     try:
-        result = make_plan(load(recipe, overrides or []))
+        loaded = load(recipe, overrides or [])
+        result = make_plan(loaded)
+        if memory:
+            from pipeline_lib.pipeline.plan_memory import plan_memory
+
+            needed = plan_memory(loaded, result)
     except RecipeError as error:
         fail(error)
     if as_json:
-        typer.echo(json.dumps(plan_view.as_json(result), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(plan_view.as_json(result, needed), indent=1, ensure_ascii=False))
     else:
-        plan_view.show(result, parameters)
+        plan_view.show(result, parameters, needed)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,9 +13,12 @@ from pipeline_lib.cli.console import wide
 from pipeline_lib.pipeline.plan import Plan, lines
 from pipeline_lib.training.parameters import ParameterRow
 
+if TYPE_CHECKING:
+    from pipeline_lib.pipeline.plan_memory import MemoryPlan
 
-def show(plan: Plan, every: bool) -> None:
-    """Print the steps and the parameters, grouped by layer or (with `every`) one by one."""
+
+def show(plan: Plan, every: bool, memory: "MemoryPlan | None" = None) -> None:
+    """Print the steps, the parameters, grouped by layer or (with `every`) one by one, and the memory."""
     console = Console()
     for line in lines(plan.planned):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -25,10 +28,12 @@ def show(plan: Plan, every: bool) -> None:
         wide().print(_parameters(plan.parameters) if every else _layers(plan.parameters))
     else:
         console.print("Parameters and their rates are known once the step initialise has run.", soft_wrap=True)
+    for line in memory.lines() if memory else ():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the steps with status, fingerprint and reason, and a row for every parameter."""
+def as_json(plan: Plan, memory: "MemoryPlan | None" = None) -> dict[str, Any]:
+    """Return the steps with status, fingerprint and reason, a row for every parameter, and bytes of memory."""
     steps = []
     for step in plan.planned:
         document = {"step": step.step}
@@ -36,11 +41,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
             document["file"] = step.of
         fingerprint = step.artifact.fingerprint if step.artifact else None
         steps.append({**document, "status": step.status, "fingerprint": fingerprint, "why": step.why})
-    return {
+    shown: dict[str, Any] = {
         "steps": steps,
         "detects": plan.detects,
         "parameters": [vars(row) | {"shape": list(row.shape)} for row in plan.parameters],
     }
+    return shown | {"memory": memory._asdict() | {"need": memory.need._asdict()}} if memory else shown
 
 
 def _layers(rows: Sequence[ParameterRow]) -> Table:

@@ -46,7 +46,7 @@ def write_initial(
     """
     import torch
 
-    dtype = _frozen_format(strategies, dtype)
+    dtype = frozen_format(strategies, dtype)
 
     torch.manual_seed(seed)
     tokenizer = objective.tokenizer(base)
@@ -55,7 +55,7 @@ def write_initial(
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _inject(strategies, model, tokenizer)
+    inject(strategies, model, tokenizer)
     refuse_unread(objective, strategies, model)
     _refuse_nothing_trainable(strategies, model, head)
     write_parameter_infos(model, head, folder / PLACES)
@@ -85,9 +85,9 @@ def load_initial(
     for regularizer in regularizers:
         overrides |= regularizer.configure(config)
     model, _ = card["objective"].model(
-        str(base), card["labels"], dtype=_frozen_format(card["strategies"], dtype), **overrides
+        str(base), card["labels"], dtype=frozen_format(card["strategies"], dtype), **overrides
     )
-    _inject(card["strategies"], model, load_tokenizer(initial))
+    inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
 
@@ -151,7 +151,7 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
     weights, dtype = (folder, "fp32") if whole or base is None else (base, card["dtype"])
     model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype)
     widen(model.parameters())  # so that updates can be merged without rounding
-    _inject(card["strategies"], model, load_tokenizer(folder))
+    inject(card["strategies"], model, load_tokenizer(folder))
     if not whole:
         load_tensors(dict(model.named_parameters()), folder / TRAINED)
     for strategy in card["strategies"]:
@@ -209,12 +209,13 @@ def copy_base(base: Path, folder: Path) -> None:
         shutil.copyfile(base / name, folder / name)
 
 
-def _frozen_format(strategies: Sequence[Strategy], dtype: "Format") -> "Format":
+def frozen_format(strategies: Sequence[Strategy], dtype: "Format") -> "Format":
     """Return the format of a base's frozen matrices; fp32 if none stays frozen."""
     return "fp32" if any(strategy.trains_base for strategy in strategies) else dtype
 
 
-def _inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+def inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Add the strategies' modules to a model."""
     for strategy in strategies:
         strategy.inject(model, tokenizer)
 

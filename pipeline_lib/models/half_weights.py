@@ -69,8 +69,7 @@ def loading_in(half: "torch.dtype | None") -> Iterator[None]:
     original = PreTrainedModel._get_dtype_plan
 
     def plan(self: PreTrainedModel, dtype: "torch.dtype") -> dict[Any, Any]:
-        for parameter in _storable(self):
-            parameter.data = parameter.data.to(half)  # on the meta device
+        keep_in(half, self)  # on the meta device
         return original(self, dtype)
 
     PreTrainedModel._get_dtype_plan = plan  # type: ignore[method-assign]
@@ -78,6 +77,12 @@ def loading_in(half: "torch.dtype | None") -> Iterator[None]:
         yield
     finally:
         PreTrainedModel._get_dtype_plan = original  # type: ignore[method-assign]
+
+
+def keep_in(half: "torch.dtype", model: "PreTrainedModel") -> None:
+    """Convert the matrices of a model that can be kept in half precision."""
+    for parameter in _storable(model):
+        parameter.data = parameter.data.to(half)
 
 
 def compute_in_full(model: "PreTrainedModel") -> None:

@@ -1,7 +1,9 @@
 """Load a pre-trained model with one of transformers' heads, and check that the weights fit its configuration."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,29 @@ LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
 SHOWN = 3
 """Number of parameters of each kind that an error lists."""
+WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("WITHOUT_WEIGHTS", default=False)
+"""Whether models are built from their configuration, without reading the files of weights."""
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Within it, `load_pretrained` returns models whose tensors have shapes and formats, but no values and no memory.
+
+    Operations on them compute shapes only (torch's FakeTensorMode). Modules stay on the device and in the format in
+    which they are made, as torch cannot always move such tensors.
+    """
+    from torch import nn
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    apply, token = nn.Module._apply, WITHOUT_WEIGHTS.set(True)
+    with LOADING:
+        nn.Module._apply = lambda module, *args: module  # type: ignore[assignment,method-assign]
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                yield
+        finally:
+            nn.Module._apply = apply  # type: ignore[method-assign]
+            WITHOUT_WEIGHTS.reset(token)
 
 
 def load_pretrained(
@@ -60,6 +85,8 @@ def load_pretrained(
         raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
+    if WITHOUT_WEIGHTS.get():
+        return _build(kind, base, dtype, config)
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
 
@@ -81,6 +108,21 @@ def load_pretrained(
     compute_in_full(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
+
+
+def _build(kind: Any, base: str, dtype: "Format", config: dict[str, Any]) -> "tuple[PreTrainedModel, set[str]]":
+    """Build a model from its configuration; its head counts as new unless the base was saved with it."""
+    from transformers import AutoConfig
+
+    from pipeline_lib.models.half_weights import compute_in_full, half_format, keep_in
+
+    known = AutoConfig.from_pretrained(base, **LOCAL, **config)
+    model = kind.from_config(known, trust_remote_code=False)
+    if half := half_format(Path(base), dtype):
+        keep_in(half, model)
+        compute_in_full(model)
+    new = set() if type(model).__name__ in (known.architectures or ()) else head_names(model)
+    return model, new & dict(model.named_parameters()).keys()
 
 
 def _is_bidirectional(config: Any) -> bool:

@@ -19,6 +19,8 @@ CPU_CHUNK, GPU_CHUNK = 2**23, 2**26
 
 A GPU needs more tokens at a time to be busy.
 """
+FLOAT32, TIMES = 4, 3
+"""Bytes of a number, and how often logits are in memory: themselves, their logarithms and their gradients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,12 @@ def token_outputs(
         values, targets = values[:, :-1], targets[:, 1:]
     learned = targets >= 0
     return TokenOutputs(targets[learned], values[learned], head, _dtype(values))
+
+
+def loss_bytes(device: str, tokens: int, vocabulary: int) -> int:
+    """Return the bytes that the loss of `tokens` learned tokens needs at a time, besides the hidden states."""
+    chunk = CPU_CHUNK if device == "cpu" else GPU_CHUNK
+    return TIMES * FLOAT32 * min(chunk, tokens * vocabulary)
 
 
 class _Gradients(NamedTuple):

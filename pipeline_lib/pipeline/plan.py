@@ -86,6 +86,10 @@ class Plan:
         self.planned.append(Planned(step.name, of, artifact, why))
         return artifact
 
+    def artifact(self, step: str) -> Artifact | None:
+        """Return the artifact of a step; None if it has to be created."""
+        return next((planned.artifact for planned in self.planned if planned.step == step), None)
+
     def __repr__(self) -> str:
         """Show one line per step."""
         return "\n".join(lines(self.planned))

@@ -1,5 +1,7 @@
 """Gradient checkpointing: keep the inputs of blocks for the backward pass and compute the rest again."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +27,15 @@ def checkpoint_activations(stepper: "Stepper") -> bool:
     asked = stepper.recipe.training.gradient_checkpointing
     if asked == "auto":
         asked = _is_needed(stepper)
-    if asked:
-        _enable(stepper.model)
+    if asked and not checkpoint_blocks(stepper.model):
+        family = stepper.model.config.model_type
+        problem = f"is not supported by the family {family}"
+        raise RecipeError("training.gradient_checkpointing", True, problem, "Set it to false, or choose another base")
     return asked
 
 
-def _enable(model: "PreTrainedModel") -> None:
-    """Checkpoint each block (Chen et al. 2016, section 4.1).
+def checkpoint_blocks(model: "PreTrainedModel") -> int:
+    """Checkpoint each block (Chen et al. 2016, section 4.1); returns how many the model has.
 
     transformers' own switch also makes the embeddings' output require a gradient, which frozen lower blocks would then
     compute for nothing; blocks checkpointed without reentrant autograd do not need it.
@@ -39,12 +43,10 @@ def _enable(model: "PreTrainedModel") -> None:
     from torch.utils.checkpoint import checkpoint
 
     blocks = _blocks(model)
-    if not blocks:
-        problem = f"is not supported by the family {model.config.model_type}"
-        raise RecipeError("training.gradient_checkpointing", True, problem, "Set it to false, or choose another base")
     for block in blocks:
         block.gradient_checkpointing = True
         block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+    return len(blocks)
 
 
 def _blocks(model: "PreTrainedModel") -> list[Any]:
@@ -73,21 +75,35 @@ def activation_bytes(stepper: "Stepper") -> int:
     tokens = stepper.train.group_tokens
     longest = np.array([tokens.argmax()])
     rows = max(1, stepper.recipe.training.batch_tokens // int(tokens.max()))
-    weights = {parameter.untyped_storage().data_ptr() for parameter in stepper.model.parameters()}
-    kept: dict[int, int] = {}
-
-    def count(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     devices = [stepper.accelerator.device] if stepper.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    with torch.random.fork_rng(devices), kept_bytes(stepper.model) as kept:
         stepper.model.train()
         outputs = stepper.outputs_of(longest)
         del outputs
     return rows * sum(kept.values())
+
+
+@contextmanager
+def kept_bytes(model: "PreTrainedModel") -> "Iterator[dict[int, int]]":
+    """Yield a dictionary that gets the bytes of each storage that forward passes keep for their backward passes.
+
+    The weights themselves are not counted.
+    """
+    import torch
+
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+    alive = []  # or another tensor would get the same address
+
+    def count(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        yield kept
 
 
 def _free_memory() -> int:

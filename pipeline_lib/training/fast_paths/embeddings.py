@@ -4,7 +4,7 @@ The cost of a step then does not depend on the vocabulary size; embeddings are h
 """
 
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -58,6 +58,14 @@ def narrow_embeddings(
     Returns None if the embeddings are not trained, are used elsewhere too (tied weights, a decoder with other texts),
     or are used with virtual tokens.
     """
+    used, table = used_tokens(model, trained, inputs, pad), model.get_input_embeddings()
+    return None if used is None else Vocabulary(cast("nn.Embedding", table), used)
+
+
+def used_tokens(
+    model: "PreTrainedModel", trained: Collection[str], inputs: Sequence[Examples], pad: int
+) -> np.ndarray | None:
+    """Return the sorted ids [n] of the tokens that the embeddings can be reduced to; None if they cannot."""
     from torch import nn
 
     table, parameters = model.get_input_embeddings(), dict(model.named_parameters(remove_duplicate=False))
@@ -68,4 +76,4 @@ def narrow_embeddings(
         return None
     tokens = np.unique(np.concatenate([[pad], *(examples.ids.values for examples in inputs)])).astype(np.int64)
     # virtual tokens have negative ids
-    return Vocabulary(table, tokens) if tokens[0] >= 0 else None
+    return tokens if tokens[0] >= 0 else None

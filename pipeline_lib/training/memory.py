@@ -1,0 +1,170 @@
+"""Compute how much memory a training will need on its device, without reading or allocating any weights."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pipeline_lib.data.examples import Examples
+from pipeline_lib.models.base_model import load_config, load_tokenizer
+from pipeline_lib.models.building import frozen_format, inject
+from pipeline_lib.models.loading import without_weights
+from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
+from pipeline_lib.models.token_outputs import loss_bytes
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.strategies.base import plain_name
+from pipeline_lib.training.activations import checkpoint_blocks, kept_bytes
+from pipeline_lib.training.batches import collate
+from pipeline_lib.training.device import select_device
+from pipeline_lib.training.fast_paths.attention import attend_faster
+from pipeline_lib.training.fast_paths.dropout import draw_faster
+from pipeline_lib.training.fast_paths.embeddings import used_tokens
+from pipeline_lib.training.parameters import freeze_and_resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FLOAT32 = 4
+
+
+class MemoryNeed(NamedTuple):
+    """Bytes that a training needs on its device at the same time."""
+
+    weights: int
+    """All weights, in the formats in which they are kept, and copies that regularizers keep."""
+    gradients: int
+    optimizer: int
+    """The optimizer's averages."""
+    activations: int | None
+    """What the largest forward pass keeps for its backward pass; None if the model cannot be run without weights."""
+
+    @property
+    def total(self) -> int:
+        """The sum of what is known."""
+        return sum(part or 0 for part in self)
+
+
+def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Examples) -> MemoryNeed:
+    """Compute the memory that a training needs.
+
+    Args:
+        recipe: The recipe.
+        base: The folder of the base; only its configuration and the headers of its weights are read.
+        labels: The names of the labels.
+        train: The encoded training rows.
+    """
+    import torch
+
+    tokenizer = load_tokenizer(base)
+    train = insert_prompt_tokens(train, recipe.strategies, tokenizer)
+    device, _ = select_device(recipe.execution)
+    with without_weights(), torch.device(device):
+        model, head = _structure(recipe, base, labels, tokenizer)
+        training = recipe.training
+        table = freeze_and_resolve(model, head, recipe.strategies, training.learning_rate, 0.0)
+        trained = [row.name for row in table if row.trained]
+        parameters = dict(model.named_parameters())
+        weights = sum(parameter.nbytes for parameter in parameters.values())
+        learned = sum(parameters[name].nbytes for name in trained)
+        if not recipe.objective.stochastic_targets:
+            learned, weights = _narrowed(model, trained, train, tokenizer.pad_token_id, learned, weights)
+        copies = sum(regularizer.needs_start for regularizer in recipe.regularizers) > 0
+        state = round(learned * training.optimizer.state_floats)
+        activations = _activations(recipe, model, train, tokenizer.pad_token_id)
+    return MemoryNeed(weights + copies * learned, learned, state, activations)
+
+
+def _structure(
+    recipe: Recipe, base: Path, labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
+) -> "tuple[PreTrainedModel, set[str]]":
+    """Build the model that a recipe trains, and the names of its head's parameters."""
+    overrides: dict[str, Any] = {}
+    for regularizer in recipe.regularizers:
+        overrides |= regularizer.configure(load_config(base))
+    dtype = frozen_format(recipe.strategies, recipe.model.dtype)
+    model, head = recipe.objective.model(str(base), labels, dtype=dtype, **overrides)
+    inject(recipe.strategies, model, tokenizer)
+    return model, {name for name, _ in model.named_parameters() if plain_name(name) in head}
+
+
+def _narrowed(
+    model: "PreTrainedModel", trained: Sequence[str], train: Examples, pad: int, learned: int, weights: int
+) -> tuple[int, int]:
+    """Return the bytes of trained and of all weights with the embeddings reduced to the tokens that occur."""
+    used = used_tokens(model, trained, [train], pad)
+    if used is None:
+        return learned, weights
+    whole: Any = model.get_input_embeddings().weight
+    narrow = len(used) * whole.shape[1] * FLOAT32
+    return learned - whole.nbytes + narrow, weights + narrow
+
+
+def _activations(recipe: Recipe, model: "PreTrainedModel", train: Examples, pad: int) -> int | None:
+    """Return the bytes that the largest pass keeps, twice with a regularizer that makes a second pass."""
+    draw_faster(model)
+    attend_faster(model)
+    rows = _largest_pass(train.group_tokens, recipe.training.batch_size, recipe.training.batch_tokens)
+    passes = 2 if any(regularizer.needs_second_forward for regularizer in recipe.regularizers) else 1
+    asked = recipe.training.gradient_checkpointing is True
+    kept = _run(recipe, model, train, rows, pad)
+    if asked and kept is not None and (blocks := checkpoint_blocks(model)):
+        inputs = _run(recipe, model, train, rows, pad)
+        kept = None if inputs is None else inputs + (kept - inputs) // blocks  # one block's are computed again
+    return None if kept is None else passes * kept
+
+
+def _largest_pass(tokens: np.ndarray, batch_size: int, batch_tokens: int) -> np.ndarray:
+    """Return the rows of the pass with the most tokens: several times the longest row, or many of the longest."""
+    longest = np.argsort(-tokens, kind="stable")[:batch_size]
+    return longest[: max(1, batch_tokens // int(tokens[longest[0]]))]
+
+
+def _run(recipe: Recipe, model: "PreTrainedModel", train: Examples, rows: np.ndarray, pad: int) -> int | None:
+    """Run the largest pass on shapes alone, up to a language model's head; return the bytes that it keeps."""
+    import torch
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+        unset_fake_temporarily,
+    )
+
+    device, precision = select_device(recipe.execution)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    with unset_fake_temporarily():  # the batch has values, which masking reads
+        batch, targets = collate(train, train.inputs(rows), pad)
+        batch, targets = recipe.objective.mask_inputs(model, batch, targets)
+        learned = int((targets >= 0).sum())
+    model.train()
+    with kept_bytes(model) as kept, _notes_head(model) as reached:
+        try:
+            with torch.autocast(device, dtype, enabled=dtype is not None):
+                recipe.objective.outputs(model, {k: v.to(device) for k, v in batch.items()}, targets.to(device))
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            if not reached:  # stopped before the model was through
+                return None
+    head = model.get_output_embeddings()
+    loss = loss_bytes(device, learned, len(head.weight)) if reached and head is not None else 0
+    return sum(kept.values()) + loss
+
+
+@contextmanager
+def _notes_head(model: "PreTrainedModel") -> Iterator[list[bool]]:
+    """Yield a list that gets an item when a language model's forward pass has come to its head.
+
+    What follows depends on the values: which tokens are learned.
+    """
+    from pipeline_lib.models.lm_head import assume_plain_head
+
+    reached: list[bool] = []
+    head = model.get_output_embeddings()
+    if head is None:
+        yield reached
+        return
+    assume_plain_head(model)
+    hook = head.register_forward_pre_hook(lambda module, args: reached.append(True))
+    try:
+        yield reached
+    finally:
+        hook.remove()
