@@ -166,7 +166,7 @@ def _conll(file: Path) -> Fields:
 def _name_columns(fields: Fields, file: Path) -> Fields:
     """With names for the columns where the first line is a row like the others."""
     kind: Any = Csv if fields["kind"] == "csv" else Tsv
-    records = kind(kind=fields["kind"], train=str(file))._records(file)
+    records = kind(kind=fields["kind"], train=str(file)).raw_records(file)
     rows = [record[1] for record in islice(records, LINES) if not hasattr(record, "reason")]
     if not rows:
         raise NoData("holds no row")

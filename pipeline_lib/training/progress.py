@@ -29,7 +29,8 @@ class Standing:
     step: int
     steps: int
     epoch: int
-    epochs: int
+    epochs: int | None
+    """Number of epochs; None if a number of steps ends the training."""
     loss: float | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
@@ -46,7 +47,8 @@ class Standing:
 
     def facts(self) -> list[str]:
         """Return the numbers as short phrases."""
-        phrases = [f"epoch {self.epoch} of {self.epochs}", f"step {self.step:,} of {self.steps:,}"]
+        of = f" of {self.epochs}" if self.epochs else ""
+        phrases = [f"epoch {self.epoch}{of}", f"step {self.step:,} of {self.steps:,}"]
         if self.loss is not None:
             phrases.append(f"loss {self.loss:.4f}")
         if self.learning_rate is not None:
@@ -71,7 +73,8 @@ class TrainingProgress:
     """
 
     def __init__(self, recipe: Recipe, show: Show | None):
-        self.epochs, self.show = recipe.training.epochs, show
+        training = recipe.training
+        self.epochs, self.show = None if training.max_steps else training.epochs, show
         self.watched = {"loss", selection_metric(recipe)[0]}
         self.page: Callable[[], str | None] = lambda: None
         self.step, self.steps, self.epoch, self.begun_at = 0, 0, 1, 0
@@ -117,8 +120,8 @@ class TrainingProgress:
             self.bar = Bar("training", steps, self.step)
         else:
             event = f"resumed after step {self.step:,}" if self.step else "started"
-            epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-            log.info("%-11s %s: %s, %s steps", "finetune", event, epochs, f"{steps:,}")
+            epochs = {None: "", 1: "1 epoch, "}.get(self.epochs, f"{self.epochs} epochs, ")
+            log.info("%-11s %s: %s%s steps", "finetune", event, epochs, f"{steps:,}")
         self.thread.start()
 
     def _count(self, records: Sequence[dict[str, Any]]) -> None:
@@ -130,7 +133,8 @@ class TrainingProgress:
                 self.losses.append(record["value"])
                 self.step, self.epoch = record["step"], record["epoch"]
                 if self.bar:
-                    self.bar.advance(f"epoch {self.epoch}/{self.epochs} loss {record['value']:.4f}")
+                    of = f"/{self.epochs}" if self.epochs else ""
+                    self.bar.advance(f"epoch {self.epoch}{of} loss {record['value']:.4f}")
             elif record["split"] == "train" and record["metric"] == "learning_rate":
                 self.learning_rate = record["value"]
             elif record["split"] == "train" and record["metric"] == "tokens":

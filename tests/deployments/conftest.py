@@ -105,6 +105,10 @@ class Running:
             self.token = self.ask("/csrf-token?client=tests", method="GET")["token"]
         return {"Prefect-Csrf-Token": self.token, "Prefect-Csrf-Client": "tests"}
 
+    def checkpoints(self):
+        """The folders of the checkpoints that there are, of other tests as well."""
+        return set((self.folder / "artifacts" / "work").glob("*/step-*"))
+
     def start(self, deployment, parameters):
         return self.ask(f"/deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
 

@@ -14,10 +14,6 @@ def engine(running):
     return running.until(lambda: running.child("prefect.engine"), what="the flow's process")
 
 
-def checkpoints(running):
-    return set((running.folder / "artifacts" / "work").glob("*/step-*"))
-
-
 def train(running, asked, name, deployment="planted", **execution):
     asked["training"]["epochs"], asked["name"] = 4000, name
     asked["seed"] = zlib.crc32(name.encode())  # a training of its own, which no checkpoint of another test resumes
@@ -46,7 +42,7 @@ def gone(processes, seconds):
     ],
 )
 def test_a_cancelled_run_stops_although_its_worker_hangs(running, asked, name, deployment, execution):
-    run, before = train(running, asked, name, deployment, **execution), checkpoints(running)
+    run, before = train(running, asked, name, deployment, **execution), running.checkpoints()
     process = engine(running)
     family, worker = [process, *process.children(recursive=True)], running.child("prefect", "worker")
     worker.suspend()
@@ -56,20 +52,20 @@ def test_a_cancelled_run_stops_although_its_worker_hangs(running, asked, name, d
         running.until(lambda: not gone(family, 0), 32, "the end of all processes")
         print(name, "gone after", round(time.monotonic() - began, 1))
         running.until(lambda: running.state(run)["type"] == "CANCELLED", 10, running.state(run))
-        print(name, "cancelled after", round(time.monotonic() - began, 1), len(checkpoints(running) - before))
+        print(name, "cancelled after", round(time.monotonic() - began, 1), len(running.checkpoints() - before))
     finally:
         worker.resume()
-    assert checkpoints(running) - before
+    assert running.checkpoints() - before
 
 
 def test_a_run_stops_with_a_checkpoint_when_its_worker_is_killed(running, asked):
     worker = running.child("prefect", "worker")
     time.sleep(max(0, 31 - (time.time() - worker.create_time())))  # `up` takes an early end for a fault
-    run, before = train(running, asked, "orphan"), checkpoints(running)
+    run, before = train(running, asked, "orphan"), running.checkpoints()
     family = [process := engine(running), *process.children(recursive=True)]
     began = time.monotonic()
     worker.kill()
     running.ends(run, "Crashed", seconds=30)
     assert not gone(family, 10)
     print("crashed after", round(time.monotonic() - began, 1))
-    assert checkpoints(running) - before
+    assert running.checkpoints() - before

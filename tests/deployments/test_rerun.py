@@ -21,14 +21,9 @@ def training_runs(running, name):
     return [run.info.status for run in found]
 
 
-def places(running):
-    """The folders of the checkpoints that there are, of other tests as well."""
-    return set((running.folder / "artifacts" / "work").glob("*/step-*"))
-
-
 def checkpoints(running, before):
     """The steps of the checkpoints that were not there before."""
-    return {int(place.name.split("-")[1]) for place in places(running) - before}
+    return {int(place.name.split("-")[1]) for place in running.checkpoints() - before}
 
 
 def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_away(running, asked):
@@ -36,7 +31,7 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     asked["name"] = "survivor"
     (running.planted / "evaluate").write_text("lasting")
     (running.planted / "publish").write_text("passing")
-    before = places(running)
+    before = running.checkpoints()
     run = running.start(running.planted_id, {"recipe": asked})
 
     running.until(lambda: checkpoints(running, before), what="a checkpoint")
@@ -68,7 +63,7 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
 
 def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     asked["training"]["epochs"], asked["seed"], asked["name"] = 4000, 8, "cancelled"
-    before = places(running)
+    before = running.checkpoints()
     run = running.start(running.planted_id, {"recipe": asked})
     running.until(
         lambda: running.tasks(run).get("finetune", {}).get("state", {}).get("name") == "Running", what="training"

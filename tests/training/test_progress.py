@@ -93,6 +93,7 @@ def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(r
 
 def test_numbers_that_are_not_known_yet_are_left_out():
     assert Standing(0, 100, 1, 3).facts() == ["epoch 1 of 3", "step 0 of 100"]
+    assert Standing(0, 100, 1, None).facts() == ["epoch 1", "step 0 of 100"]
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ class _Delimited(TextSource):
             raise ValueError(f"the name {duplicate!r} appears more than once")
         return names
 
-    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+    def raw_records(self, file: Path) -> Iterator[Record | Unusable]:
         raise NotImplementedError
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """Yield the records of one file; `line` is where a record starts, even after values that span lines."""
-        records = self._records(file)
+        records = self.raw_records(file)
         names = self.names or _header(file, next(records, None))
         whose = "`names` has" if self.names else "the header has"
         for record in records:
@@ -49,7 +49,8 @@ class Csv(_Delimited):
     delimiter: str | None = Field(default=None, pattern=r'^[^"\r\n]$')
     """Single-character delimiter; empty: detected from the first line (comma, else semicolon, else tab)."""
 
-    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+    def raw_records(self, file: Path) -> Iterator[Record | Unusable]:
+        """Yield the lists of values, the header included."""
         csv.field_size_limit(LONGEST)
         delimiter = self.delimiter or _delimiter(next(self.lines(file), ""))
         reader = csv.reader(self.lines(file), delimiter=delimiter, strict=True)
@@ -72,7 +73,8 @@ class Tsv(_Delimited):
     kind: Literal["tsv"]
     """Tab-separated values, one record per line; quotes are ordinary characters."""
 
-    def _records(self, file: Path) -> Iterator[Record | Unusable]:
+    def raw_records(self, file: Path) -> Iterator[Record | Unusable]:
+        """Yield the lists of values, the header included."""
         for number, line in enumerate(self.lines(file), 1):
             if values := line.rstrip("\r\n"):
                 yield number, values.split("\t")
