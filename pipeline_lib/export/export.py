@@ -37,8 +37,9 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
     temporary = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        write_plain(lineage_of_model.model, lineage_of_model.base, temporary, _test_rows(lineage_of_model))
-        write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary)
+        rows = _test_rows(lineage_of_model)
+        deviation = write_plain(lineage_of_model.model, lineage_of_model.base, temporary, rows)
+        write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary, deviation)
         if out.exists():  # an empty folder, as checked above
             out.rmdir()
         os.rename(temporary, out)

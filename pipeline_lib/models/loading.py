@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pipeline_lib.models.half_weights import Format
+    from pipeline_lib.models.quantization import Quantization
 
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
@@ -22,8 +23,9 @@ SHOWN = 3
 
 
 def load_pretrained(
-    kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32", **config: Any
-) -> "tuple[PreTrainedModel, set[str]]":
+    kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32",
+    quantization: "Quantization | None" = None, **config: Any,
+) -> "tuple[PreTrainedModel, set[str]]":  # fmt: skip
     """Load a model of an Auto class from a local folder.
 
     Args:
@@ -31,6 +33,7 @@ def load_pretrained(
         base: The folder.
         labels: Names of the classes; the head gets one output for each.
         dtype: Format of the base's matrices; see `half_weights`.
+        quantization: How the matrices in its blocks are quantised, if they are; see `quantized_weights`.
         config: Configuration values to override.
 
     Returns:
@@ -62,11 +65,21 @@ def load_pretrained(
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
+    from pipeline_lib.models.quantized_weights import compute_dequantized, quantizing, refuse_quantized
+
+    refuse_quantized(base, known)
+    quantized = quantizing(kind, known, quantization) if quantization else {}
 
     with LOADING, loading_in(half := half_format(Path(base), dtype)):
         try:
             model, report = kind.from_pretrained(
-                base, ignore_mismatched_sizes=True, output_loading_info=True, dtype="float32", **LOCAL, **config
+                base,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                dtype="float32",
+                **LOCAL,
+                **quantized,
+                **config,
             )
         except Exception as error:  # damaged weights or an invalid configuration can raise anything
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -77,8 +90,10 @@ def load_pretrained(
     new = head_names(model) | _computed_names(model)
     no_backbone = model.state_dict().keys() - new <= missing
     if half and any(parameter.dtype == half for name, parameter in model.named_parameters() if name in missing):
-        return load_pretrained(kind, base, labels, "fp32", **config)  # new weights are drawn in fp32
+        return load_pretrained(kind, base, labels, "fp32", quantization, **config)  # new weights are drawn in fp32
     compute_in_full(model)
+    if quantization:
+        mismatched |= compute_dequantized(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
 

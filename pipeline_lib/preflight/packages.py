@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.models.settings import Model
 from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
 from pipeline_lib.recipe.execution import Execution
 
@@ -48,18 +49,34 @@ def check_libraries() -> CheckResult:
     return ok(LIBRARIES, f"{len(required)} packages in supported versions.")
 
 
-def check_optional_packages(execution: Execution) -> CheckResult:
+def check_optional_packages(execution: Execution, model: Model | None = None) -> CheckResult:
     """List the installed extras; fail if the recipe needs one that is missing."""
     names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in NOT_FOR_USERS]
     missing = [name for name in names if any(True for _ in _flaws(list(_requirements(name))))]
-    runner = execution.task_runner
-    if runner in missing:
-        problem = f"needs packages that are not installed ({', '.join(str(r) for r in _requirements(runner))})"
-        hint = f"Install them: {INSTALL} '.[{runner}]'"
-        return failed(OPTIONAL, RecipeError("execution.task_runner", runner, problem, hint))
+    try:
+        if execution.task_runner in missing:
+            require_extra(execution.task_runner, "execution.task_runner", execution.task_runner)
+        if model:
+            require_quantization(model)
+    except RecipeError as error:
+        return failed(OPTIONAL, error)
     installed = [name for name in names if name not in missing]
     found = f"Installed: {', '.join(installed) or 'none'}. Not installed: {', '.join(missing) or 'none'}."
     return ok(OPTIONAL, found)
+
+
+def require_quantization(model: Model) -> None:
+    """Raise RecipeError if the base is to be quantised, and what quantises it is not installed."""
+    if model.quantization:
+        require_extra("quantization", "model.quantization", model.quantization.kind)
+
+
+def require_extra(extra: str, field: str, value: str) -> None:
+    """Raise RecipeError if a package of an extra, which a field of the recipe needs, is not installed."""
+    lacking = list(_flaws(list(_requirements(extra))))
+    if lacking:
+        problem = f"needs packages that are not installed ({', '.join(flaw.requirement for flaw in lacking)})"
+        raise RecipeError(field, value, problem, f"Install them: {INSTALL} '.[{extra}]'")
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:

@@ -43,7 +43,8 @@ def check_everything(recipe: Recipe | None) -> list[CheckResult]:
     execution = recipe.execution if recipe else Execution()
     prefect = Check(prefect_api.NAME, prefect_api.check_prefect, prefect_api.too_slow)
     parallel = [*_checks(execution, recipe), prefect]
-    results = [packages.check_python(), packages.check_libraries(), packages.check_optional_packages(execution)]
+    optional = packages.check_optional_packages(execution, recipe.model if recipe else None)
+    results = [packages.check_python(), packages.check_libraries(), optional]
     if recipe:
         results.append(_check_inputs(recipe))
         if results[-1].status == "failed":  # without the base model, the disk space check has no size to work with
