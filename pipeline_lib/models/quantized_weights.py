@@ -19,7 +19,7 @@ import torch
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.families import projections
-from pipeline_lib.models.half_weights import multiply_converted
+from pipeline_lib.models.half_weights import FORWARDS, multiply_converted
 from pipeline_lib.models.parameter_depth import shape_of
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def quantizing(kind: Any, config: Any, quantization: "QuantizationSection") -> d
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses kernels that are not used here
     with torch.device("meta"):  # only names are needed: takes no memory and no time
-        names = projections(kind.from_config(config, trust_remote_code=False))
+        empty = kind.from_config(config, trust_remote_code=False)
+    names = [name for name in projections(empty) if type(empty.get_submodule(name)) in FORWARDS]
     if not names:
-        problem = f"finds no weight matrix in the blocks of the family {config.model_type}"
+        problem = f"finds no plain linear layer in the blocks of the family {config.model_type}"
         raise RecipeError("model.quantization", quantization.kind, problem, "Remove it, or choose another base")
     others = f"(?!(?:{'|'.join(names)})$).*"  # transformers takes patterns of what is not quantised
     return {

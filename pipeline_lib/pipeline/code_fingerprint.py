@@ -65,6 +65,7 @@ class Scope(NamedTuple):
 # only for file names, which are part of the shards' digests.
 UNSEEN = ("evaluation", "data.shards")
 QUANTIZATION = "model.quantization"
+OF_TRAINING = ("strategies", "regularizers")
 SCOPES = {
     "shard": Scope(("data.shards", "models.base_model"), ("objective", "data.source"), ("evaluation",)),
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
@@ -73,16 +74,14 @@ SCOPES = {
     "features": Scope(
         ("training.frozen_backbone.feature_cache",),
         ("objective", QUANTIZATION),
-        (*UNSEEN, "strategies", "regularizers"),
+        (*UNSEEN, *OF_TRAINING),
     ),
     "reference": Scope(
         ("training.reference", "evaluation.predict"),
         ("objective", QUANTIZATION),
-        (*UNSEEN, "strategies", "regularizers"),
+        (*UNSEEN, *OF_TRAINING),
     ),
-    "finetune": Scope(
-        ("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers", QUANTIZATION), UNSEEN
-    ),
+    "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", *OF_TRAINING, QUANTIZATION), UNSEEN),
     "columns": Scope(("data.slice_columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies", QUANTIZATION), ("data.shards",)),
     "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import word_tokenizer
 from contract import Ready
-from families import write_family
+from families import tokenizer_kind, write_family
 from safetensors.torch import load_file, save_file
 
 from pipeline_lib.errors import RecipeError
@@ -95,7 +95,7 @@ def test_training_is_that_of_the_values_in_fp32(tiny, tmp_path, family, objectiv
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_under_autocast_ends_with_the_same_bytes_each_time(tiny, tmp_path, kind):
-    records, weights, it = steps_of(tiny["llama"], "dialogue", "lora", tmp_path / "a", kind, "bf16")
+    records, weights, _ = steps_of(tiny["llama"], "dialogue", "lora", tmp_path / "a", kind, "bf16")
     again, others, _ = steps_of(tiny["llama"], "dialogue", "lora", tmp_path / "b", kind, "bf16")
     assert again == records
     assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
@@ -137,3 +137,10 @@ def test_a_base_of_another_size_than_its_configuration_is_refused(tiny, tmp_path
     (base / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
     with pytest.raises(RecipeError, match="of another shape than in config.json"):
         Ready(base, "dialogue", "lora", tmp_path, quantization="nf4")
+
+
+@pytest.mark.parametrize("family", ["falcon", "squeezebert"])
+def test_a_family_without_plain_linear_layers_is_refused(tmp_path, family):
+    write_family(family, word_tokenizer(tokenizer_kind(family)), tmp_path / "base")
+    with pytest.raises(RecipeError, match=f"finds no plain linear layer in the blocks of the family {family}"):
+        Ready(tmp_path / "base", "classification", "head", tmp_path, quantization="nf4")
