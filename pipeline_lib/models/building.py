@@ -162,12 +162,16 @@ def load_trained(folder: Path, base: Path | None = None, quantized: bool = True)
         )
     weights, dtype = (folder, "fp32") if whole or base is None else (base, card["dtype"])
     quantization = card["quantization"] if quantized else None
+    if quantization and dtype == "fp32":
+        dtype = "auto"  # the same numbers in less memory
     model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype, quantization=quantization)
-    if not quantization:
-        widen(model.parameters())  # so that updates can be merged without rounding
     _inject(card["strategies"], model, load_tokenizer(folder))
+    parameters = dict(model.named_parameters())
+    trained = set() if whole else tensor_names(folder / TRAINED)
+    # all of them, so that updates can be merged without rounding; nothing is merged into a quantised base
+    widen(weight for name, weight in parameters.items() if not quantization or name in trained)
     if not whole:
-        load_tensors(dict(model.named_parameters()), folder / TRAINED)
+        load_tensors(parameters, folder / TRAINED)
     for strategy in () if quantization else card["strategies"]:
         strategy.merge(model)
     return model.eval()
@@ -207,6 +211,14 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def tensor_names(path: Path) -> set[str]:
+    """Return the names of the tensors in a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as tensors:
+        return set(tensors.keys())
 
 
 def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:

@@ -1,5 +1,6 @@
 """Load a pre-trained model with one of transformers' heads, and check that the weights fit its configuration."""
 
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def load_pretrained(
 
     transformers.utils.logging.set_verbosity_error()  # its loading report is checked below
     transformers.utils.logging.disable_progress_bar()
+    # PEFT imports it where it is installed, and it misses kernels that are not used here
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if labels is not None:
         config |= {
             "num_labels": len(labels),

@@ -9,9 +9,10 @@ evaluation, where int8 layers round their inputs and 4-bit ones pack their weigh
 biases in place. Here a trained model is a function of its weights only, as with a base in fp32.
 """
 
-import logging
+import re
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -47,18 +48,21 @@ def quantizing(kind: Any, config: Any, quantization: "QuantizationSection") -> d
         quantization: How to quantise.
 
     Raises:
-        RecipeError: The family's blocks have no matrices of their own.
+        RecipeError: bitsandbytes is not installed, or the family's blocks have no plain linear layers.
     """
     from transformers import BitsAndBytesConfig
 
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses kernels that are not used here
+    if find_spec("bitsandbytes") is None:
+        problem = "needs the package bitsandbytes, which is not installed"
+        raise RecipeError("model.quantization", quantization.kind, problem, "Install it: pip install bitsandbytes")
     with torch.device("meta"):  # only names are needed: takes no memory and no time
         empty = kind.from_config(config, trust_remote_code=False)
     names = [name for name in projections(empty) if type(empty.get_submodule(name)) in FORWARDS]
     if not names:
         problem = f"finds no plain linear layer in the blocks of the family {config.model_type}"
         raise RecipeError("model.quantization", quantization.kind, problem, "Remove it, or choose another base")
-    others = f"(?!(?:{'|'.join(names)})$).*"  # transformers takes patterns of what is not quantised
+    # transformers takes patterns of what is not quantised
+    others = f"(?!(?:{'|'.join(map(re.escape, names))})$).*"
     return {
         "quantization_config": BitsAndBytesConfig(llm_int8_skip_modules=[others], **quantization.options()),
         "device_map": {"": "cpu"},

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import word_tokenizer
-from contract import Ready
+from contract import STRATEGIES, Ready
 from families import tokenizer_kind, write_family
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.building import load_trained, write_trained
@@ -118,6 +119,19 @@ def test_a_trained_model_is_served_from_the_same_quantised_base(tiny, tmp_path, 
         assert torch.equal(loaded(ids).logits, it.model.eval()(ids).logits)
         plain = load_trained(tmp_path / "model", tiny["llama"], quantized=False)
         assert not torch.equal(plain(ids).logits, loaded(ids).logits)
+
+
+def test_a_trained_matrix_is_served_in_fp32_beside_a_base_in_bf16(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "embeddings", [{"kind": "partial", "patterns": ["*embed_tokens*"]}])
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_pretrained(tiny["llama"], dtype=torch.bfloat16).save_pretrained(base)
+    word_tokenizer("llama").save_pretrained(base)
+    _, weights, it = steps_of(base, "dialogue", "embeddings", tmp_path / "a", "nf4")
+    write_trained(it.model, it.trained, it.initial, "fp32", tmp_path / "model")
+    loaded = load_trained(tmp_path / "model", base)
+    assert loaded.get_output_embeddings().weight.dtype == torch.bfloat16
+    assert list(weights) == ["model.embed_tokens.weight"]
+    assert torch.equal(loaded.get_input_embeddings().weight, weights["model.embed_tokens.weight"])
 
 
 def test_a_base_that_is_quantised_already_is_refused(tiny, tmp_path):
