@@ -26,8 +26,8 @@ class Model(Section):
     result; bf16 and fp16 round a base in another format. Trained weights are in fp32; `execution.precision` sets the
     format of computations."""
     quantization: Quantization | None = None
-    """Keep the matrices in the base's blocks in 8 or 4 bits, to train and serve added weights on top; needs the extra
-    `quantization`. Empty: keep them as `dtype` says."""
+    """Keep the matrices in the base's blocks in 4 bits (nf4) or 8 bits (int8), with added weights on top; needs the
+    extra `quantization`. Empty: keep them as `dtype` says."""
 
     @field_validator("base")
     @classmethod
