@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Convert = Callable[["torch.dtype"], "Tensor"]
-Product = Callable[["Tensor", "Tensor", "Tensor | None"], "Tensor"]
+Product = Callable[["Tensor", "Tensor", Any], "Tensor"]
 Format = Literal["auto", "fp32", "bf16", "fp16"]
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16}

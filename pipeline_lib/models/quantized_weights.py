@@ -74,7 +74,8 @@ def compute_dequantized(model: "PreTrainedModel") -> set[str]:
 
     Returns the names of weights that are not of the configured shape, which transformers does not notice.
     """
-    model.hf_quantizer.remove_quantization_config(model)  # or it would be saved with the trained model
+    quantizer: Any = model.hf_quantizer
+    quantizer.remove_quantization_config(model)  # or it would be saved with the trained model
     wrong = set()
     for name, module in quantized_modules(model):
         module.forward = MethodType(_forward, module)

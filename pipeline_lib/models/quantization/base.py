@@ -11,6 +11,8 @@ class QuantizationSection(Section):
     Embeddings, heads, biases, norms and the experts of a mixture stay as `model.dtype` has them.
     """
 
+    kind: str
+
     def options(self) -> dict[str, Any]:
         """Return the arguments of transformers' BitsAndBytesConfig."""
         raise NotImplementedError
