@@ -1,5 +1,6 @@
 """Export a trained model to a folder that transformers loads without this project, with a model card."""
 
+import logging
 import os
 import shlex
 import shutil
@@ -15,6 +16,8 @@ from pipeline_lib.store import lineage
 
 if TYPE_CHECKING:
     import pyarrow
+
+log = logging.getLogger("tunesmith")
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
@@ -39,6 +42,8 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
         temporary.mkdir(parents=True)
         rows = _test_rows(lineage_of_model)
         deviation = write_plain(lineage_of_model.model, lineage_of_model.base, temporary, rows)
+        if deviation:
+            log.info("%-11s %s", "export", deviation)
         write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary, deviation)
         if out.exists():  # an empty folder, as checked above
             out.rmdir()

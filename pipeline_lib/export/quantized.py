@@ -27,6 +27,15 @@ class Deviation(NamedTuple):
     agreement: float | None
     """Share of answers (of rows, or of tokens) with the same highest output; None if there is one output only."""
 
+    def __str__(self) -> str:
+        """Say what was measured in one sentence."""
+        sentence = (
+            f"on {self.rows} rows, outputs differ by {self.difference:.1%} from those with the base in {self.kind}"
+        )
+        if self.agreement is None:
+            return sentence
+        return f"{sentence}, and {self.agreement:.1%} of the highest ones are the same"
+
 
 def measure_deviation(kind: str, trained: "Sequence[Tensor]", exported: "Sequence[Tensor]") -> Deviation:
     """Compare outputs, [1, ..., classes] for each row; constants added to all classes do not count.
