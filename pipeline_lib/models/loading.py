@@ -70,7 +70,7 @@ def load_pretrained(
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
     from pipeline_lib.models.quantized_weights import compute_dequantized, quantizing, refuse_quantized
 
-    refuse_quantized(base, known)
+    refuse_quantized(base, known, again=quantization is not None)
     quantized = quantizing(kind, known, quantization) if quantization else {}
 
     with LOADING, loading_in(half := half_format(Path(base), dtype)):

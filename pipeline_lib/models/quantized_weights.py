@@ -30,13 +30,15 @@ if TYPE_CHECKING:
     from pipeline_lib.models.quantization.base import QuantizationSection
 
 
-def refuse_quantized(base: str, config: Any) -> None:
-    """Raise RecipeError for a base whose files are quantised already: updates cannot be merged into it."""
-    quantized = getattr(config, "quantization_config", None) or {}
-    method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized.quant_method
-    if method == "bitsandbytes" or (quantized and not method):
+def refuse_quantized(base: str, config: Any, again: bool) -> None:
+    """Raise RecipeError for a base whose files are quantised already.
+
+    Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.
+    """
+    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
+    if method == "bitsandbytes" or (method and again):
         hint = "Choose the base in its original precision, and set model.quantization"
-        raise RecipeError("model.base", base, "has files that are quantised already", hint)
+        raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
 
 
 def quantizing(kind: Any, config: Any, quantization: "QuantizationSection") -> dict[str, Any]:

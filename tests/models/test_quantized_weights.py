@@ -134,14 +134,15 @@ def test_a_trained_matrix_is_served_in_fp32_beside_a_base_in_bf16(tiny, tmp_path
     assert torch.equal(loaded.get_input_embeddings().weight, weights["model.embed_tokens.weight"])
 
 
-def test_a_base_that_is_quantised_already_is_refused(tiny, tmp_path):
+@pytest.mark.parametrize(("method", "kind"), [("bitsandbytes", None), ("gptq", "nf4")])
+def test_a_base_that_is_quantised_already_is_refused(tiny, tmp_path, method, kind):
     base = tmp_path / "base"
     shutil.copytree(tiny["llama"], base)
     config = json.loads((base / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    config["quantization_config"] = {"quant_method": method, "bits": 4}
     (base / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RecipeError, match="has files that are quantised already"):
-        Ready(base, "dialogue", "lora", tmp_path)
+    with pytest.raises(RecipeError, match=rf"has files that are quantised already \({method}\)"):
+        Ready(base, "dialogue", "lora", tmp_path, quantization=kind)
 
 
 def test_a_base_of_another_size_than_its_configuration_is_refused(tiny, tmp_path):
