@@ -68,10 +68,9 @@ def load_pretrained(
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
-    from pipeline_lib.models.quantized_weights import compute_dequantized, quantizing, refuse_quantized
 
-    refuse_quantized(base, known, again=quantization is not None)
-    quantized = quantizing(kind, known, quantization) if quantization else {}
+    _refuse_quantized(base, known, again=quantization is not None)
+    quantized = quantization.loading_options(kind, known) if quantization else {}
 
     with LOADING, loading_in(half := half_format(Path(base), dtype)):
         try:
@@ -96,9 +95,20 @@ def load_pretrained(
         return load_pretrained(kind, base, labels, "fp32", quantization, **config)  # new weights are drawn in fp32
     compute_in_full(model)
     if quantization:
-        mismatched |= compute_dequantized(model)
+        mismatched |= quantization.patch(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
+
+
+def _refuse_quantized(base: str, config: Any, again: bool) -> None:
+    """Raise RecipeError for a base whose files are quantised already.
+
+    Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.
+    """
+    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
+    if method == "bitsandbytes" or (method and again):
+        hint = "Choose the base in its original precision, and set model.quantization"
+        raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
 
 
 def _is_bidirectional(config: Any) -> bool:

@@ -27,27 +27,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from pipeline_lib.models.quantization.base import QuantizationSection
 
-
-def refuse_quantized(base: str, config: Any, again: bool) -> None:
-    """Raise RecipeError for a base whose files are quantised already.
-
-    Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.
-    """
-    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
-    if method == "bitsandbytes" or (method and again):
-        hint = "Choose the base in its original precision, and set model.quantization"
-        raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
-
-
-def quantizing(kind: Any, config: Any, quantization: "QuantizationSection") -> dict[str, Any]:
+def quantizing(kind: Any, config: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments with which `from_pretrained` quantises the matrices in the blocks while it reads them.
 
     Args:
         kind: An Auto class of transformers.
         config: The base's configuration.
-        quantization: How to quantise.
+        name: The recipe's name of the quantisation.
+        options: Arguments of BitsAndBytesConfig.
 
     Raises:
         RecipeError: bitsandbytes is not installed, or the family's blocks have no plain linear layers.
@@ -56,17 +44,17 @@ def quantizing(kind: Any, config: Any, quantization: "QuantizationSection") -> d
 
     if find_spec("bitsandbytes") is None:
         problem = "needs the package bitsandbytes, which is not installed"
-        raise RecipeError("model.quantization", quantization.kind, problem, "Install it: pip install bitsandbytes")
+        raise RecipeError("model.quantization", name, problem, "Install it: pip install bitsandbytes")
     with torch.device("meta"):  # only names are needed: takes no memory and no time
         empty = kind.from_config(config, trust_remote_code=False)
     names = [name for name in projections(empty) if type(empty.get_submodule(name)) in FORWARDS]
     if not names:
         problem = f"finds no plain linear layer in the blocks of the family {config.model_type}"
-        raise RecipeError("model.quantization", quantization.kind, problem, "Remove it, or choose another base")
+        raise RecipeError("model.quantization", name, problem, "Remove it, or choose another base")
     # transformers takes patterns of what is not quantised
     others = f"(?!(?:{'|'.join(map(re.escape, names))})$).*"
     return {
-        "quantization_config": BitsAndBytesConfig(llm_int8_skip_modules=[others], **quantization.options()),
+        "quantization_config": BitsAndBytesConfig(llm_int8_skip_modules=[others], **options),
         "device_map": {"": "cpu"},
     }
 
