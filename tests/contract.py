@@ -127,7 +127,7 @@ class Ready:
 
     def __init__(
         self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0, dtype: str = "auto",
-        precision: str = "fp32",
+        precision: str = "fp32", quantization: str | None = None,
     ):  # fmt: skip
         regularizers = [{"kind": "dropout", "value": dropout}]
         document = DOCUMENT | {
@@ -136,18 +136,21 @@ class Ready:
             "strategies": STRATEGIES[strategy],
         }
         document["execution"] = DOCUMENT["execution"] | {"precision": precision}
+        document["model"] = DOCUMENT["model"] | ({"quantization": {"kind": quantization}} if quantization else {})
         self.recipe, self.base = check(document), base
         tokenizer = load_tokenizer(base)
         self.table, labels, features = encode(self.recipe.objective, tokenizer)
         self.initial, self.labels = folder / "initial", labels
         self.initial.mkdir()
-        write_initial(self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial, dtype)
+        self.quantized = {"quantization": self.recipe.model.quantization}
+        parts = (self.recipe.objective, self.recipe.strategies, base, labels, 0, self.initial, dtype)
+        write_initial(*parts, **self.quantized)
         self.model, self.head = load_initial(base, self.initial, self.recipe.regularizers, dtype)
         resolved = freeze_and_resolve(
             self.model, self.head, self.recipe.strategies, self.recipe.training.learning_rate, 0.0
         )
         if self.recipe.objective.reference_splits:
-            plain, _ = self.recipe.objective.model(str(base), labels)
+            plain, _ = self.recipe.objective.model(str(base), labels, **self.quantized)
             computing = accelerator(self.recipe.execution)
             features = replace(features, reference=reference_of(plain, features, tokenizer.pad_token_id, computing))
         train = insert_prompt_tokens(features, self.recipe.strategies, tokenizer)
@@ -164,7 +167,7 @@ class Ready:
 
     def plain(self) -> Any:
         """The base with the same head, without what strategies have added."""
-        model, head = self.recipe.objective.model(str(self.base), self.labels)
+        model, head = self.recipe.objective.model(str(self.base), self.labels, **self.quantized)
         own = {plain_name(name): parameter for name, parameter in self.model.named_parameters()}
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -200,13 +203,15 @@ def reads_no_padding(it: Ready) -> bool:
     return it.model.config.model_type not in ("convbert", "funnel", "nystromformer")
 
 
-def keeps_its_promises(base: Path, objective: str, strategy: str, folder: Path, steps: int = 8) -> Ready:
+def keeps_its_promises(
+    base: Path, objective: str, strategy: str, folder: Path, steps: int = 8, quantization: str | None = None
+) -> Ready:
     """Train a few steps, save and load; what was trained. Raises AssertionError for a broken promise.
 
     What is trained gets a gradient, and nothing else changes; the loss falls; parts of a step add up to the whole; the
     saved model computes what the trained one did; what adds modules starts from what the base computes.
     """
-    it = Ready(base, objective, strategy, folder)
+    it = Ready(base, objective, strategy, folder, quantization=quantization)
     recipe, loop, model = it.recipe, it.loop, it.model
     parameters, trained = dict(model.named_parameters()), it.trained
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}

@@ -98,6 +98,34 @@ def test_contract(tiny, tmp_path, objective, family, strategy):
     assert it.trained == claimed(it.model, it.head, strategy)
 
 
+QUANTIZED = [
+    ("bert", "classification", "parallel", "int8"),
+    ("bert", "labelling", "head", "nf4"),
+    ("bert", "masked", "biases", "nf4"),
+    ("bert", "reading", "dora", "int8"),
+    ("gpt2", "causal", "lora", "nf4"),
+    ("gpt2", "dialogue", "ia3", "int8"),
+    ("gpt2", "reading", "houlsby", "nf4"),
+    ("llama", "classification", "lora, layerwise", "int8"),
+    ("llama", "dialogue", "lora", "int8"),
+    ("llama", "dialogue", "dora", "nf4"),
+    ("llama", "causal", "lora", "nf4"),
+    ("llama", "labelled", "layer norms", "nf4"),
+    ("llama", "pairs", "deep prompt", "nf4"),
+    ("t5", "seq2seq", "lora", "nf4"),
+    ("t5", "spans", "ia3", "int8"),
+    ("t5", "cloze", "bottleneck and prompt", "nf4"),
+]
+"""What trains on a quantised base: strategies that add weights, or train biases, norms or the head."""
+
+
+@pytest.mark.parametrize(("family", "objective", "strategy", "kind"), QUANTIZED)
+def test_contract_of_quantized_bases(tiny, tmp_path, family, objective, strategy, kind):
+    it = keeps_its_promises(tiny[family], objective, strategy, tmp_path, quantization=kind)
+    assert it.trained == claimed(it.model, it.head, strategy)
+    assert any(not weight.is_floating_point() for weight in it.model.parameters())
+
+
 ROTATED = (
     *("albert", "roberta", "roberta-prelayernorm", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet"),
     *("longformer", "xlnet"),

@@ -1,5 +1,6 @@
 """Export a trained model to a folder that transformers loads without this project, with a model card."""
 
+import logging
 import os
 import shlex
 import shutil
@@ -15,6 +16,8 @@ from pipeline_lib.store import lineage
 
 if TYPE_CHECKING:
     import pyarrow
+
+log = logging.getLogger("tunesmith")
 
 
 def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
@@ -37,8 +40,11 @@ def export(source: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
     temporary = out.absolute().with_name(f".{out.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        write_plain(lineage_of_model.model, lineage_of_model.base, temporary, _test_rows(lineage_of_model))
-        write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary)
+        rows = _test_rows(lineage_of_model)
+        deviation = write_plain(lineage_of_model.model, lineage_of_model.base, temporary, rows)
+        if deviation:
+            log.info("%-11s %s", "export", deviation)
+        write_card(lineage_of_model, lineage_of_model.name or out.absolute().name, temporary, deviation)
         if out.exists():  # an empty folder, as checked above
             out.rmdir()
         os.rename(temporary, out)

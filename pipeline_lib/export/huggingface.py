@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.export.quantized import Deviation, measure_deviation
 from pipeline_lib.models.base_model import LOCAL, TOKENIZER, digests, load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.models.head_precision import head_modules
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 VERIFIED_ROWS = 8
 """Test rows on which an export is verified."""
+COMPARED_ROWS = 64
+"""Test rows on which it is compared with the model that was trained on a quantised base."""
 SAMPLE = "The quick brown fox jumps over the lazy dog, 42 times."
 
 
-def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table | None" = None) -> None:
+def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table | None" = None) -> Deviation | None:
     """Write config, weights and tokenizer of a trained model, and verify the result.
 
     The outputs of model and export are compared in fp32. Then the weights are rounded to the base's data type, if
@@ -37,14 +40,20 @@ def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table
         out: The folder to write to.
         rows: Encoded rows to verify on; without any, a built-in sentence.
 
+    Returns:
+        How far the export is from what was trained on a quantised base; None for any other.
+
     Raises:
-        RecipeError: If a strategy cannot be merged into the weights of the architecture.
+        RecipeError: If a strategy cannot be merged into the weights of the architecture, or the export of a model with
+            a quantised base is too far from it.
     """
-    model, card = load_trained(folder, base), read_card(folder)
-    inputs = _inputs(load_tokenizer(folder), rows)
+    card, tokenizer = read_card(folder), load_tokenizer(folder)
+    model = load_trained(folder, base, quantized=False)
+    inputs = _inputs(tokenizer, rows, VERIFIED_ROWS)
     expected = _outputs(model, inputs)
     _unwrap(model)
     _refuse_leftovers(model, card["strategies"])
+    deviation = _compare_with_quantized(folder, base, model, _inputs(tokenizer, rows, COMPARED_ROWS))
     if scale := card["target_scale"]:
         expected = [output * scale.deviation + scale.mean for output in expected]
         _fold_target_scale(model, scale)
@@ -57,6 +66,18 @@ def write_plain(folder: Path, base: Path | None, out: Path, rows: "pyarrow.Table
     if dtype != "float32":
         _round(model, dtype, out)
         _write_config(folder, out, dtype)
+    return deviation
+
+
+def _compare_with_quantized(
+    folder: Path, base: Path | None, model: "PreTrainedModel", inputs: "list[Tensor]"
+) -> Deviation | None:
+    """Compare a model with the one that has the quantised base of the training, if that had one."""
+    quantization = read_card(folder)["quantization"]
+    if not quantization:
+        return None
+    trained = _outputs(load_trained(folder, base), inputs)
+    return measure_deviation(quantization.kind, trained, _outputs(model, inputs))
 
 
 def weights_format(base: Path) -> str:
@@ -89,11 +110,11 @@ def _round(model: "PreTrainedModel", dtype: str, out: Path) -> None:
     rounded.save_pretrained(out)
 
 
-def _inputs(tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None") -> "list[Tensor]":
+def _inputs(tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None", most: int) -> "list[Tensor]":
     """Token ids of the first rows, each [1, tokens]: a batch would need padding, which not every head supports."""
     import torch
 
-    encoded = [] if rows is None else rows["input_ids"].slice(0, VERIFIED_ROWS).to_pylist()
+    encoded = [] if rows is None else rows["input_ids"].slice(0, most).to_pylist()
     # the first window of rows that have several
     first = [ids[0] if ids and isinstance(ids[0], list) else ids for ids in encoded]
     return [torch.tensor([ids]) for ids in first if ids] or [tokenizer(SAMPLE, return_tensors="pt")["input_ids"]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows, slice_rows
+from pipeline_lib.export.quantized import Deviation
 from pipeline_lib.models.building import CARD
 from pipeline_lib.store.lineage import Lineage, file_digests, is_hub_id
 from pipeline_lib.util.redaction import redact
@@ -27,8 +28,11 @@ KINDS = {
 TEMPLATE = "export/model_card.md.jinja"
 
 
-def write_card(lineage: Lineage, name: str, out: Path) -> None:
-    """Write README.md with the metadata that the hub reads."""
+def write_card(lineage: Lineage, name: str, out: Path, deviation: Deviation | None = None) -> None:
+    """Write README.md with the metadata that the hub reads.
+
+    `deviation` is that of the export from the model that was evaluated with a quantised base.
+    """
     card = _json(lineage.model / CARD)
     scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
     (architecture,) = _json(out / "config.json")["architectures"]
@@ -49,6 +53,7 @@ def write_card(lineage: Lineage, name: str, out: Path) -> None:
         **_data(lineage),
         **_training(lineage, card),
         "precision": card["precision"],
+        "deviation": deviation,
     }
     (out / "README.md").write_text(redact(render(TEMPLATE, values)), encoding="utf-8")
 

@@ -18,6 +18,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests, load_config, load_tokenizer
 from pipeline_lib.models.parameter_depth import PLACES, parameter_infos, write_parameter_infos
 from pipeline_lib.models.prompt_inputs import refuse_unread
+from pipeline_lib.models.quantization import Quantization
 from pipeline_lib.objectives import Objective
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.store.manifests import MANIFEST
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.models.half_weights import Format
+    from pipeline_lib.models.quantization.base import QuantizationSection
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
 POINTER = "base.json"
@@ -38,11 +40,11 @@ POINTER = "base.json"
 
 def write_initial(
     objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path,
-    dtype: "Format" = "auto",
+    dtype: "Format" = "auto", quantization: "QuantizationSection | None" = None,
 ) -> None:  # fmt: skip
     """Write the initial model: config, tokenizer, and the parameters that the base lacks, initialised from `seed`.
 
-    `dtype` is the format of the base's frozen matrices.
+    `dtype` is the format of the base's frozen matrices, and `quantization` that of the matrices in its blocks.
     """
     import torch
 
@@ -50,7 +52,7 @@ def write_initial(
 
     torch.manual_seed(seed)
     tokenizer = objective.tokenizer(base)
-    model, head = objective.model(str(base), labels, dtype=dtype)
+    model, head = objective.model(str(base), labels, dtype=dtype, quantization=quantization)
     base_names = {name for name, _ in model.named_parameters()} - head
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
@@ -58,6 +60,7 @@ def write_initial(
     inject(strategies, model, tokenizer)
     refuse_unread(objective, strategies, model)
     _refuse_nothing_trainable(strategies, model, head)
+    _refuse_trained_quantized(strategies, model, head)
     write_parameter_infos(model, head, folder / PLACES)
     new = {name: tensor for name, tensor in model.named_parameters() if plain_name(name) not in base_names}
     save_tensors(new, folder / NEW)
@@ -67,6 +70,7 @@ def write_initial(
         "labels": list(labels),
         "head": sorted(head),
         "dtype": dtype if dtype != "auto" else "fp32",  # the same numbers
+        "quantization": quantization.model_dump(mode="json") if quantization else None,
         "injected": any(plain_name(name) not in head for name in new),
         "base": digests(base, WEIGHTS),
     }
@@ -84,8 +88,9 @@ def load_initial(
     overrides: dict[str, Any] = {}
     for regularizer in regularizers:
         overrides |= regularizer.configure(config)
+    dtype = frozen_format(card["strategies"], dtype)
     model, _ = card["objective"].model(
-        str(base), card["labels"], dtype=frozen_format(card["strategies"], dtype), **overrides
+        str(base), card["labels"], dtype=dtype, quantization=card["quantization"], **overrides
     )
     inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
@@ -131,8 +136,15 @@ def write_trained(
         save_tensors({name: parameters[name] for name in trained}, folder / TRAINED)
 
 
-def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
-    """Load a trained model in fp32 and evaluation mode; `base` is required if the folder has only the trained weights.
+def load_trained(folder: Path, base: Path | None = None, quantized: bool = True) -> "PreTrainedModel":
+    """Load a trained model in fp32 and evaluation mode, with merged updates.
+
+    A quantised base stays as it was in training, and updates beside it.
+
+    Args:
+        folder: The folder of the trained model.
+        base: The folder of its base; required if the folder has only the trained weights.
+        quantized: False loads a quantised base in the precision of its files, which is not what was trained.
 
     Raises:
         RecipeError: The files of `base` are not identical to those the model was trained from.
@@ -149,12 +161,18 @@ def load_trained(folder: Path, base: Path | None = None) -> "PreTrainedModel":
             f"Use the base whose files have the SHA-256 digests in {folder / CARD}",
         )
     weights, dtype = (folder, "fp32") if whole or base is None else (base, card["dtype"])
-    model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype)
-    widen(model.parameters())  # so that updates can be merged without rounding
+    quantization = card["quantization"] if quantized else None
+    if quantization and dtype == "fp32":
+        dtype = "auto"  # the same numbers in less memory
+    model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype, quantization=quantization)
     inject(card["strategies"], model, load_tokenizer(folder))
+    parameters = dict(model.named_parameters())
+    trained = set() if whole else tensor_names(folder / TRAINED)
+    # all of them, so that updates can be merged without rounding; nothing is merged into a quantised base
+    widen(weight for name, weight in parameters.items() if not quantization or name in trained)
     if not whole:
-        load_tensors(dict(model.named_parameters()), folder / TRAINED)
-    for strategy in card["strategies"]:
+        load_tensors(parameters, folder / TRAINED)
+    for strategy in () if quantization else card["strategies"]:
         strategy.merge(model)
     return model.eval()
 
@@ -163,13 +181,14 @@ def load_untrained(folder: Path, base: Path, seed: int) -> "PreTrainedModel":
     """Load the model of a trained folder as it was before training, in evaluation mode."""
     card = read_card(folder)
     with temporary_folder() as initial:
-        write_initial(card["objective"], card["strategies"], base, card["labels"], seed, initial, card["dtype"])
+        parts = (card["objective"], card["strategies"], base, card["labels"], seed, initial)
+        write_initial(*parts, card["dtype"], card["quantization"])
         model, _ = load_initial(base, initial, dtype=card["dtype"])
     return model.eval()
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """Read a model folder's tunesmith.json, with `objective`, `strategies` and `target_scale` as objects."""
+    """Read a model folder's tunesmith.json, with the parts that were objects as objects again."""
     card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     scale = card.get("target_scale")  # only in trained models
     objective = TypeAdapter(Objective).validate_python(card["objective"])
@@ -177,6 +196,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         "target_scale": TargetScale(**scale) if scale else None,
         "asked": card.get("asked") or dict(objective.input_roles),
         "dtype": card.get("dtype", "fp32"),  # models that were trained earlier have none
+        "quantization": TypeAdapter(Quantization | None).validate_python(card.get("quantization")),
         "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
@@ -191,6 +211,14 @@ def save_tensors(tensors: "Mapping[str, Tensor]", path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def tensor_names(path: Path) -> set[str]:
+    """Return the names of the tensors in a file."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as tensors:
+        return set(tensors.keys())
 
 
 def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:
@@ -226,3 +254,14 @@ def _refuse_nothing_trainable(strategies: Sequence[Strategy], model: "PreTrained
         kinds = [strategy.kind for strategy in strategies]
         problem = "no trainable parameters: this base and objective add no head, and no strategy selects a layer"
         raise RecipeError("strategies", kinds, problem, "Add a strategy that trains something, such as full or lora")
+
+
+def _refuse_trained_quantized(strategies: Sequence[Strategy], model: "PreTrainedModel", head: set[str]) -> None:
+    """Raise RecipeError if a strategy selects quantised weights, which have no gradient."""
+    quantized = {name for name, weight in model.named_parameters() if not weight.is_floating_point()}
+    infos = [info for info in parameter_infos(model, head).values() if info.name in quantized]
+    for strategy in strategies:
+        selected = next((info.name for info in infos if strategy.is_trainable(info)), None)
+        if selected:
+            problem = f"selects {selected}, which model.quantization freezes"
+            raise RecipeError("strategies", strategy.kind, problem, "Train added weights instead, such as lora")

@@ -8,7 +8,7 @@ Patched are linear layers and embeddings of the plain classes. Other matrices, s
 and so do biases and norms, which are small.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
@@ -25,6 +25,8 @@ from pipeline_lib.models.head_names import head_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+Convert = Callable[["torch.dtype"], "Tensor"]
+Product = Callable[["Tensor", "Tensor", Any], "Tensor"]
 Format = Literal["auto", "fp32", "bf16", "fp16"]
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
@@ -141,12 +143,23 @@ def _embedding(module: Any, ids: "Tensor") -> "Tensor":
 FORWARDS: dict[type, Any] = {nn.Linear: _linear, Conv1D: _conv1d, nn.Embedding: _embedding}
 
 
-def _matmul(given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Any) -> "Tensor":
-    device = given.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else given.dtype
-    if dtype == weight.dtype:
+def _matmul(given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Product) -> "Tensor":
+    if compute_format(given) == weight.dtype:
         return product(given, weight, bias)
-    return _Converted.apply(given, weight, bias, product, dtype)
+    return multiply_converted(given, weight, weight.to, bias, product)
+
+
+def compute_format(given: "Tensor") -> "torch.dtype":
+    """Return the format in which a layer computes with an input: that of autocast, or else the input's own."""
+    device = given.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else given.dtype
+
+
+def multiply_converted(
+    given: "Tensor", weight: "Tensor", convert: Convert, bias: "Tensor | None", product: Product = functional.linear
+) -> "Tensor":
+    """Multiply an input with a frozen matrix, stored as `weight` and converted to the format to compute in."""
+    return _Converted.apply(given, weight, bias, convert, product, compute_format(given))
 
 
 class _Converted(torch.autograd.Function):
@@ -154,19 +167,18 @@ class _Converted(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Any, dtype: "torch.dtype"
-    ) -> "Tensor":
-        ctx.product, ctx.dtype, ctx.given = product, dtype, given.dtype
-        ctx.save_for_backward(weight)
-        return product(given.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        ctx: Any, given: "Tensor", weight: "Tensor", bias: "Tensor | None", convert: Convert, product: Product,
+        dtype: "torch.dtype",
+    ) -> "Tensor":  # fmt: skip
+        ctx.convert, ctx.product, ctx.dtype, ctx.given = convert, product, dtype, given.dtype
+        return product(given.to(dtype), convert(dtype), None if bias is None else bias.to(dtype))
 
     @staticmethod
     def backward(ctx: Any, grad: "Tensor") -> Any:  # type: ignore[override]
-        (weight,) = ctx.saved_tensors
-        matrix = weight.to(ctx.dtype)
         given = bias = None
         if ctx.needs_input_grad[0]:
+            matrix = ctx.convert(ctx.dtype)
             given = (grad @ (matrix if ctx.product is functional.linear else matrix.T)).to(ctx.given)
         if ctx.needs_input_grad[2]:
             bias = grad.flatten(0, -2).sum(0).float()
-        return given, None, bias, None, None  # a matrix in half precision is frozen
+        return given, None, bias, None, None, None  # the matrix is frozen, and an input for the graph's sake

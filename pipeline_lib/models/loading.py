@@ -1,5 +1,6 @@
 """Load a pre-trained model with one of transformers' heads, and check that the weights fit its configuration."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pipeline_lib.models.half_weights import Format
+    from pipeline_lib.models.quantization import Quantization
 
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
@@ -47,8 +49,9 @@ def without_weights() -> Iterator[None]:
 
 
 def load_pretrained(
-    kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32", **config: Any
-) -> "tuple[PreTrainedModel, set[str]]":
+    kind: Any, base: str, labels: Sequence[str] | None = None, dtype: "Format" = "fp32",
+    quantization: "Quantization | None" = None, **config: Any,
+) -> "tuple[PreTrainedModel, set[str]]":  # fmt: skip
     """Load a model of an Auto class from a local folder.
 
     Args:
@@ -56,6 +59,7 @@ def load_pretrained(
         base: The folder.
         labels: Names of the classes; the head gets one output for each.
         dtype: Format of the base's matrices; see `half_weights`.
+        quantization: How the matrices in its blocks are quantised, if they are; see `quantized_weights`.
         config: Configuration values to override.
 
     Returns:
@@ -70,6 +74,8 @@ def load_pretrained(
 
     transformers.utils.logging.set_verbosity_error()  # its loading report is checked below
     transformers.utils.logging.disable_progress_bar()
+    # PEFT imports it where it is installed, and it misses kernels that are not used here
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if labels is not None:
         config |= {
             "num_labels": len(labels),
@@ -90,10 +96,19 @@ def load_pretrained(
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
 
+    _refuse_quantized(base, known, again=quantization is not None)
+    quantized = quantization.loading_options(kind, known) if quantization else {}
+
     with LOADING, loading_in(half := half_format(Path(base), dtype)):
         try:
             model, report = kind.from_pretrained(
-                base, ignore_mismatched_sizes=True, output_loading_info=True, dtype="float32", **LOCAL, **config
+                base,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                dtype="float32",
+                **LOCAL,
+                **quantized,
+                **config,
             )
         except Exception as error:  # damaged weights or an invalid configuration can raise anything
             reason = " ".join(str(error).split())[:300] or type(error).__name__
@@ -104,8 +119,10 @@ def load_pretrained(
     new = head_names(model) | _computed_names(model)
     no_backbone = model.state_dict().keys() - new <= missing
     if half and any(parameter.dtype == half for name, parameter in model.named_parameters() if name in missing):
-        return load_pretrained(kind, base, labels, "fp32", **config)  # new weights are drawn in fp32
+        return load_pretrained(kind, base, labels, "fp32", quantization, **config)  # new weights are drawn in fp32
     compute_in_full(model)
+    if quantization:
+        mismatched |= quantization.patch(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
 
@@ -123,6 +140,17 @@ def _build(kind: Any, base: str, dtype: "Format", config: dict[str, Any]) -> "tu
         compute_in_full(model)
     new = set() if type(model).__name__ in (known.architectures or ()) else head_names(model)
     return model, new & dict(model.named_parameters()).keys()
+
+
+def _refuse_quantized(base: str, config: Any, again: bool) -> None:
+    """Raise RecipeError for a base whose files are quantised already.
+
+    Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.
+    """
+    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
+    if method == "bitsandbytes" or (method and again):
+        hint = "Choose the base in its original precision, and set model.quantization"
+        raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
 
 
 def _is_bidirectional(config: Any) -> bool:

@@ -67,7 +67,8 @@ def _trace(model: "PreTrainedModel") -> Fed:
         model.train(training)
         for parameter, flag in zip(parameters, required_grad, strict=True):
             parameter.requires_grad_(flag)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    # autograd does not know quantised weights
+    names = {id(weight): name for name, weight in model.named_parameters() if weight.is_floating_point()}
     # The merged dict keeps the first depth of each parameter: `new | known` prefers `known`.
     depth_by_id: dict[int, int] = {}
     for index, read in enumerate(reads):

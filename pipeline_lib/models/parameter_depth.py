@@ -10,6 +10,7 @@ from pipeline_lib.models.outer_depth import trace_parameters
 from pipeline_lib.strategies.base import ParameterInfo
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 PLACES = "places.json"
@@ -48,7 +49,7 @@ def parameter_infos(model: "PreTrainedModel", head: set[str]) -> dict[str, Param
 
 def write_parameter_infos(model: "PreTrainedModel", head: set[str], path: Path) -> None:
     """Write positions and shapes, so that a plan can show learning rates without loading a model."""
-    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    shapes = {name: list(shape_of(parameter)) for name, parameter in model.named_parameters()}
     rows = [[*info, shapes[name]] for name, info in parameter_infos(model, head).items()]
     path.write_text(json.dumps(rows), encoding="utf-8")
 
@@ -56,3 +57,9 @@ def write_parameter_infos(model: "PreTrainedModel", head: set[str], path: Path) 
 def read_parameter_infos(path: Path) -> dict[ParameterInfo, list[int]]:
     """Read the shapes written by `write_parameter_infos`, by parameter."""
     return {ParameterInfo(*info): shape for *info, shape in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def shape_of(parameter: "nn.Parameter") -> tuple[int, ...]:
+    """Return the shape of a parameter; of one in 4 bits, whose numbers share bytes, the shape of the whole matrix."""
+    state = getattr(parameter, "quant_state", None)
+    return tuple(parameter.shape if state is None else state.shape)

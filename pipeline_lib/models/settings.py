@@ -9,6 +9,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline_lib.models.quantization import Quantization
 from pipeline_lib.util.section import Reach, Section, is_folder
 
 
@@ -24,6 +25,9 @@ class Model(Section):
     """Number format in which frozen matrices are kept in memory. auto: that of the base's files, which changes no
     result; bf16 and fp16 round a base in another format. Trained weights are in fp32; `execution.precision` sets the
     format of computations."""
+    quantization: Quantization | None = None
+    """Keep the matrices in the base's blocks in 4 bits (nf4) or 8 bits (int8), with added weights on top; needs the
+    extra `quantization`. Empty: keep them as `dtype` says."""
 
     @field_validator("base")
     @classmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.recipe.schema import Recipe
 
 PACKAGE = Path(__file__).parents[1]
-REGISTRIES = ("data.sources", "objectives", "regularizers", "strategies")
+REGISTRIES = ("data.sources", "models.quantization", "objectives", "regularizers", "strategies")
 PLUMBING = (
     "__init__",
     "data.encoding",
@@ -64,20 +64,26 @@ class Scope(NamedTuple):
 # metric changes which checkpoint is selected, the version of `finetune` must be raised. Later steps use `data.shards`
 # only for file names, which are part of the shards' digests.
 UNSEEN = ("evaluation", "data.shards")
+QUANTIZATION = "model.quantization"
+OF_TRAINING = ("strategies", "regularizers")
 SCOPES = {
     "shard": Scope(("data.shards", "models.base_model"), ("objective", "data.source"), ("evaluation",)),
     "prepare": Scope(("data.splits",), ("objective",), UNSEEN),
-    "initialise": Scope(("models.building",), ("objective", "strategies"), UNSEEN),
-    "checks": Scope(("checks.checks",), ("objective", "strategies"), UNSEEN),
+    "initialise": Scope(("models.building",), ("objective", "strategies", QUANTIZATION), UNSEEN),
+    "checks": Scope(("checks.checks",), ("objective", "strategies", QUANTIZATION), UNSEEN),
     "features": Scope(
-        ("training.frozen_backbone.feature_cache",), ("objective",), (*UNSEEN, "strategies", "regularizers")
+        ("training.frozen_backbone.feature_cache",),
+        ("objective", QUANTIZATION),
+        (*UNSEEN, *OF_TRAINING),
     ),
     "reference": Scope(
-        ("training.reference", "evaluation.predict"), ("objective",), (*UNSEEN, "strategies", "regularizers")
+        ("training.reference", "evaluation.predict"),
+        ("objective", QUANTIZATION),
+        (*UNSEEN, *OF_TRAINING),
     ),
-    "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", "strategies", "regularizers"), UNSEEN),
+    "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", *OF_TRAINING, QUANTIZATION), UNSEEN),
     "columns": Scope(("data.slice_columns",), ("data.source",), UNSEEN),
-    "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies"), ("data.shards",)),
+    "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies", QUANTIZATION), ("data.shards",)),
     "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),
     "sweep": Scope(("sweep.comparison",), ("objective",), ("data.shards",)),
     "rescore": Scope(("retrain.rescore",), ("objective",), ("data.shards",)),
@@ -96,7 +102,7 @@ def step_scope(step: str, recipe: "Recipe") -> tuple[list[str], list[str]]:
     for part in scope.parts:
         value = attrgetter(part)(recipe)
         sections = value if isinstance(value, tuple) else (value,)
-        entries += [type(section).__module__ for section in sections]
+        entries += [type(section).__module__ for section in sections if section is not None]
     without = [f"{PACKAGE.name}.{name}" for name in (*NEVER, *scope.without)]
     return entries, without
 

@@ -85,13 +85,14 @@ def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> St
 def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
     """Identify the initial model; reads the base and the labels."""
     parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels} | _rounding(recipe)
-    return _step("initialise", 2, recipe, parts, inputs, COMPUTING)
+    return _step("initialise", 2, recipe, parts, inputs, _libraries(recipe, COMPUTING))
 
 
 def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the checks before training; reads prepare, initialise and base. Training does not depend on it."""
     parts = _parts(recipe, "objective", "strategies", "seed") | {"checks": recipe.data.checks.model_dump(mode="json")}
-    return _step("checks", 1, recipe, parts, inputs, (*COMPUTING, "numpy", "pyarrow", "tokenizers"))
+    libraries = _libraries(recipe, (*COMPUTING, "numpy", "pyarrow", "tokenizers"))
+    return _step("checks", 1, recipe, parts, inputs, libraries)
 
 
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
@@ -102,7 +103,7 @@ def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     del parts["training"]["gradient_checkpointing"]
     parts["precision"] = select_device(recipe.execution)[1]
-    return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
+    return _step("finetune", 1, recipe, parts, inputs, _libraries(recipe, COMPUTING))
 
 
 def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
@@ -113,7 +114,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
     parts |= _rounding(recipe)
-    return _step("features", 1, recipe, parts, inputs, FEATURES)
+    return _step("features", 1, recipe, parts, inputs, _libraries(recipe, FEATURES))
 
 
 def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
@@ -124,7 +125,7 @@ def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
     splits = [*recipe.objective.reference_splits]
     parts = _objective_of_rows(recipe) | {"splits": splits, "precision": select_device(recipe.execution)[1]}
     parts |= _rounding(recipe)
-    return _step("reference", 1, recipe, parts, inputs, COMPUTING)
+    return _step("reference", 1, recipe, parts, inputs, _libraries(recipe, COMPUTING))
 
 
 def columns_step(recipe: Recipe, prepared: str | None) -> Step:
@@ -142,7 +143,8 @@ def columns_step(recipe: Recipe, prepared: str | None) -> Step:
 
 def evaluate_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the scores; reads prepare, checks, finetune, and if there are any, columns and reference."""
-    return _step("evaluate", 1, recipe, _parts(recipe, "objective", "evaluation", "seed"), inputs, SCORING)
+    parts = _parts(recipe, "objective", "evaluation", "seed")
+    return _step("evaluate", 1, recipe, parts, inputs, _libraries(recipe, SCORING))
 
 
 def profile_step(recipe: Recipe, inputs: Inputs) -> Step:
@@ -165,8 +167,18 @@ def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
 
 
 def _rounding(recipe: Recipe) -> dict[str, Any]:
-    """Return the format that the base's frozen weights are rounded to; empty if they are used as they are."""
-    return {"dtype": recipe.model.dtype} if recipe.model.dtype in ("bf16", "fp16") else {}
+    """Return how the base's frozen weights are rounded; empty if they are used as they are."""
+    rounding: dict[str, Any] = {}
+    if recipe.model.dtype in ("bf16", "fp16"):
+        rounding["dtype"] = recipe.model.dtype
+    if recipe.model.quantization:
+        rounding["quantization"] = recipe.model.quantization.model_dump(mode="json")
+    return rounding
+
+
+def _libraries(recipe: Recipe, libraries: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the libraries of a step that loads the base, with the one that quantises it."""
+    return (*libraries, "bitsandbytes") if recipe.model.quantization else libraries
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:

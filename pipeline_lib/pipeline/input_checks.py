@@ -3,6 +3,7 @@
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.base_model import locate
+from pipeline_lib.preflight.packages import require_extras
 from pipeline_lib.recipe.path_policy import refuse_files_outside, refuse_outside
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.tracking import availability
@@ -11,11 +12,12 @@ from pipeline_lib.util.redaction import redact_errors
 
 @redact_errors()
 def check(recipe: Recipe) -> None:
-    """Raise RecipeError if the base model, a file, a column or the device is missing.
+    """Raise RecipeError if the base model, a package, a file, a column or the device is missing.
 
     Reads one row of each file and does not load the model.
     """
     execution = recipe.execution
+    require_extras(recipe)
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
     check_inputs(recipe)

@@ -71,7 +71,7 @@ def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call"
 
     def make(folder: Path) -> None:
         of_recipe = (recipe.objective, recipe.strategies, base.folder, labels, recipe.seed)
-        write_initial(*of_recipe, folder, recipe.model.dtype)
+        write_initial(*of_recipe, folder, recipe.model.dtype, recipe.model.quantization)
 
     return log_message(open_store(recipe.execution.store).ensure(step, make, made_by))
 

@@ -51,23 +51,23 @@ def check_libraries() -> CheckResult:
 def check_optional_packages(recipe: Recipe | None) -> CheckResult:
     """List the installed extras; fail if the recipe needs one that is missing."""
     names = [name for name in metadata(DISTRIBUTION).get_all("Provides-Extra") or [] if name not in NOT_FOR_USERS]
-    missing = [name for name in names if _is_missing(name)]
-    if recipe and (flawed := check_needed_packages(recipe)).status == "failed":
-        return flawed
+    missing = [name for name in names if any(True for _ in _flaws(list(_requirements(name))))]
+    try:
+        if recipe:
+            require_extras(recipe)
+    except RecipeError as error:
+        return failed(OPTIONAL, error)
     installed = [name for name in names if name not in missing]
     found = f"Installed: {', '.join(installed) or 'none'}. Not installed: {', '.join(missing) or 'none'}."
     return ok(OPTIONAL, found)
 
 
-def check_needed_packages(recipe: Recipe) -> CheckResult:
-    """Check that the extras that a recipe needs are installed."""
-    needed = list(_needed_extras(recipe))
-    for extra, field, value in needed:
-        if _is_missing(extra):
-            problem = f"needs packages that are not installed ({', '.join(str(r) for r in _requirements(extra))})"
-            error = RecipeError(field, value, problem, f"Install them: {INSTALL} '.[{extra}]'")
-            return failed(OPTIONAL, error)
-    return ok(OPTIONAL, f"Installed: {', '.join(extra for extra, *_ in needed) or 'none needed'}.")
+def require_extras(recipe: Recipe) -> None:
+    """Raise RecipeError if a package of an extra that a recipe needs is not installed."""
+    for extra, field, value in _needed_extras(recipe):
+        if lacking := list(_flaws(list(_requirements(extra)))):
+            problem = f"needs packages that are not installed ({', '.join(flaw.requirement for flaw in lacking)})"
+            raise RecipeError(field, value, problem, f"Install them: {INSTALL} '.[{extra}]'")
 
 
 def _needed_extras(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
@@ -76,10 +76,8 @@ def _needed_extras(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         yield runner, "execution.task_runner", runner
     if extra := recipe.training.optimizer.extra:
         yield extra, "training.optimizer.kind", recipe.training.optimizer.kind
-
-
-def _is_missing(extra: str) -> bool:
-    return any(True for _ in _flaws(list(_requirements(extra))))
+    if recipe.model.quantization:
+        yield "quantization", "model.quantization.kind", recipe.model.quantization.kind
 
 
 def _requirements(extra: str) -> Iterator[Requirement]:

@@ -24,8 +24,7 @@ def require(recipe: Recipe, warn: bool = True) -> None:
         RecipeError: The error of the first failed check, with the others as notes; ServiceUnavailable if a retry may
             help.
     """
-    libraries = [packages.check_libraries(), packages.check_needed_packages(recipe)]
-    results = [*libraries, *run_side_by_side(_checks(recipe.execution, recipe))]
+    results = [packages.check_libraries(), *run_side_by_side(_checks(recipe.execution, recipe))]
     for result in results:
         if warn and result.status == "warning":
             log.warning("%-11s %s %s", "preflight", result.found, result.hint)

@@ -94,6 +94,8 @@ class Recipe(Section):
     def _check_combinations(self) -> "Recipe":
         refuse_outside(self)
         self._refuse_empty_splits()
+        if self.model.quantization:
+            strategy_rules.refuse_quantized(self.strategies)
         named = {
             f"regularizers.{index}.metric": getattr(r, "metric", None) for index, r in enumerate(self.regularizers)
         }

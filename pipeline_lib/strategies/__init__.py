@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.strategies.bottleneck import Bottleneck
 from pipeline_lib.strategies.full import Full
 from pipeline_lib.strategies.ia3 import IA3
@@ -41,6 +42,14 @@ def refuse_senseless(strategies: tuple[Strategy, ...]) -> None:
     if "layerwise_lr" in by_kind and all(_trains_nothing(strategy) for strategy in strategies):
         problem = "'layerwise_lr' has nothing below the head to scale"
         raise ValueError(f"{problem}. Add a strategy that trains something, such as full")
+
+
+def refuse_quantized(strategies: tuple[Strategy, ...]) -> None:
+    """Raise RecipeError if a strategy cannot be used with a quantised base."""
+    for index, strategy in enumerate(strategies):
+        if reason := strategy.why_not_quantized():
+            hint = "Train added weights instead, such as lora, or remove model.quantization"
+            raise RecipeError(f"strategies.{index}", strategy.kind, reason, hint)
 
 
 def _trains_nothing(strategy: Strategy) -> bool:

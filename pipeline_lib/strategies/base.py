@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+TRAINS_MATRICES = "trains matrices in the blocks, which model.quantization freezes"
+
+
 def plain_name(name: str) -> str:
     """Return the name that a parameter had before a strategy wrapped its module."""
     return re.sub(r"(\.base_layer)+\.", ".", name)  # PEFT nests its wrappers of experts
@@ -89,6 +92,10 @@ class StrategySection(Section):
     def prompt(self) -> Prompt | None:
         """Return the virtual tokens that the strategy's modules need in the input, or None."""
         return None
+
+    def why_not_quantized(self) -> str:
+        """Return why the strategy needs a base that is not quantised; empty if it does not."""
+        return ""
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Merge injected modules into the base's weights if that changes no output; called on trained models."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pipeline_lib.strategies.base import ParameterInfo, StrategySection
+from pipeline_lib.strategies.base import TRAINS_MATRICES, ParameterInfo, StrategySection
 
 
 class Full(StrategySection):
@@ -19,6 +19,10 @@ class Full(StrategySection):
     def head_lr_scale(self) -> float:
         """Train the head at the same rate as the base."""
         return 1.0
+
+    def why_not_quantized(self) -> str:
+        """Return that it trains the matrices themselves."""
+        return TRAINS_MATRICES
 
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select every parameter."""

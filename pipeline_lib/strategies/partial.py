@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from pipeline_lib.strategies.base import ParameterInfo, StrategySection
+from pipeline_lib.strategies.base import TRAINS_MATRICES, ParameterInfo, StrategySection
 
 
 class Partial(StrategySection):
@@ -60,6 +60,10 @@ class Partial(StrategySection):
         """Return whether the epoch has reached `start_epoch`, plus the layer's distance from the top if gradual."""
         delay = info.layers + 1 - info.depth if self.gradual else 0
         return epoch >= self.start_epoch + delay
+
+    def why_not_quantized(self) -> str:
+        """Return that it trains the matrices of whole layers, unless it trains biases or the head only."""
+        return TRAINS_MATRICES if self.last_layers else ""
 
     @property
     def is_bare(self) -> bool:

@@ -102,12 +102,18 @@ def log_model(
             code_paths=[str(PACKAGE)],
             signature=ModelSignature(_schema(read_card(model)["asked"])),
             input_example=pd.DataFrame([example]) if example else None,
-            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in NEEDS],
+            pip_requirements=_requirements(model),
         )
         client.log_model_artifacts(logged.model_id, str(folder / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     link_model(client, run.info.run_id, logged.model_id)
     return f"models:/{logged.model_id}"
+
+
+def _requirements(model: Path) -> list[str]:
+    """Return the packages that a model's folder needs, in the installed versions."""
+    needs = (*NEEDS, "bitsandbytes") if read_card(model)["quantization"] else NEEDS
+    return [f"{package}=={version(package).split('+')[0]}" for package in needs]
 
 
 def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:

@@ -1,9 +1,11 @@
 """The step `finetune`: train the initial model on the prepared rows; write the model and its history."""
 
+import math
 from pathlib import Path
 
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.building import write_trained
+from pipeline_lib.models.parameter_depth import shape_of
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import precision_of, return_freed_memory
@@ -98,7 +100,7 @@ def _write_history(loop: Loop, path: Path) -> None:
 
 
 def _summary(loop: Loop) -> dict[str, object]:
-    counts = {parameter: tensor.numel() for parameter, tensor in loop.model.named_parameters()}
+    counts = {name: math.prod(shape_of(parameter)) for name, parameter in loop.model.named_parameters()}
     return {
         "steps": loop.state.step,
         "epochs": loop.state.epoch,

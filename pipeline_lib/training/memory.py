@@ -12,6 +12,7 @@ from pipeline_lib.models.base_model import load_config, load_tokenizer
 from pipeline_lib.models.building import frozen_format, inject
 from pipeline_lib.models.loading import without_weights
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
+from pipeline_lib.models.quantization import Quantization
 from pipeline_lib.models.token_outputs import loss_bytes
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.strategies.base import plain_name
@@ -61,12 +62,12 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
     train = insert_prompt_tokens(train, recipe.strategies, tokenizer)
     device, _ = select_device(recipe.execution)
     with without_weights(), torch.device(device):
-        model, head = _structure(recipe, base, labels, tokenizer)
+        model, head, saved = _structure(recipe, base, labels, tokenizer)
         training = recipe.training
         table = freeze_and_resolve(model, head, recipe.strategies, training.learning_rate, 0.0)
         trained = [row.name for row in table if row.trained]
         parameters = dict(model.named_parameters())
-        weights = sum(parameter.nbytes for parameter in parameters.values())
+        weights = sum(parameter.nbytes for parameter in parameters.values()) - saved
         learned = sum(parameters[name].nbytes for name in trained)
         if not recipe.objective.stochastic_targets:
             learned, weights = _narrowed(model, trained, train, tokenizer.pad_token_id, learned, weights)
@@ -78,15 +79,33 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
 
 def _structure(
     recipe: Recipe, base: Path, labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
-) -> "tuple[PreTrainedModel, set[str]]":
-    """Build the model that a recipe trains, and the names of its head's parameters."""
+) -> "tuple[PreTrainedModel, set[str], int]":
+    """Build the model that a recipe trains; return it, its head's parameters by name, and what quantising saves."""
     overrides: dict[str, Any] = {}
     for regularizer in recipe.regularizers:
         overrides |= regularizer.configure(load_config(base))
     dtype = frozen_format(recipe.strategies, recipe.model.dtype)
     model, head = recipe.objective.model(str(base), labels, dtype=dtype, **overrides)
+    saved = _quantize(model, recipe.model.quantization) if recipe.model.quantization else 0
     inject(recipe.strategies, model, tokenizer)
-    return model, {name for name, _ in model.named_parameters() if plain_name(name) in head}
+    return model, {name for name, _ in model.named_parameters() if plain_name(name) in head}, saved
+
+
+def _quantize(model: "PreTrainedModel", quantization: Quantization) -> int:
+    """Treat the matrices that are quantised as if in bfloat16; return how many bytes less they take.
+
+    Both are converted where they are used.
+    """
+    import torch
+
+    from pipeline_lib.models.half_weights import compute_in_full
+    from pipeline_lib.models.quantized_weights import quantizable
+
+    matrices: list[Any] = [model.get_submodule(name).weight for name in quantizable(model)]
+    for matrix in matrices:
+        matrix.data = matrix.data.to(torch.bfloat16)
+    compute_in_full(model)
+    return sum(matrix.nbytes - round(matrix.numel() * quantization.bits / 8) for matrix in matrices)
 
 
 def _narrowed(

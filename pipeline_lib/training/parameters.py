@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_lib.models.parameter_depth import parameter_infos
+from pipeline_lib.models.parameter_depth import parameter_infos, shape_of
 from pipeline_lib.optimizers.base import Group
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import ParameterInfo
@@ -71,7 +71,7 @@ def freeze_and_resolve(
     from pipeline_lib.models.half_weights import widen
 
     parameters, infos = dict(model.named_parameters()), parameter_infos(model, head)
-    shapes = {info: tuple(parameters[name].shape) for name, info in infos.items()}
+    shapes = {info: shape_of(parameters[name]) for name, info in infos.items()}
     table = resolve(shapes, strategies, learning_rate, weight_decay)
     for row in table:
         parameters[row.name].requires_grad_(row.trained)

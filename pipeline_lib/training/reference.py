@@ -36,7 +36,9 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
     import torch
 
     objective, here, pad = recipe.objective, accelerator(recipe.execution), load_tokenizer(base).pad_token_id
-    model = objective.model(str(base), [], dtype=recipe.model.dtype)[0].to(here.device)
+    of_base = recipe.model
+    model, _ = objective.model(str(base), [], dtype=of_base.dtype, quantization=of_base.quantization)
+    model.to(here.device)
     names = objective.reference_splits
     splits = {name: load_split(prepared, shards, name, objective).encoded for name in names}
     with bar("reference", sum(map(len, splits.values()))) as shown:

@@ -24,6 +24,8 @@ sys.path.append(str(Path(__file__).parents[2]))
 SWITCHES: dict[str, dict[str, Any]] = {
     "lora": {"strategy": "lora"},
     "lora, dtype fp32": {"strategy": "lora", "dtype": "fp32"},
+    "lora, int8": {"strategy": "lora", "quantization": "int8"},
+    "lora, nf4": {"strategy": "lora", "quantization": "nf4"},
     "lora, gradient checkpointing": {"strategy": "lora", "checkpointing": True},
     "full": {"strategy": "full"},
     "full, gradient checkpointing": {"strategy": "full", "checkpointing": True},
@@ -52,7 +54,9 @@ def write_base(folder: Path, width: int, layers: int, vocabulary: int) -> None:
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
-def measure(base: Path, steps: int, strategy: str, dtype: str = "auto", checkpointing: bool = False) -> dict[str, Any]:
+def measure(
+    base: Path, steps: int, strategy: str, dtype: str = "auto", quantization: str = "", checkpointing: bool = False
+) -> dict[str, Any]:
     """Train a few steps in this process."""
     import numpy as np
     import transformers
@@ -73,7 +77,11 @@ def measure(base: Path, steps: int, strategy: str, dtype: str = "auto", checkpoi
         {
             "name": "memory",
             "data": {"source": {"kind": "csv", "train": "none.csv"}},
-            "model": {"base": str(base), "dtype": dtype},
+            "model": {
+                "base": str(base),
+                "dtype": dtype,
+                "quantization": {"kind": quantization} if quantization else None,
+            },
             "objective": {"kind": "causal_lm"},
             "strategies": [{"kind": strategy}],
             "training": {"batch_size": BATCH, "gradient_checkpointing": checkpointing},
@@ -86,7 +94,8 @@ def measure(base: Path, steps: int, strategy: str, dtype: str = "auto", checkpoi
         initial, work = Path(folder) / "initial", Path(folder) / "work"
         initial.mkdir()
         work.mkdir()
-        write_initial(recipe.objective, recipe.strategies, base, [], 0, initial, dtype)  # type: ignore[arg-type]
+        parts = (recipe.objective, recipe.strategies, base, [], 0, initial)
+        write_initial(*parts, dtype, recipe.model.quantization)  # type: ignore[arg-type]
         model, head = load_initial(base, initial, dtype=dtype)  # type: ignore[arg-type]
         table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
         here = accelerator(recipe.execution)

@@ -379,7 +379,7 @@ def test_packages_are_compared_with_what_the_project_supports(document, monkeypa
 
 def test_a_run_checks_the_packages_that_its_recipe_needs(document, monkeypatch):
     document["training"]["optimizer"] = {"kind": "adamw_8bit"}
-    require(check(document))
+    packages.require_extras(check(document))
     installed = metadata.version
 
     def without(name):

@@ -12,16 +12,18 @@ from contract import DOCUMENT, OBJECTIVES, Ready, encode
 from loops import loop_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
 from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import load_initial, write_initial
 from pipeline_lib.pipeline import plan_memory, steps
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.memory import MemoryNeed, memory_need
+from pipeline_lib.training.parameters import freeze_and_resolve
 
 CASES = [
     ("bert", "classification", "full"),
@@ -139,6 +141,30 @@ def test_a_model_of_8_billion_weights_is_planned_without_them(tmp_path):
     assert need.weights == pytest.approx(8.03e9 * 2 + 41.9e6 * 4, rel=0.01)
     assert need.gradients == need.optimizer / 2 == 41_943_040 * 4
     assert 30e9 < need.activations < 60e9
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_a_quantised_base_is_planned_as_it_is(tmp_path, kind):
+    folder = tmp_path / "base"
+    config = LlamaConfig(
+        hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2, vocab_size=300
+    )
+    word_tokenizer("gpt2").save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    recipe = check(
+        DOCUMENT
+        | {"model": {"base": str(folder), "quantization": {"kind": kind}}, "objective": OBJECTIVES["dialogue"]}
+        | {"strategies": [{"kind": "lora", "rank": 2}]}
+    )
+    ids = Ragged.from_lists([[7] * 16] * 4)
+    need = memory_need(recipe, folder, [], Examples(ids, ids, aligned=True))
+    (initial := tmp_path / "initial").mkdir()
+    quantization = recipe.model.quantization
+    write_initial(recipe.objective, recipe.strategies, folder, [], 0, initial, quantization=quantization)
+    model, head = load_initial(folder, initial)
+    freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
+    assert need.weights == pytest.approx(bytes_of(model)[0], rel=0.02)
+    assert need.gradients == bytes_of(model)[1]
 
 
 def test_a_plan_compares_it_with_the_free_memory(document, tmp_path, monkeypatch):
