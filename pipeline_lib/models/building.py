@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from pipeline_lib.models.half_weights import Format
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
+BATCH_TOKENS = 4096
+"""Maximum tokens per forward pass of models that do not say."""
 POINTER = "base.json"
 """File next to an adapter in MLflow that names its base and where the base is stored."""
 
@@ -100,6 +102,7 @@ def write_trained(
     folder: Path,
     scale: TargetScale | None = None,
     asked: Mapping[str, bool] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> None:
     """Write the folder of a trained model.
 
@@ -114,12 +117,14 @@ def write_trained(
         scale: Scale of a regression's targets, whose outputs are standardised; recorded in tunesmith.json.
         asked: Input roles of the model, and whether each is required; recorded in tunesmith.json. None: the
             objective's own.
+        batch_tokens: Maximum tokens per forward pass when the model predicts; recorded in tunesmith.json.
     """
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
         "precision": precision,
         "target_scale": asdict(scale) if scale else None,
         "asked": asked,
+        "batch_tokens": batch_tokens,
     }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
@@ -177,6 +182,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         "target_scale": TargetScale(**scale) if scale else None,
         "asked": card.get("asked") or dict(objective.input_roles),
         "dtype": card.get("dtype", "fp32"),  # models that were trained earlier have none
+        "batch_tokens": card.get("batch_tokens", BATCH_TOKENS),
         "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }
