@@ -22,6 +22,7 @@ from pipeline_lib.training.distributed.collectives import broadcast_from_first, 
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
+from pipeline_lib.training.packing import refuse_unpackable
 from pipeline_lib.training.parameters import ParameterRow, groups
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
@@ -91,6 +92,8 @@ class Loop:
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
+        if self.recipe.training.packing:
+            refuse_unpackable(self.stepper)
         checkpoint_activations(self.stepper)
         seconds = self.recipe.execution.checkpoint_seconds
         self.checkpoint_policy = CheckpointPolicy(

@@ -10,9 +10,10 @@ import numpy as np
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.batches import MULTIPLE, collate, split_by_tokens
+from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import sum_gradients
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
+from pipeline_lib.training.packing import pack_tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -102,7 +103,7 @@ class Stepper:
         """
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
-        parts = split_by_tokens(own_rows, self.train.group_tokens, self.recipe.training.batch_tokens)
+        parts = self._split(own_rows)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
@@ -115,6 +116,13 @@ class Stepper:
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
         return sum_gradients(self.weights.values(), loss, here)
+
+    def _split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Split rows into those of each forward pass."""
+        training, lengths = self.recipe.training, self.train.group_tokens
+        if training.packing:
+            return split_to_pack(rows, lengths, pack_tokens(self.model, int(lengths.max()), training.batch_tokens))
+        return split_by_tokens(rows, lengths, training.batch_tokens)
 
     def _part_ways(self) -> None:
         """Give each rank its own random seed for dropout and noise.
@@ -141,6 +149,8 @@ class Stepper:
         return summed[0] / summed[1]
 
     def _batch(self, rows: np.ndarray) -> "tuple[dict[str, Tensor], Tensor]":
+        if self.recipe.training.packing:
+            return pack(self.train, rows, self.accelerator.device)
         inputs = self.train.inputs(rows)
         batch, targets = collate(self.train, inputs, self.pad, self.accelerator.device, self.multiple)
         batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
@@ -158,7 +168,7 @@ class Stepper:
         outputs = self._outputs(batch, targets)
         loss = objective.loss_sum(outputs, targets, self.smoothing) / units
         if self.router:
-            loss = loss + share * self.router.compute_last_pass(batch["attention_mask"])
+            loss = loss + share * self.router.compute_last_pass(batch.get("attention_mask"))
         added = sum(self._second_pass_terms(outputs, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()
