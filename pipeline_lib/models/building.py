@@ -76,14 +76,15 @@ def write_initial(
 
 
 def load_initial(
-    base: Path, initial: Path, regularizers: Sequence[Regularizer] = (), dtype: "Format" = "auto"
-) -> "tuple[PreTrainedModel, set[str]]":
+    base: Path, initial: Path, regularizers: Sequence[Regularizer] = (), dtype: "Format" = "auto",
+    attention: str = "auto",
+) -> "tuple[PreTrainedModel, set[str]]":  # fmt: skip
     """Load the model of an initial folder, configured by the regularizers, and the names of its head's parameters.
 
-    `dtype` is the format of the base's frozen matrices.
+    `dtype` is the format of the base's frozen matrices, `attention` its implementation, by transformers' name.
     """
     card, config = read_card(initial), load_config(initial)
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
     for regularizer in regularizers:
         overrides |= regularizer.configure(config)
     model, _ = card["objective"].model(

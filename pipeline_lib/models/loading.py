@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
+ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
+"""Implementation of attention -> the attribute by which transformers' classes say that they have it."""
 SHOWN = 3
 """Number of parameters of each kind that an error lists."""
 
@@ -58,6 +60,7 @@ def load_pretrained(
     if kind is transformers.AutoModelForCausalLM and _is_bidirectional(known):
         problem = f"is of the family {known.model_type}, which is bidirectional: each token sees those after it"
         raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
+    _refuse_attention(kind._model_mapping[type(known)], known.model_type, config.get("attn_implementation"))
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     config |= _backbone_key_mapping(kind, type(known))
@@ -81,6 +84,14 @@ def load_pretrained(
     compute_in_full(model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
     return model, missing | mismatched
+
+
+def _refuse_attention(model_class: Any, family: str, attention: str | None) -> None:
+    """Raise RecipeError if a family does not have the implementation of attention that the recipe names."""
+    flag = ATTENTION_FLAGS.get(attention or "")
+    if flag and not getattr(model_class, flag, False):
+        problem = f"is not supported by the family {family}"
+        raise RecipeError("execution.attention", attention, problem, "Choose auto or eager")
 
 
 def _is_bidirectional(config: Any) -> bool:

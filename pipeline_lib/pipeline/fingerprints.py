@@ -97,11 +97,12 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
 
-    The precision is part of it, as it changes the trained weights; gradient checkpointing does not.
+    Precision and attention are part of it, as they change the trained weights; gradient checkpointing does not.
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     del parts["training"]["gradient_checkpointing"]
     parts["precision"] = select_device(recipe.execution)[1]
+    parts |= _attention(recipe)
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
@@ -112,7 +113,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
-    parts |= _rounding(recipe)
+    parts |= _rounding(recipe) | _attention(recipe)
     return _step("features", 1, recipe, parts, inputs, FEATURES)
 
 
@@ -167,6 +168,12 @@ def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
 def _rounding(recipe: Recipe) -> dict[str, Any]:
     """Return the format that the base's frozen weights are rounded to; empty if they are used as they are."""
     return {"dtype": recipe.model.dtype} if recipe.model.dtype in ("bf16", "fp16") else {}
+
+
+def _attention(recipe: Recipe) -> dict[str, Any]:
+    """Return the implementation of attention that the recipe names; empty if transformers chooses it."""
+    attention = recipe.execution.attention
+    return {} if attention == "auto" else {"attention": attention}
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:

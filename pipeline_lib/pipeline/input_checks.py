@@ -19,7 +19,8 @@ def check(recipe: Recipe) -> None:
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
     check_inputs(recipe)
-    if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
+    has_special_needs = execution.attention == "flash_attention_2" or execution.processes > 1
+    if execution.device == "cuda" or execution.precision == "fp16" or has_special_needs:
         from pipeline_lib.training.device import accelerator  # only these need torch, which is slow to import
 
         accelerator(execution)

@@ -25,7 +25,7 @@ def pack_tokens(model: "PreTrainedModel", longest: int, batch_tokens: int) -> in
     Attention that takes each row by itself has no limit of its own. Other attention computes a score for each pair of
     tokens of a pack: with this limit no more of them than for as many padded rows as a pass may have.
     """
-    if model.config._attn_implementation == NAME:
+    if model.config._attn_implementation in (NAME, "flash_attention_2"):
         return batch_tokens
     return min(batch_tokens, isqrt(batch_tokens * longest))
 
