@@ -97,12 +97,13 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
 
-    Precision and attention are part of it, as they change the trained weights; gradient checkpointing does not.
+    Precision, attention and compilation are part of it, as they change the trained weights; gradient checkpointing does
+    not.
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     del parts["training"]["gradient_checkpointing"]
     parts["precision"] = select_device(recipe.execution)[1]
-    parts |= _attention(recipe)
+    parts |= _kernels(recipe)
     return _step("finetune", 1, recipe, parts, inputs, COMPUTING)
 
 
@@ -113,7 +114,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
-    parts |= _rounding(recipe) | _attention(recipe)
+    parts |= _rounding(recipe) | _kernels(recipe)
     return _step("features", 1, recipe, parts, inputs, FEATURES)
 
 
@@ -170,10 +171,11 @@ def _rounding(recipe: Recipe) -> dict[str, Any]:
     return {"dtype": recipe.model.dtype} if recipe.model.dtype in ("bf16", "fp16") else {}
 
 
-def _attention(recipe: Recipe) -> dict[str, Any]:
-    """Return the implementation of attention that the recipe names; empty if transformers chooses it."""
-    attention = recipe.execution.attention
-    return {} if attention == "auto" else {"attention": attention}
+def _kernels(recipe: Recipe) -> dict[str, Any]:
+    """Return the implementation of attention and the compilation that a recipe asks for; empty by default."""
+    execution = recipe.execution
+    named = {"attention": execution.attention} if execution.attention != "auto" else {}
+    return named | ({"compile": True} if execution.compile else {})
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:

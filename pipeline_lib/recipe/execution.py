@@ -17,7 +17,7 @@ def default_store() -> str:
 
 
 class Execution(Section):
-    """Where and how a run is executed; apart from precision and attention, nothing here changes the results."""
+    """Where and how a run is executed; precision, attention and compilation alone change the results."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
@@ -29,6 +29,9 @@ class Execution(Section):
     """Implementation of attention in training, by transformers' name; auto: the one that transformers chooses for the
     family. flash_attention_2 needs a GPU, bf16 or fp16, and the package flash-attn. They differ in rounding, so naming
     one trains another model."""
+    compile: bool = False
+    """Compile the layers with torch.compile for training on a GPU; the first steps take longer. It differs in rounding,
+    so it trains another model."""
     processes: PositiveInt = 1
     """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
     step are divided between them."""
@@ -66,6 +69,9 @@ class Execution(Section):
         if self.precision == "fp16" and self.device == "cpu":
             problem = "needs a GPU, and execution.device is cpu"
             raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
+        if self.compile and self.device == "cpu":
+            problem = "needs a GPU, and execution.device is cpu"
+            raise RecipeError("execution.compile", True, problem, "Leave it out")
         if self.attention == "flash_attention_2":
             fields = {"device": "cpu", "precision": "fp32"}
             for field, unfit in fields.items():

@@ -36,6 +36,8 @@ def accelerator(execution: Execution) -> "Accelerator":
     _limit_threads()
     device, precision = select_device(execution)
     gpu = device == "cuda"
+    if execution.compile and not gpu:
+        raise RecipeError("execution.compile", True, "needs a GPU", "Leave it out")
     if execution.attention == "flash_attention_2":
         _refuse_flash_attention(gpu, precision)
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:

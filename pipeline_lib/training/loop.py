@@ -18,6 +18,7 @@ from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
+from pipeline_lib.training.compilation import compile_blocks
 from pipeline_lib.training.distributed.collectives import broadcast_from_first, refuse_drift
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
@@ -95,6 +96,8 @@ class Loop:
         if self.recipe.training.packing:
             refuse_unpackable(self.stepper)
         checkpoint_activations(self.stepper)
+        if self.recipe.execution.compile:
+            compile_blocks(self.model)
         seconds = self.recipe.execution.checkpoint_seconds
         self.checkpoint_policy = CheckpointPolicy(
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds

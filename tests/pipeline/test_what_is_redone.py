@@ -235,8 +235,9 @@ def test_what_waits_says_for_what_and_no_more_than_it_knows(change):
 
 OTHERWISE = {
     "device": "auto",
-    "precision": "fp32",  # as it was: this field and the next decide bytes
+    "precision": "fp32",  # as it was: this field and the next two decide bytes
     "attention": "auto",
+    "compile": False,
     "store": "elsewhere",
     "tracking_uri": "sqlite:///other.db",
     "when_mlflow_is_down": "fail",
