@@ -88,15 +88,15 @@ def test_rows_that_cannot_be_used_say_why(messages, reason):
         OBJECTIVE.clean({"messages": messages})
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_answers_are_learned_and_written(trained, family, document, caplog):
+@pytest.mark.parametrize(("family", "packing"), [("gpt2", False), ("llama", True)])
+def test_answers_are_learned_and_written(trained, family, packing, document, caplog):
     caplog.set_level("INFO", "tunesmith")
     outcome, scores = trained(
         rows(),
         family,
         {"kind": "causal_lm", "max_answer": 4},
         columns={"input": "input"},
-        training={"epochs": 12, "learning_rate": 1e-2},
+        training={"epochs": 12, "learning_rate": 1e-2, "packing": packing},
     )
     assert scores["perplexity"] < 1.5
     assert scores["exact_match"] > 0.7

@@ -52,18 +52,18 @@ def examples(lengths=LENGTHS, vocabulary=40, seed=0):
     return Examples(ids, Ragged(targets, ids.offsets), aligned=True)
 
 
-def loop_of(family, folder, train=None, strategy=None, regularizers=(), dropout=0.0, changes=None, **training):
+def loop_of(family, folder, train=None, strategy=None, regularizers=(), dropout=0.0, objective=None, **training):
     """A training on a model of the family, without validation, ready for its first step."""
     base, initial, work = folder / "base", folder / "initial", folder / "work"
     for part in (initial, work):
         part.mkdir(parents=True)
-    write_family(family, word_tokenizer(tokenizer_kind(family)), base, **WINDOWS.get(family, {}) | (changes or {}))
+    write_family(family, word_tokenizer(tokenizer_kind(family)), base, **WINDOWS.get(family, {}))
     recipe = check(
         {
             "name": "packing",
             "data": {"source": {"kind": "csv", "train": "none.csv"}},
             "model": {"base": str(base)},
-            "objective": {"kind": "causal_lm"},
+            "objective": objective or {"kind": "causal_lm"},
             "strategies": [strategy or {"kind": "full"}],
             "regularizers": [*([] if family in RECURRENT else [{"kind": "dropout", "value": dropout}]), *regularizers],
             "training": {"batch_size": len(LENGTHS), **training},
@@ -122,6 +122,7 @@ METHODS = {
     "checkpointing": {"gradient_checkpointing": True},
     "a part of the layers": {"strategy": {"kind": "partial", "last_layers": 1}},
     "passes": {"batch_tokens": 24},
+    "blocks": {"objective": {"kind": "language_modeling", "modeling": "causal", "block_size": 32}},
 }
 
 
