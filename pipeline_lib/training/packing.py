@@ -1,33 +1,20 @@
-"""How many tokens a model can read as packed rows, and a test before the first step that it keeps the rows apart."""
+"""Test before the first step that a model keeps packed rows apart."""
 
-from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.training.batches import collate, pack
-from pipeline_lib.training.fast_paths.attention import NAME
+from pipeline_lib.training.fast_paths.attention import pack_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel
 
     from pipeline_lib.training.step import Stepper
 
 TOLERANCE = 1e-4
 """Root mean square of the allowed differences of token losses, in nats; they are computed in fp32."""
-
-
-def pack_tokens(model: "PreTrainedModel", longest: int, batch_tokens: int) -> int:
-    """Return the maximum tokens of a pack, for rows of at most `longest` tokens.
-
-    Attention that takes each row by itself has no limit of its own. Other attention computes a score for each pair of
-    tokens of a pack: with this limit no more of them than for as many padded rows as a pass may have.
-    """
-    if model.config._attn_implementation in (NAME, "flash_attention_2"):
-        return batch_tokens
-    return min(batch_tokens, isqrt(batch_tokens * longest))
 
 
 def refuse_unpackable(stepper: "Stepper") -> None:
@@ -58,6 +45,8 @@ def _difference(stepper: "Stepper") -> float | None:
         with torch.no_grad():
             packed = _losses(stepper, *pack(stepper.train, rows, device))
             padded = _losses(stepper, *collate(stepper.train, rows, stepper.pad, device))
+    except torch.OutOfMemoryError:
+        raise  # says nothing of the family
     except (RuntimeError, ValueError, TypeError, IndexError):  # families fail in many ways
         return None
     finally:

@@ -12,8 +12,8 @@ from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import sum_gradients
+from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
-from pipeline_lib.training.packing import pack_tokens
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

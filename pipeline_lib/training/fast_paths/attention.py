@@ -4,6 +4,7 @@ torch's fast kernels do not support dropout. Here matrix products use the precis
 layer; the softmax accumulates in fp32 and rounds once.
 """
 
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.training.fast_paths.dropout import noise
@@ -64,6 +65,17 @@ def attend(
     padded = (rows.pad(query), rows.pad(key), rows.pad(value))
     out, _ = _attend(module, *padded, None if rows.is_causal else attention_mask, dropout, scaling, **others)
     return rows.pack(out), None
+
+
+def pack_tokens(model: "PreTrainedModel", longest: int, batch_tokens: int) -> int:
+    """Return the maximum tokens of a pack, for rows of at most `longest` tokens.
+
+    Attention that takes each row by itself has no limit of its own. Other attention computes a score for each pair of
+    tokens of a pack: with this limit no more of them than for as many padded rows as a pass may have.
+    """
+    if model.config._attn_implementation in (NAME, "flash_attention_2"):
+        return batch_tokens
+    return min(batch_tokens, isqrt(batch_tokens * longest))
 
 
 def _attend(
