@@ -1,5 +1,6 @@
 """The step `evaluate`: predictions of the test rows, scores with intervals, baselines, figures and the report."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 
     from pipeline_lib.evaluation.statistics.bootstrap import Score
 
+log = logging.getLogger("tunesmith")
+
 
 def write_evaluation(
     recipe: Recipe, inputs: Inputs, columns: dict[str, list[str]], findings: list[dict[str, Any]], folder: Path
-) -> None:
+) -> dict[str, Any]:
     """Write predictions.parquet, outcome.parquet, metrics.json, figures/*.png and report.html.
 
     Objectives with one answer per row also get examples.parquet. Single-label objectives also get suspects.parquet,
@@ -51,6 +54,9 @@ def write_evaluation(
         columns: Values of the columns that slices refer to, one per test row.
         findings: What the step `checks` reported.
         folder: The artifact's folder.
+
+    Returns:
+        What the manifest keeps: with generated text, `generation` has its number of tokens and the seconds they took.
     """
     prepared, shards, base, finetuned, _, reference = inputs
     objective, split = recipe.objective, load_split(prepared, shards, "test", recipe.objective)
@@ -58,6 +64,7 @@ def write_evaluation(
         split = split._replace(encoded=with_reference(split.encoded, reference, "test"))
     model = LoadedModel(finetuned / "model", base, recipe.execution.device)
     outputs = model.read(split, write=any(metric.of_text for metric in _selected_metrics(recipe).values()))
+    facts = _describe_generation(model)
     outcome: Any = assign_groups(objective.metric_inputs(*outputs), split)
     predictions = _predictions(objective, split.rows, objective.predictions(*outputs))
     pq.write_table(predictions, folder / "predictions.parquet")
@@ -81,6 +88,16 @@ def write_evaluation(
     scores["collapsed"] = collapsed
     (folder / "metrics.json").write_text(strict_json(scores, indent=1, ensure_ascii=False), encoding="utf-8")
     write_report(recipe, scores, prepared, finetuned, folder)
+    return facts
+
+
+def _describe_generation(model: LoadedModel) -> dict[str, Any]:
+    """Log how fast the model generated, and return it for the manifest; empty if it generated nothing."""
+    tokens, seconds = model.generation["tokens"], model.generation["seconds"]
+    if not tokens:
+        return {}
+    log.info("%-11s %s tokens generated, %.0f per second", "evaluate", f"{tokens:,}", tokens / seconds)
+    return {"generation": dict(model.generation)}
 
 
 def _scores(

@@ -19,19 +19,21 @@ Read = Callable[["dict[str, Tensor]", "Tensor"], Sequence[Any]]
 
 
 def predict(
-    model: "nn.Module", encoded: "Examples", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read
-) -> list[Any]:
+    model: "nn.Module", encoded: "Examples", pad: int, batch_tokens: int, accelerator: "Accelerator", read: Read,
+    written: int = 0,
+) -> list[Any]:  # fmt: skip
     """Run the model over all inputs and return what `read` gives for each group, in the order of the groups.
 
-    Batches are formed from inputs of similar length, so results are put back into place by index. A batch for which
-    memory does not suffice is run in halves.
+    Batches are formed from inputs of similar length, so results are put back into place by index. Each input counts as
+    `written` tokens more in `batch_tokens`: those that `read` generates for it. A batch for which memory does not
+    suffice is run in halves.
     """
     import torch
 
     def read_groups(groups: np.ndarray) -> Sequence[Any]:
         return read(*collate(encoded, encoded.inputs(groups), pad, accelerator.device))
 
-    batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens, batch_tokens)
+    batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens + written, batch_tokens)
     values: list[Any] = [None] * encoded.groups
     model.eval()
     with torch.inference_mode(), accelerator.autocast():

@@ -1,5 +1,6 @@
 """Load a trained model and predict rows; evaluation and serving share this code."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-BATCH_TOKENS = 4096
 ERROR = "error"
 """The column with the reason why a row could not be answered."""
 
@@ -43,6 +43,9 @@ class LoadedModel:
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
         self.scale, self.asked = card["target_scale"], card["asked"]
+        self.batch_tokens = card["batch_tokens"]
+        self.generation = {"tokens": 0, "seconds": 0.0}
+        """Tokens generated so far, end tokens included, and the time they took."""
         self.tokenizer = load_tokenizer(folder)
         self.accelerator = reader(device, card["precision"])
         self.model = (model or load_trained(folder, base)).to(self.accelerator.device)
@@ -96,13 +99,19 @@ class LoadedModel:
     def _generate(self, encoded: Examples) -> list[str] | None:
         if not self.objective.generates:
             return None
-        return self._predict(
+        begun = time.perf_counter()
+        generated = self._predict(
             self.objective.generation_inputs(encoded),
             lambda batch, targets: self.objective.generate(self.model, self.tokenizer, batch, targets),
+            self.objective.max_generated,
         )
+        self.generation["tokens"] += sum(answer.tokens for answer in generated)
+        self.generation["seconds"] += time.perf_counter() - begun
+        return [answer.text for answer in generated]
 
-    def _predict(self, encoded: Examples, read: Read) -> list[Any]:
-        return predict(self.model, encoded, self.tokenizer.pad_token_id, BATCH_TOKENS, self.accelerator, read)
+    def _predict(self, encoded: Examples, read: Read, written: int = 0) -> list[Any]:
+        pad = self.tokenizer.pad_token_id
+        return predict(self.model, encoded, pad, self.batch_tokens, self.accelerator, read, written)
 
     def split(self, rows: Sequence[Mapping[str, Any]]) -> SplitExamples:
         """Encode rows for this model, with nulls for missing answers."""

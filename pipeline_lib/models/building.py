@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from pipeline_lib.models.quantization.base import QuantizationSection
 
 NEW, TRAINED, CARD = "new.safetensors", "trained.safetensors", "tunesmith.json"
+BATCH_TOKENS = 4096
+"""Maximum tokens per forward pass of models that do not say."""
 POINTER = "base.json"
 """File next to an adapter in MLflow that names its base and where the base is stored."""
 
@@ -78,14 +80,15 @@ def write_initial(
 
 
 def load_initial(
-    base: Path, initial: Path, regularizers: Sequence[Regularizer] = (), dtype: "Format" = "auto"
-) -> "tuple[PreTrainedModel, set[str]]":
+    base: Path, initial: Path, regularizers: Sequence[Regularizer] = (), dtype: "Format" = "auto",
+    attention: str = "auto",
+) -> "tuple[PreTrainedModel, set[str]]":  # fmt: skip
     """Load the model of an initial folder, configured by the regularizers, and the names of its head's parameters.
 
-    `dtype` is the format of the base's frozen matrices.
+    `dtype` is the format of the base's frozen matrices, `attention` its implementation, by transformers' name.
     """
     card, config = read_card(initial), load_config(initial)
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
     for regularizer in regularizers:
         overrides |= regularizer.configure(config)
     dtype = frozen_format(card["strategies"], dtype)
@@ -105,6 +108,7 @@ def write_trained(
     folder: Path,
     scale: TargetScale | None = None,
     asked: Mapping[str, bool] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> None:
     """Write the folder of a trained model.
 
@@ -119,12 +123,14 @@ def write_trained(
         scale: Scale of a regression's targets, whose outputs are standardised; recorded in tunesmith.json.
         asked: Input roles of the model, and whether each is required; recorded in tunesmith.json. None: the
             objective's own.
+        batch_tokens: Maximum tokens per forward pass when the model predicts; recorded in tunesmith.json.
     """
     shutil.copytree(initial, folder, ignore=shutil.ignore_patterns(NEW, PLACES, MANIFEST))
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
         "precision": precision,
         "target_scale": asdict(scale) if scale else None,
         "asked": asked,
+        "batch_tokens": batch_tokens,
     }
     _write_card(card, folder)
     parameters = dict(model.named_parameters())
@@ -197,6 +203,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         "asked": card.get("asked") or dict(objective.input_roles),
         "dtype": card.get("dtype", "fp32"),  # models that were trained earlier have none
         "quantization": TypeAdapter(Quantization | None).validate_python(card.get("quantization")),
+        "batch_tokens": card.get("batch_tokens", BATCH_TOKENS),
         "objective": objective,
         "strategies": TypeAdapter(tuple[Strategy, ...]).validate_python(card["strategies"]),
     }

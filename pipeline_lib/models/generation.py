@@ -1,6 +1,6 @@
 """Log-probabilities of tokens and deterministic generation, shared by generative objectives."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,21 +26,52 @@ def logp_by_token(logits: "Tensor", targets: "Tensor") -> "Tensor":
     return torch.zeros(counted.shape, device=logits.device).masked_scatter(counted, -losses)
 
 
-def write(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[str]:
-    """Generate deterministically with `model.generate`, and return the text after the first `begun` tokens."""
-    out = model.generate(do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
-    return [text.strip() for text in tokenizer.batch_decode(out[:, begun:], skip_special_tokens=True)]
+class Generated(NamedTuple):
+    """A generated text and its number of tokens, the end token included."""
+
+    text: str
+    tokens: int
 
 
-def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[str]:
+def write(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[Generated]:
+    """Generate deterministically with `model.generate`, and return what follows the first `begun` tokens."""
+    ends = model.generation_config.eos_token_id
+    rows = _generate(model, tokenizer, begun, settings)
+    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
+    ended = {ends} if isinstance(ends, int) else set(ends or ())
+    pad = tokenizer.pad_token_id
+    return [Generated(text.strip(), _count(row, ended, pad)) for text, row in zip(texts, rows, strict=True)]
+
+
+def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, **settings: Any) -> list[Generated]:
     """Generate like `write`, but keep special tokens in the text, and cut it at the first end token."""
-    out = model.generate(do_sample=False, pad_token_id=tokenizer.pad_token_id, **settings)
     ends = set(settings.get("eos_token_id") or ())
     texts = []
-    for row in out[:, begun:].tolist():
-        end = next((index for index, token in enumerate(row) if token in ends), len(row))
-        texts.append(str(tokenizer.decode(row[:end], skip_special_tokens=False)))
+    for row in _generate(model, tokenizer, begun, settings):
+        count = _count(row, ends, tokenizer.pad_token_id)
+        answer = row[: count - 1] if count and row[count - 1] in ends else row[:count]
+        texts.append(Generated(str(tokenizer.decode(answer, skip_special_tokens=False)), count))
     return texts
+
+
+def _generate(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, settings: dict[str, Any]
+) -> list[list[int]]:
+    """Return the new tokens of each row. The cache of keys and values is on whatever the base's files say."""
+    out = model.generate(do_sample=False, use_cache=True, pad_token_id=tokenizer.pad_token_id, **settings)
+    rows: list[list[int]] = out[:, begun:].tolist()
+    return rows
+
+
+def _count(row: list[int], ends: set[int], pad: int | None) -> int:
+    """Return the number of tokens up to the first end token, which counts, else without the padding at the end."""
+    for index, token in enumerate(row):
+        if token in ends:
+            return index + 1
+    count = len(row)
+    while count and row[count - 1] == pad:
+        count -= 1
+    return count
 
 
 def move_padding_left(batch: "dict[str, Tensor]") -> "dict[str, Tensor]":

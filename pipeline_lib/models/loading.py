@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
+ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
+"""Implementation of attention -> the attribute by which transformers' classes say that they have it."""
 SHOWN = 3
 """Number of parameters of each kind that an error lists."""
 WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("WITHOUT_WEIGHTS", default=False)
@@ -89,6 +91,7 @@ def load_pretrained(
     if kind is transformers.AutoModelForCausalLM and _is_bidirectional(known):
         problem = f"is of the family {known.model_type}, which is bidirectional: each token sees those after it"
         raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
+    _refuse_attention(kind._model_mapping[type(known)], known.model_type, config.get("attn_implementation"))
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
     if WITHOUT_WEIGHTS.get():
@@ -151,6 +154,14 @@ def _refuse_quantized(base: str, config: Any, again: bool) -> None:
     if method == "bitsandbytes" or (method and again):
         hint = "Choose the base in its original precision, and set model.quantization"
         raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
+
+
+def _refuse_attention(model_class: Any, family: str, attention: str | None) -> None:
+    """Raise RecipeError if a family does not have the implementation of attention that the recipe names."""
+    flag = ATTENTION_FLAGS.get(attention or "")
+    if flag and not getattr(model_class, flag, False):
+        problem = f"is not supported by the family {family}"
+        raise RecipeError("execution.attention", attention, problem, "Choose auto or eager")
 
 
 def _is_bidirectional(config: Any) -> bool:

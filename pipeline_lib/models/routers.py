@@ -27,8 +27,11 @@ class RouterLoss:
         for router in routers:
             router.register_forward_hook(lambda module, args, out: self.logits.append(out[0]))
 
-    def compute_last_pass(self, mask: "Tensor") -> "Tensor":
-        """Return the weighted loss of the last pass; `mask` [rows, tokens] is 1 for tokens that are not padding."""
+    def compute_last_pass(self, mask: "Tensor | None") -> "Tensor":
+        """Return the weighted loss of the last pass.
+
+        `mask` [rows, tokens] is 1 for tokens that are not padding; None if there is none.
+        """
         loss = self.weight * self.balance(tuple(self.logits), self.experts, self.chosen, mask)
         self.logits.clear()
         return loss

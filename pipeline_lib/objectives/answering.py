@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.models.generation import continuations, move_padding_left
+from pipeline_lib.models.generation import Generated, continuations, move_padding_left
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.objectives.turn_frame import answer_of, stops, turn_frame
 
@@ -38,11 +38,22 @@ def answers(
     batch: "dict[str, Tensor]",
     max_answer: int,
     beams: int,
-) -> list[str]:
-    """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
-    width, frame = batch["input_ids"].shape[1], turn_frame(tokenizer)
-    room = position_limit(model.config)
-    most = max_answer if room is None else max(1, min(max_answer, room - width))
-    asked = {"max_new_tokens": most, "num_beams": beams, **stops(tokenizer, model)}
-    texts = continuations(model, tokenizer, width, **move_padding_left(batch), **asked)
-    return [answer_of(tokenizer, frame, text) for text in texts]
+) -> list[Generated]:
+    """The likeliest continuation up to the end of the turn, without what the template puts around an answer.
+
+    Prompts that leave less room than `max_answer` are answered together only with others of their length: no answer
+    depends on the other prompts of a batch.
+    """
+    frame, lengths = turn_frame(tokenizer), batch["attention_mask"].sum(-1)
+    batch, room = move_padding_left(batch), position_limit(model.config)
+    most = lengths.new_full(lengths.shape, max_answer)
+    if room is not None:
+        most = most.minimum(room - lengths).clamp(min=1)
+    found: dict[int, Generated] = {}
+    for limit in most.unique().tolist():
+        rows = (most == limit).nonzero()[:, 0]
+        width = int(lengths[rows].max())
+        prompts = {name: tensor[rows, -width:] for name, tensor in batch.items()}
+        asked = {"max_new_tokens": limit, "num_beams": beams, **stops(tokenizer, model)}
+        found |= zip(rows.tolist(), continuations(model, tokenizer, width, **prompts, **asked), strict=True)
+    return [found[row]._replace(text=answer_of(tokenizer, frame, found[row].text)) for row in range(len(lengths))]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
     from pipeline_lib.evaluation.row_errors import RowErrors
     from pipeline_lib.evaluation.settings import Evaluation
+    from pipeline_lib.models.generation import Generated
 
 
 class ObjectiveSection(Section):
@@ -110,6 +111,11 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     @property
+    def can_pack(self) -> bool:
+        """Whether rows may be laid end to end in training: each token is predicted from those before it."""
+        return False
+
+    @property
     def stochastic_targets(self) -> bool:
         """Whether `mask_inputs` hides different tokens in every step."""
         return False
@@ -163,6 +169,11 @@ class ObjectiveSection(Section):
         """Reduce a batch's logits to the arrays to keep, one per group of inputs."""
         return list(logits.float().cpu().numpy())
 
+    @property
+    def max_generated(self) -> int:
+        """Return the maximum tokens of a generated text; 0 if none is generated."""
+        return 0
+
     def generation_inputs(self, encoded: "Examples") -> "Examples":
         """Return the inputs for generation, without any part of the answer."""
         return encoded
@@ -173,7 +184,7 @@ class ObjectiveSection(Section):
         tokenizer: "PreTrainedTokenizerBase",
         batch: "dict[str, Tensor]",
         targets: "Tensor",
-    ) -> list[str]:
+    ) -> "list[Generated]":
         """Generate a text for each input; called only if the objective `generates`."""
         raise NotImplementedError
 

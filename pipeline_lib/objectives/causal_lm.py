@@ -107,6 +107,11 @@ class CausalLM(TokenPrediction, DialogueObjective):
         return Examples(Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"]), aligned=True)
 
     @property
+    def can_pack(self) -> bool:
+        """Always True."""
+        return True
+
+    @property
     def is_shifted(self) -> bool:
         """Always True."""
         return True

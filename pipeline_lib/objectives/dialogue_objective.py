@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.examples import Examples
+    from pipeline_lib.models.generation import Generated
 
 
 class DialogueObjective(ObjectiveSection):
@@ -67,6 +68,11 @@ class DialogueObjective(ObjectiveSection):
 
         return load_pretrained(AutoModelForCausalLM, base, **config)
 
+    @property
+    def max_generated(self) -> int:
+        """Return `max_answer`."""
+        return self.max_answer
+
     def generation_inputs(self, encoded: "Examples") -> "Examples":
         """The dialogues up to their last answer."""
         from pipeline_lib.objectives.answering import prompts
@@ -79,7 +85,7 @@ class DialogueObjective(ObjectiveSection):
         tokenizer: "PreTrainedTokenizerBase",
         batch: "dict[str, Tensor]",
         targets: "Tensor",
-    ) -> list[str]:
+    ) -> "list[Generated]":
         """The likeliest continuation up to the end of the turn, without what the template puts around an answer."""
         from pipeline_lib.objectives.answering import answers
 

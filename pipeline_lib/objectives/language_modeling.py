@@ -164,6 +164,11 @@ class LanguageModeling(TokenPrediction):
         return collate(encoded, np.arange(len(pairs)), pad, targets.device)
 
     @property
+    def can_pack(self) -> bool:
+        """Where every next token is predicted."""
+        return self.modeling == "causal"
+
+    @property
     def is_shifted(self) -> bool:
         """Where every next token is predicted."""
         return self.modeling == "causal"

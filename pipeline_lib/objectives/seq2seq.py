@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.data.settings import Columns
     from pipeline_lib.evaluation.predictions import Metric, RowCounts
     from pipeline_lib.evaluation.row_errors import RowErrors
+    from pipeline_lib.models.generation import Generated
 
 
 class Seq2Seq(TokenPrediction):
@@ -108,6 +109,11 @@ class Seq2Seq(TokenPrediction):
         prepare: Any = model.prepare_decoder_input_ids_from_labels
         return {**super().model_inputs(model, batch, targets), "decoder_input_ids": prepare(targets)}
 
+    @property
+    def max_generated(self) -> int:
+        """Return `max_target`."""
+        return self.max_target
+
     def generation_inputs(self, encoded: "Examples") -> "Examples":
         """Without targets, but for the virtual tokens that a decoder's prompt begins with."""
         from dataclasses import replace
@@ -126,7 +132,7 @@ class Seq2Seq(TokenPrediction):
         tokenizer: "PreTrainedTokenizerBase",
         batch: "dict[str, Tensor]",
         targets: "Tensor",
-    ) -> list[str]:
+    ) -> "list[Generated]":
         """Beam search from the decoder's first token and its virtual ones."""
         import torch
 

@@ -98,12 +98,17 @@ def checks_step(recipe: Recipe, inputs: Inputs) -> Step:
 def finetune_step(recipe: Recipe, inputs: Inputs) -> Step:
     """Identify the trained model; reads prepare, initialise, base, and reference if there is one.
 
-    The precision is part of it, as it changes the trained weights; gradient checkpointing does not.
+    Precision, attention and compilation are part of it, as they change the trained weights; gradient checkpointing does
+    not.
     """
     parts = _parts(recipe, "objective", "strategies", "regularizers", "training", "seed")
     del parts["training"]["gradient_checkpointing"]
     parts["precision"] = select_device(recipe.execution)[1]
-    return _step("finetune", 1, recipe, parts, inputs, _libraries(recipe, COMPUTING))
+    parts |= _kernels(recipe)
+    libraries = _libraries(recipe, COMPUTING)
+    if recipe.training.optimizer.extra and "bitsandbytes" not in libraries:
+        libraries = (*libraries, "bitsandbytes")
+    return _step("finetune", 1, recipe, parts, inputs, libraries)
 
 
 def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
@@ -113,7 +118,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
-    parts |= _rounding(recipe)
+    parts |= _rounding(recipe) | _kernels(recipe)
     return _step("features", 1, recipe, parts, inputs, _libraries(recipe, FEATURES))
 
 
@@ -179,6 +184,13 @@ def _rounding(recipe: Recipe) -> dict[str, Any]:
 def _libraries(recipe: Recipe, libraries: tuple[str, ...]) -> tuple[str, ...]:
     """Return the libraries of a step that loads the base, with the one that quantises it."""
     return (*libraries, "bitsandbytes") if recipe.model.quantization else libraries
+
+
+def _kernels(recipe: Recipe) -> dict[str, Any]:
+    """Return the implementation of attention and the compilation that a recipe asks for; empty by default."""
+    execution = recipe.execution
+    named = {"attention": execution.attention} if execution.attention != "auto" else {}
+    return named | ({"compile": True} if execution.compile else {})
 
 
 def _objective_of_rows(recipe: Recipe) -> dict[str, Any]:

@@ -21,7 +21,8 @@ def check(recipe: Recipe) -> None:
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
     check_inputs(recipe)
-    if execution.device == "cuda" or execution.precision == "fp16" or execution.processes > 1:
+    needs_gpu = execution.device == "cuda" or execution.precision == "fp16" or execution.compile
+    if needs_gpu or execution.attention == "flash_attention_2" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch, which is slow to import
 
         accelerator(execution)

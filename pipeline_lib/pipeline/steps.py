@@ -148,7 +148,7 @@ def evaluate(
     inputs |= digest_of(logprobs)
     step = fingerprints.evaluate_step(recipe, inputs)
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> dict[str, Any]:
         from pipeline_lib.data.slice_columns import read_columns
         from pipeline_lib.evaluation.evaluate import write_evaluation
         from pipeline_lib.training.inputs import Inputs
@@ -157,7 +157,7 @@ def evaluate(
         findings = read_findings(found.folder)
         compared = logprobs.folder if logprobs else None
         folders = Inputs(prepared.folder, shards_of(store), base.folder, model.folder, reference=compared)
-        write_evaluation(recipe, folders, values, findings, folder)
+        return write_evaluation(recipe, folders, values, findings, folder)
 
     return log_message(store.ensure(step, make, made_by))
 

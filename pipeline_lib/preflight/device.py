@@ -20,8 +20,8 @@ def check_device(execution: Execution) -> CheckResult:
     from pipeline_lib.training.device import accelerator, select_device
 
     device, precision = select_device(execution)
-    if execution.processes > 1:
-        accelerator(execution)  # raises if there are fewer GPUs than processes
+    if execution.processes > 1 or execution.attention == "flash_attention_2" or execution.compile:
+        accelerator(execution)  # raises if there are fewer GPUs than processes, no FlashAttention, or no GPU
     if device == "cpu":
         return ok(NAME, f"CPU, {usable()} cores, {precision}.")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]

@@ -17,7 +17,7 @@ def default_store() -> str:
 
 
 class Execution(Section):
-    """Where and how a run is executed; apart from the precision, nothing here changes the results."""
+    """Where and how a run is executed; precision, attention and compilation alone change the results."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto: a GPU if there is one."""
@@ -25,6 +25,13 @@ class Execution(Section):
     """Number format of matrix multiplications, except in the head; auto: bf16 if the GPU supports it or, on a CPU, if a
     measurement of a second, made once per machine, finds it faster; else fp32. A different precision means a different
     model, so the training is not reused."""
+    attention: Literal["auto", "sdpa", "flash_attention_2", "eager"] = "auto"
+    """Implementation of attention in training, by transformers' name; auto: the one that transformers chooses for the
+    family. flash_attention_2 needs a GPU, bf16 or fp16, and the package flash-attn. They differ in rounding, so naming
+    one trains another model."""
+    compile: bool = False
+    """Compile the layers with torch.compile for training on a GPU; the first steps take longer. It differs in rounding,
+    so it trains another model."""
     processes: PositiveInt = 1
     """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
     step are divided between them."""
@@ -62,6 +69,15 @@ class Execution(Section):
         if self.precision == "fp16" and self.device == "cpu":
             problem = "needs a GPU, and execution.device is cpu"
             raise RecipeError("execution.precision", "fp16", problem, "Choose bf16, fp32 or auto")
+        if self.compile and self.device == "cpu":
+            problem = "needs a GPU, and execution.device is cpu"
+            raise RecipeError("execution.compile", True, problem, "Leave it out")
+        if self.attention == "flash_attention_2":
+            fields = {"device": "cpu", "precision": "fp32"}
+            for field, unfit in fields.items():
+                if getattr(self, field) == unfit:
+                    problem = f"cannot be used, as execution.{field} is {unfit}"
+                    raise RecipeError("execution.attention", self.attention, problem, "Choose auto or sdpa")
         if self.cluster and self.task_runner not in ("ray", "dask"):
             problem = f"is not used, as execution.task_runner is {self.task_runner}"
             raise RecipeError("execution.cluster", self.cluster, problem, "Choose ray or dask, or leave it out")

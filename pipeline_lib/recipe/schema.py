@@ -96,6 +96,8 @@ class Recipe(Section):
         self._refuse_empty_splits()
         if self.model.quantization:
             strategy_rules.refuse_quantized(self.strategies)
+        if self.training.packing:
+            self._refuse_senseless_packing()
         named = {
             f"regularizers.{index}.metric": getattr(r, "metric", None) for index, r in enumerate(self.regularizers)
         }
@@ -105,6 +107,18 @@ class Recipe(Section):
         self.objective.refuse_unfit_baselines(self.evaluation)
         self.objective.refuse_slices(self.evaluation)
         return self
+
+    def _refuse_senseless_packing(self) -> None:
+        """Raise RecipeError for packing with an objective or a regularizer that reads each row by itself."""
+        hint = "Leave out training.packing"
+        if not self.objective.can_pack:
+            problem = f"needs a decoder that learns every next token, which {self.objective.kind} does not train"
+            if self.objective.kind == "language_modeling":
+                problem = "needs objective.modeling: causal"
+            raise RecipeError("training.packing", True, problem, hint)
+        if any(regularizer.kind == "neftune" for regularizer in self.regularizers):
+            problem = "cannot be combined with neftune, whose noise depends on the length of each row"
+            raise RecipeError("training.packing", True, problem, hint)
 
     def _refuse_empty_splits(self) -> None:
         """Raise RecipeError for split shares that leave a split empty whatever the data; no row is read yet."""

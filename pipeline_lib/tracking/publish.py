@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 
 from pipeline_lib.models.building import TRAINED
 from pipeline_lib.recipe.schema import Recipe
@@ -20,6 +20,7 @@ from pipeline_lib.tracking.run_metadata import MANIFESTS, complete_metadata, log
 from pipeline_lib.tracking.runs import MODEL, PARENT, TRAINING, Tracker, creation_time
 from pipeline_lib.tracking.scores import log_scores
 from pipeline_lib.tracking.summary import complete_summary, main_parameters
+from pipeline_lib.tracking.throughput import generation_figures
 from pipeline_lib.util.redaction import redact
 
 OUT_OF_MEMORY = "tunesmith.out_of_memory"
@@ -97,6 +98,9 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
     client.set_tag(run_id, TRAINING, training.info.run_id)
     made = creation_time(scores)
     log_scores(tracker, run, training, prepared, document, made)
+    if generation := scores.made.get("generation"):
+        figures = generation_figures(generation).items()
+        client.log_batch(run_id, [Metric(f"total/{name}", value, made, 0) for name, value in figures])
     _tag_findings(tracker, training, document["checks"])
     client.log_dict(run_id, input_manifests(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))

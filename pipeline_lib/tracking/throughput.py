@@ -114,6 +114,12 @@ def pace(done: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def generation_figures(done: Mapping[str, Any]) -> dict[str, float]:
+    """Return the number of generated tokens, and tokens per second, of an evaluation."""
+    tokens, seconds = done["tokens"], done["seconds"]
+    return {"generated_tokens": tokens, "generated_tokens_per_second": tokens / seconds}
+
+
 def _monitors() -> "list[BaseMetricsMonitor]":
     """MLflow's, without its thread: that one tells a server at once, and forgets what a server that is away missed."""
     with IMPORTING:

@@ -1,7 +1,7 @@
 """Group rows into steps and turn them into padded tensors."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,6 +59,45 @@ def split_by_tokens(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) ->
         parts.append(ordered[begin:end])
         begin = end
     return parts
+
+
+def split_to_pack(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    """Split rows into packs of at most `batch_tokens` tokens; a longer row is a pack of its own.
+
+    Each pack is one forward pass, as wide as its rows together, so there is no padding and nothing to fit: best-fit
+    decreasing would only mix long and short rows, and attention takes least time for rows of similar length.
+    """
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    packs, begin, tokens = [], 0, 0
+    for end, length in enumerate(lengths[ordered]):
+        if end > begin and tokens + length > batch_tokens:
+            packs.append(ordered[begin:end])
+            begin, tokens = end, 0
+        tokens += length
+    return [*packs, ordered[begin:]] if len(ordered) else []
+
+
+def pack(
+    encoded: Examples, rows: Sequence[int] | np.ndarray, device: "torch.device | str" = "cpu"
+) -> "tuple[dict[str, Tensor], Tensor]":
+    """Lay rows end to end into one row without padding.
+
+    No attention mask is given: a row begins where the positions begin again at 0, and from that the model keeps the
+    rows apart. The first token of a row is never learned, so no row is predicted from the one before it.
+
+    Returns:
+        int64 `input_ids` and `position_ids`, and the targets, [1, tokens] each.
+    """
+    import torch
+
+    targets: Any = encoded.targets
+    arrays = (
+        np.concatenate([encoded.ids[row] for row in rows]),
+        np.concatenate([np.arange(length) for length in encoded.ids.lengths[rows]]),
+        np.concatenate([targets[row] for row in rows]),
+    )
+    ids, positions, wanted = (torch.from_numpy(array.astype(np.int64))[None].to(device) for array in arrays)
+    return {"input_ids": ids, "position_ids": positions}, wanted
 
 
 def collate(

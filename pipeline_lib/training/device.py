@@ -36,6 +36,10 @@ def accelerator(execution: Execution) -> "Accelerator":
     _limit_threads()
     device, precision = select_device(execution)
     gpu = device == "cuda"
+    if execution.compile and not gpu:
+        raise RecipeError("execution.compile", True, "needs a GPU", "Leave it out")
+    if execution.attention == "flash_attention_2":
+        _refuse_flash_attention(gpu, precision)
     if gpu and (gpus := torch.cuda.device_count()) < execution.processes:
         problem = f"needs as many GPUs, and torch can use {gpus}"
         raise RecipeError("execution.processes", execution.processes, problem, f"Choose at most {gpus}, or device=cpu")
@@ -45,6 +49,21 @@ def accelerator(execution: Execution) -> "Accelerator":
     waiting = InitProcessGroupKwargs(timeout=PATIENCE)
     mixed = {"fp32": "no"}.get(precision, precision)
     return Accelerator(mixed_precision=mixed, cpu=not gpu, kwargs_handlers=[waiting])
+
+
+def _refuse_flash_attention(gpu: bool, precision: Precision) -> None:
+    """Raise RecipeError if this machine or precision has no FlashAttention."""
+    from transformers.utils import is_flash_attn_2_available
+
+    if not gpu:
+        problem = "needs a GPU"
+    elif precision == "fp32":
+        problem = "needs bf16 or fp16, and this GPU computes in fp32"
+    elif not is_flash_attn_2_available():
+        problem = "needs the package flash-attn, which is not installed"
+    else:
+        return
+    raise RecipeError("execution.attention", "flash_attention_2", problem, "Choose auto or sdpa")
 
 
 def reader(device: Literal["auto", "cpu", "cuda"], trained_in: Precision) -> "Accelerator":

@@ -18,10 +18,12 @@ from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
+from pipeline_lib.training.compilation import compile_blocks
 from pipeline_lib.training.distributed.collectives import broadcast_from_first, refuse_drift
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
+from pipeline_lib.training.packing import refuse_unpackable
 from pipeline_lib.training.parameters import ParameterRow, groups
 from pipeline_lib.training.schedule import rate
 from pipeline_lib.training.step import Stepper
@@ -91,7 +93,11 @@ class Loop:
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
+        if self.recipe.training.packing:
+            refuse_unpackable(self.stepper)
         checkpoint_activations(self.stepper)
+        if self.recipe.execution.compile:
+            compile_blocks(self.model)
         seconds = self.recipe.execution.checkpoint_seconds
         self.checkpoint_policy = CheckpointPolicy(
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds

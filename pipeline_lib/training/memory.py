@@ -81,7 +81,8 @@ def _structure(
     recipe: Recipe, base: Path, labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
 ) -> "tuple[PreTrainedModel, set[str], int]":
     """Build the model that a recipe trains; return it, its head's parameters by name, and what quantising saves."""
-    overrides: dict[str, Any] = {}
+    attention = recipe.execution.attention
+    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
     for regularizer in recipe.regularizers:
         overrides |= regularizer.configure(load_config(base))
     dtype = frozen_format(recipe.strategies, recipe.model.dtype)

@@ -30,6 +30,10 @@ class Training(Section):
     """Rows per optimizer step, plus or minus one; the rows of a step have similar lengths."""
     batch_tokens: PositiveInt = 4096
     """Maximum tokens per forward pass, including padding; larger steps accumulate gradients over several passes."""
+    packing: bool = False
+    """Lay the rows of a step end to end instead of padding them, for `causal_lm` and causal `language_modeling`. No row
+    attends to another, so loss and gradients are the same apart from dropout. The base must be of a family for which
+    that holds, which is tested before the first step."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients with a larger norm are scaled down to this norm."""
     gradient_checkpointing: Literal["auto"] | bool = "auto"

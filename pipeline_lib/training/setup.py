@@ -41,7 +41,8 @@ class TrainingSetup:
     def load(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":
         """Load model and rows, with fast paths, scaled targets and reference log-probabilities applied."""
         prepared, shards, base, initial, _, reference = inputs
-        model, head = load_initial(base, initial, recipe.regularizers, recipe.model.dtype)
+        attention = recipe.execution.attention
+        model, head = load_initial(base, initial, recipe.regularizers, recipe.model.dtype, attention)
         draw_faster(model)
         attend_faster(model)
         tokenizer = load_tokenizer(initial)

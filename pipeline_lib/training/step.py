@@ -12,8 +12,9 @@ from pipeline_lib.data.examples import Examples
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.routers import router_loss
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.batches import MULTIPLE, collate, split_by_tokens
+from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
+from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
 
@@ -131,14 +132,14 @@ class Stepper:
 
         self.optimizer.zero_grad()
         release_memory()
-        tokens, before = self.train.group_tokens, self.batch_tokens
-        parts = len(split_by_tokens(rows, tokens, before))
+        parts, before = len(self._split(rows)), self.batch_tokens
         if parts == len(rows):
-            problem = f"is still too much for the memory with one row of {tokens[rows].max():,} tokens at a time"
+            longest = self.train.group_tokens[rows].max()
+            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
             hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
             cause = torch.OutOfMemoryError(failed or "on another process")
             raise RecipeError("training.batch_tokens", before, problem, hint) from cause
-        while len(split_by_tokens(rows, tokens, self.batch_tokens)) == parts:
+        while len(self._split(rows)) == parts:
             self.batch_tokens = max(1, self.batch_tokens // 2)
         log.warning(
             "%-11s memory ran out in step %s with %s tokens at once; at most %s from here on, the same loss",
@@ -149,7 +150,7 @@ class Stepper:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
-        parts = split_by_tokens(own_rows, self.train.group_tokens, self.batch_tokens)
+        parts = self._split(own_rows)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
@@ -162,6 +163,13 @@ class Stepper:
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
         return loss
+
+    def _split(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Split rows into those of each forward pass."""
+        lengths = self.train.group_tokens
+        if self.recipe.training.packing:
+            return split_to_pack(rows, lengths, pack_tokens(self.model, int(lengths.max()), self.batch_tokens))
+        return split_by_tokens(rows, lengths, self.batch_tokens)
 
     def _part_ways(self) -> None:
         """Give each rank its own random seed for dropout and noise.
@@ -195,6 +203,8 @@ class Stepper:
         return summed[0] / summed[1]
 
     def _batch(self, rows: np.ndarray) -> "tuple[dict[str, Tensor], Tensor]":
+        if self.recipe.training.packing:
+            return pack(self.train, rows, self.accelerator.device)
         inputs = self.train.inputs(rows)
         batch, targets = collate(self.train, inputs, self.pad, self.accelerator.device, self.multiple)
         batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
@@ -212,7 +222,7 @@ class Stepper:
         outputs = self._outputs(batch, targets)
         loss = objective.loss_sum(outputs, targets, self.smoothing) / units
         if self.router:
-            loss = loss + share * self.router.compute_last_pass(batch["attention_mask"])
+            loss = loss + share * self.router.compute_last_pass(batch.get("attention_mask"))
         added = sum(self._second_pass_terms(outputs, batch, targets, units))
         self.accelerator.backward(loss + added)
         return loss.detach()

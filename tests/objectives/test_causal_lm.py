@@ -1,10 +1,12 @@
 """Instructions and dialogues: the loss on answers alone, chat templates, what is written. `pytest tests/objectives`."""
 
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 from transformers import AutoTokenizer
 
 from pipeline_lib.data.examples import IGNORED, Examples, Ragged
@@ -86,14 +88,15 @@ def test_rows_that_cannot_be_used_say_why(messages, reason):
         OBJECTIVE.clean({"messages": messages})
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_answers_are_learned_and_written(trained, family):
+@pytest.mark.parametrize(("family", "packing"), [("gpt2", False), ("llama", True)])
+def test_answers_are_learned_and_written(trained, family, packing, document, caplog):
+    caplog.set_level("INFO", "tunesmith")
     outcome, scores = trained(
         rows(),
         family,
         {"kind": "causal_lm", "max_answer": 4},
         columns={"input": "input"},
-        training={"epochs": 12, "learning_rate": 1e-2},
+        training={"epochs": 12, "learning_rate": 1e-2, "packing": packing},
     )
     assert scores["perplexity"] < 1.5
     assert scores["exact_match"] > 0.7
@@ -101,6 +104,12 @@ def test_answers_are_learned_and_written(trained, family):
     asked = [{"prompt": row["messages"][0]["content"]} for row in told]
     answers = LoadedModel(outcome.model.folder / "model").answer(asked)
     assert answers["prediction"] == [row["prediction"] for row in told]
+    written = outcome.scores.made["generation"]
+    assert len(told) <= written["tokens"] <= 4 * len(told)
+    assert f"{written['tokens']:,} tokens generated" in caplog.text
+    evaluation = re.search(r"[0-9a-f]{32}", outcome.published["evaluation"])[0]
+    metrics = MlflowClient(document["execution"]["tracking_uri"]).get_run(evaluation).data.metrics
+    assert metrics["total/generated_tokens_per_second"] == pytest.approx(written["tokens"] / written["seconds"])
 
 
 def test_perplexity_is_of_the_answers_tokens_alone(tiny):

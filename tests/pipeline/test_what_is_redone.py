@@ -173,6 +173,7 @@ CHANGES = {
         'regularizers.0.kind nothing → "weight_decay"',
     ),
     "a precision": (setting("execution.precision", "bf16"), MODEL, 'precision "fp32" → "bf16"'),
+    "an attention": (setting("execution.attention", "eager"), MODEL, 'attention nothing → "eager"'),
     "the seed": (setting("seed", 8), ROWS, "seed 7 → 8"),
     "a share": (setting("data.split.validation", 0.3), ROWS, "split.validation 0.2 → 0.3"),
     "a length": (setting("objective.max_length", 5), ALL, "objective.max_length null → 5"),
@@ -234,7 +235,9 @@ def test_what_waits_says_for_what_and_no_more_than_it_knows(change):
 
 OTHERWISE = {
     "device": "auto",
-    "precision": "fp32",  # as it was: it is the one field here that decides bytes
+    "precision": "fp32",  # as it was: this field and the next two decide bytes
+    "attention": "auto",
+    "compile": False,
     "store": "elsewhere",
     "tracking_uri": "sqlite:///other.db",
     "when_mlflow_is_down": "fail",

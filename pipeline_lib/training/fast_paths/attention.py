@@ -4,11 +4,14 @@ torch's fast kernels do not support dropout. Here matrix products use the precis
 layer; the softmax accumulates in fp32 and rounds once.
 """
 
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.training.fast_paths.dropout import noise
+from pipeline_lib.training.fast_paths.packed_attention import mask_packed, packed_rows
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
@@ -19,12 +22,32 @@ NAME = "tunesmith"
 def attend_faster(model: "PreTrainedModel") -> None:
     """Switch a model from torch's scaled dot-product attention to `attend`; other implementations are kept."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(NAME, attend)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
+        AttentionMaskInterface.register(NAME, make_mask)
         model.set_attn_implementation(NAME)
+
+
+def make_mask(
+    batch_size: int, q_length: int, kv_length: int, mask_function: Any, attention_mask: "Tensor | None" = None,
+    use_vmap: bool = False, device: "torch.device | str" = "cpu", **others: Any,
+) -> "Tensor | None":  # fmt: skip
+    """Return the mask that transformers makes for torch's attention or, for packed rows, one mask for each of them.
+
+    Packed rows are known by a single row without a padding mask that is more than causal. Masks that functions of the
+    family itself have changed (`use_vmap`) are not taken apart.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    is_plain = others.get("allow_is_causal_skip", True) or others.get("allow_is_bidirectional_skip", False)
+    if not is_plain and not use_vmap and attention_mask is None and batch_size == 1 and q_length == kv_length:
+        mask = mask_packed(q_length, mask_function, device)
+        if mask is not None:
+            return mask
+    options: Any = {"mask_function": mask_function, "attention_mask": attention_mask, "use_vmap": use_vmap}
+    return sdpa_mask(batch_size, q_length, kv_length, device=device, **options, **others)
 
 
 def attend(
@@ -33,9 +56,33 @@ def attend(
 ) -> "tuple[Tensor, None]":  # fmt: skip
     """Compute dropout(softmax(scaling Q K^T + mask)) V (Vaswani et al. 2017, equation 1).
 
-    Query, key and value are [rows, heads, positions, width]; the result is [rows, positions, heads, width]. Calls
-    torch's function without dropout or on a GPU, where it is faster, and if heads share keys, which it supports.
+    Query, key and value are [rows, heads, positions, width]; the result is [rows, positions, heads, width]. Packed rows
+    are computed in the padded layout, each with its own mask.
     """
+    rows = packed_rows(attention_mask)
+    if rows is None:
+        return _attend(module, query, key, value, attention_mask, dropout, scaling, **others)
+    padded = (rows.pad(query), rows.pad(key), rows.pad(value))
+    out, _ = _attend(module, *padded, None if rows.is_causal else attention_mask, dropout, scaling, **others)
+    return rows.pack(out), None
+
+
+def pack_tokens(model: "PreTrainedModel", longest: int, batch_tokens: int) -> int:
+    """Return the maximum tokens of a pack, for rows of at most `longest` tokens.
+
+    Attention that takes each row by itself has no limit of its own. Other attention computes a score for each pair of
+    tokens of a pack: with this limit no more of them than for as many padded rows as a pass may have.
+    """
+    if model.config._attn_implementation in (NAME, "flash_attention_2"):
+        return batch_tokens
+    return min(batch_tokens, isqrt(batch_tokens * longest))
+
+
+def _attend(
+    module: "nn.Module", query: "Tensor", key: "Tensor", value: "Tensor", attention_mask: "Tensor | None",
+    dropout: float, scaling: float | None, **others: Any,
+) -> "tuple[Tensor, None]":  # fmt: skip
+    """Call torch's function without dropout or on a GPU, where it is faster, and if heads share keys."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if not dropout or query.device.type != "cpu" or key.shape[1] != query.shape[1]:

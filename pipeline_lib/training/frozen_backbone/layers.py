@@ -14,9 +14,12 @@ def frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
     """Return how many blocks are below the lowest trained layer and compute the same output in every step.
 
     This holds for all epochs or, if every block is unfrozen at some point, for the first `frozen_epochs`. For an
-    encoder-decoder it is the whole encoder or nothing. It is 0 if a regularizer acts in every layer.
+    encoder-decoder it is the whole encoder or nothing. It is 0 if a regularizer acts in every layer, or if rows are
+    packed.
     """
-    return 0 if find_global_regularizers(recipe) else _frozen_layers(recipe, where, frozen_epochs(recipe, where))
+    if recipe.training.packing or find_global_regularizers(recipe):
+        return 0
+    return _frozen_layers(recipe, where, frozen_epochs(recipe, where))
 
 
 def frozen_epochs(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
@@ -35,6 +38,8 @@ def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
         return ""
     if kinds := find_global_regularizers(recipe):
         return f"{' and '.join(kinds)} acts in frozen layers too"
+    if recipe.training.packing:
+        return "training.packing lays rows end to end"
     if recipe.objective.stochastic_targets:
         return f"{recipe.objective.kind} masks different tokens in every step"
     return "it would be used in one epoch only" if epochs == 1 < recipe.training.epochs else ""

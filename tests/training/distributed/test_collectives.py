@@ -107,6 +107,21 @@ def test_all_ranks_repeat_a_step_for_which_the_memory_of_one_does_not_suffice(do
     assert "memory ran out in step" in caplog.text
 
 
+@pytest.mark.processes
+def test_two_processes_train_as_one_from_packed_rows(document, tiny, tmp_path):
+    changes = {
+        "model": {"base": str(tiny["llama"])},
+        "objective": {"kind": "language_modeling", "modeling": "causal", "block_size": 16},
+        "regularizers": [{"kind": "dropout", "value": 0.0}],
+        "training": {"batch_size": 5, "batch_tokens": 40, "packing": True, "optimizer": {"kind": "sgd"}},
+    }
+    one, history = trained(*job(document, tmp_path, "one", 1, **changes))
+    two, other = trained(*job(document, tmp_path, "two", 2, **changes))
+    assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
+    for name, tensor in one.items():
+        assert torch.allclose(two[name], tensor, rtol=0, atol=1e-6), name
+
+
 @pytest.mark.kill
 def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path):
     document["training"] |= {"epochs": 12}  # with the model's own dropout, other in each rank
