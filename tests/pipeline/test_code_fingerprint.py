@@ -197,6 +197,7 @@ def recipe_of(**changed):
 
 FULL, LORA = recipe_of(), recipe_of(strategies=[{"kind": "lora"}])
 PROMPT = recipe_of(strategies=[{"kind": "prompt", "length": 4}])
+NF4 = recipe_of(strategies=[{"kind": "lora"}], model={"base": "base", "quantization": {"kind": "nf4"}})
 
 
 def changed_copy(folder, file):
@@ -231,6 +232,11 @@ LOADED = "initialise checks features finetune evaluate"
         ),  # strategies alone reach it, and features do not depend on them
         (LORA, "strategies/full.py", ""),
         (PROMPT, "strategies/prompt_tokens.py", TRAINED),
+        (LORA, "models/quantized_weights.py", ""),
+        (LORA, "models/quantization/nf4.py", ""),
+        (NF4, "models/quantized_weights.py", LOADED),
+        (NF4, "models/quantization/nf4.py", LOADED),
+        (NF4, "models/quantization/int8.py", ""),
         (FULL, "strategies/__init__.py", ""),
         (FULL, "regularizers/weight_decay.py", "finetune"),
         (FULL, "regularizers/base.py", "finetune"),
