@@ -86,7 +86,7 @@ def gradients(loop):
     """The loss of one step over all rows, and its gradients by parameter."""
     torch.manual_seed(0)
     loop.model.train()
-    loss = loop.stepper._backward(np.arange(len(loop.train)))
+    loss = loop.stepper._own_gradients(np.arange(len(loop.train)))
     return loss, {name: weight.grad.clone() for name, weight in loop.stepper.weights.items() if weight.grad is not None}
 
 
@@ -157,7 +157,7 @@ def test_two_processes_share_the_rows_of_a_step(tmp_path):
     loss, grads = 0.0, {}
     for rank in (0, 1):
         loop.stepper.accelerator = Rank(loop.accelerator, rank)
-        loss += loop.stepper._backward(np.arange(len(LENGTHS)))
+        loss += loop.stepper._own_gradients(np.arange(len(LENGTHS)))
     grads = {name: weight.grad for name, weight in loop.stepper.weights.items()}
     assert_equal((loss, grads), whole)
 
