@@ -8,6 +8,7 @@ from pydantic import NonNegativeInt, PositiveFloat
 from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -88,6 +89,14 @@ class StrategySection(Section):
 
     def prompt(self) -> Prompt | None:
         """Return the virtual tokens that the strategy's modules need in the input, or None."""
+        return None
+
+    def peft_config(self, model: "PreTrainedModel") -> "PeftConfig | None":
+        """Return PEFT's configuration of what the strategy trains in a plain model; None if PEFT has no such method.
+
+        Raises:
+            RecipeError: PEFT has the method, but not with these settings.
+        """
         return None
 
     def merge(self, model: "PreTrainedModel") -> None:
