@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export.formats import Format
+from pipeline_lib.export.formats import Format, require_packages
 from pipeline_lib.models.building import TRAINED
 from pipeline_lib.pipeline.finished_run import lineage_of_run
 from pipeline_lib.store import lineage
@@ -32,6 +32,7 @@ def export(source: Path, out: Path, overrides: Sequence[str] = (), format: Forma
     """
     from pipeline_lib.export.model_card import write_card
 
+    require_packages(format)
     _refuse_taken(out)
     write = _writer(format)
     lineage_of_model = _find(source, overrides)
@@ -50,7 +51,7 @@ def export(source: Path, out: Path, overrides: Sequence[str] = (), format: Forma
 
 
 def _writer(format: Format) -> Callable[[lineage.Lineage, Path, "pyarrow.Table | None"], None]:
-    """Return the function that writes a format; raise RecipeError if its packages are not installed."""
+    """Return the function that writes a format."""
     if format == "peft":
         from pipeline_lib.export.peft import write_adapter
 
@@ -59,6 +60,10 @@ def _writer(format: Format) -> Callable[[lineage.Lineage, Path, "pyarrow.Table |
         from pipeline_lib.export.onnx import write_graph
 
         return write_graph
+    if format == "gguf":
+        from pipeline_lib.export.gguf import write_gguf
+
+        return write_gguf
     from pipeline_lib.export.huggingface import write_plain
 
     return write_plain

@@ -58,7 +58,7 @@ def write_adapter(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = No
     if strategy.prompt():
         _refuse_prompt(tokenizer, inputs, card["head"])
     model_class, expected = _trained_outputs(lineage, card, tokenizer, inputs)
-    base = _load_base(lineage, model_class)
+    base = _load_base(lineage, model_class, card["head"])
     config = _config(strategy, base, {name for name in trained if name in card["head"]})
     adapted = get_peft_model(base, config)
     _copy_weights(adapted, trained)
@@ -68,7 +68,8 @@ def write_adapter(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = No
     adapted.save_pretrained(str(out), save_embedding_layers=False)
     write_config(lineage.model, out)
     copy_tokenizer(lineage.model, out)
-    require_equal(_read_back(lineage, model_class, out, inputs), expected, "peft", "PEFT")
+    base = _load_base(lineage, model_class, card["head"])
+    require_equal(_read_back(base, out, inputs), expected, "peft", "PEFT")
 
 
 def _adapter_strategy(strategies: Iterable[Strategy]) -> Strategy:
@@ -122,12 +123,21 @@ def _trained_outputs(
     return type(model), expected
 
 
-def _load_base(lineage: Lineage, model_class: Any) -> "PreTrainedModel":
+def _load_base(lineage: Lineage, model_class: Any, head: "list[str]") -> "PreTrainedModel":
     """Load the base as a user of the adapter does: with the configuration that is exported with it."""
-    config = load_config(lineage.model)
-    return model_class.from_pretrained(
-        lineage.base, config=config, dtype="float32", ignore_mismatched_sizes=True, **LOCAL
-    ).eval()
+    base, report = model_class.from_pretrained(
+        lineage.base,
+        config=load_config(lineage.model),
+        dtype="float32",
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **LOCAL,
+    )
+    learned = {name for name, parameter in base.named_parameters() if parameter.requires_grad}
+    lost = sorted((learned & set(report["missing_keys"])) - set(head))
+    if lost:  # LlamaForQuestionAnswering looks for other names than the checkpoints of its family have
+        raise _refusal(f"transformers loads a {model_class.__name__} without weights of this base, such as {lost[0]}")
+    return base.eval()
 
 
 def _config(strategy: Strategy, base: "PreTrainedModel", head: set[str]) -> "PeftConfig":
@@ -173,11 +183,11 @@ def _name_base(config: "PeftConfig", lineage: Lineage) -> None:
     config.base_model_name_or_path = str(named.absolute() if is_named_folder else lineage.base)
 
 
-def _read_back(lineage: Lineage, model_class: Any, out: Path, inputs: "list[Tensor]") -> "list[Tensor]":
+def _read_back(base: "PreTrainedModel", out: Path, inputs: "list[Tensor]") -> "list[Tensor]":
     """Return the outputs of the base with the exported adapter."""
     from peft import PeftModel
 
-    adapted: Any = PeftModel.from_pretrained(_load_base(lineage, model_class), str(out))
+    adapted: Any = PeftModel.from_pretrained(base, str(out))
     return model_outputs(adapted.eval(), inputs)
 
 

@@ -114,6 +114,11 @@ def round_weights(model: "PreTrainedModel", dtype: str) -> None:
     import torch
 
     model.to(getattr(torch, dtype))
+    refuse_overflow(model, dtype)
+
+
+def refuse_overflow(model: "PreTrainedModel", dtype: str) -> None:
+    """Raise RecipeError if a weight became infinite when it was rounded."""
     overflowed = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
     if overflowed:
         problem = f"has trained weights that overflow in the base's {dtype}: {overflowed[0]}"
