@@ -48,7 +48,7 @@ def write_gguf(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None)
     rounded = model_outputs(model, inputs)
     _write(model, tokenizer, dtype, lineage.name, out / FILE)
     _verify_weights(out, inputs, rounded)
-    texts = tokenizer.batch_decode([ids[0] for ids in inputs], skip_special_tokens=True)
+    texts = tokenizer.batch_decode([ids[0].tolist() for ids in inputs], skip_special_tokens=True)
     _verify_tokenizer(out, tokenizer, [*texts, SAMPLE])
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
 from pipeline_lib.export.plain_weights import load_plain, round_weights, weights_format
-from pipeline_lib.export.verification import TOLERANCE, model_outputs
+from pipeline_lib.export.verification import ATOL, RTOL, model_outputs
 from pipeline_lib.models.base_model import LOCAL
 from pipeline_lib.models.building import read_card
 from pipeline_lib.store.lineage import Lineage
@@ -63,4 +63,4 @@ def _verify(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Te
     if wrong:
         raise RuntimeError(f"the export differs from the trained model in {', '.join(sorted(map(str, wrong))[:5])}")
     size = max(1.0, *(float(output.abs().max()) for output in expected))  # regression outputs have the data's unit
-    torch.testing.assert_close(model_outputs(reloaded.eval(), inputs), expected, atol=TOLERANCE * size, rtol=1e-3)
+    torch.testing.assert_close(model_outputs(reloaded.eval(), inputs), expected, atol=ATOL * size, rtol=RTOL)

@@ -2,8 +2,8 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,7 @@ from pipeline_lib.data.examples import VIRTUAL
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
 from pipeline_lib.export.plain_weights import SERVE, fold_target_scale, unwrap
-from pipeline_lib.export.verification import require_equal, verified_inputs, with_virtual_tokens
+from pipeline_lib.export.verification import first_windows, require_equal, verified_inputs, with_virtual_tokens
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.store.lineage import Lineage
@@ -70,15 +70,16 @@ def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None
     _refuse_generator(model)
     inputs = verified_inputs(tokenizer, rows)
     virtual = _virtual_tokens(card["strategies"], tokenizer, inputs)
-    expected = [_run(model, input_ids=ids) for ids in with_virtual_tokens(inputs, card["strategies"], tokenizer)]
+    segments = _segments(card["asked"], tokenizer, rows, inputs)
+    read = with_virtual_tokens(inputs, card["strategies"], tokenizer)
+    expected = [_run(model, ids, segments[row] if segments else None, virtual) for row, ids in enumerate(read)]
     if virtual and _is_per_token(model):
         expected = [{name: virtual.remove(output) for name, output in outputs.items()} for outputs in expected]
     unwrap(model)
     if scale := card["target_scale"]:
         expected = [{name: output * scale.deviation + scale.mean for name, output in row.items()} for row in expected]
         fold_target_scale(model, scale)
-    has_segments = bool(PAIR_ROLES & card["asked"].keys()) and "token_type_ids" in tokenizer.model_input_names
-    batch = _batch(inputs, tokenizer.pad_token_id, has_segments)
+    batch = _batch(inputs, segments, tokenizer.pad_token_id)
     _export(model, virtual, batch, out)
     write_config(lineage.model, out)
     copy_tokenizer(lineage.model, out)
@@ -110,12 +111,33 @@ def _is_per_token(model: "PreTrainedModel") -> bool:
     return not type(model).__name__.endswith("ForSequenceClassification")
 
 
-def _run(model: "PreTrainedModel", **inputs: "Tensor") -> "dict[str, Tensor]":
-    """Return the outputs of a model by name."""
+def _segments(
+    asked: Mapping[str, bool],
+    tokenizer: "PreTrainedTokenizerBase",
+    rows: "pyarrow.Table | None",
+    inputs: "list[Tensor]",
+) -> "list[Tensor] | None":
+    """Return which text each token belongs to, for each input, if the model was trained on pairs and reads it."""
     import torch
 
+    if not PAIR_ROLES & asked.keys() or "token_type_ids" not in tokenizer.model_input_names:
+        return None
+    if rows is None:
+        return [torch.zeros_like(ids) for ids in inputs]
+    return [torch.tensor([values]) for values in first_windows(rows, "token_type_ids")]
+
+
+def _run(
+    model: "PreTrainedModel", ids: "Tensor", segments: "Tensor | None", virtual: VirtualTokens | None
+) -> "dict[str, Tensor]":
+    """Return the outputs of the trained model by name, for ids [1, tokens] with virtual tokens."""
+    import torch
+
+    inputs = {"input_ids": ids}
+    if segments is not None:
+        inputs["token_type_ids"] = virtual.insert("token_type_ids", segments) if virtual else segments
     with torch.no_grad():
-        return _outputs(model, model(**inputs, **_settings(model)))
+        return _outputs(model(**inputs, **_settings(model)))
 
 
 def _settings(model: "PreTrainedModel") -> dict[str, Any]:
@@ -123,21 +145,22 @@ def _settings(model: "PreTrainedModel") -> dict[str, Any]:
     return {"use_cache": False} if model.can_generate() else {}
 
 
-def _outputs(model: "PreTrainedModel", output: Any) -> "dict[str, Tensor]":
+def _outputs(output: Any) -> "dict[str, Tensor]":
     return {name: output[name] for name in OUTPUTS if name in output}
 
 
-def _batch(inputs: "list[Tensor]", pad: int, has_segments: bool) -> "dict[str, Tensor]":
+def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) -> "dict[str, Tensor]":
     """Pad all inputs on the right to one batch of at least two rows: torch takes a size of 1 for fixed."""
     import torch
 
-    rows = [ids[0] for ids in inputs] * (2 if len(inputs) == 1 else 1)
-    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
-    lengths = torch.tensor([len(row) for row in rows])
-    batch = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
-    if has_segments:
-        batch["token_type_ids"] = torch.zeros_like(ids)
-    return batch
+    times = 2 if len(inputs) == 1 else 1
+    columns = {"input_ids": (inputs, pad), "attention_mask": ([torch.ones_like(ids) for ids in inputs], 0)}
+    if segments is not None:
+        columns["token_type_ids"] = (segments, 0)
+    return {
+        name: torch.nn.utils.rnn.pad_sequence([row[0] for row in rows] * times, batch_first=True, padding_value=fill)
+        for name, (rows, fill) in columns.items()
+    }
 
 
 def _export(model: "PreTrainedModel", virtual: VirtualTokens | None, batch: "dict[str, Tensor]", out: Path) -> None:
@@ -150,7 +173,7 @@ def _export(model: "PreTrainedModel", virtual: VirtualTokens | None, batch: "dic
     def forward(**inputs: "Tensor") -> "dict[str, Tensor]":
         if virtual:
             inputs = {name: virtual.insert(name, values) for name, values in inputs.items()}
-        outputs = _outputs(model, original(**inputs, **_settings(model)))
+        outputs = _outputs(original(**inputs, **_settings(model)))
         if virtual and _is_per_token(model):
             outputs = {name: virtual.remove(output) for name, output in outputs.items()}
         return outputs
@@ -161,7 +184,7 @@ def _export(model: "PreTrainedModel", virtual: VirtualTokens | None, batch: "dic
         try:
             graph = OnnxExporter().export(model, dict(batch), OnnxConfig(dynamic_shapes=sizes))
         except Exception as error:  # torch raises many types for what it cannot trace
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            reason = " ".join(str(error).split())[:150] or type(error).__name__
             problem = f"torch cannot express {type(model).__name__} as a graph ({reason})"
             raise RecipeError("--format", "onnx", problem, "Export it with --format huggingface") from error
     _name_sizes(graph.program.graph)
@@ -178,16 +201,18 @@ def _name_sizes(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the exporter's progress on standard output, and warnings about what it does not use."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Hide the exporter's progress, its warnings about other models, and the code that it could not trace."""
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript")]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
     try:
-        with redirect_stdout(StringIO()), warnings.catch_warnings():
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(loggers, levels):
+            log.setLevel(level)
 
 
 def _verify(
