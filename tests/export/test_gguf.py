@@ -1,7 +1,5 @@
 """An exported GGUF file computes what the trained decoder computes. `pytest tests/export/test_gguf.py`."""
 
-import sys
-
 import pytest
 import torch
 from conftest import MOODS, PLACES
@@ -132,11 +130,3 @@ def test_settings_that_were_not_verified_are_refused(family, changes, problem):
     config = AutoConfig.for_model(family, vocab_size=8, num_key_value_heads=1, head_dim=8, **(shape | changes))
     with torch.device("meta"), pytest.raises(RecipeError, match=problem):
         refuse_architecture(AutoModelForCausalLM.from_config(config))
-
-
-@pytest.mark.parametrize(("format", "package"), [("gguf", "gguf"), ("onnx", "onnxruntime")])
-def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch, format, package):
-    monkeypatch.setitem(sys.modules, package, None)
-    problem = rf"needs packages that are not installed \({package}\). Install them: pip .* '.\[{format}\]'"
-    with pytest.raises(RecipeError, match=problem):
-        export(tmp_path / "recipe.yaml", tmp_path / "out", format=format)
