@@ -1,16 +1,13 @@
-"""Write a trained model as an ONNX graph with dynamic numbers of rows and tokens, by transformers' exporter."""
+"""Write a trained model as an ONNX graph with dynamic numbers of rows and tokens."""
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from pipeline_lib.data.examples import VIRTUAL
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
+from pipeline_lib.export.onnx_graph import VirtualTokens, is_per_token, named_outputs, trace
 from pipeline_lib.export.plain_weights import SERVE, fold_target_scale, unwrap
 from pipeline_lib.export.verification import first_windows, require_equal, verified_inputs, with_virtual_tokens
 from pipeline_lib.models.base_model import load_tokenizer
@@ -24,34 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 GRAPH = "model.onnx"
-OUTPUTS = ("logits", "start_logits", "end_logits")
-"""The outputs of a model that its graph has, as far as the model has them."""
 PAIR_ROLES = {"text_pair", "question"}
 """Roles of texts that make the input a pair, so that the model reads which text a token belongs to."""
-
-
-class VirtualTokens(NamedTuple):
-    """The virtual tokens of a learned prompt, which the graph inserts into its inputs and removes from its outputs."""
-
-    ids: list[int]
-    begin: int
-    """Position of the first one: 1 if inputs begin with a special token, else 0."""
-
-    def insert(self, name: str, values: "Tensor") -> "Tensor":
-        """Insert them into an input [rows, tokens]; they are attended to, and belong to the first text."""
-        import torch
-
-        added = (
-            torch.tensor(self.ids) if name == "input_ids" else torch.full((len(self.ids),), name == "attention_mask")
-        )
-        added = added.to(values.dtype).expand(values.shape[0], -1)
-        return torch.cat([values[:, : self.begin], added, values[:, self.begin :]], 1)
-
-    def remove(self, output: "Tensor") -> "Tensor":
-        """Remove their places from an output [rows, tokens, ...]."""
-        import torch
-
-        return torch.cat([output[:, : self.begin], output[:, self.begin + len(self.ids) :]], 1)
 
 
 def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None) -> None:
@@ -73,14 +44,14 @@ def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None
     segments = _segments(card["asked"], tokenizer, rows, inputs)
     read = with_virtual_tokens(inputs, card["strategies"], tokenizer)
     expected = [_run(model, ids, segments[row] if segments else None, virtual) for row, ids in enumerate(read)]
-    if virtual and _is_per_token(model):
+    if virtual and is_per_token(model):
         expected = [{name: virtual.remove(output) for name, output in outputs.items()} for outputs in expected]
     unwrap(model)
     if scale := card["target_scale"]:
         expected = [{name: output * scale.deviation + scale.mean for name, output in row.items()} for row in expected]
         fold_target_scale(model, scale)
     batch = _batch(inputs, segments, tokenizer.pad_token_id)
-    _export(model, virtual, batch, out)
+    trace(model, virtual, batch, out)
     write_config(lineage.model, out)
     copy_tokenizer(lineage.model, out)
     _verify(out / GRAPH, inputs, batch, expected)
@@ -105,10 +76,6 @@ def _virtual_tokens(
     first = with_virtual_tokens(inputs[:1], strategies, tokenizer)[0][0]
     places = (first <= VIRTUAL).nonzero().flatten()
     return VirtualTokens(first[places].tolist(), int(places[0]))
-
-
-def _is_per_token(model: "PreTrainedModel") -> bool:
-    return not type(model).__name__.endswith("ForSequenceClassification")
 
 
 def _segments(
@@ -137,16 +104,7 @@ def _run(
     if segments is not None:
         inputs["token_type_ids"] = virtual.insert("token_type_ids", segments) if virtual else segments
     with torch.no_grad():
-        return _outputs(model(**inputs, **_settings(model)))
-
-
-def _settings(model: "PreTrainedModel") -> dict[str, Any]:
-    """Return arguments of the forward pass: no cache of keys and values in a decoder."""
-    return {"use_cache": False} if model.can_generate() else {}
-
-
-def _outputs(output: Any) -> "dict[str, Tensor]":
-    return {name: output[name] for name in OUTPUTS if name in output}
+        return named_outputs(model, inputs)
 
 
 def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) -> "dict[str, Tensor]":
@@ -161,58 +119,6 @@ def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) ->
         name: torch.nn.utils.rnn.pad_sequence([row[0] for row in rows] * times, batch_first=True, padding_value=fill)
         for name, (rows, fill) in columns.items()
     }
-
-
-def _export(model: "PreTrainedModel", virtual: VirtualTokens | None, batch: "dict[str, Tensor]", out: Path) -> None:
-    """Trace the model on a batch, and write its graph."""
-    from torch.export import Dim
-    from transformers.exporters import OnnxConfig, OnnxExporter
-
-    original: Any = model.forward
-
-    def forward(**inputs: "Tensor") -> "dict[str, Tensor]":
-        if virtual:
-            inputs = {name: virtual.insert(name, values) for name, values in inputs.items()}
-        outputs = _outputs(original(**inputs, **_settings(model)))
-        if virtual and _is_per_token(model):
-            outputs = {name: virtual.remove(output) for name, output in outputs.items()}
-        return outputs
-
-    model.forward = forward  # type: ignore[method-assign]
-    sizes = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in batch}
-    with _quiet():
-        try:
-            graph = OnnxExporter().export(model, dict(batch), OnnxConfig(dynamic_shapes=sizes))
-        except Exception as error:  # torch raises many types for what it cannot trace
-            reason = " ".join(str(error).split())[:150] or type(error).__name__
-            problem = f"torch cannot express {type(model).__name__} as a graph ({reason})"
-            raise RecipeError("--format", "onnx", problem, "Export it with --format huggingface") from error
-    _name_sizes(graph.program.graph)
-    graph.save_pretrained(out)
-
-
-def _name_sizes(graph: Any) -> None:
-    """Name the dynamic sizes of inputs and outputs."""
-    for value in (*graph.inputs, *graph.outputs):
-        for axis, name in enumerate(("rows", "tokens")):
-            if axis < len(value.shape) and not isinstance(value.shape[axis], int):
-                value.shape[axis] = name
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the exporter's progress, its warnings about other models, and the code that it could not trace."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for log, level in zip(loggers, levels):
-            log.setLevel(level)
 
 
 def _verify(
