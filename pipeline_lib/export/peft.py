@@ -1,7 +1,9 @@
 """Write a trained adapter as a folder that PEFT loads onto the base model."""
 
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +62,8 @@ def write_adapter(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = No
     model_class, expected = _trained_outputs(lineage, card, tokenizer, inputs)
     base = _load_base(lineage, model_class, card["head"])
     config = _config(strategy, base, {name for name in trained if name in card["head"]})
-    adapted = get_peft_model(base, config)
+    with _quiet():
+        adapted = get_peft_model(base, config)
     _copy_weights(adapted, trained)
     if card["target_scale"]:
         fold_target_scale(adapted.get_base_model(), card["target_scale"])  # type: ignore[arg-type]
@@ -68,6 +71,7 @@ def write_adapter(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = No
     adapted.save_pretrained(str(out), save_embedding_layers=False)
     write_config(lineage.model, out)
     copy_tokenizer(lineage.model, out)
+    del adapted, base  # before the base is loaded again
     base = _load_base(lineage, model_class, card["head"])
     require_equal(_read_back(base, out, inputs), expected, "peft", "PEFT")
 
@@ -187,8 +191,17 @@ def _read_back(base: "PreTrainedModel", out: Path, inputs: "list[Tensor]") -> "l
     """Return the outputs of the base with the exported adapter."""
     from peft import PeftModel
 
-    adapted: Any = PeftModel.from_pretrained(base, str(out))
+    with _quiet():
+        adapted: Any = PeftModel.from_pretrained(base, str(out))
     return model_outputs(adapted.eval(), inputs)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide PEFT's warnings about values that it corrects itself, and about norms; the outputs are verified."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _refusal(problem: str) -> RecipeError:
