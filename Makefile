@@ -9,7 +9,7 @@ TESTS ?= tests
 PYTEST := $(BIN)/pytest -q -n auto
 # Why a test is slow, as pyproject.toml declares it
 SLOW := browser or fuzz or kill or processes or remote or server
-EXTRAS := --extra dask --extra demo --extra quantization --extra ray --extra s3 --extra sweep
+EXTRAS := --extra dask --extra demo --extra gguf --extra onnx --extra quantization --extra ray --extra s3 --extra sweep
 # pip's own variable: where torch's CPU build is, on machines that keep it (uv does not read pip's settings)
 FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
 

@@ -27,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.huggingface import write_plain
+from pipeline_lib.store.lineage import Lineage
 
 EXPORTED = ("full", "lora")
 """Strategies whose models are also written as plain folders, and compared on the rows."""
@@ -38,7 +39,7 @@ def tried(base: Path, objective: str, strategy: str) -> tuple[str, str]:
         try:
             it = keeps_its_promises(base, objective, strategy, Path(folder), steps=2)
             if strategy in EXPORTED:
-                write_plain(Path(folder) / "model", base, Path(folder) / "plain", it.table)
+                write_plain(Lineage(Path(folder) / "model", base), Path(folder) / "plain", it.table)
         except RecipeError as error:
             return "refused", " ".join(str(error).split())
         except Exception as error:

@@ -21,6 +21,7 @@ from pipeline_lib.cli.retrain import retrain, rollback
 from pipeline_lib.cli.score import score
 from pipeline_lib.cli.sweep import sweep
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.export.formats import Format
 from pipeline_lib.util.log_lines import StderrHandler
 
 
@@ -133,11 +134,18 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write; must be new or empty.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="path=value, the overrides of the run")] = None,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="huggingface: merged weights for transformers; peft: the adapter alone; onnx: a graph for ONNX "
+            "Runtime; gguf: one file for llama.cpp."
+        ),
+    ] = "huggingface",
 ) -> None:
-    """Export a trained model as a standard Hugging Face folder with a model card, which loads without this project."""
+    """Export a trained model with a model card to a folder that loads without this project, and verify its outputs."""
     from pipeline_lib.export.export import export as write
 
     try:
-        typer.echo(f"written to {write(source, out, overrides or [])}")
+        typer.echo(f"written to {write(source, out, overrides or [], format)}")
     except RecipeError as error:
         fail(error)

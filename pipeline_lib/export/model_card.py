@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows, slice_rows
+from pipeline_lib.export.formats import LIBRARIES, Format
 from pipeline_lib.export.quantized import Deviation
 from pipeline_lib.models.building import CARD
 from pipeline_lib.store.lineage import Lineage, file_digests, is_hub_id
@@ -28,18 +29,21 @@ KINDS = {
 TEMPLATE = "export/model_card.md.jinja"
 
 
-def write_card(lineage: Lineage, name: str, out: Path, deviation: Deviation | None = None) -> None:
+def write_card(
+    lineage: Lineage, name: str, out: Path, format: Format = "huggingface", deviation: Deviation | None = None
+) -> None:
     """Write README.md with the metadata that the hub reads.
 
     `deviation` is that of the export from the model that was evaluated with a quantised base.
     """
     card = _json(lineage.model / CARD)
     scores = _json(lineage.scores / "metrics.json") if lineage.scores else {}
-    (architecture,) = _json(out / "config.json")["architectures"]
+    (architecture,) = _json(lineage.model / "config.json")["architectures"]
     objective = card["objective"]
     cloze = objective.get("cloze")
     values = {
-        "metadata": _metadata(lineage, card, scores, architecture),
+        "format": format,
+        "metadata": _metadata(lineage, card, scores, architecture, LIBRARIES[format]),
         "name": name,
         "architecture": architecture,
         "auto_class": _kind(architecture)[0],
@@ -58,13 +62,13 @@ def write_card(lineage: Lineage, name: str, out: Path, deviation: Deviation | No
     (out / "README.md").write_text(redact(render(TEMPLATE, values)), encoding="utf-8")
 
 
-def _metadata(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str) -> str:
+def _metadata(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str, library: str) -> str:
     """The YAML for the hub. Language and licence are left out, because they are unknown and must not be guessed."""
     from huggingface_hub import ModelCardData
 
     kinds = [strategy["kind"].replace("_", "-") for strategy in card["strategies"]]
     return ModelCardData(
-        library_name="transformers",
+        library_name=library,
         base_model=lineage.base_name if is_hub_id(lineage.base_name) else None,
         pipeline_tag=_kind(architecture)[1] or None,
         tags=["tunesmith", card["objective"]["kind"].replace("_", "-"), *kinds],
@@ -77,7 +81,10 @@ def _base(lineage: Lineage, card: dict[str, Any]) -> dict[str, str]:
     name = f"`{base}`" if is_hub_id(base) or base.startswith("package:") else "A base model in a local folder"
     commit = f", revision `{lineage.revision}`" if lineage.revision else ""
     files = markdown_table(("file", "SHA-256"), [(file, f"`{digest}`") for file, digest in card["base"].items()])
-    return {"base": f"{name}{commit}", "base_files": files}
+    loading = (
+        f'"{base}"' + (f', revision="{lineage.revision}"' if lineage.revision else "") if is_hub_id(base) else "BASE"
+    )
+    return {"base": f"{name}{commit}", "base_files": files, "base_arguments": loading}
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.export.verification import model_outputs, verified_inputs
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import load_trained, read_card
+from pipeline_lib.store.lineage import Lineage
 
 if TYPE_CHECKING:
+    import pyarrow
     from torch import Tensor
+
+COMPARED_ROWS = 64
+"""Test rows on which an export is compared with the model that was trained on a quantised base."""
 
 TOLERANCE = 0.25
 """Maximum difference of an export's outputs, relative to the size of the outputs."""
@@ -35,6 +43,23 @@ class Deviation(NamedTuple):
         if self.agreement is None:
             return sentence
         return f"{sentence}, and {self.agreement:.1%} of the highest ones are the same"
+
+
+def deviation_of(lineage: Lineage, rows: "pyarrow.Table | None") -> Deviation | None:
+    """Compare a model on its base in the base's own precision with the same model on the quantised base.
+
+    Returns None if the model was not trained on a quantised base.
+
+    Raises:
+        RecipeError: The outputs differ by more than TOLERANCE.
+    """
+    folder, base = lineage.model, lineage.base
+    quantization = read_card(folder)["quantization"]
+    if not quantization:
+        return None
+    inputs = verified_inputs(load_tokenizer(folder), rows, COMPARED_ROWS)
+    trained = model_outputs(load_trained(folder, base), inputs)
+    return measure_deviation(quantization.kind, trained, model_outputs(load_trained(folder, base, False), inputs))
 
 
 def measure_deviation(kind: str, trained: "Sequence[Tensor]", exported: "Sequence[Tensor]") -> Deviation:

@@ -8,6 +8,7 @@ from pydantic import NonNegativeInt, PositiveFloat
 from pipeline_lib.util.section import Section
 
 if TYPE_CHECKING:
+    from peft import PeftConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -96,6 +97,14 @@ class StrategySection(Section):
     def why_not_quantized(self) -> str:
         """Return why the strategy needs a base that is not quantised; empty if it does not."""
         return ""
+
+    def peft_config(self, model: "PreTrainedModel") -> "PeftConfig | None":
+        """Return PEFT's configuration of what the strategy trains in a plain model; None if PEFT has no such method.
+
+        Raises:
+            RecipeError: PEFT has the method, but not with these settings.
+        """
+        return None
 
     def merge(self, model: "PreTrainedModel") -> None:
         """Merge injected modules into the base's weights if that changes no output; called on trained models."""

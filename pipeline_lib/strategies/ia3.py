@@ -9,6 +9,7 @@ from pipeline_lib.strategies import peft_adapter
 from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
+    from peft import IA3Config
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -26,6 +27,10 @@ class IA3(AddedWeights):
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Wrap the keys, the values and the last matrix of each feed-forward, whose inputs are scaled."""
+        peft_adapter.inject(self.peft_config(model), model)
+
+    def peft_config(self, model: "PreTrainedModel") -> "IA3Config":
+        """Return the names of these matrices."""
         from peft import IA3Config
 
         keys, values = modules(model, "key", self.kind), modules(model, "value", self.kind)
@@ -33,7 +38,7 @@ class IA3(AddedWeights):
         matrices = {*projections(model)}
         inner = [name for name in ends if name in matrices]  # skips modules around experts
         targets = dict.fromkeys([*keys, *values, *inner])
-        peft_adapter.inject(IA3Config(target_modules=[*targets], feedforward_modules=inner), model)
+        return IA3Config(target_modules=[*targets], feedforward_modules=inner)
 
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select the vectors."""

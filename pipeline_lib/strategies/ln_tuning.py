@@ -1,10 +1,14 @@
 """Train the layer norms of a frozen model."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
 from pipeline_lib.strategies.base import ParameterInfo, StrategySection
+
+if TYPE_CHECKING:
+    from peft import LNTuningConfig
+    from transformers import PreTrainedModel
 
 
 class LNTuning(StrategySection):
@@ -21,6 +25,13 @@ class LNTuning(StrategySection):
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select the norms."""
         return info.is_norm
+
+    def peft_config(self, model: "PreTrainedModel") -> "LNTuningConfig":
+        """Return the names of the norms."""
+        from peft import LNTuningConfig
+
+        norms = [name for name, _ in model.named_parameters() if ParameterInfo(name, 0, 0).is_norm]
+        return LNTuningConfig(target_modules=sorted({name.rpartition(".")[0] for name in norms}))
 
     def lr_scale(self, info: ParameterInfo) -> float:
         """Return `rate` for the norms."""

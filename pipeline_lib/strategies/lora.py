@@ -10,6 +10,7 @@ from pipeline_lib.strategies import peft_adapter
 from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -48,6 +49,10 @@ class LoRA(AddedWeights):
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Wrap the target weights."""
+        peft_adapter.inject(self.peft_config(model), model)
+
+    def peft_config(self, model: "PreTrainedModel") -> "LoraConfig":
+        """Return the target weights with rank, scale and variant."""
         from peft import LoraConfig
 
         known, known_experts = projections(model), expert_weights(model)
@@ -58,7 +63,7 @@ class LoRA(AddedWeights):
             raise RecipeError("strategies", self.kind, problem, "Choose another base, or another strategy such as full")
         if experts and (self.dora or self.dropout):
             self._refuse_experts(model)
-        config = LoraConfig(
+        return LoraConfig(
             r=self.rank,
             lora_alpha=self._alpha,  # type: ignore[arg-type]  # PEFT accepts floats
             lora_dropout=self.dropout,
@@ -67,7 +72,6 @@ class LoRA(AddedWeights):
             use_dora=self.dora,
             use_rslora=self.rslora,
         )
-        peft_adapter.inject(config, model)
 
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select A, B and DoRA's norms."""

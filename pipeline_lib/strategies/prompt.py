@@ -13,6 +13,7 @@ from pipeline_lib.strategies.prompt_tokens import PromptTokens, hidden_states_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from peft import PromptTuningConfig
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -61,6 +62,22 @@ class SoftPrompt(AddedWeights):
     def is_trainable(self, info: ParameterInfo) -> bool:
         """Select the learned vectors."""
         return info.name.endswith(".prompt")
+
+    def peft_config(self, model: "PreTrainedModel") -> "PromptTuningConfig":
+        """Return the number of virtual tokens.
+
+        Raises:
+            RecipeError: PEFT's prompt tuning only learns embeddings of virtual tokens before the text.
+        """
+        from peft import PromptTuningConfig
+
+        if self.depth != "input" or self.position != "before":
+            problem = (
+                f"with depth {self.depth} and position {self.position} has no counterpart in PEFT, whose prompt tuning "
+                "learns embeddings of virtual tokens before the text"
+            )
+            raise RecipeError("strategies", self.kind, problem, "Serve the model with MLflow, which includes the code")
+        return PromptTuningConfig(num_virtual_tokens=self.length, num_transformer_submodules=1)
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Add a parameter `prompt` to the embedding table and, with depth `all`, to each block but the first."""

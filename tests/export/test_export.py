@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -47,21 +46,6 @@ def answer(folder, texts):
 for line in sys.stdin:
     print(json.dumps(answer(*json.loads(line))), flush=True)
 """
-
-
-@pytest.fixture
-def ran(document, tiny, tmp_path):
-    """ran(strategies, family): the outcome of a short run, its recipe's file, and a folder that is still free."""
-
-    def train(strategies, family="bert", **changes):
-        document["model"]["base"], document["strategies"] = str(tiny[family]), strategies
-        document["training"]["epochs"] = 2
-        document["evaluation"] = {"baselines": ["majority"], "slices": [{"kind": "length", "edges": [8]}]}
-        path = tmp_path / "moods.yaml"
-        path.write_text(json.dumps(document | changes), encoding="utf-8")
-        return SimpleNamespace(outcome=run(check(document | changes)), recipe=path, out=tmp_path / "plain")
-
-    return train
 
 
 @pytest.fixture(scope="module")
