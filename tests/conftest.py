@@ -48,6 +48,16 @@ def interrupts():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def impatient():
+    """Wait a second, not half a minute, for an MLflow that is down: no test starts it meanwhile."""
+    from pipeline_lib.tracking import availability
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(availability, "WAIT", 1.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def undrawn():
     """Draw no figures, which is a quarter of the work of a tiny run. Yields the method that draws, for `drawn`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
