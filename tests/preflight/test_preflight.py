@@ -13,7 +13,6 @@ import sys
 import threading
 import uuid
 from collections import namedtuple
-from importlib import metadata
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -369,21 +368,16 @@ def test_a_check_is_made_by_the_first_step(document, monkeypatch):
 
 def test_packages_are_compared_with_what_the_project_supports(document, monkeypatch):
     assert packages.check_python().status == packages.check_libraries().status == "ok"
-    installed = metadata.version
-
-    def other(name):
-        if name == "peft":
-            raise metadata.PackageNotFoundError(name)
-        return "4.0.0" if name == "transformers" else installed(name)
-
-    monkeypatch.setattr(packages, "version", lambda name: "4.0.0" if name == "transformers" else installed(name))
+    installed = packages.installed_version
+    changed = {"transformers": "4.0.0"}
+    monkeypatch.setattr(packages, "installed_version", lambda name: changed.get(name, installed(name)))
     assert "(4.0.0 is installed)" in packages.check_libraries().found
     assert packages.check_libraries().status == "warning"
-    monkeypatch.setattr(packages, "version", other)
+    changed["peft"] = None
     missing = packages.check_libraries()
     assert missing.status == "failed"
     assert "peft" in missing.found
-    monkeypatch.setattr(packages, "version", lambda name: (_ for _ in ()).throw(metadata.PackageNotFoundError(name)))
+    monkeypatch.setattr(packages, "installed_version", lambda name: None)
     document["execution"]["task_runner"] = "ray"
     ray = packages.check_optional_packages(check(document))
     assert (ray.status, ray.hint) == ("failed", "Install them: pip install -c constraints.txt -e '.[ray]'")
@@ -392,14 +386,9 @@ def test_packages_are_compared_with_what_the_project_supports(document, monkeypa
 def test_a_run_checks_the_packages_that_its_recipe_needs(document, monkeypatch):
     document["training"]["optimizer"] = {"kind": "adamw_8bit"}
     require(check(document))
-    installed = metadata.version
-
-    def without(name):
-        if name == "bitsandbytes":
-            raise metadata.PackageNotFoundError(name)
-        return installed(name)
-
-    monkeypatch.setattr(packages, "version", without)
+    installed = packages.installed_version
+    changed = {"bitsandbytes": None}
+    monkeypatch.setattr(packages, "installed_version", lambda name: changed.get(name, installed(name)))
     with pytest.raises(
         RecipeError, match=r"training.optimizer.kind = 'adamw_8bit': needs packages .*bitsandbytes"
     ) as missing:
