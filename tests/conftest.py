@@ -3,6 +3,7 @@
 import csv
 import gc
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -237,6 +238,39 @@ def moods_recipe(folder, base, rows, tracking_uri):
             "precision": "fp32",
         },
     }
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """Send nothing to MLflow, which is a third of a tiny run: for tests of what is computed."""
+    send_nothing(monkeypatch)
+
+
+def send_nothing(patch):
+    from pipeline_lib.pipeline import steps
+    from pipeline_lib.tracking.live_run import LiveRun
+
+    patch.setattr(LiveRun, "_work", lambda _: None)
+    patch.setattr(steps, "publish", lambda *_, **__: {})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_bert, tracking_uri):
+    """The store of one run of `document`, made once, of which MLflow knows nothing."""
+    from pipeline_lib.pipeline.run import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        send_nothing(patch)
+        run(check(moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri)))
+    return folder / "store"
+
+
+@pytest.fixture
+def ran(document, finished):
+    """`document`, of which the store has a run."""
+    shutil.copytree(finished, document["execution"]["store"])
+    return document
 
 
 @pytest.fixture

@@ -21,6 +21,9 @@ PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "
 WORDS = ["day", "tea", "sun", "song", "rain", "game", "soup", "wait"]
 
 
+pytestmark = pytest.mark.usefixtures("unpublished")  # tests/tracking has what MLflow is sent of a classification
+
+
 def with_rows(document, path, rows):
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     document["data"]["source"] = {"kind": "jsonl", "train": str(path)}

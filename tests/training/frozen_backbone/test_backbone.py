@@ -28,6 +28,7 @@ from pipeline_lib.training.frozen_backbone.layers import frozen_layers, why_not_
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
 
+pytestmark = pytest.mark.usefixtures("unpublished")
 HEAD, LAST, TWO = ({"kind": "partial", "last_layers": layers} for layers in (0, 1, 2))
 DECODER = {"kind": "partial", "patterns": ["*decoder.block.1.*"]}
 HEAD_FIRST = {"kind": "full", "start_epoch": 2}
