@@ -40,6 +40,11 @@ LEARNING = {
 PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
 
 
+def pytest_collection_finish():
+    """Leave what was imported alone: pytest collects garbage at its end, five times."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interrupts():
     """Let SIGINT interrupt, as in a terminal: a shell without job control starts what ends in `&` with it ignored."""
