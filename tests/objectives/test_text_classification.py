@@ -51,7 +51,7 @@ def trained(document, path, label, **objective):
     """The outcome of a run over the grid, with both texts."""
     with_rows(document, path, grid(label))["objective"] |= objective
     document["data"]["columns"] |= {"text_pair": "more"}
-    document["training"] |= {"epochs": 20, "batch_size": 8, "learning_rate": 2e-3}
+    document["training"] |= {"epochs": 14, "batch_size": 8, "learning_rate": 2e-3}
     return run(check(document))
 
 
