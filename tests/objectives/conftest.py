@@ -7,7 +7,6 @@ import pytest
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 
-
 PUBLISHED = {"seq2seq": "t5", "causal_lm": "gpt2", "preference": "llama"}
 """The family whose run MLflow is sent, by objective; BERT's for the others."""
 

@@ -15,7 +15,6 @@ from pipeline_lib.pipeline.plan import lines, plan
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 
-
 pytestmark = pytest.mark.usefixtures("unpublished")
 
 
