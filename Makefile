@@ -8,7 +8,7 @@ LATEST ?= .venv-latest
 TESTS ?= tests
 PYTEST := $(BIN)/pytest -q -n auto
 # Why a test is slow, as pyproject.toml declares it
-SLOW := browser or fuzz or kill or processes or remote or server
+SLOW := browser or fuzz or kill or matrix or processes or remote or server
 EXTRAS := --extra dask --extra demo --extra gguf --extra onnx --extra quantization --extra ray --extra s3 --extra sweep
 # pip's own variable: where torch's CPU build is, on machines that keep it (uv does not read pip's settings)
 FIND_LINKS := $(addprefix --find-links ,$(PIP_FIND_LINKS))
@@ -40,7 +40,7 @@ lint: install ## ruff, import-linter and mypy
 test: install ## the quick tests, which try every kind of promise (minutes)
 	$(PYTEST) --dist worksteal -m 'not ($(SLOW))'
 
-test-slow: install ## the tests of kills, fuzzed inputs, pages in a browser, servers, several processes and remote stores
+test-slow: install ## the tests of kills, fuzzed inputs, all combinations of strategies, pages in a browser, servers, several processes and remote stores
 	$(PYTEST) --dist loadgroup -m '$(SLOW)'
 
 test-all: test test-slow ## all tests, fuzzed recipes, data files and model folders, and all families of models

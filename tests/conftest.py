@@ -3,6 +3,7 @@
 import csv
 import gc
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -39,12 +40,27 @@ LEARNING = {
 PLACES = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
 
 
+def pytest_collection_finish():
+    """Leave what was imported alone: pytest collects garbage at its end, five times."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interrupts():
     """Let SIGINT interrupt, as in a terminal: a shell without job control starts what ends in `&` with it ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient():
+    """Wait a second, not half a minute, for an MLflow that is down: no test starts it meanwhile."""
+    from pipeline_lib.tracking import availability
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(availability, "WAIT", 1.0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -227,6 +243,39 @@ def moods_recipe(folder, base, rows, tracking_uri):
             "precision": "fp32",
         },
     }
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """Send nothing to MLflow, which is a third of a tiny run: for tests of what is computed."""
+    send_nothing(monkeypatch)
+
+
+def send_nothing(patch):
+    from pipeline_lib.pipeline import steps
+    from pipeline_lib.tracking.live_run import LiveRun
+
+    patch.setattr(LiveRun, "_work", lambda _: None)
+    patch.setattr(steps, "publish", lambda *_, **__: {})
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_bert, tracking_uri):
+    """The store of one run of `document`, made once, of which MLflow knows nothing."""
+    from pipeline_lib.pipeline.run import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        send_nothing(patch)
+        run(check(moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri)))
+    return folder / "store"
+
+
+@pytest.fixture
+def ran(document, finished):
+    """`document`, of which the store has a run."""
+    shutil.copytree(finished, document["execution"]["store"])
+    return document
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class Stub(BaseHTTPRequestHandler):
 def serving(handler: type[Stub]) -> Iterator[int]:
     """Serve on a free port of this machine while this lasts; the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()  # its end waits for one turn
     try:
         yield server.server_port
     finally:

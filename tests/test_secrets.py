@@ -33,9 +33,11 @@ class Far(LocalFileSystem):
 
 fsspec.register_implementation("far", Far)
 from pipeline_lib.cli.main import app
+from pipeline_lib.tracking import availability
+availability.WAIT = 1.0
 app()
 """
-"""The command line, with a store behind a URL that takes an account."""
+"""The command line, with a store behind a URL that takes an account; it waits for MLflow as long as other tests do."""
 IN_URLS = ("plantedStore", "plantedTracking", "plantedData", "plantedModel")
 
 

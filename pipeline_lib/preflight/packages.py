@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import NamedTuple
 
@@ -80,6 +81,15 @@ def _needed_extras(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         yield "quantization", "model.quantization.kind", recipe.model.quantization.kind
 
 
+@cache  # reading a package's metadata takes a millisecond, and each run asks for all packages
+def installed_version(name: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def _requirements(extra: str) -> Iterator[Requirement]:
     """Yield the project's own requirements (`extra` is empty), or those that an extra adds."""
     for line in requires(DISTRIBUTION) or []:
@@ -93,10 +103,6 @@ def _requirements(extra: str) -> Iterator[Requirement]:
 
 def _flaws(required: list[Requirement]) -> Iterator[Flaw]:
     for requirement in required:
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
-            yield Flaw(f"{requirement.name}{requirement.specifier}", None)
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
+        installed = installed_version(requirement.name)
+        if installed is None or not requirement.specifier.contains(installed, prereleases=True):
             yield Flaw(f"{requirement.name}{requirement.specifier}", installed)

@@ -40,6 +40,8 @@ class TrainingRecords:
     evaluations: list[TrainingRecord]
     listed: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """Paths of artifacts, by run and folder."""
+    evaluated: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Manifests of evaluations, by run."""
 
     @property
     def runs(self) -> list[TrainingRecord]:
@@ -86,8 +88,10 @@ class TrainingRecords:
 
     def evaluation_manifests(self, run: TrainingRecord) -> dict[str, Any]:
         """Return the manifests of an evaluation and of inputs that only it reads, by step; empty until it is logged."""
-        manifest = self.json(run, "manifest.json")
-        return (self.json(run, MANIFESTS) or {}) | ({"evaluate": manifest} if manifest else {})
+        if run.id not in self.evaluated:
+            manifest = self.json(run, "manifest.json")
+            self.evaluated[run.id] = (self.json(run, MANIFESTS) or {}) | ({"evaluate": manifest} if manifest else {})
+        return self.evaluated[run.id]
 
     @cached_property
     def data(self) -> list[DataFile]:

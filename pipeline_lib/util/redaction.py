@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
@@ -35,14 +35,18 @@ _remembered: set[str] = set()
 
 def redact(value: Any) -> Any:
     """Return a value with the secrets removed from its strings; lists and dictionaries are searched too."""
+    return _redact(value, _secrets())
+
+
+def _redact(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
-        for secret in _secrets():
+        for secret in secrets:
             value = value.replace(secret, HIDDEN)
         return _drop_query(_drop_account(value))
     if isinstance(value, dict):
-        return {redact(key): redact(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(redact, value)) if type(value) in (list, tuple) else value
+        return {_redact(key, secrets): _redact(part, secrets) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_redact(part, secrets) for part in value)
     return value
 
 

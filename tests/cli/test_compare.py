@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import moods_recipe, write_moods
+from conftest import moods_recipe, send_nothing, write_moods
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
@@ -27,6 +27,7 @@ def learned(tmp_path_factory, tiny_bert, tracking_uri):
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        send_nothing(patch)
         document = moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri)
         document["training"]["epochs"] = 20
         run(check(document))

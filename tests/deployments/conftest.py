@@ -177,7 +177,7 @@ class Hook(BaseHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def webhook():
     server = Webhook()
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.server import get_app_client
 from mlflow_server import MlflowServer, free_port
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -86,6 +85,8 @@ def test_an_mlflow_server_with_accounts_lets_us_in_and_refuses_others(tmp_path, 
         answer, experiment = check_server(server.uri, "Default")
         assert answer.status == "ok"
         assert experiment.artifact_location.startswith("mlflow-artifacts:")
+
+        from mlflow.server import get_app_client  # two seconds, which tests of other files need not wait
 
         get_app_client("basic-auth", server.uri).create_user("reader", PASSWORD)
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "reader")

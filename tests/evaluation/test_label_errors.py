@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from conftest import LEARNING
 
 from pipeline_lib.evaluation.label_errors import suspects
@@ -35,6 +36,7 @@ def test_a_class_without_rows_suspects_nobody():
     assert not len(found.rows)
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_path):
     with moods_csv.open(encoding="utf-8") as file:
         head, *rows = csv.reader(file)

@@ -25,6 +25,7 @@ STRATEGIES = {
     "ia3": [{"kind": "ia3"}],
     "partial and lora": [PARTIAL, LORA],
 }
+pytestmark = pytest.mark.usefixtures("unpublished")
 PLAIN = """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -3,12 +3,13 @@
 import time
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
     """Prefect's own test server."""
+    from prefect.testing.utilities import prefect_test_harness  # two seconds, which other files need not wait
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

@@ -15,6 +15,8 @@ from pipeline_lib.pipeline.plan import lines, plan
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 
+pytestmark = pytest.mark.usefixtures("unpublished")
+
 
 def told(document):
     """By step, what the plan says: None where it is reused."""
@@ -31,13 +33,6 @@ def test_nothing_is_there_yet(document):
         "finetune": "waits for prepare, initialise, base",
         "evaluate": "waits for prepare, checks, finetune",
     }
-
-
-@pytest.fixture
-def ran(document):
-    """The document of a recipe that has been run."""
-    run(check(document))
-    return document
 
 
 def test_a_plan_is_what_a_run_then_does(ran):

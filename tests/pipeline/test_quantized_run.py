@@ -145,14 +145,9 @@ def test_patterns_that_select_quantised_matrices_are_refused_before_training(rec
 
 
 def test_a_missing_package_is_reported_by_plan_and_doctor(recipe_of, monkeypatch):
-    recipe, version = recipe_of(NF4), metadata.version
-
-    def lacking(name):
-        if name == "bitsandbytes":
-            raise metadata.PackageNotFoundError(name)
-        return version(name)
-
-    monkeypatch.setattr(packages, "version", lacking)
+    recipe, installed = recipe_of(NF4), packages.installed_version
+    changed = {"bitsandbytes": None}
+    monkeypatch.setattr(packages, "installed_version", lambda name: changed.get(name, installed(name)))
     with pytest.raises(RecipeError, match=r"needs packages that are not installed \(bitsandbytes.*\[quantization\]"):
         plan(recipe)
     assert packages.check_optional_packages(recipe).status == "failed"

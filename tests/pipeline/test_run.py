@@ -32,21 +32,21 @@ def test_a_second_run_reuses_every_step(recipe):
     assert second.published == first.published
 
 
-def test_what_is_changed_decides_what_is_made_again(document):
-    first = run(check(document))
-    document["training"]["learning_rate"] = 1e-3
-    second = run(check(document))
+def test_what_is_changed_decides_what_is_made_again(ran, unpublished):
+    first = run(check(ran))
+    ran["training"]["learning_rate"] = 1e-3
+    second = run(check(ran))
     assert [a.reused for a in (second.data, second.start, second.model, second.scores)] == [True, True, False, False]
-    document["evaluation"] = {"metrics": ["accuracy"]}
-    third = run(check(document))
+    ran["evaluation"] = {"metrics": ["accuracy"]}
+    third = run(check(ran))
     assert [a.reused for a in (third.data, third.start, third.model, third.scores)] == [True, True, True, False]
-    document["execution"]["precision"] = "bf16"  # another number format is another model
-    fourth = run(check(document))
+    ran["execution"]["precision"] = "bf16"  # another number format is another model
+    fourth = run(check(ran))
     assert [a.reused for a in (fourth.data, fourth.start, fourth.model, fourth.scores)] == [True, True, False, False]
     assert first.model.digest != second.model.digest
 
 
-def test_the_same_bytes_under_another_name_are_the_same_data(document, tmp_path, moods_csv):
-    first = run(check(document))
-    document["data"]["source"]["train"] = str(moods_csv.rename(tmp_path / "renamed.csv"))
-    assert run(check(document)).data.fingerprint == first.data.fingerprint
+def test_the_same_bytes_under_another_name_are_the_same_data(ran, unpublished, tmp_path, moods_csv):
+    first = run(check(ran))
+    ran["data"]["source"]["train"] = str(moods_csv.rename(tmp_path / "renamed.csv"))
+    assert run(check(ran)).data.fingerprint == first.data.fingerprint

@@ -15,18 +15,18 @@ from pipeline_lib.retrain.gate_checks import check_against_champion, check_floor
 
 RIGHT = Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))
 WRONG = Metric(lambda sums: 1 - sums.mean("right"), False, "share that is wrong", (0, 1))
-DECISIONS, ROWS = 200, 400
+DECISIONS = 200
 
 
 def answers(right):
     return RowCounts({"right": np.asarray(right, float)})
 
 
-def a_pair(random, champion, challenger):
+def a_pair(random, champion, challenger, rows):
     """Answers of two models to the same rows: rows differ in how hard they are, for both alike."""
-    hard = random.random(ROWS)
-    agree = random.random(ROWS) < 0.7  # where both draw the same luck
-    one, other = random.random(ROWS), random.random(ROWS)
+    hard = random.random(rows)
+    agree = random.random(rows) < 0.7  # where both draw the same luck
+    one, other = random.random(rows), random.random(rows)
     other = np.where(agree, one, other)
     return answers(one * 0.5 + hard * 0.5 < _cut(champion)), answers(other * 0.5 + hard * 0.5 < _cut(challenger))
 
@@ -36,20 +36,20 @@ def _cut(share):
     return 1 - np.sqrt((1 - share) / 2)
 
 
-def promoted(gate, challenger, decisions=DECISIONS, metric=RIGHT):
+def promoted(gate, challenger, decisions=DECISIONS, metric=RIGHT, rows=400):
     """How many of the decisions promote a challenger of that true score over a champion of 0.8."""
     random = np.random.default_rng(0)
-    pairs = (a_pair(random, 0.8, challenger) for _ in range(decisions))
+    pairs = (a_pair(random, 0.8, challenger, rows) for _ in range(decisions))
     told = [decide(check_against_champion(gate, "right", metric, one, [other], 0), 1) for one, other in pairs]
     return sum(decision.verdict == "promoted" for decision in told)
 
 
 def test_an_equal_challenger_is_promoted_as_better_no_more_often_than_the_level_allows():
-    assert promoted(Gate(), 0.8) <= binom.ppf(0.999, DECISIONS, 0.05)
+    assert promoted(Gate(), 0.8, rows=150) <= binom.ppf(0.999, DECISIONS, 0.05)
 
 
 def test_one_that_is_worse_by_the_margin_is_promoted_no_more_often_than_the_level_allows():
-    assert promoted(Gate(margin=0.03), 0.77) <= binom.ppf(0.999, DECISIONS, 0.05)
+    assert promoted(Gate(margin=0.03), 0.77, rows=150) <= binom.ppf(0.999, DECISIONS, 0.05)
 
 
 def test_one_that_is_clearly_worse_is_never_promoted():

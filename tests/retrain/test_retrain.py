@@ -1,9 +1,11 @@
 """A model's life behind the gate: first, unchanged, challenged, rolled back. `pytest tests/retrain/test_retrain.py`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+from conftest import moods_recipe, send_nothing, write_moods
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
@@ -18,17 +20,34 @@ from pipeline_lib.strategies import LoRA
 from pipeline_lib.tracking.registry import Registry, Version
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_bert, tracking_uri):
+    """The store of what most tests train first: the recipe, and the same untaught; MLflow knows nothing of it."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = recipe_in(folder, moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri))
+    with pytest.MonkeyPatch.context() as patch:
+        send_nothing(patch)
+        whole.run(recipe)
+        whole.run(untaught(recipe))
+    return folder / "store"
+
+
 @pytest.fixture
-def recipe(document, tmp_path, moods_csv):
+def recipe(document, tmp_path, moods_csv, finished):
     """Named after the test, as one MLflow serves all tests; its data is a folder that can grow."""
-    (tmp_path / "rows").mkdir()
-    moods_csv.rename(tmp_path / "rows" / "1.csv")
-    test = tmp_path / "test.csv"
+    shutil.copytree(finished, tmp_path / "store")
+    return recipe_in(tmp_path, document)
+
+
+def recipe_in(folder, document):
+    (folder / "rows").mkdir()
+    (folder / "moods.csv").rename(folder / "rows" / "1.csv")
+    test = folder / "test.csv"
     rows = [f"{text} {place},{mood}" for mood, text in MOODS for place in ("here", "at home", "in town", "today")]
     test.write_text("\n".join(["text,mood", *rows]) + "\n")
-    document["name"] = tmp_path.name
+    document["name"] = folder.name
     document["training"]["epochs"] = 1
-    document["data"]["source"] |= {"train": str(tmp_path / "rows"), "test": str(test)}
+    document["data"]["source"] |= {"train": str(folder / "rows"), "test": str(test)}
     return check(document)
 
 

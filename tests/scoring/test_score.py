@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import send_nothing
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
@@ -11,6 +12,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.predictor import LoadedModel
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.execution import tracking_uri
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.scoring import score as scoring
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.tracking.registry import Registry
@@ -19,8 +21,10 @@ TEXTS = ["what a fine day at home", "the soup is cold in town", None, "a sweet s
 
 
 @pytest.fixture
-def trained(recipe):
-    return run(recipe.model_copy(update={"training": recipe.training.model_copy(update={"epochs": 1})}))
+def trained(ran):
+    with pytest.MonkeyPatch.context() as patch:
+        send_nothing(patch)
+        return run(check(ran))
 
 
 @pytest.fixture
@@ -90,9 +94,9 @@ def test_a_prediction_that_is_killed_goes_on_with_the_next_shard(request_, monke
     assert done(request_)[0].reused == 1
 
 
-def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, recipe, trained, tmp_path, monkeypatch):
+def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, recipe, tmp_path, monkeypatch):
     name = f"moods-{tmp_path.name}"
-    version = Registry(recipe.execution, name).register(trained.published["model"], {}, "tried")
+    version = Registry(recipe.execution, name).register(run(recipe).published["model"], {}, "tried")
     MlflowClient(request_.tracking_uri).set_registered_model_alias(name, "champion", str(version.number))
     registered = request_.model_copy(update={"model": f"models:/{name}@champion"})
     from_folder = [each.shards for each in done(request_)]

@@ -18,6 +18,7 @@ from pipeline_lib.pipeline import steps
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking.runs import DELIVERED, Tracker
+from pipeline_lib.training.step import Stepper
 from pipeline_lib.util.signals import Interrupts, exit_on_sigterm
 
 STEPS = 54
@@ -74,11 +75,12 @@ def curve_is_whole(client, run_id, model):
 @pytest.mark.parametrize(
     ("number", "codes", "state"),
     [
-        pytest.param(signal.SIGKILL, [-9], "RUNNING", marks=pytest.mark.kill),
-        pytest.param(signal.SIGTERM, [143], "KILLED", marks=pytest.mark.kill),
+        (signal.SIGKILL, [-9], "RUNNING"),
+        (signal.SIGTERM, [143], "KILLED"),
         (signal.SIGINT, [-2, 1, 130], "KILLED"),
     ],
 )
+@pytest.mark.kill
 def test_a_training_that_was_ended_says_so_and_a_rerun_goes_on_in_it(document, number, codes, state, tmp_path):
     document["execution"]["checkpoint_seconds"] = 1e-6 if number == signal.SIGKILL else 3600
     ended, said = struck(document, number)
@@ -97,6 +99,30 @@ def test_a_training_that_was_ended_says_so_and_a_rerun_goes_on_in_it(document, n
     assert len(client.get_metric_history(after["moods training"].info.run_id, "train/loss")) == STEPS
     document["execution"]["store"] = str(tmp_path / "unbroken")  # and its bytes are those of a run never ended
     assert run(check(document)).model.digest == outcome.model.digest
+
+
+def test_a_training_interrupted_in_this_process_says_so_and_a_rerun_goes_on_in_it(document, monkeypatch, tmp_path):
+    """As above, without the processes; `pytest -m kill` runs those."""
+    take = Stepper.step
+
+    def struck(self, rows, step, rate):
+        if step == 21:
+            signal.raise_signal(signal.SIGINT)
+        return take(self, rows, step, rate)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stepper, "step", struck)
+        run(check(document))
+    _, before = told(document)
+    assert {name: run.info.status for name, run in before.items()} == {"moods": "KILLED", "moods training": "KILLED"}
+    (kept,) = (tmp_path / "store" / "work").glob("*/step-*")
+    assert kept.name == "step-000000022-2"
+    outcome = run(check(document))
+    client, after = told(document)
+    assert {name: run.info.status for name, run in after.items()} == dict.fromkeys(after, "FINISHED")
+    assert {name: after[name].info.run_id for name in before} == {name: run.info.run_id for name, run in before.items()}
+    curve_is_whole(client, after["moods training"].info.run_id, outcome.model)
+    assert len(client.get_metric_history(after["moods training"].info.run_id, "train/loss")) == STEPS
 
 
 def test_signals_wait_for_a_safe_place_and_are_never_lost():

@@ -3,6 +3,7 @@
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from conftest import moods_recipe, write_moods
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import steps
@@ -24,8 +25,18 @@ def runs(client, recipe):
     return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_a_run_has_a_training_and_an_evaluation_inside(recipe, client):
-    outcome = run(recipe)
+@pytest.fixture(scope="module")
+def once(tmp_path_factory, tiny_bert, tracking_uri):
+    """A recipe and the outcome of its only run, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("once")
+    recipe = check(moods_recipe(folder, tiny_bert, write_moods(folder / "moods.csv"), tracking_uri))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # MLflow writes its artifacts into the working directory
+        return recipe, run(recipe)
+
+
+def test_a_run_has_a_training_and_an_evaluation_inside(once, client):
+    recipe, outcome = once
     told = runs(client, recipe)
     assert told.keys() == {"moods", "moods training", "moods evaluation"}
     assert {run.info.status for run in told.values()} == {"FINISHED"}
@@ -35,8 +46,8 @@ def test_a_run_has_a_training_and_an_evaluation_inside(recipe, client):
     assert told["moods training"].info.run_id in outcome.published["training"]
 
 
-def test_parameters_curves_data_and_model_are_there(recipe, client):
-    outcome = run(recipe)
+def test_parameters_curves_data_and_model_are_there(once, client):
+    recipe, outcome = once
     training = runs(client, recipe)["moods training"]
     assert training.data.params["training.epochs"] == "6"
     assert training.data.params["strategies.0.kind"] == "full"
@@ -54,8 +65,8 @@ def test_parameters_curves_data_and_model_are_there(recipe, client):
     }
 
 
-def test_scores_figures_and_predictions_are_there(recipe, client):
-    run(recipe)
+def test_scores_figures_and_predictions_are_there(once, client):
+    recipe, _ = once
     evaluation = runs(client, recipe)["moods evaluation"]
     metrics = evaluation.data.metrics
     assert metrics["test/accuracy/low"] <= metrics["test/accuracy"] <= metrics["test/accuracy/high"]
@@ -63,10 +74,10 @@ def test_scores_figures_and_predictions_are_there(recipe, client):
     assert {"report.html", "predictions.parquet", "figures"} <= files
 
 
-def test_scores_are_linked_to_the_model_and_the_rows_and_the_model_can_be_asked(recipe, client, tracking_uri):
+def test_scores_are_linked_to_the_model_and_the_rows_and_the_model_can_be_asked(once, client, tracking_uri):
     import mlflow
 
-    outcome = run(recipe)
+    recipe, outcome = once
     told = runs(client, recipe)
     model = client.get_logged_model(outcome.published["model"].removeprefix("models:/"))
     scores = told["moods evaluation"].data.metrics
@@ -88,8 +99,8 @@ def test_scores_are_linked_to_the_model_and_the_rows_and_the_model_can_be_asked(
     assert served.predict(served.input_example)["prediction"].tolist() == [first["prediction"]]
 
 
-def test_nothing_is_logged_twice(recipe, client):
-    run(recipe)
+def test_nothing_is_logged_twice(once, client):
+    recipe, _ = once
     before = runs(client, recipe)
     run(recipe)
     after = runs(client, recipe)
@@ -113,11 +124,11 @@ def test_a_batch_whose_count_a_kill_cut_off_is_not_logged_again_by_smaller_ones(
     assert sorted(metric.step for metric in known) == [1, 2, 3, 4]
 
 
-def test_a_new_evaluation_of_an_old_training_is_a_run_of_its_own(document, client):
-    run(check(document))
-    document["evaluation"] = {"metrics": ["macro_f1"]}
-    run(check(document))
-    experiment = client.get_experiment_by_name(document["execution"]["experiment"])
+def test_a_new_evaluation_of_an_old_training_is_a_run_of_its_own(ran, client):
+    run(check(ran))
+    ran["evaluation"] = {"metrics": ["macro_f1"]}
+    run(check(ran))
+    experiment = client.get_experiment_by_name(ran["execution"]["experiment"])
     names = sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id]))
     assert names == ["moods", "moods", "moods evaluation", "moods evaluation", "moods training"]
 

@@ -19,6 +19,7 @@ import torch
 from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
 from pipeline_lib.pipeline import steps
+from pipeline_lib.pipeline.nested_steps import cached_features
 from pipeline_lib.pipeline.plan import lines, plan
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.store import Store
@@ -28,6 +29,7 @@ from pipeline_lib.training.frozen_backbone.layers import frozen_layers, why_not_
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
 
+pytestmark = pytest.mark.usefixtures("unpublished")
 HEAD, LAST, TWO = ({"kind": "partial", "last_layers": layers} for layers in (0, 1, 2))
 DECODER = {"kind": "partial", "patterns": ["*decoder.block.1.*"]}
 HEAD_FIRST = {"kind": "full", "start_epoch": 2}
@@ -48,6 +50,12 @@ def features_of(recipe):
     return sorted((Store(recipe.execution.store).root / "steps" / "features").glob("*"))
 
 
+def cached(recipe):
+    """The folder of the recipe's features, without the training that starts from them."""
+    data = steps.prepare(recipe)
+    return cached_features(recipe, data, steps.initialise(recipe, data), steps.fetch(recipe), "a test")
+
+
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {
         file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json"
@@ -56,9 +64,8 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def with_and_without(recipe, tmp_path):
     """The files of a training that computes frozen layers in every step, and of one that starts from cached features"""
-    (folder,) = features_of(recipe)
     found = []
-    for name, where in (("without", None), ("with", folder)):
+    for name, where in (("without", None), ("with", cached(recipe))):
         for place in ("work", "out"):
             (tmp_path / name / place).mkdir(parents=True)
         out, work = tmp_path / name / "out", tmp_path / name / "work"
@@ -118,9 +125,8 @@ def test_dropout_above_the_trunk_and_in_parts_of_a_step_changes_nothing(of_famil
 )
 def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path, case, place):
     recipe = of_family(*CASES[case])
-    (folder,) = features_of(recipe)
     (tmp_path / "work").mkdir()
-    loop = build_loop(recipe, inputs(recipe, folder), tmp_path / "work")
+    loop = build_loop(recipe, inputs(recipe, cached(recipe)), tmp_path / "work")
     assert loop.backbone.place == place
     lengths = loop.train.hidden.lengths
     assert lengths.tolist() == (loop.train.ids.lengths if place is None else np.ones(len(loop.train), int)).tolist()
@@ -128,7 +134,6 @@ def test_a_head_that_reads_one_place_keeps_one_vector_a_row(of_family, tmp_path,
 
 def test_the_trunk_is_left_when_what_is_in_it_begins_to_be_trained(of_family, tmp_path, monkeypatch):
     recipe, own, seen = of_family("bert", "text_classification", HEAD_FIRST), Stepper.step, []
-    (folder,) = features_of(recipe)
 
     def watched(stepper, rows, step, rate):
         below = next(weight for name, weight in stepper.weights.items() if "layer.0" in name)
@@ -137,7 +142,7 @@ def test_the_trunk_is_left_when_what_is_in_it_begins_to_be_trained(of_family, tm
 
     monkeypatch.setattr(Stepper, "step", watched)
     (tmp_path / "work").mkdir()
-    loop = build_loop(recipe, inputs(recipe, folder), tmp_path / "work")
+    loop = build_loop(recipe, inputs(recipe, cached(recipe)), tmp_path / "work")
     loop.run()
     steps_an_epoch = len(seen) // 3
     assert seen == [(True, True, False)] * 2 * steps_an_epoch + [(False, False, True)] * steps_an_epoch
