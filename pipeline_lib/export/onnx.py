@@ -37,7 +37,7 @@ def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None
         RecipeError: If the model is not one forward pass, or cannot be written as a graph.
     """
     card, tokenizer = read_card(lineage.model), load_tokenizer(lineage.model)
-    model = load_trained(lineage.model, lineage.base, quantized=False)
+    model = load_trained(lineage.model, lineage.base, plain=True)
     _refuse_generator(model)
     inputs = verified_inputs(tokenizer, rows)
     virtual = _virtual_tokens(card["strategies"], tokenizer, inputs)

@@ -120,7 +120,7 @@ def _trained_outputs(
     lineage: Lineage, card: dict[str, Any], tokenizer: "PreTrainedTokenizerBase", inputs: "list[Tensor]"
 ) -> "tuple[type, list[Tensor]]":
     """Return the class of the trained model and its outputs for the inputs, in the unit of the data."""
-    model = load_trained(lineage.model, lineage.base, quantized=False)
+    model = load_trained(lineage.model, lineage.base, plain=True)
     expected = model_outputs(model, with_virtual_tokens(inputs, card["strategies"], tokenizer), inputs)
     if scale := card["target_scale"]:
         expected = [output * scale.deviation + scale.mean for output in expected]

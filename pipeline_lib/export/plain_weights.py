@@ -31,7 +31,7 @@ def load_plain(
         The model, the inputs to verify an export on, and the outputs that the trained model computes for them, in the
         unit of the data.
     """
-    model, card = load_trained(folder, base, quantized=False), read_card(folder)
+    model, card = load_trained(folder, base, plain=True), read_card(folder)
     inputs = verified_inputs(load_tokenizer(folder), rows)
     expected = model_outputs(model, inputs)
     unwrap(model)

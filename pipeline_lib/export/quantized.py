@@ -59,7 +59,7 @@ def deviation_of(lineage: Lineage, rows: "pyarrow.Table | None") -> Deviation | 
         return None
     inputs = verified_inputs(load_tokenizer(folder), rows, COMPARED_ROWS)
     trained = model_outputs(load_trained(folder, base), inputs)
-    return measure_deviation(quantization.kind, trained, model_outputs(load_trained(folder, base, False), inputs))
+    return measure_deviation(quantization.kind, trained, model_outputs(load_trained(folder, base, plain=True), inputs))
 
 
 def measure_deviation(kind: str, trained: "Sequence[Tensor]", exported: "Sequence[Tensor]") -> Deviation:

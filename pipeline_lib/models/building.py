@@ -142,19 +142,23 @@ def write_trained(
         save_tensors({name: parameters[name] for name in trained}, folder / TRAINED)
 
 
-def load_trained(folder: Path, base: Path | None = None, quantized: bool = True) -> "PreTrainedModel":
-    """Load a trained model in fp32 and evaluation mode, with merged updates.
+def load_trained(folder: Path, base: Path | None = None, plain: bool = False) -> "PreTrainedModel":
+    """Load a trained model in evaluation mode.
 
-    A quantised base stays as it was in training, and updates beside it.
+    Updates are merged into a base in fp32. A base whose files are in half precision, or that was quantised in training,
+    stays as it is, and updates beside it: merged in fp32 they would take two to eight times the memory.
 
     Args:
         folder: The folder of the trained model.
         base: The folder of its base; required if the folder has only the trained weights.
-        quantized: False loads a quantised base in the precision of its files, which is not what was trained.
+        plain: Load everything in fp32, from the base's own files, and merge. On a quantised base that is not what was
+            trained.
 
     Raises:
         RecipeError: The files of `base` are not identical to those the model was trained from.
     """
+    import torch
+
     from pipeline_lib.models.half_weights import widen
 
     card = read_card(folder)
@@ -167,18 +171,20 @@ def load_trained(folder: Path, base: Path | None = None, quantized: bool = True)
             f"Use the base whose files have the SHA-256 digests in {folder / CARD}",
         )
     weights, dtype = (folder, "fp32") if whole or base is None else (base, card["dtype"])
-    quantization = card["quantization"] if quantized else None
-    if quantization and dtype == "fp32":
+    quantization = None if plain else card["quantization"]
+    if not whole and not plain and dtype == "fp32":
         dtype = "auto"  # the same numbers in less memory
     model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype, quantization=quantization)
     inject(card["strategies"], model, load_tokenizer(folder))
     parameters = dict(model.named_parameters())
     trained = set() if whole else tensor_names(folder / TRAINED)
-    # all of them, so that updates can be merged without rounding; nothing is merged into a quantised base
-    widen(weight for name, weight in parameters.items() if not quantization or name in trained)
+    widen(parameters[name] for name in trained)
+    is_compact = not plain and any(weight.dtype != torch.float32 for weight in parameters.values())
+    if not is_compact:
+        widen(parameters.values())  # so that updates can be merged without rounding
     if not whole:
         load_tensors(parameters, folder / TRAINED)
-    for strategy in () if quantization else card["strategies"]:
+    for strategy in () if is_compact else card["strategies"]:
         strategy.merge(model)
     return model.eval()
 

@@ -23,7 +23,8 @@ class LoRA(AddedWeights):
 
     B starts at zero, so that training starts from the base's own outputs. Variants: DoRA learns the column norms
     separately, W = m (W_0 + B A) / ||W_0 + B A|| (Liu et al. 2024, equation 5); rsLoRA scales by alpha / sqrt(r)
-    (Kalajdzievski 2023). For serving, the product is added to W_0, so inference costs nothing extra.
+    (Kalajdzievski 2023). For serving, the product is added to a W_0 in fp32, so inference costs nothing extra; it stays
+    beside one in half precision or quantised.
     """
 
     kind: Literal["lora"]

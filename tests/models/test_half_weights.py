@@ -99,11 +99,15 @@ def test_a_base_in_fp32_is_rounded_where_the_recipe_says_so(tiny, tmp_path):
     for name in matrices:
         assert torch.equal(it.model.get_parameter(name), other.model.get_parameter(name))
     write_trained(it.model, it.trained, it.initial, "fp32", tmp_path / "model")
-    loaded = load_trained(tmp_path / "model", tiny["llama"])  # in fp32, from the rounded base
     ids = torch.arange(4, 12)[None]
-    assert not halves(loaded)
     with torch.no_grad():
-        torch.testing.assert_close(loaded(ids).logits, it.model.eval()(ids).logits, atol=1e-5, rtol=1e-4)
+        expected = it.model.eval()(ids).logits
+        served = load_trained(tmp_path / "model", tiny["llama"])  # as it was in training
+        assert halves(served) == matrices
+        assert torch.equal(served(ids).logits, expected)
+        merged = load_trained(tmp_path / "model", tiny["llama"], plain=True)
+        assert not halves(merged)
+        torch.testing.assert_close(merged(ids).logits, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_trained_model_is_served_from_the_same_quantised_base(tiny, tmp_path, 
     ids = torch.arange(4, 12)[None]
     with torch.no_grad():
         assert torch.equal(loaded(ids).logits, it.model.eval()(ids).logits)
-        plain = load_trained(tmp_path / "model", tiny["llama"], quantized=False)
+        plain = load_trained(tmp_path / "model", tiny["llama"], plain=True)
         assert not torch.equal(plain(ids).logits, loaded(ids).logits)
 
 
