@@ -25,7 +25,13 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize(("family", "strategies"), MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize(
+    ("family", "strategies"),
+    [
+        pytest.param(*model, id=name, marks=() if name == "bottlenecks on lora" else pytest.mark.matrix)
+        for name, model in MODELS.items()
+    ],
+)
 def test_onnx_runtime_answers_as_the_evaluation_did(ran, family, strategies):
     made = ran(strategies, family)
     out = export(made.recipe, made.out, format="onnx")
@@ -41,6 +47,7 @@ def test_onnx_runtime_answers_as_the_evaluation_did(ran, family, strategies):
     assert [entry.shape for entry in session.get_inputs()] == [["rows", "tokens"]] * 2
 
 
+@pytest.mark.matrix
 def test_a_pair_says_which_text_a_token_belongs_to(ran, document, tiny, tmp_path):
     base = shutil.copytree(tiny["bert"], tmp_path / "base")
     settings = json.loads((base / "tokenizer_config.json").read_text())
@@ -57,6 +64,7 @@ def test_a_pair_says_which_text_a_token_belongs_to(ran, document, tiny, tmp_path
     assert float(torch.tensor(logits[0]).softmax(-1).max()) == pytest.approx(row["probability"], abs=2e-5)
 
 
+@pytest.mark.matrix
 def test_a_decoder_gives_the_logits_of_each_token(ran):
     made = ran([LORA], "llama", **CAUSAL)
     plain, out = export(made.recipe, made.out.with_name("merged")), export(made.recipe, made.out, format="onnx")

@@ -107,6 +107,8 @@ def test_answers_are_learned_and_written(trained, family, packing, document, cap
     written = outcome.scores.made["generation"]
     assert len(told) <= written["tokens"] <= 4 * len(told)
     assert f"{written['tokens']:,} tokens generated" in caplog.text
+    if family != "gpt2":  # the other one is not published
+        return
     evaluation = re.search(r"[0-9a-f]{32}", outcome.published["evaluation"])[0]
     metrics = MlflowClient(document["execution"]["tracking_uri"]).get_run(evaluation).data.metrics
     assert metrics["total/generated_tokens_per_second"] == pytest.approx(written["tokens"] / written["seconds"])

@@ -53,7 +53,7 @@ def answers_of(outcome):
     return pq.read_table(outcome.scores.folder / "predictions.parquet").to_pandas()
 
 
-@pytest.mark.parametrize("kind", ["nf4", "int8"])
+@pytest.mark.parametrize("kind", ["nf4", pytest.param("int8", marks=pytest.mark.matrix)])
 def test_a_run_is_served_scored_and_exported(recipe_of, tmp_path, kind):
     recipe = recipe_of({"kind": kind})
     outcome = run(recipe)
