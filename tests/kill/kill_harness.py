@@ -42,6 +42,9 @@ class Zygote:
 
     def __init__(self, ground: Path):
         self.ground = ground
+        self.temporary = ground / "tmp"
+        """Where the runs' temporary folders are, apart from those of other tests."""
+        self.temporary.mkdir(exist_ok=True)
         quiet = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, str(HERE / "kill_zygote.py")]
         path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -50,7 +53,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=os.environ | quiet | {"PYTHONPATH": path},
+            env=os.environ | quiet | {"PYTHONPATH": path, "TMPDIR": str(self.temporary)},
             cwd=ground,
             text=True,
         )

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import sqlite3
+import tempfile
 from contextlib import closing
 
 import pytest
@@ -55,8 +56,9 @@ def test_killed_while_publishing_to_mlflow(zygote, tables, tmp_path, moment):
 
 
 @pytest.fixture
-def cut_off(zygote, tables, tmp_path):
+def cut_off(zygote, tables, tmp_path, monkeypatch):
     """A folder where a run was killed while its model was copied to MLflow."""
+    monkeypatch.setattr(tempfile, "tempdir", str(zygote.temporary))
     shutil.copytree(tables, tmp_path, dirs_exist_ok=True)
     before = set(find_left_folders())
     assert publish(zygote, tmp_path, Point(1, "log_model_artifacts")).status == -signal.SIGKILL
