@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline_lib.recipe.schema import Recipe
 
 PACKAGE = Path(__file__).parents[1]
-REGISTRIES = ("data.sources", "models.quantization", "objectives", "regularizers", "strategies")
+REGISTRIES = ("data.sources", "models.quantization", "objectives", "optimizers", "regularizers", "strategies")
 PLUMBING = (
     "__init__",
     "data.encoding",
@@ -81,7 +81,11 @@ SCOPES = {
         ("objective", QUANTIZATION),
         (*UNSEEN, *OF_TRAINING),
     ),
-    "finetune": Scope(("training.finetune", "evaluation.predict"), ("objective", *OF_TRAINING, QUANTIZATION), UNSEEN),
+    "finetune": Scope(
+        ("training.finetune", "evaluation.predict"),
+        ("objective", "training.optimizer", *OF_TRAINING, QUANTIZATION),
+        UNSEEN,
+    ),
     "columns": Scope(("data.slice_columns",), ("data.source",), UNSEEN),
     "evaluate": Scope(("evaluation.evaluate",), ("objective", "strategies", QUANTIZATION), ("data.shards",)),
     "profile": Scope(("retrain.profile",), ("objective",), ("data.shards",)),
