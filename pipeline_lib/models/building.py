@@ -87,10 +87,7 @@ def load_initial(
 
     `dtype` is the format of the base's frozen matrices, `attention` its implementation, by transformers' name.
     """
-    card, config = read_card(initial), load_config(initial)
-    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
-    for regularizer in regularizers:
-        overrides |= regularizer.configure(config)
+    card, overrides = read_card(initial), config_overrides(initial, regularizers, attention)
     dtype = frozen_format(card["strategies"], dtype)
     model, _ = card["objective"].model(
         str(base), card["labels"], dtype=dtype, quantization=card["quantization"], **overrides
@@ -98,6 +95,15 @@ def load_initial(
     inject(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
+
+
+def config_overrides(folder: Path, regularizers: Sequence[Regularizer], attention: str) -> dict[str, Any]:
+    """Return the values that a training overrides in the configuration of the model in a folder."""
+    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
+    config = load_config(folder)
+    for regularizer in regularizers:
+        overrides |= regularizer.configure(config)
+    return overrides
 
 
 def write_trained(

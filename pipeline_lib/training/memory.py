@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pipeline_lib.data.examples import Examples
-from pipeline_lib.models.base_model import load_config, load_tokenizer
-from pipeline_lib.models.building import frozen_format, inject
+from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.building import config_overrides, frozen_format, inject
 from pipeline_lib.models.loading import without_weights
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.models.quantization import Quantization
@@ -71,7 +71,7 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
         learned = sum(parameters[name].nbytes for name in trained)
         if not recipe.objective.stochastic_targets:
             learned, weights = _narrowed(model, trained, train, tokenizer.pad_token_id, learned, weights)
-        copies = sum(regularizer.needs_start for regularizer in recipe.regularizers) > 0
+        copies = any(regularizer.needs_start for regularizer in recipe.regularizers)
         state = round(learned * training.optimizer.state_floats)
         activations = _activations(recipe, model, train, tokenizer.pad_token_id)
     return MemoryNeed(weights + copies * learned, learned, state, activations)
@@ -81,10 +81,7 @@ def _structure(
     recipe: Recipe, base: Path, labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
 ) -> "tuple[PreTrainedModel, set[str], int]":
     """Build the model that a recipe trains; return it, its head's parameters by name, and what quantising saves."""
-    attention = recipe.execution.attention
-    overrides: dict[str, Any] = {} if attention == "auto" else {"attn_implementation": attention}
-    for regularizer in recipe.regularizers:
-        overrides |= regularizer.configure(load_config(base))
+    overrides = config_overrides(base, recipe.regularizers, recipe.execution.attention)
     dtype = frozen_format(recipe.strategies, recipe.model.dtype)
     model, head = recipe.objective.model(str(base), labels, dtype=dtype, **overrides)
     saved = _quantize(model, recipe.model.quantization) if recipe.model.quantization else 0
