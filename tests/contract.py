@@ -157,7 +157,8 @@ class Ready:
         nothing = SplitExamples(
             self.table.slice(0, 0), labels, self.recipe.objective.features(self.table.slice(0, 0), labels)
         )
-        here, work = accelerator(self.recipe.execution), Checkpoints(folder / "work")
+        here = accelerator(self.recipe.execution)
+        work = Checkpoints(folder / "work", here)
         of_loop = (self.recipe, self.model, self.head, resolved, train, nothing, tokenizer.pad_token_id, here, work)
         self.loop = Loop(*of_loop, sharding=self.recipe.execution.sharding)
         self.loop.begin()

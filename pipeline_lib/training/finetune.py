@@ -71,7 +71,7 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
         validation,
         setup.pad,
         setup.here,
-        Checkpoints(work),
+        Checkpoints(work, setup.here),
         backbone,
         watch,
         vocabulary,

@@ -76,6 +76,7 @@ class Loop:
             while self.state.epoch < len(self.plans) and not self._is_out_of_patience():
                 if self.hopeless:
                     self.checkpoint_policy.save(self.state)
+                    self.checkpoints.wait()
                     raise Pruned(self.hopeless)
                 self._epoch()
         self.checkpoint_policy.restore_best(self.state)

@@ -79,7 +79,7 @@ def gather(model: "nn.Module", accelerator: "Accelerator") -> None:
 
 
 def refuse_unshardable(model: "PreTrainedModel", batch: "Mapping[str, Tensor]") -> None:
-    """Raise RecipeError if a sharded model cannot be run: its family uses the weights of blocks without calling them."""
+    """Raise RecipeError if a sharded model cannot be run: the family uses weights of blocks without calling them."""
     import torch
 
     training = model.training

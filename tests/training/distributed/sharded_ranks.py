@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tests.contract import Ready, measure
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.building import load_trained, write_trained
 from pipeline_lib.models.shards import local
 from pipeline_lib.training.distributed.sharding import gather
+from tests.contract import Ready, measure
 
 STEPS = 3
 
