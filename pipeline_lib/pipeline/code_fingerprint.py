@@ -35,6 +35,7 @@ PLUMBING = (
     "recipe",
     "store",
     "tracking",
+    "training.distributed.watchdog",
     "training.settings",
     "util.cpu",
     "util.progress_bar",

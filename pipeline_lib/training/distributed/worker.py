@@ -1,90 +1,142 @@
-"""One process of a distributed training, started by `launch.py`."""
+"""One process of a distributed training, started by `agent.py`."""
 
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.training.distributed.launch import CHANNEL, JOB
+from pipeline_lib.training.distributed import watchdog
+from pipeline_lib.training.distributed.failures import recurs
+from pipeline_lib.training.distributed.messages import (
+    BEGAN_AT,
+    GIVEN_UP,
+    JOB,
+    WRITTEN,
+    StoreHandler,
+    connect,
+    flush,
+    send,
+)
 from pipeline_lib.training.distributed.remote_errors import describe_error
 from pipeline_lib.training.inputs import Inputs
-from pipeline_lib.training.loop import Watch
 from pipeline_lib.util.cpu import share
+from pipeline_lib.util.network import interface_towards
 from pipeline_lib.util.signals import end_with_parent
 
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore
 
-def main(folder: str) -> None:
-    """Run the job described in this folder; reports an error to the launcher, which then ends the other ranks."""
-    job_folder = Path(folder)
-    job = json.loads((job_folder / JOB).read_text(encoding="utf-8"))
-    _die_with(job["launcher"])
-    os.environ.update(share(int(os.environ["WORLD_SIZE"])))
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the host name may not resolve
+
+def main(text: str) -> None:
+    """Run the job in the launcher's store; reports an error, after which the agents end or restart all processes.
+
+    Args:
+        text: The address of the store, the process id of the agent, and this machine's folders, as JSON.
+    """
+    place = json.loads(text)
+    _die_with(place["parent"])
+    os.environ.update(share(int(os.environ["LOCAL_WORLD_SIZE"])))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints a C++ stack when the launcher is gone
+    if interface := interface_towards(place["endpoint"]):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # gloo's choice is by host name, which may not resolve
+    store = connect(place["endpoint"])
     try:
-        _train(job, job_folder)
+        _train(store, place)
     except Exception as error:
-        _tell(error)
-        os._exit(1)  # a regular exit could wait for ranks that wait for this one
+        _end(store, error)
 
 
-def _die_with(launcher: int) -> None:
-    """Have the kernel kill this process when the launcher dies; nothing else would end it."""
+def _die_with(agent: int) -> None:
+    """Have the kernel kill this process when its agent dies; nothing else would end it."""
     end_with_parent(signal.SIGKILL)
-    if os.getppid() != launcher:  # the launcher is already dead
+    if os.getppid() != agent:  # the agent is already dead
         sys.exit(1)
 
 
-def _train(job: dict[str, Any], job_folder: Path) -> None:
+def _end(store: "TCPStore", error: Exception) -> None:
+    """Report an error and end this process."""
+    try:
+        report_error(store, error)
+    finally:
+        os._exit(1)  # a regular exit could wait for processes that wait for this one
+
+
+def report_error(store: "TCPStore", error: Exception) -> None:
+    """Send an error to the launcher; all agents give up if a restart would meet it again."""
+    again = recurs(error)
+    send(store, "error", rank=_rank(), error=describe_error(error), recurs=again)
+    if again:
+        store.set(GIVEN_UP, "")
+    flush(store)
+
+
+def _rank() -> int:
+    return int(os.environ["RANK"])
+
+
+def _train(store: "TCPStore", place: dict[str, Any]) -> None:
     from accelerate import PartialState
 
     from pipeline_lib.training.finetune import write_finetuned
 
-    inputs = Inputs(**{name: Path(path) for name, path in job["inputs"].items()})
-    work, folder = Path(job["work"]), Path(job["folder"])
+    def end_hanging(seconds: float) -> None:
+        _end(store, TimeoutError(f"no progress for {seconds:.0f} seconds"))
 
-    def train(watch: Watch) -> None:
-        write_finetuned(check(job["recipe"]), inputs, work, watch, folder)
-
-    if os.environ["RANK"] == "0":
-        with (job_folder / CHANNEL).open("w", encoding="utf-8") as channel:
-            logging.getLogger("tunesmith").setLevel(logging.INFO)
-            logging.getLogger().addHandler(_ChannelHandler(channel))
-            logging.captureWarnings(True)
-            train(lambda records, steps: _say(channel, records=list(records), steps=steps))
+    _send_log(store)
+    watching = watchdog.start(store, end_hanging)
+    recipe = check(json.loads(store.get(JOB))["recipe"])
+    inputs = Inputs(**{name: Path(path) for name, path in place["inputs"].items()})
+    work, folder = Path(place["work"]), Path(place["folder"])
+    if _rank():
+        write_finetuned(recipe, inputs, work, lambda records, steps: None, folder)
     else:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  rank 0 shows the same warnings
-        train(lambda records, steps: None)
+        _empty(folder)
+        write_finetuned(recipe, inputs, work, Reports(store), folder)
+        store.set(WRITTEN, "")
+    PartialState().wait_for_everyone()  # agents whose processes have ended could not take part in a restart
+    watching.stop()
+    flush(store)
     PartialState().destroy_process_group()
 
 
-class _ChannelHandler(logging.Handler):
-    """Sends log lines through the channel: all from this project, and warnings and errors from libraries."""
-
-    def __init__(self, channel: TextIO):
-        super().__init__()
-        self.channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < logging.WARNING and not record.name.startswith("tunesmith"):
-            return
-        line = record.getMessage()
-        if record.exc_info:
-            line += "\n" + logging.Formatter().formatException(record.exc_info)
-        _say(self.channel, logger=record.name, level=record.levelno, line=line)
+def _send_log(store: "TCPStore") -> None:
+    """Send this process's log lines to the launcher: all of rank 0, and the warnings of the others."""
+    if _rank():
+        level = logging.WARNING
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  what is written there is mostly what rank 0 writes too
+    else:
+        level = logging.NOTSET
+        logging.getLogger("tunesmith").setLevel(logging.INFO)
+    logging.getLogger().addHandler(StoreHandler(store, _rank(), level))
+    logging.captureWarnings(True)
 
 
-def _say(channel: TextIO, **message: Any) -> None:
-    channel.write(json.dumps(message) + "\n")
-    channel.flush()
+def _empty(folder: Path) -> None:
+    """Remove what an earlier attempt has written of the results."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
-def _tell(error: Exception) -> None:
-    """Write the error to the launcher's error file; `message` and `timestamp` are keys that torch reads."""
-    report = {"timestamp": int(time.time()), "at": time.time(), **describe_error(error)}
-    Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(report, default=str), encoding="utf-8")
+class Reports:
+    """Sends the records of the history; the first ones, of the last checkpoint, tell where this attempt begins."""
+
+    def __init__(self, store: "TCPStore"):
+        self.store, self.begun = store, False
+
+    def __call__(self, records: Sequence[dict[str, Any]], steps: int) -> None:
+        """Send new records."""
+        if not self.begun:
+            self.begun = True
+            step = records[-1]["step"] if records else 0
+            self.store.set(BEGAN_AT, str(step))
+            send(self.store, "attempt", step=step)
+        send(self.store, "records", records=list(records), steps=steps)

@@ -4,12 +4,9 @@ Each start of two processes imports torch twice: what needs no training is teste
 import. `pytest tests/training/distributed/test_collectives.py`
 """
 
-import _thread
 import json
-import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -20,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
@@ -29,7 +25,7 @@ from pipeline_lib.pipeline import input_checks, steps
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking import live_run
 from pipeline_lib.training import device
-from pipeline_lib.training.distributed import collectives, launch, worker
+from pipeline_lib.training.distributed import agent, collectives, launch
 from pipeline_lib.training.finetune import write_finetuned
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.step import Stepper
@@ -101,7 +97,7 @@ worker.main(sys.argv[2])
 @pytest.mark.processes
 def test_all_ranks_repeat_a_step_for_which_the_memory_of_one_does_not_suffice(document, tmp_path, monkeypatch, caplog):
     _, history = trained(*job(document, tmp_path, "one", 1, **TAKEN_APART))
-    monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{ONE_RANK_IS_FULL}")
+    monkeypatch.setattr(agent, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{ONE_RANK_IS_FULL}")
     _, other = trained(*job(document, tmp_path, "two", 2, **TAKEN_APART))
     assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
     assert "memory ran out in step" in caplog.text
@@ -159,80 +155,6 @@ def start(job):
 
 def files(folder):
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
-
-@pytest.fixture
-def ranks_that(monkeypatch, recipe, tmp_path):
-    """Starts two ranks that run other code than a training's; a list of what is watched comes first."""
-
-    def begin(code, watched):
-        monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{code}")
-        two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
-        given = two, Inputs(*[tmp_path] * 4), tmp_path
-        launch.launch_finetuned(*given, lambda records, steps: watched.extend(records), tmp_path)
-
-    return begin
-
-
-@pytest.mark.processes
-def test_an_interrupt_ends_the_ranks(ranks_that):
-    mine = psutil.Process()
-    before = {child.pid for child in mine.children()}
-    threading.Timer(3, _thread.interrupt_main).start()  # what Ctrl-C does
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt):
-        ranks_that("import time; time.sleep(60)", [])
-    assert {child.pid for child in mine.children()} <= before
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-
-
-def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that, caplog):
-    code = """
-from pathlib import Path
-from pipeline_lib.training.distributed import worker
-if os.environ["RANK"] == "0":
-    with Path(sys.argv[2], "messages").open("w") as channel:
-        worker._say(channel, records=[{"value": float("inf")}], steps=1)
-        worker._say(channel, logger="tunesmith", level=30, line="100 % of it")
-        channel.write("{cut off")
-    worker._tell(FloatingPointError("the loss is nan"))
-    sys.exit(1)
-"""
-    watched = []
-    with pytest.raises(FloatingPointError, match="the loss is nan") as told:
-        ranks_that(code, watched)
-    assert told.value.__notes__[0].startswith("in training process 0:")
-    assert watched == [{"value": float("inf")}]
-    assert [record.getMessage() for record in caplog.records if record.name == "tunesmith"][-1] == "100 % of it"
-
-
-@pytest.mark.parametrize(
-    "error, kind, words",
-    [
-        (RecipeError("a.b", {"c": 1}, "is wrong", "Mend it"), RecipeError, "a.b = {'c': 1}: is wrong. Mend it."),
-        (OSError(28, "No space left on device", "x"), OSError, "No space left on device: 'x'"),
-        (torch.OutOfMemoryError("no room"), torch.OutOfMemoryError, "no room"),
-    ],
-)
-def test_errors_of_a_rank_keep_their_words(tmp_path, monkeypatch, error, kind, words):
-    told = failure(tmp_path, monkeypatch, 1, 1, error)
-    later = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
-    revived = launch._find_first_error(SimpleNamespace(failures={0: later, 1: told}))
-    assert isinstance(revived, kind)
-    assert words in str(revived)
-
-
-def test_a_rank_that_was_killed_is_the_first_cause(tmp_path, monkeypatch):
-    follows = failure(tmp_path, monkeypatch, 0, 1, RuntimeError("Connection closed by peer"))
-    killed = ProcessFailure(1, 2, -9, str(tmp_path / "nothing.json"))
-    told = str(launch._find_first_error(SimpleNamespace(failures={0: follows, 1: killed})))
-    assert told.startswith("training process 1 was ended by SIGKILL")
-
-
-def failure(tmp_path, monkeypatch, rank, code, error):
-    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / f"{rank}.json"))
-    worker._tell(error)
-    return ProcessFailure(rank, 1, code, str(tmp_path / f"{rank}.json"))
 
 
 def test_ranks_draw_together_until_they_part():

@@ -9,7 +9,7 @@ import requests
 import torch
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.training.distributed import launch
+from pipeline_lib.training.distributed import agent, launch
 from pipeline_lib.training.distributed.remote_errors import describe_error, rebuild_error
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.util.signals import Pruned
@@ -108,7 +108,7 @@ worker.main(sys.argv[2])
 
 @pytest.mark.processes
 def test_two_processes_fail_as_one_would(recipe, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(launch, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{RAISED}")
+    monkeypatch.setattr(agent, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{RAISED}")
     two = recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": 2})})
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory") as raised:
         launch.launch_finetuned(two, Inputs(*[tmp_path] * 4), tmp_path, lambda records, steps: None, tmp_path)
