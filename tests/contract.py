@@ -128,6 +128,7 @@ class Ready:
     def __init__(
         self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0, dtype: str = "auto",
         precision: str = "fp32", quantization: str | None = None, sharding: str = "none",
+        changes: dict[str, Any] | None = None,
     ):  # fmt: skip
         regularizers = [{"kind": "dropout", "value": dropout}]
         document = DOCUMENT | {
@@ -137,7 +138,7 @@ class Ready:
         }
         document["execution"] = DOCUMENT["execution"] | {"precision": precision, "sharding": sharding}
         document["model"] = DOCUMENT["model"] | ({"quantization": {"kind": quantization}} if quantization else {})
-        self.recipe, self.base = check(document), base
+        self.recipe, self.base = check(document | (changes or {})), base
         tokenizer = load_tokenizer(base)
         self.table, labels, features = encode(self.recipe.objective, tokenizer)
         self.initial, self.labels = folder / "initial", labels

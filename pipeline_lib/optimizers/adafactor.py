@@ -19,6 +19,7 @@ class Adafactor(OptimizerSection):
     """
 
     state_floats: ClassVar[float] = 0.05
+    takes_shards: ClassVar[bool] = False
     kind: Literal["adafactor"]
     clip_threshold: PositiveFloat = 1.0
     """Root mean square to which larger updates of a matrix are scaled down (section 6)."""

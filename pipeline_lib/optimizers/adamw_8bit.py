@@ -20,6 +20,7 @@ class AdamW8Bit(OptimizerSection):
     """
 
     state_floats: ClassVar[float] = 0.51
+    takes_shards: ClassVar[bool] = False
     extra: ClassVar[str | None] = "quantization"
     kind: Literal["adamw_8bit"]
     beta1: Share = 0.9

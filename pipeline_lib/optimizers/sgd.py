@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pipeline_lib.models.shards import is_sharded
 from pipeline_lib.optimizers.base import Group, OptimizerSection
 from pipeline_lib.util.section import Share
 
@@ -24,8 +25,9 @@ class SGD(OptimizerSection):
     """Whether gradients count as if taken after the momentum was applied."""
 
     def build(self, groups: Sequence[Group]) -> "Optimizer":
-        """Return torch's fused SGD."""
+        """Return torch's SGD, fused where the weights are not sharded, which its fused kernel cannot take."""
         from torch.optim import SGD
 
+        fused = not any(is_sharded(weight) for group in groups for weight in group.parameters)
         options = [group.options() for group in groups]
-        return SGD(options, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0, fused=True)
+        return SGD(options, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0, fused=fused)

@@ -7,6 +7,7 @@ from pipeline_lib.preflight.packages import require_extras
 from pipeline_lib.recipe.path_policy import refuse_files_outside, refuse_outside
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.tracking import availability
+from pipeline_lib.training.distributed.sharding import refuse_sharding
 from pipeline_lib.util.redaction import redact_errors
 
 
@@ -18,6 +19,7 @@ def check(recipe: Recipe) -> None:
     """
     execution = recipe.execution
     require_extras(recipe)
+    refuse_sharding(recipe)
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
     check_inputs(recipe)

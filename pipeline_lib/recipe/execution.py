@@ -35,9 +35,10 @@ class Execution(Section):
     processes: PositiveInt = 1
     """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
     step are divided between them."""
-    sharding: Literal["none", "full", "hybrid"] = "none"
+    sharding: Literal["auto", "none", "full", "hybrid"] = "auto"
     """How a training in several processes divides the model. none: every process has a copy; full: weights, gradients
-    and optimizer are divided among all processes; hybrid: among those of a machine, and every machine has a copy."""
+    and optimizer are divided among all processes; hybrid: among those of a machine, and every machine has a copy; auto:
+    full if a copy would take more than 70 % of the memory of a process's device, else none."""
     store: Annotated[str, Reach.STORE] = Field(default_factory=default_store, validate_default=True)
     """The artifact store: a folder, relative to the working directory, or a URL that several machines can share
     (s3://bucket/prefix); empty: $TUNESMITH_STORE, else the folder artifacts."""

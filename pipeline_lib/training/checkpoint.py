@@ -22,6 +22,7 @@ from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.training.distributed.collectives import broadcast_from_first
 from pipeline_lib.training.distributed.shard_files import Pending, ShardFiles, stored_names
+from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.util.strict_json import strict_json
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Checkpoints:
 
     def restore(self, weights: Weights, optimizer: "Optimizer") -> State | None:
         """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
+        beat("checkpoint")
         found = broadcast_from_first(self._find_last, self.accelerator)
         if found is None:
             return None
@@ -119,6 +121,7 @@ class Checkpoints:
         self, folder: Path, tensors: "dict[str, Tensor]", state: str | None = None, keep: tuple[Path, ...] = ()
     ) -> None:
         """Write a checkpoint and publish it as `folder`; one with a state replaces all but those to keep."""
+        beat("checkpoint")
         self.wait()
         partial = self.folder / "partial"
         if self.accelerator.is_main_process:  # before it tells the others what to write
@@ -130,6 +133,7 @@ class Checkpoints:
         self._last = self._publisher.submit(self._publish, written, partial, folder, keep)
         if self.accelerator.num_processes == 1:
             self.wait()
+        beat()
 
     def _publish(self, written: Pending, partial: Path, folder: Path, keep: tuple[Path, ...]) -> None:
         """Once all processes have written, give a checkpoint its manifest and its name, and delete older ones."""

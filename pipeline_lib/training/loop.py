@@ -20,7 +20,8 @@ from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
 from pipeline_lib.training.compilation import compile_blocks
 from pipeline_lib.training.distributed.collectives import refuse_drift
-from pipeline_lib.training.distributed.sharding import Sharding, gather, shard
+from pipeline_lib.training.distributed.sharding import Sharding, gather, refuse_unshardable, shard
+from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
@@ -79,6 +80,7 @@ class Loop:
                     self.checkpoints.wait()
                     raise Pruned(self.hopeless)
                 self._epoch()
+        beat("results")
         self.checkpoint_policy.restore_best(self.state)
         if self.sharding != "none":
             gather(self.model, self.accelerator)
@@ -102,6 +104,8 @@ class Loop:
         )
         for regularizer in self.recipe.regularizers:
             regularizer.prepare(self.model)
+        if self.stepper.is_sharded:
+            refuse_unshardable(self.stepper)
         if self.recipe.training.packing:
             refuse_unpackable(self.stepper)
         checkpoint_activations(self.stepper)

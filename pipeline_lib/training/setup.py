@@ -1,6 +1,7 @@
 """Load what a training needs: the initial model, and the training and validation rows."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.device import accelerator
-from pipeline_lib.training.distributed.sharding import Sharding
+from pipeline_lib.training.distributed.sharding import Sharding, choose_sharding
 from pipeline_lib.training.fast_paths.attention import attend_faster
 from pipeline_lib.training.fast_paths.dropout import draw_faster
 from pipeline_lib.training.frozen_backbone.backbone import Backbone, NotCached
@@ -38,10 +39,10 @@ class TrainingSetup:
     pad: int
     here: "Accelerator"
 
-    @property
+    @cached_property
     def sharding(self) -> Sharding:
         """How the model is divided among the processes of this training."""
-        return "none" if self.here.num_processes == 1 else self.recipe.execution.sharding
+        return choose_sharding(self.recipe, self.model, self.here)
 
     @classmethod
     def load(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":

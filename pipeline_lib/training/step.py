@@ -16,6 +16,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
 from pipeline_lib.training.distributed.sharding import sum_over_shards
+from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
@@ -120,8 +121,10 @@ class Stepper:
             try:
                 loss = self._own_gradients(rows)
             except Exception as error:
-                if self.is_sharded or not is_out_of_memory(error):
-                    raise  # the other ranks wait for shards: they end with this one
+                if not is_out_of_memory(error):
+                    raise
+                if self.is_sharded:  # the other ranks wait for this one's shards, and cannot start the step again
+                    raise self._too_large(rows) from error
                 failed = str(error)  # the error itself would keep the attempt's tensors
             if not any_rank(loss is None, self.accelerator):
                 return sum_gradients(self.weights.values(), loss or 0.0, self.accelerator)
@@ -139,17 +142,24 @@ class Stepper:
         release_memory()
         parts, before = len(self._split(rows)), self.batch_tokens
         if parts == len(rows):
-            longest = self.train.group_tokens[rows].max()
-            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
-            hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
-            cause = torch.OutOfMemoryError(failed or "on another process")
-            raise RecipeError("training.batch_tokens", before, problem, hint) from cause
+            raise self._too_large(rows) from torch.OutOfMemoryError(failed or "on another process")
         while len(self._split(rows)) == parts:
             self.batch_tokens = max(1, self.batch_tokens // 2)
         log.warning(
             "%-11s memory ran out in step %s with %s tokens at once; at most %s from here on, the same loss",
             "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
         )  # fmt: skip
+
+    def _too_large(self, rows: np.ndarray) -> RecipeError:
+        """Return the error for a step that memory does not suffice for and that cannot be repeated in smaller parts."""
+        if self.is_sharded:
+            problem = "is too much for the memory, and the steps of a sharded training cannot be repeated in parts"
+            hint = "Lower it, set training.gradient_checkpointing to true, or use more processes"
+        else:
+            longest = self.train.group_tokens[rows].max()
+            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
+            hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
+        return RecipeError("training.batch_tokens", self.batch_tokens, problem, hint)
 
     def _own_gradients(self, rows: np.ndarray) -> float:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
@@ -261,6 +271,7 @@ class Stepper:
             loss = loss + share * self.router.compute_last_pass(batch.get("attention_mask"))
         added = sum(self._second_pass_terms(outputs, batch, targets, units))
         self.accelerator.backward((loss + added) * float(counts) if self.is_sharded else loss + added)
+        beat()
         return loss.detach()
 
     @property

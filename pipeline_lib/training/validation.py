@@ -10,6 +10,7 @@ from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.training.distributed.collectives import broadcast_from_first
+from pipeline_lib.training.distributed.watchdog import beat
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,9 +41,11 @@ def validate(
         batch = backbone.feed(batch) if backbone else batch
         outputs = objective.outputs(model, batch, targets)
         loss, values = float(objective.loss_sum(outputs, targets)), objective.collect(outputs, targets)
+        beat("validation")
         losses = [loss] + [0.0] * (len(values) - 1)  # the batch's loss stands beside its first value
         return list(zip(values, map(np.asarray, losses), strict=True))
 
+    beat("validation")
     collected = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
 
     def scores() -> dict[str, float]:
@@ -54,4 +57,6 @@ def validate(
             loss = float(sum(loss for _, loss in collected)) / max(1, int(split.encoded.units.sum()))
         return {"loss": loss} | by_name
 
-    return broadcast_from_first(scores, accelerator)
+    broadcast = broadcast_from_first(scores, accelerator)
+    beat()
+    return broadcast

@@ -5,13 +5,19 @@ Accelerate's plugin for it is not used: on CPUs it is silently replaced by Distr
 run something else than users do.
 """
 
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import stacks
 from pipeline_lib.models.shards import free_gathered, is_sharded
+from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.training.distributed.collectives import any_rank
+from pipeline_lib.training.frozen_backbone.layers import is_divided
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -19,7 +25,68 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
+    from pipeline_lib.training.step import Stepper
+
+log = logging.getLogger("tunesmith")
+SHARE = 0.7
+"""Share of a device's memory that a whole model may take before `auto` divides it; activations need the rest."""
 Sharding = Literal["none", "full", "hybrid"]
+
+
+def choose_sharding(recipe: Recipe, model: "PreTrainedModel", accelerator: "Accelerator") -> Sharding:
+    """Return how a model is divided among the processes, alike on all of them.
+
+    Args:
+        recipe: The recipe.
+        model: The whole model, its trained parameters marked.
+        accelerator: The processes and their devices.
+    """
+    if accelerator.num_processes == 1:
+        return "none"
+    asked = recipe.execution.sharding
+    if asked == "auto":
+        is_too_large = why_not_sharded(recipe) is None and _copy_bytes(recipe, model) > SHARE * _memory(accelerator)
+        asked = "full" if any_rank(is_too_large, accelerator) else "none"
+        if asked == "full" and accelerator.is_main_process:
+            log.info("%-11s divides the model among %d processes", "finetune", accelerator.num_processes)
+    return asked
+
+
+def refuse_sharding(recipe: Recipe) -> None:
+    """Raise RecipeError if the recipe asks for shards and for something that cannot be computed on them."""
+    if is_divided(recipe) and (reason := why_not_sharded(recipe)):
+        raise RecipeError(
+            "execution.sharding", recipe.execution.sharding, reason, "Set it to none, or change the other"
+        )
+
+
+def why_not_sharded(recipe: Recipe) -> str | None:
+    """Return what in the recipe cannot be computed on shards; None if everything can."""
+    optimizer = recipe.training.optimizer
+    if not optimizer.takes_shards:
+        return f"cannot be combined with the optimizer {optimizer.kind}, which reads whole matrices"
+    if recipe.model.quantization:
+        return "cannot be combined with model.quantization, whose packed weights cannot be divided"
+    if recipe.execution.precision == "fp16":
+        return "cannot be combined with precision fp16, whose loss scale is not shared"
+    return None
+
+
+def _copy_bytes(recipe: Recipe, model: "PreTrainedModel") -> int:
+    """Return the bytes of a whole model with its gradients and its optimizer's state."""
+    weights = [*model.parameters()]
+    trained = sum(weight.nbytes for weight in weights if weight.requires_grad)
+    return sum(weight.nbytes for weight in weights) + round(trained * (1 + recipe.training.optimizer.state_floats))
+
+
+def _memory(accelerator: "Accelerator") -> int:
+    """Return the bytes of memory of this process's device; of a machine's memory its share."""
+    import psutil
+    import torch
+
+    if accelerator.device.type == "cuda":
+        return torch.cuda.mem_get_info()[1]
+    return psutil.virtual_memory().total // int(os.environ["LOCAL_WORLD_SIZE"])
 
 
 def shard(model: "PreTrainedModel", sharding: Sharding, accelerator: "Accelerator") -> None:
@@ -78,22 +145,20 @@ def gather(model: "nn.Module", accelerator: "Accelerator") -> None:
             module._parameters[name] = whole[id(weight)]
 
 
-def refuse_unshardable(model: "PreTrainedModel", batch: "Mapping[str, Tensor]") -> None:
+def refuse_unshardable(stepper: "Stepper") -> None:
     """Raise RecipeError if a sharded model cannot be run: the family uses weights of blocks without calling them."""
     import torch
 
-    training = model.training
+    model = stepper.model
     model.eval()
     try:
         with torch.no_grad():
-            model(**batch)
+            stepper.outputs_of(np.array([0]))
     except RuntimeError as error:
         if "DTensor" not in str(error):
             raise
         problem = f"is not supported by the family {model.config.model_type}, which does not call its layers as modules"
         raise RecipeError("execution.sharding", "full", problem, "Set it to none") from error
-    finally:
-        model.train(training)
     free_gathered(model)
 
 

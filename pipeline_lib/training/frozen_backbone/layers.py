@@ -40,9 +40,16 @@ def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
         return f"{' and '.join(kinds)} acts in frozen layers too"
     if recipe.training.packing:
         return "training.packing lays rows end to end"
+    if is_divided(recipe):
+        return f"execution.sharding is {recipe.execution.sharding}"
     if recipe.objective.stochastic_targets:
         return f"{recipe.objective.kind} masks different tokens in every step"
     return "it would be used in one epoch only" if epochs == 1 < recipe.training.epochs else ""
+
+
+def is_divided(recipe: "Recipe") -> bool:
+    """Return whether the recipe asks for a training in which no process has the whole model."""
+    return recipe.execution.processes > 1 and recipe.execution.sharding in ("full", "hybrid")
 
 
 def find_global_regularizers(recipe: "Recipe") -> list[str]:

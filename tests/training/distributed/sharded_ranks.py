@@ -4,6 +4,7 @@ Requests and answers are one JSON document per line. The imports are paid once f
 """
 
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -21,10 +22,11 @@ from tests.contract import Ready, measure
 STEPS = 3
 
 
-def train(base: str, objective: str, strategy: str, sharding: str) -> dict:
+def train(base: str, objective: str, strategy: str, sharding: str, changes: dict, quantization: str | None) -> dict:
     """Losses, norms and bytes of a few steps; in the end the loss of the trained model by itself."""
     with tempfile.TemporaryDirectory() as folder:
-        it = Ready(Path(base), objective, strategy, Path(folder), sharding=sharding)
+        given = (Path(base), objective, strategy, Path(folder))
+        it = Ready(*given, sharding=sharding, changes=changes, quantization=quantization)
         loop, frozen = it.loop, {name: w for name, w in it.model.named_parameters() if not w.requires_grad}
         whole = sum(w.numel() for w in it.model.parameters())
         before = {name: local(weight.detach()).clone() for name, weight in frozen.items()}
@@ -56,7 +58,8 @@ def main() -> None:
         except RecipeError as error:
             answer = {"refused": str(error)}
         except Exception:
-            answer = {"error": traceback.format_exc()}
+            print("ANSWER", json.dumps({"error": traceback.format_exc()}), flush=True)
+            os._exit(1)  # or the other ranks would wait for this one
         print("ANSWER", json.dumps(answer), flush=True)
 
 

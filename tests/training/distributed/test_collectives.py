@@ -66,11 +66,13 @@ def trained(*job):
     return load_file(weights), watched
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
 @pytest.mark.parametrize(
     "changes", [TAKEN_APART, pytest.param(ROW_BY_ROW, marks=pytest.mark.processes)], ids=["full", "lora"]
 )
-def test_two_processes_train_as_one(document, tmp_path, changes):
+def test_two_processes_train_as_one(document, tmp_path, changes, sharding):
     one, history = trained(*job(document, tmp_path, "one", 1, **changes))
+    document["execution"]["sharding"] = sharding
     two, other = trained(*job(document, tmp_path, "two", 2, **changes))
     assert [{**record, "value": None} for record in other] == [{**record, "value": None} for record in history]
     assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)

@@ -1,0 +1,176 @@
+"""A sharded training computes what a single process does, from a part of the weights in each process.
+
+The processes are started once for all tests. `pytest tests/training/distributed/test_sharding.py`
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import word_tokenizer
+from families import tokenizer_kind, write_family
+
+HERE = Path(__file__).parents[3]
+
+
+class Ranks:
+    """Processes that train together on request."""
+
+    def __init__(self, count: int):
+        self.count, self.processes = count, []
+
+    def _start(self):
+        count = self.count
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        together = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        own = [{"RANK": rank, "LOCAL_RANK": rank} | together if count > 1 else {} for rank in range(count)]
+        environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(HERE)}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", "tests.training.distributed.sharded_ranks"],
+                cwd=HERE,
+                env=environment | {name: str(value) for name, value in variables.items()},
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            for variables in own
+        ]
+
+    def train(self, base, objective, strategy, sharding="full", changes=None, quantization=None):
+        """What each process answers."""
+        asked = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
+        if any(process.poll() is not None for process in self.processes) or not self.processes:
+            self._start()
+        line = json.dumps(asked | {"changes": changes or {}, "quantization": quantization})
+        for process in self.processes:
+            print(line, file=process.stdin, flush=True)
+        answers = []
+        for process in self.processes:
+            answer = next((line for line in process.stdout if line.startswith("ANSWER")), 'ANSWER {"error": "died"}')
+            answers.append(json.loads(answer.removeprefix("ANSWER")))
+        assert not any("error" in answer for answer in answers), answers
+        return answers
+
+    def close(self):
+        """End the processes."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    ranks = Ranks(1)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def two():
+    ranks = Ranks(2)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def three():
+    ranks = Ranks(3)
+    yield ranks
+    ranks.close()
+
+
+@pytest.fixture(scope="module")
+def base_of(tmp_path_factory):
+    """The folder of a tiny model of a family."""
+    folder = tmp_path_factory.mktemp("bases")
+
+    def make(family):
+        if not (folder / family).exists():
+            write_family(family, word_tokenizer(tokenizer_kind(family)), folder / family)
+        return folder / family
+
+    return make
+
+
+def compare(alone, several, *combination, **options):
+    """The answers of several processes, if they are those of one."""
+    (one,), answers = alone.train(*combination, sharding="none", **options), several.train(*combination, **options)
+    for answer in answers:
+        for (loss, norm), (expected, expected_norm) in zip(answer["steps"], one["steps"], strict=True):
+            assert loss == pytest.approx(expected, rel=1e-6)
+            assert norm == pytest.approx(expected_norm, rel=1e-4, abs=1e-6)
+    assert answers[0]["loss"] == pytest.approx(one["loss"], rel=1e-5)  # of the model that was saved and read again
+    return answers
+
+
+def test_two_processes_keep_half_of_weights_and_optimizer_each(alone, two, base_of):
+    for answer in compare(alone, two, base_of("bert"), "classification", "full"):
+        assert answer["share"] < 0.52
+        assert answer["state_share"] < 0.52
+
+
+COMBINATIONS = [
+    ("bert", "labelling", "gradual"),
+    ("llama", "dialogue", "lora"),
+    ("llama", "pairs", "full"),
+    ("gpt2", "labelled", "lora"),
+    ("gemma2", "causal", "full"),
+    ("t5", "seq2seq", "full"),
+    ("t5", "spans", "parallel"),
+    ("bart", "seq2seq", "deep prompt"),
+    ("albert", "classification", "houlsby"),
+    ("bert", "cloze", "prompt"),
+    ("modernbert", "reading", "layerwise"),
+    ("qwen3", "reading", "dora"),
+    ("bert", "classification", "ia3"),
+    ("opt", "dialogue", "last layer and lora"),
+]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("count", ["two", "three"])
+@pytest.mark.parametrize("family, objective, strategy", COMBINATIONS)
+def test_the_processes_compute_what_one_does(request, alone, base_of, count, family, objective, strategy):
+    compare(alone, request.getfixturevalue(count), base_of(family), objective, strategy)
+
+
+OPTIMIZERS = ["adamw", "muon", "sgd"]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_optimizers_take_the_same_steps_on_shards(alone, two, base_of, kind):
+    changes = {"training": {"epochs": 3, "learning_rate": 1e-3, "optimizer": {"kind": kind}}}
+    compare(alone, two, base_of("bert"), "classification", "full", changes=changes)
+
+
+REGULARIZERS = {
+    "l2_sp": [{"kind": "l2_sp", "value": 0.5, "head_value": 0.5}],
+    "mixout": [{"kind": "mixout", "probability": 0.5}],
+    "r_drop": [{"kind": "r_drop", "alpha": 1.0}],
+    "label_smoothing": [{"kind": "label_smoothing"}],
+    "weight_decay": [{"kind": "weight_decay", "value": 0.1}],
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("kind", REGULARIZERS)
+def test_regularizers_act_on_shards_as_on_whole_weights(alone, two, base_of, kind):
+    changes = {"regularizers": [{"kind": "dropout", "value": 0.0}, *REGULARIZERS[kind]]}
+    compare(alone, two, base_of("bert"), "classification", "full", changes=changes)
+
+
+@pytest.mark.processes
+def test_ranks_with_fewer_passes_than_others_take_idle_ones(alone, two, base_of):
+    changes = {"training": {"epochs": 3, "learning_rate": 1e-3, "batch_tokens": 7}}
+    compare(alone, two, base_of("bert"), "classification", "full", changes=changes)
