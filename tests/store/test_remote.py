@@ -43,33 +43,6 @@ def refuse(folder):
     raise AssertionError("made again")
 
 
-@pytest.fixture(scope="session")
-def server():
-    """An S3 server on loopback."""
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed: there is no S3 server to test on")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    """The URL of a folder in an empty bucket, and the environment to reach it, for child processes too."""
-    import s3fs
-
-    name = f"bucket-{uuid.uuid4().hex}"
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(key, "testing")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir(name)
-    yield f"s3://{name}/team/store"
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
 @pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.remote), "memory", "file"])
 def url(request, tmp_path):
     """A shared store's URL, of each kind that is tested."""
