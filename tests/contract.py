@@ -127,7 +127,7 @@ class Ready:
 
     def __init__(
         self, base: Path, objective: str, strategy: str, folder: Path, dropout: float = 0.0, dtype: str = "auto",
-        precision: str = "fp32", quantization: str | None = None,
+        precision: str = "fp32", quantization: str | None = None, sharding: str = "none",
     ):  # fmt: skip
         regularizers = [{"kind": "dropout", "value": dropout}]
         document = DOCUMENT | {
@@ -135,7 +135,7 @@ class Ready:
             "objective": OBJECTIVES[objective],
             "strategies": STRATEGIES[strategy],
         }
-        document["execution"] = DOCUMENT["execution"] | {"precision": precision}
+        document["execution"] = DOCUMENT["execution"] | {"precision": precision, "sharding": sharding}
         document["model"] = DOCUMENT["model"] | ({"quantization": {"kind": quantization}} if quantization else {})
         self.recipe, self.base = check(document), base
         tokenizer = load_tokenizer(base)
@@ -157,10 +157,10 @@ class Ready:
         nothing = SplitExamples(
             self.table.slice(0, 0), labels, self.recipe.objective.features(self.table.slice(0, 0), labels)
         )
-        here, work = accelerator(self.recipe.execution), Checkpoints(folder / "work")
-        self.loop = Loop(
-            self.recipe, self.model, self.head, resolved, train, nothing, tokenizer.pad_token_id, here, work
-        )
+        here = accelerator(self.recipe.execution)
+        work = Checkpoints(folder / "work", here)
+        of_loop = (self.recipe, self.model, self.head, resolved, train, nothing, tokenizer.pad_token_id, here, work)
+        self.loop = Loop(*of_loop, sharding=self.recipe.execution.sharding)
         self.loop.begin()
         self.loop.state.epoch = 2  # the last one, in which all that is claimed is trained
         self.loop._apply_freezing()

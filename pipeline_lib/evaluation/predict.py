@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline_lib.models.shards import free_gathered, is_sharded
 from pipeline_lib.training.batches import collate, split_by_tokens
+from pipeline_lib.training.distributed.collectives import gather_arrays
 from pipeline_lib.training.out_of_memory import read_in_halves
 
 if TYPE_CHECKING:
@@ -26,18 +28,36 @@ def predict(
 
     Batches are formed from inputs of similar length, so results are put back into place by index. Each input counts as
     `written` tokens more in `batch_tokens`: those that `read` generates for it. A batch for which memory does not
-    suffice is run in halves.
+    suffice is run in halves. Several processes each run a share of the batches, and all return all values; these must
+    then be tuples of arrays.
     """
     import torch
+
+    sharded = is_sharded(next(model.parameters()))
 
     def read_groups(groups: np.ndarray) -> Sequence[Any]:
         return read(*collate(encoded, encoded.inputs(groups), pad, accelerator.device))
 
     batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens + written, batch_tokens)
-    values: list[Any] = [None] * encoded.groups
+    own, idle = _own_batches(batches, accelerator)
+    values: dict[int, Any] = {}
     model.eval()
-    with torch.inference_mode(), accelerator.autocast():
-        for groups in batches:
-            for group, value in zip(groups, read_in_halves(read_groups, groups), strict=True):
-                values[group] = value
-    return values
+    # what inference mode gathers for a sharded model could not be trained with later
+    with torch.no_grad() if sharded else torch.inference_mode(), accelerator.autocast():
+        for groups in own:
+            # ranks that gather weights together take the same passes, so none of them can run a batch in halves
+            answers = read_groups(groups) if sharded else read_in_halves(read_groups, groups)
+            values |= zip(groups.tolist(), answers, strict=True)
+        for groups in idle if sharded else ():
+            read_groups(groups)
+    if sharded:
+        free_gathered(model)
+    values = gather_arrays(values, accelerator)
+    return [values[group] for group in range(encoded.groups)]
+
+
+def _own_batches(batches: list[np.ndarray], accelerator: "Accelerator") -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the batches of this rank, and batches to run for nothing, so that all ranks run equal numbers."""
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    own = batches[rank::ranks]
+    return own, batches[:1] * (-(-len(batches) // ranks) - len(own))

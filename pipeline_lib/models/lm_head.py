@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from pipeline_lib.models.shards import is_sharded
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
@@ -43,28 +45,30 @@ class LMHead:
         return logits
 
 
-class _Reached(Exception):
-    """Ends a forward pass at the head; its argument is the head's input."""
-
-
 _HEADS: "WeakKeyDictionary[nn.Module, LMHead | None]" = WeakKeyDictionary()
 """The plain heads of the models seen so far, each verified once."""
 
 
 def hidden_states(model: "PreTrainedModel", inputs: "dict[str, Any]", head: LMHead) -> "Tensor":
-    """Run a model up to its head and return the head's input, [rows, tokens, width]."""
+    """Run a model up to its head and return the head's input, [rows, tokens, width].
 
-    def stop(module: Any, args: Any) -> None:
-        raise _Reached(args[0])
+    The head gets no tokens, so it has nothing to compute. The forward pass is not broken off before it: a sharded model
+    frees and gathers weights at the end of its forward pass and at the beginning of its backward pass.
+    """
+    read: list[Tensor] = []
 
-    hook = head.linear.register_forward_pre_hook(stop)
+    def withhold(module: Any, args: Any) -> Any:
+        read.append(args[0])
+        return (args[0][:, :0],)
+
+    hook = head.linear.register_forward_pre_hook(withhold)
     try:
-        model(**inputs)
-    except _Reached as reached:
-        return reached.args[0]
+        logits = model(**inputs).logits
     finally:
         hook.remove()
-    raise RuntimeError("the model did not call its head")
+    (hidden,) = read
+    # the sum of no numbers: with it, the backward pass begins where that of the model's outputs would
+    return hidden + logits.sum() if is_sharded(next(model.parameters())) else hidden
 
 
 def plain_head(model: "PreTrainedModel", inputs: "dict[str, Any]") -> LMHead | None:

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+FUNCTION = "load_balancing_loss_func"
+"""Name of the function in the family's own code."""
+
 
 class RouterLoss:
     """The load balancing loss of the family's own code, weighted by `router_aux_loss_coef` of config.json.
@@ -39,8 +42,8 @@ class RouterLoss:
 
 def router_loss(model: "PreTrainedModel", trained: Collection[str]) -> RouterLoss | None:
     """Return the loss of a model's routers; None if none of them is trained, or if the family has no such loss."""
-    family = sys.modules[type(model).__module__]
-    balance = getattr(family, "load_balancing_loss_func", None)
+    modules = (sys.modules[kind.__module__] for kind in type(model).__mro__)  # the class of a sharded model is torch's
+    balance = next((found for module in modules if (found := getattr(module, FUNCTION, None))), None)
     recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
     if balance is None or recorder is None or not getattr(model.config, "router_aux_loss_coef", 0):
         return None

@@ -42,6 +42,9 @@ class Execution(Section):
     """HOST:PORT where the machines of a training meet: an address of this machine and a free port. PyTorch's traffic
     between machines is neither encrypted nor authenticated and can make a peer run code, so use an address in a private
     network whose machines you trust."""
+    sharding: Literal["none", "full", "hybrid"] = "none"
+    """How a training in several processes divides the model. none: every process has a copy; full: weights, gradients
+    and optimizer are divided among all processes; hybrid: among those of a machine, and every machine has a copy."""
     store: Annotated[str, Reach.STORE] = Field(default_factory=default_store, validate_default=True)
     """The artifact store: a folder, relative to the working directory, or a URL that several machines can share
     (s3://bucket/prefix); empty: $TUNESMITH_STORE, else the folder artifacts."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline_lib.models.shards import local
 from pipeline_lib.regularizers.base import RegularizerSection
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class L2SP(RegularizerSection):
     def penalty(
         self, weights: "Mapping[str, nn.Parameter]", start: "Mapping[str, Tensor]", head: set[str]
     ) -> "Tensor | None":
-        """Return the sum of both penalties; None if no weight is trained yet."""
+        """Return the sum of both penalties, of this process's parts; None if no weight is trained yet."""
         import torch
 
         terms = []
@@ -39,7 +40,7 @@ class L2SP(RegularizerSection):
             if not weight.requires_grad:  # still frozen, so at its initial value
                 continue
             if name in head:
-                terms.append(self.head_value / 2 * weight.square().sum())
+                terms.append(self.head_value / 2 * local(weight).square().sum())
             else:
-                terms.append(self.value / 2 * (weight - start[name]).square().sum())
+                terms.append(self.value / 2 * (local(weight) - local(start[name])).square().sum())
         return torch.stack(terms).sum() if terms else None

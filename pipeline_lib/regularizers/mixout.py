@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pipeline_lib.models.shards import local, local_part
 from pipeline_lib.regularizers.base import RegularizerSection
 
 if TYPE_CHECKING:
@@ -38,14 +39,16 @@ class Mixout(RegularizerSection):
         share = 1 - self.probability
         try:
             for name, weight in weights.items():
-                keep = torch.empty_like(weight, dtype=torch.bool).bernoulli_(share)  # 1 - M
-                originals[name] = weight.data, keep
+                whole = torch.empty(weight.shape, dtype=torch.bool, device=weight.device)
+                keep = local_part(whole.bernoulli_(share), weight)  # 1 - M, drawn for all parts by each process
+                data, initial = local(weight.detach()), local(start[name])
+                originals[name] = data.clone(), keep
                 # The equation rearranged so that the result is bitwise equal to u where M = 1 or w = u.
-                weight.data = torch.where(keep, start[name] + (weight.data - start[name]) / share, start[name])
+                data.copy_(torch.where(keep, initial + (data - initial) / share, initial))
             yield
         finally:  # also if the step fails: the caller must get the original weights back
-            for name, (data, keep) in originals.items():
-                weights[name].data = data
+            for name, (original, keep) in originals.items():
+                local(weights[name].detach()).copy_(original)
                 if (gradient := weights[name].grad) is not None:
                     # The derivative of the mixed weight with respect to w is (1 - M) / (1 - p).
-                    gradient.mul_(keep).div_(share)
+                    local(gradient).mul_(keep).div_(share)

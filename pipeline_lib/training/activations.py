@@ -62,6 +62,8 @@ def _is_needed(stepper: "Stepper") -> bool:
     """
     if stepper.accelerator.device.type != "cuda" or not _blocks(stepper.model):
         return False
+    if stepper.is_sharded:  # as only models are that do not fit otherwise
+        return True
     return activation_bytes(stepper) > SHARE * _free_memory()
 
 

@@ -2,7 +2,8 @@
 
 No random state is stored: rows are drawn from (seed, epoch) and dropout from (seed, step), so the position in the data
 is enough. A checkpoint is a folder that is written under a temporary name, synced and renamed; so are the best weights.
-Both are verified by SHA-256 when they are read.
+Both are verified by SHA-256 when they are read. Each process writes its own shards of the tensors, and any number of
+processes can read them.
 """
 
 import json
@@ -10,24 +11,28 @@ import logging
 import math
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.building import load_tensors, save_tensors
 from pipeline_lib.store.digests import describe
 from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifests import MANIFEST
+from pipeline_lib.training.distributed.collectives import broadcast_from_first
+from pipeline_lib.training.distributed.shard_files import Pending, ShardFiles, stored_names
 from pipeline_lib.util.strict_json import strict_json
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
 log = logging.getLogger("tunesmith")
 Weights = Mapping[str, "nn.Parameter"]
-WEIGHTS = "weights.safetensors"
+MOMENTS, SEPARATOR = "moments", "|"
+"""Names in a checkpoint: `weight` for a weight, `moments|weight|part` for a part of its optimizer state."""
 
 
 @dataclass
@@ -49,45 +54,45 @@ class State:
 
 
 class Checkpoints:
-    """The folder with a training's last checkpoint and its best weights so far."""
+    """The folder with a training's last checkpoint and its best weights so far; all its processes call each method."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, accelerator: "Accelerator"):
+        self.folder, self.accelerator = folder, accelerator
+        self.files = ShardFiles(accelerator.num_processes)
+        self._publisher = ThreadPoolExecutor(1, "checkpoint")
+        self._last: Future[None] | None = None
 
     def save(self, state: State, weights: Weights, optimizer: "Optimizer") -> None:
-        """Publish a checkpoint with one rename, then delete the previous one."""
+        """Publish a checkpoint with one rename, then delete the previous one.
+
+        With several processes that goes on in the background; `wait` for its end.
+        """
         checkpoint = self.folder / f"step-{state.step:09d}-{state.epoch}"
-        partial = self._empty_folder("partial")
-        save_tensors(weights, partial / WEIGHTS)
-        save_tensors(_moments(weights, optimizer), partial / "moments.safetensors")
-        (partial / "state.json").write_text(strict_json(asdict(state)), encoding="utf-8")
-        _publish(partial, checkpoint)
-        for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")]:
-            if old not in (checkpoint, self.best(state)):
-                shutil.rmtree(old)
-
-    def restore(self, weights: Weights, optimizer: "Optimizer") -> State | None:
-        """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
-        from safetensors.torch import load_file
-
-        for checkpoint in sorted(self.folder.glob("step-*"), key=_step_and_epoch, reverse=True):
-            state = self._read(checkpoint)
-            if state is None:
-                log.warning("%-11s skipped checkpoint %s: it is damaged", "finetune", checkpoint.name)
-                continue
-            for record in state.history:
-                if record["value"] is None:  # JSON has no NaN
-                    record["value"] = math.nan
-            load_tensors(weights, checkpoint / WEIGHTS)
-            _restore_moments(weights, optimizer, load_file(checkpoint / "moments.safetensors"))
-            return state
-        return None
+        tensors = {name: weight.detach() for name, weight in weights.items()} | _moments(weights, optimizer)
+        self._write(checkpoint, tensors, strict_json(asdict(state)), (checkpoint, self.best(state)))
 
     def save_best(self, state: State, weights: Weights) -> None:
         """Save the weights of `state.best_step`."""
-        partial = self._empty_folder("best.partial")
-        save_tensors(weights, partial / WEIGHTS)
-        _publish(partial, self.best(state))
+        self._write(self.best(state), {name: weight.detach() for name, weight in weights.items()})
+
+    def wait(self) -> None:
+        """Wait until what was saved is published; raises the error if it could not be."""
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def restore(self, weights: Weights, optimizer: "Optimizer") -> State | None:
+        """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
+        found = broadcast_from_first(self._find_last, self.accelerator)
+        if found is None:
+            return None
+        name, document = found
+        state = State(**document)
+        for record in state.history:
+            if record["value"] is None:  # JSON has no NaN
+                record["value"] = math.nan
+        _restore_all(self.files, self.folder / name, weights, optimizer)
+        return state
 
     def restore_best(self, state: State, weights: Weights) -> None:
         """Load the best weights into the model; without validation it already has them.
@@ -95,40 +100,64 @@ class Checkpoints:
         Raises:
             RecipeError: The file with the best weights is damaged.
         """
+        self.wait()
         if state.best_step is None or state.best_step == state.step:
             return
         best = self.best(state)
-        if not _is_intact(best):
+        if not broadcast_from_first(lambda: _is_intact(best), self.accelerator):
             problem = "the best weights of this training were changed on disk after they were written"
             raise RecipeError(
                 "execution.store", str(best), problem, "Run again: the training starts from the beginning"
             )
-        load_tensors(weights, best / WEIGHTS)
+        self.files.read({name: weight.detach() for name, weight in weights.items()}, best)
 
     def best(self, state: State) -> Path:
         """Return the folder of the best weights so far."""
         return self.folder / f"best-{state.best_step}"
 
-    def _empty_folder(self, name: str) -> Path:
-        """Create an empty folder to write into."""
-        folder = self.folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
+    def _write(
+        self, folder: Path, tensors: "dict[str, Tensor]", state: str | None = None, keep: tuple[Path, ...] = ()
+    ) -> None:
+        """Write a checkpoint and publish it as `folder`; one with a state replaces all but those to keep."""
+        self.wait()
+        partial = self.folder / "partial"
+        if self.accelerator.is_main_process:  # before it tells the others what to write
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(exist_ok=True)
+            if state is not None:
+                (partial / "state.json").write_text(state, encoding="utf-8")
+        written = self.files.write(tensors, partial)
+        self._last = self._publisher.submit(self._publish, written, partial, folder, keep)
+        if self.accelerator.num_processes == 1:
+            self.wait()
 
-    def _read(self, checkpoint: Path) -> State | None:
+    def _publish(self, written: Pending, partial: Path, folder: Path, keep: tuple[Path, ...]) -> None:
+        """Once all processes have written, give a checkpoint its manifest and its name, and delete older ones."""
+        written.result()
+        if not self.accelerator.is_main_process:
+            return
+        (partial / MANIFEST).write_text(json.dumps(describe(partial)), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        publish_folder(partial, folder)
+        for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")] if keep else ():
+            if old not in keep:
+                shutil.rmtree(old)
+
+    def _find_last(self) -> tuple[str, dict[str, Any]] | None:
+        """Return the name and the state of the last intact checkpoint."""
+        for checkpoint in sorted(self.folder.glob("step-*"), key=_step_and_epoch, reverse=True):
+            if state := self._read(checkpoint):
+                return checkpoint.name, state
+            log.warning("%-11s skipped checkpoint %s: it is damaged", "finetune", checkpoint.name)
+        return None
+
+    def _read(self, checkpoint: Path) -> dict[str, Any] | None:
         """Read the state of a checkpoint; None if it, or the best weights that it refers to, are damaged."""
         if not _is_intact(checkpoint):
             return None
-        state = State(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
-        return state if state.best_step is None or _is_intact(self.best(state)) else None
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    """Write a folder's manifest and give it its final name, replacing an existing folder."""
-    (partial / MANIFEST).write_text(json.dumps(describe(partial)), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    publish_folder(partial, folder)
+        document: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        state = State(**document)
+        return document if state.best_step is None or _is_intact(self.best(state)) else None
 
 
 def _is_intact(folder: Path) -> bool:
@@ -149,14 +178,35 @@ def _moments(weights: Weights, optimizer: "Optimizer") -> "dict[str, Tensor]":
     import torch
 
     return {
-        f"{name}|{part}": value if isinstance(value, torch.Tensor) else torch.tensor(value)
+        SEPARATOR.join((MOMENTS, name, part)): value if isinstance(value, torch.Tensor) else torch.tensor(value)
         for name, weight in weights.items()
         for part, value in optimizer.state.get(weight, {}).items()
     }
 
 
-def _restore_moments(weights: Weights, optimizer: "Optimizer", moments: "dict[str, Tensor]") -> None:
+def _restore_all(files: ShardFiles, folder: Path, weights: Weights, optimizer: "Optimizer") -> None:
+    """Read the weights, and the optimizer's state of those that had one."""
+    names = {name.split(SEPARATOR)[1] for name in stored_names(folder) if name.startswith(MOMENTS + SEPARATOR)}
+    _create_moments([weights[name] for name in weights if name in names], optimizer)
+    moments = _moments(weights, optimizer)
+    files.read({name: weight.detach() for name, weight in weights.items()} | moments, folder)
     for key, value in moments.items():
-        name, _, part = key.rpartition("|")
-        is_count = value.ndim == 0 and not value.is_floating_point()
-        optimizer.state[weights[name]][part] = value.item() if is_count else value.to(weights[name].device)
+        _, name, part = key.split(SEPARATOR)
+        state = optimizer.state[weights[name]]
+        if not hasattr(state[part], "copy_"):  # a number, of which `value` is a copy
+            state[part] = value.item()
+
+
+def _create_moments(weights: "list[nn.Parameter]", optimizer: "Optimizer") -> None:
+    """Have the optimizer create its state of these weights, in its own layout, by a step that changes nothing."""
+    import torch
+
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

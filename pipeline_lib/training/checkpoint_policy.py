@@ -1,11 +1,13 @@
 """Decide when to write a checkpoint: at a fixed interval, and when the training is asked to stop."""
 
 import logging
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline_lib.training.checkpoint import Checkpoints, State, Weights
+from pipeline_lib.training.distributed.collectives import max_over_ranks
 from pipeline_lib.util.signals import Interrupts
 
 if TYPE_CHECKING:
@@ -13,11 +15,13 @@ if TYPE_CHECKING:
     from accelerate.optimizer import AcceleratedOptimizer
 
 log = logging.getLogger("tunesmith")
+GO_ON, SAVE, STOP = 0, 1, 2
+"""What a process wants after a step; the largest wish of all processes counts."""
 
 
 @dataclass
 class CheckpointPolicy:
-    """Writes a training's checkpoints from the main process, at most every `seconds` seconds."""
+    """Writes a training's checkpoints, at most every `seconds` seconds."""
 
     checkpoints: Checkpoints
     weights: Weights
@@ -40,17 +44,24 @@ class CheckpointPolicy:
         return state
 
     def save_if_due(self, state: State) -> None:
-        """Save after a step or an epoch if it is due; if a stop was requested, save and end the training."""
-        stopping = self.interrupts.received_signal is not None
-        if stopping or time.monotonic() - self.at >= self.seconds:
+        """Save after a step or an epoch if it is due; if a stop was requested, save and end the training.
+
+        The processes decide alike: rank 0's clock counts, and a request to any of them.
+        """
+        is_due = self.accelerator.is_main_process and time.monotonic() - self.at >= self.seconds
+        own = STOP if self.interrupts.received_signal is not None else SAVE if is_due else GO_ON
+        what = max_over_ranks(own, self.accelerator)
+        if what != GO_ON:
             self.save(state)
-        if stopping:
-            log.info("%-11s stopped after step %d: run the same command to continue", "finetune", state.step)
-            self.interrupts.deliver()
+        if what == STOP:
+            self.checkpoints.wait()
+            if self.accelerator.is_main_process:
+                log.info("%-11s stopped after step %d: run the same command to continue", "finetune", state.step)
+            self.interrupts.deliver(signal.SIGTERM)
 
     def save(self, state: State) -> None:
         """Save a checkpoint unless nothing has changed since the last one."""
-        if not self.accelerator.is_main_process or self.kept == (state.step, state.epoch):
+        if self.kept == (state.step, state.epoch):
             return
         if (scaler := self.accelerator.scaler) is not None:
             state.scaler = scaler.state_dict()
@@ -59,8 +70,7 @@ class CheckpointPolicy:
 
     def save_best(self, state: State) -> None:
         """Save the weights as the best so far."""
-        if self.accelerator.is_main_process:
-            self.checkpoints.save_best(state, self.weights)
+        self.checkpoints.save_best(state, self.weights)
 
     def restore_best(self, state: State) -> None:
         """Load the best weights into the model."""

@@ -51,7 +51,7 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
     _refuse_no_reference(recipe, setup.train.encoded)
     backbone = setup.backbone()
     train, validation = setup.train.encoded, setup.validation
-    if backbone and inputs.features:
+    if backbone and inputs.features and setup.sharding == "none":
         train = with_features(train, backbone, inputs.features, "train")
         validation = validation._replace(
             encoded=with_features(validation.encoded, backbone, inputs.features, "validation")
@@ -71,10 +71,11 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
         validation,
         setup.pad,
         setup.here,
-        Checkpoints(work),
+        Checkpoints(work, setup.here),
         backbone,
         watch,
         vocabulary,
+        setup.sharding,
     )
 
 

@@ -19,7 +19,8 @@ from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
 from pipeline_lib.training.compilation import compile_blocks
-from pipeline_lib.training.distributed.collectives import broadcast_from_first, refuse_drift
+from pipeline_lib.training.distributed.collectives import refuse_drift
+from pipeline_lib.training.distributed.sharding import Sharding, gather, shard
 from pipeline_lib.training.fast_paths.embeddings import Vocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
@@ -59,12 +60,13 @@ class Loop:
     backbone: Backbone | None = None
     watch: Watch = lambda records, steps: None
     vocabulary: Vocabulary | None = None
+    sharding: Sharding = "none"
     interrupts: Interrupts = field(default_factory=Interrupts)
     hopeless: str | None = None
     """The last reason from `watch` to stop early."""
 
     def run(self) -> State:
-        """Train to the end, resuming from the last checkpoint; afterwards the model has the best weights.
+        """Train to the end, resuming from the last checkpoint; afterwards rank 0's model has the best weights.
 
         Raises Pruned before the next epoch if `watch` returned a reason to stop.
         """
@@ -74,15 +76,22 @@ class Loop:
             while self.state.epoch < len(self.plans) and not self._is_out_of_patience():
                 if self.hopeless:
                     self.checkpoint_policy.save(self.state)
+                    self.checkpoints.wait()
                     raise Pruned(self.hopeless)
                 self._epoch()
         self.checkpoint_policy.restore_best(self.state)
-        if self.vocabulary:
+        if self.sharding != "none":
+            gather(self.model, self.accelerator)
+        if self.vocabulary and self.accelerator.is_main_process:
             self.vocabulary.widen()
         return self.state
 
     def begin(self) -> None:
         """Prepare for the next step: the first one, or the one after the last checkpoint."""
+        if self.sharding != "none":
+            shard(self.model, self.sharding, self.accelerator)
+            if self.backbone:
+                self.backbone.is_sharded = True
         self.model.to(self.accelerator.device)
         optimizer = self.recipe.training.optimizer.build(groups(self.model, self.table, self.head))
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
@@ -181,9 +190,7 @@ class Loop:
             return
         split, budget = self.validation, self.stepper.batch_tokens
         objective, here = self.recipe.objective, self.accelerator
-        scores = broadcast_from_first(
-            lambda: validate(objective, self.model, split, self.pad, budget, here, self.backbone), here
-        )
+        scores = validate(objective, self.model, split, self.pad, budget, here, self.backbone)
         self._record("validation", scores)
         metric, higher_is_better = selection_metric(self.recipe)
         sign = 1 if higher_is_better else -1

@@ -12,6 +12,7 @@ from pipeline_lib.models.parameter_depth import parameter_infos
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.device import accelerator
+from pipeline_lib.training.distributed.sharding import Sharding
 from pipeline_lib.training.fast_paths.attention import attend_faster
 from pipeline_lib.training.fast_paths.dropout import draw_faster
 from pipeline_lib.training.frozen_backbone.backbone import Backbone, NotCached
@@ -36,6 +37,11 @@ class TrainingSetup:
     validation: SplitExamples
     pad: int
     here: "Accelerator"
+
+    @property
+    def sharding(self) -> Sharding:
+        """How the model is divided among the processes of this training."""
+        return "none" if self.here.num_processes == 1 else self.recipe.execution.sharding
 
     @classmethod
     def load(cls, recipe: Recipe, inputs: Inputs) -> "TrainingSetup":

@@ -11,9 +11,11 @@ import numpy as np
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.routers import router_loss
+from pipeline_lib.models.shards import is_sharded, local
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
+from pipeline_lib.training.distributed.sharding import sum_over_shards
 from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
@@ -50,6 +52,7 @@ class Stepper:
         self.smoothing = sum(regularizer.smoothing() for regularizer in self.recipe.regularizers)
         self.units = self.train.units
         self.router = router_loss(self.model, self.weights)
+        self.is_sharded = any(map(is_sharded, self.weights.values()))
         if any(regularizer.needs_start for regularizer in self.recipe.regularizers):
             self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
 
@@ -72,6 +75,8 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.model.train()
+        if self.backbone:
+            self.backbone.turn_off_dropout()
         loss = self._backward(rows, step)
         norm = self._clip(training.max_grad_norm)
         if not np.isfinite(loss):
@@ -92,14 +97,16 @@ class Stepper:
         import torch
 
         self.accelerator.unscale_gradients(self.optimizer)
-        gradients = [weight.grad.flatten() for weight in self.weights.values() if weight.grad is not None]
-        norm = (
-            torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
-        )  # torch's norm uses one thread
+        gradients = [local(weight.grad) for weight in self.weights.values() if weight.grad is not None]
+        # torch's norm uses one thread
+        squares = torch.stack([gradient.flatten().dot(gradient.flatten()) for gradient in gradients]).sum()
+        norm = sum_over_shards(squares, self.weights.values()).sqrt()
         if getattr(self.optimizer.optimizer, "_step_supports_amp_scaling", False):  # as GradScaler asks and sets it
             self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)
         else:
-            torch.nn.utils.clip_grads_with_norm_(self.weights.values(), max_norm, norm)
+            factor = (max_norm / (norm + 1e-6)).clamp(max=1)  # as torch's clip_grads_with_norm_, which takes no shards
+            for gradient in gradients:
+                gradient.mul_(factor)
         return float(norm)
 
     def _backward(self, rows: np.ndarray, step: int) -> float:
@@ -113,8 +120,8 @@ class Stepper:
             try:
                 loss = self._own_gradients(rows)
             except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
+                if self.is_sharded or not is_out_of_memory(error):
+                    raise  # the other ranks wait for shards: they end with this one
                 failed = str(error)  # the error itself would keep the attempt's tensors
             if not any_rank(loss is None, self.accelerator):
                 return sum_gradients(self.weights.values(), loss or 0.0, self.accelerator)
@@ -147,20 +154,32 @@ class Stepper:
     def _own_gradients(self, rows: np.ndarray) -> float:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
-        own_rows = rows[here.process_index :: here.num_processes]  # sorted by length, so shares take similar time
-        parts = self._split(own_rows)
+        parts, idle = self._own_passes(rows)
         with ExitStack() as stack:
             for regularizer in self.recipe.regularizers:
                 stack.enter_context(regularizer.perturb_weights(self.weights, self.start))
             self._part_ways()
-            mean = self._mean_of_step(parts)
+            mean = self._mean_of_step(parts, idle)
             loss = float(sum(self._backward_part(part, units, len(part) / len(rows), mean) for part in parts))
-        for regularizer in (
-            self.recipe.regularizers if here.is_main_process else ()
-        ):  # depends on the weights only: added once
+            for part in idle:
+                self._backward_part(part, units, 0.0, mean, counts=False)
+        # a penalty depends on the weights only: it is added once, or by each rank for its shards
+        for regularizer in self.recipe.regularizers if here.is_main_process or self.is_sharded else ():
             if (penalty := regularizer.penalty(self.weights, self.start, self.head)) is not None:
                 here.backward(penalty)
         return loss
+
+    def _own_passes(self, rows: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the rows of each of this rank's passes, and rows of passes that count nothing.
+
+        All ranks of a sharded training gather weights together, so all must take equal numbers of passes.
+        """
+        here = self.accelerator
+        # sorted by length, so shares take similar time
+        by_rank = [rows[rank :: here.num_processes] for rank in range(here.num_processes)]
+        own = self._split(by_rank[here.process_index])
+        most = max(len(self._split(share)) for share in by_rank) if self.is_sharded else len(own)
+        return own, [rows[:1]] * (most - len(own))
 
     def _split(self, rows: np.ndarray) -> list[np.ndarray]:
         """Split rows into those of each forward pass."""
@@ -190,8 +209,11 @@ class Stepper:
         if rank := self.accelerator.process_index:
             self._seed(_mix(torch.initial_seed(), rank))
 
-    def _mean_of_step(self, parts: Sequence[np.ndarray]) -> "Tensor | None":
-        """Return the mean over the whole step, on all ranks, that the loss of a part needs; None if it needs none."""
+    def _mean_of_step(self, parts: Sequence[np.ndarray], idle: Sequence[np.ndarray]) -> "Tensor | None":
+        """Return the mean over the whole step, on all ranks, that the loss of a part needs; None if it needs none.
+
+        `idle` are the rows of passes that count nothing.
+        """
         import torch
 
         objective, here = self.recipe.objective, self.accelerator
@@ -202,8 +224,10 @@ class Stepper:
             with torch.no_grad(), here.autocast():
                 for part in parts:
                     total += objective.step_sum(self.model, *self._batch(part))
+                for part in idle:
+                    objective.step_sum(self.model, *self._batch(part))
         except Exception as error:
-            if not is_out_of_memory(error):
+            if self.is_sharded or not is_out_of_memory(error):
                 raise
             failed = str(error)
         if any_rank(failed is not None, here):  # all ranks stop here, or some would wait for the sum
@@ -219,10 +243,13 @@ class Stepper:
         batch, targets = self.recipe.objective.mask_inputs(self.model, batch, targets)
         return self.backbone.feed(batch) if self.backbone else batch, targets
 
-    def _backward_part(self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None") -> "Tensor":
+    def _backward_part(
+        self, rows: np.ndarray, units: int, share: float, step_mean: "Tensor | None", counts: bool = True
+    ) -> "Tensor":
         """Compute the loss of some rows and its gradients.
 
-        `share` is their share of the step's rows and weights the router loss, which is a mean over the parts.
+        `share` is their share of the step's rows and weights the router loss, which is a mean over the parts. Unless
+        the rows count, their gradients are multiplied by zero.
         """
         objective = self.recipe.objective
         batch, targets = self._batch(rows)
@@ -233,7 +260,7 @@ class Stepper:
         if self.router:
             loss = loss + share * self.router.compute_last_pass(batch.get("attention_mask"))
         added = sum(self._second_pass_terms(outputs, batch, targets, units))
-        self.accelerator.backward(loss + added)
+        self.accelerator.backward((loss + added) * float(counts) if self.is_sharded else loss + added)
         return loss.detach()
 
     @property

@@ -1,12 +1,15 @@
 """Score the model on the validation rows, and name the metric that selects the best checkpoint."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pipeline_lib.data.examples import SplitExamples
 from pipeline_lib.evaluation.predict import predict
 from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
+from pipeline_lib.training.distributed.collectives import broadcast_from_first
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,21 +30,28 @@ def validate(
     objective: Objective, model: "PreTrainedModel", split: SplitExamples, pad: int, batch_tokens: int,
     accelerator: "Accelerator", backbone: "Backbone | None",
 ) -> dict[str, float]:  # fmt: skip
-    """Return the mean loss and every metric of the objective that does not need generated text."""
-    losses = []
+    """Return the mean loss and every metric of the objective that does not need generated text.
 
-    def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[Any]:
+    Several processes each read a share of the rows; all return the scores that rank 0 computes from all of them.
+    """
+
+    def read(batch: "dict[str, Tensor]", targets: "Tensor") -> "list[tuple[np.ndarray, np.ndarray]]":
         batch, targets = objective.mask_inputs(model, batch, targets)
         batch = backbone.feed(batch) if backbone else batch
         outputs = objective.outputs(model, batch, targets)
         loss, values = float(objective.loss_sum(outputs, targets)), objective.collect(outputs, targets)
-        losses.append(loss)  # last: nothing is counted if memory runs out, and the batch is read in halves
-        return values
+        losses = [loss] + [0.0] * (len(values) - 1)  # the batch's loss stands beside its first value
+        return list(zip(values, map(np.asarray, losses), strict=True))
 
     collected = predict(model, split.encoded, pad, batch_tokens, accelerator, read)
-    inputs = objective.metric_inputs(collected, split)
-    scores = {name: metric.function(inputs) for name, metric in objective.metrics().items() if not metric.of_text}
-    loss = objective.split_loss(collected)
-    if loss is None:
-        loss = sum(losses) / max(1, int(split.encoded.units.sum()))
-    return {"loss": loss} | scores
+
+    def scores() -> dict[str, float]:
+        values = [value for value, _ in collected]
+        inputs = objective.metric_inputs(values, split)
+        by_name = {name: metric.function(inputs) for name, metric in objective.metrics().items() if not metric.of_text}
+        loss = objective.split_loss(values)
+        if loss is None:
+            loss = float(sum(loss for _, loss in collected)) / max(1, int(split.encoded.units.sum()))
+        return {"loss": loss} | by_name
+
+    return broadcast_from_first(scores, accelerator)

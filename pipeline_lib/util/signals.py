@@ -71,10 +71,13 @@ class Interrupts:
             self.deliver()
         self._restore()
 
-    def deliver(self) -> None:
-        """Restore the previous handlers and raise the deferred signal again."""
+    def deliver(self, otherwise: int | None = None) -> None:
+        """Restore the previous handlers and raise the deferred signal again.
+
+        `otherwise` is the signal to raise if none was received, because another process of the training was asked.
+        """
         self._restore()
-        number = self.received_signal
+        number = self.received_signal or otherwise
         self.signal = None
         if number is None:
             return

@@ -99,7 +99,7 @@ def measure(
         model, head = load_initial(base, initial, dtype=dtype)  # type: ignore[arg-type]
         table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
         here = accelerator(recipe.execution)
-        loop = Loop(recipe, model, head, table, encoded, nothing, 0, here, Checkpoints(work))
+        loop = Loop(recipe, model, head, table, encoded, nothing, 0, here, Checkpoints(work, here))
         loop.begin()
         begun = time.perf_counter()
         for step in range(steps):

@@ -65,7 +65,8 @@ def loop_over(base: Path, train: Examples, packing: bool, batch: int, precision:
     attend_faster(model)
     table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
     nothing: Any = SplitExamples(None, [], Examples(Ragged.from_lists([]), Ragged.from_lists([]), aligned=True))  # type: ignore[arg-type]
-    loop = Loop(recipe, model, head, table, train, nothing, 0, accelerator(recipe.execution), Checkpoints(work))
+    here = accelerator(recipe.execution)
+    loop = Loop(recipe, model, head, table, train, nothing, 0, here, Checkpoints(work, here))
     loop.begin()
     return loop
 

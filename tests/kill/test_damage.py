@@ -17,11 +17,10 @@ from kill_witness import Point
 pytestmark = pytest.mark.kill
 
 READ_BACK = {
-    "weights of a checkpoint": "work/*/step-*/weights.safetensors",
-    "moments of a checkpoint": "work/*/step-*/moments.safetensors",
+    "tensors of a checkpoint": "work/*/step-*/*.safetensors",
     "state of a checkpoint": "work/*/step-*/state.json",
     "manifest of a checkpoint": "work/*/step-*/manifest.json",
-    "best weights": "work/*/best-*/weights.safetensors",
+    "best weights": "work/*/best-*/*.safetensors",
     "manifest of the best weights": "work/*/best-*/manifest.json",
     "artifact": "steps/prepare/*/splits.parquet",
     "manifest of an artifact": "steps/prepare/*/manifest.json",

@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
-from loops import loop_of
+from loops import ALONE, loop_of
 from pydantic import TypeAdapter
 
 from pipeline_lib.optimizers import Optimizer
@@ -95,11 +95,11 @@ def test_8_bit_averages_take_a_quarter_of_the_memory_and_are_resumed(tmp_path):
         weight = torch.nn.Parameter(start.clone())
         optimizer = averages_of(kind, weight)
         stepped(optimizer, weight, gradients[:2])
-        Checkpoints(tmp_path).save(State(step=2), {"weight": weight}, optimizer)
+        Checkpoints(tmp_path, ALONE).save(State(step=2), {"weight": weight}, optimizer)
         stepped(optimizer, weight, gradients[2:])
         again = torch.nn.Parameter(torch.zeros(96, 128))
         resumed = averages_of(kind, again)
-        assert Checkpoints(tmp_path).restore({"weight": again}, resumed).step == 2
+        assert Checkpoints(tmp_path, ALONE).restore({"weight": again}, resumed).step == 2
         stepped(resumed, again, gradients[2:])
         assert torch.equal(again, weight)
         state = {name: value for name, value in optimizer.state[weight].items() if "qmap" not in name}

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from loops import ALONE
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.training.checkpoint import Checkpoints, State
+
+FILE = "shard-00001-model-00001-of-00001.safetensors"
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def weights():
 @pytest.fixture
 def saved(tmp_path, weights):
     """A checkpoint of step 5, whose best weights are those of step 3."""
-    checkpoints, optimizer = Checkpoints(tmp_path), torch.optim.AdamW(weights.values())
+    checkpoints, optimizer = Checkpoints(tmp_path, ALONE), torch.optim.AdamW(weights.values())
     state = State(epoch=1, position=1, step=5, best=0.5, best_step=3)
     checkpoints.save_best(state, weights)
     checkpoints.save(state, weights, optimizer)
@@ -39,14 +42,14 @@ def test_what_was_saved_comes_back(saved, weights):
 
 def test_a_checkpoint_whose_best_weights_are_damaged_is_passed_over(saved, weights, caplog):
     checkpoints, state, optimizer = saved
-    flip(checkpoints.best(state) / "weights.safetensors")
+    flip(checkpoints.best(state) / FILE)
     assert checkpoints.restore(weights, optimizer) is None
     assert "damaged" in caplog.text
 
 
 def test_best_weights_that_changed_during_the_training_are_not_published(saved, weights):
     checkpoints, state, _ = saved
-    flip(checkpoints.best(state) / "weights.safetensors")
+    flip(checkpoints.best(state) / FILE)
     with pytest.raises(RecipeError, match="changed on disk"):
         checkpoints.restore_best(state, weights)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loops import loop_of
+from loops import ALONE, loop_of
 from safetensors.torch import load_file
 
 from pipeline_lib.data.examples import Examples, Ragged
@@ -247,12 +247,12 @@ def test_checkpoints_whose_bytes_changed_are_passed_over(document, tmp_path):
     loop = loop_of(check(document), tmp_path / "work")
     loop.run()
     (place,) = (tmp_path / "work").glob("step-*")
-    weights = place / "weights.safetensors"
+    (weights,) = place.glob("*.safetensors")
     assert load_file(weights)
     flipped = bytearray(weights.read_bytes())
     flipped[-1] ^= 1
     weights.write_bytes(flipped)
-    assert Checkpoints(tmp_path / "work").restore(loop.stepper.weights, loop.optimizer.optimizer) is None
+    assert Checkpoints(tmp_path / "work", ALONE).restore(loop.stepper.weights, loop.optimizer.optimizer) is None
 
 
 def test_encoded_rows_have_lengths():

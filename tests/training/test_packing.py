@@ -77,7 +77,7 @@ def loop_of(family, folder, train=None, strategy=None, regularizers=(), dropout=
     train = insert_prompt_tokens(train or examples(), recipe.strategies, load_tokenizer(initial))
     here = accelerator(recipe.execution)
     nothing = SplitExamples(None, [], Examples(Ragged.from_lists([]), Ragged.from_lists([]), aligned=True))
-    loop = Loop(recipe, model, head, table, train, nothing, 0, here, Checkpoints(work))
+    loop = Loop(recipe, model, head, table, train, nothing, 0, here, Checkpoints(work, here))
     loop.begin()
     return loop
 

@@ -1,9 +1,10 @@
 """Communication between the processes of a training: summed gradients, and values broadcast from rank 0.
 
-DistributedDataParallel does not fit: it averages gradients where a step needs their sum, and it reduces during each
-backward pass, in which the same parameters must get a gradient on every rank. Here ranks run different numbers of
-passes, a rank may have no rows, and parameters are unfrozen between epochs. One sum after the last pass supports all of
-this; in exchange, communication does not overlap with computation.
+The gradients of a sharded training are summed by `fully_shard` (`sharding.py`); those of a training in which every
+process has the whole model are summed here, once per step. DistributedDataParallel averages them where a step needs
+their sum, and it reduces during each backward pass, in which the same parameters must get a gradient on every rank.
+With one sum after the last pass ranks run different numbers of passes, a rank may have no rows, and parameters are
+unfrozen between epochs; in exchange, communication does not overlap with computation.
 
 With a single process nothing here imports or computes anything.
 """
@@ -12,7 +13,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from pipeline_lib.models.shards import is_sharded
+
 if TYPE_CHECKING:
+    import numpy as np
     from accelerate import Accelerator
     from torch import nn
 
@@ -32,7 +36,7 @@ def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "
     import torch
     from torch.distributed import all_reduce
 
-    trained = [weight for weight in weights if weight.requires_grad]
+    trained = [weight for weight in weights if weight.requires_grad and not is_sharded(weight)]
     # one reduction tells how many ranks have a gradient for each parameter, and sums the losses
     has_gradient = [float(weight.grad is not None) for weight in trained]
     totals = torch.tensor([*has_gradient, loss], dtype=torch.float64, device=accelerator.device)
@@ -48,14 +52,19 @@ def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "
 
 def any_rank(here: bool, accelerator: "Accelerator") -> bool:
     """Return, on every rank, whether `here` is true on any of them."""
+    return bool(max_over_ranks(int(here), accelerator))
+
+
+def max_over_ranks(here: int, accelerator: "Accelerator") -> int:
+    """Return, on every rank, the largest of the ranks' numbers."""
     if accelerator.num_processes == 1:
         return here
     import torch
-    from torch.distributed import all_reduce
+    from torch.distributed import ReduceOp, all_reduce
 
-    total = torch.tensor(float(here), device=accelerator.device)
-    all_reduce(total)
-    return bool(total)
+    largest = torch.tensor(here, device=accelerator.device)
+    all_reduce(largest, ReduceOp.MAX)
+    return int(largest)
 
 
 def _buckets(weights: "Iterable[nn.Parameter]") -> "Iterator[list[nn.Parameter]]":
@@ -84,12 +93,49 @@ def broadcast_from_first(make: Callable[[], Plain], accelerator: "Accelerator") 
     return json.loads(bytes(data.tolist()))
 
 
+def gather_arrays(
+    values: "dict[int, tuple[np.ndarray, ...]]", accelerator: "Accelerator"
+) -> "dict[int, tuple[np.ndarray, ...]]":
+    """Return, on every rank, the values of all ranks; with a single process they may be anything."""
+    if accelerator.num_processes == 1:
+        return values
+    from safetensors.numpy import load, save
+
+    tensors = {f"{key}.{index}": array for key, arrays in values.items() for index, array in enumerate(arrays)}
+    gathered: dict[int, dict[int, np.ndarray]] = {}
+    for data in _gather_bytes(save(tensors), accelerator):
+        for name, array in load(data).items():
+            key, index = map(int, name.split("."))
+            gathered.setdefault(key, {})[index] = array
+    return {key: tuple(arrays[index] for index in sorted(arrays)) for key, arrays in gathered.items()}
+
+
+def _gather_bytes(data: bytes, accelerator: "Accelerator") -> list[bytes]:
+    """Return the bytes of every rank, on every rank; they are padded to the longest on their way."""
+    import torch
+    from torch.distributed import all_gather_into_tensor
+
+    ranks, device = accelerator.num_processes, accelerator.device
+    sizes = torch.zeros(ranks, dtype=torch.int64, device=device)
+    all_gather_into_tensor(sizes, torch.tensor([len(data)], device=device))
+    longest = int(sizes.max())
+    own = torch.frombuffer(bytearray(data.ljust(longest, b"\0")), dtype=torch.uint8).to(device)
+    gathered = torch.empty(ranks * longest, dtype=torch.uint8, device=device)
+    all_gather_into_tensor(gathered, own)
+    rows = gathered.view(ranks, longest).cpu().numpy()
+    return [row[:size].tobytes() for row, size in zip(rows, sizes.tolist(), strict=True)]
+
+
 def refuse_drift(weights: "Iterable[nn.Parameter]", step: int, accelerator: "Accelerator") -> None:
-    """Raise RuntimeError if a rank is at another step than rank 0 or its weights differ in any bit."""
+    """Raise RuntimeError if a rank is at another step than rank 0 or its weights differ in any bit.
+
+    Of a sharded training, in which every rank has other weights, only the step is compared.
+    """
     if accelerator.num_processes == 1:
         return
     import torch
 
-    own_state = [step, *(int(torch.hash_tensor(weight.detach()).view(torch.int64)) for weight in weights)]
+    whole = [weight for weight in weights if not is_sharded(weight)]
+    own_state = [step, *(int(torch.hash_tensor(weight.detach()).view(torch.int64)) for weight in whole)]
     if broadcast_from_first(lambda: own_state, accelerator) != own_state:
         raise RuntimeError(f"process {accelerator.process_index} no longer has the weights of process 0: run again")

@@ -7,18 +7,19 @@ Tests verify this on the CPU in fp32.
 """
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.blocks import stacks
+from pipeline_lib.models.head_precision import head_modules
 from pipeline_lib.training.batches import collate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from pipeline_lib.objectives import Objective
@@ -60,6 +61,12 @@ class Backbone:
         """Whether the top block computes a single position only (`training/fast_paths/cls_only.py`)."""
         self.lower: Backbone | None = None
         """A backbone with fewer layers, split off before this one, whose output batches may contain."""
+        self.layers = layers
+        self.is_sharded = False
+        """Whether the model is sharded: then it runs from its embeddings on, with the backbone in evaluation mode.
+
+        All ranks gather the weights of each block together, and so cannot run the backbone on rows of their own.
+        """
         if model.config.is_encoder_decoder:
             self._split_encoder()
         else:
@@ -72,8 +79,30 @@ class Backbone:
 
     def feed(self, batch: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Add `hidden` [rows, tokens, width] to a batch unless it has it; cut the batch to as many tokens."""
+        if self.is_sharded:
+            return batch
         hidden = batch["hidden"] if "hidden" in batch else self.compute(batch)
         return {name: tensor[:, : hidden.shape[1]] for name, tensor in batch.items()} | {"hidden": hidden}
+
+    def turn_off_dropout(self) -> None:
+        """Put the backbone of a sharded model into evaluation mode, as it is when it runs by itself."""
+        if not self.is_sharded:
+            return
+        if self.model.config.is_encoder_decoder:
+            self.model.get_encoder().eval()
+            return
+        self.model.base_model.eval()
+        for module in self._modules_above:
+            module.train()
+
+    @cached_property
+    def _modules_above(self) -> "list[nn.Module]":
+        """The blocks above the backbone, and the head."""
+        blocks = stacks(self.model)[0].blocks[self.layers :]
+        return [
+            *(self.model.get_submodule(name) for block in blocks for name in block.names),
+            *head_modules(self.model),
+        ]
 
     def compute(self, batch: Batch) -> "Tensor":
         """Compute the backbone's output [rows, tokens, width] for a batch; padding is zero."""

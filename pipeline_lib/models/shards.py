@@ -1,0 +1,41 @@
+"""Weights of which each process of a training keeps a part: PyTorch's DTensor, as `fully_shard` makes them."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def is_sharded(weight: "Tensor") -> bool:
+    """Return whether a weight or gradient is a shard."""
+    module = sys.modules.get("torch.distributed.tensor")  # `shard` imports it, which takes half a second
+    return module is not None and isinstance(weight, module.DTensor)
+
+
+def local(tensor: "Tensor") -> "Tensor":
+    """Return this process's part of a tensor: the whole tensor if it is not sharded."""
+    sharded: Any = tensor
+    return sharded.to_local() if is_sharded(tensor) else tensor
+
+
+def local_part(whole: "Tensor", weight: "Tensor") -> "Tensor":
+    """Return the part of `whole`, equal in all processes, that belongs to this process's part of `weight`."""
+    if not is_sharded(weight):
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    sharded: Any = weight
+    return local(distribute_tensor(whole, sharded.device_mesh, sharded.placements, src_data_rank=None))
+
+
+def free_gathered(model: "nn.Module") -> None:
+    """Free the gathered weights that a forward pass without a backward pass leaves behind.
+
+    They would be used again after the shards have changed.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
