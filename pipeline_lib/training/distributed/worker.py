@@ -23,6 +23,7 @@ from pipeline_lib.training.distributed.messages import (
     report_error,
     send,
 )
+from pipeline_lib.training.distributed.shared_checkpoints import SharedCheckpoints
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.util.cpu import share
 from pipeline_lib.util.network import interface_towards
@@ -89,6 +90,8 @@ def _train(store: "TCPStore", place: dict[str, Any]) -> None:
         _empty(folder)
         write_finetuned(recipe, inputs, work, Reports(store), folder)
         store.set(WRITTEN, "")
+        if recipe.execution.machines > 1:
+            SharedCheckpoints(recipe.execution.store, work, PartialState()).clear()
     PartialState().wait_for_everyone()  # agents whose processes have ended could not take part in a restart
     watching.stop()
     flush(store)
