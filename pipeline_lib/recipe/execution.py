@@ -106,7 +106,7 @@ class Execution(Section):
             raise RecipeError("execution.machines", self.machines, problem, hint)
         if "://" not in self.store:
             problem = f"is a folder, which the other machines of execution.machines = {self.machines} cannot read"
-            raise RecipeError("execution.store", self.store, problem, "Set it to a URL (s3://bucket/prefix)")
+            raise RecipeError("execution.store", self.store, problem, "Set it to a URL, for example s3://bucket/prefix")
 
 
 def parse_endpoint(endpoint: str, field: str = "execution.rendezvous") -> tuple[str, int]:

@@ -5,8 +5,7 @@ from typing import Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import fingerprints
-from pipeline_lib.recipe.path_policy import refuse_outside
-from pipeline_lib.recipe.schema import Recipe, check
+from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import PublishedStep, Reference, Step
 from pipeline_lib.store.differences import differences
 from pipeline_lib.store.remote import RemoteStore, reference_to
@@ -25,13 +24,6 @@ def describe_inputs(inputs: Inputs) -> dict[str, Any]:
         "artifacts": {name: reference_to(folder) for name, folder in artifacts.items() if folder},
         "shards": [reference_to(folder) for folder in shards],
     }
-
-
-def own_recipe(job: dict[str, Any]) -> Recipe:
-    """Return the recipe of a job from another machine, if this one's environment allows it."""
-    recipe = check(job["recipe"])
-    refuse_outside(recipe)
-    return recipe
 
 
 def fetch_inputs(store: RemoteStore, job: dict[str, Any]) -> Inputs:

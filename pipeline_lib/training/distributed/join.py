@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.recipe.execution import parse_endpoint
+from pipeline_lib.recipe.schema import check
 from pipeline_lib.training.distributed.messages import BEGAN_AT, JOB, connect
 from pipeline_lib.util.redaction import first_line
 from pipeline_lib.util.temporary import temporary_folder
@@ -90,9 +91,9 @@ def _take_part(store: "TCPStore", endpoint: str, job: dict[str, Any], processes:
 def _run(store: "TCPStore", endpoint: str, job: dict[str, Any], processes: int | None) -> bool:
     from pipeline_lib.store.remote import RemoteStore
     from pipeline_lib.training.distributed.agent import run_agent
-    from pipeline_lib.training.distributed.job import fetch_inputs, own_recipe, refuse_other_code
+    from pipeline_lib.training.distributed.job import fetch_inputs, refuse_other_code
 
-    recipe = own_recipe(job)
+    recipe = check(job["recipe"])  # by this machine's path policy
     step = refuse_other_code(recipe, job)
     artifacts = RemoteStore(recipe.execution.store)
     inputs = fetch_inputs(artifacts, job)
