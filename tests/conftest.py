@@ -17,6 +17,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))  # for mlflow_server: tests are imported by their files, not as a package
 
 from mlflow_server import MlflowServer
+from s3_server import bucket, s3_server  # noqa: F401  fixtures
 
 from pipeline_lib.recipe.schema import check
 

@@ -7,7 +7,7 @@ from pipeline_lib.store.store import Store
 from pipeline_lib.training.finetune import build_loop
 from pipeline_lib.training.inputs import Inputs
 
-ALONE = SimpleNamespace(num_processes=1, process_index=0, is_main_process=True)
+ALONE = SimpleNamespace(num_processes=1, process_index=0, is_main_process=True, is_local_main_process=True)
 """What a checkpoint needs to know of a training in a single process."""
 
 

@@ -20,6 +20,7 @@ from pipeline_lib.cli.recipe import explain, schema
 from pipeline_lib.cli.retrain import retrain, rollback
 from pipeline_lib.cli.score import score
 from pipeline_lib.cli.sweep import sweep
+from pipeline_lib.cli.worker import worker
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.formats import Format
 from pipeline_lib.util.log_lines import StderrHandler
@@ -45,7 +46,7 @@ app = _App(
     help="Fine-tune language models reproducibly: cached steps, checked data, evaluation with intervals, MLflow.",
 )
 app.add_typer(cache, name="cache")
-for command in (audit, compare, doctor, explain, init, reproduce, retrain, rollback, schema, score, sweep):
+for command in (audit, compare, doctor, explain, init, reproduce, retrain, rollback, schema, score, sweep, worker):
     app.command()(command)
 for entry_point in entry_points(group="tunesmith.commands"):  # commands outside this package, such as `up`
     app.command(entry_point.name)(entry_point.load())

@@ -35,6 +35,7 @@ PLUMBING = (
     "recipe",
     "store",
     "tracking",
+    "training.distributed.shared_checkpoints",
     "training.distributed.watchdog",
     "training.settings",
     "util.cpu",

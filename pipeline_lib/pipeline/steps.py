@@ -5,6 +5,7 @@ that a reused step does not wait for them.
 """
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,8 @@ def finetune(
         work = store.work(step)
         compared = logprobs.folder if logprobs else None
         folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder, reference=compared)
-        train = write_finetuned if recipe.execution.processes == 1 else launch_finetuned
+        alone = recipe.execution.processes == recipe.execution.machines == 1
+        train = write_finetuned if alone else partial(launch_finetuned, step=step)
         with exit_on_sigterm():
             features = cached_features(recipe, prepared, initial, base, made_by)
             with (

@@ -33,8 +33,15 @@ class Execution(Section):
     """Compile the layers with torch.compile for training on a GPU; the first steps take longer. It differs in rounding,
     so it trains another model."""
     processes: PositiveInt = 1
-    """Number of processes for data-parallel training on this machine, on the CPU or with one GPU each; the rows of each
+    """Number of processes for data-parallel training on each machine, on the CPU or with one GPU each; the rows of each
     step are divided between them."""
+    machines: PositiveInt = 1
+    """Number of machines that train together. This one starts the training; each of the others runs `tunesmith worker`.
+    Needs `rendezvous`, and a store that all of them can reach by its URL."""
+    rendezvous: Annotated[str | None, Reach.RENDEZVOUS] = None
+    """HOST:PORT where the machines of a training meet: an address of this machine and a free port. PyTorch's traffic
+    between machines is neither encrypted nor authenticated and can make a peer run code, so use an address in a private
+    network whose machines you trust."""
     sharding: Literal["auto", "none", "full", "hybrid"] = "auto"
     """How a training in several processes divides the model. none: every process has a copy; full: weights, gradients
     and optimizer are divided among all processes; hybrid: among those of a machine, and every machine has a copy; auto:
@@ -82,10 +89,34 @@ class Execution(Section):
                 if getattr(self, field) == unfit:
                     problem = f"cannot be used, as execution.{field} is {unfit}"
                     raise RecipeError("execution.attention", self.attention, problem, "Choose auto or sdpa")
+        self._check_machines()
         if self.cluster and self.task_runner not in ("ray", "dask"):
             problem = f"is not used, as execution.task_runner is {self.task_runner}"
             raise RecipeError("execution.cluster", self.cluster, problem, "Choose ray or dask, or leave it out")
         return self
+
+    def _check_machines(self) -> None:
+        """Raise RecipeError if several machines could not find each other or their inputs."""
+        if self.rendezvous is not None:
+            parse_endpoint(self.rendezvous)
+        if self.machines == 1:
+            return
+        if self.rendezvous is None:
+            problem = "needs execution.rendezvous, where the machines meet"
+            hint = "Set it to an address of this machine and a free port, for example 10.0.0.1:29400"
+            raise RecipeError("execution.machines", self.machines, problem, hint)
+        if "://" not in self.store:
+            problem = f"is a folder, which the other machines of execution.machines = {self.machines} cannot read"
+            raise RecipeError("execution.store", self.store, problem, "Set it to a URL, for example s3://bucket/prefix")
+
+
+def parse_endpoint(endpoint: str, field: str = "execution.rendezvous") -> tuple[str, int]:
+    """Return host and port of HOST:PORT; an IPv6 address is in brackets. Raises RecipeError for anything else."""
+    host, _, port = endpoint.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not bare or (":" in bare) != (bare != host) or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise RecipeError(field, endpoint, "must be HOST:PORT", "Write for example 10.0.0.1:29400")
+    return bare, int(port)
 
 
 def tracking_uri(execution: Execution) -> str:

@@ -155,6 +155,13 @@ def _refuse_cluster(field: str, value: str) -> None:
     _refuse_address(field, value, CLUSTER_SCHEMES)
 
 
+def _refuse_rendezvous(field: str, value: str) -> None:
+    """Check an address to listen on: who can connect there can make the worker run code."""
+    if value not in os.environ.get(ALLOWED, "").split():
+        problem = f"is not among the addresses that this worker may use (${ALLOWED})"
+        raise RecipeError(field, value, problem, "Remove it, or ask the worker's administrator to list it")
+
+
 def _refuse_file_url(field: str, value: str, path: str) -> None:
     """Check a file URL: it must be inside the root both as written and with percent-escapes decoded."""
     if AMBIGUOUS_FILE.search(value):
@@ -204,4 +211,5 @@ RULES: Mapping[Reach, Callable[[str, str], None]] = {
     Reach.STORE: _refuse_store,
     Reach.TRACKING: _refuse_tracking,
     Reach.CLUSTER: _refuse_cluster,
+    Reach.RENDEZVOUS: _refuse_rendezvous,
 }

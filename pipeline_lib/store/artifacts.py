@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline_lib.store.digests import value_digest
 from pipeline_lib.util.times import humanize_time
@@ -50,6 +50,31 @@ class Step:
     def fingerprint(self) -> str:
         """SHA-256 of the identity; raises TypeError for a value without a canonical JSON form."""
         return value_digest(self.identity())
+
+
+@dataclass(frozen=True)
+class PublishedStep(Step):
+    """A step as a manifest describes it: the versions of the libraries are those of the machine that ran it."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any]) -> "PublishedStep":
+        """Read the identity in a manifest."""
+        parts = {name: identity[name] for name in ("version", "recipe", "inputs", "code")}
+        return cls(identity["step"], **parts, versions=identity["libraries"])
+
+    def identity(self) -> dict[str, Any]:
+        """Return the identity in the manifest."""
+        return super().identity() | {"libraries": dict(self.versions)}
+
+
+class Reference(NamedTuple):
+    """Names one version of an artifact, for another machine."""
+
+    step: str
+    fingerprint: str
+    digest: str
 
 
 @dataclass(frozen=True)

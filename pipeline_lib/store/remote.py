@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.store.artifacts import Artifact, Step
-from pipeline_lib.store.digests import file_digest
+from pipeline_lib.store.artifacts import Artifact, PublishedStep, Reference, Step
+from pipeline_lib.store.digests import content_digest, file_digest
 from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.integrity import set_aside
-from pipeline_lib.store.manifests import MANIFEST
+from pipeline_lib.store.manifests import MANIFEST, read_manifest
 from pipeline_lib.store.object_storage import Objects
 from pipeline_lib.store.remote_manifest import Shared, parse
 from pipeline_lib.store.store import Make, Store
@@ -88,6 +88,33 @@ class RemoteStore(Store):
             return None
         return Artifact(step.name, step.fingerprint, shared.digest, self._place(step), shared.made, reused=True)
 
+    def fetch(self, reference: Reference) -> Path:
+        """Return the folder of an artifact that another machine has published, and download what is missing.
+
+        Raises:
+            RecipeError: The remote has no such artifact, or one with other bytes.
+        """
+        manifest = self.objects.read(f"steps/{reference.step}/{reference.fingerprint[:16]}/{MANIFEST}")
+        try:
+            step = PublishedStep.from_identity(json.loads(manifest or b"")["identity"])
+        except (ValueError, KeyError, TypeError):
+            step = None
+        if step is None or (step.name, step.fingerprint) != reference[:2]:
+            raise self._lacks(reference)
+        with self.lock(step.fingerprint, f"{step.name:<11} is being fetched"):
+            held = self.find(step)
+            if held and held.digest == reference.digest:
+                return held.folder
+            shared = self._find_shared(step)
+            taken = self._take(step, shared) if shared and shared.digest == reference.digest else None
+        if taken is None:
+            raise self._lacks(reference)
+        return taken.folder
+
+    def _lacks(self, reference: Reference) -> RecipeError:
+        problem = f"does not have {reference.step} {reference.fingerprint[:8]} as the first machine has it"
+        return RecipeError("execution.store", self.objects.shown, problem, "Run again on the first machine")
+
     def _find_shared(self, step: Step) -> Shared | None:
         """Return the remote's artifact of a step; an invalid manifest is set aside."""
         manifest = self.objects.read(f"{_prefix(step)}/{MANIFEST}")
@@ -150,6 +177,12 @@ class RemoteStore(Store):
             self.objects.remove(f"{_prefix(step)}/{MANIFEST}")
         where = f"{self.objects.shown}/{aside}"
         log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
+
+
+def reference_to(folder: Path) -> Reference:
+    """Return the reference to the artifact in a folder, from its manifest alone."""
+    manifest = read_manifest(folder)
+    return Reference(manifest["identity"]["step"], manifest["fingerprint"], content_digest(manifest["files"]))
 
 
 def _prefix(step: Step) -> str:

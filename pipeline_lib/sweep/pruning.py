@@ -167,9 +167,10 @@ def _refuse(recipe: Recipe) -> None:
     if recipe.data.source.validation is None and split.validation == 0:
         hint = "Set it above 0, set data.source.validation, or remove the pruner"
         raise RecipeError("data.split.validation", 0.0, "leaves no validation rows for the sweep's pruner", hint)
-    if execution.processes > 1:
-        problem = "cannot be stopped early by a sweep's pruner"
-        raise RecipeError("execution.processes", execution.processes, problem, "Set it to 1, or remove the pruner")
+    for field, count in (("processes", execution.processes), ("machines", execution.machines)):
+        if count > 1:
+            problem = "cannot be stopped early by a sweep's pruner"
+            raise RecipeError(f"execution.{field}", count, problem, "Set it to 1, or remove the pruner")
     if execution.cluster:
         problem = "may train on machines that cannot share their scores with the pruner"
         raise RecipeError("execution.cluster", execution.cluster, problem, "Remove it, or remove the pruner")

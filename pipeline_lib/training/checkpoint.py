@@ -22,6 +22,7 @@ from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.training.distributed.collectives import broadcast_from_first
 from pipeline_lib.training.distributed.shard_files import Pending, ShardFiles, stored_names
+from pipeline_lib.training.distributed.shared_checkpoints import SharedCheckpoints
 from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.util.strict_json import strict_json
 
@@ -57,9 +58,10 @@ class State:
 class Checkpoints:
     """The folder with a training's last checkpoint and its best weights so far; all its processes call each method."""
 
-    def __init__(self, folder: Path, accelerator: "Accelerator"):
+    def __init__(self, folder: Path, accelerator: "Accelerator", shared_store: str | None = None):
         self.folder, self.accelerator = folder, accelerator
         self.files = ShardFiles(accelerator.num_processes)
+        self.shared = SharedCheckpoints(shared_store, folder, accelerator, self.files.group) if shared_store else None
         self._publisher = ThreadPoolExecutor(1, "checkpoint")
         self._last: Future[None] | None = None
 
@@ -85,6 +87,8 @@ class Checkpoints:
     def restore(self, weights: Weights, optimizer: "Optimizer") -> State | None:
         """Restore weights and optimizer from the last intact checkpoint; returns None if there is none."""
         beat("checkpoint")
+        if self.shared:
+            self.shared.fetch()
         found = broadcast_from_first(self._find_last, self.accelerator)
         if found is None:
             return None
@@ -106,6 +110,8 @@ class Checkpoints:
         if state.best_step is None or state.best_step == state.step:
             return
         best = self.best(state)
+        if self.shared:
+            self.shared.fetch(only=best.name)
         if not broadcast_from_first(lambda: _is_intact(best), self.accelerator):
             problem = "the best weights of this training were changed on disk after they were written"
             raise RecipeError(
@@ -124,10 +130,10 @@ class Checkpoints:
         beat("checkpoint")
         self.wait()
         partial = self.folder / "partial"
-        if self.accelerator.is_main_process:  # before it tells the others what to write
+        if self.accelerator.is_local_main_process:  # before rank 0 tells all what to write
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(exist_ok=True)
-            if state is not None:
+            if state is not None and self.accelerator.is_main_process:
                 (partial / "state.json").write_text(state, encoding="utf-8")
         written = self.files.write(tensors, partial)
         self._last = self._publisher.submit(self._publish, written, partial, folder, keep)
@@ -138,9 +144,10 @@ class Checkpoints:
     def _publish(self, written: Pending, partial: Path, folder: Path, keep: tuple[Path, ...]) -> None:
         """Once all processes have written, give a checkpoint its manifest and its name, and delete older ones."""
         written.result()
-        if not self.accelerator.is_main_process:
+        shared = self.shared and self.shared.commit(partial, folder.name, [path.name for path in keep])
+        if not self.accelerator.is_local_main_process:
             return
-        (partial / MANIFEST).write_text(json.dumps(describe(partial)), encoding="utf-8")
+        (partial / MANIFEST).write_text(json.dumps(shared or describe(partial)), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         publish_folder(partial, folder)
         for old in [*self.folder.glob("step-*"), *self.folder.glob("best-*")] if keep else ():

@@ -71,7 +71,7 @@ def build_loop(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch = lambda
         validation,
         setup.pad,
         setup.here,
-        Checkpoints(work, setup.here),
+        Checkpoints(work, setup.here, recipe.execution.store if recipe.execution.machines > 1 else None),
         backbone,
         watch,
         vocabulary,

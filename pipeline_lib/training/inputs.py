@@ -17,3 +17,7 @@ class Inputs(NamedTuple):
     """Cached outputs of the frozen backbone, if any."""
     reference: Path | None = None
     """Log-probabilities of the answers under the reference model, if the objective needs one."""
+
+    def as_strings(self) -> dict[str, str]:
+        """Return the folders by name, without those that there are not, for JSON."""
+        return {name: str(folder) for name, folder in self._asdict().items() if folder}

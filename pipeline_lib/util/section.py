@@ -86,6 +86,8 @@ class Reach(Enum):
     """MLflow's address."""
     CLUSTER = auto()
     """The address of a Ray or Dask cluster."""
+    RENDEZVOUS = auto()
+    """HOST:PORT that a training on several machines listens on."""
 
 
 def _beside_the_recipe(path: str, info: ValidationInfo) -> str:

@@ -17,6 +17,7 @@ from pipeline_lib.cli.main import app
 
 NOT_EXECUTED = {
     "init": "asks about the data it is given; tests/init does",
+    "worker": "waits for a training; tests/training/distributed/test_machines.py does",
     "up": "starts servers; tests/deployments/test_up.py does",
     "sweep": "trains several models; tests/sweep does",
     "rollback": "needs two promotions; tests/retrain does",

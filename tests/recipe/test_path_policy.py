@@ -167,6 +167,7 @@ OUTSIDE = {
     "MLflow at Databricks": ("execution.tracking_uri", "databricks"),
     "MLflow at Databricks, by profile": ("execution.tracking_uri", "databricks://profile"),
     "a cluster": ("execution.cluster", "tcp://10.0.0.7:8786"),
+    "an address to listen on": ("execution.rendezvous", "10.0.0.7:29400"),
 }
 
 
@@ -237,7 +238,10 @@ def test_weights_are_named_in_their_folder_only(held, tmp_path):
 
 # What the worker's environment allows
 
-ALLOWED = "s3://team/models https://mlflow.example.org postgresql://db.example.org:5432/mlflow tcp://10.0.0.7:8786"
+ALLOWED = (
+    "s3://team/models https://mlflow.example.org postgresql://db.example.org:5432/mlflow tcp://10.0.0.7:8786 "
+    "10.0.0.7:29400"
+)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +254,7 @@ ALLOWED = "s3://team/models https://mlflow.example.org postgresql://db.example.o
         ("tracking_uri", "postgresql://me:secret@db.example.org:5432/mlflow"),
         ("tracking_uri", None),
         ("cluster", "tcp://10.0.0.7:8786"),
+        ("rendezvous", "10.0.0.7:29400"),
     ],
 )
 def test_what_the_environment_lists_may_be_reached(field, value, held, monkeypatch):
@@ -276,6 +281,8 @@ def test_what_the_environment_lists_may_be_reached(field, value, held, monkeypat
         ("tracking_uri", "https://[::1"),
         ("cluster", "tcp://10.0.0.7:87860"),
         ("cluster", "10.0.0.7:8786"),
+        ("rendezvous", "10.0.0.7:2940"),
+        ("rendezvous", "0.0.0.0:29400"),
     ],
 )
 def test_what_only_looks_like_it_may_not(field, value, held, monkeypatch):

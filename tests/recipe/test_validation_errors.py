@@ -344,6 +344,20 @@ MISTAKES = {
         "execution.cluster = 'tcp://10.0.0.7:8786': is not used, as execution.task_runner is processes. Choose ray or "
         "dask, or leave it out.",
     ),
+    "machines that cannot meet": (
+        ["execution.machines=2", "execution.store=s3://bucket/store"],
+        "execution.machines = 2: needs execution.rendezvous, where the machines meet. Set it to an address of this "
+        "machine and a free port, for example 10.0.0.1:29400.",
+    ),
+    "machines without a store that all can read": (
+        ["execution.machines=2", "execution.rendezvous=10.0.0.1:29400", "execution.store=artifacts"],
+        "execution.store = 'artifacts': is a folder, which the other machines of execution.machines = 2 cannot read. "
+        "Set it to a URL, for example s3://bucket/prefix.",
+    ),
+    "rendezvous without a port": (
+        ["execution.rendezvous=10.0.0.1"],
+        "execution.rendezvous = '10.0.0.1': must be HOST:PORT. Write for example 10.0.0.1:29400.",
+    ),
     # The base model
     "base that is not a folder": (
         ["model.base=no/such/folder"],

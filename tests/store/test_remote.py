@@ -21,7 +21,7 @@ from pipeline_lib.recipe.schema import check
 from pipeline_lib.store import object_storage
 from pipeline_lib.store.artifacts import Step
 from pipeline_lib.store.object_storage import Objects
-from pipeline_lib.store.remote import RemoteStore, open_store
+from pipeline_lib.store.remote import RemoteStore, open_store, reference_to
 from pipeline_lib.store.store import Store
 from pipeline_lib.util.redaction import redact_url
 from pipeline_lib.util.times import humanize_time
@@ -41,33 +41,6 @@ def write(folder):
 
 def refuse(folder):
     raise AssertionError("made again")
-
-
-@pytest.fixture(scope="session")
-def server():
-    """An S3 server on loopback."""
-    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed: there is no S3 server to test on")
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    server = moto.ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    """The URL of a folder in an empty bucket, and the environment to reach it, for child processes too."""
-    import s3fs
-
-    name = f"bucket-{uuid.uuid4().hex}"
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(key, "testing")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir(name)
-    yield f"s3://{name}/team/store"
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.remote), "memory", "file"])
@@ -124,6 +97,20 @@ def test_a_second_machine_reuses_what_the_first_made(url, machine, gets):
     assert sorted(gets) == sorted(f"{PREFIX}/{made.digest[:16]}/{name}" for name in FILES)
     assert machine("b", url).ensure(STEP, refuse).digest == made.digest
     assert len(gets) == len(FILES)  # what is in the cache and sound is not fetched again
+
+
+def test_a_reference_is_enough_to_fetch_an_artifact(url, machine, gets):
+    made = machine("a", url).ensure(STEP, write)
+    reference = reference_to(made.folder)
+    store = machine("b", url)
+    folder = store.fetch(reference)
+    assert {name: (folder / name).read_bytes() for name in FILES} == FILES
+    fetched = len(gets)
+    assert store.fetch(reference) == folder
+    assert len(gets) == fetched
+    for other in (reference._replace(digest="00"), reference._replace(fingerprint="00"), reference._replace(step="x")):
+        with pytest.raises(RecipeError, match=f"does not have {other.step}.* as the first machine has it"):
+            store.fetch(other)
 
 
 @pytest.mark.remote

@@ -7,6 +7,7 @@ soon as a restart would meet the same error.
 import json
 import logging
 import os
+import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from pipeline_lib.training.distributed.messages import BEGAN_AT, GIVEN_UP, WRITTEN, send
+from pipeline_lib.training.distributed.failures import process_name
+from pipeline_lib.training.distributed.messages import BEGAN_AT, GIVEN_UP, WRITTEN, report_error, send
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -52,7 +54,7 @@ class Agent(LocalElasticAgent):
             if self.launcher_store.check([WRITTEN]):
                 return RunResult(WorkerState.SUCCEEDED, {worker.global_rank: None for worker in worker_group.workers})
             for rank, failure in result.failures.items():
-                send(self.launcher_store, "exit", rank=rank, code=failure.exitcode)
+                send(self.launcher_store, "exit", who=process_name(rank), code=failure.exitcode)
             self._allow_restarts()
         if self.launcher_store.check([GIVEN_UP]):
             self._remaining_restarts = 0
@@ -89,7 +91,7 @@ def run_agent(
         logs_folder: Folder for torch's own files.
     """
     place = {"endpoint": endpoint, "parent": os.getpid(), **folders}
-    handler = _join(endpoint, name, job)
+    handler = _rendezvous(endpoint, name, job)
     spec = WorkerSpec(
         role="tunesmith",
         local_world_size=processes,
@@ -103,13 +105,18 @@ def run_agent(
     # a store of its own for each attempt: agents that count restarts differently would read different keys of a shared
     # one and wait for each other (pytorch#135712)
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    try:
-        return not Agent(spec, str(logs_folder), store).run().is_failed()
-    finally:
-        handler.shutdown()
+    succeeded = not Agent(spec, str(logs_folder), store).run().is_failed()
+    handler.shutdown()  # closes it for all, so not after an interruption: this machine may come back
+    return succeeded
 
 
-def _join(endpoint: str, name: str, job: dict[str, Any]) -> RendezvousHandler:
+def give_up(store: "TCPStore", endpoint: str, job: dict[str, Any], error: Exception) -> None:
+    """End a training with an error that keeps this machine from joining it."""
+    report_error(store, f"machine {platform.node()}", error)
+    _rendezvous(endpoint, "~", job).shutdown()
+
+
+def _rendezvous(endpoint: str, name: str, job: dict[str, Any]) -> RendezvousHandler:
     launcher_log = logging.getLogger("torch.distributed.elastic")
     launcher_log.addHandler(logging.NullHandler())
     launcher_log.propagate = False  # a failure is reported once, by the error that is raised

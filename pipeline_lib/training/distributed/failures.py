@@ -9,10 +9,15 @@ from pipeline_lib.training.distributed.remote_errors import rebuild_error
 from pipeline_lib.util.redaction import first_line
 
 
+def process_name(rank: int) -> str:
+    """Return what a process is called in messages."""
+    return f"training process {rank}"
+
+
 class Failure(NamedTuple):
     """How a process of a training ended: with an error that it reported, or with the exit code that its agent saw."""
 
-    rank: int
+    who: str
     error: dict[str, Any] | None = None
     """The error as JSON (see `remote_errors.py`)."""
     recurs: bool = False
@@ -20,12 +25,11 @@ class Failure(NamedTuple):
     exit_code: int = 0
 
     def __str__(self) -> str:
-        process = f"training process {self.rank}"
         if self.error:
-            return f"{process} failed ({self.error['kind']}: {first_line(Exception(self.error['message']))})"
+            return f"{self.who} failed ({self.error['kind']}: {first_line(Exception(self.error['message']))})"
         if self.exit_code < 0:
-            return f"{process} was ended by {_signal_name(-self.exit_code)}"
-        return f"{process} exited with code {self.exit_code}"
+            return f"{self.who} was ended by {_signal_name(-self.exit_code)}"
+        return f"{self.who} exited with code {self.exit_code}"
 
     def rebuild(self) -> Exception:
         """Return the error of the process with its own class, or a RuntimeError that says how it ended."""
@@ -33,7 +37,7 @@ class Failure(NamedTuple):
             return RuntimeError(f"{self}; run again to continue from its last checkpoint")
         error = rebuild_error(self.error)
         if not isinstance(error, RecipeError):
-            error.add_note(f"in training process {self.rank}:\n{self.error['traceback']}")
+            error.add_note(f"in {self.who}:\n{self.error['traceback']}")
         return error
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.training.distributed.failures import Failure, first_cause
+from pipeline_lib.training.distributed.failures import Failure, first_cause, process_name
 from pipeline_lib.training.distributed.messages import GIVEN_UP, connect, receive, send
 from pipeline_lib.training.loop import Watch
 
@@ -73,9 +73,9 @@ class Forwarder:
         elif kind == "attempt":
             self._begin(message["step"])
         elif kind == "error":
-            self.failures.append(Failure(message["rank"], message["error"], message["recurs"]))
+            self.failures.append(Failure(message["who"], message["error"], message["recurs"]))
         elif kind == "exit":
-            self.failures.append(Failure(message["rank"], exit_code=message["code"]))
+            self.failures.append(Failure(message["who"], exit_code=message["code"]))
 
     def first_error(self) -> Exception:
         """Return the error that ended the training."""
@@ -115,6 +115,6 @@ class Forwarder:
         for key, message in self.held.items():
             if key not in self.said:
                 self.said.add(key)
-                line = f"training process {message['rank']}: {message['line']}"
+                line = f"{process_name(message['rank'])}: {message['line']}"
                 logging.getLogger(message["logger"]).log(message["level"], "%s", line)
         self.held.clear()

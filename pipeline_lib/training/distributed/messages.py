@@ -9,6 +9,9 @@ import socket
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.training.distributed.failures import recurs
+from pipeline_lib.training.distributed.remote_errors import describe_error
+
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
@@ -50,6 +53,11 @@ def connect(endpoint: str, patience: timedelta = PATIENCE) -> "TCPStore":
     return TCPStore(host.strip("[]"), int(port), is_master=False, wait_for_workers=False, timeout=patience)
 
 
+def endpoint_of(store: "TCPStore") -> str:
+    """Return the address of a store as HOST:PORT."""
+    return f"[{store.host}]:{store.port}" if ":" in store.host else f"{store.host}:{store.port}"
+
+
 def send(store: "TCPStore", kind: str, **message: Any) -> None:
     """Append a message to the queue."""
     store.queue_push(QUEUE, json.dumps({"kind": kind, **message}, default=str))
@@ -58,6 +66,15 @@ def send(store: "TCPStore", kind: str, **message: Any) -> None:
 def receive(store: "TCPStore") -> dict[str, Any]:
     """Wait for the next message; the store's own timeout limits how long."""
     return json.loads(store.queue_pop(QUEUE))
+
+
+def report_error(store: "TCPStore", who: str, error: Exception) -> None:
+    """Send an error to the launcher; all agents give up if a restart would meet it again."""
+    again = recurs(error)
+    send(store, "error", who=who, error=describe_error(error), recurs=again)
+    if again:
+        store.set(GIVEN_UP, "")
+    flush(store)
 
 
 def flush(store: "TCPStore") -> None:

@@ -80,7 +80,11 @@ class Watchdog:
 
     def _work(self) -> None:
         while not self.stopping.wait(INTERVAL):
-            if self.is_hanging():
+            try:
+                hanging = self.is_hanging()
+            except RuntimeError:  # the launcher is gone, and its store with it
+                hanging = not self.stopping.is_set()
+            if hanging:
                 self.end(time.monotonic() - self.at)
 
     def is_hanging(self) -> bool:

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.recipe.schema import check
+from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.training.distributed import watchdog
-from pipeline_lib.training.distributed.failures import recurs
+from pipeline_lib.training.distributed.failures import process_name
 from pipeline_lib.training.distributed.messages import (
     BEGAN_AT,
-    GIVEN_UP,
     JOB,
     WRITTEN,
     StoreHandler,
     connect,
     flush,
+    report_error,
     send,
 )
-from pipeline_lib.training.distributed.remote_errors import describe_error
+from pipeline_lib.training.distributed.shared_checkpoints import SharedCheckpoints
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.util.cpu import share
 from pipeline_lib.util.network import interface_towards
@@ -62,18 +62,9 @@ def _die_with(agent: int) -> None:
 def _end(store: "TCPStore", error: Exception) -> None:
     """Report an error and end this process."""
     try:
-        report_error(store, error)
+        report_error(store, process_name(_rank()), error)
     finally:
         os._exit(1)  # a regular exit could wait for processes that wait for this one
-
-
-def report_error(store: "TCPStore", error: Exception) -> None:
-    """Send an error to the launcher; all agents give up if a restart would meet it again."""
-    again = recurs(error)
-    send(store, "error", rank=_rank(), error=describe_error(error), recurs=again)
-    if again:
-        store.set(GIVEN_UP, "")
-    flush(store)
 
 
 def _rank() -> int:
@@ -90,7 +81,7 @@ def _train(store: "TCPStore", place: dict[str, Any]) -> None:
 
     _send_log(store)
     watching = watchdog.start(store, end_hanging)
-    recipe = check(json.loads(store.get(JOB))["recipe"])
+    recipe = _own_recipe(store)
     inputs = Inputs(**{name: Path(path) for name, path in place["inputs"].items()})
     work, folder = Path(place["work"]), Path(place["folder"])
     if _rank():
@@ -99,10 +90,19 @@ def _train(store: "TCPStore", place: dict[str, Any]) -> None:
         _empty(folder)
         write_finetuned(recipe, inputs, work, Reports(store), folder)
         store.set(WRITTEN, "")
+        if recipe.execution.machines > 1:
+            SharedCheckpoints(recipe.execution.store, work, PartialState()).clear()
     PartialState().wait_for_everyone()  # agents whose processes have ended could not take part in a restart
     watching.stop()
     flush(store)
     PartialState().destroy_process_group()
+
+
+def _own_recipe(store: "TCPStore") -> Recipe:
+    """Return the recipe of the job with the number of processes on this machine."""
+    recipe = check(json.loads(store.get(JOB))["recipe"])
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": processes})})
 
 
 def _send_log(store: "TCPStore") -> None:

@@ -49,7 +49,8 @@ def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
 
 def is_divided(recipe: "Recipe") -> bool:
     """Return whether the recipe asks for a training in which no process has the whole model."""
-    return recipe.execution.processes > 1 and recipe.execution.sharding in ("full", "hybrid")
+    execution = recipe.execution
+    return execution.processes * execution.machines > 1 and execution.sharding in ("full", "hybrid")
 
 
 def find_global_regularizers(recipe: "Recipe") -> list[str]:

@@ -207,7 +207,12 @@ def test_how_many_processes_is_no_part_of_what_is_computed(document, tmp_path, m
     assert plans[0].output == plans[1].output
     started = []
     monkeypatch.setattr(live_run, "LiveRun", lambda *_: nullcontext(Mock(facts=dict, return_value=None)))
-    monkeypatch.setattr(launch, "launch_finetuned", lambda *given: started.append(given) or write_finetuned(*given))
+
+    def train_here(*given, step):
+        started.append(step)
+        write_finetuned(*given)
+
+    monkeypatch.setattr(launch, "launch_finetuned", train_here)
     document["training"]["epochs"] = 1
     for processes in (2, 1):  # what two have trained is reused by one
         document["execution"]["processes"] = processes

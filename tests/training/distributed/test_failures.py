@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.training.distributed.failures import Failure, first_cause, recurs
+from pipeline_lib.training.distributed.failures import Failure, first_cause, process_name, recurs
 from pipeline_lib.training.distributed.remote_errors import describe_error
 from pipeline_lib.util.signals import Pruned
 
 
 def failure(rank, error):
-    return Failure(rank, json.loads(json.dumps(describe_error(error), default=str)), recurs(error))
+    return Failure(process_name(rank), json.loads(json.dumps(describe_error(error), default=str)), recurs(error))
+
+
+def ended(rank, code):
+    return Failure(process_name(rank), exit_code=code)
 
 
 LOST = failure(0, RuntimeError("Connection closed by peer"))
@@ -49,14 +53,19 @@ def test_a_restart_is_for_what_can_pass(error, again):
     ],
 )
 def test_an_error_of_its_own_is_the_cause_and_keeps_its_words(error, kind, words):
-    killed_by_the_agent = Failure(2, exit_code=-9)
+    killed_by_the_agent = ended(2, -9)
     revived = first_cause([LOST, failure(1, error), killed_by_the_agent]).rebuild()
     assert isinstance(revived, kind)
     assert words in str(revived)
 
 
 def test_a_killed_rank_comes_before_those_that_lost_it():
-    failures = [LOST, Failure(0, exit_code=1), Failure(2, exit_code=-15), Failure(1, exit_code=-9)]
+    failures = [
+        LOST,
+        ended(0, 1),
+        ended(2, -15),
+        ended(1, -9),
+    ]
     assert str(first_cause(failures)) == "training process 1 was ended by SIGKILL"
     told = str(first_cause(failures).rebuild())
     assert told == "training process 1 was ended by SIGKILL; run again to continue from its last checkpoint"
@@ -65,6 +74,4 @@ def test_a_killed_rank_comes_before_those_that_lost_it():
 def test_the_first_of_several_errors_is_the_cause():
     later = failure(1, RuntimeError("Connection reset by peer"))
     assert str(first_cause([LOST, later])) == "training process 0 failed (RuntimeError: Connection closed by peer)"
-    assert str(first_cause([Failure(1, exit_code=-15), Failure(0, exit_code=3)])) == (
-        "training process 0 exited with code 3"
-    )
+    assert str(first_cause([ended(1, -15), ended(0, 3)])) == ("training process 0 exited with code 3")

@@ -60,7 +60,7 @@ def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that,
 if rank == 0:
     messages.send(store, "records", records=[{{"value": float("inf")}}], steps=1)
     messages.send(store, "log", rank=0, logger="tunesmith", level=30, line="100 % of it")
-    worker.report_error(store, FloatingPointError("the loss is nan"))
+    messages.report_error(store, f"training process {{rank}}", FloatingPointError("the loss is nan"))
     sys.exit(1)
 import time; time.sleep(60)
 """
@@ -107,7 +107,7 @@ with (work / f"starts-{{rank}}").open("a") as file:
 if rank == 1:
     os.kill(os.getpid(), signal.SIGKILL)
 import time; time.sleep(0.3)
-worker.report_error(store, RuntimeError("Connection closed by peer"))
+messages.report_error(store, f"training process {{rank}}", RuntimeError("Connection closed by peer"))
 sys.exit(1)
 """
     monkeypatch.setattr(agent, "MAX_RESTARTS", 1)

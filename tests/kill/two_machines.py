@@ -1,0 +1,210 @@
+"""Kill processes of a training on two machines: `python tests/kill/two_machines.py --points 100 [--seed N]`.
+
+Two agents on loopback with separate homes, caches and working folders, and a store in a bucket. At random moments a
+training process of either machine, the second machine's `tunesmith worker` or the run itself gets SIGKILL; a supervisor
+starts the worker again, and the run is started again by the same command. One line for each failure, then how many
+kills, failures and seconds. The result of each training must have the bytes of one that nobody disturbed.
+"""
+
+import argparse
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kill_ground import document, make_ground
+
+ROOT = Path(__file__).parents[2]
+
+KILLS_PER_RUN = 3
+"""As many restarts as may follow each other without a new checkpoint."""
+PATIENCE = 600
+"""Seconds after which a run that was disturbed counts as hanging."""
+RUN = """
+import json, logging, sys
+from pipeline_lib.pipeline import steps
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.tracking.live_run import LiveRun
+LiveRun._work = lambda self: None  # MLflow has tests of its own
+logging.basicConfig(format="%(asctime)s %(message)s")
+logging.getLogger("tunesmith").setLevel(logging.INFO)
+recipe = check(json.loads(sys.argv[1]))
+data = steps.prepare(recipe)
+print(steps.finetune(recipe, data, steps.initialise(recipe, data)).digest)
+"""
+WORKER = "from pipeline_lib.cli.main import app; app()"
+
+
+class Machine:
+    """A folder with a home and a cache, and a process that works there."""
+
+    def __init__(self, folder: Path, command: list[str]):
+        self.folder, self.command = folder, command
+        folder.mkdir(parents=True)
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start the process, again after it was killed."""
+        own = {"HOME": str(self.folder), "TUNESMITH_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
+        with (self.folder / "log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", *self.command],
+                cwd=self.folder,
+                env=os.environ | own | {"OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        return self.process
+
+    def ranks(self) -> list[psutil.Process]:
+        """The training processes that run here."""
+        try:
+            return psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
+
+class Training:
+    """One run on two machines."""
+
+    def __init__(self, recipe: dict[str, Any], folder: Path):
+        endpoint = recipe["execution"]["rendezvous"]
+        self.first = Machine(folder / "first", [RUN, json.dumps(recipe)])
+        self.second = Machine(folder / "second", [WORKER, "worker", "--rendezvous", endpoint])
+        self.ended = threading.Event()
+        threading.Thread(target=self._supervise, daemon=True).start()
+
+    def _supervise(self) -> None:
+        """Start the worker again whenever it has ended, as systemd or Kubernetes would."""
+        while not self.ended.wait(0.5):
+            if self.second.process.poll() is not None:
+                self.second.start()
+
+    def kill(self, kind: str) -> bool:
+        """Kill a process of this kind; whether there was one."""
+        victims = {
+            "rank of the first machine": self.first.ranks,
+            "rank of the second machine": self.second.ranks,
+            "worker": lambda: [self.second.process],
+            "run": lambda: [self.first.process],
+        }[kind]()
+        if not victims or self.first.process.poll() is not None:
+            return False
+        os.kill(random.choice(victims).pid, signal.SIGKILL)
+        if kind == "run":
+            self.first.process.wait()
+            self.first.start()
+        return True
+
+    def result(self) -> str:
+        """Wait for the end of the run; its digest, or what went wrong."""
+        try:
+            out, _ = self.first.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return "it hangs"
+        if self.first.process.returncode:
+            return (self.first.folder / "log").read_text().splitlines()[-1]
+        return out.strip()
+
+    def close(self) -> None:
+        """End everything."""
+        self.ended.set()
+        for machine in (self.first, self.second):
+            machine.process.kill()
+            machine.process.wait()
+
+
+KINDS = ("rank of the first machine", "rank of the second machine", "worker", "run")
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def disturbed(recipe: dict[str, Any], folder: Path, seconds: float, kills: int) -> tuple[list[str], str]:
+    """Run with so many kills at random moments of a run that takes so many seconds; who was killed, and the result."""
+    training, killed = Training(recipe, folder), list[str]()
+    while len(killed) < kills and training.first.process.poll() is None:
+        time.sleep(random.uniform(0, seconds))
+        kind = random.choice(KINDS)
+        if training.kill(kind):
+            killed.append(kind)
+    result = training.result()
+    training.close()
+    return killed, result
+
+
+def main() -> int:
+    """1 if a training was lost or has other bytes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--points", type=int, default=100, help="how many processes are killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
+    parser.add_argument("--epochs", type=int, default=60, help="length of each training")
+    asked = parser.parse_args()
+    random.seed(asked.seed)
+    began, counts, failures, runs = time.perf_counter(), Counter[str](), 0, 0
+    with tempfile.TemporaryDirectory() as name, bucket() as store:
+        folder = Path(name)
+        ground = make_ground(folder / "ground")
+
+        def recipe(store: str) -> dict[str, Any]:
+            made = document("accumulation", ground, Path("store"))
+            made["training"] |= {"epochs": asked.epochs}
+            made["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
+            made["execution"] |= {"rendezvous": f"127.0.0.1:{free_port()}", "tracking_uri": f"sqlite:///{name}/mlflow"}
+            return made
+
+        start = time.perf_counter()
+        _, expected = disturbed(recipe(f"{store}/undisturbed"), folder / "undisturbed", 0, 0)
+        seconds = time.perf_counter() - start
+        print(f"undisturbed: {expected} in {seconds:.0f} s", flush=True)
+        while counts.total() < asked.points:
+            runs += 1
+            kills = min(KILLS_PER_RUN, asked.points - counts.total())
+            killed, result = disturbed(recipe(f"{store}/{runs}"), folder / str(runs), seconds, kills)
+            counts.update(killed)
+            print(f"run {runs}: {', '.join(killed)}: {result}", flush=True)
+            if result != expected:
+                failures += 1
+                for machine in ("first", "second"):
+                    print((folder / str(runs) / machine / "log").read_text()[-3000:], flush=True)
+    told = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
+    print(f"{counts.total()} kills ({told}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
+    return min(failures, 1)
+
+
+@contextmanager
+def bucket() -> Iterator[str]:
+    """A bucket on a server of its own: its URL."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ.update(keys, AWS_ENDPOINT_URL="http://{}:{}".format(*server.get_host_and_port()))
+    s3fs.S3FileSystem().mkdir("kills")
+    yield "s3://kills"
+    server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
