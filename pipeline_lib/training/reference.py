@@ -51,13 +51,13 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
 def reference_of(model: "PreTrainedModel", encoded: Examples, pad: int, here: "Accelerator") -> Ragged:
     """Compute the log-probabilities of all target tokens under a model, input by input."""
 
-    def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[np.ndarray]:
+    def read(batch: "dict[str, Tensor]", targets: "Tensor") -> list[tuple[np.ndarray]]:
         logits = model(**batch, use_cache=False).logits[:, :-1]
         # logits at a position predict the next token, so both are shifted by one
         logp, is_target = logp_by_token(logits, targets).cpu().numpy(), (targets[:, 1:] >= 0).cpu().numpy()
-        return [row[learned] for row, learned in zip(logp, is_target, strict=True)]
+        return [(row[learned],) for row, learned in zip(logp, is_target, strict=True)]
 
-    rows = predict(model, replace(encoded, group=1), pad, BATCH_TOKENS, here, read)
+    rows = [row for (row,) in predict(model, replace(encoded, group=1), pad, BATCH_TOKENS, here, read)]
     return Ragged(np.concatenate([np.empty(0, np.float32), *rows]), _offsets(encoded))
 
 
