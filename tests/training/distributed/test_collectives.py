@@ -121,9 +121,10 @@ def test_two_processes_train_as_one_from_packed_rows(document, tiny, tmp_path):
 
 
 @pytest.mark.kill
-def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(document, tmp_path, sharding):
     document["training"] |= {"epochs": 12}  # with the model's own dropout, other in each rank
-    document["execution"] |= {"checkpoint_seconds": 0.05}
+    document["execution"] |= {"checkpoint_seconds": 0.05, "sharding": sharding}
     given = job(document, tmp_path, "killed", 2)
     process = start(given)
     while process.poll() is None and not list(given[-2].glob("step-*")):
@@ -137,6 +138,27 @@ def test_a_killed_training_leaves_no_rank_behind_and_ends_with_the_same_bytes(do
     trained(*given)
     trained(*job(document, tmp_path, "straight", 2))
     assert files(tmp_path / "killed") == files(tmp_path / "straight")
+
+
+@pytest.mark.kill
+@pytest.mark.parametrize("counts", [(2, 1), (1, 2), (2, 3)], ids=str)
+def test_any_number_of_processes_goes_on_from_a_sharded_checkpoint(document, tmp_path, counts):
+    # AdamW would turn the rounding of next to no gradient into whole steps
+    document["training"] |= {"epochs": 4, "learning_rate": 1e-2, "optimizer": {"kind": "sgd"}}
+    document["regularizers"] = [{"kind": "dropout", "value": 0.0}]
+    document["execution"] |= {"checkpoint_seconds": 0.01, "sharding": "full"}
+    straight, history = trained(*job(document, tmp_path, "straight", 1))
+    *first, folder = job(document, tmp_path, "killed", counts[0])
+    process = start([*first, folder])
+    while process.poll() is None and not list(first[-1].glob("step-*")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() < 0  # killed in the middle
+    recipe, *_ = job(document, tmp_path, "resumed", counts[1])
+    resumed, other = trained(recipe, *first[1:], tmp_path / "resumed")
+    assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-5, abs=1e-6)
+    for name, tensor in straight.items():
+        assert torch.allclose(resumed[name], tensor, rtol=0, atol=1e-6), name
 
 
 def start(job):
