@@ -3,10 +3,13 @@
 import json
 import re
 from typing import Any
+from uuid import UUID
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
+from prefect.logging.handlers import APILogHandler
+from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
@@ -14,6 +17,9 @@ from prefect.states import Cancelled, Completed
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.util.redaction import redact_url
+
+CANCELLED = "Cancelled. Retry continues: finished steps are reused, a training resumes from its last checkpoint."
+"""The last message of a cancelled run. Prefect's worker later replaces the state's own message."""
 
 
 def as_state(artifact: Artifact) -> Any:
@@ -40,8 +46,15 @@ def mark_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
         states = sorted(client.read_flow_run_states(flow_run.id), key=lambda past: past.timestamp)
         last_two = [past.type for past in states[-2:]]
         if last_two == [StateType.CANCELLING, StateType.CRASHED]:
-            cancelled: State[Any] = Cancelled(message="Cancelled; a rerun resumes from the checkpoint.")
+            cancelled: State[Any] = Cancelled(message=CANCELLED)
             client.set_flow_run_state(flow_run.id, cancelled, force=True)
+            log_last(flow_run.id, CANCELLED)
+
+
+def log_last(flow_run_id: UUID, message: str) -> None:
+    """Log to a flow run whose process is about to end, and send what waits: it would be lost with the process."""
+    flow_run_logger(flow_run_id=flow_run_id).info("%-11s %s", "run", message)
+    APILogHandler().flush()
 
 
 def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:

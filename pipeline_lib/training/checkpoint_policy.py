@@ -45,7 +45,7 @@ class CheckpointPolicy:
         if stopping or time.monotonic() - self.at >= self.seconds:
             self.save(state)
         if stopping:
-            log.info("%-11s stopped after step %d: run the same command to continue", "finetune", state.step)
+            log.info("%-11s stopped after step %d, with a checkpoint: a rerun continues there", "finetune", state.step)
             self.interrupts.deliver()
 
     def save(self, state: State) -> None:
