@@ -29,7 +29,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
 from pipeline_lib.util.signals import allow_trainings, ask_trainings_to_stop
-from tasks.states import CANCELLED, log_last
+from tasks.states import CANCELLED, CRASHED, log_last
 
 log = logging.getLogger("tunesmith")
 P = ParamSpec("P")
@@ -198,14 +198,15 @@ def _settle(runs: list[UUID]) -> None:
     """Set the final state of runs whose process is about to be killed, unless they already have one."""
     with get_client(sync_client=True) as client:
         for run_id in runs:
-            state = client.read_flow_run(run_id).state
+            run = client.read_flow_run(run_id)
+            state = run.state
             if state is None or state.is_final():
                 continue
-            ended: State = Crashed(message=f"{KILLED} Retry resumes from the last checkpoint.")
+            ended: State = Crashed(message=f"{KILLED} {CRASHED}")
             if state.type == StateType.CANCELLING:
                 ended = Cancelled(message=f"{KILLED} {CANCELLED}")
             client.set_flow_run_state(run_id, ended, force=True)
-            log_last(run_id, str(ended.message))
+            log_last(run, str(ended.message))
 
 
 def _kill_family() -> None:
