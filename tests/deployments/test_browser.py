@@ -32,6 +32,7 @@ def page():
 
 def keep(page, name, **options):
     if folder := os.environ.get("SCREENSHOTS"):
+        page.evaluate("scrollTo(0, 0)")  # else the menu at the side stands where the page was left
         page.screenshot(path=Path(folder) / f"{name}.png", **options)
 
 
