@@ -78,7 +78,7 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     assert training_runs(running, "cancelled") == ["KILLED"]
     shown = running.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
     ours = [line["message"] for line in shown if line["message"].startswith(("finetune", "run "))]
-    assert re.match(r"finetune    stopped after step \d+, with a checkpoint", ours[-2]), ours
+    assert any(re.match(r"finetune    stopped after step \d+, with a checkpoint", line) for line in ours), ours
     assert ours[-1] == f"run         {CANCELLED}"
 
     asked["data"]["columns"]["label"] = "no such column"
