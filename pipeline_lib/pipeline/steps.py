@@ -131,7 +131,8 @@ def finetune(
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
             ):
                 watch = progress.wrap_watch(live, lambda: live.page)
-                train(recipe, folders._replace(features=features and features.folder), work, watch, folder)
+                folders = folders._replace(features=features.folder if features else None)
+                train(recipe, folders, work, watch, folder)
         facts = live.facts()
         if features:
             facts["measured"][FEATURES_SECONDS] = features_seconds(features)
