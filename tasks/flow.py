@@ -8,7 +8,7 @@ from prefect import Flow, flow
 from tasks.guard import guard_flow
 from tasks.mistakes import validate_parameters
 from tasks.settle import settle_runs
-from tasks.states import mark_cancelled
+from tasks.states import end_crashed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,7 @@ def pipeline_flow(name: str, **options: Any) -> Callable[[Callable[P, R]], Flow[
             name=name,
             validate_parameters=False,
             persist_result=False,
-            on_crashed=[mark_cancelled, settle_runs],
+            on_crashed=[end_crashed, settle_runs],
             on_cancellation=[settle_runs],
             **options,
         )

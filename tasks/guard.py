@@ -29,6 +29,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
 from pipeline_lib.util.signals import allow_trainings, ask_trainings_to_stop
+from tasks.states import CANCELLED, CRASHED, log_last
 
 log = logging.getLogger("tunesmith")
 P = ParamSpec("P")
@@ -40,6 +41,7 @@ WORKER_ACTS = 8.0
 """Seconds that a live worker gets to cancel the run itself; normally it takes less than one."""
 GRACE = 16.0
 """Seconds between SIGTERM and SIGKILL. With the two above, a cancelled run is gone within 30 s."""
+KILLED = f"Killed, because it did not stop within {GRACE:.0f} s."
 UNDISTURBED = {StateType.RUNNING, StateType.PAUSED}
 
 
@@ -196,13 +198,15 @@ def _settle(runs: list[UUID]) -> None:
     """Set the final state of runs whose process is about to be killed, unless they already have one."""
     with get_client(sync_client=True) as client:
         for run_id in runs:
-            state = client.read_flow_run(run_id).state
+            run = client.read_flow_run(run_id)
+            state = run.state
             if state is None or state.is_final():
                 continue
-            ended: State = Crashed(message="Killed: it did not stop in time. A retry resumes from the last checkpoint.")
+            ended: State = Crashed(message=f"{KILLED} {CRASHED}")
             if state.type == StateType.CANCELLING:
-                ended = Cancelled(message="Cancelled and killed: it did not stop in time.")
+                ended = Cancelled(message=f"{KILLED} {CANCELLED}")
             client.set_flow_run_state(run_id, ended, force=True)
+            log_last(run, str(ended.message))
 
 
 def _kill_family() -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
@@ -15,6 +16,14 @@ from pipeline_lib.util.section import Section
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _has_no_user_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], RecipeError))
+
+
+# Prefect's engine logs the traceback of whatever failed a flow; for a user error the state's message says it all.
+logging.getLogger("prefect.flow_runs").addFilter(_has_no_user_error)
 
 
 def failed_state(error: RecipeError) -> Any:

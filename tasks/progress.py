@@ -20,13 +20,13 @@ class ProgressArtifact:
 
     def __call__(self, standing: "Standing") -> None:
         """Create the artifact, or update it."""
-        text = format_standing(standing)
+        text, percent = format_standing(standing), round(standing.percent, 1)  # Prefect's page shows every digit
         if self.artifact is None:
             # Typed as possibly a coroutine; in a synchronous task it is the artifact's id.
-            created: Any = create_progress_artifact(standing.percent, key=self.key, description=text)
+            created: Any = create_progress_artifact(percent, key=self.key, description=text)
             self.artifact = created
         else:
-            update_progress_artifact(self.artifact, standing.percent, description=text)
+            update_progress_artifact(self.artifact, percent, description=text)
 
 
 def format_standing(standing: "Standing") -> str:

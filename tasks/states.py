@@ -6,7 +6,9 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.logging.handlers import APILogHandler
+from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
@@ -14,6 +16,10 @@ from prefect.states import Cancelled, Completed
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.util.redaction import redact_url
+
+RESUME = "Retry continues: finished steps are reused, a training resumes from its last checkpoint."
+CANCELLED, CRASHED = f"Cancelled. {RESUME}", f"Crashed. {RESUME}"
+"""The last log lines of such runs. Prefect's worker replaces the messages of their states."""
 
 
 def as_state(artifact: Artifact) -> Any:
@@ -30,18 +36,27 @@ def current_flow_run() -> str:
     return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {redact_url(url)}" if url else "")
 
 
-def mark_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
-    """Mark a run as cancelled if it crashed while it was being cancelled (`on_crashed` of a flow).
+def end_crashed(flow: Any, flow_run: Any, state: Any) -> None:
+    """Say how a crashed run continues; mark it as cancelled if that is why it ended (`on_crashed` of a flow).
 
     A training handles SIGTERM only after its current step, and Prefect cannot say that the signal meant a cancellation;
     the run would be shown as crashed.
     """
+    message = CRASHED
     with get_client(sync_client=True) as client:
         states = sorted(client.read_flow_run_states(flow_run.id), key=lambda past: past.timestamp)
         last_two = [past.type for past in states[-2:]]
         if last_two == [StateType.CANCELLING, StateType.CRASHED]:
-            cancelled: State[Any] = Cancelled(message="Cancelled; a rerun resumes from the checkpoint.")
+            message = CANCELLED
+            cancelled: State[Any] = Cancelled(message=message)
             client.set_flow_run_state(flow_run.id, cancelled, force=True)
+    log_last(flow_run, message)
+
+
+def log_last(run: FlowRun, message: str) -> None:
+    """Log to a flow run whose process is about to end, and send what waits: it would be lost with the process."""
+    flow_run_logger(run).info("%-11s %s", "run", message)
+    APILogHandler().flush()
 
 
 def show_scores(name: str, scores: Artifact, addresses: dict[str, str]) -> None:

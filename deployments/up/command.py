@@ -30,7 +30,7 @@ def up(
     ] = "",
 ) -> None:
     """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""
-    from deployments.up import servers
+    from deployments.up import processes, servers
     from deployments.up.local_stack import LocalStack
 
     try:
@@ -39,6 +39,7 @@ def up(
             here = LocalStack(Path.cwd(), stack)
             here.serve(servers.prefect(prefect_port), servers.mlflow(mlflow_port), database)
             here.work(runs, notify)
+            stack.callback(typer.echo, f"stopping; a training has up to {processes.RUNS} s to save a checkpoint")
             here.watch()
     except KeyboardInterrupt:
         typer.echo("stopped")

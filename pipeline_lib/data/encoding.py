@@ -74,7 +74,7 @@ def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -
     )
     waiting, failed = _select_missing(open_store(recipe.execution.store), files), {}
     if waiting:
-        with bar("encode", len(files), len(files) - len(waiting)) as shown:
+        with bar("encode", "files", len(files), len(files) - len(waiting)) as shown:
             for item, error in spread(_make_store_absolute(recipe), base, waiting, made_by):
                 if error:
                     failed[item.file] = error

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from pipeline_lib.data.encoding import FileToEncode, refuse_changed, shard
 from pipeline_lib.data.splits import SPLITS
@@ -14,6 +15,8 @@ from pipeline_lib.store.store import Store
 from pipeline_lib.training.frozen_backbone.layers import frozen_layers, why_not_cached
 
 log = logging.getLogger("tunesmith")
+LOWER_SECONDS = "lower_seconds"
+"""Key in the manifest of cached features: the seconds that the features they were computed from took."""
 
 
 def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: str) -> Artifact:
@@ -42,8 +45,10 @@ def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: s
     return store.ensure(step, make, made_by)
 
 
-def cached_features(recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, made_by: str) -> Path | None:
-    """Return the folder with the cached outputs of the frozen layers below all trained ones; None if not cached."""
+def cached_features(
+    recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, made_by: str
+) -> Artifact | None:
+    """Create or reuse the cached outputs of the frozen layers below all trained ones; None if they are not cached."""
     parameters, store = read_parameter_infos(initial.folder / PLACES), open_store(recipe.execution.store)
     reason, layers = why_not_cached(recipe, parameters), frozen_layers(recipe, parameters)
     if layers and not reason:
@@ -55,22 +60,30 @@ def cached_features(recipe: Recipe, prepared: Artifact, initial: Artifact, base:
         # with fewer layers too: their outputs, if stored, are where the computation can continue from
         steps = {count: fingerprints.features_step(recipe, inputs, count) for count in range(layers, 0, -1)}
 
-        def make(folder: Path) -> None:
-            lower = None
+        def make(folder: Path) -> dict[str, Any]:
+            lower, seconds = None, 0.0
             for count, step in steps.items():
                 if artifact := store.find(step):
-                    lower = (count, artifact.folder)
+                    lower, seconds = (count, artifact.folder), features_seconds(artifact)
                     break
+            log.info("%-11s computing the outputs of %d frozen layers, once for all trainings", "features", layers)
             setup = TrainingSetup.load(recipe, Inputs(prepared.folder, shards_of(store), base.folder, initial.folder))
             setup.cache_features(layers, lower, folder)
+            return {LOWER_SECONDS: seconds}
 
         try:
-            return log_message(store.ensure(steps[layers], make, made_by)).folder
+            return log_message(store.ensure(steps[layers], make, made_by))
         except NotCached as error:
             reason = str(error)
     if reason:
         log.info("%-11s not cached: %s", "features", reason)
     return None
+
+
+def features_seconds(features: Artifact) -> float:
+    """Return the seconds that cached features took, with those of the lower layers they were computed from."""
+    seconds: float = features.made["seconds"] + features.made.get(LOWER_SECONDS, 0.0)
+    return seconds
 
 
 def reference(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: str) -> Artifact | None:

@@ -18,6 +18,7 @@ from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.pipeline.nested_steps import (
     cached_features,
     digest_of,
+    features_seconds,
     log_message,
     reference,
     shards_of,
@@ -114,6 +115,7 @@ def finetune(
 
     def make(folder: Path) -> dict[str, Any]:
         from pipeline_lib.tracking.live_run import LiveRun
+        from pipeline_lib.tracking.throughput import FEATURES_SECONDS
         from pipeline_lib.training.distributed.launch import launch_finetuned
         from pipeline_lib.training.finetune import write_finetuned
         from pipeline_lib.training.inputs import Inputs
@@ -131,8 +133,12 @@ def finetune(
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
             ):
                 watch = progress.wrap_watch(live, lambda: live.page)
-                train(recipe, folders._replace(features=features), work, watch, folder)
-        return live.facts()
+                folders = folders._replace(features=features.folder if features else None)
+                train(recipe, folders, work, watch, folder)
+        facts = live.facts()
+        if features:
+            facts["measured"][FEATURES_SECONDS] = features_seconds(features)
+        return facts
 
     return log_message(store.ensure(step, make, made_by))
 

@@ -15,6 +15,7 @@ from pipeline_lib.store.remote import open_store
 from pipeline_lib.sweep.links import trial_places
 from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, sweep_name, trials
+from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.util.process_pool import one_by_one
 from pipeline_lib.util.redaction import redact_errors
 from pipeline_lib.util.signals import Pruned
@@ -101,7 +102,7 @@ def _compare_trials(
 def _cost(recipe: Recipe, outcome: RunOutcome) -> float | None:
     """The cost of the training, as logged to MLflow; None without a rate or a measured time."""
     rate, measured = recipe.execution.cost_per_hour, outcome.model.made.get("measured")
-    return rate * measured["seconds"] / 3600 if rate and measured else None
+    return rate * training_seconds(measured) / 3600 if rate and measured else None
 
 
 def _facts(outcome: RunOutcome) -> "tuple[KeyedPredictions, int, float]":
@@ -109,7 +110,8 @@ def _facts(outcome: RunOutcome) -> "tuple[KeyedPredictions, int, float]":
     from pipeline_lib.evaluation.predictions_file import read_predictions
 
     summary = json.loads((outcome.model.folder / "summary.json").read_text(encoding="utf-8"))
-    return read_predictions(outcome.scores.folder), summary["trained_parameters"], outcome.model.made["seconds"]
+    seconds = training_seconds(outcome.model.made["measured"])
+    return read_predictions(outcome.scores.folder), summary["trained_parameters"], seconds
 
 
 def _raise_first(failed: Mapping[str, BaseException]) -> NoReturn:

@@ -19,7 +19,7 @@ from pipeline_lib.tracking.data_files import CONTEXT, DataFile, data_files
 from pipeline_lib.tracking.environment import flow_run
 from pipeline_lib.tracking.runs import Tracker, creation_time, log_params
 from pipeline_lib.tracking.summary import begin_summary
-from pipeline_lib.tracking.throughput import pace, records
+from pipeline_lib.tracking.throughput import pace, records, training_seconds
 from pipeline_lib.util.redaction import redact
 
 RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "circumstances.json", "manifests.json", "recipe as given"
@@ -58,10 +58,11 @@ def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
 
 
 def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, float]:
-    hours = measured["seconds"] / 3600
+    seconds = training_seconds(measured)
+    hours = seconds / 3600
     rates = {"energy_kwh": execution.watts and execution.watts / 1000, "cost": execution.cost_per_hour}
-    plain = {name: measured[name] for name in ("seconds", "rows", "tokens", "peak_memory_megabytes")}
-    return plain | pace(measured) | {name: rate * hours for name, rate in rates.items() if rate}
+    plain = {name: measured[name] for name in ("rows", "tokens", "peak_memory_megabytes")}
+    return {"seconds": seconds} | plain | pace(measured) | {name: rate * hours for name, rate in rates.items() if rate}
 
 
 def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:

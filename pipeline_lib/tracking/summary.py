@@ -20,6 +20,7 @@ from pipeline_lib.tracking.experiment import COST, SECONDS, TRAINED_PARAMETERS, 
 from pipeline_lib.tracking.pyfunc import link_model
 from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, creation_time, log_params
 from pipeline_lib.tracking.scores import named_scores
+from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.section import Section
 
@@ -192,8 +193,9 @@ def _costs(recipe: Recipe, summary: Mapping[str, Any], model: Artifact) -> Itera
     measured = model.made.get("measured")
     if not measured:
         return
-    yield SECONDS, measured["seconds"]
-    hours, execution = measured["seconds"] / 3600, recipe.execution
+    seconds, execution = training_seconds(measured), recipe.execution
+    hours = seconds / 3600
+    yield SECONDS, seconds
     if execution.cost_per_hour:
         yield COST, execution.cost_per_hour * hours
     if execution.watts:

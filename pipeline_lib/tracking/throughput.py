@@ -25,6 +25,8 @@ TICK = 1.0
 EVERY, SHARE = 10.0, 0.01
 """A window lasts so many seconds, or this share of all the time so far: weeks of training make some hundred."""
 COUNTED = ("rows", "tokens")
+FEATURES_SECONDS = "features_seconds"
+"""Key of the seconds that it took to compute the cached outputs of the frozen layers."""
 IMPORTING = threading.Lock()
 """Held while MLflow is imported: two threads that do so at once find it half made."""
 
@@ -112,6 +114,15 @@ def pace(done: Mapping[str, Any]) -> dict[str, float]:
         "samples_per_second": done["rows"] / done["seconds"],
         "tokens_per_second": done["tokens"] / done["seconds"],
     }
+
+
+def training_seconds(measured: Mapping[str, Any]) -> float:
+    """Return the seconds of a training with those of the cached features it read, whichever run computed them.
+
+    Without the latter a training with frozen layers would look cheaper when another one has filled the cache.
+    """
+    seconds: float = measured["seconds"] + measured.get(FEATURES_SECONDS, 0.0)
+    return seconds
 
 
 def generation_figures(done: Mapping[str, Any]) -> dict[str, float]:

@@ -10,8 +10,8 @@ from pipeline_lib.tracking.summary import end_summary
 from pipeline_lib.tracking.throughput import records
 
 ENDS = {
-    "FAILED": "The training failed; run the same command to resume from its last checkpoint.",
-    "KILLED": "The training was stopped; run the same command to resume from its last checkpoint.",
+    "FAILED": "The training failed; a rerun, or *Retry* in Prefect, resumes from its last checkpoint.",
+    "KILLED": "The training was stopped; a rerun, or *Retry* in Prefect, resumes from its last checkpoint.",
 }
 """Status -> the description of a run whose training did not finish."""
 

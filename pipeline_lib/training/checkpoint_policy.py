@@ -56,7 +56,9 @@ class CheckpointPolicy:
         if what == STOP:
             self.checkpoints.wait()
             if self.accelerator.is_main_process:
-                log.info("%-11s stopped after step %d: run the same command to continue", "finetune", state.step)
+                log.info(
+                    "%-11s stopped after step %d, with a checkpoint: a rerun continues there", "finetune", state.step
+                )
             self.interrupts.deliver(signal.SIGTERM)
 
     def save(self, state: State) -> None:

@@ -39,6 +39,8 @@ class Standing:
     """Loss and selection metric on the validation rows when they were last scored, as text."""
     page: str | None = None
     """URL of the training run in MLflow."""
+    stopped: bool = False
+    """Whether the training ended before its last step, by a request to stop or an error."""
 
     @property
     def percent(self) -> float:
@@ -59,6 +61,8 @@ class Standing:
             phrases.append(f"about {duration(self.seconds_left)} left")
         if self.validation:
             phrases.append(self.validation)
+        if self.stopped:
+            phrases.append("stopped; a retry continues from the last checkpoint")
         return phrases
 
 
@@ -81,7 +85,7 @@ class TrainingProgress:
         self.losses: list[float] = []
         self.tokens, self.learning_rate, self.validation = 0, None, ""
         self.began = self.counted_since = 0.0
-        self.lock, self.ended = threading.Lock(), threading.Event()
+        self.lock, self.ended, self.stopped = threading.Lock(), threading.Event(), False
         self.bar: Bar | None = None
         context = contextvars.copy_context()  # Prefect uses it to assign log lines to a run
         self.thread = threading.Thread(target=context.run, args=(self._work,), name="progress", daemon=True)
@@ -103,7 +107,8 @@ class TrainingProgress:
 
         return count_and_watch
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self.stopped = kind is not None
         self.ended.set()
         if self.began:
             self.thread.join(timeout=SHOW_EVERY)  # with a timeout: a hanging orchestrator must not block the training
@@ -117,7 +122,7 @@ class TrainingProgress:
             self.step, self.epoch = record["step"], max(1, record["epoch"])
         self.begun_at = self.step
         if sys.stderr.isatty():
-            self.bar = Bar("training", steps, self.step)
+            self.bar = Bar("training", "steps", steps, self.step)
         else:
             event = f"resumed after step {self.step:,}" if self.step else "started"
             epochs = {None: "", 1: "1 epoch, "}.get(self.epochs, f"{self.epochs} epochs, ")
@@ -155,6 +160,7 @@ class TrainingProgress:
                     log.info("%-11s stopped showing progress: %s", "finetune", error)
                     show = None
             news = (standing.step, standing.validation) != shown  # the last line must not repeat the one before
+            news = news and not standing.stopped  # why it stopped is said elsewhere, and has to be the last line
             if self.bar is None and news and (last or time.monotonic() - logged >= LOG_EVERY):
                 logged, shown = time.monotonic(), (standing.step, standing.validation)
                 log.info("%-11s %s", "finetune", ", ".join(standing.facts()))
@@ -172,9 +178,10 @@ class TrainingProgress:
                 loss=math.fsum(self.losses) / len(self.losses) if self.losses else None,
                 learning_rate=self.learning_rate,
                 tokens_per_second=self.tokens / (now - self.counted_since) if self.tokens else None,
-                seconds_left=(now - self.began) / done * (self.steps - self.step) if done else None,
+                seconds_left=None if self.stopped or not done else (now - self.began) / done * (self.steps - self.step),
                 validation=self.validation,
                 page=self.page(),
+                stopped=self.stopped,
             )
             if self.losses:
                 self.losses, self.tokens, self.counted_since = [], 0, now

@@ -41,7 +41,7 @@ def write_reference(recipe: Recipe, prepared: Path, shards: Path, base: Path, fo
     model.to(here.device)
     names = objective.reference_splits
     splits = {name: load_split(prepared, shards, name, objective).encoded for name in names}
-    with bar("reference", sum(map(len, splits.values()))) as shown:
+    with bar("reference", "rows", sum(map(len, splits.values()))) as shown:
         for name, encoded in splits.items():
             logp = torch.from_numpy(reference_of(model, encoded, pad, here).values)
             save_tensors({"logp": logp}, folder / f"{name}.safetensors")

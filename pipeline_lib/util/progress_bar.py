@@ -14,8 +14,9 @@ EVERY = 30.0
 class Bar:
     """Progress through `total` units: a rich bar if stderr is a terminal, else a log line every 30 seconds."""
 
-    def __init__(self, what: str, total: int, done: int = 0):
-        self.what, self.total, self.done, self.last_line = what, total, done, time.monotonic()
+    def __init__(self, what: str, unit: str, total: int, done: int = 0):
+        self.what, self.unit, self.total, self.done = what, unit, total, done
+        self.last_line = time.monotonic()
         self.rich = _rich_bar() if sys.stderr.isatty() else None
         if self.rich:
             self.rich.start()
@@ -28,7 +29,7 @@ class Bar:
             self.rich.update(self.task, completed=self.done, note=note)
         elif time.monotonic() - self.last_line > EVERY:
             self.last_line = time.monotonic()
-            log.info("%-11s %d of %d %s", self.what, self.done, self.total, note)
+            log.info("%-11s %s of %s %s %s", self.what, f"{self.done:,}", f"{self.total:,}", self.unit, note)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -37,9 +38,9 @@ class Bar:
 
 
 @contextmanager
-def bar(what: str, total: int, done: int = 0) -> Iterator[Bar]:
+def bar(what: str, unit: str, total: int, done: int = 0) -> Iterator[Bar]:
     """Show a progress bar and close it at the end, also after an error."""
-    shown = Bar(what, total, done)
+    shown = Bar(what, unit, total, done)
     try:
         yield shown
     finally:

@@ -32,6 +32,7 @@ def page():
 
 def keep(page, name, **options):
     if folder := os.environ.get("SCREENSHOTS"):
+        page.evaluate("scrollTo(0, 0)")  # else the menu at the side stands where the page was left
         page.screenshot(path=Path(folder) / f"{name}.png", **options)
 
 
@@ -179,6 +180,7 @@ def test_a_mistake_is_shown_at_its_field_and_one_that_the_form_cannot_see_begins
     assert state["message"] == "training.epoch = 3: there is no such field. Did you mean 'epochs'?"
     mistake = "training.epoch = 3: there is no such field"
     running.until(lambda: any(mistake in line for line in log_lines(running, run["id"])), what="the run's log")
+    assert not any("Traceback" in line for line in log_lines(running, run["id"]))
     page.goto(f"{running.prefect}/v2/runs/flow-run/{run['id']}")  # which does not look again for an ended run's log
     page.get_by_text(mistake).first.wait_for()
     keep(page, "failed")

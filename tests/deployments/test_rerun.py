@@ -1,12 +1,15 @@
 """Rerun what failed, on a real server with a real worker; minutes. `pytest tests/deployments/test_rerun.py`."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+from tasks.states import CANCELLED
 
 pytestmark = pytest.mark.server
 
@@ -73,6 +76,10 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     running.ends(run, "Cancelled", seconds=30)
     assert checkpoints(running, before)
     assert training_runs(running, "cancelled") == ["KILLED"]
+    shown = running.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"})
+    ours = [line["message"] for line in shown if line["message"].startswith(("finetune", "run "))]
+    assert any(re.match(r"finetune    stopped after step \d+, with a checkpoint", line) for line in ours), ours
+    assert ours[-1] == f"run         {CANCELLED}"
 
     asked["data"]["columns"]["label"] = "no such column"
     run = running.start(running.planted_id, {"recipe": asked})

@@ -38,6 +38,8 @@ def test_the_first_run_carries_parameters_scores_cost_data_and_links(document, c
         assert metrics[f"test/{name}"] == pytest.approx(score["value"])
         assert metrics[f"test/{name}/low"] == pytest.approx(score["low"])
     assert metrics["trained_parameters"] == int(parameters["trained_parameters"]) > 0
+    measured = outcome.model.made["measured"]
+    assert metrics["training_seconds"] == pytest.approx(measured["seconds"] + measured["features_seconds"])
     assert metrics["training_cost"] == pytest.approx(metrics["training_seconds"] / 1800)
     assert {each.dataset.name for each in found.inputs.dataset_inputs} == {"moods.csv", "moods test rows"}
     model = outcome.published["model"].removeprefix("models:/")

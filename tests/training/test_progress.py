@@ -74,6 +74,20 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
     )
 
 
+def test_a_stopped_training_says_how_it_goes_on_instead_of_how_long_it_takes(recipe, quick, caplog):
+    caplog.set_level(logging.INFO, "tunesmith")
+    shown = []
+    with pytest.raises(KeyboardInterrupt), TrainingProgress(recipe, shown.append) as standing:
+        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
+        told([], 12)
+        told(trained(1, 2.0), 12)
+        before = len(caplog.messages)
+        raise KeyboardInterrupt
+    assert shown[-1].seconds_left is None
+    assert shown[-1].facts()[-1] == "stopped; a retry continues from the last checkpoint"
+    assert caplog.messages[before:] == []
+
+
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.processes)])
 def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(recipe, processes, quick, caplog):
     caplog.set_level(logging.INFO, "tunesmith")

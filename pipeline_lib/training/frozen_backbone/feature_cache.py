@@ -83,7 +83,7 @@ class CachedFeatures:
 def write_features(backbone: Backbone, splits: Mapping[str, Examples], pad: int, folder: Path) -> None:
     """Compute and cache a backbone's outputs for splits; raises NotCached if the disk does not have enough space."""
     _refuse_too_large(backbone, splits, folder)
-    with bar("features", sum(map(len, splits.values()))) as shown:
+    with bar("features", "rows", sum(map(len, splits.values()))) as shown:
         for split, encoded in splits.items():
             for index, hidden in enumerate(_compute_outputs(backbone, encoded, pad, shown)):
                 save_tensors({"hidden": hidden}, folder / f"{split}-{index:05d}.safetensors")

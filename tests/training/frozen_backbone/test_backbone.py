@@ -23,6 +23,7 @@ from pipeline_lib.pipeline.nested_steps import cached_features
 from pipeline_lib.pipeline.plan import lines, plan
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.store import Store
+from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.training.finetune import build_loop, write_finetuned
 from pipeline_lib.training.frozen_backbone import backbone, feature_cache
 from pipeline_lib.training.frozen_backbone.layers import frozen_layers, why_not_cached
@@ -53,7 +54,8 @@ def features_of(recipe):
 def cached(recipe):
     """The folder of the recipe's features, without the training that starts from them."""
     data = steps.prepare(recipe)
-    return cached_features(recipe, data, steps.initialise(recipe, data), steps.fetch(recipe), "a test")
+    found = cached_features(recipe, data, steps.initialise(recipe, data), steps.fetch(recipe), "a test")
+    return found and found.folder
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -246,6 +248,19 @@ def test_another_training_on_the_same_trunk_reuses_it(document):
     assert len(features_of(check(document))) == 3
 
 
+def test_a_training_counts_the_time_of_its_features_whoever_computed_them(document):
+    document["strategies"], seconds = [LAST], []
+    for rate in (0.005, 0.004):
+        document["training"]["learning_rate"] = rate
+        recipe = check(document)
+        data = steps.prepare(recipe)
+        measured = steps.finetune(recipe, data, steps.initialise(recipe, data)).made["measured"]
+        assert training_seconds(measured) == measured["seconds"] + measured["features_seconds"]
+        seconds.append(measured["features_seconds"])
+    (kept,) = features_of(recipe)
+    assert seconds == 2 * [json.loads((kept / "manifest.json").read_text())["made"]["seconds"]]
+
+
 def test_a_plan_tells_of_the_trunk(document):
     document["strategies"] = [LAST]
     recipe = check(document)
@@ -343,3 +358,5 @@ def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, o
     assert any(begun_with)
     assert higher.name == alone.name
     assert bytes_of(higher) == bytes_of(alone)
+    made = [json.loads((folder / "manifest.json").read_text())["made"] for folder in (lower, higher)]
+    assert made[1]["lower_seconds"] == made[0]["seconds"] > 0
