@@ -215,7 +215,7 @@ def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as shard:
-            write_shard(recipe.data, recipe.objective, tokenizer, many, Path(shard))
+            write_shard(recipe.data, recipe.objective, tokenizer, [many], Path(shard))
 
     def mapped() -> None:
         frame = pd.read_csv(many, sep="\t", quoting=3).dropna()
