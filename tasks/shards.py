@@ -1,6 +1,6 @@
 """Encode each group of source files in a task run, so that Prefect shows it and why it failed.
 
-Up to 64 files, and all large ones, are groups of their own.
+Up to 32 files, and all large ones, are groups of their own.
 """
 
 from collections.abc import Sequence

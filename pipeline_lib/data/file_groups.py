@@ -15,12 +15,12 @@ from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Step
 
-GROUP_BYTES = 2**18
+GROUP_BYTES = 2**19
 """Mean size of a group of many files, encoded in some tenths of a second; a file of this size is a group of its own."""
-FILE_BYTES = 2**12
+FILE_BYTES = 2**13
 """Bytes that opening a file counts for, so that a group has at most about 64 files."""
-GROUPS = 64
-"""Mean number of groups below which files are not put together; so few shards cost half a second in all."""
+GROUPS = 32
+"""Mean number of groups that files are at least divided into; so few shards cost some tenths of a second."""
 
 
 @dataclass(frozen=True)
