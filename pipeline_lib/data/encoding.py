@@ -97,13 +97,13 @@ def encode_group(recipe: Recipe, base: Artifact, made_by: str, group: FileGroup)
     """
     # A worker on another machine has its own cache and may have to fetch the base first.
     folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder
-    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), group.files)
+    digests = [fingerprints.source_digest(recipe, file) for file in group.files]
+    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), digests)
     if local_step.fingerprint != group.step.fingerprint:
         first = next(map(str, differences(group.step.identity(), local_step)), "library versions differ")
         hint = "Run again, and give all workers the same files and libraries"
-        raise RecipeError(
-            "data.source", str(group.first_difference(local_step)), f"differs from the start of the run ({first})", hint
-        )
+        file = group.first_difference(local_step)
+        raise RecipeError("data.source", str(file), f"differs from the start of the run ({first})", hint)
     return shard(recipe, open_store(recipe.execution.store), folder, group, made_by)
 
 

@@ -66,8 +66,11 @@ class SourceFile(NamedTuple):
 def find_groups(recipe: Recipe, tokenizer: Mapping[str, str], split: str) -> list[FileGroup]:
     """Return the groups of a split's source files; `tokenizer` has the digests of the tokenizer's files."""
     files = [_source_file(recipe, file) for file in recipe.data.source.files(split)]
-    groups = [tuple(file.path for file in group) for group in group_files(files)]
-    return [FileGroup(split, group, fingerprints.shard_step(recipe, tokenizer, group)) for group in groups]
+    groups = []
+    for group in group_files(files):
+        step = fingerprints.shard_step(recipe, tokenizer, [file.digest for file in group])
+        groups.append(FileGroup(split, tuple(file.path for file in group), step))
+    return groups
 
 
 def _source_file(recipe: Recipe, file: Path) -> SourceFile:

@@ -39,13 +39,13 @@ def base_step(folder: Path) -> Step:
     return Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
 
 
-def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], files: Sequence[Path]) -> Step:
+def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], files: Sequence[str]) -> Step:
     """Identify a group of source files after reading, checking and encoding; their names and dates do not count.
 
     Args:
         recipe: The recipe.
         tokenizer: Digests from `tokenizer_digests`, computed once for all files because that takes time.
-        files: The source files.
+        files: Digests of the source files from `source_digest`.
     """
     source, objective = recipe.data.source, recipe.objective
     parts = {
@@ -54,7 +54,7 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], files: Sequence[Pat
         "columns": objective.columns(recipe.data.columns),
         **_objective_of_rows(recipe),
     }
-    inputs = {f"file {index}": source_digest(recipe, file) for index, file in enumerate(files)}
+    inputs = {f"file {index}": digest for index, digest in enumerate(files)}
     return _step("shard", 1, recipe, parts, {**inputs, **tokenizer}, READING)
 
 
