@@ -1,9 +1,13 @@
 """Errors shown to the user without a traceback."""
 
+from collections.abc import Sequence
+
 from pipeline_lib.util.redaction import redact
 
 PROBLEM = 2_000
 """Maximum characters of a problem text, which may list valid choices or quote a library's error."""
+NOTES = 5
+"""Number of further errors listed in notes on the first one."""
 
 
 class RecipeError(Exception):
@@ -26,8 +30,8 @@ class RecipeError(Exception):
         """Return the message and its notes; IPython shows this instead of a traceback."""
         return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
 
-    def __reduce__(self):  # pickled between processes and by Prefect: pass all four arguments
-        return type(self), (self.field, self.value, self.problem, self.hint)
+    def __reduce__(self):  # pickled between processes and by Prefect: pass all four arguments, and the notes
+        return type(self), (self.field, self.value, self.problem, self.hint), self.__dict__
 
 
 class ServiceUnavailable(RecipeError):
@@ -55,3 +59,15 @@ def _format_value(value: object) -> str:
 def error_text(error: RecipeError) -> str:
     """Return an error and its notes, one per line."""
     return "\n".join((str(error), *getattr(error, "__notes__", ())))
+
+
+def raise_first(failed: Sequence[BaseException]) -> None:
+    """Raise the first error, if there is one, with the other ones as notes."""
+    if not failed:
+        return
+    first, *others = failed
+    for other in others[:NOTES]:
+        first.add_note("\n".join((str(other), *getattr(other, "__notes__", ()))))
+    if len(others) > NOTES:
+        first.add_note(f"and {len(others) - NOTES} more errors")
+    raise first

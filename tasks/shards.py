@@ -1,4 +1,7 @@
-"""Encode each source file in its own task run, so that Prefect shows each file and why it failed."""
+"""Encode each group of source files in a task run, so that Prefect shows it and why it failed.
+
+Up to 32 files, and all large ones, are groups of their own.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,32 +13,33 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import unmapped
 
-from pipeline_lib.data.encoding import FileToEncode, Outcomes, Spread, encode_file
+from pipeline_lib.data.encoding import Outcomes, Spread, encode_group
+from pipeline_lib.data.file_groups import FileGroup
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from tasks.states import as_state
 
 
-@task(task_run_name="{source.file.name}", cache_policy=NO_CACHE, persist_result=False)
-def shard(recipe: Recipe, base: Artifact, by: str, source: FileToEncode) -> Artifact:
-    """Encode one source file."""
-    return as_state(encode_file(recipe, base, by, source))
+@task(task_run_name="{group.name}", cache_policy=NO_CACHE, persist_result=False)
+def shard(recipe: Recipe, base: Artifact, by: str, group: FileGroup) -> Artifact:
+    """Encode a group of source files."""
+    return as_state(encode_group(recipe, base, by, group))
 
 
 def spread_over(runner: TaskRunner[Any]) -> Spread:
     """Return a function that encodes files on a task runner, which is shut down when they are done."""
-    return partial(_encode_files, runner)
+    return partial(_encode_groups, runner)
 
 
-def _encode_files(
-    runner: TaskRunner[Any], recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], by: str
+def _encode_groups(
+    runner: TaskRunner[Any], recipe: Recipe, base: Artifact, groups: Sequence[FileGroup], by: str
 ) -> Outcomes:
     constants = {"recipe": unmapped(recipe), "base": unmapped(base), "by": unmapped(by)}
     with runner:
-        futures = list(runner.map(cast(Any, shard), {**constants, "source": list(files)}))
-        file_of = dict(zip(futures, files, strict=True))
+        futures = list(runner.map(cast(Any, shard), {**constants, "group": list(groups)}))
+        group_of = dict(zip(futures, groups, strict=True))
         for future in as_completed(futures):
-            yield file_of[future], _error(future)
+            yield group_of[future], _error(future)
 
 
 def _error(future: PrefectFuture[Artifact]) -> BaseException | None:

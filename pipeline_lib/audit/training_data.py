@@ -4,6 +4,7 @@ The two are reported separately. Changed source files are normal: they are why m
 disagree (MLflow's inputs, the manifests of model, data and shards) mean that a record was modified.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.store.digests import content_digest, value_digest
-from pipeline_lib.tracking.data_files import DataFile, changes, joint_digest, split_files
+from pipeline_lib.tracking.data_files import DIGITS, DataFile, changes, split_files
 from pipeline_lib.tracking.records import TrainingRecords
 from pipeline_lib.tracking.run_metadata import MANIFESTS
 from pipeline_lib.tracking.runs import FINGERPRINT
@@ -94,12 +95,12 @@ def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iter
     if not files or "prepare" not in manifests:
         return
     named = {file.digest for file in files}
-    sources: dict[str, set[str]] = {}
+    sources: dict[str, list[set[str]]] = defaultdict(list)
     """The source files' digests by a shard's content: files that differ in blanks can make the same shard."""
     for shard in manifests.get("shards", ()):
-        sources.setdefault(content_digest(shard["files"]), set()).add(_source_digest(shard))
+        sources[content_digest(shard["files"])].append(_source_digests(shard))
     read = set(manifests["prepare"]["identity"]["inputs"].values())
-    known = {digest for content in read for digest in sources.get(content, ())}
+    known = {digest for content in read for digests in sources.get(content, ()) for digest in digests}
     complete = read <= sources.keys()
     for file in files:
         if file.digest not in known:
@@ -109,17 +110,16 @@ def _other_data(files: Sequence[DataFile], manifests: Mapping[str, Any]) -> Iter
             else:
                 yield Disagreement("data", f"{what}; the manifests of its shards are not in MLflow", sure=False)
     for content in sorted(read & sources.keys()):
-        if not sources[content] & named:
-            digest = min(sources[content])
+        unnamed = min((digests - named for digests in sources[content]), key=len)
+        for digest in sorted(unnamed):
             yield Disagreement(
                 "data", f"the model was trained on a file with SHA-256 {digest}…, which MLflow does not list"
             )
 
 
-def _source_digest(shard: Mapping[str, Any]) -> str:
-    inputs = shard["identity"]["inputs"]
-    count = sum(name.startswith("file ") for name in inputs)
-    return joint_digest([inputs[f"file {index}"] for index in range(count)])
+def _source_digests(shard: Mapping[str, Any]) -> set[str]:
+    """Return the digests of the files that a shard was made from, as MLflow has them."""
+    return {digest[:DIGITS] for name, digest in shard["identity"]["inputs"].items() if name.startswith("file ")}
 
 
 def _name(manifest: Mapping[str, Any]) -> str:

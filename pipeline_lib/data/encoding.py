@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_lib.data.file_groups import FileGroup, find_groups
 from pipeline_lib.data.shards import write_shard
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, raise_first
 from pipeline_lib.models.base_model import load_config, locate
 from pipeline_lib.models.building import copy_base
 from pipeline_lib.objectives import Objective
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.store.artifacts import Artifact, Step
+from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.differences import differences
-from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.remote import absolute_address, open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.util.process_pool import one_by_one, side_by_side
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tunesmith")
 CHANGED = ("changed while it was being read", "Run again when nothing writes to it")
-NOTES = 5
-"""Number of further failed files listed in notes on the first error."""
-
-
-@dataclass(frozen=True)
-class FileToEncode:
-    """A source file, its split, and the step that encodes it."""
-
-    split: str
-    file: Path
-    step: Step
 
 
 @dataclass(frozen=True)
@@ -47,82 +36,86 @@ class EncodedFiles:
     """All source files of a recipe, the base whose tokenizer encodes them, and the number of files newly encoded."""
 
     base: Artifact
-    files: tuple[FileToEncode, ...]
+    groups: tuple[FileGroup, ...]
     made: int
 
     @property
     def message(self) -> str:
         """Summary shown as the state message in Prefect."""
-        return f"{len(self.files) - self.made} of {len(self.files)} files reused"
+        files = sum(len(group.files) for group in self.groups)
+        return f"{files - self.made} of {files} files reused"
 
 
-Outcomes = Iterator[tuple[FileToEncode, BaseException | None]]
-Spread = Callable[[Recipe, Artifact, Sequence[FileToEncode], str], Outcomes]
-"""Encodes files: takes the recipe, the base, the files and `made_by`; yields each file with its error or None."""
+Outcomes = Iterator[tuple[FileGroup, BaseException | None]]
+Spread = Callable[[Recipe, Artifact, Sequence[FileGroup], str], Outcomes]
+"""Encodes files: takes the recipe, the base, the groups and `made_by`; yields each group with its error or None."""
 
 
 def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -> EncodedFiles:
     """Encode the files that are not in the store yet.
 
-    A file that fails does not stop the others; the first error is raised at the end.
+    A file that fails does not stop those of other groups; the first error is raised at the end.
     """
     tokenizer = fingerprints.tokenizer_digests(base.folder)
-    files = tuple(
-        FileToEncode(split, file, fingerprints.shard_step(recipe, tokenizer, file))
-        for split in SPLITS
-        for file in recipe.data.source.files(split)
-    )
-    waiting, failed = _select_missing(open_store(recipe.execution.store), files), {}
+    groups = tuple(group for split in SPLITS for group in find_groups(recipe, tokenizer, split))
+    waiting = _select_missing(open_store(recipe.execution.store), groups)
+    made, failed = sum(len(group.files) for group in waiting), {}
     if waiting:
-        with bar("encode", "files", len(files), len(files) - len(waiting)) as shown:
-            for item, error in spread(_make_store_absolute(recipe), base, waiting, made_by):
+        total = sum(len(group.files) for group in groups)
+        with bar("encode", "files", total, total - made) as shown:
+            for group, error in spread(_make_store_absolute(recipe), base, waiting, made_by):
                 if error:
-                    failed[item.file] = error
-                shown.advance(item.file.name)
-    # in the order of the recipe, not in the order in which they failed
-    _raise_first([(item.file, failed[item.file]) for item in waiting if item.file in failed])
-    return EncodedFiles(base, files, len(waiting))
+                    failed[group.files] = error
+                shown.advance(group.name, len(group.files))
+    if failed:
+        # in the order of the recipe, not in the order in which they failed
+        errors = [failed[group.files] for group in waiting if group.files in failed]
+        errors[0].add_note("the shards of the other files are kept")
+        raise_first(errors)
+    return EncodedFiles(base, groups, made)
 
 
-def here(recipe: Recipe, base: Artifact, files: Sequence[FileToEncode], made_by: str) -> Outcomes:
+def here(recipe: Recipe, base: Artifact, groups: Sequence[FileGroup], made_by: str) -> Outcomes:
     """Encode without an orchestrator: in this process, or in `execution.workers` worker processes."""
-    work = partial(encode_file, recipe, base, made_by)
-    workers = min(recipe.execution.workers, len(files))
+    work = partial(encode_group, recipe, base, made_by)
+    workers = min(recipe.execution.workers, len(groups))
     in_process = workers == 1
-    for item, outcome in one_by_one(work, files) if in_process else side_by_side(work, files, workers):
+    for group, outcome in one_by_one(work, groups) if in_process else side_by_side(work, groups, workers):
         if isinstance(outcome, BaseException):
-            yield item, outcome
+            yield group, outcome
             continue
         if not in_process:  # log records of a worker process do not reach this one
-            log.info("%-11s %s, from %s", "shard", outcome.message, item.file.name)
-        yield item, None
+            log.info("%-11s %s, from %s", "shard", outcome.message, group.name)
+        yield group, None
 
 
-def encode_file(recipe: Recipe, base: Artifact, made_by: str, item: FileToEncode) -> Artifact:
-    """Return the shard of one file, in any process or on any machine.
+def encode_group(recipe: Recipe, base: Artifact, made_by: str, group: FileGroup) -> Artifact:
+    """Return the shard of a group of files, in any process or on any machine.
 
     Raises:
-        RecipeError: The file or the libraries here differ from those the run was planned with.
+        RecipeError: A file or the libraries here differ from those the run was planned with.
     """
     # A worker on another machine has its own cache and may have to fetch the base first.
     folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder
-    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), item.file)
-    if local_step.fingerprint != item.step.fingerprint:
-        first = next(map(str, differences(item.step.identity(), local_step)), "library versions differ")
+    digests = [fingerprints.source_digest(recipe, file) for file in group.files]
+    local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), digests)
+    if local_step.fingerprint != group.step.fingerprint:
+        first = next(map(str, differences(group.step.identity(), local_step)), "library versions differ")
         hint = "Run again, and give all workers the same files and libraries"
-        raise RecipeError("data.source", str(item.file), f"differs from the start of the run ({first})", hint)
-    return shard(recipe, open_store(recipe.execution.store), folder, item, made_by)
+        file = group.first_difference(local_step)
+        raise RecipeError("data.source", str(file), f"differs from the start of the run ({first})", hint)
+    return shard(recipe, open_store(recipe.execution.store), folder, group, made_by)
 
 
-def shard(recipe: Recipe, store: Store, base: Path, item: FileToEncode, made_by: str) -> Artifact:
-    """Return the intact shard of one file, encoding the file if the store does not have it."""
+def shard(recipe: Recipe, store: Store, base: Path, group: FileGroup, made_by: str) -> Artifact:
+    """Return the intact shard of a group of files, encoding them if the store does not have it."""
 
     def make(folder: Path) -> None:
         tokenizer, vocabulary = _tokenizer(recipe.objective, base)
-        write_shard(recipe.data, recipe.objective, tokenizer, item.file, folder, vocabulary)
-        refuse_changed(recipe, item)
+        write_shard(recipe.data, recipe.objective, tokenizer, group.files, folder, vocabulary)
+        refuse_changed(recipe, group)
 
-    return store.ensure(item.step, make, made_by)
+    return store.ensure(group.step, make, made_by)
 
 
 _loaded = threading.local()
@@ -141,16 +134,16 @@ def _tokenizer(objective: Objective, base: Path) -> "tuple[PreTrainedTokenizerBa
     return _loaded.tokenizer, _loaded.vocabulary
 
 
-def refuse_changed(recipe: Recipe, item: FileToEncode) -> None:
+def refuse_changed(recipe: Recipe, group: FileGroup) -> None:
     """Raise RecipeError if a file changed after its digest was computed: its rows would be cached under a wrong key."""
-    for name, part in fingerprints.file_parts(recipe, item.file).items():
-        if _digest(part) != item.step.inputs.get(name):
-            raise RecipeError(f"data.source.{item.split}", str(part), *CHANGED)
+    for file, digest in zip(group.files, group.digests, strict=True):
+        if _digest(recipe, file) != digest:
+            raise RecipeError(f"data.source.{group.split}", str(file), *CHANGED)
 
 
-def _digest(file: Path) -> str | None:
+def _digest(recipe: Recipe, file: Path) -> str | None:
     try:
-        return file_digest(file)
+        return fingerprints.source_digest(recipe, file)
     except OSError:
         return None
 
@@ -174,24 +167,11 @@ def _make_store_absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"store": store})})
 
 
-def _select_missing(store: Store, files: Sequence[FileToEncode]) -> list[FileToEncode]:
-    """Return the files to encode: those without a manifest in the store, and one of several identical files.
+def _select_missing(store: Store, groups: Sequence[FileGroup]) -> list[FileGroup]:
+    """Return the groups to encode: those without a manifest in the store, and one of several identical groups.
 
     The artifacts' contents are not verified here, because `prepare` reads them all.
     """
-    # Reversed, so that the first of several identical files is the one that remains in the dict.
-    by_content = {item.step.fingerprint: item for item in reversed(files)}
-    return [item for item in files if by_content[item.step.fingerprint] is item and not store.peek(item.step)]
-
-
-def _raise_first(failed: Sequence[tuple[Path, BaseException]]) -> None:
-    """Raise the first error, with the other ones as notes."""
-    if not failed:
-        return
-    (file, first), *others = failed
-    first.add_note(f"while encoding {file}; the shards of the other files are kept")
-    for other, error in others[:NOTES]:
-        first.add_note(f"{other}: {error}")
-    if len(others) > NOTES:
-        first.add_note(f"and {len(others) - NOTES} more files")
-    raise first
+    # Reversed, so that the first of several identical groups is the one that remains in the dict.
+    by_content = {group.step.fingerprint: group for group in reversed(groups)}
+    return [group for group in groups if by_content[group.step.fingerprint] is group and not store.peek(group.step)]

@@ -1,6 +1,7 @@
-"""Write one shard per source file: clean, encoded rows as Parquet, and the list of unusable rows."""
+"""Write one shard per group of source files: clean, encoded rows as Parquet, and the list of unusable rows."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.settings import Data
 from pipeline_lib.data.sources.base import Unusable
-from pipeline_lib.errors import RecipeError
+from pipeline_lib.errors import RecipeError, raise_first
 from pipeline_lib.objectives.values import to_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ FIRST = 100
 """Number of rows within which every column must appear; JSON objects may omit keys without a value."""
 REASONS = 3
 """Number of unusable rows that an error lists."""
-ROWS, UNUSABLE = "rows.parquet", "unusable.parquet"
+ROWS, UNUSABLE, FILES = "rows.parquet", "unusable.parquet", "files.json"
 
 
 def refuse_missing_columns(data: Data, objective: "Objective", more: Mapping[str, str], file: Path, split: str) -> None:
@@ -59,30 +60,31 @@ def write_shard(
     data: Data,
     objective: "Objective",
     tokenizer: "PreTrainedTokenizerBase",
-    file: Path,
+    files: Sequence[Path],
     folder: Path,
     vocabulary: int | None = None,
 ) -> None:
-    """Encode one file in batches of 2,048 rows, so that memory use does not grow with the file.
+    """Encode files in batches of 2,048 rows, so that memory use does not grow with the files.
 
     Args:
         data: The recipe's data settings.
         objective: Cleans and encodes the rows.
         tokenizer: The base's tokenizer.
-        file: The source file.
-        folder: Where to write rows.parquet and unusable.parquet.
+        files: The source files.
+        folder: Where to write rows.parquet, unusable.parquet, and files.json with each file's numbers of rows in them.
         vocabulary: Number of tokens that the base has embeddings for, None if unknown.
 
     Raises:
-        RecipeError: A row contains a token without an embedding.
+        RecipeError: A file cannot be read, or a row contains a token without an embedding.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     unusable: list[Unusable] = []
+    counts: list[dict[str, int]] = []
     schema = pa.schema([("line", pa.int64()), ("key", pa.uint64()), *objective.arrow_schema()])
     with pq.ParquetWriter(folder / ROWS, schema, compression="zstd") as writer:
-        rows = _clean_rows(data, objective, tokenizer, file, unusable)
+        rows = _rows_of_files(data, objective, tokenizer, files, unusable, counts)
         while batch := list(islice(rows, BATCH)):
             table = _encode(batch, objective, tokenizer, schema)
             _refuse_unembedded(table, tokenizer, vocabulary)
@@ -92,6 +94,33 @@ def write_shard(
         schema=pa.schema([("line", pa.int64()), ("reason", pa.string())]),
     )
     pq.write_table(bad, folder / UNUSABLE)
+    (folder / FILES).write_text(json.dumps(counts), encoding="utf-8")
+
+
+def _rows_of_files(
+    data: Data,
+    objective: "Objective",
+    tokenizer: "PreTrainedTokenizerBase",
+    files: Sequence[Path],
+    unusable: list[Unusable],
+    counts: list[dict[str, int]],
+) -> Iterator[dict[str, Any]]:
+    """Yield the usable rows of all files, and append the numbers of rows of each file to `counts`.
+
+    A file that fails does not stop the others, so that all errors are reported at once; the first one is raised.
+    """
+    failed: list[Exception] = []
+    for file in files:
+        rows, others = 0, len(unusable)
+        try:
+            for row in _clean_rows(data, objective, tokenizer, file, unusable):
+                rows += 1
+                yield row
+        except Exception as error:
+            error.add_note(f"while encoding {file}")
+            failed.append(error)
+        counts.append({"rows": rows, "unusable": len(unusable) - others})
+    raise_first(failed)
 
 
 def _clean_rows(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.data.prepared import read_split
-from pipeline_lib.data.source_rows import shards_of
+from pipeline_lib.data.source_rows import files_of
 from pipeline_lib.data.sources.base import Row
 from pipeline_lib.objectives.values import to_key
 
@@ -20,20 +20,22 @@ def write_columns(
 ) -> None:
     """Write columns.parquet: the values of the test rows as text, in the order of the rows; empty if missing.
 
-    `files` maps the index of each shard to its source file.
+    `files` maps the index of each source file in the data report to its path.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     lines = read_split(prepared, shards, "test")["line"].to_pylist()
-    # A prepared row is identified by its shard and the line of its source file, so each file is read only once.
-    positions = list(zip(shards_of(prepared, "test").tolist(), lines, strict=True))
+    # A prepared row is identified by its source file and its line there, so each file is read only once.
+    positions = list(zip(files_of(prepared, "test").tolist(), lines, strict=True))
+    wanted: dict[int, set[int]] = {}
+    for file, line in positions:
+        wanted.setdefault(file, set()).add(line)
     by_position: dict[tuple[int, int], list[str]] = {}
-    for shard in {shard for shard, _ in positions}:
-        wanted = {line for owner, line in positions if owner == shard}
-        for row in source.read(files[shard]):
-            if isinstance(row, Row) and row.line in wanted:
-                by_position[shard, row.line] = [to_key(row.values.get(column)) for column in columns]
+    for file, lines_of_file in wanted.items():
+        for row in source.read(files[file]):
+            if isinstance(row, Row) and row.line in lines_of_file:
+                by_position[file, row.line] = [to_key(row.values.get(column)) for column in columns]
     values = [[by_position[position][index] for position in positions] for index in range(len(columns))]
     pq.write_table(pa.table(values, schema=pa.schema([(name, pa.string()) for name in columns])), folder / COLUMNS)
 

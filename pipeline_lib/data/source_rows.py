@@ -1,4 +1,4 @@
-"""Find the shard and the source file of each prepared row."""
+"""Find the source file of each prepared row."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def shards_of(prepared: Path, split: str) -> "numpy.ndarray":
-    """Return the shard of each row [rows], as an index into shards.json, in the order of `read_split`."""
+def files_of(prepared: Path, split: str) -> "numpy.ndarray":
+    """Return the source file of each row [rows], as an index into the report's files, in the order of `read_split`."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     owner = pq.read_table(prepared / "splits.parquet", filters=pc.field("split") == split)
-    return owner["shard"].sort().to_numpy()
+    return owner["file"].sort().to_numpy()
 
 
 def add_source_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyarrow.Table":
@@ -23,5 +23,5 @@ def add_source_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyar
     import pyarrow as pa
 
     files = json.loads((prepared / "report.json").read_text(encoding="utf-8"))["files"]
-    names = [files[shard]["file"] for shard in shards_of(prepared, split).tolist()]
+    names = [files[file]["file"] for file in files_of(prepared, split).tolist()]
     return rows.add_column(rows.column_names.index("line"), "file", pa.array(names, pa.string()))

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.hash_split import RowLabels, draw_splits
-from pipeline_lib.data.shards import ROWS, UNUSABLE
+from pipeline_lib.data.shard_files import FileRows, Shard, read_files, report_file, unusable_rows
+from pipeline_lib.data.shards import UNUSABLE
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.objectives.labels import are_fractions
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.store.artifacts import Artifact
 
 if TYPE_CHECKING:
     import numpy
@@ -20,38 +20,35 @@ NAMED = 5
 """Number of labels that an error lists."""
 
 
-class Shard(NamedTuple):
-    """The shard of one source file, and the split the file belongs to in the recipe."""
-
-    split: str
-    file: str
-    artifact: Artifact
-
-
 def write_splits(recipe: Recipe, shards: list[Shard], folder: Path) -> None:
-    """Write splits.parquet (shard, row, split), shards.json, labels.json, report.json and unusable.parquet.
+    """Write splits.parquet (shard, row, file, split), shards.json, labels.json, report.json and unusable.parquet.
 
     Raises:
         RecipeError: A file has too many unusable rows, a required split is empty, or a validation or test file has
             none of the training labels.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    unusable = [_unusable(shard) for shard in shards]
-    files = [_counts(recipe, shard, bad) for shard, bad in zip(shards, unusable, strict=True)]
     role = recipe.objective.label_role
     columns = ["key", *filter(None, (role, recipe.objective.answers_role))]
-    tables = [pq.read_table(shard.artifact.folder / ROWS, columns=columns) for shard in shards]
-    splits = _assign(recipe, shards, tables)
+    files = list(read_files(shards, columns))
+    described = [report_file(file, recipe.data.max_unusable) for file in files]
+    tables = [file.rows for file in files]
+    splits = _assign(recipe, files)
     empty = _empty_splits(recipe, tables, splits)
-    labels = _labels(recipe, role, shards, tables, splits) if role else []
-    pq.write_table(_owners(splits), folder / "splits.parquet")
-    pq.write_table(pa.concat_tables(unusable), folder / UNUSABLE)
+    labels = _labels(recipe, role, files, splits) if role else []
+    pq.write_table(_owners(files, splits), folder / "splits.parquet")
+    pq.write_table(unusable_rows(files), folder / UNUSABLE)
     rows = {name: sum(int((split == code).sum()) for split in splits) for code, name in enumerate(SPLITS)}
     _write(folder / "shards.json", [shard.artifact.fingerprint for shard in shards])
     _write(folder / "labels.json", labels)
-    report = {"rows": rows, "groups": _groups(tables, splits), "labels": len(labels), "files": files, "empty": empty}
+    report = {
+        "rows": rows,
+        "groups": _groups(tables, splits),
+        "labels": len(labels),
+        "files": described,
+        "empty": empty,
+    }
     _write(folder / "report.json", report)
 
 
@@ -63,67 +60,18 @@ def _groups(tables: list[Any], splits: "list[numpy.ndarray]") -> dict[str, int]:
     return {name: len(np.unique(keys[split == code])) for code, name in enumerate(SPLITS)}
 
 
-def describe_left_out(prepared: Path) -> list[str]:
-    """Describe what a run does without, as sentences: unusable rows by file with reasons, and empty splits."""
-    import pyarrow.parquet as pq
-
-    report = json.loads((prepared / "report.json").read_text(encoding="utf-8"))
-    bad = pq.read_table(prepared / UNUSABLE).to_pylist()
-    sentences, begin = [], 0
-    for file in report["files"]:  # unusable.parquet has the rows of all files, in the order of the files
-        rows = bad[begin : begin + file["unusable"]]
-        begin += file["unusable"]
-        if rows:
-            share = _share(rows, file["rows"])
-            sentences.append(f"{share} rows of {file['file']} are unusable and skipped ({first_reasons(rows)})")
-    return [*sentences, *report["empty"]]
-
-
-def first_reasons(unusable: list[dict[str, Any]]) -> str:
-    """Describe the first three unusable rows by line and reason."""
-    return "; ".join(f"line {row['line']}: {row['reason']}" for row in unusable[:3])
-
-
-def _share(unusable: list[dict[str, Any]], rows: int) -> str:
-    total = rows + len(unusable)
-    return f"{len(unusable):,} of {total:,} ({len(unusable) / total:.1%})"
-
-
-def _unusable(shard: Shard) -> "pyarrow.Table":
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(shard.artifact.folder / UNUSABLE)
-    return table.add_column(0, "file", pa.array([shard.file] * len(table), pa.string()))
-
-
-def _counts(recipe: Recipe, shard: Shard, unusable: "pyarrow.Table") -> dict[str, Any]:
-    """Count the rows of one file; raise RecipeError if more are unusable than the recipe allows."""
-    import pyarrow.parquet as pq
-
-    rows, bad = pq.read_metadata(shard.artifact.folder / ROWS).num_rows, unusable.to_pylist()
-    if len(bad) > recipe.data.max_unusable * (rows + len(bad)):
-        raise RecipeError(
-            "data.max_unusable",
-            recipe.data.max_unusable,
-            f"{len(bad)} of {rows + len(bad)} rows of {shard.file} are unusable ({first_reasons(bad)})",
-            "Fix the rows, or allow a larger share",
-        )
-    return {"split": shard.split, "file": shard.file, "rows": rows, "unusable": len(bad)}
-
-
-def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[numpy.ndarray]":
-    """Return the split of every row as an index into SPLITS, by shard.
+def _assign(recipe: Recipe, files: list[FileRows]) -> "list[numpy.ndarray]":
+    """Return the split of every row as an index into SPLITS, by file.
 
     A split without files of its own takes its share from the training files; rows of other files keep their split.
     """
     import numpy as np
 
-    given = {shard.split for shard in shards}
+    given = {file.split for file in files}
     shares = {
         SPLITS.index(name): getattr(recipe.data.split, name) for name in ("test", "validation") if name not in given
     }
-    train = [table for shard, table in zip(shards, tables, strict=True) if shard.split == "train"]
+    train = [file.rows for file in files if file.split == "train"]
     keys = np.concatenate([table["key"].to_numpy() for table in train])
     labels, by = _row_labels(recipe, train), recipe.data.split.by
     drawn = draw_splits(
@@ -134,11 +82,11 @@ def _assign(recipe: Recipe, shards: list[Shard], tables: list[Any]) -> "list[num
         stratify=not by and recipe.objective.label_role == "label",
         keep_last=not _are_numbers(recipe, train),
     )
-    # The draw covers the concatenated training shards; cut it back into one part per shard.
+    # The draw covers the concatenated training files; cut it back into one part per file.
     parts = iter(np.split(drawn, np.cumsum([len(table) for table in train])[:-1]))
     return [
-        next(parts) if shard.split == "train" else np.full(len(table), SPLITS.index(shard.split), np.int8)
-        for shard, table in zip(shards, tables, strict=True)
+        next(parts) if file.split == "train" else np.full(len(file.rows), SPLITS.index(file.split), np.int8)
+        for file in files
     ]
 
 
@@ -186,8 +134,8 @@ def _are_numbers(recipe: Recipe, tables: list[Any]) -> bool:
     return bool(role) and pa.types.is_floating(tables[0].schema.field(role).type)
 
 
-def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
-    """Return a table with the shard, the row within it, and the split of every row."""
+def _owners(files: list[FileRows], splits: "list[numpy.ndarray]") -> "pyarrow.Table":
+    """Return a table with the shard, the row within it, the source file, and the split of every row."""
     import numpy as np
     import pyarrow as pa
 
@@ -195,8 +143,9 @@ def _owners(splits: "list[numpy.ndarray]") -> "pyarrow.Table":
     names = pa.DictionaryArray.from_arrays(pa.array(np.concatenate(splits)), pa.array(SPLITS))
     return pa.table(
         {
-            "shard": np.repeat(np.arange(len(splits), dtype=np.int32), counts),
-            "row": np.concatenate([np.arange(count) for count in counts]),
+            "shard": np.repeat(np.array([file.shard for file in files], np.int32), counts),
+            "row": np.concatenate([np.arange(file.first, file.first + len(file.rows)) for file in files]),
+            "file": np.repeat(np.arange(len(files), dtype=np.int32), counts),
             "split": names.cast(pa.string()),
         }
     )
@@ -258,9 +207,7 @@ def _chunks(tables: list[Any], role: str) -> "pyarrow.ChunkedArray":
     return pa.chunked_array([_concatenate_columns(tables, role)])
 
 
-def _labels(
-    recipe: Recipe, role: str, shards: list[Shard], tables: list[Any], splits: "list[numpy.ndarray]"
-) -> list[str]:
+def _labels(recipe: Recipe, role: str, files: list[FileRows], splits: "list[numpy.ndarray]") -> list[str]:
     """Return the labels of all rows; a check reports those that do not occur in training.
 
     Raises:
@@ -269,7 +216,7 @@ def _labels(
     """
     import pyarrow as pa
 
-    objective = recipe.objective
+    objective, tables = recipe.objective, [file.rows for file in files]
     training = [table.filter(split == SPLITS.index("train")) for table, split in zip(tables, splits, strict=True)]
     labels = objective.labels(_chunks(training, role))
     if len(labels) == 1 or (not labels and pa.types.is_list(tables[0][role].type)):
@@ -279,26 +226,24 @@ def _labels(
             f"has only one label ({labels[0]!r})" if labels else "has no labels",
             "Choose the column with the labels to predict",
         )
-    for shard, table in zip(shards, tables, strict=True):
-        names = objective.labels(table[role])
+    for file in files:
+        names = objective.labels(file.rows[role])
         if names and not set(names) & set(labels):
             raise RecipeError(
                 f"data.columns.{role}",
                 names[0],
-                f"appears in {_first_position(shard, role, names[0])}, a file with none of the training labels",
+                f"appears in {_first_position(file, role, names[0])}, a file with none of the training labels",
                 f"Use the same labels in all files; the training labels are {', '.join(labels[:NAMED])}",
             )
     return objective.labels(_chunks(tables, role))
 
 
-def _first_position(shard: Shard, role: str, label: str) -> str:
+def _first_position(file: FileRows, role: str, label: str) -> str:
     """Return the file and the line of the first row with a label, for an error."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(shard.artifact.folder / ROWS, columns=["line", role])
+    table = file.columns(["line", role])
     rows = zip(table["line"].to_pylist(), table[role].to_pylist(), strict=True)
     line = next(line for line, value in rows if label in (value if isinstance(value, list) else [value]))
-    return f"{shard.file} (line {line})"
+    return f"{file.name} (line {line})"
 
 
 def _write(path: Path, value: Any) -> None:

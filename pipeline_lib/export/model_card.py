@@ -12,7 +12,7 @@ from pipeline_lib.evaluation.report.tables import markdown_table, score_rows, sl
 from pipeline_lib.export.formats import LIBRARIES, Format
 from pipeline_lib.export.quantized import Deviation
 from pipeline_lib.models.building import CARD
-from pipeline_lib.store.lineage import Lineage, file_digests, is_hub_id
+from pipeline_lib.store.lineage import Lineage, is_hub_id
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.templates import render
 
@@ -107,10 +107,10 @@ def _data(lineage: Lineage) -> dict[str, str]:
     if lineage.prepared is None:
         return {"data_files": ""}
     report = _json(lineage.prepared / "report.json")
-    rows = [
-        (file["split"], file["file"], file["rows"], file["unusable"], f"`{digest}`" if digest else "–")
-        for file, digest in zip(report["files"], file_digests(lineage), strict=True)
-    ]
+    rows = []
+    for file in report["files"]:
+        digest = f"`{file['sha256']}`" if "sha256" in file else "–"  # older reports have none
+        rows.append((file["split"], file["file"], file["rows"], file["unusable"], digest))
     return {
         "rows_used": ", ".join(f"{count:,} {split}" for split, count in report["rows"].items()),
         "data_files": markdown_table(("split", "file", "rows", "unusable", "SHA-256"), rows),

@@ -8,7 +8,7 @@ from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.pipeline.code_fingerprint import module_digests, step_scope
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Step
-from pipeline_lib.store.digests import file_digest
+from pipeline_lib.store.digests import digest_of_parts, file_digest
 from pipeline_lib.training.device import select_device
 
 READING = ("pyarrow", "tokenizers", "transformers")
@@ -39,13 +39,13 @@ def base_step(folder: Path) -> Step:
     return Step("base", 1, {}, digests(folder, (*WEIGHTS, *TOKENIZER)))
 
 
-def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step:
-    """Identify one source file after reading, checking and encoding; its name and date do not count.
+def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], files: Sequence[str]) -> Step:
+    """Identify a group of source files after reading, checking and encoding; their names and dates do not count.
 
     Args:
         recipe: The recipe.
         tokenizer: Digests from `tokenizer_digests`, computed once for all files because that takes time.
-        file: The source file.
+        files: Digests of the source files from `source_digest`.
     """
     source, objective = recipe.data.source, recipe.objective
     parts = {
@@ -54,13 +54,13 @@ def shard_step(recipe: Recipe, tokenizer: Mapping[str, str], file: Path) -> Step
         "columns": objective.columns(recipe.data.columns),
         **_objective_of_rows(recipe),
     }
-    inputs = {name: file_digest(part) for name, part in file_parts(recipe, file).items()}
+    inputs = {f"file {index}": digest for index, digest in enumerate(files)}
     return _step("shard", 1, recipe, parts, {**inputs, **tokenizer}, READING)
 
 
-def file_parts(recipe: Recipe, file: Path) -> dict[str, Path]:
-    """Return the files that are read for one source file, by the names of its shard's inputs."""
-    return {f"file {index}": part for index, part in enumerate(recipe.data.source.parts(file))}
+def source_digest(recipe: Recipe, file: Path) -> str:
+    """Return the digest of all that is read for one source file."""
+    return digest_of_parts([file_digest(part) for part in recipe.data.source.parts(file)])
 
 
 def tokenizer_digests(base: Path) -> dict[str, str]:

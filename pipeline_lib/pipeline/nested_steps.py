@@ -4,7 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.encoding import FileToEncode, refuse_changed, shard
+from pipeline_lib.data.encoding import refuse_changed, shard
+from pipeline_lib.data.file_groups import find_groups
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
 from pipeline_lib.pipeline import fingerprints
@@ -31,16 +32,14 @@ def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: s
         from pipeline_lib.data.slice_columns import write_columns
 
         tokenizer, split = fingerprints.tokenizer_digests(base.folder), "test" if source.test else "train"
-        files = [
-            FileToEncode(split, file, fingerprints.shard_step(recipe, tokenizer, file)) for file in source.files(split)
-        ]
-        # `prepare` numbers the shards by split and, within a split, by digest
-        files.sort(key=lambda file: shard(recipe, store, base.folder, file, made_by).digest)
+        groups = find_groups(recipe, tokenizer, split)
+        # `prepare` numbers the files by split and, within a split, by the digest of their shard
+        groups.sort(key=lambda group: shard(recipe, store, base.folder, group, made_by).digest)
         first = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
-        file_of_shard = {index: encoded.file for index, encoded in enumerate(files, first)}
-        write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), file_of_shard, folder)
-        for file in files:
-            refuse_changed(recipe, file)
+        files = dict(enumerate((file for group in groups for file in group.files), first))
+        write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), files, folder)
+        for group in groups:
+            refuse_changed(recipe, group)
 
     return store.ensure(step, make, made_by)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from pipeline_lib.data.file_groups import find_groups
 from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.base_model import locate
@@ -30,13 +31,15 @@ class Planned(NamedTuple):
 
     step: str
     of: str
-    """Name of a shard's file; empty for other steps."""
+    """Name of a shard's file or files; empty for other steps."""
     artifact: Artifact | None
     """The artifact to reuse; None if there is none."""
     why: str
     """Why the step has to be created or is not cached."""
     kept: bool = True
     """False for a step whose result is not cached."""
+    files: int = 1
+    """Number of a shard's files."""
 
     @property
     def status(self) -> str:
@@ -59,10 +62,11 @@ def lines(planned: Sequence[Planned]) -> Iterator[str]:
             yield f"{name:<11} {members[0]}"
             continue
         missing = [member for member in members if not member.artifact]
-        yield f"{name:<11} {len(members) - len(missing)} of {len(members)} files reused"
+        reused = sum(member.files for member in members if member.artifact)
+        yield f"{name:<11} {reused} of {sum(member.files for member in members)} files reused"
         yield from (f"{'':<11} {member.of}: {member}" for member in missing[:FILES])
         if len(missing) > FILES:
-            yield f"{'':<11} and {len(missing) - FILES} more"
+            yield f"{'':<11} and {sum(member.files for member in missing[FILES:])} more files"
 
 
 @dataclass(repr=False)
@@ -78,12 +82,12 @@ class Plan:
     known: dict[str, list[Candidate]] = field(default_factory=dict)
     """Step -> its artifacts in the store, read once."""
 
-    def add(self, step: Step, of: str = "") -> Artifact | None:
+    def add(self, step: Step, of: str = "", files: int = 1) -> Artifact | None:
         """Look up a step and add it to the plan; returns None if it is missing or an input does not exist yet."""
         inputs_exist = None not in (*step.inputs.values(), step.recipe.get("labels", ()))
         artifact = self.store.peek(step) if inputs_exist else None
         why = "" if artifact else explain_difference(step, self._candidates(step.name))
-        self.planned.append(Planned(step.name, of, artifact, why))
+        self.planned.append(Planned(step.name, of, artifact, why, files=files))
         return artifact
 
     def artifact(self, step: str) -> Artifact | None:
@@ -112,9 +116,8 @@ def plan(recipe: Recipe) -> Plan:
     folder = locate(recipe.model)
     base = digest(made.add(fingerprints.base_step(folder)))
     tokenizer = fingerprints.tokenizer_digests(folder)
-    files = [(split, file) for split in SPLITS for file in recipe.data.source.files(split)]
-    steps_of_files = ((split, file.name, fingerprints.shard_step(recipe, tokenizer, file)) for split, file in files)
-    shards = [(split, digest(made.add(step, name))) for split, name, step in steps_of_files]
+    groups = [group for split in SPLITS for group in find_groups(recipe, tokenizer, split)]
+    shards = [(group.split, digest(made.add(group.step, group.name, len(group.files)))) for group in groups]
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
     prepared = made.add(fingerprints.prepare_step(recipe, shards))
     made.detects = _detects(prepared) if prepared else ""

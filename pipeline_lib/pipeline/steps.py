@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.checks.findings import read_findings, report_findings
 from pipeline_lib.data.encoding import EncodedFiles, Spread, encode_files, fetch, here, shard
 from pipeline_lib.data.prepared import read_labels
-from pipeline_lib.data.splits import SPLITS, Shard, describe_left_out, write_splits
+from pipeline_lib.data.shard_files import Shard, describe_left_out
+from pipeline_lib.data.splits import SPLITS, write_splits
 from pipeline_lib.models.building import write_initial
 from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.pipeline.nested_steps import (
@@ -40,7 +41,7 @@ log = logging.getLogger("tunesmith")
 
 @redact_errors()
 def encode(recipe: Recipe, made_by: str = "a plain call", spread: Spread = here) -> EncodedFiles:
-    """Encode each source file into a shard of its own, so that only new files have to be encoded.
+    """Encode the source files into shards, so that only new files have to be encoded; small ones share a shard.
 
     `spread` decides where the files are encoded: in this process, in several processes or on a cluster.
     """
@@ -54,7 +55,10 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
     """Check the rows of all shards and divide them into splits."""
     store, encoded = open_store(recipe.execution.store), encoded or encode(recipe, made_by)
     base = encoded.base.folder
-    shards = [Shard(file.split, file.file.name, shard(recipe, store, base, file, made_by)) for file in encoded.files]
+    shards = [
+        Shard(group.split, group.names, group.digests, shard(recipe, store, base, group, made_by))
+        for group in encoded.groups
+    ]
     # by content, so that renaming a file changes nothing
     shards.sort(key=lambda shard: (SPLITS.index(shard.split), shard.artifact.digest))
     step = fingerprints.prepare_step(recipe, [(shard.split, shard.artifact.digest) for shard in shards])

@@ -1,7 +1,7 @@
 """Explain why a step has to be created: how it differs from the most similar artifact in the store."""
 
 import json
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         part, _, name = self.what.partition(".")
         if part == "inputs":
-            return _input(name, _change(self.before, self.now))
+            return _files(name, self.before, self.now) if name in FILES else f"{name} {_change(self.before, self.now)}"
         if part == "code":
             return f"the code of {name} {_change(self.before, self.now)}"
         if part == "libraries" and MISSING not in (self.before, self.now):
@@ -34,6 +34,8 @@ class Difference(NamedTuple):
 
 
 MISSING = object()
+FILES = ("file", "train", "validation", "test")
+"""First words of the inputs that are files of the data; those with the same one are compared together."""
 
 
 class Candidate(NamedTuple):
@@ -52,7 +54,7 @@ class Candidate(NamedTuple):
         """Read a manifest."""
         identity = manifest["identity"]
         name = f"{manifest['fingerprint'][:8]} of {humanize_time(manifest['made']['at'])}"
-        return cls(name, _facts(identity), identity["inputs"], value_digest({**identity, "inputs": {}}))
+        return cls(name, _facts(identity), _join_files(identity["inputs"]), value_digest({**identity, "inputs": {}}))
 
 
 def explain_difference(step: "Step", candidates: Iterable[Candidate]) -> str:
@@ -75,10 +77,11 @@ def _nearest(step: "Step", candidates: Iterable[Candidate]) -> tuple[Candidate |
     is not in the store.
     """
     nearest, fewest, now, least = None, list[Difference](), _facts_of(step), 0 if _waits(step) else 1
+    own_inputs = _join_files(step.inputs)
     fewest_inputs: dict[str, int] = {}
     for candidate in candidates:
         # of many shards with the same settings, only one that shares more inputs with the step can be nearer
-        inputs = len({name for name, _ in candidate.inputs.items() ^ step.inputs.items()})
+        inputs = len({name for name, _ in candidate.inputs.items() ^ own_inputs.items()})
         if inputs >= fewest_inputs.get(candidate.settings, inputs + 1):
             continue
         fewest_inputs[candidate.settings] = inputs
@@ -136,15 +139,32 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _facts(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten an identity by dotted path, without empty lists: the items of the other side show the difference."""
-    return {path: value for path, value in flatten(identity) if value not in ([], {})}
+    whole = {**identity, "inputs": _join_files(identity["inputs"])}
+    return {path: value for path, value in flatten(whole) if value not in ([], {})}
 
 
-def _input(name: str, change: str) -> str:
-    """Describe a changed input; data files are not named, as their names do not count."""
-    if re.fullmatch(r"file \d+", name) and change == "changed":
-        return "the file holds other bytes"
-    plain = re.sub("^(train|validation|test) [0-9a-f]{12}.*", r"a \1 file", name)
-    return f"{plain} {change}"
+def _join_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs with the digests of all files of the data in one tuple for each split."""
+    joined: dict[str, Any] = {}
+    for name, digest in inputs.items():
+        word, *more = name.split()
+        if more and word in FILES:
+            joined[word] = (*joined.get(word, ()), digest)
+        else:
+            joined[name] = digest
+    return joined
+
+
+def _files(kind: str, before: Any, now: Any) -> str:
+    """Describe what happened to files of the data, which are not named, as their names do not count."""
+    before, now = ([] if digests is MISSING else digests for digests in (before, now))
+    if kind == "file":
+        return "the file holds other bytes" if len(now) == 1 else "some of the files are new or changed"
+    new, gone = (Counter(now) - Counter(before)).total(), (Counter(before) - Counter(now)).total()
+    if new and gone:
+        return f"the {kind} files changed"
+    files = f"a {kind} file is" if new + gone == 1 else f"{new + gone} {kind} files are"
+    return f"{files} {'new' if new else 'gone'}"
 
 
 def _change(before: Any, now: Any) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,11 @@ def file_digest(path: Path) -> str:
     if settled:
         _read[state] = digest
     return digest
+
+
+def digest_of_parts(digests: Sequence[str]) -> str:
+    """Return the digest of a source file from those of its parts: aligned translations are two files."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def describe(folder: Path) -> dict[str, dict[str, Any]]:

@@ -84,15 +84,6 @@ def is_hub_id(name: str) -> bool:
     return bool(re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name)) and not Path(name).exists()
 
 
-def file_digests(lineage: Lineage) -> list[str]:
-    """Return the SHA-256 of each source file in the order of the data report; empty if its shard is missing."""
-    if lineage.prepared is None:
-        return []
-    shards = json.loads((lineage.prepared / "shards.json").read_text(encoding="utf-8"))
-    places = [lineage.prepared.parents[1] / "shard" / fingerprint[:16] for fingerprint in shards]
-    return [_inputs(manifest_of(place)).get("file 0") or "" for place in places]
-
-
 def _find_artifact(root: Path, step: str, digest: str) -> Path | None:
     same = (place for place, found in _newest(root, step) if content_digest(found.get("files", {})) == digest)
     return next(same, None)

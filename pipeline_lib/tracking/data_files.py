@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.store.digests import file_digest
+from pipeline_lib.store.digests import digest_of_parts, file_digest
 from pipeline_lib.util.redaction import redact
 
 CONTEXT = "mlflow.data.context"
@@ -40,10 +40,8 @@ def split_files(recipe: Recipe, split: str) -> Iterator[DataFile]:
 
 
 def joint_digest(digests: Sequence[str]) -> str:
-    """The digest of a source file by those of its parts: aligned translations are two files."""
-    if len(digests) == 1:
-        return digests[0][:DIGITS]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:DIGITS]
+    """The digest of a source file by those of its parts, with the digits that are kept."""
+    return digest_of_parts(digests)[:DIGITS]
 
 
 def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple[DataFile, str]]:

@@ -113,15 +113,17 @@ def begun(recipe: Recipe, work: Path) -> Loop:
     return loop
 
 
-def in_turn(sides: dict[str, Callable[[], object]], turns: int, warm: int = 1) -> Times:
+def in_turn(
+    sides: dict[str, Callable[[], object]], turns: int, warm: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Times:
     """Seconds of each side in each turn, in another order every time; the first turns warm up and do not count."""
     times: Times = {name: [] for name in sides}
     for turn in range(warm + turns):
         for name in random.Random(turn).sample(list(sides), len(sides)):
-            began = time.perf_counter()
+            began = clock()
             sides[name]()
             if turn >= warm:
-                times[name].append(time.perf_counter() - began)
+                times[name].append(clock() - began)
     return times
 
 
@@ -215,7 +217,7 @@ def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as shard:
-            write_shard(recipe.data, recipe.objective, tokenizer, many, Path(shard))
+            write_shard(recipe.data, recipe.objective, tokenizer, [many], Path(shard))
 
     def mapped() -> None:
         frame = pd.read_csv(many, sep="\t", quoting=3).dropna()

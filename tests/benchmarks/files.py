@@ -1,9 +1,10 @@
 """What many small files cost: against one file with as many rows, in a plan, and for a new file beside stored shards.
 
-    python tests/benchmarks/files.py [--files 1000] [--rows 100] [--turns 3] [--history artifacts/bench/ratios.parquet]
+    python tests/benchmarks/files.py [--files 1000] [--rows 100] [--turns 3] [--processor]
+                                     [--history artifacts/bench/ratios.parquet]
 
 Needs the demo's encoder alone: texts are drawn from its vocabulary. Both sides of a ratio run in turn in one process,
-each turn in an empty store.
+each turn in an empty store. `--processor` counts seconds of the processor, for machines that run other programs too.
 """
 
 import argparse
@@ -33,25 +34,31 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=100, help="rows of a file")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--processor", action="store_true", help="count the processor's seconds, not the clock's")
     parser.add_argument("--history", type=Path, default=RATIOS)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), args.files, args.rows, args.turns)
+        figures = measure(Path(folder), args.files, args.rows, args.turns, args.processor)
     add_ratios(figures, args.history)
 
 
-def measure(folder: Path, files: int, rows: int, turns: int) -> dict[str, float]:
+def measure(folder: Path, files: int, rows: int, turns: int, processor: bool) -> dict[str, float]:
     """All figures by name."""
+    clock = time.process_time if processor else time.perf_counter
     many, one = folder / "many", folder / "one"
     write_files(many, files, rows)
     write_rows(one, files * rows, WORDS)
-    times = in_turn({"many": encoding(many), "one": encoding(one)}, turns, warm=0)
+    sides = {name: encoding(place) for name, place in (("many", many), ("one", one))}
+    encoded = in_turn(sides, turns, clock=clock)
+    sides = {name: preparing(place) for name, place in (("many", many), ("one", one))}
+    prepared = in_turn(sides, turns, clock=clock)
     planned = planning(many)
     sides = {"beside": adding(folder / "beside", STORED, rows), "alone": adding(folder / "alone", 1, rows)}
-    added = in_turn(sides, ADDED)
+    added = in_turn(sides, ADDED, clock=clock)
     name = f"{files:,} files of {rows} rows"
     return {
-        f"encoding: {name} over one file": ratio(times["many"], times["one"]),
+        f"encoding: {name} over one file": ratio(encoded["many"], encoded["one"]),
+        f"encoding and preparing: {name} over one file": ratio(prepared["many"], prepared["one"]),
         f"plan over {name}: seconds": statistics.median(planned() for _ in range(turns)),
         f"encoding: a file beside {STORED} stored shards over one beside 1": ratio(added["beside"], added["alone"]),
     }
@@ -73,6 +80,19 @@ def encoding(folder: Path) -> Callable[[], object]:
 
     steps.fetch(recipe)
     return encode
+
+
+def preparing(folder: Path) -> Callable[[], object]:
+    """Encode all files of a folder into an empty store that has only the base, and divide their rows into splits."""
+    recipe = recipe_for(folder, rows=16)
+
+    def prepare() -> None:
+        for step in ("shard", "prepare"):
+            shutil.rmtree(folder / "store" / "steps" / step, ignore_errors=True)
+        steps.prepare(recipe)
+
+    steps.fetch(recipe)
+    return prepare
 
 
 def planning(folder: Path) -> Callable[[], float]:

@@ -38,7 +38,7 @@ def shard(tmp_path, tokenizer):
         lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
         (tmp_path / "rows.jsonl").write_text("\n".join(lines), encoding="utf-8")
         data = data_of(tmp_path / "rows.jsonl", columns or {}, split or {})
-        write_shard(data, objective_of(**objective), tokenizer, tmp_path / "rows.jsonl", tmp_path)
+        write_shard(data, objective_of(**objective), tokenizer, [tmp_path / "rows.jsonl"], tmp_path)
         return pq.read_table(tmp_path / ROWS).to_pylist()
 
     return write

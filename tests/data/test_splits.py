@@ -5,6 +5,7 @@ pytest tests/data/test_splits.py
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import check
+from pipeline_lib.store.digests import file_digest
 
 SHARES = {"test": 0.2, "validation": 0.1}
 
@@ -245,7 +247,9 @@ def test_unusable_rows_are_counted_and_listed_with_file_line_and_reason(prepared
         {"file": "train.csv", "line": 53, "reason": "no label"},
         {"file": "train.csv", "line": 54, "reason": "3 fields, but the header has 2"},
     ]
-    assert report_of(folder)["files"] == [{"split": "train", "file": "train.csv", "rows": 50, "unusable": 3}]
+    assert report_of(folder)["files"] == [
+        {"split": "train", "file": "train.csv", "sha256": file_digest(Path(train)), "rows": 50, "unusable": 3}
+    ]
 
 
 def test_two_files_of_one_name_are_counted_apart(prepared, tmp_path):

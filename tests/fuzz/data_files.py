@@ -156,7 +156,7 @@ def attempt(given: Given, folder: Path, tokenizer: Any) -> None:
     )
     for file in recipe.data.source.files("train"):
         refuse_missing_columns(recipe.data, recipe.objective, {}, file, "train")
-        write_shard(recipe.data, recipe.objective, tokenizer, file, place / "shard", 10_000)
+        write_shard(recipe.data, recipe.objective, tokenizer, [file], place / "shard", 10_000)
 
 
 def _odd_table(draw: random.Random) -> tuple[pa.Table, str]:
