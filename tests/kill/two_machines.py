@@ -94,6 +94,14 @@ class Training:
             if self.second.process.poll() is not None:
                 self.second.start()
 
+    def wait_for_ranks(self) -> bool:
+        """Wait until both machines train; whether they do, or the run has ended."""
+        while not (self.first.ranks() and self.second.ranks()):
+            if self.first.process.poll() is not None:
+                return False
+            time.sleep(0.1)
+        return True
+
     def kill(self, kind: str) -> bool:
         """Kill a process of this kind; whether there was one."""
         victims = {
@@ -139,9 +147,9 @@ def free_port() -> int:
 
 
 def disturbed(recipe: dict[str, Any], folder: Path, seconds: float, kills: int) -> tuple[list[str], str]:
-    """Run with so many kills at random moments of a run that takes so many seconds; who was killed, and the result."""
+    """Run with so many kills at random moments of a training of so many seconds; who was killed, and the result."""
     training, killed = Training(recipe, folder), list[str]()
-    while len(killed) < kills and training.first.process.poll() is None:
+    while len(killed) < kills and training.wait_for_ranks():
         time.sleep(random.uniform(0, seconds))
         kind = random.choice(KINDS)
         if training.kill(kind):
@@ -156,6 +164,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100, help="how many processes are killed")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
+    parser.add_argument("--sharding", default="none", help="`execution.sharding` of the trainings")
     parser.add_argument("--epochs", type=int, default=60, help="length of each training")
     asked = parser.parse_args()
     random.seed(asked.seed)
@@ -168,12 +177,16 @@ def main() -> int:
             made = document("accumulation", ground, Path("store"))
             made["training"] |= {"epochs": asked.epochs}
             made["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
+            made["execution"]["sharding"] = asked.sharding
             made["execution"] |= {"rendezvous": f"127.0.0.1:{free_port()}", "tracking_uri": f"sqlite:///{name}/mlflow"}
             return made
 
+        undisturbed = Training(recipe(f"{store}/undisturbed"), folder / "undisturbed")
+        undisturbed.wait_for_ranks()
         start = time.perf_counter()
-        _, expected = disturbed(recipe(f"{store}/undisturbed"), folder / "undisturbed", 0, 0)
+        expected = undisturbed.result()
         seconds = time.perf_counter() - start
+        undisturbed.close()
         print(f"undisturbed: {expected} in {seconds:.0f} s", flush=True)
         while counts.total() < asked.points:
             runs += 1
