@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 KILLS_PER_RUN = 3
 """As many restarts as may follow each other without a new checkpoint."""
 STEPS_PER_EPOCH = 5
+MOST_FAILURES = 3
 PATIENCE = 600
 """Seconds after which a run that was disturbed counts as hanging."""
 RUN = """
@@ -191,7 +192,7 @@ def main() -> int:
         expected = undisturbed.result()
         undisturbed.close()
         print(f"undisturbed: {expected}", flush=True)
-        while counts.total() < asked.points:
+        while counts.total() < asked.points and failures < MOST_FAILURES:
             runs += 1
             kills = min(KILLS_PER_RUN, asked.points - counts.total())
             killed, result = disturbed(
