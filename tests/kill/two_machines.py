@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 
 KILLS_PER_RUN = 3
 """As many restarts as may follow each other without a new checkpoint."""
+STEPS_PER_EPOCH = 5
+MOST_FAILURES = 3
 PATIENCE = 600
 """Seconds after which a run that was disturbed counts as hanging."""
 RUN = """
@@ -94,6 +96,20 @@ class Training:
             if self.second.process.poll() is not None:
                 self.second.start()
 
+    def wait_for(self, step: int) -> bool:
+        """Wait until both machines train and a checkpoint of this step was written; false if the run has ended."""
+        while not (self.first.ranks() and self.second.ranks() and self.step() >= step):
+            if self.first.process.poll() is not None:
+                return False
+            time.sleep(0.1)
+        time.sleep(random.uniform(0, 1))
+        return True
+
+    def step(self) -> int:
+        """The step of the last checkpoint."""
+        checkpoints = self.first.folder.glob("cache/*/work/*/step-*")
+        return max((int(checkpoint.name.split("-")[1]) for checkpoint in checkpoints), default=0)
+
     def kill(self, kind: str) -> bool:
         """Kill a process of this kind; whether there was one."""
         victims = {
@@ -138,14 +154,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def disturbed(recipe: dict[str, Any], folder: Path, seconds: float, kills: int) -> tuple[list[str], str]:
-    """Run with so many kills at random moments of a run that takes so many seconds; who was killed, and the result."""
+def disturbed(recipe: dict[str, Any], folder: Path, steps: int, kills: int) -> tuple[list[str], str]:
+    """Run with so many kills at random steps of so many; who was killed when, and the result."""
     training, killed = Training(recipe, folder), list[str]()
-    while len(killed) < kills and training.first.process.poll() is None:
-        time.sleep(random.uniform(0, seconds))
+    for step in sorted(random.choices(range(steps), k=kills)):
         kind = random.choice(KINDS)
-        if training.kill(kind):
-            killed.append(kind)
+        if training.wait_for(step) and training.kill(kind):
+            killed.append(f"{kind} after step {step}")
     result = training.result()
     training.close()
     return killed, result
@@ -156,6 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100, help="how many processes are killed")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
+    parser.add_argument("--sharding", default="none", help="`execution.sharding` of the trainings")
     parser.add_argument("--epochs", type=int, default=60, help="length of each training")
     asked = parser.parse_args()
     random.seed(asked.seed)
@@ -168,18 +184,21 @@ def main() -> int:
             made = document("accumulation", ground, Path("store"))
             made["training"] |= {"epochs": asked.epochs}
             made["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
+            made["execution"]["sharding"] = asked.sharding
             made["execution"] |= {"rendezvous": f"127.0.0.1:{free_port()}", "tracking_uri": f"sqlite:///{name}/mlflow"}
             return made
 
-        start = time.perf_counter()
-        _, expected = disturbed(recipe(f"{store}/undisturbed"), folder / "undisturbed", 0, 0)
-        seconds = time.perf_counter() - start
-        print(f"undisturbed: {expected} in {seconds:.0f} s", flush=True)
-        while counts.total() < asked.points:
+        undisturbed = Training(recipe(f"{store}/undisturbed"), folder / "undisturbed")
+        expected = undisturbed.result()
+        undisturbed.close()
+        print(f"undisturbed: {expected}", flush=True)
+        while counts.total() < asked.points and failures < MOST_FAILURES:
             runs += 1
             kills = min(KILLS_PER_RUN, asked.points - counts.total())
-            killed, result = disturbed(recipe(f"{store}/{runs}"), folder / str(runs), seconds, kills)
-            counts.update(killed)
+            killed, result = disturbed(
+                recipe(f"{store}/{runs}"), folder / str(runs), STEPS_PER_EPOCH * asked.epochs, kills
+            )
+            counts.update(kill.partition(" after ")[0] for kill in killed)
             print(f"run {runs}: {', '.join(killed)}: {result}", flush=True)
             if result != expected:
                 failures += 1
