@@ -9,26 +9,34 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import word_tokenizer
 from families import tokenizer_kind, write_family
+
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.recipe.schema import check
+from pipeline_lib.training.distributed import sharding
+from pipeline_lib.training.distributed.sharding import choose_sharding, refuse_sharding
 
 HERE = Path(__file__).parents[3]
 
 
 class Ranks:
-    """Processes that train together on request."""
+    """Processes that train together on request, on machines of `of_machine` processes each."""
 
-    def __init__(self, count: int):
-        self.count, self.processes = count, []
+    def __init__(self, count: int, of_machine: int | None = None):
+        self.count, self.of_machine, self.processes = count, of_machine or count, []
 
     def _start(self):
         count = self.count
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
-        together = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        together = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": self.of_machine}
+        together |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
         own = [{"RANK": rank, "LOCAL_RANK": rank} | together if count > 1 else {} for rank in range(count)]
         environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(HERE)}
         self.processes = [
@@ -102,9 +110,10 @@ def base_of(tmp_path_factory):
     return make
 
 
-def compare(alone, several, *combination, **options):
+def compare(alone, several, *combination, sharding="full", **options):
     """The answers of several processes, if they are those of one."""
-    (one,), answers = alone.train(*combination, sharding="none", **options), several.train(*combination, **options)
+    (one,) = alone.train(*combination, sharding="none", **options)
+    answers = several.train(*combination, sharding=sharding, **options)
     for answer in answers:
         for (loss, norm), (expected, expected_norm) in zip(answer["steps"], one["steps"], strict=True):
             assert loss == pytest.approx(expected, rel=1e-6)
@@ -174,3 +183,54 @@ def test_regularizers_act_on_shards_as_on_whole_weights(alone, two, base_of, kin
 def test_ranks_with_fewer_passes_than_others_take_idle_ones(alone, two, base_of):
     changes = {"training": {"epochs": 3, "learning_rate": 1e-3, "batch_tokens": 7}}
     compare(alone, two, base_of("bert"), "classification", "full", changes=changes)
+
+
+@pytest.mark.processes
+def test_hybrid_shards_within_a_machine_and_copies_between_machines(alone, base_of):
+    machines = Ranks(4, of_machine=2)
+    try:
+        answers = compare(alone, machines, base_of("llama"), "dialogue", "full", sharding="hybrid")
+    finally:
+        machines.close()
+    assert all(0.48 < answer["share"] < 0.52 for answer in answers)
+
+
+@pytest.mark.processes
+def test_a_family_that_does_not_call_its_layers_is_refused(two, base_of):
+    for answer in two.train(base_of("squeezebert"), "classification", "full"):
+        assert "execution.sharding = 'full': is not supported by the family squeezebert" in answer["refused"]
+
+
+UNFIT = {
+    "adafactor": {"training": {"optimizer": {"kind": "adafactor"}}},
+    "adamw_8bit": {"training": {"optimizer": {"kind": "adamw_8bit"}}},
+    "quantization": {"model": {"base": "base", "quantization": {"kind": "int8"}}, "strategies": [{"kind": "lora"}]},
+}
+
+
+@pytest.mark.parametrize("part", UNFIT)
+def test_what_needs_whole_weights_is_refused_or_keeps_auto_from_sharding(document, part, monkeypatch):
+    document |= UNFIT[part]
+    refuse_sharding(check(document))  # a single process
+    document["execution"] |= {"processes": 2}
+    refuse_sharding(check(document))  # auto
+    monkeypatch.setattr(sharding, "_memory", lambda accelerator: 1)
+    monkeypatch.setattr(sharding, "any_rank", lambda here, accelerator: here)
+    assert choose_sharding(check(document), torch.nn.Linear(2, 2), PAIR) == "none"
+    document["execution"] |= {"sharding": "full"}
+    with pytest.raises(RecipeError, match=f"execution.sharding = 'full': cannot be combined with .*{part}"):
+        refuse_sharding(check(document))
+
+
+PAIR = SimpleNamespace(num_processes=2, is_main_process=False, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("memory, expected", [(10_000, "none"), (350, "none"), (340, "full"), (200, "full")])
+def test_auto_divides_a_model_whose_copy_does_not_fit(document, monkeypatch, memory, expected):
+    monkeypatch.setattr(sharding, "_memory", lambda accelerator: memory)
+    monkeypatch.setattr(sharding, "any_rank", lambda here, accelerator: here)
+    document["execution"] |= {"processes": 2}
+    model = torch.nn.Linear(2, 5)  # 15 numbers of 4 bytes, with a gradient and two averages each: 240 bytes
+    assert choose_sharding(check(document), model, PAIR) == expected
+    model.requires_grad_(False)  # 60 bytes
+    assert choose_sharding(check(document), model, PAIR) == "none"
