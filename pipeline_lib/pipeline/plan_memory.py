@@ -9,11 +9,12 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import locate
 from pipeline_lib.pipeline.plan import Plan
 from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.training.distributed.sharding import why_not_sharded
 from pipeline_lib.training.memory import MemoryNeed, memory_need
 
 
 class MemoryPlan(NamedTuple):
-    """Bytes that a training needs, and those that are free on its device."""
+    """Bytes that each process of a training needs, and those that are free on its device."""
 
     need: MemoryNeed
     free: int
@@ -48,19 +49,25 @@ def plan_memory(recipe: Recipe, made: Plan) -> MemoryPlan:
     train = load_split(prepared.folder, shards, "train", recipe.objective)
     need = memory_need(recipe, locate(recipe.model), train.labels, train.encoded)
     device, _ = select_device(recipe.execution)
-    free = _free_memory(device)
+    free = _free_memory(device, recipe.execution.processes)
     return MemoryPlan(need, free, device, _hint(recipe, need) if need.total > free else "")
 
 
-def _free_memory(device: str) -> int:
+def _free_memory(device: str, processes: int) -> int:
+    """Return the free bytes of a GPU, or the share of a machine's that each of its processes has."""
     import psutil
     import torch
 
-    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    return torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available // processes
 
 
 def _hint(recipe: Recipe, need: MemoryNeed) -> str:
     """Name the change that saves most of the largest part."""
+    if recipe.execution.processes * recipe.execution.machines > 1 and why_not_sharded(recipe) is None:
+        if recipe.execution.sharding == "auto":
+            return "A copy does not fit, so the training divides the model among its processes."
+        if recipe.execution.sharding == "none":
+            return "This does not fit: set execution.sharding to full."
     largest = max(need._fields, key=lambda name: getattr(need, name) or 0)
     if largest == "activations":
         if recipe.training.gradient_checkpointing is not True:

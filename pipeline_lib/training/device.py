@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Device = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "bf16", "fp16"]
 M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # as in malloc.h
+GLIBC_DEFAULT = 128 * 1024
+"""Size in bytes from which glibc returns freed blocks to the system, unless told otherwise."""
 PATIENCE = timedelta(days=1)
 """How long a rank waits for the others: validation on rank 0 can take long, and the launcher notices crashes anyway."""
 
@@ -149,7 +151,19 @@ def _keep_freed_memory() -> None:
     By default it returns large blocks, such as the gradient of the embeddings, to the system at once, and the kernel
     then has to clear all their pages again in every step.
     """
+    _set_thresholds(1 << 30)
+
+
+def give_back_freed_memory() -> None:
+    """Make glibc return large freed blocks at once again.
+
+    A sharded training gathers weights and frees them all the time; kept, they would take the memory of whole weights.
+    """
+    _set_thresholds(GLIBC_DEFAULT)
+
+
+def _set_thresholds(size: int) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+        libc.mallopt(M_MMAP_THRESHOLD, size)
+        libc.mallopt(M_TRIM_THRESHOLD, size)

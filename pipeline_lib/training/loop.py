@@ -19,6 +19,7 @@ from pipeline_lib.training.batches import plan
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
 from pipeline_lib.training.compilation import compile_blocks
+from pipeline_lib.training.device import give_back_freed_memory
 from pipeline_lib.training.distributed.collectives import refuse_drift
 from pipeline_lib.training.distributed.sharding import Sharding, gather, refuse_unshardable, shard
 from pipeline_lib.training.distributed.watchdog import beat
@@ -91,6 +92,7 @@ class Loop:
     def begin(self) -> None:
         """Prepare for the next step: the first one, or the one after the last checkpoint."""
         if self.sharding != "none":
+            give_back_freed_memory()
             shard(self.model, self.sharding, self.accelerator)
             if self.backbone:
                 self.backbone.is_sharded = True

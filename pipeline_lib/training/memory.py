@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.base_model import load_tokenizer
+from pipeline_lib.models.blocks import stacks
 from pipeline_lib.models.building import config_overrides, frozen_format, inject
 from pipeline_lib.models.loading import without_weights
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
@@ -22,6 +23,7 @@ from pipeline_lib.training.device import select_device
 from pipeline_lib.training.fast_paths.attention import attend_faster
 from pipeline_lib.training.fast_paths.dropout import draw_faster
 from pipeline_lib.training.fast_paths.embeddings import used_tokens
+from pipeline_lib.training.frozen_backbone.layers import is_divided
 from pipeline_lib.training.parameters import freeze_and_resolve
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ FLOAT32 = 4
 
 
 class MemoryNeed(NamedTuple):
-    """Bytes that a training needs on its device at the same time."""
+    """Bytes that each process of a training needs on its device at the same time."""
 
     weights: int
     """All weights, in the formats in which they are kept, and copies that regularizers keep."""
@@ -45,6 +47,12 @@ class MemoryNeed(NamedTuple):
     def total(self) -> int:
         """The sum of what is known."""
         return sum(part or 0 for part in self)
+
+    def divide(self, processes: int, gathered: int) -> "MemoryNeed":
+        """Return what each process needs of a divided model, of which `gathered` bytes are whole at the same time."""
+        shares = (-(-part // processes) for part in (self.weights, self.gradients, self.optimizer))
+        weights, gradients, optimizer = shares
+        return MemoryNeed(weights + gathered, gradients, optimizer, self.activations)
 
 
 def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Examples) -> MemoryNeed:
@@ -74,7 +82,20 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
         copies = any(regularizer.needs_start for regularizer in recipe.regularizers)
         state = round(learned * training.optimizer.state_floats)
         activations = _activations(recipe, model, train, tokenizer.pad_token_id)
-    return MemoryNeed(weights + copies * learned, learned, state, activations)
+        need = MemoryNeed(weights + copies * learned, learned, state, activations)
+        if not is_divided(recipe):
+            return need
+        return need.divide(recipe.execution.processes * recipe.execution.machines, _gathered(model))
+
+
+def _gathered(model: "PreTrainedModel") -> int:
+    """Return the bytes of the weights that a divided model has whole at once: those outside blocks, and two blocks.
+
+    The next block is gathered while one computes.
+    """
+    blocks = [[*map(model.get_submodule, block.names)] for stack in stacks(model) for block in stack.blocks]
+    inside = [sum(weight.nbytes for part in block for weight in part.parameters()) for block in blocks]
+    return sum(weight.nbytes for weight in model.parameters()) - sum(inside) + sum(sorted(inside)[-2:])
 
 
 def _structure(

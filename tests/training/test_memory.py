@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
 from pipeline_lib.data.examples import Examples, Ragged
+from pipeline_lib.data.prepared import load_split
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial, write_initial
 from pipeline_lib.pipeline import plan_memory, steps
@@ -181,8 +182,28 @@ def test_a_plan_compares_it_with_the_free_memory(document, tmp_path, monkeypatch
     shown = plan().output
     assert [line.split()[0] for line in shown.splitlines()[-5:]] == [*MemoryNeed._fields, "memory"]
     assert json.loads(plan("--json").output)["memory"]["need"]["gradients"] > 0
-    monkeypatch.setattr(plan_memory, "_free_memory", lambda device: 1000)
+    monkeypatch.setattr(plan_memory, "_free_memory", lambda device, processes: 1000)
     assert "This does not fit: train less of the model" in plan().output.splitlines()[-1]
+    hints = {"auto": "A copy does not fit, so the training divides", "none": "set execution.sharding to full"}
+    for sharding, hint in hints.items():
+        shown = plan("execution.processes=2", f"execution.sharding={sharding}").output
+        assert hint in " ".join(shown.split())
+
+
+def test_each_process_of_a_divided_training_needs_its_part(document):
+    data = steps.prepare(check(document))
+    base, shards = steps.fetch(check(document)).folder, data.folder.parents[1] / "shard"
+    train = load_split(data.folder, shards, "train", check(document).objective)
+
+    def need(**execution):
+        recipe = check(document | {"execution": document["execution"] | execution})
+        return memory_need(recipe, base, train.labels, train.encoded)
+
+    whole, copy, part = need(), need(processes=2), need(processes=2, sharding="full")
+    assert copy == whole
+    assert (part.optimizer, part.gradients) == (whole.optimizer // 2, whole.gradients // 2)
+    assert whole.weights / 2 < part.weights < whole.weights * 1.5  # its part, and what it gathers of a tiny model
+    assert part.activations == whole.activations
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ from pipeline_lib.models.shards import is_sharded
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from accelerate import Accelerator
     from torch import nn
+    from torch.distributed import ProcessGroup
 
 Plain = TypeVar("Plain")
 BUCKET = 2**25
@@ -103,27 +105,25 @@ def gather_arrays(
 
     tensors = {f"{key}.{index}": array for key, arrays in values.items() for index, array in enumerate(arrays)}
     gathered: dict[int, dict[int, np.ndarray]] = {}
-    for data in _gather_bytes(save(tensors), accelerator):
+    for data in gather_bytes(save(tensors), accelerator.device):
         for name, array in load(data).items():
             key, index = map(int, name.split("."))
             gathered.setdefault(key, {})[index] = array
     return {key: tuple(arrays[index] for index in sorted(arrays)) for key, arrays in gathered.items()}
 
 
-def _gather_bytes(data: bytes, accelerator: "Accelerator") -> list[bytes]:
-    """Return the bytes of every rank, on every rank; they are padded to the longest on their way."""
+def gather_bytes(data: bytes, device: "torch.device | str" = "cpu", group: "ProcessGroup | None" = None) -> list[bytes]:
+    """Return the bytes of every rank of a group, on every rank; they are padded to the longest on their way."""
     import torch
-    from torch.distributed import all_gather_into_tensor
+    from torch.distributed import all_gather, get_world_size
 
-    ranks, device = accelerator.num_processes, accelerator.device
-    sizes = torch.zeros(ranks, dtype=torch.int64, device=device)
-    all_gather_into_tensor(sizes, torch.tensor([len(data)], device=device))
-    longest = int(sizes.max())
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(get_world_size(group))]
+    all_gather(sizes, torch.tensor([len(data)], device=device), group)
+    longest = max(int(size) for size in sizes)
     own = torch.frombuffer(bytearray(data.ljust(longest, b"\0")), dtype=torch.uint8).to(device)
-    gathered = torch.empty(ranks * longest, dtype=torch.uint8, device=device)
-    all_gather_into_tensor(gathered, own)
-    rows = gathered.view(ranks, longest).cpu().numpy()
-    return [row[:size].tobytes() for row, size in zip(rows, sizes.tolist(), strict=True)]
+    gathered = [torch.empty_like(own) for _ in sizes]
+    all_gather(gathered, own, group)
+    return [part[: int(size)].cpu().numpy().tobytes() for part, size in zip(gathered, sizes, strict=True)]
 
 
 def refuse_drift(weights: "Iterable[nn.Parameter]", step: int, accelerator: "Accelerator") -> None:

@@ -18,6 +18,7 @@ from pipeline_lib.store.digests import describe, file_digest
 from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.store.object_storage import Objects
+from pipeline_lib.training.distributed.collectives import gather_bytes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -134,17 +135,7 @@ class SharedCheckpoints:
 
     def _gather(self, value: Any) -> list[Any]:
         """Return the values, plain JSON data, of all processes."""
-        import torch
-        from torch.distributed import all_gather, get_world_size
-
-        data = json.dumps(value).encode()
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(get_world_size(self.group))]
-        all_gather(sizes, torch.tensor([len(data)]), self.group)
-        longest = max(int(size) for size in sizes)
-        own = torch.frombuffer(bytearray(data.ljust(longest)), dtype=torch.uint8)  # JSON may end in spaces
-        texts = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
-        all_gather(texts, own, self.group)
-        return [json.loads(text.numpy().tobytes()) for text in texts]
+        return [json.loads(text) for text in gather_bytes(json.dumps(value).encode(), group=self.group)]
 
 
 def _matches(file: Path, facts: Mapping[str, Any]) -> bool:
