@@ -18,7 +18,7 @@ from pipeline_lib.tracking.data_files import changes, data_files
 from pipeline_lib.tracking.records import TrainingRecords
 
 WEIGHTS, PREDICTIONS = "model/", "predictions.parquet"
-HOW = ("device", "precision", "processes")
+HOW = ("device", "precision", "processes", "sharding")
 """Parameters with the actual values of settings that may be `auto` in the recipe."""
 
 
@@ -90,7 +90,10 @@ def _recipe(held: TrainingRecords, store: Path) -> Recipe:
     scored = _newest_evaluation(held)
     document = held.recipe | ({"evaluation": scored[0]["identity"]["recipe"]["evaluation"]} if scored else {})
     own = {"store": str(store), "tracking_uri": f"sqlite:///{store}/mlflow.db", "experiment": "reproduced"}
-    return check(document | {"execution": document["execution"] | own})
+    execution = document["execution"] | own
+    # as many processes as trained on several machines, on this one
+    count = execution.get("processes", 1) * execution.get("machines", 1)
+    return check(document | {"execution": execution | {"processes": count, "machines": 1, "rendezvous": None}})
 
 
 def _refuse_other_data(held: TrainingRecords, recipe: Recipe) -> None:

@@ -111,6 +111,7 @@ def _summary(loop: Loop) -> dict[str, object]:
         "parameters": sum(counts.values()),
         "trained_parameters": sum(counts[row.name] for row in loop.table if row.trained),
         "processes": loop.accelerator.num_processes,
+        "sharding": loop.sharding,
         "device": str(loop.accelerator.device.type),
         "precision": precision_of(loop.accelerator),
         "batch_tokens": loop.stepper.batch_tokens,
