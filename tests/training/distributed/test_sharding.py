@@ -3,77 +3,18 @@
 The processes are started once for all tests. `pytest tests/training/distributed/test_sharding.py`
 """
 
-import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import word_tokenizer
 from families import tokenizer_kind, write_family
+from ranks import Ranks, compare
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.training.distributed import sharding
 from pipeline_lib.training.distributed.sharding import choose_sharding, refuse_sharding
-
-HERE = Path(__file__).parents[3]
-
-
-class Ranks:
-    """Processes that train together on request, on machines of `of_machine` processes each."""
-
-    def __init__(self, count: int, of_machine: int | None = None):
-        self.count, self.of_machine, self.processes = count, of_machine or count, []
-
-    def _start(self):
-        count = self.count
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        together = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": self.of_machine}
-        together |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
-        own = [{"RANK": rank, "LOCAL_RANK": rank} | together if count > 1 else {} for rank in range(count)]
-        environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(HERE)}
-        self.processes = [
-            subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "tests.training.distributed.sharded_ranks"],
-                cwd=HERE,
-                env=environment | {name: str(value) for name, value in variables.items()},
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-            for variables in own
-        ]
-
-    def train(self, base, objective, strategy, sharding="full", changes=None, quantization=None):
-        """What each process answers."""
-        asked = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
-        if any(process.poll() is not None for process in self.processes) or not self.processes:
-            self._start()
-        line = json.dumps(asked | {"changes": changes or {}, "quantization": quantization})
-        for process in self.processes:
-            print(line, file=process.stdin, flush=True)
-        answers = []
-        for process in self.processes:
-            answer = next((line for line in process.stdout if line.startswith("ANSWER")), 'ANSWER {"error": "died"}')
-            answers.append(json.loads(answer.removeprefix("ANSWER")))
-        assert not any("error" in answer for answer in answers), answers
-        return answers
-
-    def close(self):
-        """End the processes."""
-        for process in self.processes:
-            process.kill()
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +49,6 @@ def base_of(tmp_path_factory):
         return folder / family
 
     return make
-
-
-def compare(alone, several, *combination, sharding="full", **options):
-    """The answers of several processes, if they are those of one."""
-    (one,) = alone.train(*combination, sharding="none", **options)
-    answers = several.train(*combination, sharding=sharding, **options)
-    for answer in answers:
-        for (loss, norm), (expected, expected_norm) in zip(answer["steps"], one["steps"], strict=True):
-            assert loss == pytest.approx(expected, rel=1e-6)
-            assert norm == pytest.approx(expected_norm, rel=1e-4, abs=1e-6)
-    assert answers[0]["loss"] == pytest.approx(one["loss"], rel=1e-5)  # of the model that was saved and read again
-    return answers
 
 
 def test_two_processes_keep_half_of_weights_and_optimizer_each(alone, two, base_of):

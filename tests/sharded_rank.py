@@ -27,6 +27,9 @@ def train(base: str, objective: str, strategy: str, sharding: str, changes: dict
     with tempfile.TemporaryDirectory() as folder:
         given = (Path(base), objective, strategy, Path(folder))
         it = Ready(*given, sharding=sharding, changes=changes, quantization=quantization)
+        for module in it.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0  # some heads have dropout that no configuration names
         loop, frozen = it.loop, {name: w for name, w in it.model.named_parameters() if not w.requires_grad}
         whole = sum(w.numel() for w in it.model.parameters())
         before = {name: local(weight.detach()).clone() for name, weight in frozen.items()}
