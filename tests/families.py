@@ -78,7 +78,7 @@ DECODERS: dict[str, dict[str, Any]] = {
     "qwen3": GROUPED,
     "qwen3_moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 8},
     "smollm3": GROUPED,
-    "stablelm": USUAL,
+    "stablelm": USUAL | {"num_key_value_heads": 2},
 }
 WRITERS: dict[str, dict[str, Any]] = {
     "bart": BART,

@@ -44,7 +44,7 @@ class Ranks:
     def train(self, base, objective, strategy, sharding="full", changes=None, quantization=None):
         """What each process answers."""
         asked = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
-        if any(process.poll() is not None for process in self.processes) or not self.processes:
+        if not self.processes:
             self._start()
         line = json.dumps(asked | {"changes": changes or {}, "quantization": quantization})
         for process in self.processes:
@@ -53,7 +53,9 @@ class Ranks:
         for process in self.processes:
             answer = next((line for line in process.stdout if line.startswith("ANSWER")), 'ANSWER {"error": "died"}')
             answers.append(json.loads(answer.removeprefix("ANSWER")))
-        assert not any("error" in answer for answer in answers), answers
+        if any("error" in answer for answer in answers):
+            self.close()
+            raise AssertionError(str(answers))
         return answers
 
     def close(self):
@@ -63,6 +65,7 @@ class Ranks:
             process.wait()
             process.stdin.close()
             process.stdout.close()
+        self.processes = []
 
 
 def compare(alone, several, *combination, sharding="full", rel=1e-6, **options):
