@@ -1,6 +1,7 @@
 """Weights of which each process of a training keeps a part: PyTorch's DTensor, as `fully_shard` makes them."""
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,6 +28,18 @@ def local_part(whole: "Tensor", weight: "Tensor") -> "Tensor":
 
     sharded: Any = weight
     return local(distribute_tensor(whole, sharded.device_mesh, sharded.placements, src_data_rank=None))
+
+
+def sum_over_shards(value: "Tensor", weights: "Iterable[Tensor]") -> "Tensor":
+    """Return the sum of a value over the ranks among which `weights` are divided; the value itself if they are not."""
+    sharded = next((weight for weight in weights if is_sharded(weight)), None)
+    if sharded is None:
+        return value
+    from torch.distributed import all_reduce
+
+    mesh: Any = sharded.device_mesh  # type: ignore[attr-defined]
+    all_reduce(value, group=mesh.get_group(mesh.ndim - 1))  # the last dimension of both kinds of mesh
+    return value
 
 
 def free_gathered(model: "nn.Module") -> None:

@@ -86,6 +86,7 @@ EXAMPLES: Mapping[str, Any] = {
     "watts": 350,
     "cost_per_hour": 2.5,
     "cluster": "tcp://scheduler:8786",
+    "rendezvous": "10.0.0.1:29400",
     "floors": [{"metric": "accuracy", "bound": 0.7, "column": "language", "value": "de"}],
     "floors.metric": None,  # covered by the example of `floors`, which shows it in a list
     "floors.column": None,

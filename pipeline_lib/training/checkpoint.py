@@ -129,7 +129,7 @@ class Checkpoints:
         """Write a checkpoint and publish it as `folder`; one with a state replaces all but those to keep."""
         beat("checkpoint")
         self.wait()
-        partial = self.folder / "partial"
+        partial = self.folder / ("best.partial" if state is None else "partial")
         if self.accelerator.is_local_main_process:  # before rank 0 tells all what to write
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(exist_ok=True)

@@ -11,11 +11,10 @@ import numpy as np
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.routers import router_loss
-from pipeline_lib.models.shards import is_sharded, local
+from pipeline_lib.models.shards import is_sharded, local, sum_over_shards
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
-from pipeline_lib.training.distributed.sharding import sum_over_shards
 from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.frozen_backbone.backbone import Backbone

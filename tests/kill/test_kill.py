@@ -14,11 +14,10 @@ SPREAD = 4
 MOMENTS = {
     "half of the rows are written": ("shard", "write", "unusable", True),
     "half of a new head is written": ("initialise", "write", "new.safetensors", True),
-    "half of a checkpoint's weights is written": ("finetune", "write", "partial/weights", True),
-    "half of a checkpoint's moments is written": ("finetune", "write", "partial/moments", True),
+    "half of a checkpoint's tensors is written": ("finetune", "write", "work/.*/partial$", True),
     "half of a checkpoint's manifest is written": ("finetune", "write", "partial/manifest", True),
     "a checkpoint is about to be renamed": ("finetune", "rename", "work/.*/partial", False),
-    "half of the best weights is written": ("finetune", "write", "best.partial", True),
+    "half of the best weights is written": ("finetune", "write", "best.partial$", True),
     "the best weights are about to be renamed": ("finetune", "rename", "best.partial", False),
     "a checkpoint of epoch 9 is half removed": ("finetune", "remove", "step-.*-9/", False),
     "the best weights of before are about to go": ("finetune", "remove", "best-", False),
@@ -27,7 +26,7 @@ MOMENTS = {
     "the model is published, its checkpoints are there": ("between", "rmtree", "work/", False),
     "half of the predictions is written": ("evaluate", "write", "predictions", True),
 }
-SAMPLE = ("half of a checkpoint's weights is written", "the model is about to be published")
+SAMPLE = ("half of a checkpoint's tensors is written", "the model is about to be published")
 """The moments that the quick tests try."""
 
 

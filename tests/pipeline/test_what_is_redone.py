@@ -249,6 +249,9 @@ OTHERWISE = {
     "watts": 250,
     "cost_per_hour": 3.5,
     "processes": 2,
+    "machines": 1,  # several need a store with a URL
+    "rendezvous": "localhost:29400",
+    "sharding": "full",
 }
 
 

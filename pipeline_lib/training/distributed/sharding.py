@@ -7,7 +7,7 @@ run something else than users do.
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from pipeline_lib.training.frozen_backbone.layers import is_divided
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import nn
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
@@ -109,18 +109,6 @@ def shard(model: "PreTrainedModel", sharding: Sharding, accelerator: "Accelerato
     for group in _sharded_modules(model):
         group.set_gradient_divide_factor(1.0)
         group.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
-
-
-def sum_over_shards(value: "Tensor", weights: "Iterable[Tensor]") -> "Tensor":
-    """Return the sum of a value over the ranks among which `weights` are divided; the value itself if they are not."""
-    sharded = next((weight for weight in weights if is_sharded(weight)), None)
-    if sharded is None:
-        return value
-    from torch.distributed import all_reduce
-
-    mesh: DeviceMesh = sharded.device_mesh  # type: ignore[attr-defined]
-    all_reduce(value, group=mesh.get_group(mesh.ndim - 1))  # the last dimension of both kinds of mesh
-    return value
 
 
 def gather(model: "nn.Module", accelerator: "Accelerator") -> None:
