@@ -199,9 +199,12 @@ def measure(recipe, model, encoded, pad):
         return logits, float(recipe.objective.loss_sum(outputs, targets)) / int(encoded.units.sum())
 
 
+READ_PADDING = ("convbert", "funnel", "nystromformer")
+
+
 def reads_no_padding(it: Ready) -> bool:
     """Whether a row's output is the same with any padding. Convolution, pooling and landmarks read it."""
-    return it.model.config.model_type not in ("convbert", "funnel", "nystromformer")
+    return it.model.config.model_type not in READ_PADDING
 
 
 def keeps_its_promises(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract import HIDING
+from contract import HIDING, READ_PADDING
 
 HERE = Path(__file__).parents[1]
 
@@ -74,7 +74,9 @@ def compare(alone, several, *combination, sharding="full", rel=1e-6, **options):
     if "refused" in one:
         return [one]
     answers = several.train(*combination, sharding=sharding, **options)
-    if "refused" in answers[0] or combination[1] in HIDING:  # each process hides other tokens
+    base, objective, _ = combination
+    # each process hides other tokens, and pads its rows to other widths
+    if "refused" in answers[0] or objective in HIDING or base.name in READ_PADDING:
         return answers
     for answer in answers:
         for (loss, norm), (expected, expected_norm) in zip(answer["steps"], one["steps"], strict=True):
