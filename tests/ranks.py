@@ -41,12 +41,12 @@ class Ranks:
             for variables in own
         ]
 
-    def train(self, base, objective, strategy, sharding="full", changes=None, quantization=None):
+    def train(self, base, objective, strategy, sharding="full", changes=None, dtype="auto"):
         """What each process answers."""
         asked = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
         if not self.processes:
             self._start()
-        line = json.dumps(asked | {"changes": changes or {}, "quantization": quantization})
+        line = json.dumps(asked | {"changes": changes or {}, "dtype": dtype})
         for process in self.processes:
             print(line, file=process.stdin, flush=True)
         answers = []

@@ -22,11 +22,11 @@ from tests.contract import Ready, measure
 STEPS = 3
 
 
-def train(base: str, objective: str, strategy: str, sharding: str, changes: dict, quantization: str | None) -> dict:
+def train(base: str, objective: str, strategy: str, sharding: str, changes: dict, dtype: str) -> dict:
     """Losses, norms and bytes of a few steps; in the end the loss of the trained model by itself."""
     with tempfile.TemporaryDirectory() as folder:
         given = (Path(base), objective, strategy, Path(folder))
-        it = Ready(*given, sharding=sharding, changes=changes, quantization=quantization)
+        it = Ready(*given, sharding=sharding, changes=changes, dtype=dtype)
         for module in it.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0  # some heads have dropout that no configuration names

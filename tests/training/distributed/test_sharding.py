@@ -109,6 +109,18 @@ def test_regularizers_act_on_shards_as_on_whole_weights(alone, two, base_of, kin
 
 
 @pytest.mark.processes
+def test_a_frozen_base_in_half_precision_is_sharded_beside_trained_weights_in_fp32(alone, two, base_of):
+    compare(alone, two, base_of("llama"), "dialogue", "lora", dtype="bf16")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("option", ["gradient_checkpointing", "packing"])
+def test_options_of_training_on_shards(alone, two, base_of, option):
+    changes = {"training": {"epochs": 3, "learning_rate": 1e-3, "batch_tokens": 40, option: True}}
+    compare(alone, two, base_of("llama"), "dialogue", "full", changes=changes)
+
+
+@pytest.mark.processes
 def test_ranks_with_fewer_passes_than_others_take_idle_ones(alone, two, base_of):
     changes = {"training": {"epochs": 3, "learning_rate": 1e-3, "batch_tokens": 7}}
     compare(alone, two, base_of("bert"), "classification", "full", changes=changes)
