@@ -1,15 +1,13 @@
 """Load balancing loss for the routers of a mixture of experts."""
 
-import sys
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from pipeline_lib.models.family_code import family_function
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
-
-FUNCTION = "load_balancing_loss_func"
-"""Name of the function in the family's own code."""
 
 
 class RouterLoss:
@@ -42,8 +40,7 @@ class RouterLoss:
 
 def router_loss(model: "PreTrainedModel", trained: Collection[str]) -> RouterLoss | None:
     """Return the loss of a model's routers; None if none of them is trained, or if the family has no such loss."""
-    modules = (sys.modules[kind.__module__] for kind in type(model).__mro__)  # the class of a sharded model is torch's
-    balance = next((found for module in modules if (found := getattr(module, FUNCTION, None))), None)
+    balance = family_function(model, "load_balancing_loss_func")
     recorder = (getattr(model, "_can_record_outputs", None) or {}).get("router_logits")
     if balance is None or recorder is None or not getattr(model.config, "router_aux_loss_coef", 0):
         return None

@@ -179,7 +179,9 @@ class LanguageModeling(TokenPrediction):
             return {**batch}
         inputs = super().model_inputs(model, batch, targets)
         if self.modeling == "span_corruption":
-            inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(targets)
+            from pipeline_lib.models.decoder_inputs import decoder_inputs
+
+            inputs["decoder_input_ids"] = decoder_inputs(model, targets)
         return inputs
 
     def metrics(self) -> Mapping[str, "Metric"]:

@@ -106,8 +106,9 @@ class Seq2Seq(TokenPrediction):
 
     def model_inputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> dict[str, Any]:
         """Return the arguments of the model's forward pass; each target token is predicted from those before it."""
-        prepare: Any = model.prepare_decoder_input_ids_from_labels
-        return {**super().model_inputs(model, batch, targets), "decoder_input_ids": prepare(targets)}
+        from pipeline_lib.models.decoder_inputs import decoder_inputs
+
+        return {**super().model_inputs(model, batch, targets), "decoder_input_ids": decoder_inputs(model, targets)}
 
     @property
     def max_generated(self) -> int:
