@@ -48,7 +48,7 @@ class Silent:
         pass
 
     def facts(self) -> dict:
-        return {}
+        return {"measured": {}}
 
     def __exit__(self, *_: object) -> None:
         pass
