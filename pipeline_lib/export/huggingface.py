@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
 from pipeline_lib.export.plain_weights import load_plain, round_weights, weights_format
 from pipeline_lib.export.verification import ATOL, RTOL, model_outputs
@@ -52,7 +53,12 @@ def _round(model: "PreTrainedModel", dtype: str, out: Path) -> None:
 
 
 def _verify(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Tensor]", out: Path) -> None:
-    """Load the folder with transformers, and compare tensors and outputs, to detect lost ties or names."""
+    """Load the folder with transformers, and compare tensors and outputs, to detect lost ties or names.
+
+    Raises:
+        RecipeError: transformers writes weights of this class under names that it does not read, such as those of
+            LlamaForQuestionAnswering.
+    """
     import torch
 
     model_class: Any = type(model)
@@ -61,6 +67,8 @@ def _verify(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Te
     wrong = [name for name, tensor in model.state_dict().items() if not torch.equal(tensors[name], tensor.cpu())]
     wrong += [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
-        raise RuntimeError(f"the export differs from the trained model in {', '.join(sorted(map(str, wrong))[:5])}")
+        names = ", ".join(sorted(map(str, wrong))[:3])
+        problem = f"transformers does not read what it has written of a {model_class.__name__}: {names} differ"
+        raise RecipeError("--format", "huggingface", problem, "Serve or score the model with Tunesmith")
     size = max(1.0, *(float(output.abs().max()) for output in expected))  # regression outputs have the data's unit
     torch.testing.assert_close(model_outputs(reloaded.eval(), inputs), expected, atol=ATOL * size, rtol=RTOL)

@@ -136,10 +136,11 @@ def calculate(parameters: float, tokens: int, cluster: Cluster) -> dict[str, tup
     compute = 6 * parameters * tokens / cluster.rate
     around, inside = (ranks - 1) / ranks, (cluster.gpus - 1) / cluster.gpus
     between = (cluster.machines - 1) / cluster.machines
-    # a ring over all ranks passes through the slower links; one machine's eight adapters carry eight rings
+    # the adapters of a machine carry a ring each, and a part of the bytes
+    through_all = around * size / cluster.gpus / cluster.between + inside * size / cluster.inside
     return {
-        "none": (compute, 2 * around * size / cluster.gpus / cluster.between + 2 * inside * size / cluster.inside),
-        "full": (compute, 3 * around * size / cluster.between),
+        "none": (compute, 2 * through_all),
+        "full": (compute, 3 * through_all),
         "hybrid": (
             compute,
             3 * inside * size / cluster.inside + 2 * between * size / cluster.gpus / cluster.between,
