@@ -7,14 +7,19 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from conftest import word_tokenizer
+from contract import keeps_its_promises
+from families import write_family
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.export import export
+from pipeline_lib.export.huggingface import write_plain
 from pipeline_lib.models.building import TRAINED
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
+from pipeline_lib.store.lineage import Lineage
 
 LORA, PARTIAL = {"kind": "lora", "rank": 2}, {"kind": "partial", "last_layers": 1}
 STRATEGIES = {
@@ -126,6 +131,13 @@ def test_what_is_no_plain_weights_is_refused(ran, strategies, problem):
         export(made.recipe, made.out)
     assert not made.out.exists()
     assert not [file for file in made.out.parent.iterdir() if file.name.startswith(".plain")]
+
+
+def test_a_class_that_transformers_does_not_read_back_is_refused(tmp_path):
+    write_family("qwen3", word_tokenizer("gpt2"), tmp_path / "base")
+    it = keeps_its_promises(tmp_path / "base", "reading", "full", tmp_path, steps=1)
+    with pytest.raises(RecipeError, match="transformers does not read what it has written of a Qwen3ForQuestionAnswer"):
+        write_plain(Lineage(tmp_path / "model", tmp_path / "base"), tmp_path / "plain", it.table)
 
 
 def test_a_recipe_that_was_not_run_is_refused_with_the_command(document, tmp_path):
