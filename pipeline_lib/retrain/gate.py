@@ -45,8 +45,8 @@ class DriftLimits(Section):
     embeddings: Distance | None = 0.8
     """How well a classifier separates new rows from the champion's by the base model's embeddings: about the share of
     new rows of a different kind. By chance alone it can reach 0.2 with 50 new rows, and 0.05 with 1,000."""
-    least_rows: PositiveInt = 50
-    """With fewer new rows, drift is reported but does not block, because it would be mostly chance."""
+    least_rows: PositiveInt = 100
+    """With fewer new rows, drift is reported but does not block: few rows are seldom a fair sample of what comes."""
 
 
 class Gate(Section):

@@ -174,16 +174,16 @@ def test_the_default_gate_warns_before_training_of_few_rows_and_blocks_many(reci
     grow(tmp_path, rows=[f"unheard words {index},glad" for index in range(20)])
     told = retrain(untaught(recipe), Gate())
     assert told.verdict != "blocked"
-    warned = "The 20 new rows differ from the champion's data, too few to block (gate.drift.least_rows is 50)"
+    warned = "The 20 new rows differ from the champion's data, too few to block (gate.drift.least_rows is 100)"
     assert warned in caplog.text and "words drifted by 1.000 (limit 0.5)" in caplog.text
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
-    grow(tmp_path, "3.csv", rows=[f"unheard things {index},glad" for index in range(60)])
+    grow(tmp_path, "3.csv", rows=[f"unheard things {index},glad" for index in range(100)])
     blocked = retrain(untaught(recipe), Gate())
     assert blocked.verdict == "blocked"
     assert "words drifted by 1.000 (limit 0.5)" in blocked.reason
 
 
-EMBEDDINGS_ONLY = {"embeddings": 0.5, "labels": None, "length": None, "words": None}
+EMBEDDINGS_ONLY = {"embeddings": 0.5, "labels": None, "length": None, "words": None, "least_rows": 50}
 
 
 def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_base(recipe, tmp_path, tiny):
