@@ -1,7 +1,7 @@
 """Weights of which each process of a training keeps a part: PyTorch's DTensor, as `fully_shard` makes them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,8 +47,14 @@ def free_gathered(model: "nn.Module") -> None:
 
     They would be used again after the shards have changed.
     """
+    for module in sharded_modules(model):
+        module.reshard()
+
+
+def sharded_modules(model: "nn.Module") -> "Iterator[Any]":
+    """Yield the modules that `fully_shard` was applied to, whose weights are gathered together."""
     from torch.distributed.fsdp import FSDPModule
 
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.reshard()
+            yield module

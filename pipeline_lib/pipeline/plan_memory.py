@@ -63,7 +63,7 @@ def _free_memory(device: str, processes: int) -> int:
 
 def _hint(recipe: Recipe, need: MemoryNeed) -> str:
     """Name the change that saves most of the largest part."""
-    if recipe.execution.processes * recipe.execution.machines > 1 and why_not_sharded(recipe) is None:
+    if recipe.execution.ranks > 1 and why_not_sharded(recipe) is None:
         if recipe.execution.sharding == "auto":
             return "A copy does not fit, so the training divides the model among its processes."
         if recipe.execution.sharding == "none":

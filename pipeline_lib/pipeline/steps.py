@@ -128,8 +128,7 @@ def finetune(
         work = store.work(step)
         compared = logprobs.folder if logprobs else None
         folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder, reference=compared)
-        alone = recipe.execution.processes == recipe.execution.machines == 1
-        train = write_finetuned if alone else partial(launch_finetuned, step=step)
+        train = write_finetuned if recipe.execution.ranks == 1 else partial(launch_finetuned, step=step)
         with exit_on_sigterm():
             features = cached_features(recipe, prepared, initial, base, made_by)
             with (

@@ -69,6 +69,11 @@ class Execution(Section):
     cluster: Annotated[str | None, Reach.CLUSTER] = None
     """Address of a Ray or Dask cluster; empty: a local cluster with `workers` processes is started on this machine."""
 
+    @property
+    def ranks(self) -> int:
+        """Number of processes of a training on all machines."""
+        return self.processes * self.machines
+
     @field_validator("store", "tracking_uri")
     @classmethod
     def _remember_password(cls, url: str | None) -> str | None:

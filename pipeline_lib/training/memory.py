@@ -9,7 +9,6 @@ import numpy as np
 
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.base_model import load_tokenizer
-from pipeline_lib.models.blocks import stacks
 from pipeline_lib.models.building import config_overrides, frozen_format, inject
 from pipeline_lib.models.loading import without_weights
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
@@ -20,6 +19,7 @@ from pipeline_lib.strategies.base import plain_name
 from pipeline_lib.training.activations import checkpoint_blocks, kept_bytes
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.device import select_device
+from pipeline_lib.training.distributed.sharding import groups_of
 from pipeline_lib.training.fast_paths.attention import attend_faster
 from pipeline_lib.training.fast_paths.dropout import draw_faster
 from pipeline_lib.training.fast_paths.embeddings import used_tokens
@@ -85,7 +85,7 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
         need = MemoryNeed(weights + copies * learned, learned, state, activations)
         if not is_divided(recipe):
             return need
-        return need.divide(recipe.execution.processes * recipe.execution.machines, _gathered(model))
+        return need.divide(recipe.execution.ranks, _gathered(model))
 
 
 def _gathered(model: "PreTrainedModel") -> int:
@@ -93,8 +93,8 @@ def _gathered(model: "PreTrainedModel") -> int:
 
     The next block is gathered while one computes.
     """
-    blocks = [[*map(model.get_submodule, block.names)] for stack in stacks(model) for block in stack.blocks]
-    inside = [sum(weight.nbytes for part in block for weight in part.parameters()) for block in blocks]
+    *blocks, _ = groups_of(model)  # the last one is the model
+    inside = [sum(weight.nbytes for weight in block.parameters()) for block in blocks]
     return sum(weight.nbytes for weight in model.parameters()) - sum(inside) + sum(sorted(inside)[-2:])
 
 

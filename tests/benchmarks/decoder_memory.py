@@ -62,14 +62,8 @@ def measure(
     import transformers
     from peft import inject_adapter_in_model  # noqa: F401  # imported before the memory of imports is read
 
-    from pipeline_lib.data.examples import SplitExamples
-    from pipeline_lib.models.base_model import load_tokenizer
-    from pipeline_lib.models.building import load_initial, write_initial
+    import pipeline_lib.training.loop  # noqa: F401
     from pipeline_lib.recipe.schema import check
-    from pipeline_lib.training.checkpoint import Checkpoints
-    from pipeline_lib.training.device import accelerator
-    from pipeline_lib.training.loop import Loop
-    from pipeline_lib.training.parameters import freeze_and_resolve
 
     assert transformers.LlamaForCausalLM
     imported = getrusage(RUSAGE_SELF).ru_maxrss
@@ -88,24 +82,39 @@ def measure(
             "execution": {"device": "cpu", "precision": "bf16"},
         }
     )
-    encoded = examples(recipe.objective, load_tokenizer(base))
-    nothing = SplitExamples(None, [], encoded)  # type: ignore[arg-type]  # not validated
     with tempfile.TemporaryDirectory() as folder:
-        initial, work = Path(folder) / "initial", Path(folder) / "work"
-        initial.mkdir()
-        work.mkdir()
-        parts = (recipe.objective, recipe.strategies, base, [], 0, initial)
-        write_initial(*parts, dtype, recipe.model.quantization)  # type: ignore[arg-type]
-        model, head = load_initial(base, initial, dtype=dtype)  # type: ignore[arg-type]
-        table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
-        here = accelerator(recipe.execution)
-        loop = Loop(recipe, model, head, table, encoded, nothing, 0, here, Checkpoints(work, here))
-        loop.begin()
+        loop = begun_loop(recipe, base, Path(folder))
         begun = time.perf_counter()
         for step in range(steps):
             loop.stepper.step(np.arange(BATCH) + BATCH * step % ROWS, step, 1.0)
         seconds = (time.perf_counter() - begun) / steps
     return {"peak_mib": (getrusage(RUSAGE_SELF).ru_maxrss - imported) >> 10, "seconds": round(seconds, 2)}
+
+
+def begun_loop(recipe: Any, base: Path, folder: Path, sharding: Any = "none") -> Any:
+    """Return a training of questions and answers in an empty folder, ready for its first step."""
+    from pipeline_lib.data.examples import SplitExamples
+    from pipeline_lib.models.base_model import load_tokenizer
+    from pipeline_lib.models.building import load_initial, write_initial
+    from pipeline_lib.training.checkpoint import Checkpoints
+    from pipeline_lib.training.device import accelerator
+    from pipeline_lib.training.loop import Loop
+    from pipeline_lib.training.parameters import freeze_and_resolve
+
+    encoded = examples(recipe.objective, load_tokenizer(base))
+    nothing = SplitExamples(None, [], encoded)  # type: ignore[arg-type]  # not validated
+    initial, work = folder / "initial", folder / "work"
+    initial.mkdir()
+    work.mkdir()
+    parts = (recipe.objective, recipe.strategies, base, [], 0, initial)
+    write_initial(*parts, recipe.model.dtype, recipe.model.quantization)  # type: ignore[arg-type]
+    model, head = load_initial(base, initial, dtype=recipe.model.dtype)
+    table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
+    here = accelerator(recipe.execution)
+    of_loop = (recipe, model, head, table, encoded, nothing, 0, here, Checkpoints(work, here))
+    loop = Loop(*of_loop, sharding=sharding)
+    loop.begin()
+    return loop
 
 
 def examples(objective: Any, tokenizer: Any) -> Any:

@@ -34,17 +34,10 @@ def measure(base: Path, sharding: str, steps: int) -> dict[str, Any]:
     """Train a few steps as one rank; the first step is not counted."""
     import numpy as np
     import torch
-    from decoder_memory import examples
+    from decoder_memory import begun_loop
 
-    from pipeline_lib.data.examples import SplitExamples
-    from pipeline_lib.models.base_model import load_tokenizer
-    from pipeline_lib.models.building import load_initial, write_initial
     from pipeline_lib.models.shards import local
     from pipeline_lib.recipe.schema import check
-    from pipeline_lib.training.checkpoint import Checkpoints
-    from pipeline_lib.training.device import accelerator
-    from pipeline_lib.training.loop import Loop
-    from pipeline_lib.training.parameters import freeze_and_resolve
 
     recipe = check(
         {
@@ -58,35 +51,14 @@ def measure(base: Path, sharding: str, steps: int) -> dict[str, Any]:
         }
     )
     torch.set_num_threads(1)
-    encoded = examples(recipe.objective, load_tokenizer(base))
-    nothing = SplitExamples(None, [], encoded)  # type: ignore[arg-type]  # not validated
     with tempfile.TemporaryDirectory() as folder:
-        initial, work = Path(folder) / "initial", Path(folder) / "work"
-        initial.mkdir()
-        work.mkdir()
-        write_initial(recipe.objective, recipe.strategies, base, [], 0, initial)
-        model, head = load_initial(base, initial)
-        table = freeze_and_resolve(model, head, recipe.strategies, 1e-4, 0.0)
-        here = accelerator(recipe.execution)
-        loop = Loop(
-            recipe,
-            model,
-            head,
-            table,
-            encoded,
-            nothing,
-            0,
-            here,
-            Checkpoints(work, here),
-            sharding=sharding,  # type: ignore[arg-type]
-        )
-        loop.begin()
+        loop = begun_loop(recipe, base, Path(folder), sharding)
         seconds = []
         for step in range(steps + 1):
             begun = time.perf_counter()
             loop.stepper.step(np.arange(BATCH) + BATCH * step % ROWS, step, 1.0)
             seconds.append(time.perf_counter() - begun)
-        tensors = [weight.detach() for weight in model.parameters()]
+        tensors = [weight.detach() for weight in loop.model.parameters()]
         tensors += [value for state in loop.optimizer.optimizer.state.values() for value in state.values()]
         kept = sum(local(tensor).nbytes for tensor in tensors)
     return {"seconds": statistics.median(seconds[1:]), "mib": kept >> 20}

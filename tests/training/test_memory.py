@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import MOODS, word_tokenizer
 from contract import DOCUMENT, OBJECTIVES, Ready, encode
+from families import write_family
 from loops import loop_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModel, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from pipeline_lib.cli.main import app
@@ -22,6 +23,7 @@ from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial, write_initial
 from pipeline_lib.pipeline import plan_memory, steps
 from pipeline_lib.recipe.schema import check
+from pipeline_lib.training import memory
 from pipeline_lib.training.activations import checkpoint_activations
 from pipeline_lib.training.memory import MemoryNeed, memory_need
 from pipeline_lib.training.parameters import freeze_and_resolve
@@ -111,6 +113,12 @@ def test_it_is_within_20_percent_of_what_is_measured(tiny, tmp_path, family, obj
     if strategy != "full":  # embeddings are not reduced to the tokens that occur
         assert (need.weights, need.gradients) == bytes_of(it.model)
     assert need.total == pytest.approx(measured(it), rel=0.2)
+
+
+def test_a_block_under_many_names_is_gathered_once(tmp_path):
+    write_family("albert", word_tokenizer("bert"), tmp_path)
+    model = AutoModel.from_pretrained(tmp_path)
+    assert memory._gathered(model) == sum(weight.nbytes for weight in model.parameters())
 
 
 def test_checkpointing_takes_less(tiny, tmp_path):

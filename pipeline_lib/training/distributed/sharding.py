@@ -8,13 +8,13 @@ run something else than users do.
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import stacks
-from pipeline_lib.models.shards import free_gathered, is_sharded
+from pipeline_lib.models.shards import free_gathered, is_sharded, sharded_modules
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.distributed.collectives import any_rank
 from pipeline_lib.training.frozen_backbone.layers import is_divided
@@ -104,9 +104,9 @@ def shard(model: "PreTrainedModel", sharding: Sharding, accelerator: "Accelerato
     from torch.distributed.fsdp import fully_shard
 
     mesh = _mesh(sharding, accelerator)
-    for module in _groups(model):
+    for module in groups_of(model):
         fully_shard(module, mesh=mesh)
-    for group in _sharded_modules(model):
+    for group in sharded_modules(model):
         group.set_gradient_divide_factor(1.0)
         group.set_force_sum_reduction_for_comms(True)  # gloo has no other reduction
 
@@ -161,7 +161,7 @@ def _mesh(sharding: Sharding, accelerator: "Accelerator") -> "DeviceMesh":
     return init_device_mesh(device, (ranks // of_machine, of_machine), mesh_dim_names=("replicate", "shard"))
 
 
-def _groups(model: "PreTrainedModel") -> "Iterator[nn.Module]":
+def groups_of(model: "PreTrainedModel") -> "Iterator[nn.Module]":
     """Yield the modules whose weights are gathered together, inner ones first: each block, then the model."""
     seen = set()
     for stack in stacks(model):
@@ -171,11 +171,3 @@ def _groups(model: "PreTrainedModel") -> "Iterator[nn.Module]":
                     seen.add(id(module))
                     yield module
     yield model
-
-
-def _sharded_modules(model: "nn.Module") -> "Iterator[Any]":
-    from torch.distributed.fsdp import FSDPModule
-
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            yield module

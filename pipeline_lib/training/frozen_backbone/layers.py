@@ -50,7 +50,7 @@ def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
 def is_divided(recipe: "Recipe") -> bool:
     """Return whether the recipe asks for a training in which no process has the whole model."""
     execution = recipe.execution
-    return execution.processes * execution.machines > 1 and execution.sharding in ("full", "hybrid")
+    return execution.ranks > 1 and execution.sharding in ("full", "hybrid")
 
 
 def find_global_regularizers(recipe: "Recipe") -> list[str]:
