@@ -9,7 +9,7 @@ from pipeline_lib.pipeline.run import RunOutcome
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain import preflight as looking
 from pipeline_lib.retrain import promotion as ending
-from pipeline_lib.retrain.decision_page import markdown
+from pipeline_lib.retrain.decision_page import decision_markdown
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.gate_checks import Decision
 from pipeline_lib.retrain.preflight import Preflight
@@ -40,6 +40,6 @@ def verdict_state(recipe: Recipe, gate: Gate, decision: Decision) -> Any:
     """Return a state named after the verdict, which automations can match, and show the decision as an artifact."""
     name = gate.name(recipe)
     create_markdown_artifact(
-        markdown(decision, name), key="retrain-decision", description=f"{name}: {decision.verdict}"
+        decision_markdown(decision, name), key="retrain-decision", description=f"{name}: {decision.verdict}"
     )
     return Completed(name=decision.verdict.capitalize(), message=decision.reason, data=decision)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline_lib.errors import RecipeError, error_text
 from pipeline_lib.recipe.schema import Recipe, check
-from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.recipe.validation_errors import first_mistake
 from pipeline_lib.util.section import Section
 
 P = ParamSpec("P")
@@ -67,4 +67,4 @@ def convert_parameter(annotation: Any, value: Any) -> Any:
     try:
         return annotation.model_validate(value)
     except ValidationError as error:
-        raise explain(error, annotation, value) from None
+        raise first_mistake(error, annotation, value) from None

@@ -7,19 +7,19 @@ from prefect.states import Completed
 
 from pipeline_lib.scoring import score as scoring
 from pipeline_lib.scoring.request import Scoring
-from pipeline_lib.scoring.score import Model, Scored
+from pipeline_lib.scoring.score import Scored, ScoringModel
 from tasks.states import current_flow_run
 from tasks.steps import step
 
 
 @step
-def model(request: Scoring) -> Model:
+def model(request: Scoring) -> ScoringModel:
     """Load the model, from the store or from MLflow."""
-    return scoring.fetch(request, current_flow_run())
+    return scoring.fetch_model(request, current_flow_run())
 
 
 @step
-def score(request: Scoring, found: Model, file: Path) -> Scored:
+def score(request: Scoring, found: ScoringModel, file: Path) -> Scored:
     """Predict the rows of one file."""
     done = scoring.score(request, found, file, current_flow_run())
     state: Any = Completed(

@@ -13,7 +13,7 @@ from pipeline_lib.pipeline.run import RunOutcome
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.sweep import sweep
 from pipeline_lib.sweep.links import links, trial_places
-from pipeline_lib.sweep.pruning import Study, run_trial, shared_study
+from pipeline_lib.sweep.pruning import Study, open_study, run_trial
 from pipeline_lib.sweep.trials import Sweep, Trial
 from pipeline_lib.util.signals import Pruned
 from tasks.progress import ProgressArtifact
@@ -36,7 +36,7 @@ def trial(by: str, planned_trial: Trial, study: Study | None) -> RunOutcome | Pr
 
 def run_trials(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
     """Run all trials and return the outcome of each, or its error; one failure does not stop the others."""
-    with shared_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
+    with open_study(planned, settings) as study, task_runner(planned[0].recipe.execution) as runner:
         parameters = {"by": unmapped(current_flow_run()), "planned_trial": list(planned), "study": unmapped(study)}
         futures = runner.map(cast(Any, trial), parameters)
         for future in futures:
@@ -49,7 +49,7 @@ def run_trials(planned: Sequence[Trial], settings: Sweep) -> sweep.Ended:
 @step
 def compare(planned: Sequence[Trial], ended: sweep.Ended, settings: Sweep) -> Artifact:
     """Compare the successful trials; fails if a trial failed."""
-    comparison = sweep.compare(planned, ended, settings, current_flow_run())
+    comparison = sweep.compare_trials(planned, ended, settings, current_flow_run())
     page = (comparison.folder / "comparison.md").read_text(encoding="utf-8") + f"\n{links(trial_places(ended))}\n"
     create_markdown_artifact(page, key="sweep-comparison", description=str(comparison.folder))
     return comparison

@@ -225,7 +225,7 @@ def keeps_its_promises(
         torch.testing.assert_close(logits, measure(recipe, it.plain(), loop.train, loop.pad)[0])
 
     every, grads = np.arange(loop.train.groups), {}
-    loop.stepper._own_gradients(every)
+    loop.stepper._compute_own_gradients(every)
     for name in trained:
         assert parameters[name].grad is not None, f"{name} gets no gradient"
         grads[name] = parameters[name].grad.clone()
@@ -233,7 +233,7 @@ def keeps_its_promises(
     alone = reads_no_padding(it)
     if objective not in HIDING and alone and not loop.stepper.router:  # a router is judged by what all tokens choose
         loop.optimizer.zero_grad()
-        it.in_parts()._own_gradients(every)
+        it.in_parts()._compute_own_gradients(every)
         for name in trained:
             torch.testing.assert_close(parameters[name].grad, grads[name], atol=1e-5, rtol=1e-3)
     loop.optimizer.zero_grad()

@@ -14,7 +14,7 @@ ALONE = SimpleNamespace(num_processes=1, process_index=0, is_main_process=True, 
 def loop_of(recipe, folder):
     """A loop over the recipe's prepared data, ready for its first step."""
     prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
+    initial, base = steps.initialise(recipe, prepared), steps.fetch_base(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
     folder.mkdir(exist_ok=True)
     return build_loop(recipe, Inputs(prepared.folder, shards, base.folder, initial.folder), folder)

@@ -14,7 +14,7 @@ from deployments.up import automations, data_directory, databases, postgres, ser
 from deployments.up.processes import Child
 from deployments.up.servers import Server
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.util.cpu import share
+from pipeline_lib.util.cpu import thread_limits
 from pipeline_lib.util.redaction import redact_url
 
 PATIENCE = 180
@@ -81,7 +81,9 @@ class LocalStack:
         os.environ.setdefault("TUNESMITH_RECIPES", str(RECIPES))
         register(self.folder, runs, notify, moved=self.own_state)
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
-        threads = share(runs) if runs > 1 else {}  # a thread a core in each of them: they would wait for one another
+        threads = (
+            thread_limits(runs) if runs > 1 else {}
+        )  # a thread a core in each of them: they would wait for one another
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
         self._wait_until(lambda: has_online_worker(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
@@ -113,13 +115,13 @@ class LocalStack:
                 self._refuse_ended(child)
             if time.monotonic() - began > PATIENCE:
                 last = self.children[-1]
-                hint = f"Its last output: {last.last_words()}"
+                hint = f"Its last output: {last.last_log_lines()}"
                 raise RecipeError(last.name, None, f"does not answer within {PATIENCE} s", hint)
             time.sleep(0.3)
 
     def _refuse_ended(self, child: Child) -> None:
         if child.has_ended and child.is_young:
-            raise RecipeError(child.name, None, "exited unexpectedly", f"See {child.log}: {child.last_words()}")
+            raise RecipeError(child.name, None, "exited unexpectedly", f"See {child.log}: {child.last_log_lines()}")
 
 
 def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:

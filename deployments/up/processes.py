@@ -89,6 +89,6 @@ class Child:
         """Whether it was started only recently."""
         return time.monotonic() - self.began < YOUNG
 
-    def last_words(self) -> str:
+    def last_log_lines(self) -> str:
         """Return the last lines of its log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])

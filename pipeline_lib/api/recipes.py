@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.api.frames import store_frames
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.loading import load, parse, set_value
+from pipeline_lib.recipe.loading import load, parse_override, set_value
 from pipeline_lib.recipe.schema import Given, Recipe, check
 from pipeline_lib.recipe.yaml_text import to_yaml_line
 
@@ -66,7 +66,7 @@ def _load(recipe: RecipeLike, changes: Sequence[str]) -> Recipe:
         problem = "must be a path, a dict or a Recipe"
         raise RecipeError("recipe", recipe, problem, 'Write load_recipe("recipe.yaml"), for example')
     for change in changes:
-        set_value(document, *parse(change))
+        set_value(document, *parse_override(change))
     return check(document, given=given)
 
 

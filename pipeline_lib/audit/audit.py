@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline_lib.audit.consistency import Disagreement, check_running, disagreements
-from pipeline_lib.audit.provenance import chain, lines
+from pipeline_lib.audit.provenance import chain, format_provenance
 from pipeline_lib.audit.repair import repair
 from pipeline_lib.audit.training_data import SourceChange, record_findings, source_changes
 from pipeline_lib.tracking.left_runs import is_left, settle, settle_noted
@@ -35,7 +35,11 @@ class Audit:
         """Yield the report as text: complete chains (`whole`), or only model and training of each."""
         yield from self.repaired
         for link, found, sources in zip(self.chains, self.found, self.sources, strict=True):
-            shown = lines(link) if whole else (line for line in lines(link) if line[0] in ("training", "model"))
+            shown = (
+                format_provenance(link)
+                if whole
+                else (line for line in format_provenance(link) if line[0] in ("training", "model"))
+            )
             yield from (f"{what:<11} {line}" for what, line in shown)
             yield from map(_source_line, sources)
             yield from map(_finding_line, found)
@@ -89,7 +93,7 @@ def audit_trainings(uri: str, target: str | None, experiment: str, store: str | 
 
 
 def _find_trainings(finder: TrainingSearch, target: str | None, experiment: str) -> list[TrainingRecords]:
-    return [finder.training(target)] if target else finder.trainings(experiment)
+    return [finder.find_training(target)] if target else finder.trainings(experiment)
 
 
 def _format_count(count: int, what: str) -> str:

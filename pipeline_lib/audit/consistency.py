@@ -14,7 +14,7 @@ from pipeline_lib.tracking.environment import flow_run
 from pipeline_lib.tracking.left_runs import is_at_work
 from pipeline_lib.tracking.records import TrainingRecord, TrainingRecords
 from pipeline_lib.tracking.runs import BY, HOST, PROCESS, PRUNED
-from pipeline_lib.tracking.scores import named_scores
+from pipeline_lib.tracking.scores import scores_by_name
 
 AGREE = {
     "FINISHED": {"COMPLETED"},
@@ -60,10 +60,12 @@ def check_running(run: TrainingRecord) -> Disagreement | None:
         return None
     if alive is None:
         return Disagreement(
-            _run(run), f"is RUNNING on {host or 'another machine'}, which cannot be checked from here", False
+            _run_name(run), f"is RUNNING on {host or 'another machine'}, which cannot be checked from here", False
         )
     pid = run.tags[PROCESS].split()[0]
-    return Disagreement(_run(run), f"is RUNNING, but its process {pid} is gone: `tunesmith audit --repair` ends it")
+    return Disagreement(
+        _run_name(run), f"is RUNNING, but its process {pid} is gone: `tunesmith audit --repair` ends it"
+    )
 
 
 def _pending_models(held: TrainingRecords) -> Iterator[Disagreement]:
@@ -83,13 +85,15 @@ def _flow_states(runs: Iterable[TrainingRecord]) -> Iterator[Disagreement]:
             state = prefect_api.state(flow)
         except prefect_api.PrefectUnavailable as error:
             yield Disagreement(
-                _run(run), f"Prefect cannot be asked about flow run {flow.name} ({flow.id}): {error}", False
+                _run_name(run), f"Prefect cannot be asked about flow run {flow.name} ({flow.id}): {error}", False
             )
             continue
         if state is None:
-            yield Disagreement(_run(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
+            yield Disagreement(_run_name(run), f"Prefect does not know flow run {flow.name} ({flow.id})")
         elif state not in AGREE.get(run.status, {state}) and not (PRUNED in run.tags and state == "COMPLETED"):
-            yield Disagreement(_run(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}")
+            yield Disagreement(
+                _run_name(run), f"is {run.status} in MLflow, and flow run {flow.name} ({flow.id}) is {state}"
+            )
 
 
 def _artifact(store_artifacts: TrainingArtifacts, manifest: Mapping[str, Any]) -> Disagreement | None:
@@ -112,14 +116,14 @@ def _metrics(
     file = store_artifacts.folder(manifest) / "metrics.json"
     if run.status != "FINISHED" or not file.is_file():
         return
-    for name, value in named_scores(json.loads(file.read_text(encoding="utf-8"))):
+    for name, value in scores_by_name(json.loads(file.read_text(encoding="utf-8"))):
         logged = run.metrics.get(name)
         if logged is None or not math.isclose(logged, value, rel_tol=1e-9):
             shown = "missing" if logged is None else f"{logged:g}"
             yield Disagreement(
-                _run(run), f"{name} is {shown} in MLflow and {value:g} in the artifact {file.parent.name[:8]}"
+                _run_name(run), f"{name} is {shown} in MLflow and {value:g} in the artifact {file.parent.name[:8]}"
             )
 
 
-def _run(run: TrainingRecord) -> str:
+def _run_name(run: TrainingRecord) -> str:
     return f"{run.name} {run.id[:8]}"

@@ -19,12 +19,12 @@ def chain(held: TrainingRecords) -> dict[str, Any]:
     manifests, facts = held.manifests, held.circumstances
     return {
         "model": {"address": held.model, "registered": held.versions},
-        "training": _run(held.training),
-        "evaluations": [_run(run) | {"scores": scores(run)} for run in held.evaluations],
+        "training": _describe_run(held.training),
+        "evaluations": [_describe_run(run) | {"scores": scores(run)} for run in held.evaluations],
         "recipe": {"given": held.given, "resolved": held.recipe},
         "data": [file._asdict() for file in held.data],
         "base": _base(held),
-        "code": {"git": facts.get("git"), "modules": modules(manifests)},
+        "code": {"git": facts.get("git"), "modules": module_digests(manifests)},
         "software": facts.get("software"),
         "machine": facts.get("machine"),
         "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
@@ -35,10 +35,10 @@ def chain(held: TrainingRecords) -> dict[str, Any]:
 def all_manifests(held: TrainingRecords) -> list[Mapping[str, Any]]:
     """The manifests of all artifacts of a training and of its evaluations."""
     evaluated = (manifest for run in held.evaluations for manifest in held.evaluation_manifests(run).values())
-    return [*artifacts(held.manifests), *evaluated]
+    return [*manifests_in_order(held.manifests), *evaluated]
 
 
-def artifacts(manifests: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def manifests_in_order(manifests: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The manifests one by one, in the order of the steps."""
     yield from (manifests[step] for step in STEPS[:1] if step in manifests)
     yield from manifests.get("shards", ())
@@ -50,14 +50,14 @@ def scores(evaluation: TrainingRecord) -> dict[str, float]:
     return {name: value for name, value in sorted(evaluation.metrics.items()) if name.startswith("test/")}
 
 
-def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def format_provenance(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the provenance as text: a label and a line each."""
     model, training, recipe = link["model"], link["training"], link["recipe"]
     yield "model", ", ".join([model["address"] or "not logged", *model["registered"]])
-    yield "training", _run_line(training)
+    yield "training", _format_run(training)
     for run in link["evaluations"]:
         shown = [f"{name.removeprefix('test/')} {v:.4f}" for name, v in run["scores"].items() if name.count("/") == 1]
-        yield "evaluation", ", ".join([_run_line(run), *shown[:4]])
+        yield "evaluation", ", ".join([_format_run(run), *shown[:4]])
     given, resolved = recipe["given"], recipe["resolved"] or {}
     if given:
         yield "recipe", " ".join([given["file"], *given["overrides"]])
@@ -83,11 +83,11 @@ def lines(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "artifact", f"{artifact['step']} {artifact['fingerprint'][:8]}, made {made_at} by {by}"
 
 
-def _run(run: TrainingRecord) -> dict[str, Any]:
+def _describe_run(run: TrainingRecord) -> dict[str, Any]:
     return {"id": run.id, "name": run.name, "status": run.status, "began": run.began}
 
 
-def _run_line(run: Mapping[str, Any]) -> str:
+def _format_run(run: Mapping[str, Any]) -> str:
     return f"{run['id']} ({run['name']}), {run['status']}, began {run['began']}"
 
 
@@ -108,9 +108,9 @@ def _base(held: TrainingRecords) -> dict[str, Any] | None:
     return named | {"digest": content_digest(files), "files": {name: facts["sha256"] for name, facts in files.items()}}
 
 
-def modules(manifests: Mapping[str, Any]) -> dict[str, str]:
+def module_digests(manifests: Mapping[str, Any]) -> dict[str, str]:
     """The digest of each module of the project that decided a byte."""
-    code = (manifest["identity"].get("code", {}) for manifest in artifacts(manifests))
+    code = (manifest["identity"].get("code", {}) for manifest in manifests_in_order(manifests))
     return {name: digest for modules_of_step in code for name, digest in modules_of_step.items()}
 
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.audit.provenance import modules
+from pipeline_lib.audit.provenance import module_digests
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base_model import locate
+from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.pipeline.fingerprints import base_step
 from pipeline_lib.pipeline.run import RunOutcome, run
 from pipeline_lib.recipe.schema import Recipe, check
@@ -103,7 +103,7 @@ def _refuse_other_data(held: TrainingRecords, recipe: Recipe) -> None:
 
 
 def _refuse_other_base(held: TrainingRecords, recipe: Recipe) -> None:
-    then, now = held.manifests["base"]["identity"]["inputs"], base_step(locate(recipe.model)).inputs
+    then, now = held.manifests["base"]["identity"]["inputs"], base_step(locate_base(recipe.model)).inputs
     if changed := sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)):
         problem = f"has changed since the run ({', '.join(changed)})"
         raise RecipeError("model.base", recipe.model.base, problem, "Restore its original files")
@@ -145,7 +145,7 @@ def _facts(by_step: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str
     """Return the facts that can make results differ for the same recipe and data."""
     project = (made.get("git") or {}).get("project") or {}
     known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
-    return {"code": modules(by_step), "training": how, **known}
+    return {"code": module_digests(by_step), "training": how, **known}
 
 
 def _find_changed_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_lib.audit.consistency import Disagreement
-from pipeline_lib.audit.provenance import artifacts
+from pipeline_lib.audit.provenance import manifests_in_order
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.schema import Recipe, check
@@ -70,7 +70,7 @@ def record_findings(held: TrainingRecords) -> Iterator[Disagreement]:
             )
             yield Disagreement(held.training.name, what)
         return
-    for manifest in artifacts(manifests):
+    for manifest in manifests_in_order(manifests):
         if value_digest(manifest["identity"]) != manifest["fingerprint"]:
             yield Disagreement(_name(manifest), "its manifest in MLflow was changed: it does not match its fingerprint")
     if held.training.tags.get(FINGERPRINT) != manifests["finetune"]["fingerprint"]:

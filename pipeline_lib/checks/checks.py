@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from pipeline_lib.checks.duplicates import duplicates, near_duplicates, repeats, texts
+from pipeline_lib.checks.duplicates import duplicates, near_duplicates, normalized_inputs, repeats
 from pipeline_lib.checks.findings import Finding, write_findings
 from pipeline_lib.checks.labels import balance, misplaced_answers, missing_labels, numeric_labels, unseen_labels
 from pipeline_lib.checks.truncation import find_truncated_splits
@@ -38,11 +38,11 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         """The training texts, including columns that distinguish rows with the same input."""
         if not objective.distinguishing:
             return input_texts()
-        return {"train": texts(objective, splits["train"], objective.distinguishing)}
+        return {"train": normalized_inputs(objective, splits["train"], objective.distinguishing)}
 
     @cache
     def input_texts() -> dict[str, list[str]]:
-        return {name: texts(objective, rows) for name, rows in splits.items()}
+        return {name: normalized_inputs(objective, rows) for name, rows in splits.items()}
 
     return {
         "duplicates": lambda: duplicates(splits, input_texts()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline_lib.checks.findings import SHOWN, Finding, share
+from pipeline_lib.checks.findings import SHOWN, Finding, format_share
 
 if TYPE_CHECKING:
     from pipeline_lib.objectives import Objective
@@ -33,7 +33,7 @@ Texts = Mapping[str, Sequence[str]]
 """Normalized input texts of the rows, by split."""
 
 
-def texts(objective: "Objective", rows: pa.Table, more: Sequence[str] = ()) -> list[str]:
+def normalized_inputs(objective: "Objective", rows: pa.Table, more: Sequence[str] = ()) -> list[str]:
     """The normalized input of each row as one text.
 
     Args:
@@ -85,7 +85,7 @@ def _report_pairs(
     if pairs:
         adjectives = {"train": "training", "validation": "validation"}
         earlier = " or ".join(adjectives[before] for before in BEFORE[name] if inputs[before])
-        problem = f"{share(len(pairs), len(inputs[name]))} {name} rows {relation} the {earlier} data"
+        problem = f"{format_share(len(pairs), len(inputs[name]))} {name} rows {relation} the {earlier} data"
         theirs = pa.concat_tables([splits[before].select(LOCATION) for before in BEFORE[name]])
         yield Finding(check, len(pairs), len(inputs[name]), problem, HINT, name, _examples(splits[name], theirs, pairs))
 
@@ -98,7 +98,9 @@ def repeats(splits: Splits, inputs: Texts) -> Iterator[Finding]:
         if earlier != row:
             pairs[row] = earlier
     if len(pairs) >= REPEATED * len(rows) and pairs:
-        problem = f"{share(len(pairs), len(rows))} training rows repeat an earlier one, which gives it more weight"
+        problem = (
+            f"{format_share(len(pairs), len(rows))} training rows repeat an earlier one, which gives it more weight"
+        )
         hint = "Remove them, unless the extra weight is intended"
         yield Finding(
             "repeats", len(pairs), len(rows), problem, hint, "train", _examples(splits["train"], splits["train"], pairs)

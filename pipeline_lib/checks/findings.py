@@ -30,7 +30,7 @@ class Finding:
     examples: Sequence[dict[str, Any]] = ()
 
 
-def share(count: int, of: int) -> str:
+def format_share(count: int, of: int) -> str:
     """Format a count with its total and percentage."""
     return f"{count:,} of {of:,} ({count / of:.1%})"
 

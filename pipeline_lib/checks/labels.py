@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline_lib.checks.findings import SHOWN, Finding, join_names, share
+from pipeline_lib.checks.findings import SHOWN, Finding, format_share, join_names
 from pipeline_lib.objectives.labels import are_fractions
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def unseen_labels(splits: Mapping[str, "pyarrow.Table"], role: str) -> Iterator[
         names = sorted(set().union(*(_names(row[role]) for row in unseen)) - trained.keys())
         if unseen:
             problem = (
-                f"{share(len(unseen), len(rows))} {name} rows have a label that no training row has: "
+                f"{format_share(len(unseen), len(rows))} {name} rows have a label that no training row has: "
                 f"{join_names(names)}; the first is {unseen[0]['file']} line {unseen[0]['line']}"
             )
             hint = "Add training rows with these labels, or remove those rows: the model cannot predict such a label"
@@ -92,7 +92,9 @@ def misplaced_answers(splits: Mapping[str, "pyarrow.Table"]) -> Iterator[Finding
         wrong = [index for index, (answers, starts) in enumerate(pairs) if answers and not starts]
         if wrong:
             effect = "are not trained on" if name == "train" else "are compared by text only"
-            problem = f"{share(len(wrong), len(rows))} {name} rows have no answer at its answer_start: they {effect}"
+            problem = (
+                f"{format_share(len(wrong), len(rows))} {name} rows have no answer at its answer_start: they {effect}"
+            )
             examples = rows.select(["file", "line"]).take(wrong[:SHOWN]).to_pylist()
             hint = "Count answer_start in characters from 0, in the unchanged text of the file"
             yield Finding("misplaced_answers", len(wrong), len(rows), problem, hint, name, examples)

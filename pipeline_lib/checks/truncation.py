@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline_lib.checks.findings import SHOWN, Finding, share
+from pipeline_lib.checks.findings import SHOWN, Finding, format_share
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,15 +23,15 @@ def find_truncated_splits(
 ) -> Iterator[Finding]:
     """Find splits with at least the share CUT of truncated rows; none if the objective reads long texts in windows."""
     for name, rows in splits.items():
-        cut = cut_rows(rows, objective, tokenizer)
+        cut = truncated_rows(rows, objective, tokenizer)
         if len(cut) and len(cut) >= CUT * len(rows):
-            problem = f"{share(len(cut), len(rows))} {name} rows are too long and truncated"
+            problem = f"{format_share(len(cut), len(rows))} {name} rows are too long and truncated"
             hint = f"Raise objective.{objective.limits[0]} up to the base's limit, or shorten the texts"
             examples = rows.select(["file", "line"]).take(cut[:SHOWN]).to_pylist()
             yield Finding("truncated", len(cut), len(rows), problem, hint, name, examples)
 
 
-def cut_rows(rows: "pyarrow.Table", objective: "Objective", tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
+def truncated_rows(rows: "pyarrow.Table", objective: "Objective", tokenizer: "PreTrainedTokenizerBase") -> np.ndarray:
     """Return the indices of rows that become longer when they are encoded without a limit.
 
     Only rows of the maximal length are encoded again, because all truncated rows are among them.

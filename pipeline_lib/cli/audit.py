@@ -70,7 +70,7 @@ def reproduce(
     uri = _uri(tracking_uri)
     try:
         with describe_read_errors(uri):
-            records = TrainingSearch(uri).training(run)
+            records = TrainingSearch(uri).find_training(run)
             report = again(records, (store or Path(f"reproduced-{records.training.id[:8]}")).absolute())
     except RecipeError as error:
         fail(error)

@@ -34,7 +34,7 @@ def ls(store: StoreFolder = STORE, step: StepName = None, as_json: AsJson = Fals
     from pipeline_lib.store import inventory as cache
 
     with _store_root(store) as root:
-        entries = cache.artifacts(root, step)
+        entries = cache.list_artifacts(root, step)
         others = {part: cache.size_of(root / part) for part in ("work", "damaged", "partial")}
         if as_json:
             document = {"store": str(root), "artifacts": [cache_show.facts(entry) for entry in entries]}

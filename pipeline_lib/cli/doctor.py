@@ -43,11 +43,11 @@ def doctor(
         checks = [{name: value for name, value in asdict(result).items() if name != "error"} for result in results]
         typer.echo(json.dumps({"checks": checks, "failed": failures}, indent=1, ensure_ascii=False))
     else:
-        show(results)
+        print_results(results)
     raise typer.Exit(1 if failures else 0)
 
 
-def show(results: "Sequence[CheckResult]") -> None:
+def print_results(results: "Sequence[CheckResult]") -> None:
     """Print a table of results, and below it whether a run would start."""
     from rich import box
     from rich.table import Table

@@ -73,7 +73,7 @@ def run(
     plain: Annotated[bool, typer.Option("--plain", help="Run the steps as plain calls, without Prefect.")] = False,
 ) -> None:
     """Fine-tune and evaluate one model; steps that are already in the store are reused."""
-    from pipeline_lib.cli.run_summary import show
+    from pipeline_lib.cli.run_summary import print_summary
     from pipeline_lib.pipeline import input_checks
     from pipeline_lib.pipeline.run import run as run_plain
     from pipeline_lib.preflight import preflight
@@ -81,13 +81,13 @@ def run(
 
     try:
         loaded = load(recipe, overrides or [])
-        input_checks.check(loaded)
+        input_checks.check_inputs(loaded)
         if not plain:  # fail before Prefect starts; the first step repeats the checks and logs warnings
             preflight.require(loaded, warn=False)
         outcome = run_plain(loaded) if plain else load_flow("prefect")(loaded)
     except RecipeError as error:
         fail(error)
-    show(loaded, outcome, recipe)
+    print_summary(loaded, outcome, recipe)
 
 
 @app.command()
@@ -122,7 +122,7 @@ def plan(
     if as_json:
         typer.echo(json.dumps(plan_view.as_json(result, needed), indent=1, ensure_ascii=False))
     else:
-        plan_view.show(result, parameters, needed)
+        plan_view.print_plan(result, parameters, needed)
 
 
 @app.command()

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline_lib.cli.console import wide
-from pipeline_lib.pipeline.plan import Plan, lines
+from pipeline_lib.pipeline.plan import Plan, format_plan
 from pipeline_lib.training.parameters import ParameterRow
 
 if TYPE_CHECKING:
     from pipeline_lib.pipeline.plan_memory import MemoryPlan
 
 
-def show(plan: Plan, every: bool, memory: "MemoryPlan | None" = None) -> None:
+def print_plan(plan: Plan, every: bool, memory: "MemoryPlan | None" = None) -> None:
     """Print the steps, the parameters, grouped by layer or (with `every`) one by one, and the memory."""
     console = Console()
-    for line in lines(plan.planned):
+    for line in format_plan(plan.planned):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     if plan.detects:
         console.print(f"{plan.detects}.", highlight=False, soft_wrap=True, markup=False)

@@ -17,7 +17,7 @@ def retrain(
 ) -> None:
     """Train a challenger if the data or the recipe has changed, and promote it if it passes the gate."""
     from pipeline_lib.recipe.loading import load
-    from pipeline_lib.retrain.decision_page import lines
+    from pipeline_lib.retrain.decision_page import format_decision
     from pipeline_lib.retrain.gate import load_gate
     from pipeline_lib.retrain.retrain import retrain as retrain_plain
 
@@ -27,7 +27,7 @@ def retrain(
         decision = (retrain_plain if plain else load_flow("retrain"))(loaded, settings)
     except RecipeError as error:
         fail(error)
-    for line in lines(decision, settings.name(loaded)):
+    for line in format_decision(decision, settings.name(loaded)):
         typer.echo(line)
 
 

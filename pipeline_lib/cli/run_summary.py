@@ -14,7 +14,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.util.redaction import redact
 
 
-def show(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
+def print_summary(recipe: Recipe, outcome: RunOutcome, path: Path) -> None:
     """Print the scores with their meaning, the locations of all results, and a command to try next."""
     console = Console()
     wide().print(score_table(outcome.scores.folder))

@@ -20,7 +20,7 @@ def score(
     """Predict the rows of Parquet files with a trained model; earlier predictions of the same rows are reused."""
     from pydantic import ValidationError
 
-    from pipeline_lib.recipe.validation_errors import explain
+    from pipeline_lib.recipe.validation_errors import first_mistake
     from pipeline_lib.scoring import score as scoring
     from pipeline_lib.scoring.request import Scoring
 
@@ -30,8 +30,8 @@ def score(
     try:
         request = Scoring.model_validate(document)
         files = scoring.files(request)
-        fetched = scoring.fetch(request)
+        fetched = scoring.fetch_model(request)
         for file in files:
             typer.echo(scoring.score(request, fetched, file).file)  # the numbers of rows are logged to stderr
     except (RecipeError, ValidationError) as error:
-        fail(explain(error, Scoring, document) if isinstance(error, ValidationError) else error)
+        fail(first_mistake(error, Scoring, document) if isinstance(error, ValidationError) else error)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
-from pipeline_lib.comparison.runs import Evaluated, differences
+from pipeline_lib.comparison.runs import Evaluated, compare_metrics
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.report.tables import number
 from pipeline_lib.evaluation.score_table import as_html, as_text
-from pipeline_lib.evaluation.statistics.bootstrap import Difference
+from pipeline_lib.evaluation.statistics.bootstrap import MetricDifference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ class Comparison:
     names: tuple[str, str]
     rows: int
     level: float
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, MetricDifference]
     metrics: Mapping[str, Metric]
 
     @property
@@ -77,11 +77,11 @@ class Comparison:
 def comparison(a: Evaluated, b: Evaluated, level: float) -> Comparison:
     """Compare two evaluations by a paired bootstrap; raises RecipeError if their test rows differ."""
     names = (a.name, b.name) if a.name != b.name else ("A", "B")
-    return Comparison(names, len(a.scored.rows), level, differences(a, b, level), a.metrics)
+    return Comparison(names, len(a.scored.rows), level, compare_metrics(a, b, level), a.metrics)
 
 
 def describe_differences(
-    names: tuple[str, str], differences: "Mapping[str, Difference]", metrics: "Mapping[str, Metric]", level: float
+    names: tuple[str, str], differences: "Mapping[str, MetricDifference]", metrics: "Mapping[str, Metric]", level: float
 ) -> str:
     """One sentence on which differences are beyond chance, with all of them tested together at this level."""
     sure = [name for name in differences if differences[name].sure]

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.evaluation.predictions_file import OUTCOME, KeyedPredictions, read_predictions
-from pipeline_lib.evaluation.statistics.bootstrap import Difference, compare
+from pipeline_lib.evaluation.statistics.bootstrap import MetricDifference, compare_sides
 from pipeline_lib.objectives import Objective
 from pipeline_lib.pipeline.finished_run import lineage_of_run
 from pipeline_lib.recipe.loading import load
@@ -61,7 +61,7 @@ def _evaluation_of_run(target: str, uri: str) -> Evaluated:
     from pipeline_lib.tracking.search import TrainingSearch
 
     with describe_read_errors(uri):
-        records = TrainingSearch(uri).training(target)
+        records = TrainingSearch(uri).find_training(target)
         # the evaluation that was named, or the latest one of a training
         chosen = [run for run in records.evaluations if run.id == target] or records.evaluations[-1:]
         manifest = records.evaluation_manifests(chosen[0]).get("evaluate") if chosen else None
@@ -84,7 +84,7 @@ def evaluation_in(name: str, folder: Path) -> Evaluated:
     return Evaluated(name, read_predictions(folder), TypeAdapter(Objective).validate_python(kind).metrics())
 
 
-def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Difference]:
+def compare_metrics(one: Evaluated, other: Evaluated, level: float) -> dict[str, MetricDifference]:
     """Compare all metrics that both have; raises RecipeError if they were not evaluated on the same rows."""
     a, b = one.scored.sorted_by_hash, other.scored.sorted_by_hash
     if len(a.rows) != len(b.rows) or (a.rows != b.rows).any():
@@ -92,4 +92,4 @@ def differences(one: Evaluated, other: Evaluated, level: float) -> dict[str, Dif
         problem = f"has {len(b.rows)} test rows, of which {shared} are among the {len(a.rows)} of {one.name}"
         raise RecipeError("B", other.name, problem, "Evaluate both on the same test data: data.source.test")
     metrics = {name: metric for name, metric in one.metrics.items() if name in other.metrics}
-    return compare([a.outcome], [b.outcome], metrics, level)
+    return compare_sides([a.outcome], [b.outcome], metrics, level)

@@ -12,13 +12,13 @@ from pipeline_lib.data.file_groups import FileGroup, find_groups
 from pipeline_lib.data.shards import write_shard
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError, raise_first
-from pipeline_lib.models.base_model import load_config, locate
+from pipeline_lib.models.base_model import load_config, locate_base
 from pipeline_lib.models.building import copy_base
 from pipeline_lib.objectives import Objective
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
-from pipeline_lib.store.differences import differences
+from pipeline_lib.store.differences import find_differences
 from pipeline_lib.store.remote import absolute_address, open_store
 from pipeline_lib.store.store import Store
 from pipeline_lib.util.process_pool import one_by_one, side_by_side
@@ -96,18 +96,18 @@ def encode_group(recipe: Recipe, base: Artifact, made_by: str, group: FileGroup)
         RecipeError: A file or the libraries here differ from those the run was planned with.
     """
     # A worker on another machine has its own cache and may have to fetch the base first.
-    folder = base.folder if base.folder.is_dir() else fetch(recipe, made_by).folder
+    folder = base.folder if base.folder.is_dir() else fetch_base(recipe, made_by).folder
     digests = [fingerprints.source_digest(recipe, file) for file in group.files]
     local_step = fingerprints.shard_step(recipe, fingerprints.tokenizer_digests(folder), digests)
     if local_step.fingerprint != group.step.fingerprint:
-        first = next(map(str, differences(group.step.identity(), local_step)), "library versions differ")
+        first = next(map(str, find_differences(group.step.identity(), local_step)), "library versions differ")
         hint = "Run again, and give all workers the same files and libraries"
         file = group.first_difference(local_step)
         raise RecipeError("data.source", str(file), f"differs from the start of the run ({first})", hint)
-    return shard(recipe, open_store(recipe.execution.store), folder, group, made_by)
+    return ensure_shard(recipe, open_store(recipe.execution.store), folder, group, made_by)
 
 
-def shard(recipe: Recipe, store: Store, base: Path, group: FileGroup, made_by: str) -> Artifact:
+def ensure_shard(recipe: Recipe, store: Store, base: Path, group: FileGroup, made_by: str) -> Artifact:
     """Return the intact shard of a group of files, encoding them if the store does not have it."""
 
     def make(folder: Path) -> None:
@@ -148,9 +148,9 @@ def _digest(recipe: Recipe, file: Path) -> str | None:
         return None
 
 
-def fetch(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
+def fetch_base(recipe: Recipe, made_by: str = "a plain call") -> Artifact:
     """Copy the base model's files into the store once, so that models trained from it remain usable."""
-    folder = locate(recipe.model)
+    folder = locate_base(recipe.model)
     step = fingerprints.base_step(folder)
 
     def make(into: Path) -> None:

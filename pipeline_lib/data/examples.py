@@ -76,7 +76,7 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    def padded(self, rows: Sequence[int] | np.ndarray, fill: int, multiple: int = 1) -> np.ndarray:
+    def pad(self, rows: Sequence[int] | np.ndarray, fill: int, multiple: int = 1) -> np.ndarray:
         """Return the lists as int64 [rows, width], padded on the right with `fill`."""
         used = np.arange(self.width(rows, multiple)) < self.lengths[rows][:, None]
         out = np.full(used.shape, fill, np.int64)
@@ -110,7 +110,7 @@ class Ragged:
 class HiddenStates(Protocol):
     """Cached hidden states of the inputs."""
 
-    def padded(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
+    def pad(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
         """Return the hidden states of some inputs [rows, tokens, width], padded with zeros."""
 
 

@@ -73,7 +73,7 @@ def draw_splits(
             strata = _rarest(owners, names, len(groups.sizes))
             strata = np.where(_too_small(strata, groups.sizes, shares), POOLED, strata)
         if keep_last:
-            reserved = _last_of_each(owners, names, len(groups.sizes))
+            reserved = _is_last_of_each(owners, names, len(groups.sizes))
     order = np.argsort(strata, kind="stable")  # stable: keeps the order of the draw within a stratum
     for members in np.split(order, _find_run_starts(strata[order])[1:]):
         _assign_stratum(drawn, members, groups.sizes, reserved, shares)
@@ -127,7 +127,7 @@ def _too_small(strata: np.ndarray, sizes: np.ndarray, shares: Mapping[int, float
     return (np.round(smallest * rows) < 1)[of_group.reshape(-1)]
 
 
-def _last_of_each(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
+def _is_last_of_each(owners: np.ndarray, names: np.ndarray, groups: int) -> np.ndarray:
     """Return for each group [groups] whether it is reserved for the rest.
 
     Reserves the last group of each label in the order of the draw. Rare labels go first, and a label that already

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_lib.data.prepared import read_split
-from pipeline_lib.data.source_rows import files_of
+from pipeline_lib.data.source_rows import source_file_indices
 from pipeline_lib.data.sources.base import Row
 from pipeline_lib.objectives.values import to_key
 
@@ -27,7 +27,7 @@ def write_columns(
 
     lines = read_split(prepared, shards, "test")["line"].to_pylist()
     # A prepared row is identified by its source file and its line there, so each file is read only once.
-    positions = list(zip(files_of(prepared, "test").tolist(), lines, strict=True))
+    positions = list(zip(source_file_indices(prepared, "test").tolist(), lines, strict=True))
     wanted: dict[int, set[int]] = {}
     for file, line in positions:
         wanted.setdefault(file, set()).add(line)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def files_of(prepared: Path, split: str) -> "numpy.ndarray":
+def source_file_indices(prepared: Path, split: str) -> "numpy.ndarray":
     """Return the source file of each row [rows], as an index into the report's files, in the order of `read_split`."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -23,5 +23,5 @@ def add_source_files(prepared: Path, rows: "pyarrow.Table", split: str) -> "pyar
     import pyarrow as pa
 
     files = json.loads((prepared / "report.json").read_text(encoding="utf-8"))["files"]
-    names = [files[file]["file"] for file in files_of(prepared, split).tolist()]
+    names = [files[file]["file"] for file in source_file_indices(prepared, split).tolist()]
     return rows.add_column(rows.column_names.index("line"), "file", pa.array(names, pa.string()))

@@ -81,7 +81,7 @@ def write_evaluation(
         held_out = {"test": (split, outcome)} | _validation_predictions(objective, prepared, shards, model)
         pq.write_table(suspect_rows(prepared, held_out), folder / "suspects.parquet")
     _write_figures(recipe, figures, finetuned, folder / "figures")
-    baselines = _fitted_baselines(recipe, prepared, shards, split)
+    baselines = _fit_baselines(recipe, prepared, shards, split)
     baselines |= _untrained_baseline(recipe, base, finetuned, split)
     parts = select_slices(recipe.evaluation.slices, lengths, columns)
     scores = _scores(recipe, outcome, split.labels, parts, baselines) | {"checks": findings}
@@ -175,7 +175,7 @@ def _validation_predictions(
     return {"validation": (split, outcome)}
 
 
-def _fitted_baselines(
+def _fit_baselines(
     recipe: Recipe, prepared: Path, shards: Path, test: SplitExamples
 ) -> dict[str, Predictions | RowCounts]:
     """Baselines that are fitted on the training rows."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_lib.models.shards import free_gathered, is_sharded
+from pipeline_lib.models.shards import free_gathered_weights, is_sharded
 from pipeline_lib.training.batches import collate, split_by_tokens
 from pipeline_lib.training.distributed.collectives import gather_arrays
 from pipeline_lib.training.out_of_memory import read_in_halves
@@ -51,7 +51,7 @@ def predict(
         for groups in idle if sharded else ():
             read_groups(groups)
     if sharded:
-        free_gathered(model)
+        free_gathered_weights(model)
     values = gather_arrays(values, accelerator)
     return [values[group] for group in range(encoded.groups)]
 

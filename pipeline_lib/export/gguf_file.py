@@ -91,7 +91,7 @@ def _add_tokenizer(writer: "GGUFWriter", tokenizer: "PreTrainedTokenizerBase", m
     for add, index in special.items():
         if index is not None:
             add(index)
-    begins, ends = _framed(tokenizer)
+    begins, ends = _special_token_flags(tokenizer)
     writer.add_add_bos_token(begins)
     writer.add_add_eos_token(ends)
     if tokenizer.chat_template:
@@ -105,7 +105,7 @@ def _turn_end(tokenizer: "PreTrainedTokenizerBase", model: "PreTrainedModel") ->
     return others[0] if others else None
 
 
-def _framed(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
+def _special_token_flags(tokenizer: "PreTrainedTokenizerBase") -> tuple[bool, bool]:
     """Return whether the tokenizer puts its first and its last special token around a text."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = tokenizer("a")["input_ids"]

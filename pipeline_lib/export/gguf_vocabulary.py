@@ -14,7 +14,7 @@ NEVER = -1e6
 """Score of tokens that no merge makes: lower than any rank."""
 
 
-class Vocabulary(NamedTuple):
+class GgufVocabulary(NamedTuple):
     """The tokens by id and, for either way of joining them, scores or merges."""
 
     model: str
@@ -29,7 +29,7 @@ class Vocabulary(NamedTuple):
     """llama.cpp's name of the regular expression that splits a text; only of `gpt2`."""
 
 
-def vocabulary_of(tokenizer: "PreTrainedTokenizerBase", size: int) -> Vocabulary:
+def vocabulary_of(tokenizer: "PreTrainedTokenizerBase", size: int) -> GgufVocabulary:
     """Return the vocabulary of a tokenizer, filled up to the size of the model's embeddings.
 
     Raises:
@@ -41,11 +41,11 @@ def vocabulary_of(tokenizer: "PreTrainedTokenizerBase", size: int) -> Vocabulary
     if model["type"] == "BPE" and model["byte_fallback"]:
         pairs = [tuple(merge) for merge in model["merges"]]
         adds_space = _adds_space(described["normalizer"], described["pre_tokenizer"])
-        return Vocabulary("llama", tokens, types, _scores(tokens, types, pairs), adds_space)
-    split = _split(described["pre_tokenizer"]) if model["type"] == "BPE" else None
+        return GgufVocabulary("llama", tokens, types, _scores(tokens, types, pairs), adds_space)
+    split = _pre_tokenizer_name(described["pre_tokenizer"]) if model["type"] == "BPE" else None
     if split is None or (described["normalizer"] or {}).get("type", "NFC") != "NFC":
         raise unknown_tokenizer(f"a {model['type']} tokenizer with this way of splitting texts")
-    return Vocabulary("gpt2", tokens, types, merges=[" ".join(merge) for merge in model["merges"]], split=split)
+    return GgufVocabulary("gpt2", tokens, types, merges=[" ".join(merge) for merge in model["merges"]], split=split)
 
 
 def unknown_tokenizer(what: str) -> RecipeError:
@@ -100,7 +100,7 @@ def _adds_space(normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any]
     return any(step["type"] == "Prepend" or step.get("prepend_scheme", "never") != "never" for step in steps)
 
 
-def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
+def _pre_tokenizer_name(pre_tokenizer: dict[str, Any] | None) -> str | None:
     """Return llama.cpp's name of the way a text is split before its bytes are joined; None if it has none."""
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 

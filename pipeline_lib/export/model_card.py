@@ -14,7 +14,7 @@ from pipeline_lib.export.quantized import Deviation
 from pipeline_lib.models.building import CARD
 from pipeline_lib.store.lineage import Lineage, is_hub_id
 from pipeline_lib.util.redaction import redact
-from pipeline_lib.util.templates import render
+from pipeline_lib.util.templates import fill_template
 
 KINDS = {
     "ForSequenceClassification": ("AutoModelForSequenceClassification", "text-classification"),
@@ -55,11 +55,11 @@ def write_card(
         **_base(lineage, card),
         **_scores(scores),
         **_data(lineage),
-        **_training(lineage, card),
+        **_training_section(lineage, card),
         "precision": card["precision"],
         "deviation": deviation,
     }
-    (out / "README.md").write_text(redact(render(TEMPLATE, values)), encoding="utf-8")
+    (out / "README.md").write_text(redact(fill_template(TEMPLATE, values)), encoding="utf-8")
 
 
 def _metadata(lineage: Lineage, card: dict[str, Any], scores: dict[str, Any], architecture: str, library: str) -> str:
@@ -117,7 +117,7 @@ def _data(lineage: Lineage) -> dict[str, str]:
     }
 
 
-def _training(lineage: Lineage, card: dict[str, Any]) -> dict[str, Any]:
+def _training_section(lineage: Lineage, card: dict[str, Any]) -> dict[str, Any]:
     recipe = lineage.manifest.get("identity", {}).get("recipe", {})
     parts = {"strategies": card["strategies"], **{name: recipe[name] for name in ("regularizers",) if name in recipe}}
     facts = dict(_flat(recipe.get("training", {}))) | {name: recipe[name] for name in ("seed",) if name in recipe}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from pipeline_lib.data.examples import VIRTUAL
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
-from pipeline_lib.export.onnx_graph import VirtualTokens, is_per_token, named_outputs, trace
+from pipeline_lib.export.onnx_graph import VirtualTokens, is_per_token, outputs_by_name, trace
 from pipeline_lib.export.plain_weights import SERVE, fold_target_scale, unwrap
-from pipeline_lib.export.verification import first_windows, require_equal, verified_inputs, with_virtual_tokens
+from pipeline_lib.export.verification import first_windows, require_equal, verification_inputs, with_virtual_tokens
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.store.lineage import Lineage
@@ -39,7 +39,7 @@ def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None
     card, tokenizer = read_card(lineage.model), load_tokenizer(lineage.model)
     model = load_trained(lineage.model, lineage.base, plain=True)
     _refuse_generator(model)
-    inputs = verified_inputs(tokenizer, rows)
+    inputs = verification_inputs(tokenizer, rows)
     virtual = _virtual_tokens(card["strategies"], tokenizer, inputs)
     segments = _segments(card["asked"], tokenizer, rows, inputs)
     read = with_virtual_tokens(inputs, card["strategies"], tokenizer)
@@ -104,7 +104,7 @@ def _run(
     if segments is not None:
         inputs["token_type_ids"] = virtual.insert("token_type_ids", segments) if virtual else segments
     with torch.no_grad():
-        return named_outputs(model, inputs)
+        return outputs_by_name(model, inputs)
 
 
 def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) -> "dict[str, Tensor]":

@@ -41,7 +41,7 @@ class VirtualTokens(NamedTuple):
         return torch.cat([output[:, : self.begin], output[:, self.begin + len(self.ids) :]], 1)
 
 
-def named_outputs(model: "PreTrainedModel", inputs: "dict[str, Tensor]", forward: Any = None) -> "dict[str, Tensor]":
+def outputs_by_name(model: "PreTrainedModel", inputs: "dict[str, Tensor]", forward: Any = None) -> "dict[str, Tensor]":
     """Run a model without a cache of keys and values, and return its outputs by name.
 
     `forward` replaces the model's own forward pass.
@@ -70,7 +70,7 @@ def trace(model: "PreTrainedModel", virtual: VirtualTokens | None, batch: "dict[
     def forward(**inputs: "Tensor") -> "dict[str, Tensor]":
         if virtual:
             inputs = {name: virtual.insert(name, values) for name, values in inputs.items()}
-        outputs = named_outputs(model, inputs, original)
+        outputs = outputs_by_name(model, inputs, original)
         if virtual and is_per_token(model):
             outputs = {name: virtual.remove(output) for name, output in outputs.items()}
         return outputs

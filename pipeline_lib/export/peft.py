@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.export.model_files import copy_tokenizer, write_config
 from pipeline_lib.export.plain_weights import SERVE, fold_target_scale
-from pipeline_lib.export.verification import model_outputs, require_equal, verified_inputs, with_virtual_tokens
+from pipeline_lib.export.verification import model_outputs, require_equal, verification_inputs, with_virtual_tokens
 from pipeline_lib.models.base_model import LOCAL, load_config, load_tokenizer
 from pipeline_lib.models.building import TRAINED, load_trained, read_card
 from pipeline_lib.store.lineage import Lineage, is_hub_id
@@ -56,7 +56,7 @@ def write_adapter(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = No
         raise _refusal("the model has no adapter: all weights of its base were trained")
     strategy = _adapter_strategy(card["strategies"])
     trained = _trained_weights(lineage.model, strategy, card["head"])
-    inputs = verified_inputs(tokenizer, rows)
+    inputs = verification_inputs(tokenizer, rows)
     if strategy.prompt():
         _refuse_prompt(tokenizer, inputs, card["head"])
     model_class, expected = _trained_outputs(lineage, card, tokenizer, inputs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.data.target_scale import TargetScale
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export.verification import model_outputs, verified_inputs
+from pipeline_lib.export.verification import model_outputs, verification_inputs
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.models.head_precision import head_modules
@@ -32,7 +32,7 @@ def load_plain(
         unit of the data.
     """
     model, card = load_trained(folder, base, plain=True), read_card(folder)
-    inputs = verified_inputs(load_tokenizer(folder), rows)
+    inputs = verification_inputs(load_tokenizer(folder), rows)
     expected = model_outputs(model, inputs)
     unwrap(model)
     refuse_leftovers(model, card["strategies"])

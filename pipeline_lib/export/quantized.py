@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.export.verification import model_outputs, verified_inputs
+from pipeline_lib.export.verification import model_outputs, verification_inputs
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.store.lineage import Lineage
@@ -57,7 +57,7 @@ def deviation_of(lineage: Lineage, rows: "pyarrow.Table | None") -> Deviation | 
     quantization = read_card(folder)["quantization"]
     if not quantization:
         return None
-    inputs = verified_inputs(load_tokenizer(folder), rows, COMPARED_ROWS)
+    inputs = verification_inputs(load_tokenizer(folder), rows, COMPARED_ROWS)
     trained = model_outputs(load_trained(folder, base), inputs)
     return measure_deviation(quantization.kind, trained, model_outputs(load_trained(folder, base, plain=True), inputs))
 

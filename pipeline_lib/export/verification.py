@@ -19,7 +19,7 @@ ATOL, RTOL = 1e-4, 1e-3
 additions differ by more than 1e-4 where a norm enlarges a small state."""
 
 
-def verified_inputs(
+def verification_inputs(
     tokenizer: "PreTrainedTokenizerBase", rows: "pyarrow.Table | None", most: int = VERIFIED_ROWS
 ) -> "list[Tensor]":
     """Token ids of the first rows, each [1, tokens]: a batch would need padding, which not every head supports."""

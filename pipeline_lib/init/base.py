@@ -10,7 +10,7 @@ from typing import Any
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.init.column import Column
 from pipeline_lib.init.proposal import Proposal
-from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
+from pipeline_lib.models.base_model import load_config, load_tokenizer, locate_base
 from pipeline_lib.models.settings import Model
 from pipeline_lib.util.section import is_folder
 
@@ -65,7 +65,7 @@ def _encoder(script: str) -> str:
 def _read(name: str) -> Base:
     """A base by its config.json; raises RecipeError where there is none."""
     try:
-        folder = locate(Model(base=name))
+        folder = locate_base(Model(base=name))
         config = load_config(folder)
     except RecipeError as error:
         raise RecipeError("--base", name, error.problem, error.hint) from error
@@ -112,7 +112,7 @@ class Reading:
     """Tokens that 99 of 100 texts stay below."""
 
 
-def read_with(base: Base, column: Column) -> Reading | None:
+def reading_for(base: Base, column: Column) -> Reading | None:
     """None for a base that is not on this machine."""
     if base.folder is None or not is_folder(base.folder):
         return None

@@ -40,7 +40,7 @@ class Column:
         if is_missing(value) or value == "" or (isinstance(value, str) and not value.strip()):
             self.missing += 1
             return
-        self.kinds[kind_of(value)] += 1
+        self.kinds[value_kind(value)] += 1
         if len(self.sample) < SAMPLE:
             self.sample.append(value)
         for item in value if is_list(value) else [value]:
@@ -156,7 +156,7 @@ class Column:
     @property
     def numbers(self) -> list[float]:
         """The sample's values that are numbers."""
-        return [float(value) for value in self.sample if kind_of(value) in ("whole", "number")]
+        return [float(value) for value in self.sample if value_kind(value) in ("whole", "number")]
 
 
 KIND_NAMES = {
@@ -175,7 +175,7 @@ KIND_NAMES = {
 SCRIPT_NAMES = {"CJK": "Han"}
 
 
-def kind_of(value: Any) -> str:
+def value_kind(value: Any) -> str:
     """The kind of one value."""
     if isinstance(value, Mapping):
         return _kind_of_object(value)

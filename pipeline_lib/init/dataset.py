@@ -7,12 +7,12 @@ from pathlib import Path
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.init.files import SPLIT_WORDS, DataFile, find_files
+from pipeline_lib.init.files import SPLIT_WORDS, FoundFile, find_files
 from pipeline_lib.init.formats import Fields, NoData, fields_of
 from pipeline_lib.init.parallel import choose_sides, parallel_groups
 from pipeline_lib.init.proposal import Proposal
 from pipeline_lib.init.question import Answer, Request, Undecided
-from pipeline_lib.init.table import Table, read_table
+from pipeline_lib.init.table import FileTable, read_table
 
 
 @dataclass
@@ -20,12 +20,12 @@ class Dataset:
     """Tables by split, and what there is to say about the choice."""
 
     fields: Fields
-    splits: dict[str, list[Table]] = field(default_factory=dict)
+    splits: dict[str, list[FileTable]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
 
     @property
-    def train(self) -> Table:
+    def train(self) -> FileTable:
         """The first table that is trained on."""
         return self.splits["train"][0]
 
@@ -50,7 +50,7 @@ def _paths(paths: Iterable[Path]) -> str:
     return " ".join(map(str, paths))
 
 
-def _readable(files: list[DataFile], left_out: list[str]) -> Iterable[tuple[DataFile, Table]]:
+def _readable(files: list[FoundFile], left_out: list[str]) -> Iterable[tuple[FoundFile, FileTable]]:
     for file in files:
         try:
             fields = fields_of(file.path)
@@ -59,9 +59,9 @@ def _readable(files: list[DataFile], left_out: list[str]) -> Iterable[tuple[Data
             left_out.append(f"{file.path.name}: {error}")
 
 
-def _arrange_splits(found: list[tuple[DataFile, Table]], left_out: list[str]) -> Dataset:
+def _arrange_splits(found: list[tuple[FoundFile, FileTable]], left_out: list[str]) -> Dataset:
     """By split. Without a file for training, those without a split are trained on, or else what there is."""
-    by_split: dict[str | None, list[tuple[DataFile, Table]]] = {}
+    by_split: dict[str | None, list[tuple[FoundFile, FileTable]]] = {}
     for file, table in found:
         by_split.setdefault(file.split, []).append((file, table))
     unsure: list[str] = []
@@ -80,14 +80,14 @@ def _arrange_splits(found: list[tuple[DataFile, Table]], left_out: list[str]) ->
     return dataset
 
 
-def _add(dataset: Dataset, split: str, table: Table) -> None:
+def _add(dataset: Dataset, split: str, table: FileTable) -> None:
     if table.fields["kind"] != dataset.fields["kind"]:
         dataset.left_out.append(f"{table.file.name}: {table.fields['kind']}, and training is {dataset.fields['kind']}")
     else:
         dataset.splits.setdefault(split, []).append(table)
 
 
-def _refuse_mixed(training: list[tuple[DataFile, Table]], unnamed: bool) -> None:
+def _refuse_mixed(training: list[tuple[FoundFile, FileTable]], unnamed: bool) -> None:
     """Raise Undecided for files that hold the same rows, or rows of different columns."""
     every = tuple(file.path for file, _ in training)
     one_each = [Answer(f"{file.path.name} alone", data=(file.path,)) for file, _ in training]
@@ -115,7 +115,7 @@ def drop_unanswered(dataset: Dataset, proposal: Proposal) -> Dataset:
     return replace(dataset, splits=splits, left_out=left_out)
 
 
-def _lacks(table: Table, train: Table, proposal: Proposal) -> str | None:
+def _lacks(table: FileTable, train: FileTable, proposal: Proposal) -> str | None:
     optional = ("input", "tools")
     for role, name in proposal.columns.items():
         if role in optional:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline_lib.data.sources import Row
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.init.base import Base, adapt_proposal, choose_base, read_with
+from pipeline_lib.init.base import Base, adapt_proposal, choose_base, reading_for
 from pipeline_lib.init.dataset import Dataset, drop_unanswered, read_dataset
 from pipeline_lib.init.files import data_name
 from pipeline_lib.init.proposal import Proposal, proposals
@@ -95,12 +95,12 @@ def _fit_lengths(dataset: Dataset, proposal: Proposal, base: Base) -> tuple[Prop
     """With room for what is written; and what the base's tokenizer does not know."""
     notes, options = [], dict(proposal.options)
     column = _read_column(dataset, proposal)
-    reading = read_with(base, column) if column and column.kind != "messages" else None
+    reading = reading_for(base, column) if column and column.kind != "messages" else None
     if reading and reading.unknown > MOST_UNKNOWN:
         what = f"{reading.unknown:.0%} of the tokens in {column.name}"
         notes.append(f"The base's tokenizer does not know {what}: another base may suit better.")
     for role, (name, default) in WRITTEN.items():
-        if role in proposal.columns and (reading := read_with(base, dataset.train.columns[proposal.columns[role]])):
+        if role in proposal.columns and (reading := reading_for(base, dataset.train.columns[proposal.columns[role]])):
             wanted = default
             while wanted < reading.long and wanted < MOST_WRITTEN:
                 wanted *= 2
@@ -123,7 +123,7 @@ def _document(
     document: dict[str, Any] = {
         "name": data_name(request.data),
         "data": {"source": _source(dataset, out), "columns": columns, "split": split},
-        "model": {"base": _beside(base, out)},
+        "model": {"base": _relative_base(base, out)},
         "objective": {"kind": proposal.objective, **proposal.options},
         "strategies": [{"kind": "full"}],
         "regularizers": [{"kind": "weight_decay", "value": 0.01}],
@@ -152,7 +152,7 @@ def _relative(file: Path, out: Path) -> str:
     return os.path.relpath(file.absolute(), out.absolute().parent)
 
 
-def _beside(base: Base, out: Path) -> str:
+def _relative_base(base: Base, out: Path) -> str:
     if base.folder and not base.name.startswith("package:") and base.folder.samefile(Path(base.name).absolute()):
         return _relative(base.folder, out)
     return base.name

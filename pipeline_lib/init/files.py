@@ -23,7 +23,7 @@ SAVED = ("dataset_dict.json", "state.json")
 
 
 @dataclass(frozen=True)
-class DataFile:
+class FoundFile:
     """A file, or the folder of a saved data set; `split` is what its name says, if it says anything."""
 
     path: Path
@@ -32,16 +32,16 @@ class DataFile:
     """Whether the user named this very file."""
 
 
-def find_files(paths: Iterable[Path]) -> list[DataFile]:
+def find_files(paths: Iterable[Path]) -> list[FoundFile]:
     """All data files of these files, globs and folders; raises RecipeError where there are none."""
-    found: list[DataFile] = []
+    found: list[FoundFile] = []
     for path in paths:
         if is_folder(path):
             found.extend(_find_in_folder(path))
         elif is_file(path):
-            found.append(DataFile(path, split_of(path), explicit=True))
+            found.append(FoundFile(path, split_of(path), explicit=True))
         elif matches := sorted(filter(is_file, glob.glob(str(path)))):
-            found.extend(DataFile(Path(match), split_of(Path(match)), explicit=True) for match in matches)
+            found.extend(FoundFile(Path(match), split_of(Path(match)), explicit=True) for match in matches)
         else:
             raise RecipeError("DATA", str(path), "no such file or folder", "Check the spelling")
     if not found:
@@ -49,11 +49,11 @@ def find_files(paths: Iterable[Path]) -> list[DataFile]:
     return found
 
 
-def _find_in_folder(folder: Path) -> list[DataFile]:
+def _find_in_folder(folder: Path) -> list[FoundFile]:
     if any(is_file(folder / name) for name in SAVED):
-        return [DataFile(folder, None)]
+        return [FoundFile(folder, None)]
     files = sorted(file for file in folder.rglob("*") if is_file(file) and _may_hold_data(file, folder))
-    return [DataFile(file, split_of(file, folder)) for file in files]
+    return [FoundFile(file, split_of(file, folder)) for file in files]
 
 
 def _may_hold_data(file: Path, folder: Path) -> bool:

@@ -36,11 +36,11 @@ def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
         hint = f"Labels such as {example!r} are read as several labels, with {separator!r} between."
         return {"problem_type": "multi_label_classification", "label_separator": separator}, (hint,)
     if column.kind == "whole":
-        return _whole(column)
+        return _integer_fields(column)
     return {}, ()
 
 
-def _whole(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _integer_fields(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Classes or amounts."""
     if not column.is_counted:
         return _regression()

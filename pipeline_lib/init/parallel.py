@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from pipeline_lib.data.sources.text import Text
-from pipeline_lib.init.files import DataFile, split_of
+from pipeline_lib.init.files import FoundFile, split_of
 from pipeline_lib.init.formats import BY_SUFFIX, Fields, suffix_of
 from pipeline_lib.init.question import Answer, Request, Undecided
 
@@ -18,11 +18,11 @@ DIRECTIONS = (
 )
 """Parts of names that say which file is read and which is written."""
 LANGUAGE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,4})?")
-Group = dict[str, DataFile]
+Group = dict[str, FoundFile]
 """The files of one split, by the part of their names in which they differ."""
 
 
-def parallel_groups(files: list[DataFile]) -> list[Group]:
+def parallel_groups(files: list[FoundFile]) -> list[Group]:
     """Files that differ in one part of their names and have equally many lines."""
     groups: dict[tuple[Path, str], Group] = defaultdict(dict)
     for file in files:
@@ -50,7 +50,7 @@ def _count(file: Path) -> int:
     return sum(1 for _ in Text(kind="text", train=str(file)).lines(file))
 
 
-def choose_sides(groups: list[Group], request: Request) -> tuple[Fields, list[DataFile]]:
+def choose_sides(groups: list[Group], request: Request) -> tuple[Fields, list[FoundFile]]:
     """The source's fields, and the files of the side that is read.
 
     Raises Undecided where it is unknown which side that is.

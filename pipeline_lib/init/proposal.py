@@ -9,7 +9,7 @@ from pipeline_lib.init.column import Column
 from pipeline_lib.init.labels import label_options, may_be_label
 from pipeline_lib.init.question import Answer, Request
 from pipeline_lib.init.roles import NAMED, are_pair, is_group, normalize_name, plays
-from pipeline_lib.init.table import Table
+from pipeline_lib.init.table import FileTable
 
 TAG_SHARE = 0.9
 """From this share of words such as O and B-place on a text is a row of tags."""
@@ -34,7 +34,7 @@ class Proposal:
         return Answer(f"{self.objective} with {named}", self.objective, self.columns)
 
 
-def proposals(table: Table, request: Request) -> list[Proposal]:
+def proposals(table: FileTable, request: Request) -> list[Proposal]:
     """The proposals that fit best and agree with what the user said; none where nothing fits."""
     found = [proposal for proposal in _propose_all(table, request.objective) if _agrees(proposal, request)]
     if not found and request.objective and request.columns.keys():
@@ -52,7 +52,7 @@ def _agrees(proposal: Proposal, request: Request) -> bool:
     return all(proposal.columns.get(role) == column for role, column in request.columns.items())
 
 
-def _propose_all(table: Table, wanted: str | None) -> Iterator[Proposal]:
+def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     columns = [column for column in table.columns.values() if column.present]
     if table.fields["kind"] == "text":
         yield Proposal("language_modeling", {"text": "text"}, True)
@@ -105,7 +105,7 @@ def _has_unanswered(column: Column) -> bool:
     return column.missing > 0 or any(not len(answers["text"]) for answers in column.sample)
 
 
-def _tags(table: Table, columns: list[Column]) -> Iterator[Proposal]:
+def _tags(table: FileTable, columns: list[Column]) -> Iterator[Proposal]:
     """Words and as many tags: lists of equal lengths, or texts of equally many words of which one spells tags."""
     for tokens, tags in permutations(columns, 2):
         if not table.are_aligned(tokens.name, tags.name) or _looks_like_tags(tokens) or not _has_words(tokens):

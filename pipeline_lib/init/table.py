@@ -22,7 +22,7 @@ KEYS = 5_000
 
 
 @dataclass
-class Table:
+class FileTable:
     """What is known of one file."""
 
     file: Path
@@ -59,15 +59,15 @@ class Table:
         first, second = sorted((one, other))
         return self.rows > 0 and self.aligned[first, second] == self.rows
 
-    def shares_rows_with(self, other: "Table") -> bool:
+    def shares_rows_with(self, other: "FileTable") -> bool:
         """Whether many texts or ids of the smaller file stand in the other one, as in two versions of one data set."""
         fewest = min(len(self.starts), len(other.starts))
         return fewest > 0 and len(self.starts & other.starts) > fewest * SAME
 
 
-def read_table(file: Path, fields: Fields) -> Table:
+def read_table(file: Path, fields: Fields) -> FileTable:
     """Read a file's rows; raises NoData where it has none that can be used."""
-    table = Table(file, fields)
+    table = FileTable(file, fields)
     for row in islice(first_rows(fields, file), ROWS + 1):
         if table.rows + len(table.unusable) == ROWS:
             table.more = True

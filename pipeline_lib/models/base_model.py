@@ -37,7 +37,7 @@ LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 whether to run a folder's code."""
 
 
-def locate(model: Model) -> Path:
+def locate_base(model: Model) -> Path:
     """Return the local folder of the base model, downloading it from the hub if necessary.
 
     Raises:

@@ -59,7 +59,7 @@ def write_initial(
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    inject(strategies, model, tokenizer)
+    inject_strategies(strategies, model, tokenizer)
     refuse_unread(objective, strategies, model)
     _refuse_nothing_trainable(strategies, model, head)
     _refuse_trained_quantized(strategies, model, head)
@@ -92,7 +92,7 @@ def load_initial(
     model, _ = card["objective"].model(
         str(base), card["labels"], dtype=dtype, quantization=card["quantization"], **overrides
     )
-    inject(card["strategies"], model, load_tokenizer(initial))
+    inject_strategies(card["strategies"], model, load_tokenizer(initial))
     load_tensors(dict(model.named_parameters()), initial / NEW)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in card["head"]}
 
@@ -181,7 +181,7 @@ def load_trained(folder: Path, base: Path | None = None, plain: bool = False) ->
     if not whole and not plain and dtype == "fp32":
         dtype = "auto"  # the same numbers in less memory
     model, _ = card["objective"].model(str(weights), card["labels"], dtype=dtype, quantization=quantization)
-    inject(card["strategies"], model, load_tokenizer(folder))
+    inject_strategies(card["strategies"], model, load_tokenizer(folder))
     parameters = dict(model.named_parameters())
     trained = set() if whole else tensor_names(folder / TRAINED)
     widen(parameters[name] for name in trained)
@@ -261,7 +261,9 @@ def frozen_format(strategies: Sequence[Strategy], dtype: "Format") -> "Format":
     return "fp32" if any(strategy.trains_base for strategy in strategies) else dtype
 
 
-def inject(strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+def inject_strategies(
+    strategies: Sequence[Strategy], model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"
+) -> None:
     """Add the strategies' modules to a model."""
     for strategy in strategies:
         strategy.inject(model, tokenizer)

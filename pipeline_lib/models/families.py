@@ -24,7 +24,7 @@ TOGETHER = ("qkv", "wqkv", "attn", "in")
 """Words in the names of matrices that compute queries, keys and values together, such as `qkv_proj` or `c_attn`."""
 
 
-def modules(model: "PreTrainedModel", part: Part, kind: str) -> "dict[str, nn.Module]":
+def part_modules(model: "PreTrainedModel", part: Part, kind: str) -> "dict[str, nn.Module]":
     """Return the modules of a part by name, block by block; for a mixture of experts, the module around the experts.
 
     Raises:

@@ -59,7 +59,7 @@ def _formats(base: Path) -> set[str]:
 
 
 @contextmanager
-def loading_in(half: "torch.dtype | None") -> Iterator[None]:
+def load_matrices_in(half: "torch.dtype | None") -> Iterator[None]:
     """Within it, `from_pretrained` reads the matrices that can be kept in `half` straight into that format.
 
     transformers reads each tensor into the format of the empty parameter that is there before. Changes the class of all
@@ -136,11 +136,11 @@ def _addmm(given: "Tensor", weight: "Tensor", bias: "Tensor") -> "Tensor":
     return out.view(*given.shape[:-1], weight.shape[1])
 
 
-def _embedding(module: Any, ids: "Tensor") -> "Tensor":
+def _embed(module: Any, ids: "Tensor") -> "Tensor":
     return functional.embedding(ids, module.weight, module.padding_idx).float()
 
 
-FORWARDS: dict[type, Any] = {nn.Linear: _linear, Conv1D: _conv1d, nn.Embedding: _embedding}
+FORWARDS: dict[type, Any] = {nn.Linear: _linear, Conv1D: _conv1d, nn.Embedding: _embed}
 
 
 def _matmul(given: "Tensor", weight: "Tensor", bias: "Tensor | None", product: Product) -> "Tensor":

@@ -78,17 +78,17 @@ def plain_head(model: "PreTrainedModel", inputs: "dict[str, Any]") -> LMHead | N
     whole model, bit by bit.
     """
     if model not in _HEADS:
-        _HEADS[model] = _verified(model, inputs)
+        _HEADS[model] = _verify_head(model, inputs)
     return _HEADS[model]
 
 
 def assume_plain_head(model: "PreTrainedModel") -> None:
     """Take a model's head for plain, if it looks like that, where values that could verify it are missing."""
     linear = model.get_output_embeddings()
-    _HEADS[model] = _described(model, linear) if _is_plain(linear) else None
+    _HEADS[model] = _describe_head(model, linear) if _is_plain(linear) else None
 
 
-def _verified(model: "PreTrainedModel", inputs: "dict[str, Any]") -> LMHead | None:
+def _verify_head(model: "PreTrainedModel", inputs: "dict[str, Any]") -> LMHead | None:
     import torch
 
     linear = model.get_output_embeddings()
@@ -100,11 +100,11 @@ def _verified(model: "PreTrainedModel", inputs: "dict[str, Any]") -> LMHead | No
     model.eval()  # without dropout no random number is drawn, so a training is the same with and without this check
     try:
         with torch.no_grad():
-            logits = model(**{name: _first(value) for name, value in inputs.items()}).logits
+            logits = model(**{name: _take_first_tokens(value) for name, value in inputs.items()}).logits
     finally:
         hook.remove()
         model.train(training)
-    head = _described(model, linear)
+    head = _describe_head(model, linear)
     if len(outputs) != 1 or not torch.equal(head.finish(outputs[0]), logits):
         return None
     return head
@@ -121,7 +121,7 @@ def _is_plain(linear: Any) -> bool:
     return "forward" not in vars(linear) or is_patched(linear)
 
 
-def _described(model: "PreTrainedModel", linear: "nn.Linear") -> LMHead:
+def _describe_head(model: "PreTrainedModel", linear: "nn.Linear") -> LMHead:
     """Return a head with what the family's configuration says about its logits."""
     config = model.config.get_text_config()
     return LMHead(
@@ -133,7 +133,7 @@ def _described(model: "PreTrainedModel", linear: "nn.Linear") -> LMHead:
     )
 
 
-def _first(value: Any) -> Any:
+def _take_first_tokens(value: Any) -> Any:
     """Return the first tokens of the first row of an input; other arguments are unchanged."""
     import torch
 

@@ -30,7 +30,7 @@ WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("WITHOUT_WEIGHTS", default=False)
 
 
 @contextmanager
-def without_weights() -> Iterator[None]:
+def skip_weights() -> Iterator[None]:
     """Within it, `load_pretrained` returns models whose tensors have shapes and formats, but no values and no memory.
 
     Operations on them compute shapes only (torch's FakeTensorMode). Modules stay on the device and in the format in
@@ -97,12 +97,12 @@ def load_pretrained(
     if WITHOUT_WEIGHTS.get():
         return _build(kind, base, dtype, config)
     config |= _backbone_key_mapping(kind, type(known))
-    from pipeline_lib.models.half_weights import compute_in_full, half_format, loading_in
+    from pipeline_lib.models.half_weights import compute_in_full, half_format, load_matrices_in
 
     _refuse_quantized(base, known, again=quantization is not None)
     quantized = quantization.loading_options(kind, known) if quantization else {}
 
-    with LOADING, loading_in(half := half_format(Path(base), dtype)):
+    with LOADING, load_matrices_in(half := half_format(Path(base), dtype)):
         try:
             model, report = kind.from_pretrained(
                 base,

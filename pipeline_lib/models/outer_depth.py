@@ -62,7 +62,7 @@ def _trace(model: "PreTrainedModel") -> Fed:
         for parameter in parameters:
             parameter.requires_grad_(True)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            reads, output = _run(model.eval(), stacks(model))
+            reads, output = _trace_blocks(model.eval(), stacks(model))
     finally:
         model.train(training)
         for parameter, flag in zip(parameters, required_grad, strict=True):
@@ -82,7 +82,7 @@ def _trace(model: "PreTrainedModel") -> Fed:
     return Fed(depths, frozenset(unused))
 
 
-def _run(model: "PreTrainedModel", model_stacks: Sequence[Stack]) -> tuple[list[_Read], list[Any]]:
+def _trace_blocks(model: "PreTrainedModel", model_stacks: Sequence[Stack]) -> tuple[list[_Read], list[Any]]:
     """Run a short text; return the autograd nodes of each block's inputs in its first call, and of the output."""
     blocks = [block.module for stack in model_stacks for block in stack.blocks]
     first_blocks = {id(stack.blocks[0].module) for stack in model_stacks}

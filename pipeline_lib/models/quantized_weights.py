@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def quantizing(kind: Any, config: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
+def quantization_options(kind: Any, config: Any, name: str, options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments with which `from_pretrained` quantises the matrices in the blocks while it reads them.
 
     Args:

@@ -31,6 +31,6 @@ class Model(Section):
 
     @field_validator("base")
     @classmethod
-    def _beside_the_recipe(cls, base: str, info: ValidationInfo) -> str:
+    def _resolve_base(cls, base: str, info: ValidationInfo) -> str:
         beside = Path((info.context or {}).get("folder", "")) / base
         return str(beside) if is_folder(beside) or base.startswith(".") else base

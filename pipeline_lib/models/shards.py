@@ -42,7 +42,7 @@ def sum_over_shards(value: "Tensor", weights: "Iterable[Tensor]") -> "Tensor":
     return value
 
 
-def free_gathered(model: "nn.Module") -> None:
+def free_gathered_weights(model: "nn.Module") -> None:
     """Free the gathered weights that a forward pass without a backward pass leaves behind.
 
     They would be used again after the shards have changed.

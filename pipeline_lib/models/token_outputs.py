@@ -47,7 +47,7 @@ class TokenOutputs:
         if self.head is None:
             return functional.cross_entropy(self.values.detach().float(), self.targets, reduction="none")
         losses = torch.zeros(len(self.targets), device=self.targets.device)
-        with torch.no_grad(), _without_autocast(self.values):
+        with torch.no_grad(), _disable_autocast(self.values):
             weight, bias = _cast(self.head, self.dtype)
             for chunk in _chunks(self.targets, weight):
                 logits = _logits(self.head, self.values[chunk], weight, bias).float()
@@ -115,7 +115,7 @@ class _LossSum(torch.autograd.Function):
             *(_zeros(value, is_needed) for value, is_needed in zip((hidden, weight, bias), ctx.needs_input_grad))
         )
         total = torch.zeros((), device=hidden.device)
-        with _without_autocast(hidden):
+        with _disable_autocast(hidden):
             cast_weight, cast_bias = _cast(head, dtype)
             for chunk in _chunks(targets, weight):
                 read = hidden[chunk].to(dtype)
@@ -168,7 +168,7 @@ def _dtype(hidden: "Tensor") -> "torch.dtype":
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
 
 
-def _without_autocast(tensor: "Tensor") -> "torch.autocast":
+def _disable_autocast(tensor: "Tensor") -> "torch.autocast":
     return torch.autocast(tensor.device.type, enabled=False)
 
 

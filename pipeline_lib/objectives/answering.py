@@ -18,12 +18,12 @@ def prompts(encoded: Examples) -> Examples:
     """Dialogues up to their last answer, the first input of each group."""
     targets: Any = encoded.targets
     firsts = range(0, len(targets), encoded.group)
-    texts = [encoded.ids[row][: last_answer(targets[row])] for row in firsts]
+    texts = [encoded.ids[row][: start_of_last_answer(targets[row])] for row in firsts]
     ids = Ragged.from_lists(texts)
     return Examples(ids, Ragged(np.full_like(ids.values, -1), ids.offsets), aligned=True)
 
 
-def last_answer(targets: np.ndarray) -> int:
+def start_of_last_answer(targets: np.ndarray) -> int:
     """Where the last run of learned tokens begins; the end where nothing is learned."""
     learned = np.flatnonzero(targets >= 0)
     if not len(learned):

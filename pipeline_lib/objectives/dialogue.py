@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.messages import Message, to_template_message
-from pipeline_lib.objectives.template_text import GENERATION, added_tokens, end_of_added_token, render, render_or_none
+from pipeline_lib.objectives.template_text import (
+    GENERATION,
+    added_tokens,
+    end_of_added_token,
+    render_messages,
+    render_or_none,
+)
 from pipeline_lib.objectives.turn_ends import FIRST_MARKER, Unclear, turn_end, usual_end
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def locate_turns(
     if not tokenizer.chat_template:
         return _join_messages(tokenizer, messages)
     plain = [to_template_message(message) for message in messages]
-    text = render(tokenizer, plain, tools)
+    text = render_messages(tokenizer, plain, tools)
     if MARKERS.search(text):
         raise ValueError("the text has private-use characters above U+F0000")
     turns = _find_turns_by_template(tokenizer, plain, tools, text)
@@ -123,7 +129,7 @@ def _find_turns_by_markers(
         for number, index in enumerate(answers):
             marked[index] = _add_markers(messages[index], FIRST_MARKER + 2 * number, after_thought)
         try:
-            found = _positions(render(tokenizer, marked, tools), text)
+            found = _positions(render_messages(tokenizer, marked, tools), text)
             turns: list[Turn] = []
             for number, index in enumerate(answers):
                 before = turns[-1].end if turns else 0

@@ -79,7 +79,7 @@ def names_in(column: "pyarrow.ChunkedArray", problem: Problem) -> list[str]:
     if problem == REGRESSION:
         return []
     names = pc.unique(pc.list_flatten(column) if problem == MULTI else column).to_pylist()
-    return sorted(names, key=_whole) if all(map(WHOLE.fullmatch, names)) else sorted(names)
+    return sorted(names, key=_integer_order) if all(map(WHOLE.fullmatch, names)) else sorted(names)
 
 
 def are_fractions(names: Sequence[str]) -> bool:
@@ -91,7 +91,7 @@ def are_fractions(names: Sequence[str]) -> bool:
     return any(math.isfinite(number) and not number.is_integer() for number in numbers)
 
 
-def _whole(name: str) -> tuple[int, str]:
+def _integer_order(name: str) -> tuple[int, str]:
     return int(name), name
 
 

@@ -120,11 +120,11 @@ class Preference(DialogueObjective):
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
         """Two inputs a row: chosen and rejected, or for kto the answer and another row's. One where answers lack."""
-        from pipeline_lib.objectives.preference_tokens import add_mismatched_answers, paired_inputs, prompts_alone
+        from pipeline_lib.objectives.preference_tokens import add_mismatched_answers, interleave_pairs, prompts_alone
 
         if len(rows) and rows["expected"].null_count == len(rows):
             return prompts_alone(rows)
-        return paired_inputs(rows) if self.paired else add_mismatched_answers(rows)
+        return interleave_pairs(rows) if self.paired else add_mismatched_answers(rows)
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
         """[groups, inputs of a group, fields of `Answers`]; the logits themselves are not kept.

@@ -68,7 +68,7 @@ def prompts_alone(rows: "pyarrow.Table") -> Examples:
     return Examples(Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"]), aligned=True)
 
 
-def paired_inputs(rows: "pyarrow.Table") -> Examples:
+def interleave_pairs(rows: "pyarrow.Table") -> Examples:
     """Chosen and rejected in turn."""
     nobody = np.zeros(len(rows), bool)
     chosen = _mark_undesirable(Ragged.from_lists(rows["target_ids"]), nobody)

@@ -7,7 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from pipeline_lib.objectives.base import ObjectiveSection, limit_of
 from pipeline_lib.objectives.values import is_list, is_number, text_of
-from pipeline_lib.objectives.windows import answer_tokens, best_answers, truncate_texts, windows
+from pipeline_lib.objectives.windows import answer_span, best_answers, truncate_texts, windows
 
 if TYPE_CHECKING:
     import numpy
@@ -136,7 +136,7 @@ class QuestionAnswering(ObjectiveSection):
             first = targets[ids.offsets[window] :]
             first[0] = 0
             if learned[window]:  # rows to be served have no answers, and what is misplaced cannot be learned
-                start, end = answer_tokens(begins[window], ends[window], answers[row], starts[row])
+                start, end = answer_span(begins[window], ends[window], answers[row], starts[row])
                 first[start] |= START
                 first[end] |= END
         return Examples(
@@ -207,7 +207,7 @@ class QuestionAnswering(ObjectiveSection):
         from pipeline_lib.evaluation.metrics.question_answering import answer_counts
         from pipeline_lib.evaluation.predictions import RowCounts
 
-        return RowCounts(answer_counts(split.rows["answers"].to_pylist(), self._best(read, split)))
+        return RowCounts(answer_counts(split.rows["answers"].to_pylist(), self._best_answers(read, split)))
 
     def row_errors(self, outcome: "RowCounts") -> "RowErrors":
         """What the answers lack of the right ones' words."""
@@ -219,7 +219,7 @@ class QuestionAnswering(ObjectiveSection):
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
         """`prediction`: a part of the context, empty for no answer."""
-        return {"prediction": self._best(read, split)}
+        return {"prediction": self._best_answers(read, split)}
 
-    def _best(self, read: "Sequence[numpy.ndarray]", split: "SplitExamples") -> list[str]:
+    def _best_answers(self, read: "Sequence[numpy.ndarray]", split: "SplitExamples") -> list[str]:
         return best_answers(read, split, self.max_answer, self.unanswerable)

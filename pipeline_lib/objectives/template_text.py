@@ -12,7 +12,7 @@ GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """The tags that mark what the model writes; transformers adds them to Jinja's own."""
 
 
-def render(
+def render_messages(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, asked: bool = False
 ) -> str:
     """The template's text; `asked`: with its generation prompt."""
@@ -32,7 +32,7 @@ def render_or_none(
 ) -> str | None:
     """A rendering, or None where the template refuses these messages by themselves."""
     try:
-        return render(tokenizer, messages, tools, asked)
+        return render_messages(tokenizer, messages, tools, asked)
     except ValueError:
         return None
 

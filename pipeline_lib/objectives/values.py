@@ -52,7 +52,7 @@ def word_of(role: str, value: Any) -> str:
         return _decode_bytes(role, value)
     if is_number(value):
         return str(value)
-    raise ValueError(f"{role} is {kind_of(value)}, no text")
+    raise ValueError(f"{role} is {describe_type(value)}, no text")
 
 
 def name_of(role: str, value: Any) -> str:
@@ -123,7 +123,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
 
 
-def kind_of(value: Any) -> str:
+def describe_type(value: Any) -> str:
     """A value's type as people call it."""
     kinds = {"dict": "an object", "list": "a list", "tuple": "a list", "ndarray": "a list", "NoneType": "nothing"}
     return "true or false" if is_bool(value) else kinds.get(type(value).__name__, f"a {type(value).__name__}")

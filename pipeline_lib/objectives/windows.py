@@ -21,7 +21,7 @@ def windows(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
     return pa.chunked_array([column.combine_chunks().flatten()])
 
 
-def answer_tokens(
+def answer_span(
     begins: "numpy.ndarray", ends: "numpy.ndarray", answers: Sequence[str], starts: Sequence[int]
 ) -> tuple[int, int]:
     """First and last token of the first answer in a window; the first token twice where it is not all in there."""

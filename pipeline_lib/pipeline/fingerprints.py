@@ -84,7 +84,7 @@ def prepare_step(recipe: Recipe, shards: Sequence[tuple[str, str | None]]) -> St
 
 def initialise_step(recipe: Recipe, inputs: Inputs, labels: list[str] | None) -> Step:
     """Identify the initial model; reads the base and the labels."""
-    parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels} | _rounding(recipe)
+    parts = _parts(recipe, "objective", "strategies", "seed") | {"labels": labels} | _quantization_parts(recipe)
     return _step("initialise", 2, recipe, parts, inputs, _libraries(recipe, COMPUTING))
 
 
@@ -118,7 +118,7 @@ def features_step(recipe: Recipe, inputs: Inputs, layers: int) -> Step:
     """
     device, precision = select_device(recipe.execution)
     parts = _objective_of_rows(recipe) | {"layers": layers, "device": device, "precision": precision}
-    parts |= _rounding(recipe) | _kernels(recipe)
+    parts |= _quantization_parts(recipe) | _kernels(recipe)
     return _step("features", 1, recipe, parts, inputs, _libraries(recipe, FEATURES))
 
 
@@ -129,7 +129,7 @@ def reference_step(recipe: Recipe, inputs: Inputs) -> Step:
     """
     splits = [*recipe.objective.reference_splits]
     parts = _objective_of_rows(recipe) | {"splits": splits, "precision": select_device(recipe.execution)[1]}
-    parts |= _rounding(recipe)
+    parts |= _quantization_parts(recipe)
     return _step("reference", 1, recipe, parts, inputs, _libraries(recipe, COMPUTING))
 
 
@@ -171,7 +171,7 @@ def _parts(recipe: Recipe, *names: str) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=set(names))
 
 
-def _rounding(recipe: Recipe) -> dict[str, Any]:
+def _quantization_parts(recipe: Recipe) -> dict[str, Any]:
     """Return how the base's frozen weights are rounded; empty if they are used as they are."""
     rounding: dict[str, Any] = {}
     if recipe.model.dtype in ("bf16", "fp16"):

@@ -15,7 +15,7 @@ def lineage_of_run(recipe: Recipe, command: str) -> Lineage:
         raise RecipeError("recipe", recipe.name, problem, f"Run it first: {command}")
     # every step is reused: it is verified and, from a remote store, downloaded
     data = steps.prepare(recipe)
-    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch_base(recipe)
     model = steps.finetune(recipe, data, start)
     scores = steps.evaluate(recipe, data, steps.checks(recipe, data, start), model)
     named = {"name": recipe.name, "base_name": recipe.model.base, "revision": recipe.model.revision or ""}

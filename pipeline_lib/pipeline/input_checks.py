@@ -2,7 +2,7 @@
 
 from pipeline_lib.data.shards import refuse_missing_columns
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.models.base_model import locate
+from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.preflight.packages import require_extras
 from pipeline_lib.recipe.path_policy import refuse_files_outside, refuse_outside
 from pipeline_lib.recipe.schema import Recipe
@@ -12,7 +12,7 @@ from pipeline_lib.util.redaction import redact_errors
 
 
 @redact_errors()
-def check(recipe: Recipe) -> None:
+def check_inputs(recipe: Recipe) -> None:
     """Raise RecipeError if the base model, a package, a file, a column or the device is missing.
 
     Reads one row of each file and does not load the model.
@@ -22,7 +22,7 @@ def check(recipe: Recipe) -> None:
     refuse_sharding(recipe)
     if execution.when_mlflow_is_down == "fail":
         availability.wait_for_mlflow(execution, availability.WAIT)
-    check_inputs(recipe)
+    check_files(recipe)
     needs_gpu = execution.device == "cuda" or execution.precision == "fp16" or execution.compile
     if needs_gpu or execution.attention == "flash_attention_2" or execution.processes > 1:
         from pipeline_lib.training.device import accelerator  # only these need torch, which is slow to import
@@ -31,10 +31,10 @@ def check(recipe: Recipe) -> None:
 
 
 @redact_errors()
-def check_inputs(recipe: Recipe) -> None:
+def check_files(recipe: Recipe) -> None:
     """Raise RecipeError if the base model, a file or a column is missing."""
     refuse_outside(recipe)  # checked again: links may have changed since the recipe was loaded
-    locate(recipe.model)
+    locate_base(recipe.model)
     files = {split: recipe.data.source.files(split) for split in SPLITS}
     refuse_files_outside(recipe.data.source, files)
     test_rows_from = "test" if files["test"] else "train"

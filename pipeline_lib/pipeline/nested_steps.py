@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.data.encoding import refuse_changed, shard
+from pipeline_lib.data.encoding import ensure_shard, refuse_changed
 from pipeline_lib.data.file_groups import find_groups
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
@@ -34,7 +34,7 @@ def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: s
         tokenizer, split = fingerprints.tokenizer_digests(base.folder), "test" if source.test else "train"
         groups = find_groups(recipe, tokenizer, split)
         # `prepare` numbers the files by split and, within a split, by the digest of their shard
-        groups.sort(key=lambda group: shard(recipe, store, base.folder, group, made_by).digest)
+        groups.sort(key=lambda group: ensure_shard(recipe, store, base.folder, group, made_by).digest)
         first = sum(len(source.files(other)) for other in SPLITS[: SPLITS.index(split)])
         files = dict(enumerate((file for group in groups for file in group.files), first))
         write_columns(source, step.recipe["columns"], prepared.folder, shards_of(store), files, folder)
@@ -44,7 +44,7 @@ def slice_columns(recipe: Recipe, prepared: Artifact, base: Artifact, made_by: s
     return store.ensure(step, make, made_by)
 
 
-def cached_features(
+def cache_features(
     recipe: Recipe, prepared: Artifact, initial: Artifact, base: Artifact, made_by: str
 ) -> Artifact | None:
     """Create or reuse the cached outputs of the frozen layers below all trained ones; None if they are not cached."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pipeline_lib.data.file_groups import find_groups
 from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.splits import SPLITS
-from pipeline_lib.models.base_model import locate
+from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
 from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.recipe.schema import Recipe
@@ -54,7 +54,7 @@ class Planned(NamedTuple):
         return f"{self.status}: {self.why}"
 
 
-def lines(planned: Sequence[Planned]) -> Iterator[str]:
+def format_plan(planned: Sequence[Planned]) -> Iterator[str]:
     """Yield one line per step; files that are already encoded are only counted."""
     for name, group in groupby(planned, key=lambda member: member.step):
         members = list(group)
@@ -96,7 +96,7 @@ class Plan:
 
     def __repr__(self) -> str:
         """Show one line per step."""
-        return "\n".join(lines(self.planned))
+        return "\n".join(format_plan(self.planned))
 
     def _candidates(self, name: str) -> list[Candidate]:
         """Return the artifacts of a step, read once: many new files are compared with the same ones."""
@@ -111,34 +111,40 @@ def plan(recipe: Recipe) -> Plan:
     Raises:
         RecipeError: The run would stop before its first step, for example because a file is missing.
     """
-    input_checks.check(recipe)
+    input_checks.check_inputs(recipe)
     made = Plan(open_store(recipe.execution.store))
-    folder = locate(recipe.model)
-    base = digest(made.add(fingerprints.base_step(folder)))
+    folder = locate_base(recipe.model)
+    base = artifact_digest(made.add(fingerprints.base_step(folder)))
     tokenizer = fingerprints.tokenizer_digests(folder)
     groups = [group for split in SPLITS for group in find_groups(recipe, tokenizer, split)]
-    shards = [(group.split, digest(made.add(group.step, group.name, len(group.files)))) for group in groups]
+    shards = [(group.split, artifact_digest(made.add(group.step, group.name, len(group.files)))) for group in groups]
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
     prepared = made.add(fingerprints.prepare_step(recipe, shards))
     made.detects = _detects(prepared) if prepared else ""
     labels = read_labels(prepared.folder) if prepared else None
     initial = made.add(fingerprints.initialise_step(recipe, {"base": base}, labels))
-    inputs = {"prepare": digest(prepared), "initialise": digest(initial), "base": base}
+    inputs = {"prepare": artifact_digest(prepared), "initialise": artifact_digest(initial), "base": base}
     checked = made.add(fingerprints.checks_step(recipe, inputs))
     reference: dict[str, str | None] = {}
     if recipe.objective.reference_splits:
         step = fingerprints.reference_step(recipe, {"prepare": inputs["prepare"], "base": base})
-        reference = {"reference": digest(made.add(step))}
+        reference = {"reference": artifact_digest(made.add(step))}
     model = made.add(fingerprints.finetune_step(recipe, inputs | reference))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
         parameters = read_parameter_infos(initial.folder / PLACES)
         made.parameters = resolve(parameters, recipe.strategies, recipe.training.learning_rate, decay)
         if not model:
-            _add_features(made, recipe, {"prepare": digest(prepared), "base": base}, parameters)
-    scored_inputs = {"prepare": digest(prepared), "checks": digest(checked), "finetune": digest(model)}
+            _add_features(made, recipe, {"prepare": artifact_digest(prepared), "base": base}, parameters)
+    scored_inputs = {
+        "prepare": artifact_digest(prepared),
+        "checks": artifact_digest(checked),
+        "finetune": artifact_digest(model),
+    }
     if recipe.evaluation.columns:
-        scored_inputs["columns"] = digest(made.add(fingerprints.columns_step(recipe, digest(prepared))))
+        scored_inputs["columns"] = artifact_digest(
+            made.add(fingerprints.columns_step(recipe, artifact_digest(prepared)))
+        )
     scored_inputs |= reference
     made.add(fingerprints.evaluate_step(recipe, scored_inputs))
     return made
@@ -163,6 +169,6 @@ def _add_features(
     made.planned.append(training)
 
 
-def digest(artifact: Artifact | None) -> str | None:
+def artifact_digest(artifact: Artifact | None) -> str | None:
     """Return the digest of an artifact; None if there is no artifact."""
     return artifact.digest if artifact else None

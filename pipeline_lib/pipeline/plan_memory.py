@@ -6,7 +6,7 @@ from rich.filesize import decimal
 
 from pipeline_lib.data.prepared import load_split
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base_model import locate
+from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.pipeline.plan import Plan
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.distributed.sharding import why_not_sharded
@@ -47,7 +47,7 @@ def plan_memory(recipe: Recipe, made: Plan) -> MemoryPlan:
         raise RecipeError("data.source", recipe.data.source.kind, problem, "Start a run: it encodes the data first")
     shards = prepared.folder.parents[1] / "shard"
     train = load_split(prepared.folder, shards, "train", recipe.objective)
-    need = memory_need(recipe, locate(recipe.model), train.labels, train.encoded)
+    need = memory_need(recipe, locate_base(recipe.model), train.labels, train.encoded)
     device, _ = select_device(recipe.execution)
     free = _free_memory(device, recipe.execution.processes)
     return MemoryPlan(need, free, device, _hint(recipe, need) if need.total > free else "")

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.checks.findings import read_findings, report_findings
-from pipeline_lib.data.encoding import EncodedFiles, Spread, encode_files, fetch, here, shard
+from pipeline_lib.data.encoding import EncodedFiles, Spread, encode_files, ensure_shard, fetch_base, here
 from pipeline_lib.data.prepared import read_labels
 from pipeline_lib.data.shard_files import Shard, describe_left_out
 from pipeline_lib.data.splits import SPLITS, write_splits
 from pipeline_lib.models.building import write_initial
 from pipeline_lib.pipeline import fingerprints, input_checks
 from pipeline_lib.pipeline.nested_steps import (
-    cached_features,
+    cache_features,
     digest_of,
     features_seconds,
     log_message,
@@ -45,9 +45,9 @@ def encode(recipe: Recipe, made_by: str = "a plain call", spread: Spread = here)
 
     `spread` decides where the files are encoded: in this process, in several processes or on a cluster.
     """
-    input_checks.check(recipe)
+    input_checks.check_inputs(recipe)
     preflight.require(recipe)
-    return encode_files(recipe, fetch(recipe, made_by), made_by, spread)
+    return encode_files(recipe, fetch_base(recipe, made_by), made_by, spread)
 
 
 @redact_errors()
@@ -56,7 +56,7 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
     store, encoded = open_store(recipe.execution.store), encoded or encode(recipe, made_by)
     base = encoded.base.folder
     shards = [
-        Shard(group.split, group.names, group.digests, shard(recipe, store, base, group, made_by))
+        Shard(group.split, group.names, group.digests, ensure_shard(recipe, store, base, group, made_by))
         for group in encoded.groups
     ]
     # by content, so that renaming a file changes nothing
@@ -71,7 +71,7 @@ def prepare(recipe: Recipe, encoded: EncodedFiles | None = None, made_by: str = 
 @redact_errors()
 def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call") -> Artifact:
     """Write the initial model: the base's config and tokenizer, the new head and the strategies' modules."""
-    base = fetch(recipe, made_by)
+    base = fetch_base(recipe, made_by)
     labels = read_labels(prepared.folder)
     step = fingerprints.initialise_step(recipe, {"base": base.digest}, labels)
 
@@ -85,7 +85,7 @@ def initialise(recipe: Recipe, prepared: Artifact, made_by: str = "a plain call"
 @redact_errors()
 def checks(recipe: Recipe, prepared: Artifact, initial: Artifact, made_by: str = "a plain call") -> Artifact:
     """Check rows, labels and model; raises RecipeError for findings that the recipe treats as errors."""
-    store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
+    store, base = open_store(recipe.execution.store), fetch_base(recipe, made_by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest}
 
     def make(folder: Path) -> None:
@@ -112,7 +112,7 @@ def finetune(
     `show` is called every few seconds with the progress. Raises Pruned, after saving a checkpoint, if `judge` stops the
     training.
     """
-    store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
+    store, base = open_store(recipe.execution.store), fetch_base(recipe, made_by)
     logprobs = reference(recipe, prepared, base, made_by)
     inputs = {"prepare": prepared.digest, "initialise": initial.digest, "base": base.digest, **digest_of(logprobs)}
     step = fingerprints.finetune_step(recipe, inputs)
@@ -130,7 +130,7 @@ def finetune(
         folders = Inputs(prepared.folder, shards_of(store), base.folder, initial.folder, reference=compared)
         train = write_finetuned if recipe.execution.ranks == 1 else partial(launch_finetuned, step=step)
         with exit_on_sigterm():
-            features = cached_features(recipe, prepared, initial, base, made_by)
+            features = cache_features(recipe, prepared, initial, base, made_by)
             with (
                 TrainingProgress(recipe, show) as progress,
                 LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
@@ -151,7 +151,7 @@ def evaluate(
     recipe: Recipe, prepared: Artifact, found: Artifact, model: Artifact, made_by: str = "a plain call"
 ) -> Artifact:
     """Write predictions, scores with intervals, figures and the report."""
-    store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
+    store, base = open_store(recipe.execution.store), fetch_base(recipe, made_by)
     columns = slice_columns(recipe, prepared, base, made_by) if recipe.evaluation.columns else None
     inputs = {"prepare": prepared.digest, "checks": found.digest, "finetune": model.digest}
     logprobs = reference(recipe, prepared, base, made_by)
@@ -178,7 +178,7 @@ def publish(
     recipe: Recipe, prepared: Artifact, model: Artifact, scores: Artifact, made_by: str = "a plain call"
 ) -> dict[str, str]:
     """Publish training, evaluation and model to MLflow, each once; returns their addresses by these names."""
-    store, base = open_store(recipe.execution.store), fetch(recipe, made_by)
+    store, base = open_store(recipe.execution.store), fetch_base(recipe, made_by)
     if known := receipt(recipe, store, scores):
         return known
     from pipeline_lib.tracking.left_runs import settle_left_runs

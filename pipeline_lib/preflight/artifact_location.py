@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.preflight.folders import find_existing_parent, is_writable
-from pipeline_lib.preflight.result import CheckResult, failed, ok
+from pipeline_lib.preflight.result import CheckResult, failed_check, passed_check
 from pipeline_lib.util.redaction import redact_url
 
 NAME = "MLflow artifacts"
@@ -30,23 +30,23 @@ def check_artifact_location(location: str | None, server: bool) -> CheckResult:
         server: Whether an MLflow server reported it; a folder may then be on the server's machine only.
     """
     if location is None:
-        return ok(NAME, "The location is known once the experiment exists.")
+        return passed_check(NAME, "The location is known once the experiment exists.")
     scheme, shown = urlsplit(location).scheme, redact_url(location)
     if scheme == "mlflow-artifacts":
-        return ok(NAME, "Artifacts are uploaded through the MLflow server.")
+        return passed_check(NAME, "Artifacts are uploaded through the MLflow server.")
     if scheme in DRIVERS:
         return _check_driver(shown, *DRIVERS[scheme])
     if scheme not in ("", "file"):
-        return ok(NAME, f"Artifacts are written to {shown} by MLflow's client (access not checked).")
+        return passed_check(NAME, f"Artifacts are written to {shown} by MLflow's client (access not checked).")
     folder = Path(unquote(urlsplit(location).path))
     existing = find_existing_parent(folder)
     if existing.is_dir() and is_writable(existing):
-        return ok(NAME, f"Artifacts are written to {folder}, which is writable.")
+        return passed_check(NAME, f"Artifacts are written to {folder}, which is writable.")
     problem = f"stores artifacts in {folder}, which this account cannot write on this machine"
     hint = "Run in another folder, or use an experiment with another artifact location"
     if server:
         hint = "Start the server with --artifacts-destination so that it writes them itself, or mount that folder here"
-    return failed(NAME, RecipeError(FIELD, None, problem, hint))
+    return failed_check(NAME, RecipeError(FIELD, None, problem, hint))
 
 
 def _check_driver(shown: str, module: str, package: str) -> CheckResult:
@@ -55,6 +55,8 @@ def _check_driver(shown: str, module: str, package: str) -> CheckResult:
     except ModuleNotFoundError:  # its parent package is missing
         missing = True
     if not missing:
-        return ok(NAME, f"Artifacts are written to {shown}; its driver {package} is installed.")
+        return passed_check(NAME, f"Artifacts are written to {shown}; its driver {package} is installed.")
     problem = f"stores artifacts in {shown}, and the driver {package} is not installed"
-    return failed(NAME, RecipeError(FIELD, None, problem, f"Install it: pip install -c constraints.txt {package}"))
+    return failed_check(
+        NAME, RecipeError(FIELD, None, problem, f"Install it: pip install -c constraints.txt {package}")
+    )

@@ -2,7 +2,7 @@
 
 from rich.filesize import decimal
 
-from pipeline_lib.preflight.result import CheckResult, ok
+from pipeline_lib.preflight.result import CheckResult, passed_check
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.util.cpu import usable
 
@@ -23,7 +23,7 @@ def check_device(execution: Execution) -> CheckResult:
     if execution.processes > 1 or execution.attention == "flash_attention_2" or execution.compile:
         accelerator(execution)  # raises if there are fewer GPUs than processes, no FlashAttention, or no GPU
     if device == "cpu":
-        return ok(NAME, f"CPU, {usable()} cores, {precision}.")
+        return passed_check(NAME, f"CPU, {usable()} cores, {precision}.")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} with {decimal(gpu.total_memory)}" for gpu in gpus)
-    return ok(NAME, f"{names}; {precision}.")
+    return passed_check(NAME, f"{names}; {precision}.")

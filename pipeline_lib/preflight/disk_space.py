@@ -12,9 +12,9 @@ from rich.filesize import decimal
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base_model import WEIGHTS, locate
+from pipeline_lib.models.base_model import WEIGHTS, locate_base
 from pipeline_lib.preflight.folders import find_existing_parent
-from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+from pipeline_lib.preflight.result import CheckResult, check_warning, failed_check, passed_check
 from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.remote import local_folder
@@ -46,7 +46,7 @@ def check_disk_space(recipe: Recipe) -> list[CheckResult]:
 
 def needs(recipe: Recipe) -> list[Need]:
     """Estimate how much a run writes to which folder, assuming that none of its steps is in the store yet."""
-    weights, parameters = base_size(locate(recipe.model))
+    weights, parameters = base_size(locate_base(recipe.model))
     least, most = (int(share * parameters) for share in trained_shares(recipe))
     data = sum(file.stat().st_size for split in SPLITS for file in recipe.data.source.files(split) if file.is_file())
     per_trained = bytes_per_trained_parameter(recipe)
@@ -103,14 +103,16 @@ def _compare(group: Sequence[Need], recipe: Recipe) -> CheckResult:
     parts = "; ".join(need.what for need in group)
     summary = f"{decimal(free)} free, and a run needs {up_to}{decimal(most)} ({parts})"
     if free >= most:
-        return ok(NAME, f"{folder.absolute()}: {summary}.")
+        return passed_check(NAME, f"{folder.absolute()}: {summary}.")
     if not computes_a_step(recipe):
-        return ok(NAME, f"{folder.absolute()}: {decimal(free)} free; every step of this recipe is in the store.")
+        return passed_check(
+            NAME, f"{folder.absolute()}: {decimal(free)} free; every step of this recipe is in the store."
+        )
     hint = "Free some space (`tunesmith cache gc --older-than 30d`), or set execution.store or $TMPDIR to a larger disk"
     if free >= least:
-        return warning(NAME, f"{folder.absolute()}: {summary}.", hint)
+        return check_warning(NAME, f"{folder.absolute()}: {summary}.", hint)
     field = "TMPDIR" if folder == Path(gettempdir()) else "execution.store"
-    return failed(NAME, RecipeError(field, str(folder), f"has {summary}", hint))
+    return failed_check(NAME, RecipeError(field, str(folder), f"has {summary}", hint))
 
 
 def computes_a_step(recipe: Recipe) -> bool:

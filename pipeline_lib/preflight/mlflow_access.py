@@ -7,7 +7,7 @@ from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.artifact_location import check_artifact_location
 from pipeline_lib.preflight.mlflow_database import check_server_database, check_sqlite
 from pipeline_lib.preflight.mlflow_rest import check_server
-from pipeline_lib.preflight.result import CheckResult, failed, warning
+from pipeline_lib.preflight.result import CheckResult, check_warning, failed_check
 from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.tracking.availability import DATABASE_PORTS, WAIT
 from pipeline_lib.tracking.driver import check_driver
@@ -33,10 +33,10 @@ def check_mlflow(execution: Execution) -> list[CheckResult]:
 def outage_result(execution: Execution, outage: ServiceUnavailable) -> CheckResult:
     """Return the result if MLflow does not answer; `when_mlflow_is_down` decides whether that stops a run."""
     if execution.when_mlflow_is_down == "fail":
-        return failed(NAME, outage)
+        return failed_check(NAME, outage)
     shown = redact_url(tracking_uri(execution))
     consequence = f"A training waits up to {WAIT:.0f} s for it, then starts, and is published when MLflow is back"
-    return warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {consequence}.")
+    return check_warning(NAME, f"{shown}: {outage.problem}.", f"Start it. {consequence}.")
 
 
 def too_slow(execution: Execution) -> CheckResult:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.folders import find_existing_parent, is_writable
 from pipeline_lib.preflight.mlflow_rest import Experiment
-from pipeline_lib.preflight.result import CheckResult, ok
-from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment, why_unreachable
-from pipeline_lib.tracking.database import State, database_file, database_state, migrations, unusable
+from pipeline_lib.preflight.result import CheckResult, passed_check
+from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment_error, why_unreachable
+from pipeline_lib.tracking.database import DatabaseState, database_file, database_state, migrations, unusable
 from pipeline_lib.util.redaction import redact, redact_url
 
 if TYPE_CHECKING:
@@ -73,32 +73,34 @@ def check_sqlite(uri: str, name: str) -> tuple[CheckResult, Experiment]:
     """
     path = database_file(uri)
     if path is None:
-        return ok(NAME, f"{redact_url(uri)} is an in-memory database."), Experiment(None)
+        return passed_check(NAME, f"{redact_url(uri)} is an in-memory database."), Experiment(None)
     if not is_writable(find_existing_parent(path)) or not is_writable(find_existing_parent(path.parent)):
         hint = "Name a file that this account can write"
         raise RecipeError(FIELD, uri, "cannot be written by this account", hint)
     state = database_state(path)
-    if state in (State.MISSING, State.UNFINISHED):
-        return ok(NAME, f"{path} does not exist yet; a run creates it."), Experiment(None)
-    if state is not State.READY:
+    if state in (DatabaseState.MISSING, DatabaseState.UNFINISHED):
+        return passed_check(NAME, f"{path} does not exist yet; a run creates it."), Experiment(None)
+    if state is not DatabaseState.READY:
         raise unusable(path, state)
     with closing(sqlite3.connect(path, timeout=PATIENCE)) as database:
         row = database.execute(f"{EXPERIMENT} ?", (name,)).fetchone()
-    return ok(NAME, f"{path} matches the installed MLflow."), _experiment(row, name)
+    return passed_check(NAME, f"{path} matches the installed MLflow."), _experiment(row, name)
 
 
 def _look(connection: "Connection", shown: str, name: str) -> tuple[CheckResult, Experiment]:
     from sqlalchemy import inspect, text
 
     if not inspect(connection).has_table("alembic_version"):
-        return ok(NAME, f"{shown} answers and has no tables yet; MLflow creates them."), Experiment(None)
+        return passed_check(NAME, f"{shown} answers and has no tables yet; MLflow creates them."), Experiment(None)
     version = _version(connection)
     if version != migrations().newest and _is_changing(connection, version):
-        return ok(NAME, f"{shown} answers; its tables are being created by another process."), Experiment(None)
+        return passed_check(NAME, f"{shown} answers; its tables are being created by another process."), Experiment(
+            None
+        )
     if version != migrations().newest:
         raise _other_version(shown, str(version))
     row = connection.execute(text(f"{EXPERIMENT} :name"), {"name": name}).fetchone()
-    return ok(NAME, f"{shown} answers and matches the installed MLflow."), _experiment(row, name)
+    return passed_check(NAME, f"{shown} answers and matches the installed MLflow."), _experiment(row, name)
 
 
 def _version(connection: "Connection") -> str | None:
@@ -120,7 +122,7 @@ def _experiment(row: Any, name: str) -> Experiment:
         return Experiment(None)
     experiment_id, location, stage = row
     if stage == "deleted":
-        raise deleted_experiment(name, experiment_id)
+        raise deleted_experiment_error(name, experiment_id)
     return Experiment(location)
 
 

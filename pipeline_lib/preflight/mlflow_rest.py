@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
-from pipeline_lib.preflight.result import CheckResult, ok
-from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment
+from pipeline_lib.preflight.result import CheckResult, passed_check
+from pipeline_lib.tracking.availability import PATIENCE, deleted_experiment_error
 from pipeline_lib.util.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -42,15 +42,17 @@ def check_server(uri: str, name: str) -> tuple[CheckResult, Experiment]:
     if answer.status_code == 404 and _content(answer).get("error_code") == "RESOURCE_DOES_NOT_EXIST":
         default = _get(uri, "experiments/get", {"experiment_id": "0"})  # has the same artifact root as a new experiment
         location = _content(default).get("experiment", {}).get("artifact_location")
-        return ok(NAME, f"{shown} answers; the experiment {name!r} does not exist yet."), Experiment(location)
+        return passed_check(NAME, f"{shown} answers; the experiment {name!r} does not exist yet."), Experiment(location)
     if answer.status_code in (401, 403) and any(map(os.environ.get, OTHER_SIGN_IN)):
-        return ok(NAME, f"{shown} answers; credentials are not checked before the run."), Experiment(None)
+        return passed_check(NAME, f"{shown} answers; credentials are not checked before the run."), Experiment(None)
     _refuse(answer, uri, name)
     experiment = _content(answer)["experiment"]
     if experiment.get("lifecycle_stage") == "deleted":
-        raise deleted_experiment(name, experiment["experiment_id"])
+        raise deleted_experiment_error(name, experiment["experiment_id"])
     _refuse_reader(uri, name, experiment["experiment_id"])
-    return ok(NAME, f"{shown} answers and has the experiment {name!r}."), Experiment(experiment["artifact_location"])
+    return passed_check(NAME, f"{shown} answers and has the experiment {name!r}."), Experiment(
+        experiment["artifact_location"]
+    )
 
 
 def _refuse_reader(uri: str, name: str, experiment_id: str) -> None:

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+from pipeline_lib.preflight.result import CheckResult, check_warning, failed_check, passed_check
 from pipeline_lib.recipe.schema import Recipe
 
 DISTRIBUTION = "tunesmith"
@@ -30,9 +30,9 @@ def check_python() -> CheckResult:
     """Check that the project supports this version of Python."""
     supported, running = metadata(DISTRIBUTION)["Requires-Python"], platform.python_version()
     if running in SpecifierSet(supported):
-        return ok(PYTHON, f"Python {running}.")
+        return passed_check(PYTHON, f"Python {running}.")
     error = RecipeError(PYTHON, running, f"is not supported (needs {supported})", "Install with another Python")
-    return failed(PYTHON, error)
+    return failed_check(PYTHON, error)
 
 
 def check_libraries() -> CheckResult:
@@ -42,11 +42,11 @@ def check_libraries() -> CheckResult:
     missing = [flaw.requirement for flaw in flaws if flaw.installed is None]
     hint = f"Run `{INSTALL} .` in the project's folder"
     if missing:
-        return failed(LIBRARIES, RecipeError("packages", None, f"{', '.join(missing)} not installed", hint))
+        return failed_check(LIBRARIES, RecipeError("packages", None, f"{', '.join(missing)} not installed", hint))
     if flaws:
         untested = ", ".join(f"{flaw.requirement} ({flaw.installed} is installed)" for flaw in flaws)
-        return warning(LIBRARIES, f"Untested versions: {untested}.", f"{hint}.")
-    return ok(LIBRARIES, f"{len(required)} packages in supported versions.")
+        return check_warning(LIBRARIES, f"Untested versions: {untested}.", f"{hint}.")
+    return passed_check(LIBRARIES, f"{len(required)} packages in supported versions.")
 
 
 def check_optional_packages(recipe: Recipe | None) -> CheckResult:
@@ -57,10 +57,10 @@ def check_optional_packages(recipe: Recipe | None) -> CheckResult:
         if recipe:
             require_extras(recipe)
     except RecipeError as error:
-        return failed(OPTIONAL, error)
+        return failed_check(OPTIONAL, error)
     installed = [name for name in names if name not in missing]
     found = f"Installed: {', '.join(installed) or 'none'}. Not installed: {', '.join(missing) or 'none'}."
-    return ok(OPTIONAL, found)
+    return passed_check(OPTIONAL, found)
 
 
 def require_extras(recipe: Recipe) -> None:

@@ -13,7 +13,7 @@ from packaging.version import InvalidVersion, Version
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.mlflow_rest import reason
 from pipeline_lib.preflight.prefect_rest import ADDRESS, call
-from pipeline_lib.preflight.result import CheckResult, ok, warning
+from pipeline_lib.preflight.result import CheckResult, check_warning, passed_check
 from pipeline_lib.util.redaction import redact_url
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ def check_prefect() -> list[CheckResult]:
     """Check the server that $PREFECT_API_URL names, and whether a worker is online."""
     if not (url := os.environ.get(ADDRESS)):
         found = f"{ADDRESS} is not set: commands use the active profile's server, or start a temporary one."
-        return [ok(NAME, found)]
+        return [passed_check(NAME, found)]
     return [_compare_versions(url, server_version(url)), _check_workers(url)]
 
 
 def too_slow() -> CheckResult:
     """Return the result if Prefect's server takes too long to answer."""
     url = redact_url(os.environ.get(ADDRESS, ""))
-    return warning(NAME, f"{url} does not answer in time.", "Check the server.")
+    return check_warning(NAME, f"{url} does not answer in time.", "Check the server.")
 
 
 def server_version(url: str) -> str | None:
@@ -71,22 +71,24 @@ def _compare_versions(url: str, server: str | None) -> CheckResult:
         older = False
     if older:
         found = f"{shown} is Prefect {server}, older than the client ({client})."
-        return warning(NAME, found, "Upgrade the server: an older one may not support all requests of the client.")
-    return ok(NAME, f"{shown} answers, Prefect {server or 'of an unknown version'}; the client is {client}.")
+        return check_warning(
+            NAME, found, "Upgrade the server: an older one may not support all requests of the client."
+        )
+    return passed_check(NAME, f"{shown} answers, Prefect {server or 'of an unknown version'}; the client is {client}.")
 
 
 def _check_workers(url: str) -> CheckResult:
     hint = "Only runs from Prefect's page or a schedule need one: `tunesmith up` or `prefect worker start` starts it."
     answer = _ask(url, "POST", f"work_pools/{POOL}/workers/filter", {})
     if answer.status_code == 404:
-        return warning(WORKERS, f"There is no work pool {POOL!r}.", hint)
+        return check_warning(WORKERS, f"There is no work pool {POOL!r}.", hint)
     workers = _json(answer)
     if not isinstance(workers, list):
-        return warning(WORKERS, f"Cannot be listed (status {answer.status_code}).")
+        return check_warning(WORKERS, f"Cannot be listed (status {answer.status_code}).")
     online = [str(worker.get("name")) for worker in workers if worker.get("status") == "ONLINE"]
     if not online:
-        return warning(WORKERS, f"No worker of the pool {POOL!r} is online ({len(workers)} known).", hint)
-    return ok(WORKERS, f"{len(online)} online in the pool {POOL!r}: {', '.join(online[:3])}.")
+        return check_warning(WORKERS, f"No worker of the pool {POOL!r} is online ({len(workers)} known).", hint)
+    return passed_check(WORKERS, f"{len(online)} online in the pool {POOL!r}: {', '.join(online[:3])}.")
 
 
 def _ask(url: str, method: str, path: str, content: Mapping[str, Any] | None = None) -> "requests.Response":

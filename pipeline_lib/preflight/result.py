@@ -28,7 +28,7 @@ class CheckResult:
     """The error that a run raises if the check failed."""
 
 
-class Check(NamedTuple):
+class ConcurrentCheck(NamedTuple):
     """A check that can run in parallel with others."""
 
     name: str
@@ -37,23 +37,23 @@ class Check(NamedTuple):
     """The result if it takes longer than `LIMIT`."""
 
 
-def ok(name: str, found: str) -> CheckResult:
+def passed_check(name: str, found: str) -> CheckResult:
     """Return the result of a passed check."""
     return CheckResult(name, "ok", str(redact(found)))
 
 
-def warning(name: str, found: str, hint: str = "") -> CheckResult:
+def check_warning(name: str, found: str, hint: str = "") -> CheckResult:
     """Return a warning: a run may work without this, or may fail."""
     return CheckResult(name, "warning", str(redact(found)), str(redact(hint)))
 
 
-def failed(name: str, error: RecipeError) -> CheckResult:
+def failed_check(name: str, error: RecipeError) -> CheckResult:
     """Return the result of a failed check; a run would stop with this error."""
     value = "" if error.value is None else f" = {error.value!r}"
     return CheckResult(name, "failed", f"{error.field}{value}: {error.problem}", error.hint, error)
 
 
-def run_side_by_side(checks: Sequence[Check]) -> list[CheckResult]:
+def run_in_parallel(checks: Sequence[ConcurrentCheck]) -> list[CheckResult]:
     """Run all checks in parallel and return their results in the order of the checks.
 
     The threads are daemons, so that a driver that hangs cannot keep the command from exiting.
@@ -71,10 +71,10 @@ def run_side_by_side(checks: Sequence[Check]) -> list[CheckResult]:
     return results
 
 
-def _run(check: Check, found: dict[int, Sequence[CheckResult]], index: int) -> None:
+def _run(check: ConcurrentCheck, found: dict[int, Sequence[CheckResult]], index: int) -> None:
     try:
         found[index] = check.run()
     except RecipeError as error:
-        found[index] = [failed(check.name, error)]
+        found[index] = [failed_check(check.name, error)]
     except Exception as error:  # drivers raise all kinds of errors; a broken check must not stop a working run
-        found[index] = [warning(check.name, f"Could not be checked ({type(error).__name__}: {error}).")]
+        found[index] = [check_warning(check.name, f"Could not be checked ({type(error).__name__}: {error}).")]

@@ -6,7 +6,7 @@ from tempfile import gettempdir
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.preflight.disk_space import computes_a_step
 from pipeline_lib.preflight.folders import find_existing_parent, why_unusable
-from pipeline_lib.preflight.result import CheckResult, failed, ok, warning
+from pipeline_lib.preflight.result import CheckResult, check_warning, failed_check, passed_check
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.object_storage import Objects
@@ -31,9 +31,9 @@ def check_store(execution: Execution, recipe: Recipe | None = None) -> list[Chec
             raise
         # A run that only reuses steps needs no write access.
         found = f"{error.value} {error.problem}; every step of this recipe is in the store."
-        return [warning(STORE, found, f"{error.hint}.")]
+        return [check_warning(STORE, found, f"{error.hint}.")]
     shown = redact_url(execution.store)
-    return [ok(STORE, f"{shown}: a small object was written, read and removed.")]
+    return [passed_check(STORE, f"{shown}: a small object was written, read and removed.")]
 
 
 def check_local_folders(execution: Execution) -> list[CheckResult]:
@@ -50,7 +50,7 @@ def _check_folder(name: str, field: str, value: str) -> CheckResult:
     existing = find_existing_parent(folder)
     if not existing.is_dir():
         problem = "is a file" if existing == folder else f"cannot be created: {existing} is a file"
-        return failed(name, RecipeError(field, value, problem, "Name a folder"))
+        return failed_check(name, RecipeError(field, value, problem, "Name a folder"))
     if reason := why_unusable(existing):
         problem = reason
         hint = "Name a folder on a local disk that this account can write"
@@ -58,7 +58,7 @@ def _check_folder(name: str, field: str, value: str) -> CheckResult:
             problem = f"cannot be created: {existing} {reason}"
         if "No space" in reason:
             hint = "Free some space"
-        return failed(name, RecipeError(field, value, problem, hint))
+        return failed_check(name, RecipeError(field, value, problem, hint))
     if existing == folder:
-        return ok(name, f"{folder} is writable, and file locks work.")
-    return ok(name, f"{folder} does not exist yet; {existing} is writable.")
+        return passed_check(name, f"{folder} is writable, and file locks work.")
+    return passed_check(name, f"{folder} does not exist yet; {existing} is writable.")

@@ -18,7 +18,7 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Recip
     """Read a recipe file, apply `path=value` overrides and check it; raises RecipeError with all mistakes."""
     text, document = read(Path(path))
     for override in overrides:
-        set_value(document, *parse(override))
+        set_value(document, *parse_override(override))
     file = Path(path).absolute()
     return check(document, file.parent, Given(str(file), text, tuple(overrides)))
 
@@ -62,7 +62,7 @@ def read(path: Path, field: str = "recipe") -> tuple[str, dict[str, Any]]:
     return text, document
 
 
-def parse(override: str) -> tuple[str, Any]:
+def parse_override(override: str) -> tuple[str, Any]:
     """Split `path=value` into the path and the value, read as YAML; raises RecipeError if it is malformed."""
     path, separator, value = override.partition("=")
     parts = path.split(".")

@@ -22,7 +22,7 @@ from pipeline_lib.objectives import Objective
 from pipeline_lib.recipe.chat_template import read_chat_template
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.path_policy import refuse_outside
-from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.recipe.validation_errors import first_mistake
 from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.strategies import Full, Strategy
 from pipeline_lib.training.settings import Training
@@ -150,4 +150,4 @@ def check(document: dict[str, Any], folder: Path | None = None, given: Given | N
         recipe._given = given
         return recipe
     except ValidationError as error:
-        raise explain(error, Recipe, document) from None
+        raise first_mistake(error, Recipe, document) from None

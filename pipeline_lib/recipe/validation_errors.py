@@ -30,7 +30,7 @@ Path = tuple[int | str, ...]
 Mistake = tuple[str, Any, str, str]
 
 
-def explain(error: ValidationError, model: type[BaseModel], document: Any) -> RecipeError:
+def first_mistake(error: ValidationError, model: type[BaseModel], document: Any) -> RecipeError:
     """Return the first mistake as an error, with the others as its notes."""
     details: dict[Path, list[Any]] = {}
     for detail in error.errors(include_url=False)[:MOST_DETAILS]:
@@ -66,7 +66,7 @@ def _mistake(path: Path, details: list[Any], model: type[BaseModel], document: A
         known = _fields(_section(annotation, value)) or [f"kind: {kind}" for kind in _kinds(annotation)]
         example = f", such as {known[0]}" if known else ""
         return field, value, problem, f"Write its fields below it{example}"
-    return field, value, problem, _extend_hint(_meaning(model, path, document), hint)
+    return field, value, problem, _extend_hint(_describe_field(model, path, document), hint)
 
 
 def _wrong_kind(field: str, value: Any, kinds: list[str]) -> Mistake:
@@ -81,7 +81,7 @@ def _validator_message(
     problem, _, hint = detail["msg"].removeprefix("Value error, ").partition(". ")
     if not hint and _section(annotation, _value(document, path)):
         hint = "Change one of its fields"
-    return problem, hint.rstrip(".") or _extend_hint(_meaning(model, path, document), "Give another value")
+    return problem, hint.rstrip(".") or _extend_hint(_describe_field(model, path, document), "Give another value")
 
 
 def _explain_value_error(details: list[Any], value: Any) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def _nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}"
 
 
-def _meaning(model: type[BaseModel], path: Path, document: Any) -> str:
+def _describe_field(model: type[BaseModel], path: Path, document: Any) -> str:
     """Return the description of a field, or of its section if the field has none."""
     parent = _section(_annotation(model, path[:-1], document), _value(document, path[:-1]))
     field = parent.model_fields.get(str(path[-1])) if parent and path else None

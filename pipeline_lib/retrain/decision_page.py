@@ -13,14 +13,14 @@ MEANS = {
 }
 
 
-def lines(decision: Decision, model: str) -> list[str]:
+def format_decision(decision: Decision, model: str) -> list[str]:
     """Format the decision for the terminal."""
     version = f" (version {decision.version} of {model})" if decision.version else ""
     numbers = [f"  {name:<40} {value:.4f}" for name, value in decision.numbers.items()]
     return [f"{decision.verdict}{version}: {decision.reason}", *numbers, *(f"  {note}" for note in decision.notes)]
 
 
-def markdown(decision: Decision, model: str) -> str:
+def decision_markdown(decision: Decision, model: str) -> str:
     """Format the decision as a Markdown page."""
     version = f", version {decision.version}" if decision.version else ""
     against = f" against version {decision.champion}" if decision.champion else ""

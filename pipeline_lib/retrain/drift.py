@@ -13,7 +13,7 @@ from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.retrain.embeddings import Embedder, NotCompared, sample_rows
 from pipeline_lib.retrain.gate import DriftLimits
-from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, profile_rows, texts, words_of
+from pipeline_lib.retrain.profile import LABELS, PROFILE, WORDS, input_texts, profile_rows, words_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -81,7 +81,7 @@ def measure_drift(objective: "Objective", prepared: Path, shards: Path, profile:
         return Drift(0, {})
     distances = _distances(objective, before, new, set(pq.read_table(profile / WORDS)["word"].to_pylist()))
     try:
-        distances["embeddings"] = embedder.distance(profile, texts(objective, sample_rows(new)))
+        distances["embeddings"] = embedder.distance(profile, input_texts(objective, sample_rows(new)))
     except NotCompared as reason:
         return Drift(len(new), distances, (f"drift of embeddings is unknown: {reason}",))
     return Drift(len(new), distances)
@@ -91,7 +91,7 @@ def _distances(
     objective: "Objective", before: "pyarrow.Table", new: "pyarrow.Table", known_words: set[str]
 ) -> dict[str, float]:
     """All distances except that of embeddings."""
-    inputs = texts(objective, new)
+    inputs = input_texts(objective, new)
     now = profile_rows(objective, new, inputs)
     words = [word for text in inputs for word in words_of(text)]
     distances = {"length": _kolmogorov_smirnov(before["length"], now["length"])}

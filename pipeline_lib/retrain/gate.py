@@ -9,7 +9,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.evaluation.predictions import Metric
 from pipeline_lib.recipe.loading import read
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.recipe.validation_errors import explain
+from pipeline_lib.recipe.validation_errors import first_mistake
 from pipeline_lib.util.section import Section
 
 Distance = Annotated[float, Field(ge=0, le=1)]
@@ -99,4 +99,4 @@ def load_gate(path: Path | None) -> Gate:
     try:
         return Gate.model_validate(document)
     except ValidationError as error:
-        raise explain(error, Gate, document) from None
+        raise first_mistake(error, Gate, document) from None

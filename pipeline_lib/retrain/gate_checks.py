@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
-from pipeline_lib.evaluation.statistics.bootstrap import Answers, compare
+from pipeline_lib.evaluation.statistics.bootstrap import Answers, compare_sides
 from pipeline_lib.evaluation.statistics.power import POWER, detectable
 from pipeline_lib.retrain.gate import Floor, Gate
 
@@ -30,7 +30,7 @@ class Decision:
     """What could not be measured, as sentences."""
 
 
-class Check(NamedTuple):
+class GateCheck(NamedTuple):
     """One condition for promotion: whether it holds, a description, and its numbers."""
 
     holds: bool
@@ -40,7 +40,7 @@ class Check(NamedTuple):
 
 def check_against_champion(
     gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers, chosen: int
-) -> list[Check]:
+) -> list[GateCheck]:
     """Check that the chosen challenger, and all challengers on average if there are several, are not inferior.
 
     A check holds if the one-sided lower confidence bound of challenger - champion, oriented so that higher is better,
@@ -66,10 +66,10 @@ def check_against_champion(
 
 def _check_noninferiority(
     subject: str, gate: Gate, name: str, metric: Metric, champion: Predictions | RowCounts, challengers: Answers
-) -> Check:
+) -> GateCheck:
     """One check that `subject`, with predictions by one or more challengers, is not inferior to the champion."""
     level = 2 * gate.confidence - 1  # the two-sided interval at this level has the one-sided bound as an end
-    difference = compare([champion], challengers, {name: metric}, level)[name]
+    difference = compare_sides([champion], challengers, {name: metric}, level)[name]
     gain, bound = (
         (difference.value, difference.low) if metric.higher_is_better else (-difference.value, -difference.high)
     )
@@ -91,7 +91,7 @@ def _check_noninferiority(
         "margin": gate.margin,
         "detectable": smallest,
     }
-    return Check(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
+    return GateCheck(holds, words, {f"{name}{end}.{part}": value for part, value in numbers.items()})
 
 
 def check_floors(
@@ -99,7 +99,7 @@ def check_floors(
     metrics: Mapping[str, Metric],
     challenger: Predictions | RowCounts,
     columns: Mapping[str, Sequence[object]],
-) -> list[Check]:
+) -> list[GateCheck]:
     """Check each floor against the metric's value. A floor without rows, or with a missing column, does not hold.
 
     Args:
@@ -113,7 +113,7 @@ def check_floors(
 
 def _check_floor(
     floor: Floor, metric: Metric, challenger: Predictions | RowCounts, columns: Mapping[str, Sequence[object]]
-) -> Check:
+) -> GateCheck:
     part, condition = challenger, ""
     if floor.column is not None:
         selected = [str(value) == floor.value for value in columns.get(floor.column, ())]
@@ -122,10 +122,10 @@ def _check_floor(
     holds = bool(value >= floor.bound if metric.higher_is_better else value <= floor.bound)
     side = "within" if holds else "beyond"
     words = f"its {floor.metric}{condition} is {value:.4f} on {len(part):,} rows, {side} its bound of {floor.bound:g}"
-    return Check(holds, words, {f"floor.{floor.metric}{condition.replace(' ', '.')}": value})
+    return GateCheck(holds, words, {f"floor.{floor.metric}{condition.replace(' ', '.')}": value})
 
 
-def decide(checks: Sequence[Check], champion: int | None) -> Decision:
+def decide(checks: Sequence[GateCheck], champion: int | None) -> Decision:
     """Promote if all checks hold; the reason lists the checks that failed, or else all of them."""
     failed = [check for check in checks if not check.holds]
     words = [*(["there is no champion yet"] if champion is None else []), *(check.words for check in failed or checks)]

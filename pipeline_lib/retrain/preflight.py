@@ -16,7 +16,7 @@ from pipeline_lib.retrain.drift import Drift, measure_drift
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.gate_checks import Decision
 from pipeline_lib.retrain.steps import embedder
-from pipeline_lib.retrain.tags import challenge, digest, registry_of
+from pipeline_lib.retrain.tags import challenge, json_digest, registry_of
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.util.redaction import redact_errors
@@ -88,7 +88,7 @@ def _find_settled_verdict(version: "Version", champion: "Version | None", gate: 
     if reason := find_promotion_obstacle(version, champion):
         return reason
     last_decision = (version.tags.get(tags.VERDICT), version.tags.get(tags.AGAINST), version.tags.get(tags.GATE))
-    if last_decision == ("refused", str(champion and champion.number), digest(gate.model_dump(mode="json"))):
+    if last_decision == ("refused", str(champion and champion.number), json_digest(gate.model_dump(mode="json"))):
         return f"this model (version {version.number}) was refused: {version.tags[tags.REASON]}"
     return None
 

@@ -31,13 +31,13 @@ def write_profile(objective: "Objective", prepared: Path, shards: Path, embedder
     parts, words = [], set[str]()
     splits = {split: read_split(prepared, shards, split) for split in SPLITS}
     for split, rows in splits.items():
-        inputs = texts(objective, rows)
+        inputs = input_texts(objective, rows)
         columns = profile_rows(objective, rows, inputs)
         parts.append(columns.append_column("split", pa.array([split] * len(rows), pa.string())))
         words.update(word for text in inputs for word in words_of(text))
     pq.write_table(pa.concat_tables(parts), folder / PROFILE)
     pq.write_table(pa.table({"word": pa.array(sorted(words), pa.string())}), folder / WORDS)
-    embedder.write(texts(objective, sample_rows(pa.concat_tables(splits.values()))), folder)
+    embedder.write(input_texts(objective, sample_rows(pa.concat_tables(splits.values()))), folder)
     (folder / LABELS).write_text(json.dumps(read_labels(prepared), ensure_ascii=False), encoding="utf-8")
 
 
@@ -65,7 +65,7 @@ def profile_rows(objective: "Objective", rows: "pyarrow.Table", inputs: list[str
     )
 
 
-def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
+def input_texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
     """The model's input as one text per row."""
     roles = [
         role for role in dict.fromkeys((*objective.input_roles, *objective.dedup_keys)) if role in rows.column_names
@@ -75,9 +75,9 @@ def texts(objective: "Objective", rows: "pyarrow.Table") -> list[str]:
 
 def words_of(text: str) -> list[str]:
     """The words of a text in any language; in scripts without spaces each character is a word."""
-    from pipeline_lib.evaluation.metrics.question_answering import answer_tokens
+    from pipeline_lib.evaluation.metrics.question_answering import normalize_answer
 
-    return answer_tokens(text)
+    return normalize_answer(text)
 
 
 def _flat(value: Any) -> Iterable[str]:

@@ -15,10 +15,10 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.retrain import tags
 from pipeline_lib.retrain.drift import find_unseen_rows
 from pipeline_lib.retrain.gate import Gate
-from pipeline_lib.retrain.gate_checks import Check, Decision, check_against_champion, check_floors, decide
+from pipeline_lib.retrain.gate_checks import Decision, GateCheck, check_against_champion, check_floors, decide
 from pipeline_lib.retrain.preflight import Preflight, challengers, find_promotion_obstacle
 from pipeline_lib.retrain.steps import profile, rescore
-from pipeline_lib.retrain.tags import challenge, digest, registry_of
+from pipeline_lib.retrain.tags import challenge, json_digest, registry_of
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.util.redaction import redact_errors
 from pipeline_lib.util.temporary import temporary_folder
@@ -82,7 +82,7 @@ def _compare_with_champion(
     runs: Sequence[RunOutcome],
     chosen: int,
     made_by: str,
-) -> list[Check]:
+) -> list[GateCheck]:
     """The checks against the champion, on test rows that it has not seen."""
     from pipeline_lib.data.prepared import read_split
     from pipeline_lib.evaluation.predictions_file import read_predictions
@@ -102,7 +102,7 @@ def _compare_with_champion(
     return check_against_champion(gate, name, metric, champion_keyed.outcome, outcomes, chosen)
 
 
-def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[Check]:
+def _floors(recipe: Recipe, gate: Gate, scores: Path) -> list[GateCheck]:
     if not gate.floors:
         return []
     import pyarrow.parquet as pq
@@ -132,7 +132,7 @@ def _tags(recipe: Recipe, gate: Gate, runs: Sequence[RunOutcome], chosen: int, d
         tags.REASON: decision.reason[: tags.LONGEST],
         tags.VERDICT: decision.verdict,
         tags.AGAINST: str(decision.champion),
-        tags.GATE: digest(gate.model_dump(mode="json")),
+        tags.GATE: json_digest(gate.model_dump(mode="json")),
     }
 
 
@@ -142,5 +142,5 @@ def _pin(recipe: Recipe, name: str, version: int, best: RunOutcome) -> None:
 
     store = open_store(recipe.execution.store)
     shards = json.loads((best.data.folder / "shards.json").read_text(encoding="utf-8"))
-    parts = (steps.fetch(recipe), best.data, best.start, best.model, best.scores)
+    parts = (steps.fetch_base(recipe), best.data, best.start, best.model, best.scores)
     pin(store.root, f"models:/{name}/{version}", [*(part.fingerprint for part in parts), *shards])

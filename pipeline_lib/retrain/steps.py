@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def embedder(recipe: Recipe, made_by: str) -> Embedder:
     """An embedder with the recipe's base, before any training."""
-    base = steps.fetch(recipe, made_by)
+    base = steps.fetch_base(recipe, made_by)
     return Embedder(base.folder, base.digest, recipe.execution.device)
 
 
@@ -51,7 +51,7 @@ def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: 
             write_rescored(recipe, prepared.folder, shards, model, base, reference_folder, folder)
 
     # log-probabilities of the base, for objectives that need a reference model
-    reference_artifact = reference(recipe, prepared, steps.fetch(recipe, made_by), made_by)
+    reference_artifact = reference(recipe, prepared, steps.fetch_base(recipe, made_by), made_by)
     reference_folder = reference_artifact.folder if reference_artifact else None
     inputs = {"prepare": prepared.digest, "champion": champion.tags[DIGEST], **digest_of(reference_artifact)}
     return store.ensure(fingerprints.rescore_step(recipe, inputs), make, made_by)

@@ -21,10 +21,10 @@ LONGEST = 5000
 
 def challenge(fingerprints: Sequence[str | None]) -> str:
     """The digest of a set of trainings, which is the same for the same seeds, data and code."""
-    return digest(list(fingerprints))
+    return json_digest(list(fingerprints))
 
 
-def digest(value: object) -> str:
+def json_digest(value: object) -> str:
     """A digest of sixteen hexadecimal digits for a JSON value."""
     return sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -38,7 +38,7 @@ ANSWERED = "answered"
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoringModel:
     """A trained model's folder, the folder of its base if it needs one, and the digests of both."""
 
     folder: Path
@@ -78,12 +78,12 @@ def files(scoring: Scoring) -> list[Path]:
 
 
 @redact_errors()
-def fetch(scoring: Scoring, made_by: str = "a plain call") -> Model:
+def fetch_model(scoring: Scoring, made_by: str = "a plain call") -> ScoringModel:
     """Get the model: from MLflow, cached in the store, or from a folder, with the base from that folder's store."""
     refuse_outside(scoring)
     folder, base = locate_model(scoring.model, scoring.store, scoring.tracking_uri, made_by)
     parts = {"model": folder} | ({"base": base} if base else {})
-    return Model(folder, base, {name: content_digest(describe(part)) for name, part in parts.items()})
+    return ScoringModel(folder, base, {name: content_digest(describe(part)) for name, part in parts.items()})
 
 
 def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a plain call") -> tuple[Path, Path | None]:
@@ -102,10 +102,10 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
     from pipeline_lib.store.lineage import lineage_of_folder
 
     if model.startswith("models:/"):
-        from pipeline_lib.tracking.model_uri import download, locate
+        from pipeline_lib.tracking.model_uri import download, locate_model
 
         uri = tracking_uri(Execution(tracking_uri=mlflow))
-        location = locate(model, uri)
+        location = locate_model(model, uri)
         step = Step("model", 3, {"location": redact(location)}, {})
 
         def fetch_files(into: Path) -> None:
@@ -125,14 +125,14 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
 def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
     """The base of an adapter, fetched into the store unless it is there already."""
     from pipeline_lib.models.building import copy_base
-    from pipeline_lib.tracking.base_model import fetch_base, files_of
+    from pipeline_lib.tracking.base_model import fetch_base, file_digests
 
-    step = Step("base", 1, {}, files_of(pointer))
+    step = Step("base", 1, {}, file_digests(pointer))
     return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), made_by).folder
 
 
 @redact_errors()
-def score(scoring: Scoring, model: Model, file: Path, made_by: str = "a plain call") -> Scored:
+def score(scoring: Scoring, model: ScoringModel, file: Path, made_by: str = "a plain call") -> Scored:
     """Predict one file, shard by shard, and write it with its predictions, completely or not at all."""
     import pyarrow.parquet as pq
 
@@ -176,7 +176,7 @@ def _refuse_taken_columns(objective: Any, columns: list[str], file: Path) -> Non
         raise RecipeError("data", str(file), f"already has a column {taken[0]!r}", "Rename it")
 
 
-def _predict_shard(scoring: Scoring, model: Model, rows: list[dict[str, Any]], folder: Path) -> None:
+def _predict_shard(scoring: Scoring, model: ScoringModel, rows: list[dict[str, Any]], folder: Path) -> None:
     """Write the predictions of a shard; rows that cannot be answered get nulls and the reason."""
     import pyarrow as pa
     import pyarrow.parquet as pq

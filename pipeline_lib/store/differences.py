@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
     """A digest of its identity without the inputs."""
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "Candidate":
+    def from_manifest(cls, manifest: Mapping[str, Any]) -> "Candidate":
         """Read a manifest."""
         identity = manifest["identity"]
         name = f"{manifest['fingerprint'][:8]} of {humanize_time(manifest['made']['at'])}"
@@ -93,7 +93,7 @@ def _nearest(step: "Step", candidates: Iterable[Candidate]) -> tuple[Candidate |
     return nearest, fewest
 
 
-def differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
+def find_differences(identity: Mapping[str, Any], step: "Step") -> list[Difference]:
     """Return the differences between an artifact's identity and a step, by dotted path."""
     return _differences(_facts(identity), _facts_of(step), step)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline_lib.store.digests import content_digest
-from pipeline_lib.store.inventory import Entry, artifacts, find_unfinished, last_used, size_of, try_lock
+from pipeline_lib.store.inventory import Entry, find_unfinished, last_used, list_artifacts, size_of, try_lock
 from pipeline_lib.store.pins import NAMED, pins
 from pipeline_lib.util.temporary import find_left_folders
 
@@ -53,9 +53,9 @@ def collect(
         damaged: Also remove damaged artifacts that were set aside.
         dry_run: Remove nothing; report what would be removed.
     """
-    now, known = time.time(), artifacts(root)
+    now, known = time.time(), list_artifacts(root)
     collected = Collected(left=sum(size_of(root / part) for part in ("steps", "work", "partial", "damaged")))
-    needed = _read_by_what_is_made(root, known)
+    needed = _inputs_of_unfinished_steps(root, known)
     for path in [*_find_left_over(root, now), *(_set_aside(root) if damaged else ())]:
         _count(collected, size_of(path))
         _delete(path, dry_run)
@@ -98,7 +98,7 @@ def _remove(root: Path, entry: Entry, dry_run: bool) -> str | None:
     return None
 
 
-def _read_by_what_is_made(root: Path, known: Iterable[Entry]) -> set[Path]:
+def _inputs_of_unfinished_steps(root: Path, known: Iterable[Entry]) -> set[Path]:
     """Return the artifacts that a step being created may read: its inputs and, recursively, their inputs."""
     inputs: dict[str, dict[Path, set[str]]] = defaultdict(dict)  # several artifacts may have one content
     for entry in known:

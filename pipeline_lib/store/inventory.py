@@ -19,7 +19,18 @@ from pipeline_lib.store.manifests import MANIFEST, read_manifest
 from pipeline_lib.store.pins import NAMED, pin, pins, unpin
 from pipeline_lib.store.store import hold_if_free, verify_artifact
 
-__all__ = ["DamagedFile", "Entry", "artifacts", "find", "find_unfinished", "pin", "pins", "try_lock", "unpin", "verify"]
+__all__ = [
+    "DamagedFile",
+    "Entry",
+    "find",
+    "find_unfinished",
+    "list_artifacts",
+    "pin",
+    "pins",
+    "try_lock",
+    "unpin",
+    "verify",
+]
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class DamagedFile:
     aside: Path | None
 
 
-def artifacts(root: Path, step: str | None = None) -> list[Entry]:
+def list_artifacts(root: Path, step: str | None = None) -> list[Entry]:
     """Return all artifacts of a store or of one step; raises RecipeError for a step without artifacts."""
     held = pins(root)
     found = [entry for folder in _folders(root / "steps", "*/*", NAMED) if (entry := _entry(folder, held))]
@@ -67,7 +78,7 @@ def find_unfinished(root: Path) -> list[Entry]:
 
 def find(root: Path, prefix: str) -> Entry:
     """Find the artifact whose fingerprint has this prefix; raises RecipeError for none or several."""
-    found = [entry for entry in artifacts(root) if prefix and entry.fingerprint.startswith(prefix.lower())]
+    found = [entry for entry in list_artifacts(root) if prefix and entry.fingerprint.startswith(prefix.lower())]
     if not found:
         raise RecipeError("FINGERPRINT", prefix, "no artifact has it", "`tunesmith cache ls` lists them")
     if len(found) > 1:
@@ -80,7 +91,7 @@ def find(root: Path, prefix: str) -> Entry:
 
 def verify(root: Path, step: str | None = None) -> Iterator[tuple[Entry, DamagedFile | None]]:
     """Hash every artifact again and yield the result; a damaged one is set aside."""
-    for entry in artifacts(root, step):
+    for entry in list_artifacts(root, step):
         yield entry, _verify_entry(root, entry)
 
 

@@ -23,7 +23,7 @@ from pipeline_lib.store.durable import publish_folder
 from pipeline_lib.store.integrity import set_aside
 from pipeline_lib.store.manifests import MANIFEST, read_manifest
 from pipeline_lib.store.object_storage import Objects
-from pipeline_lib.store.remote_manifest import Shared, parse
+from pipeline_lib.store.remote_manifest import Shared, parse_manifest
 from pipeline_lib.store.store import Make, Store
 from pipeline_lib.util.cache_folder import cache_folder
 
@@ -121,7 +121,7 @@ class RemoteStore(Store):
         if manifest is None:
             return None
         try:
-            return parse(step, manifest)
+            return parse_manifest(step, manifest)
         except ValueError as damage:
             self._set_aside_shared(step, manifest, damage)
             return None

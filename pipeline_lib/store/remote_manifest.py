@@ -21,7 +21,7 @@ class Shared:
     made: Mapping[str, Any]
 
 
-def parse(step: Step, manifest: bytes) -> Shared:
+def parse_manifest(step: Step, manifest: bytes) -> Shared:
     """Parse the manifest of a step; raises ValueError if it is invalid or not trustworthy."""
     try:
         return _parse(step, manifest)

@@ -107,12 +107,12 @@ class Store:
         place = self.root / "steps" / name
         if last := _published_last.get(place):
             with suppress(OSError, ValueError):
-                yield Candidate.of(json.loads((last / MANIFEST).read_text(encoding="utf-8")))
+                yield Candidate.from_manifest(json.loads((last / MANIFEST).read_text(encoding="utf-8")))
         with suppress(FileNotFoundError), os.scandir(place) as entries:
             newest = nlargest(RECENT, entries, key=lambda entry: entry.stat().st_mtime)
             for entry in newest:
                 with suppress(OSError, ValueError):
-                    yield Candidate.of(json.loads(Path(entry.path, MANIFEST).read_text(encoding="utf-8")))
+                    yield Candidate.from_manifest(json.loads(Path(entry.path, MANIFEST).read_text(encoding="utf-8")))
 
     def work(self, step: Step) -> Path:
         """Return a step's folder for checkpoints; it is removed once the step is published."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from pipeline_lib.models.families import modules
+from pipeline_lib.models.families import part_modules
 from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
 if TYPE_CHECKING:
@@ -42,16 +42,16 @@ class Bottleneck(AddedWeights):
 
         The experts of a block share one adapter, at the module that contains them and their router.
         """
-        ends = modules(model, "feed_out", self.kind)
+        ends = part_modules(model, "feed_out", self.kind)
         if self.placement == "houlsby":
-            ends |= modules(model, "attention", self.kind)
-        begins = modules(model, "feed_in", self.kind).values() if self.placement == "parallel" else ends.values()
+            ends |= part_modules(model, "attention", self.kind)
+        begins = part_modules(model, "feed_in", self.kind).values() if self.placement == "parallel" else ends.values()
         for begin, end in zip(begins, ends.values(), strict=True):
             end.add_module("adapter", self._adapter(_width(end) or model.config.hidden_size))
             if self.placement == "parallel":
                 # The hook at the last projection does not see the feed-forward's input: pass it from the first one.
                 around = Around()
-                begin.register_forward_pre_hook(around.read)
+                begin.register_forward_pre_hook(around.store_input)
                 end.register_forward_hook(functools.partial(self._parallel, around))
             else:
                 end.register_forward_hook(self._adapt_output)
@@ -91,7 +91,7 @@ class Around:
 
     input: "Tensor | None" = None
 
-    def read(self, begin: Any, args: Any) -> None:
+    def store_input(self, begin: Any, args: Any) -> None:
         """Store the input; a forward pre-hook of the feed-forward's first module."""
         self.input = args[0]
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
-from pipeline_lib.models.families import modules, projections
+from pipeline_lib.models.families import part_modules, projections
 from pipeline_lib.strategies import peft_adapter
 from pipeline_lib.strategies.base import AddedWeights, ParameterInfo
 
@@ -27,14 +27,14 @@ class IA3(AddedWeights):
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Wrap the keys, the values and the last matrix of each feed-forward, whose inputs are scaled."""
-        peft_adapter.inject(self.peft_config(model), model)
+        peft_adapter.wrap_modules(self.peft_config(model), model)
 
     def peft_config(self, model: "PreTrainedModel") -> "IA3Config":
         """Return the names of these matrices."""
         from peft import IA3Config
 
-        keys, values = modules(model, "key", self.kind), modules(model, "value", self.kind)
-        ends = modules(model, "feed_out", self.kind)
+        keys, values = part_modules(model, "key", self.kind), part_modules(model, "value", self.kind)
+        ends = part_modules(model, "feed_out", self.kind)
         matrices = {*projections(model)}
         inner = [name for name in ends if name in matrices]  # skips modules around experts
         targets = dict.fromkeys([*keys, *values, *inner])

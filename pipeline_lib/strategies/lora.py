@@ -50,7 +50,7 @@ class LoRA(AddedWeights):
 
     def inject(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
         """Wrap the target weights."""
-        peft_adapter.inject(self.peft_config(model), model)
+        peft_adapter.wrap_modules(self.peft_config(model), model)
 
     def peft_config(self, model: "PreTrainedModel") -> "LoraConfig":
         """Return the target weights with rank, scale and variant."""

@@ -14,18 +14,18 @@ INJECTING = Lock()
 """Held while a method of PEFT's is replaced."""
 
 
-def inject(config: "PeftConfig", model: "PreTrainedModel") -> None:
+def wrap_modules(config: "PeftConfig", model: "PreTrainedModel") -> None:
     """Wrap the modules named in the configuration; the original becomes `base_layer` of its wrapper."""
     from peft import inject_adapter_in_model
 
-    with _in_fp32(), warnings.catch_warnings():
+    with _keep_adapters_in_fp32(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set")  # PEFT corrects the value itself
         warnings.filterwarnings("ignore", message=".*_pattern keys did not match")  # PEFT's own patterns for experts
         inject_adapter_in_model(config, model)
 
 
 @contextmanager
-def _in_fp32() -> Iterator[None]:
+def _keep_adapters_in_fp32() -> Iterator[None]:
     """Keep new adapters in fp32: PEFT would round them to the format of the weights that they update."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -75,7 +75,7 @@ def write_comparison(
     document = {"metric": name, "level": level, "rows": len(runs[0].scored.rows), "said": summary}
     document |= {"variants": [asdict(variant) for variant in variants], "stopped": dict(stopped)}
     (folder / "comparison.json").write_text(strict_json(document, indent=1, ensure_ascii=False), encoding="utf-8")
-    (folder / "comparison.md").write_text(markdown(finite(document)), encoding="utf-8")
+    (folder / "comparison.md").write_text(comparison_markdown(finite(document)), encoding="utf-8")
     save_figure(pareto(variants, name, metric.higher_is_better), folder / "pareto.png")
 
 
@@ -138,7 +138,7 @@ def _rank(score: float, metric: Metric) -> float:
     return math.inf if math.isnan(score) else -score if metric.higher_is_better else score
 
 
-def markdown(document: Mapping[str, Any]) -> str:
+def comparison_markdown(document: Mapping[str, Any]) -> str:
     """Format the comparison in Markdown, in the order of the runs, followed by the runs that were stopped early."""
     variants, level = document["variants"], f"{document['level']:.0%} interval"
     columns: dict[str, list[Any]] = {

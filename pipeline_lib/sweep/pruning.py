@@ -119,7 +119,7 @@ def run_trial(trial: Trial, made_by: str, study: Study | None, show: "Show | Non
 
 
 @contextmanager
-def shared_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | None]:
+def open_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | None]:
     """Provide the study for the time of the sweep, with the scores of completed trials; None without a pruner."""
     if settings.pruner is None:
         yield None

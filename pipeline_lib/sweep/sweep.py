@@ -13,7 +13,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.sweep.links import trial_places
-from pipeline_lib.sweep.pruning import refuse_unjudged, run_trial, shared_study
+from pipeline_lib.sweep.pruning import open_study, refuse_unjudged, run_trial
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, sweep_name, trials
 from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.util.process_pool import one_by_one
@@ -29,19 +29,19 @@ Ended = Mapping[str, RunOutcome | BaseException]
 
 def sweep(recipes: Sequence[Recipe], settings: Sweep, made_by: str = "a plain call") -> Artifact:
     """Run the trials one by one, and compare them."""
-    planned = plan(recipes, settings)
-    with shared_study(planned, settings) as study:
+    planned = plan_trials(recipes, settings)
+    with open_study(planned, settings) as study:
         outcomes = one_by_one(lambda trial: run_trial(trial, made_by, study), planned)
         ended = {trial.recipe.name: outcome for trial, outcome in outcomes}
-    return compare(planned, ended, settings, made_by)
+    return compare_trials(planned, ended, settings, made_by)
 
 
 @redact_errors()
-def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
+def plan_trials(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     """List all trials; raises RecipeError for problems that would stop one of them before its first step."""
     planned = trials(recipes, settings)
     for trial in planned:
-        input_checks.check(trial.recipe)
+        input_checks.check_inputs(trial.recipe)
     refuse_unjudged(planned, settings)
     for recipe in {trial.recipe.execution: trial.recipe for trial in planned}.values():
         preflight.require(recipe, warn=False)
@@ -49,7 +49,7 @@ def plan(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
 
 
 @redact_errors()
-def compare(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: str) -> Artifact:
+def compare_trials(planned: Sequence[Trial], ended: Ended, settings: Sweep, made_by: str) -> Artifact:
     """Compare and publish the runs that completed, then raise the error of the first that failed.
 
     Raises:

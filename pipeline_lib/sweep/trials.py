@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.loading import parse, set_value
+from pipeline_lib.recipe.loading import parse_override, set_value
 from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.util.section import Section
 
@@ -66,13 +66,13 @@ def metric_of(recipe: Recipe, sweep: Sweep) -> str:
 def sweep_name(planned: Sequence[Trial], sweep: Sweep) -> str:
     """The name of a sweep: its recipes and the fields that vary."""
     recipes = " + ".join(dict.fromkeys(trial.variant.split()[0] for trial in planned))
-    fields = " × ".join(parse(field)[0] for field in sweep.vary)
+    fields = " × ".join(parse_override(field)[0] for field in sweep.vary)
     return f"sweep of {recipes}" + (f" over {fields}" if fields else "")
 
 
 def _axis(text: str) -> list[tuple[str, Any]]:
     """The (path, value) pairs of one field that varies."""
-    path, values = parse(text)
+    path, values = parse_override(text)
     if not isinstance(values, list) or not values:
         hint = "Write, for example, training.learning_rate=[1e-5, 5e-5]"
         raise RecipeError("sweep.vary", text, "must be a list of values", hint)
@@ -84,7 +84,7 @@ def _seeds(recipe: Recipe, values: Sequence[tuple[str, Any]], seeds: int) -> Ite
     document = recipe.model_dump(mode="json")
     for path, value in values:
         set_value(document, path, value)
-    variant = " ".join([recipe.name, *(f"{path.rpartition('.')[2]}={_short(value)}" for path, value in values)])
+    variant = " ".join([recipe.name, *(f"{path.rpartition('.')[2]}={_shorten(value)}" for path, value in values)])
     varied = check(document | {"name": _name(variant)})
     yield from (
         Trial(variant, varied if seeds == 1 else _name_recipe(varied.with_seed(varied.seed + index)))
@@ -96,12 +96,12 @@ def _name_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"name": _name(f"{recipe.name[:85]} seed={recipe.seed}")})
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     """A short form of a value for names; sections are shown as their kind and the fields that were set."""
     if isinstance(value, list):
-        return "+".join(map(_short, value)) or "none"
+        return "+".join(map(_shorten, value)) or "none"
     if isinstance(value, dict) and "kind" in value:
-        rest = [f"{name}:{_short(part)}" for name, part in value.items() if name != "kind"]
+        rest = [f"{name}:{_shorten(part)}" for name, part in value.items() if name != "kind"]
         return ",".join([value["kind"], *rest])
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -50,7 +50,7 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, (OSError, OperationalError, InterfaceError))
 
 
-def deleted_experiment(name: str, experiment_id: object) -> RecipeError:
+def deleted_experiment_error(name: str, experiment_id: object) -> RecipeError:
     """Return the error for a deleted experiment, whose name stays reserved and which accepts no runs."""
     restore = f"Restore it (`mlflow experiments restore --experiment-id {experiment_id}`) or name another"
     return RecipeError("execution.experiment", name, "was deleted in MLflow", restore)

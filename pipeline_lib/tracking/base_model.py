@@ -49,7 +49,7 @@ def _experiment(client: MlflowClient) -> str:
     return str(found.experiment_id)
 
 
-def files_of(pointer: Path) -> dict[str, str]:
+def file_digests(pointer: Path) -> dict[str, str]:
     """Return file name -> SHA-256 for the files of the base."""
     return dict(json.loads(pointer.read_text(encoding="utf-8"))["files"])
 

@@ -86,7 +86,7 @@ repeated = retry(
 """Wraps a call so that it is repeated after a random pause if it conflicts with another process."""
 
 
-def connect(uri: str) -> MlflowClient:
+def connect_mlflow(uri: str) -> MlflowClient:
     """Return a client of the MLflow at an address, creating its SQLite database if necessary.
 
     Calls that conflict with those of another process are repeated.

@@ -38,7 +38,7 @@ COPY = "_alembic_tmp_"
 FIELD = "execution.tracking_uri"
 
 
-class State(Enum):
+class DatabaseState(Enum):
     """The state of a database file relative to the installed MLflow."""
 
     MISSING = "does not exist yet"
@@ -66,18 +66,18 @@ def prepare_database(uri: str) -> None:
         RecipeError: The file is no database, belongs to another program, or it or MLflow needs an upgrade.
     """
     path = database_file(uri)
-    if path is None or database_state(path) is State.READY:
+    if path is None or database_state(path) is DatabaseState.READY:
         return
     with describe_damage(path.parent, every=True, field=FIELD):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_beside(path, "lock")):
+        with FileLock(_sibling(path, "lock")):
             _wait_for_others(path)
             state = database_state(path)
-            if state is State.UNFINISHED:
+            if state is DatabaseState.UNFINISHED:
                 _set_aside(path)
-            if state in (State.MISSING, State.UNFINISHED):
+            if state in (DatabaseState.MISSING, DatabaseState.UNFINISHED):
                 _create(path)
-            elif state is not State.READY:
+            elif state is not DatabaseState.READY:
                 raise unusable(path, state)
 
 
@@ -89,14 +89,14 @@ def database_file(uri: str) -> Path | None:
     return Path(found["path"]).absolute()
 
 
-def database_state(path: Path) -> State:
+def database_state(path: Path) -> DatabaseState:
     """Determine a file's state without importing MLflow, which would take seconds.
 
     Raises:
         RecipeError: The file cannot be read, or is not a SQLite database.
     """
     if not path.exists() or path.stat().st_size == 0:  # SQLite creates an empty file before it writes to it
-        return State.MISSING
+        return DatabaseState.MISSING
     try:
         with closing(sqlite3.connect(path, timeout=60)) as database:
             return _state(database)
@@ -105,15 +105,15 @@ def database_state(path: Path) -> State:
         raise RecipeError(FIELD, f"sqlite:///{path}", f"cannot be read as a database ({error})", hint) from None
 
 
-def unusable(path: Path, state: State) -> RecipeError:
+def unusable(path: Path, state: DatabaseState) -> RecipeError:
     """The error for a database that is neither ready nor to be created."""
     uri = f"sqlite:///{path}"
     backup, upgrade = shlex.join(["cp", str(path), f"{path}.backup"]), shlex.join(["mlflow", "db", "upgrade", uri])
     hints = {
-        State.OLDER: f"Stop what uses it, then upgrade it: {backup} && {upgrade}",
-        State.INTERRUPTED: f"Restore the backup from before the upgrade, then upgrade it again: {upgrade}",
-        State.NEWER: "Install the MLflow that created it (`pip install --upgrade mlflow`), or use another address",
-        State.FOREIGN: "Name a database of MLflow, or a file that does not exist yet",
+        DatabaseState.OLDER: f"Stop what uses it, then upgrade it: {backup} && {upgrade}",
+        DatabaseState.INTERRUPTED: f"Restore the backup from before the upgrade, then upgrade it again: {upgrade}",
+        DatabaseState.NEWER: "Upgrade MLflow (`pip install --upgrade mlflow`), or use another address",
+        DatabaseState.FOREIGN: "Name a database of MLflow, or a file that does not exist yet",
     }
     return RecipeError(FIELD, uri, state.value, hints[state])
 
@@ -133,20 +133,20 @@ def migrations() -> Migrations:
     return Migrations(frozenset(known), newest)
 
 
-def _state(database: sqlite3.Connection) -> State:
+def _state(database: sqlite3.Connection) -> DatabaseState:
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     version = _version(database) if "alembic_version" in tables else None
     if version == migrations().newest:
-        return State.READY
+        return DatabaseState.READY
     names = {name.removeprefix(COPY) for name in tables}  # an upgrade copies a table, and drops it before the renaming
     ours = {"experiments", "runs"} <= names or version in migrations().known
     if version and version not in migrations().known:
-        return State.NEWER if ours else State.FOREIGN
+        return DatabaseState.NEWER if ours else DatabaseState.FOREIGN
     if (not tables or "experiments" in names) and _holds_nothing(database, tables):  # it is the first that is created
-        return State.UNFINISHED
+        return DatabaseState.UNFINISHED
     if not ours:
-        return State.FOREIGN
-    return State.INTERRUPTED if names != tables else State.OLDER
+        return DatabaseState.FOREIGN
+    return DatabaseState.INTERRUPTED if names != tables else DatabaseState.OLDER
 
 
 def _version(database: sqlite3.Connection) -> str | None:
@@ -166,7 +166,11 @@ def _holds_nothing(database: sqlite3.Connection, tables: set[str]) -> bool:
 def _wait_for_others(path: Path) -> None:
     """Wait while another program, such as an `mlflow server` started by hand, creates the tables of the same file."""
     began, logged = time.monotonic(), False
-    while path.exists() and database_state(path) in (State.MISSING, State.UNFINISHED) and (user := _user_of(path)):
+    while (
+        path.exists()
+        and database_state(path) in (DatabaseState.MISSING, DatabaseState.UNFINISHED)
+        and (user := _user_of(path))
+    ):
         if time.monotonic() - began > PATIENCE:
             problem = f"is open in another process ({user}), which does not complete its tables"
             raise RecipeError(FIELD, f"sqlite:///{path}", problem, "Stop that process, then run again")
@@ -200,7 +204,7 @@ def _set_aside(path: Path) -> None:
 
 def _create(path: Path) -> None:
     """Create the tables in a file aside, and rename it into place."""
-    aside = _beside(path, "new")
+    aside = _sibling(path, "new")
     for end in ("", *SIDE_FILES):  # of a process that was killed here; the lock says that it is gone
         Path(f"{aside}{end}").unlink(missing_ok=True)
     _create_tables(aside)
@@ -228,5 +232,5 @@ def _create_tables(file: Path) -> None:
         engine.dispose()  # closes the last connection: nothing is left in a journal
 
 
-def _beside(path: Path, what: str) -> Path:
+def _sibling(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}")

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME, MLFL
 
 from pipeline_lib.recipe.execution import mlflow_page
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.tracking.availability import deleted_experiment
+from pipeline_lib.tracking.availability import deleted_experiment_error
 from pipeline_lib.util.redaction import MODE
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
@@ -35,7 +35,7 @@ def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
     """
     experiment = client.get_experiment_by_name(name) or create_experiment(client, name)
     if experiment.lifecycle_stage == "deleted":
-        raise deleted_experiment(name, experiment.experiment_id)
+        raise deleted_experiment_error(name, experiment.experiment_id)
     experiment_id = str(experiment.experiment_id)
     for tag, value in _tags(experiment_id, main_metric).items():
         if tag not in experiment.tags:  # what people have changed stays as they want it

@@ -142,7 +142,7 @@ def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
 def _find_training(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords | None:
     """The training that a run belongs to; None for one of another kind, such as a sweep's."""
     try:
-        return finder.training(run.id)
+        return finder.find_training(run.id)
     except RecipeError:
         return None
 

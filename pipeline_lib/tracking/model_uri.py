@@ -6,13 +6,13 @@ from pathlib import Path
 import mlflow
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.client import connect_mlflow
 from pipeline_lib.tracking.database import prepare_database
 from pipeline_lib.tracking.errors import describe_refusal
 from pipeline_lib.tracking.search import MODEL_ADDRESS
 
 
-def locate(address: str, uri: str) -> str:
+def locate_model(address: str, uri: str) -> str:
     """Return the artifact location of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
 
     The location contains the logged model's id, which is unique across MLflow servers; a name and version is not.
@@ -23,7 +23,7 @@ def locate(address: str, uri: str) -> str:
         raise RecipeError("model", address, "is not the address of one model", hint)
     name, version, alias = found.groups()
     with _describe_errors(address):
-        client = connect(uri)
+        client = connect_mlflow(uri)
         if alias:
             version = client.get_model_version_by_alias(name, alias).version
         if version:

@@ -65,7 +65,7 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
             return None
         note.holders.append([platform.node(), own_mark()])
         note.status = note.status or "KILLED"
-        note.ended_at = note.ended_at or _last_sign(work)
+        note.ended_at = note.ended_at or _last_write_time(work)
         note.write(work)
         windows = list(read_windows(work / MEASURED))
         delivery = TrainingDelivery(tracker, note.fingerprint, note.circumstances, RecordQueue(work / RECORDS), windows)
@@ -111,7 +111,7 @@ def _is_taken(note: RunNote, run: Run) -> bool:
     return run.info.status == "FINISHED" or (run.info.status == "RUNNING" and taken)
 
 
-def _last_sign(work: Path) -> int | None:
+def _last_write_time(work: Path) -> int | None:
     """When a training wrote its last record, in milliseconds."""
     times = [file.stat().st_mtime for file in (work / RECORDS, work / MEASURED) if file.exists()]
     return int(max(times) * 1000) if times else None

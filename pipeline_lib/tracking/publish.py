@@ -43,7 +43,7 @@ def _deliver(tracker: Tracker, prepared: Artifact, model: Artifact, scores: Arti
     training = publish_training(tracker, prepared, model, base, scores)
     parent = training.data.tags[PARENT]
     settled = tracker.client.get_run(parent).info.status == "FINISHED"
-    evaluation = tracker.run("evaluation", scores.fingerprint, None if settled else parent)
+    evaluation = tracker.find_or_start_run("evaluation", scores.fingerprint, None if settled else parent)
     if evaluation.info.status != "FINISHED":
         tracker.reopen(evaluation)
         _log_evaluation(tracker, evaluation, training, prepared, scores)
@@ -60,7 +60,7 @@ def publish_training(
     tracker: Tracker, prepared: Artifact, model: Artifact, base: Path, scores: Artifact | None = None
 ) -> Run:
     """Return the finished training run of a model, logging it if necessary; a scored row is its input example."""
-    training = tracker.run("training", model.fingerprint)
+    training = tracker.find_or_start_run("training", model.fingerprint)
     if training.info.status != "FINISHED":
         tracker.reopen(training)
         _log_training(tracker, training, prepared, model, base, scores)

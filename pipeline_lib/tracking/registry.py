@@ -21,7 +21,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.building import POINTER
 from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.tracking.base_model import fetch_base
-from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.client import connect_mlflow
 from pipeline_lib.tracking.errors import describe_refusal
 from pipeline_lib.tracking.search import ABSENT
 from pipeline_lib.util.redaction import redact
@@ -46,7 +46,7 @@ class Registry:
     def __init__(self, execution: Execution, name: str):
         self.uri, self.name = tracking_uri(execution), name
         with self._describe_errors():
-            self.client = connect(self.uri)
+            self.client = connect_mlflow(self.uri)
 
     def champion(self) -> Version | None:
         """Return the version with the alias `champion`, or None if there is none."""
@@ -144,12 +144,12 @@ class Registry:
     def log_profile(self, model: str, folder: Path) -> None:
         """Keep the profile of a model's data in the run that trained it."""
         with self._describe_errors():
-            self.client.log_artifacts(self._run(model), str(folder), PROFILE)
+            self.client.log_artifacts(self._run_id(model), str(folder), PROFILE)
 
     def profile(self, version: Version, into: Path) -> Path:
         """Fetch the profile of a version's data; its folder."""
         with self._describe_errors():
-            return Path(self.client.download_artifacts(self._run(version.model), PROFILE, str(into)))
+            return Path(self.client.download_artifacts(self._run_id(version.model), PROFILE, str(into)))
 
     def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
         """Fetch what a version serves: the model's folder, and that of its base where it needs one."""
@@ -160,7 +160,7 @@ class Registry:
             places = {name: folder / part["path"] for name, part in parts.items()}
             return places["model"], fetch_base(places[POINTER], self.uri) if POINTER in places else None
 
-    def _run(self, model: str) -> str:
+    def _run_id(self, model: str) -> str:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""
 
     def _describe_errors(self) -> AbstractContextManager[None]:

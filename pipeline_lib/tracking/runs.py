@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_USER
 from pipeline_lib.recipe.execution import tracking_uri
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
-from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.client import connect_mlflow
 from pipeline_lib.tracking.experiment import open_experiment
 from pipeline_lib.tracking.process_marks import own_mark
 
@@ -35,10 +35,10 @@ class Tracker:
     def __init__(self, recipe: Recipe, made_by: str):
         self.recipe, self.made_by = recipe, made_by
         self.had: dict[tuple[str, str], set[int]] = {}
-        self.client = connect(tracking_uri(recipe.execution))
+        self.client = connect_mlflow(tracking_uri(recipe.execution))
         self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
 
-    def run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
+    def find_or_start_run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
         """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
         return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self._start(kind, fingerprint, parent or self._parent(fingerprint))
@@ -62,7 +62,7 @@ class Tracker:
         """The run of an artifact, None where there is none."""
         return self._find_tagged(FINGERPRINT, fingerprint)
 
-    def run_alone(self, kind: str, fingerprint: str, name: str) -> Run:
+    def find_or_start_single_run(self, kind: str, fingerprint: str, name: str) -> Run:
         """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
         return self._find_or_start(

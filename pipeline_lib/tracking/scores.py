@@ -36,7 +36,7 @@ def log_scores(
     linked = {"dataset_name": rows.name, "dataset_digest": rows.digest, "run_id": run_id}
     scored = [
         Metric(name, value, made, 0, model_id=None if name.startswith("baseline/") else model, **linked)
-        for name, value in named_scores(document)
+        for name, value in scores_by_name(document)
     ]
     for begin in range(0, len(scored), BATCH):  # slices by a column may have many values
         client.log_batch(run_id, scored[begin : begin + BATCH])
@@ -51,7 +51,7 @@ def metric_part(name: str) -> str:
     return plain if plain == name else f"{plain} {sha256(name.encode()).hexdigest()[:6]}"
 
 
-def named_scores(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def scores_by_name(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
     """test/accuracy, test/accuracy/low, test/accuracy/high, slice/NAME/accuracy ..., baseline/majority/accuracy ..."""
     parts = {"test": document["metrics"]} | {
         f"slice/{metric_part(slice_scores['name'])}": slice_scores["metrics"] for slice_scores in document["slices"]

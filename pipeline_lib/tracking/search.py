@@ -7,7 +7,7 @@ from operator import attrgetter
 from mlflow.exceptions import MlflowException
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.tracking.client import connect
+from pipeline_lib.tracking.client import connect_mlflow
 from pipeline_lib.tracking.records import TrainingRecord, TrainingRecords, training_record
 from pipeline_lib.tracking.runs import KIND, PARENT, TRAINING
 from pipeline_lib.util.redaction import first_line, redact
@@ -25,7 +25,7 @@ class TrainingSearch:
     """
 
     def __init__(self, uri: str):
-        self.uri, self.shown, self.client = uri, redact(uri), connect(uri)
+        self.uri, self.shown, self.client = uri, redact(uri), connect_mlflow(uri)
 
     def runs(self, experiment: str, of: str = "") -> list[TrainingRecord]:
         """An experiment's runs that match one of MLflow's filters, the oldest first."""
@@ -53,7 +53,7 @@ class TrainingSearch:
         runs = self.runs(self.experiment(experiment))
         return [self._select_records(run, runs) for run in runs if run.tags.get(KIND) == "training"]
 
-    def training(self, target: str) -> TrainingRecords:
+    def find_training(self, target: str) -> TrainingRecords:
         """The training of a run (its own, the one around it or an evaluation's) or of a models:/ address."""
         try:
             run = training_record(self.client.get_run(self._run_of(target)))

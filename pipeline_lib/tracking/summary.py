@@ -19,7 +19,7 @@ from pipeline_lib.tracking.environment import flow_run
 from pipeline_lib.tracking.experiment import COST, SECONDS, TRAINED_PARAMETERS, model_address, run_address, view_address
 from pipeline_lib.tracking.pyfunc import link_model
 from pipeline_lib.tracking.runs import KIND, MODEL, PARENT, Tracker, creation_time, log_params
-from pipeline_lib.tracking.scores import named_scores
+from pipeline_lib.tracking.scores import scores_by_name
 from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.section import Section
@@ -185,7 +185,7 @@ def _key(given: Any) -> tuple[str, str]:
 
 def _test_scores(document: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Scores on all test rows with the ends of their intervals, named as in the evaluation's run."""
-    yield from ((name, value) for name, value in named_scores(dict(document)) if name.startswith("test/"))
+    yield from ((name, value) for name, value in scores_by_name(dict(document)) if name.startswith("test/"))
 
 
 def _costs(recipe: Recipe, summary: Mapping[str, Any], model: Artifact) -> Iterator[tuple[str, float]]:

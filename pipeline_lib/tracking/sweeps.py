@@ -23,7 +23,7 @@ def deliver_comparison(
     """Log a comparison once, under the sweep's name; raises RecipeError where MLflow does not take it."""
     with delivery_errors(recipe.execution, comparison.fingerprint):
         tracker = Tracker(recipe, made_by)
-        run = tracker.run_alone("sweep", comparison.fingerprint, name)
+        run = tracker.find_or_start_single_run("sweep", comparison.fingerprint, name)
         if run.info.status != "FINISHED":
             _log_comparison(tracker, run, settings, comparison, trials)
             tracker.finish(run.info.run_id)

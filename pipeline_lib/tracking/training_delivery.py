@@ -36,7 +36,7 @@ class TrainingDelivery:
         windows: Sequence[Mapping[str, Any]],
     ):
         self.tracker, self.queue, self.windows = tracker, queue, windows
-        self.run = tracker.run("training", fingerprint)
+        self.run = tracker.find_or_start_run("training", fingerprint)
         tracker.reopen(self.run)
         log_metadata(tracker, self.run, circumstances)
         self.delivered = int(tracker.client.get_run(self.run.info.run_id).data.tags.get(DELIVERED, 0))

@@ -78,7 +78,7 @@ def activation_bytes(stepper: "Stepper") -> int:
     longest = np.array([tokens.argmax()])
     rows = max(1, stepper.recipe.training.batch_tokens // int(tokens.max()))
     devices = [stepper.accelerator.device] if stepper.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), kept_bytes(stepper.model) as kept:
+    with torch.random.fork_rng(devices), record_kept_bytes(stepper.model) as kept:
         stepper.model.train()
         outputs = stepper.outputs_of(longest)
         del outputs
@@ -86,7 +86,7 @@ def activation_bytes(stepper: "Stepper") -> int:
 
 
 @contextmanager
-def kept_bytes(model: "PreTrainedModel") -> "Iterator[dict[int, int]]":
+def record_kept_bytes(model: "PreTrainedModel") -> "Iterator[dict[int, int]]":
     """Yield a dictionary that gets the bytes of each storage that forward passes keep for their backward passes.
 
     The weights themselves are not counted.

@@ -21,7 +21,7 @@ are about fifty widths, so most kernels were compiled again in every step: a six
 """
 
 
-def plan(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+def plan_steps(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Draw the rows of each optimizer step of an epoch.
 
     The rows are shuffled, cut into pools, sorted by length within a pool, and cut into steps, so that a step has
@@ -123,17 +123,17 @@ def collate(
     """
     import torch
 
-    ids, lengths = encoded.ids.padded(rows, pad, multiple), encoded.ids.lengths[rows]
+    ids, lengths = encoded.ids.pad(rows, pad, multiple), encoded.ids.lengths[rows]
     batch = {"input_ids": ids, "attention_mask": (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)}
     if encoded.segments is not None:
-        batch["token_type_ids"] = encoded.segments.padded(rows, 0, multiple)
+        batch["token_type_ids"] = encoded.segments.pad(rows, 0, multiple)
     if isinstance(encoded.targets, Ragged):
-        targets = encoded.targets.padded(rows, IGNORED, multiple)
+        targets = encoded.targets.pad(rows, IGNORED, multiple)
     else:
         targets = encoded.targets[rows]
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
     if encoded.hidden is not None:
-        tensors["hidden"] = encoded.hidden.padded(rows, ids.shape[1]).to(device)
+        tensors["hidden"] = encoded.hidden.pad(rows, ids.shape[1]).to(device)
     if encoded.reference is not None:
         # stored for target tokens only, in row-major order, so boolean indexing puts them in place
         reference = np.zeros(targets.shape, np.float32)

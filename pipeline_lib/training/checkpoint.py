@@ -72,11 +72,11 @@ class Checkpoints:
         """
         checkpoint = self.folder / f"step-{state.step:09d}-{state.epoch}"
         tensors = {name: weight.detach() for name, weight in weights.items()} | _moments(weights, optimizer)
-        self._write(checkpoint, tensors, strict_json(asdict(state)), (checkpoint, self.best(state)))
+        self._write(checkpoint, tensors, strict_json(asdict(state)), (checkpoint, self.best_folder(state)))
 
     def save_best(self, state: State, weights: Weights) -> None:
         """Save the weights of `state.best_step`."""
-        self._write(self.best(state), {name: weight.detach() for name, weight in weights.items()})
+        self._write(self.best_folder(state), {name: weight.detach() for name, weight in weights.items()})
 
     def wait(self) -> None:
         """Wait until what was saved is published; raises the error if it could not be."""
@@ -109,7 +109,7 @@ class Checkpoints:
         self.wait()
         if state.best_step is None or state.best_step == state.step:
             return
-        best = self.best(state)
+        best = self.best_folder(state)
         if self.shared:
             self.shared.fetch(only=best.name)
         if not broadcast_from_first(lambda: _is_intact(best), self.accelerator):
@@ -119,7 +119,7 @@ class Checkpoints:
             )
         self.files.read({name: weight.detach() for name, weight in weights.items()}, best)
 
-    def best(self, state: State) -> Path:
+    def best_folder(self, state: State) -> Path:
         """Return the folder of the best weights so far."""
         return self.folder / f"best-{state.best_step}"
 
@@ -168,7 +168,7 @@ class Checkpoints:
             return None
         document: dict[str, Any] = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         state = State(**document)
-        return document if state.best_step is None or _is_intact(self.best(state)) else None
+        return document if state.best_step is None or _is_intact(self.best_folder(state)) else None
 
 
 def _is_intact(folder: Path) -> bool:

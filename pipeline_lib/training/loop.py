@@ -15,15 +15,15 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.regularizers import EarlyStopping
 from pipeline_lib.strategies.base import ParameterInfo
 from pipeline_lib.training.activations import checkpoint_activations
-from pipeline_lib.training.batches import plan
+from pipeline_lib.training.batches import plan_steps
 from pipeline_lib.training.checkpoint import Checkpoints, State
 from pipeline_lib.training.checkpoint_policy import CheckpointPolicy
 from pipeline_lib.training.compilation import compile_blocks
 from pipeline_lib.training.device import give_back_freed_memory
 from pipeline_lib.training.distributed.collectives import refuse_drift
-from pipeline_lib.training.distributed.sharding import Sharding, gather, refuse_unshardable, shard
+from pipeline_lib.training.distributed.sharding import Sharding, gather, refuse_unshardable, shard_model
 from pipeline_lib.training.distributed.watchdog import beat
-from pipeline_lib.training.fast_paths.embeddings import Vocabulary
+from pipeline_lib.training.fast_paths.embeddings import ReducedVocabulary
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.frozen_backbone.layers import frozen_epochs, is_unfrozen
 from pipeline_lib.training.packing import refuse_unpackable
@@ -61,7 +61,7 @@ class Loop:
     checkpoints: Checkpoints
     backbone: Backbone | None = None
     watch: Watch = lambda records, steps: None
-    vocabulary: Vocabulary | None = None
+    vocabulary: ReducedVocabulary | None = None
     sharding: Sharding = "none"
     interrupts: Interrupts = field(default_factory=Interrupts)
     hopeless: str | None = None
@@ -93,7 +93,7 @@ class Loop:
         """Prepare for the next step: the first one, or the one after the last checkpoint."""
         if self.sharding != "none":
             give_back_freed_memory()
-            shard(self.model, self.sharding, self.accelerator)
+            shard_model(self.model, self.sharding, self.accelerator)
             if self.backbone:
                 self.backbone.is_sharded = True
         self.model.to(self.accelerator.device)
@@ -148,7 +148,7 @@ class Loop:
         for epoch in range(training.epochs):
             if left <= 0:
                 break
-            steps = plan(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
+            steps = plan_steps(self.train.group_tokens, training.batch_size, self.recipe.seed, epoch)
             plans.append(steps[:left])
             left -= len(steps)
         return plans

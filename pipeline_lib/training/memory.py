@@ -9,14 +9,14 @@ import numpy as np
 
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.models.base_model import load_tokenizer
-from pipeline_lib.models.building import config_overrides, frozen_format, inject
-from pipeline_lib.models.loading import without_weights
+from pipeline_lib.models.building import config_overrides, frozen_format, inject_strategies
+from pipeline_lib.models.loading import skip_weights
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.models.quantization import Quantization
 from pipeline_lib.models.token_outputs import loss_bytes
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.strategies.base import plain_name
-from pipeline_lib.training.activations import checkpoint_blocks, kept_bytes
+from pipeline_lib.training.activations import checkpoint_blocks, record_kept_bytes
 from pipeline_lib.training.batches import collate
 from pipeline_lib.training.device import select_device
 from pipeline_lib.training.distributed.sharding import groups_of
@@ -69,7 +69,7 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
     tokenizer = load_tokenizer(base)
     train = insert_prompt_tokens(train, recipe.strategies, tokenizer)
     device, _ = select_device(recipe.execution)
-    with without_weights(), torch.device(device):
+    with skip_weights(), torch.device(device):
         model, head, saved = _structure(recipe, base, labels, tokenizer)
         training = recipe.training
         table = freeze_and_resolve(model, head, recipe.strategies, training.learning_rate, 0.0)
@@ -78,17 +78,17 @@ def memory_need(recipe: Recipe, base: Path, labels: Sequence[str], train: Exampl
         weights = sum(parameter.nbytes for parameter in parameters.values()) - saved
         learned = sum(parameters[name].nbytes for name in trained)
         if not recipe.objective.stochastic_targets:
-            learned, weights = _narrowed(model, trained, train, tokenizer.pad_token_id, learned, weights)
+            learned, weights = _narrow_embeddings(model, trained, train, tokenizer.pad_token_id, learned, weights)
         copies = any(regularizer.needs_start for regularizer in recipe.regularizers)
         state = round(learned * training.optimizer.state_floats)
         activations = _activations(recipe, model, train, tokenizer.pad_token_id)
         need = MemoryNeed(weights + copies * learned, learned, state, activations)
         if not is_divided(recipe):
             return need
-        return need.divide(recipe.execution.ranks, _gathered(model))
+        return need.divide(recipe.execution.ranks, _gathered_bytes(model))
 
 
-def _gathered(model: "PreTrainedModel") -> int:
+def _gathered_bytes(model: "PreTrainedModel") -> int:
     """Return the bytes of the weights that a divided model has whole at once: those outside blocks, and two blocks.
 
     The next block is gathered while one computes.
@@ -106,7 +106,7 @@ def _structure(
     dtype = frozen_format(recipe.strategies, recipe.model.dtype)
     model, head = recipe.objective.model(str(base), labels, dtype=dtype, **overrides)
     saved = _quantize(model, recipe.model.quantization) if recipe.model.quantization else 0
-    inject(recipe.strategies, model, tokenizer)
+    inject_strategies(recipe.strategies, model, tokenizer)
     return model, {name for name, _ in model.named_parameters() if plain_name(name) in head}, saved
 
 
@@ -127,7 +127,7 @@ def _quantize(model: "PreTrainedModel", quantization: Quantization) -> int:
     return sum(matrix.nbytes - round(matrix.numel() * quantization.bits / 8) for matrix in matrices)
 
 
-def _narrowed(
+def _narrow_embeddings(
     model: "PreTrainedModel", trained: Sequence[str], train: Examples, pad: int, learned: int, weights: int
 ) -> tuple[int, int]:
     """Return the bytes of trained and of all weights with the embeddings reduced to the tokens that occur."""
@@ -146,9 +146,9 @@ def _activations(recipe: Recipe, model: "PreTrainedModel", train: Examples, pad:
     rows = _largest_pass(train.group_tokens, recipe.training.batch_size, recipe.training.batch_tokens)
     passes = 2 if any(regularizer.needs_second_forward for regularizer in recipe.regularizers) else 1
     asked = recipe.training.gradient_checkpointing is True
-    kept = _run(recipe, model, train, rows, pad)
+    kept = _measure_pass(recipe, model, train, rows, pad)
     if asked and kept is not None and (blocks := checkpoint_blocks(model)):
-        inputs = _run(recipe, model, train, rows, pad)
+        inputs = _measure_pass(recipe, model, train, rows, pad)
         kept = None if inputs is None else inputs + (kept - inputs) // blocks  # one block's are computed again
     return None if kept is None else passes * kept
 
@@ -159,7 +159,7 @@ def _largest_pass(tokens: np.ndarray, batch_size: int, batch_tokens: int) -> np.
     return longest[: max(1, batch_tokens // int(tokens[longest[0]]))]
 
 
-def _run(recipe: Recipe, model: "PreTrainedModel", train: Examples, rows: np.ndarray, pad: int) -> int | None:
+def _measure_pass(recipe: Recipe, model: "PreTrainedModel", train: Examples, rows: np.ndarray, pad: int) -> int | None:
     """Run the largest pass on shapes alone, up to a language model's head; return the bytes that it keeps."""
     import torch
     from torch._subclasses.fake_tensor import (
@@ -175,7 +175,7 @@ def _run(recipe: Recipe, model: "PreTrainedModel", train: Examples, rows: np.nda
         batch, targets = recipe.objective.mask_inputs(model, batch, targets)
         learned = int((targets >= 0).sum())
     model.train()
-    with kept_bytes(model) as kept, _notes_head(model) as reached:
+    with record_kept_bytes(model) as kept, _notes_head(model) as reached:
         try:
             with torch.autocast(device, dtype, enabled=dtype is not None):
                 recipe.objective.outputs(model, {k: v.to(device) for k, v in batch.items()}, targets.to(device))

@@ -118,7 +118,7 @@ class Stepper:
             self._seed(_mix(self.recipe.seed, step))
             loss, failed = None, None
             try:
-                loss = self._own_gradients(rows)
+                loss = self._compute_own_gradients(rows)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -160,7 +160,7 @@ class Stepper:
             hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
         return RecipeError("training.batch_tokens", self.batch_tokens, problem, hint)
 
-    def _own_gradients(self, rows: np.ndarray) -> float:
+    def _compute_own_gradients(self, rows: np.ndarray) -> float:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         parts, idle = self._own_passes(rows)

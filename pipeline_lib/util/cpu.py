@@ -16,7 +16,7 @@ def usable() -> int:
     return int(cpu_count())
 
 
-def share(processes: int) -> dict[str, str]:
+def thread_limits(processes: int) -> dict[str, str]:
     """Return environment variables that give each of several processes its share of the cores.
 
     Variables that the user has set keep their values.

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import TypeVar
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.util.cpu import share
+from pipeline_lib.util.cpu import thread_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,7 +47,7 @@ def side_by_side(
 
 def join_in(workers: int) -> None:
     """Initialise a worker: limit its threads to its share of the cores, and exit when its parent dies."""
-    os.environ.update(share(workers))
+    os.environ.update(thread_limits(workers))
     Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -90,7 +90,7 @@ class Reach(Enum):
     """HOST:PORT that a training on several machines listens on."""
 
 
-def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
+def _resolve_path(path: str, info: ValidationInfo) -> str:
     """Resolve a path relative to the recipe's folder, so that a recipe works from any working directory."""
     folder = (info.context or {}).get("folder")
     if folder is None:
@@ -101,7 +101,7 @@ def _beside_the_recipe(path: str, info: ValidationInfo) -> str:
     return str(Path(glob.escape(str(folder))) / path)  # the folder's own name may contain brackets
 
 
-RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_recipe), Reach.FILES]
+RecipePath = Annotated[str, Field(min_length=1), AfterValidator(_resolve_path), Reach.FILES]
 """A file, glob or folder, relative to the recipe's own folder."""
 
 

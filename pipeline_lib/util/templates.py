@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 
-def render(template: str, values: dict[str, Any]) -> str:
+def fill_template(template: str, values: dict[str, Any]) -> str:
     """Fill in a template; values are escaped in HTML.
 
     Args:

@@ -26,7 +26,7 @@ class Ran:
 
     def held(self):
         """What MLflow holds, read anew: a test may change it."""
-        return TrainingSearch(self.uri).training(self.ids["moods training"])
+        return TrainingSearch(self.uri).find_training(self.ids["moods training"])
 
     def words(self):
         """What disagrees, as sentences."""

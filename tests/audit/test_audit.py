@@ -44,8 +44,8 @@ def test_every_run_and_model_leads_to_its_training(ran):
     ran.client.set_registered_model_alias("audited-moods", "champion", "1")
     models = [ran.outcome.published["model"], "models:/audited-moods/1", "models:/audited-moods@champion"]
     for target in [*ran.ids.values(), *models]:
-        assert TrainingSearch(ran.uri).training(target).training.id == ran.ids["moods training"]
-    assert TrainingSearch(ran.uri).training(models[0]).versions == ["audited-moods version 1"]
+        assert TrainingSearch(ran.uri).find_training(target).training.id == ran.ids["moods training"]
+    assert TrainingSearch(ran.uri).find_training(models[0]).versions == ["audited-moods version 1"]
 
 
 @pytest.mark.parametrize("target", ["0" * 32, "models:/m-unknown", "models:/unknown/3", "models:"])

@@ -153,9 +153,9 @@ def bare(loop: Loop, turns: int) -> Callable[[], object]:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from pipeline_lib.models.base_model import locate
+    from pipeline_lib.models.base_model import locate_base
 
-    model: Any = AutoModelForSequenceClassification.from_pretrained(locate(loop.recipe.model)).train()
+    model: Any = AutoModelForSequenceClassification.from_pretrained(locate_base(loop.recipe.model)).train()
     rows = cycle(loop.plans[0][:turns])
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
 
@@ -206,10 +206,10 @@ def encoding(folder: Path, rows: int) -> dict[str, Callable[[], object]]:
     from transformers import AutoTokenizer
 
     from pipeline_lib.data.shards import write_shard
-    from pipeline_lib.models.base_model import locate
+    from pipeline_lib.models.base_model import locate_base
 
     recipe = recipe_for(folder, "full", "fp32")
-    tokenizer = AutoTokenizer.from_pretrained(locate(recipe.model))
+    tokenizer = AutoTokenizer.from_pretrained(locate_base(recipe.model))
     many = folder / "many.tsv"
     pd.concat([pd.read_csv(folder / "train.tsv", sep="\t", quoting=3)] * max(1, 20_000 // rows)).to_csv(
         many, sep="\t", quoting=3, index=False

@@ -37,7 +37,7 @@ from pipeline_lib.evaluation.metrics.question_answering import READING
 from pipeline_lib.evaluation.metrics.regression import REGRESSION
 from pipeline_lib.evaluation.metrics.spans import SPANS, TAGS
 from pipeline_lib.evaluation.predictions import Metric
-from pipeline_lib.evaluation.statistics.bootstrap import compare
+from pipeline_lib.evaluation.statistics.bootstrap import compare_sides
 from pipeline_lib.retrain.gate import Gate
 from pipeline_lib.retrain.gate_checks import check_against_champion, decide
 
@@ -114,7 +114,7 @@ def table_of_differences(repeats: int) -> None:
         for repeat in range(repeats):
             random = np.random.default_rng([2, repeat])
             one, other = draw(random, 400), draw(random, 400)
-            different += compare([one], [other], RIGHT, seed=repeat)["right"].sure
+            different += compare_sides([one], [other], RIGHT, seed=repeat)["right"].sure
             decision = decide(check_against_champion(Gate(), "right", RIGHT["right"], one, [other], 0), 1)
             promoted += decision.verdict == "promoted"
         print(f"| {size} | {different / repeats:.3f} | {promoted / repeats:.3f} |", flush=True)

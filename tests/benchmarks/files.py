@@ -78,7 +78,7 @@ def encoding(folder: Path) -> Callable[[], object]:
         shutil.rmtree(folder / "store" / "steps" / "shard", ignore_errors=True)
         steps.encode(recipe)
 
-    steps.fetch(recipe)
+    steps.fetch_base(recipe)
     return encode
 
 
@@ -91,7 +91,7 @@ def preparing(folder: Path) -> Callable[[], object]:
             shutil.rmtree(folder / "store" / "steps" / step, ignore_errors=True)
         steps.prepare(recipe)
 
-    steps.fetch(recipe)
+    steps.fetch_base(recipe)
     return prepare
 
 

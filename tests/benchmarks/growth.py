@@ -23,7 +23,7 @@ import pandas as pd
 from costs import ROOT, begun, stepping
 from history import FOLDER, add
 
-from pipeline_lib.models.base_model import locate
+from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.loading import load
 from pipeline_lib.recipe.schema import Recipe
@@ -68,7 +68,7 @@ def prepare(folder: Path, rows: int) -> Figure:
     for copy in range(1, rows // 10**4):  # files of ten thousand rows, all of them different
         write_rows(folder, 10**4, WORDS, copy)
     recipe = recipe_for(folder, ROWS)
-    steps.fetch(recipe)
+    steps.fetch_base(recipe)
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     steps.prepare(recipe, steps.encode(recipe))
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -117,7 +117,7 @@ def vocabulary() -> list[str]:
 
 def locate_encoder() -> Path:
     """The folder of the demo's encoder."""
-    return locate(recipe_for(Path(), ROWS).model)
+    return locate_base(recipe_for(Path(), ROWS).model)
 
 
 def recipe_for(folder: Path, rows: int, base: str = ENCODER, more: Sequence[str] = ()) -> Recipe:

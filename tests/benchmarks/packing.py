@@ -24,7 +24,7 @@ from decoder_memory import write_base
 from pipeline_lib.data.examples import IGNORED, Examples, Ragged, SplitExamples
 from pipeline_lib.models.building import load_initial, write_initial
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.training.batches import plan, split_by_tokens
+from pipeline_lib.training.batches import plan_steps, split_by_tokens
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.fast_paths.attention import attend_faster
@@ -73,7 +73,7 @@ def loop_over(base: Path, train: Examples, packing: bool, batch: int, precision:
 
 def epoch(loop: Loop, number: int) -> tuple[float, float]:
     """Train one epoch; return its seconds, and those of all threads on the processor."""
-    steps = plan(loop.train.group_tokens, loop.recipe.training.batch_size, 0, number)
+    steps = plan_steps(loop.train.group_tokens, loop.recipe.training.batch_size, 0, number)
     begun, busy = time.perf_counter(), time.process_time()
     for index, rows in enumerate(steps):
         loop.stepper.step(rows, index, 1.0)
@@ -83,7 +83,7 @@ def epoch(loop: Loop, number: int) -> tuple[float, float]:
 def padding(train: Examples, batch: int) -> float:
     """Tokens of padded steps, padding included, over the tokens of the rows."""
     lengths = train.group_tokens
-    steps = plan(lengths, batch, 0, 0)
+    steps = plan_steps(lengths, batch, 0, 0)
     parts = [part for rows in steps for part in split_by_tokens(rows, lengths, 4096)]
     return float(sum(len(part) * lengths[part].max() for part in parts) / lengths.sum())
 

@@ -10,9 +10,9 @@ from pipeline_lib.checks.duplicates import (
     jaccard,
     near_duplicates,
     normalize_text,
+    normalized_inputs,
     pair_near_duplicates,
     repeats,
-    texts,
 )
 from pipeline_lib.objectives import CausalLM, QuestionAnswering, TextClassification, TokenClassification
 
@@ -98,7 +98,7 @@ def test_short_texts_and_no_texts_are_near_to_nothing():
 
 
 def read(objective, **columns):
-    return texts(objective, pa.table(columns))
+    return normalized_inputs(objective, pa.table(columns))
 
 
 def test_a_row_is_what_is_asked():

@@ -31,7 +31,7 @@ def findings(document):
     def find(strategies=None):
         recipe = check(document | ({"strategies": strategies} if strategies else {}))
         data = steps.prepare(recipe)
-        start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+        start, base = steps.initialise(recipe, data), steps.fetch_base(recipe)
         rows = read_split(data.folder, data.folder.parents[1] / "shard", "train")
         return [*checked.model_findings(recipe, base.folder, start.folder, rows, read_labels(data.folder))]
 

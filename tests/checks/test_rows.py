@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from pipeline_lib.checks.labels import balance, missing_labels, rows_of_labels
-from pipeline_lib.checks.truncation import cut_rows, find_truncated_splits
+from pipeline_lib.checks.truncation import find_truncated_splits, truncated_rows
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.objectives import CausalLM, QuestionAnswering, Seq2Seq, TextClassification
 
@@ -25,7 +25,7 @@ def test_only_rows_that_lose_something_are_cut(tiny):
     objective, tokenizer = TextClassification(kind="text_classification", max_length=6), load_tokenizer(tiny["bert"])
     rows = [{"text": " ".join(WORDS[:length]), "label": "glad"} for length in (3, 4, 5, 8)]  # and two special tokens
     read = table(objective, tokenizer, rows)
-    assert cut_rows(read, objective, tokenizer).tolist() == [2, 3]
+    assert truncated_rows(read, objective, tokenizer).tolist() == [2, 3]
     assert tokenizer.model_max_length == 64
     (found,) = find_truncated_splits({"train": read.slice(0, 2), "test": read}, objective, tokenizer)
     assert (found.split, found.count, found.of) == ("test", 2, 4)
@@ -36,23 +36,23 @@ def test_only_rows_that_lose_something_are_cut(tiny):
 def test_the_models_own_limit_cuts_too(tiny):
     objective, tokenizer = TextClassification(kind="text_classification"), load_tokenizer(tiny["bert"])
     rows = [{"text": " ".join(["day"] * length), "label": "glad"} for length in (62, 63)]
-    assert cut_rows(table(objective, tokenizer, rows), objective, tokenizer).tolist() == [1]
+    assert truncated_rows(table(objective, tokenizer, rows), objective, tokenizer).tolist() == [1]
 
 
 def test_a_target_is_cut_like_a_source_and_a_dialogue_at_its_beginning(tiny):
     objective, tokenizer = Seq2Seq(kind="seq2seq", max_source=6, max_target=4), load_tokenizer(tiny["t5"])
     long, short = " ".join(WORDS), " ".join(WORDS[:2])
     rows = [{"source": source, "target": [target]} for source in (short, long) for target in (short, long)]
-    assert cut_rows(table(objective, tokenizer, rows), objective, tokenizer).tolist() == [1, 2, 3]
+    assert truncated_rows(table(objective, tokenizer, rows), objective, tokenizer).tolist() == [1, 2, 3]
     said, decoder = CausalLM(kind="causal_lm", max_length=8), load_tokenizer(tiny["gpt2"])
     turns = [[{"role": "user", "content": short}, {"role": "assistant", "content": text}] for text in (short, long)]
-    assert cut_rows(table(said, decoder, [{"messages": turn} for turn in turns]), said, decoder).tolist() == [1]
+    assert truncated_rows(table(said, decoder, [{"messages": turn} for turn in turns]), said, decoder).tolist() == [1]
 
 
 def test_long_contexts_are_read_in_windows(tiny):
     objective, tokenizer = QuestionAnswering(kind="question_answering", max_length=16), load_tokenizer(tiny["bert"])
     row = {"question": "what day", "context": " ".join(WORDS * 3), "answers": [], "starts": []}
-    assert not len(cut_rows(table(objective, tokenizer, [row]), objective, tokenizer))
+    assert not len(truncated_rows(table(objective, tokenizer, [row]), objective, tokenizer))
 
 
 def labelled(**counts):

@@ -53,7 +53,7 @@ def tell(store, *arguments):
 
 
 def there(store):
-    return sorted(entry.step for entry in cache.artifacts(store.root))
+    return sorted(entry.step for entry in cache.list_artifacts(store.root))
 
 
 def held(store, fingerprint):
@@ -89,7 +89,7 @@ def test_ls_for_programs(store):
 def test_brackets_in_a_name_are_no_markup(store):
     store.ensure(step("prepare"), lambda folder: (folder / "[red]a.txt").touch(), made_by="[bold]me")
     assert "[bold]me" in tell(store, "ls").output
-    (entry,) = cache.artifacts(store.root)
+    (entry,) = cache.list_artifacts(store.root)
     assert "[red]a.txt" in tell(store, "show", entry.short).output
 
 

@@ -21,7 +21,7 @@ from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import steps
 from pipeline_lib.pipeline.nested_steps import slice_columns
-from pipeline_lib.pipeline.plan import lines, plan
+from pipeline_lib.pipeline.plan import format_plan, plan
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.digests import file_digest
 from pipeline_lib.store.lineage import manifest_of
@@ -114,7 +114,7 @@ def test_a_changed_file_is_encoded_with_its_group_alone(document, folder, tmp_pa
     before = shards(tmp_path)
     assert len(before) < FILES / 2
     write(folder, 7, "another day")
-    planned = list(lines(plan(recipe).planned))
+    planned = list(format_plan(plan(recipe).planned))
     encoded = steps.encode(recipe)
     assert f"shard       {encoded.message}" in planned
     new = shards(tmp_path) - before
@@ -164,7 +164,7 @@ def test_slices_find_the_columns_of_each_row(document, folder, tmp_path):
     document["evaluation"] = {"slices": [{"kind": "column", "column": "text"}]}
     recipe = check(document)
     prepared = steps.prepare(recipe)
-    columns = read_columns(slice_columns(recipe, prepared, steps.fetch(recipe), "a test").folder)
+    columns = read_columns(slice_columns(recipe, prepared, steps.fetch_base(recipe), "a test").folder)
     rows = read_split(prepared.folder, tmp_path / "store" / "steps" / "shard", "test")
     assert columns["text"] == rows["text"].to_pylist()
 

@@ -45,7 +45,7 @@ def answering(server):
             sql(url, "SELECT 1")
             return url
         except sqlalchemy.exc.OperationalError:  # it is starting
-            assert not server.has_ended, server.last_words()
+            assert not server.has_ended, server.last_log_lines()
             assert time.monotonic() < end
             time.sleep(0.05)
 

@@ -134,9 +134,9 @@ def test_a_child_is_stopped_with_what_it_has_started(tmp_path):
         "time.sleep(600)\n"
     )
     child = Child("parent", ["parent"], {"PYTHONPATH": str(tmp_path)}, tmp_path / "logs" / "parent.log")
-    while not child.last_words():
+    while not child.last_log_lines():
         time.sleep(0.05)
-    grandchild = int(child.last_words())
+    grandchild = int(child.last_log_lines())
     assert not child.has_ended
     child.stop()
     assert child.has_ended

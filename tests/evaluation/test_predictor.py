@@ -113,7 +113,7 @@ def scored(pairs, folder, **columns):
         device="cpu",
         store=str(folder / "store"),
     )
-    scoring.score(request, scoring.fetch(request), *scoring.files(request))
+    scoring.score(request, scoring.fetch_model(request), *scoring.files(request))
     return pq.read_table(folder / "out" / "a.parquet")
 
 

@@ -27,7 +27,7 @@ from fuzz_processes import try_all
 from kill_zygote import Silent
 from tiny_models import make_model
 
-from pipeline_lib.data.encoding import encode_files, fetch, here
+from pipeline_lib.data.encoding import encode_files, fetch_base, here
 from pipeline_lib.pipeline import input_checks, steps
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.tracking import live_run
@@ -116,8 +116,8 @@ def attempt(given: Given, folder: Path) -> None:
             "execution": {"device": "cpu", "precision": "fp32", "store": str(place / "store")},
         }
     )
-    input_checks.check_inputs(recipe)
-    prepared = steps.prepare(recipe, encode_files(recipe, fetch(recipe), "fuzz", here))
+    input_checks.check_files(recipe)
+    prepared = steps.prepare(recipe, encode_files(recipe, fetch_base(recipe), "fuzz", here))
     initial = steps.initialise(recipe, prepared)
     steps.checks(recipe, prepared, initial)
     steps.finetune(recipe, prepared, initial)

@@ -26,7 +26,7 @@ from recipe_inputs import Input, damaged_files, odd_overrides, wrong_values
 from safetensors.numpy import save_file
 
 from pipeline_lib.errors import RecipeError, error_text
-from pipeline_lib.pipeline.input_checks import check_inputs
+from pipeline_lib.pipeline.input_checks import check_files
 from pipeline_lib.recipe.loading import load
 
 LIMIT = 5.0
@@ -108,7 +108,7 @@ def attempt(given: Input, folder: Path) -> tuple[str, str | None]:
     (folder / "recipe.yaml").write_text(given.text, encoding="utf-8", errors="surrogatepass")
     began, ended = time.perf_counter(), "taken"
     try:
-        check_inputs(load(folder / "recipe.yaml", given.overrides))
+        check_files(load(folder / "recipe.yaml", given.overrides))
     except RecipeError as error:
         ended = "refused"
         error_text(error).encode("utf-8")  # it must be possible to print it

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, AutoModelForSequenceClassification
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
+from pipeline_lib.models.base_model import load_config, load_tokenizer, locate_base
 from pipeline_lib.models.building import copy_base
 from pipeline_lib.models.loading import load_pretrained
 from pipeline_lib.models.settings import Model
@@ -69,20 +69,20 @@ def test_weights_cut_off_are_refused_before_any_work(base):
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     with pytest.raises(RecipeError, match=r"model\.safetensors"):
-        locate(Model(base=str(base)))
+        locate_base(Model(base=str(base)))
 
 
 @pytest.mark.parametrize("content", ["[]", "{", ""])
 def test_a_config_that_is_no_object_is_refused(base, content):
     (base / "config.json").write_text(content)
     with pytest.raises(RecipeError, match=r"config\.json"):
-        locate(Model(base=str(base)))
+        locate_base(Model(base=str(base)))
 
 
 def test_a_missing_shard_is_refused(base):
     (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": "model-2.safetensors"}}))
     with pytest.raises(RecipeError, match=r"lacks model-2\.safetensors"):
-        locate(Model(base=str(base)))
+        locate_base(Model(base=str(base)))
 
 
 def test_code_in_a_folder_is_neither_copied_nor_run(base, tmp_path, monkeypatch):

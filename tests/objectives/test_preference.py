@@ -199,7 +199,7 @@ def test_a_training_that_is_stopped_at_every_step_ends_with_the_same_bytes(docum
     document["execution"]["checkpoint_seconds"] = 1e-9  # one after every step
     recipe = check(document)
     data = steps.prepare(recipe)
-    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch_base(recipe)
     known = reference(recipe, data, base, "a test")
     inputs = Inputs(data.folder, tmp_path / "store/steps/shard", base.folder, start.folder, reference=known.folder)
     folders = {name: tmp_path / name for name in ("straight", "stopped", "work", "other work")}

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pipeline_lib.cli.main import app
 from pipeline_lib.cli.plan_table import as_json
 from pipeline_lib.pipeline import steps
-from pipeline_lib.pipeline.plan import lines, plan
+from pipeline_lib.pipeline.plan import format_plan, plan
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 
@@ -101,7 +101,7 @@ def test_a_new_file_is_the_only_one_encoded(ran, tmp_path):
     (folder / "4.csv").write_text(f"{lines_of[0]}\na sweet song in the sun,glad\n")
     planned = plan(check(ran)).planned
     assert [each.of for each in planned if each.step == "shard" and not each.artifact] == ["4.csv"]
-    assert "shard       4 of 5 files reused" in list(lines(planned))
+    assert "shard       4 of 5 files reused" in list(format_plan(planned))
 
 
 def test_the_table_of_parameters_needs_no_model(ran):

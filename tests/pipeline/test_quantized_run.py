@@ -65,7 +65,7 @@ def test_a_run_is_served_scored_and_exported(recipe_of, tmp_path, kind):
     pq.write_table(pa.table({"text": answers["text"]}), tmp_path / "rows.parquet")
     folders = {"data": str(tmp_path / "rows.parquet"), "out": str(tmp_path / "out"), "device": "cpu"}
     request = Scoring(model=str(outcome.model.folder), store=recipe.execution.store, **folders)
-    scoring.score(request, scoring.fetch(request), *scoring.files(request))
+    scoring.score(request, scoring.fetch_model(request), *scoring.files(request))
     (scored,) = (tmp_path / "out").glob("*.parquet")
     assert pq.read_table(scored)["prediction"].to_pylist() == list(answers["prediction"])
     mlflow.set_tracking_uri(recipe.execution.tracking_uri)

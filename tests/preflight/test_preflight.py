@@ -28,7 +28,7 @@ from pipeline_lib.preflight.disk_space import check_disk_space
 from pipeline_lib.preflight.mlflow_access import check_mlflow
 from pipeline_lib.preflight.mlflow_database import check_server_database
 from pipeline_lib.preflight.preflight import require
-from pipeline_lib.preflight.result import Check, ok, run_side_by_side
+from pipeline_lib.preflight.result import ConcurrentCheck, passed_check, run_in_parallel
 from pipeline_lib.preflight.storage import check_local_folders, check_store
 from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.schema import check
@@ -321,16 +321,16 @@ def test_checks_run_side_by_side_and_one_that_breaks_keeps_none_from_ending(monk
 
     def meet():
         together.wait()
-        return [ok("a", "met")]
+        return [passed_check("a", "met")]
 
     def breaks():
         raise ZeroDivisionError("by chance")
 
     checks = [
-        *(Check("meets", meet, lambda: ok("meets", "too slow")) for _ in range(2)),
-        Check("breaks", breaks, lambda: ok("breaks", "too slow")),
+        *(ConcurrentCheck("meets", meet, lambda: passed_check("meets", "too slow")) for _ in range(2)),
+        ConcurrentCheck("breaks", breaks, lambda: passed_check("breaks", "too slow")),
     ]
-    found = run_side_by_side(checks)
+    found = run_in_parallel(checks)
     assert [each.found for each in found[:2]] == ["met", "met"]
     assert (found[2].status, found[2].found) == ("warning", "Could not be checked (ZeroDivisionError: by chance).")
 
@@ -343,7 +343,7 @@ def test_a_check_that_hangs_ends_at_the_limit(monkeypatch):
         never.wait(120)
         ended.set()
 
-    found = run_side_by_side([Check("hangs", hang, lambda: ok("hangs", "too slow"))])
+    found = run_in_parallel([ConcurrentCheck("hangs", hang, lambda: passed_check("hangs", "too slow"))])
     assert [each.found for each in found] == ["too slow"]
     assert not ended.is_set()
     never.set()
@@ -385,12 +385,12 @@ def test_packages_are_compared_with_what_the_project_supports(document, monkeypa
 
 def test_a_run_checks_the_packages_that_its_recipe_needs(document, monkeypatch):
     document["training"]["optimizer"] = {"kind": "adamw_8bit"}
-    input_checks.check(check(document))
+    input_checks.check_inputs(check(document))
     installed = packages.installed_version
     changed = {"bitsandbytes": None}
     monkeypatch.setattr(packages, "installed_version", lambda name: changed.get(name, installed(name)))
     with pytest.raises(
         RecipeError, match=r"training.optimizer.kind = 'adamw_8bit': needs packages .*bitsandbytes"
     ) as missing:
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
     assert missing.value.hint == "Install them: pip install -c constraints.txt -e '.[quantization]'"

@@ -70,7 +70,7 @@ def held(document, tiny_bert, tmp_path, monkeypatch):
 
 
 def test_what_lies_inside_is_taken(held):
-    input_checks.check(check(held[0]))
+    input_checks.check_inputs(check(held[0]))
 
 
 # Every field
@@ -194,7 +194,7 @@ def test_what_leads_out_is_refused(field, value, held, tmp_path, monkeypatch):
         document["execution"]["task_runner"] = "dask"
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RecipeError, match=f"^{field}[ .].*(TUNESMITH_|not allowed on this worker)"):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
     assert sorted(tmp_path.rglob("*")) == before  # and nothing was written
 
 
@@ -208,7 +208,7 @@ def test_a_target_file_that_is_a_link_is_refused(held, tmp_path):
     document["objective"] = {"kind": "seq2seq"}
     document["evaluation"] = {}
     with pytest.raises(RecipeError, match="^data.source.train = .*a.de.*outside the folder"):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
 
 
 def test_a_target_language_is_no_path(document):
@@ -233,7 +233,7 @@ def test_weights_are_named_in_their_folder_only(held, tmp_path):
     index = {"weight_map": {"x": "../../outside.safetensors"}}
     (root / "base" / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(RecipeError, match="names a file outside its folder"):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
 
 
 # What the worker's environment allows
@@ -311,7 +311,7 @@ def test_without_the_variable_a_recipe_reads_what_its_account_may(held, monkeypa
     (root / "link.csv").symlink_to(shutil.copy(root / "moods.csv", tmp_path / "outside.csv"))
     document["data"]["source"]["train"] = str(root / "link.csv")
     monkeypatch.delenv("TUNESMITH_ROOT")
-    input_checks.check(check(document))
+    input_checks.check_inputs(check(document))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_without_the_variable_a_recipe_reads_what_its_account_may(held, monkeypa
 def test_a_package_is_not_left(base, problem, document):
     document["model"]["base"] = base
     with pytest.raises(RecipeError, match=problem):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
 
 
 def test_a_saved_data_set_names_no_file_outside_of_its_folder(document, tmp_path):
@@ -339,4 +339,4 @@ def test_a_saved_data_set_names_no_file_outside_of_its_folder(document, tmp_path
     state.write_text(json.dumps(told))
     document["data"]["source"] = {"kind": "huggingface", "path": str(tmp_path / "saved")}
     with pytest.raises(RecipeError, match="names a file outside its folder"):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.loading import load, parse
+from pipeline_lib.recipe.loading import load, parse_override
 from pipeline_lib.recipe.yaml_text import MAX_BYTES, MAX_DEPTH, MAX_VALUES, InvalidYaml, parse_yaml
 
 
@@ -88,9 +88,9 @@ def test_a_file_and_an_override_are_read_alike(tmp_path):
     with pytest.raises(RecipeError, match=r"recipe = .*is not valid YAML \(line 2: 'abc'"):
         load(tmp_path / "recipe.yaml")
     with pytest.raises(RecipeError, match=r"override = .*is not valid YAML \(line 1: 'abc'"):
-        parse("seed=!!int abc")
+        parse_override("seed=!!int abc")
     with pytest.raises(RecipeError, match="a path of more than 30 parts"):
-        parse(".".join("a" * 31) + "=1")
+        parse_override(".".join("a" * 31) + "=1")
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "x" * 5_000, "a/" * 3_000, "nul\0", "."])

@@ -46,7 +46,7 @@ def request_(trained, recipe, tmp_path):
 
 
 def done(request):
-    model = scoring.fetch(request)
+    model = scoring.fetch_model(request)
     return [scoring.score(request, model, file) for file in scoring.files(request)]
 
 

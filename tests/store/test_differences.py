@@ -14,7 +14,7 @@ def shard(file: str, length: int = 64) -> Step:
 
 
 def stored(step: Step) -> Candidate:
-    return Candidate.of({"identity": step.identity(), "fingerprint": step.fingerprint, "made": MADE})
+    return Candidate.from_manifest({"identity": step.identity(), "fingerprint": step.fingerprint, "made": MADE})
 
 
 def test_the_shard_of_the_same_file_is_nearest_among_many_of_other_files():

@@ -11,7 +11,7 @@ from pipeline_lib.pipeline import input_checks
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.sweep.pruning import Study, TrialJudge
-from pipeline_lib.sweep.sweep import plan, sweep
+from pipeline_lib.sweep.sweep import plan_trials, sweep
 from pipeline_lib.sweep.trials import Sweep
 from pipeline_lib.training.loop import Loop
 from pipeline_lib.util.signals import Pruned
@@ -103,7 +103,7 @@ def test_a_hopeless_trial_ends_early_is_reported_and_can_continue_alone_later(
     again = sweep([check(document)], settings)  # judged by the same scores, and no step is trained
     assert (again.fingerprint, len(began)) == (found.fingerprint, before)
 
-    (varied,) = (trial.recipe for trial in plan([check(document)], settings) if trial.recipe.name == hopeless)
+    (varied,) = (trial.recipe for trial in plan_trials([check(document)], settings) if trial.recipe.name == hopeless)
     alone = run(varied)
     assert began.count(hopeless) == 3  # the rest of its epochs
     training = runs_of(document)[f"{hopeless} training"]
@@ -134,17 +134,17 @@ def test_a_pruner_needs_something_to_go_by(document, settings, change, told, mon
     for part, values in change.items():
         document[part] |= values
     with pytest.raises(RecipeError) as error:
-        plan([check(document)], settings)
+        plan_trials([check(document)], settings)
     assert told in str(error.value)
 
 
 def test_trainings_that_watch_different_metrics_cannot_be_compared(document, settings):
     other = document | {"name": "other", "regularizers": [{"kind": "early_stopping", "metric": "loss"}]}
     with pytest.raises(RecipeError, match=r"different validation metrics \(accuracy, loss\)"):
-        plan([check(document), check(other)], settings)
+        plan_trials([check(document), check(other)], settings)
 
 
 def test_a_missing_package_is_reported_with_the_command(recipe, settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(RecipeError, match=r"needs optuna .*pip install -c constraints.txt -e '.\[sweep\]'"):
-        plan([recipe], settings)
+        plan_trials([recipe], settings)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.tracking.client import connect
-from pipeline_lib.tracking.database import State, database_state, migrations, prepare_database
+from pipeline_lib.tracking.client import connect_mlflow
+from pipeline_lib.tracking.database import DatabaseState, database_state, migrations, prepare_database
 
 CREATE = "import sys; from pipeline_lib.tracking.database import prepare_database; prepare_database(sys.argv[1])"
 
@@ -43,8 +43,8 @@ def copy(ready, tmp_path):
 
 
 def test_a_new_database_is_ready_and_used_as_it_is(copy):
-    assert database_state(copy) is State.READY
-    client = connect(f"sqlite:///{copy}")
+    assert database_state(copy) is DatabaseState.READY
+    client = connect_mlflow(f"sqlite:///{copy}")
     run = client.create_run("0")
     prepare_database(f"sqlite:///{copy}")
     assert client.get_run(run.info.run_id).info.status == "RUNNING"
@@ -59,9 +59,9 @@ def test_kills_while_it_is_created_leave_nothing_that_stops_the_next_one(tmp_pat
         time.sleep(delay)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        assert database_state(path) in (State.MISSING, State.READY)
+        assert database_state(path) in (DatabaseState.MISSING, DatabaseState.READY)
     assert creating(f"sqlite:///{path}").wait(120) == 0
-    assert database_state(path) is State.READY
+    assert database_state(path) is DatabaseState.READY
 
 
 @pytest.mark.processes
@@ -69,19 +69,19 @@ def test_several_processes_create_one_database(tmp_path):
     path = tmp_path / "mlflow.db"
     processes = [creating(f"sqlite:///{path}") for _ in range(3)]
     assert [process.wait(180) for process in processes] == [0, 0, 0]
-    assert database_state(path) is State.READY
+    assert database_state(path) is DatabaseState.READY
 
 
 def test_a_half_created_database_is_set_aside_and_created_again(copy):
     # as a kill within MLflow's own creation leaves it
     change(copy, "DROP TABLE alembic_version", "DROP TABLE trace_info")
-    assert database_state(copy) is State.UNFINISHED
+    assert database_state(copy) is DatabaseState.UNFINISHED
     prepare_database(f"sqlite:///{copy}")
-    assert database_state(copy) is State.READY
+    assert database_state(copy) is DatabaseState.READY
 
 
 def test_a_database_with_runs_is_never_recreated(copy):
-    connect(f"sqlite:///{copy}").create_run("0")
+    connect_mlflow(f"sqlite:///{copy}").create_run("0")
     change(copy, "UPDATE alembic_version SET version_num = '7f2a7d5fae7d'")
     before = copy.read_bytes()
     with pytest.raises(RecipeError, match=f"mlflow db upgrade sqlite:///{copy}"):

@@ -344,7 +344,7 @@ def test_a_note_goes_where_somebody_else_went_on_with_the_training(recipe, tmp_p
     work.mkdir(parents=True)
     note.write(work)
     tracker = Tracker(recipe, "a test")
-    run = tracker.run("training", note.fingerprint)
+    run = tracker.find_or_start_run("training", note.fingerprint)
     for name, value in zip((HOST, PROCESS), holder, strict=True):
         tracker.client.set_tag(run.info.run_id, name, value)
     tracker.client.update_run(run.info.run_id, status=status)

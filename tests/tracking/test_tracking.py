@@ -115,7 +115,7 @@ def test_a_batch_whose_count_a_kill_cut_off_is_not_logged_again_by_smaller_ones(
     from pipeline_lib.tracking.runs import Tracker
 
     tracker = Tracker(recipe, "a test")
-    begun = tracker.run("training", "0" * 64)
+    begun = tracker.find_or_start_run("training", "0" * 64)
     client.log_batch(begun.info.run_id, [Metric("train/loss", 1.0, 1, step) for step in (1, 2, 3)])  # and no tag
     records = [{"split": "train", "metric": "loss", "value": 1.0, "step": step} for step in (1, 2, 3, 4)]
     for told in (1, 2, 4):

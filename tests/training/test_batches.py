@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from pipeline_lib.data.examples import Examples, Ragged
-from pipeline_lib.training.batches import collate, plan, split_by_tokens
+from pipeline_lib.training.batches import collate, plan_steps, split_by_tokens
 
 LENGTHS = np.random.default_rng(0).integers(3, 200, size=5000)
 
 
 def test_every_row_stands_in_an_epoch_once():
-    assert sorted(np.concatenate(plan(LENGTHS, 32, seed=7, epoch=0))) == list(range(5000))
+    assert sorted(np.concatenate(plan_steps(LENGTHS, 32, seed=7, epoch=0))) == list(range(5000))
 
 
 def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
     def drawn(seed, epoch):
-        return np.concatenate(plan(LENGTHS, 32, seed, epoch)).tolist()
+        return np.concatenate(plan_steps(LENGTHS, 32, seed, epoch)).tolist()
 
     assert drawn(7, 0) == drawn(7, 0)
     assert drawn(7, 0) != drawn(7, 1)
@@ -24,24 +24,24 @@ def test_an_epoch_is_drawn_from_seed_and_epoch_alone():
 
 @pytest.mark.parametrize("batch_size", [1, 8, 32])
 def test_steps_have_batch_size_rows_whether_short_or_long(batch_size):
-    steps = plan(LENGTHS, batch_size, seed=7, epoch=0)
+    steps = plan_steps(LENGTHS, batch_size, seed=7, epoch=0)
     assert {abs(len(rows) - batch_size) for rows in steps} <= {0, 1}
 
 
 def test_next_to_nothing_is_padding():
-    steps = plan(LENGTHS, 32, seed=7, epoch=0)
+    steps = plan_steps(LENGTHS, 32, seed=7, epoch=0)
     padded = sum(len(rows) * LENGTHS[rows].max() for rows in steps)
     assert padded / LENGTHS.sum() < 1.02
 
 
 def test_steps_of_like_length_do_not_follow_one_another():
-    means = np.array([LENGTHS[rows].mean() for rows in plan(LENGTHS, 32, seed=7, epoch=0)])
+    means = np.array([LENGTHS[rows].mean() for rows in plan_steps(LENGTHS, 32, seed=7, epoch=0)])
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.25
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_few_rows_make_few_steps(rows):
-    steps = plan(LENGTHS[:rows], 32, seed=7, epoch=0)
+    steps = plan_steps(LENGTHS[:rows], 32, seed=7, epoch=0)
     assert [len(step) for step in steps] == [rows]
 
 

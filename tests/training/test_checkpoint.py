@@ -42,14 +42,14 @@ def test_what_was_saved_comes_back(saved, weights):
 
 def test_a_checkpoint_whose_best_weights_are_damaged_is_passed_over(saved, weights, caplog):
     checkpoints, state, optimizer = saved
-    flip(checkpoints.best(state) / FILE)
+    flip(checkpoints.best_folder(state) / FILE)
     assert checkpoints.restore(weights, optimizer) is None
     assert "damaged" in caplog.text
 
 
 def test_best_weights_that_changed_during_the_training_are_not_published(saved, weights):
     checkpoints, state, _ = saved
-    flip(checkpoints.best(state) / FILE)
+    flip(checkpoints.best_folder(state) / FILE)
     with pytest.raises(RecipeError, match="changed on disk"):
         checkpoints.restore_best(state, weights)
 

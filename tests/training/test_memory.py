@@ -118,7 +118,7 @@ def test_it_is_within_20_percent_of_what_is_measured(tiny, tmp_path, family, obj
 def test_a_block_under_many_names_is_gathered_once(tmp_path):
     write_family("albert", word_tokenizer("bert"), tmp_path)
     model = AutoModel.from_pretrained(tmp_path)
-    assert memory._gathered(model) == sum(weight.nbytes for weight in model.parameters())
+    assert memory._gathered_bytes(model) == sum(weight.nbytes for weight in model.parameters())
 
 
 def test_checkpointing_takes_less(tiny, tmp_path):
@@ -200,7 +200,7 @@ def test_a_plan_compares_it_with_the_free_memory(document, tmp_path, monkeypatch
 
 def test_each_process_of_a_divided_training_needs_its_part(document):
     data = steps.prepare(check(document))
-    base, shards = steps.fetch(check(document)).folder, data.folder.parents[1] / "shard"
+    base, shards = steps.fetch_base(check(document)).folder, data.folder.parents[1] / "shard"
     train = load_split(data.folder, shards, "train", check(document).objective)
 
     def need(**execution):

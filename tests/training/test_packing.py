@@ -12,7 +12,7 @@ from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_initial, write_initial
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.training.batches import pack, plan, split_to_pack
+from pipeline_lib.training.batches import pack, plan_steps, split_to_pack
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.device import accelerator
 from pipeline_lib.training.fast_paths.attention import attend_faster
@@ -86,7 +86,7 @@ def gradients(loop):
     """The loss of one step over all rows, and its gradients by parameter."""
     torch.manual_seed(0)
     loop.model.train()
-    loss = loop.stepper._own_gradients(np.arange(len(loop.train)))
+    loss = loop.stepper._compute_own_gradients(np.arange(len(loop.train)))
     return loss, {name: weight.grad.clone() for name, weight in loop.stepper.weights.items() if weight.grad is not None}
 
 
@@ -157,7 +157,7 @@ def test_two_processes_share_the_rows_of_a_step(tmp_path):
     loss, grads = 0.0, {}
     for rank in (0, 1):
         loop.stepper.accelerator = Rank(loop.accelerator, rank)
-        loss += loop.stepper._own_gradients(np.arange(len(LENGTHS)))
+        loss += loop.stepper._compute_own_gradients(np.arange(len(LENGTHS)))
     grads = {name: weight.grad for name, weight in loop.stepper.weights.items()}
     assert_equal((loss, grads), whole)
 
@@ -188,7 +188,7 @@ def test_a_training_goes_on_from_its_checkpoint_with_the_same_bytes(tmp_path):
 
     settings = {"packing": True, "batch_size": 3, "dropout": 0.1, "batch_tokens": 32}
     through = loop_of("llama", tmp_path / "through", **settings)
-    steps = plan(through.train.group_tokens, 3, 0, 0)
+    steps = plan_steps(through.train.group_tokens, 3, 0, 0)
     for step, rows in enumerate(steps):
         through.stepper.step(rows, step, 1.0)
     killed = loop_of("llama", tmp_path / "killed", **settings)
@@ -214,7 +214,7 @@ def test_a_training_goes_on_from_its_checkpoint_with_the_same_bytes(tmp_path):
 def test_an_epoch_has_no_padding_and_each_row_once():
     lengths = np.random.default_rng(0).lognormal(4, 0.8, 3000).astype(np.int64).clip(2, 1024)
     width = rows = 0
-    for step in plan(lengths, 32, seed=7, epoch=0):
+    for step in plan_steps(lengths, 32, seed=7, epoch=0):
         for packed in split_to_pack(step, lengths, 4096):
             width += lengths[packed].sum()
             rows += len(packed)

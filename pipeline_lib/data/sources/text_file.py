@@ -27,13 +27,13 @@ FIRST_BYTE = 0xDC00
 """An undecodable byte b becomes the surrogate FIRST_BYTE + b. Like `surrogateescape`, but for all 256 byte values."""
 
 
-def _to_surrogates(error: UnicodeError) -> tuple[str, int]:
+def _replace_with_surrogates(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(chr(FIRST_BYTE + byte) for byte in error.object[error.start : error.end]), error.end
 
 
-codecs.register_error("tunesmith_surrogates", _to_surrogates)
+codecs.register_error("tunesmith_surrogates", _replace_with_surrogates)
 
 
 def _check_encoding(encoding: str) -> str:

@@ -38,7 +38,7 @@ def _punctuation(character: str) -> bool:
     return character in string.punctuation or unicodedata.category(character).startswith("P")
 
 
-def answer_tokens(text: str) -> list[str]:
+def normalize_answer(text: str) -> list[str]:
     """Normalize an answer to tokens, without case, punctuation and English articles."""
     text = "".join(character for character in text.lower() if not _punctuation(character))
     # before Han characters are split off: else the A of "A股" would be removed as an article
@@ -92,8 +92,8 @@ def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
 def _score_answer(answers: Sequence[str], guess: str) -> tuple[bool, float]:
     """Whether a guess is exactly right, and its best F1."""
     # as in SQuAD's script, gold answers that consist of articles and punctuation only are left out
-    gold = [tokens for tokens in map(answer_tokens, answers) if tokens] or [[]]
-    tokens = answer_tokens(guess)
+    gold = [tokens for tokens in map(normalize_answer, answers) if tokens] or [[]]
+    tokens = normalize_answer(guess)
     return tokens in gold, max(token_f1(answer, tokens) for answer in gold)
 
 

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from pipeline_lib.evaluation.report.tables import COLLAPSED_HINT, FEW, describe_rows, number, score_rows, slice_rows
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.util.redaction import redact
-from pipeline_lib.util.templates import render
+from pipeline_lib.util.templates import fill_template
 
 TEMPLATE = "evaluation/report/page.html.jinja"
 
 
-class Table(NamedTuple):
+class ReportTable(NamedTuple):
     """The names of columns, and the rows below them; a table without rows is not shown."""
 
     names: Sequence[str]
@@ -37,9 +37,9 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         "notes": scores["notes"],
         "collapsed": scores["collapsed"],
         "collapsed_hint": COLLAPSED_HINT,
-        "scores": Table(metrics, metric_rows),
+        "scores": ReportTable(metrics, metric_rows),
         "few": FEW,
-        "slices": Table(slices, rows_of_slices),
+        "slices": ReportTable(slices, rows_of_slices),
         "figures": _figures(folder / "figures"),
         "labels": _labels(scores["per_class"]),
         "examples": _examples(folder / "examples.parquet"),
@@ -49,10 +49,12 @@ def write_report(recipe: Recipe, scores: dict[str, Any], prepared: Path, finetun
         "used": ", ".join(f"{rows:,} {split}" for split, rows in data["rows"].items()),
         "files": _files(data["files"]),
         "unusable": _unusable(prepared / "unusable.parquet"),
-        "training": Table(["what", "value"], [(name.replace("_", " "), value) for name, value in summary.items()]),
+        "training": ReportTable(
+            ["what", "value"], [(name.replace("_", " "), value) for name, value in summary.items()]
+        ),
         "recipe": json.dumps(redact(_recipe_document(recipe)), indent=1, ensure_ascii=False),
     }
-    (folder / "report.html").write_text(render(TEMPLATE, values), encoding="utf-8")
+    (folder / "report.html").write_text(fill_template(TEMPLATE, values), encoding="utf-8")
 
 
 def _recipe_document(recipe: Recipe) -> dict[str, Any]:
@@ -67,16 +69,16 @@ def _figures(folder: Path) -> dict[str, str]:
     }
 
 
-def _labels(labels: Sequence[dict[str, Any]]) -> Table:
+def _labels(labels: Sequence[dict[str, Any]]) -> ReportTable:
     """Precision, recall, F1 and number of rows of each label, hardest first."""
     rows = []
     for label in sorted(labels, key=lambda label: label["f1"] or 0):
         shares = [number(label[name]) for name in ("precision", "recall", "f1")]
         rows.append([label["label"], *shares, label["support"]])
-    return Table(["label", "precision", "recall", "F1", "rows"], rows)
+    return ReportTable(["label", "precision", "recall", "F1", "rows"], rows)
 
 
-def _examples(path: Path) -> dict[str, Table] | None:
+def _examples(path: Path) -> dict[str, ReportTable] | None:
     """The worst and the most uncertain predictions; None if the objective has no predictions by row."""
     if not path.exists():
         return None
@@ -85,33 +87,33 @@ def _examples(path: Path) -> dict[str, Table] | None:
     return {why: _row_table(rows.drop_columns(["why"])) for why, rows in selected.items()}
 
 
-def _suspects(path: Path) -> Table | None:
+def _suspects(path: Path) -> ReportTable | None:
     return _row_table(pq.read_table(path)) if path.exists() else None
 
 
-def _predictions(path: Path) -> Table | None:
+def _predictions(path: Path) -> ReportTable | None:
     """The first predictions, in the order of the test rows."""
     table = pq.read_table(path)
     return _row_table(table.slice(0, 20)) if "prediction" in table.column_names else None
 
 
-def _row_table(rows: pa.Table) -> Table:
+def _row_table(rows: pa.Table) -> ReportTable:
     """A table of data rows, without empty columns and with long texts cut."""
     names = [name for name in rows.column_names if rows[name].null_count < len(rows) and name != "probabilities"]
     cells = [[_cell(row[name]) for name in names] for row in rows.select(names).to_pylist()]
-    return Table([name.replace("_", " ") for name in names], cells)
+    return ReportTable([name.replace("_", " ") for name in names], cells)
 
 
 def _cell(value: Any) -> str:
     return number(value) if isinstance(value, float) else str(value)[:500]
 
 
-def _findings(findings: Sequence[dict[str, Any]]) -> Table:
+def _findings(findings: Sequence[dict[str, Any]]) -> ReportTable:
     rows = []
     for finding in findings:
         examples = "; ".join(map(_location, finding["examples"][:3]))
         rows.append([finding["level"], f"{finding['problem']}. {finding['hint']}.", examples])
-    return Table(["level", "finding", "examples"], rows)
+    return ReportTable(["level", "finding", "examples"], rows)
 
 
 def _location(example: dict[str, Any]) -> str:
@@ -120,12 +122,12 @@ def _location(example: dict[str, Any]) -> str:
     return f"{example['file']} line {example['line']:,}{same}"
 
 
-def _files(files: Sequence[dict[str, Any]]) -> Table:
+def _files(files: Sequence[dict[str, Any]]) -> ReportTable:
     rows = [[file["split"], file["file"], f"{file['rows']:,}", f"{file['unusable']:,}"] for file in files]
-    return Table(["split", "file", "rows", "unusable"], rows)
+    return ReportTable(["split", "file", "rows", "unusable"], rows)
 
 
-def _unusable(path: Path) -> Table:
+def _unusable(path: Path) -> ReportTable:
     """The first rows that could not be used."""
     rows = pq.read_table(path).slice(0, 100).to_pylist()
-    return Table(["file", "line", "reason"], [list(row.values()) for row in rows])
+    return ReportTable(["file", "line", "reason"], [list(row.values()) for row in rows])

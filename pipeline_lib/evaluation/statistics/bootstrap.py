@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts, RowValues
-from pipeline_lib.evaluation.statistics.folded import folded_ends
+from pipeline_lib.evaluation.statistics.folded import folded_interval
 from pipeline_lib.evaluation.statistics.resampling import (
     QUANTILE,
     Resampler,
     Weights,
     centre,
-    evaluate,
+    evaluate_resamples,
     expansion,
     resample,
 )
@@ -39,7 +39,7 @@ class Score(NamedTuple):
     high: float
 
 
-class Difference(NamedTuple):
+class MetricDifference(NamedTuple):
     """A metric of A and B, and the difference B - A with the bounds of its interval, in the metric's unit."""
 
     a: float
@@ -84,7 +84,7 @@ def bootstrap(
     for index, (name, metric) in enumerate(metrics.items()):
         value, limits = float(drawn.values[0, index]), (float(low[index]), float(high[index]))
         if metric.folded and drawn.groups > 1:
-            limits = folded_ends(outcome, metric.folded, level, resamples, seed)
+            limits = folded_interval(outcome, metric.folded, level, resamples, seed)
         if metric.by_class and has_rare_classes:
             limits = (nan, nan)
         scores[name] = _score(value, limits, metric.bounds)
@@ -110,9 +110,9 @@ def _score(value: float, limits: tuple[float, float], bounds: tuple[float, float
     return Score(value, min(float(low), value), max(float(high), value))
 
 
-def compare(
+def compare_sides(
     a: Answers, b: Answers, metrics: Mapping[str, Metric], level: float = 0.95, seed: int = 0
-) -> dict[str, Difference]:
+) -> dict[str, MetricDifference]:
     """Compare two sides by a paired bootstrap (see `draw`).
 
     Returns:
@@ -128,7 +128,7 @@ def compare(
     # one array [metrics] for each field of Difference, in its order
     fields = (*values, gaps, low, high, beyond_chance(gaps, drawn, level, groups), errors)
     records = zip(*(field.tolist() for field in fields), strict=True)
-    return {name: Difference(*record) for name, record in zip(metrics, records, strict=True)}
+    return {name: MetricDifference(*record) for name, record in zip(metrics, records, strict=True)}
 
 
 def draw(sides: Sequence[Answers], metrics: Mapping[str, Metric], seed: int = 0, resamples: int = RESAMPLES) -> Drawn:
@@ -200,7 +200,7 @@ def _evaluate_resamples(
     columns = []
     with np.errstate(divide="ignore", invalid="ignore"):
         for metric in metrics.values():
-            columns.append(evaluate(metric.function, by_class if metric.by_class else pooled, count))
+            columns.append(evaluate_resamples(metric.function, by_class if metric.by_class else pooled, count))
     return np.stack(columns, axis=1) if columns else np.empty((count, 0))
 
 
@@ -212,7 +212,9 @@ def _means(side: Answers, metrics: Mapping[str, Metric]) -> list[float]:
 def _centres(side: Answers, metrics: Mapping[str, Metric]) -> np.ndarray:
     """Each metric on the mean resample, averaged over seeds."""
     means = [centre(outcome) for outcome in side]
-    return np.array([np.mean([evaluate(metric.function, mean, 1)[0] for mean in means]) for metric in metrics.values()])
+    return np.array(
+        [np.mean([evaluate_resamples(metric.function, mean, 1)[0] for mean in means]) for metric in metrics.values()]
+    )
 
 
 def _nan_mean(draws: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ SIZES = np.concatenate([np.linspace(0, 1, 41), np.linspace(1, 3, 41)[1:]])
 """Sizes to try, as multiples of the scale of the parts."""
 
 
-def folded_ends(rows: RowValues, name: str, level: float, resamples: int, seed: int) -> tuple[float, float]:
+def folded_interval(rows: RowValues, name: str, level: float, resamples: int, seed: int) -> tuple[float, float]:
     """The bounds of the interval of sum |parts| / decisions, where `name` is the total with the parts [k].
 
     The interval is the union over two families, and so rather too wide than too narrow: t * parts, which mistakes

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Predictions, RowValues, moments
-from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, added_answers, class_groups
+from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, answers_to_add, class_groups
 from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
@@ -48,7 +48,9 @@ class Resamples(Totals):
 
     def _sum(self, name: str) -> np.ndarray:
         of_rows = np.asarray(self.weights @ self.rows.row_values(name))
-        return of_rows + self.added_weights @ self.added.of(name, self.rows) if len(self.added.weights) else of_rows
+        return (
+            of_rows + self.added_weights @ self.added.values_of(name, self.rows) if len(self.added.weights) else of_rows
+        )
 
     def _rank_moments(self) -> np.ndarray:
         """Moments of ranks, which depend on the weights: the weight of all lower rows plus half that of ties."""
@@ -134,17 +136,17 @@ def _shape(groups: Any) -> Any:
 
 def resample(rows: RowValues, weights: np.ndarray, random: np.random.Generator) -> Resamples:
     """Resamples with these row weights; weights of added answers are drawn independently for each call."""
-    added = added_answers(rows)
+    added = answers_to_add(rows)
     return Resamples(rows, weights, added, random.standard_gamma(added.weights, (len(weights), len(added.weights))))
 
 
 def centre(rows: RowValues) -> Resamples:
     """One resample with the mean weights: the mean of all resamples if the metric were linear."""
-    added = added_answers(rows)
+    added = answers_to_add(rows)
     return Resamples(rows, np.ones((1, len(rows))), added, added.weights[None])
 
 
-def evaluate(function: Any, totals: Totals, count: int) -> np.ndarray:
+def evaluate_resamples(function: Any, totals: Totals, count: int) -> np.ndarray:
     """[count] values of a metric on resamples; a metric may return one number for all of them."""
     return np.broadcast_to(np.asarray(function(totals), float), (count,))
 

@@ -21,7 +21,7 @@ class AddedAnswers(NamedTuple):
     weights: np.ndarray
     values: Mapping[str, np.ndarray]
 
-    def of(self, name: str, rows: RowValues) -> np.ndarray:
+    def values_of(self, name: str, rows: RowValues) -> np.ndarray:
         """The values for a total; if they have none, the mean of the rows, which leaves the mean unchanged."""
         if name in self.values:
             return self.values[name]
@@ -29,7 +29,7 @@ class AddedAnswers(NamedTuple):
         return np.broadcast_to(mean, (len(self.weights), *mean.shape))
 
 
-def added_answers(rows: RowValues) -> AddedAnswers:
+def answers_to_add(rows: RowValues) -> AddedAnswers:
     """The answers to add to predictions; none for numbers and for scores that are not shares."""
     if isinstance(rows, Predictions):
         if rows.probabilities is None:

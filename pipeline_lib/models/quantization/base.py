@@ -28,9 +28,9 @@ class QuantizationSection(Section):
     # imported here and not where models are loaded, so that only quantised bases depend on this code
     def loading_options(self, kind: Any, config: Any) -> dict[str, Any]:
         """Return the arguments with which a class's `from_pretrained` quantises a base while it reads it."""
-        from pipeline_lib.models.quantized_weights import quantizing
+        from pipeline_lib.models.quantized_weights import quantization_options
 
-        return quantizing(kind, config, self.kind, self.options())
+        return quantization_options(kind, config, self.kind, self.options())
 
     def patch(self, model: "PreTrainedModel") -> set[str]:
         """Patch the quantised layers of a model; return the names of weights that are not of the configured shape."""

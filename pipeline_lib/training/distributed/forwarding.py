@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.training.distributed.failures import Failure, first_cause, process_name
-from pipeline_lib.training.distributed.messages import GIVEN_UP, connect, receive, send
+from pipeline_lib.training.distributed.messages import GIVEN_UP, connect_store, receive, send
 from pipeline_lib.training.loop import Watch
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Forwarder:
         """Warnings of other ranks, until it is known that rank 0 does not give the same ones."""
 
     @contextmanager
-    def forwarding(self, store: "TCPStore", endpoint: str) -> Iterator[None]:
+    def forward_messages(self, store: "TCPStore", endpoint: str) -> Iterator[None]:
         """Forward messages in a thread; at the end wait until all are forwarded."""
-        queue = connect(endpoint)  # of its own, as a connection answers one request at a time
+        queue = connect_store(endpoint)  # of its own, as a connection answers one request at a time
         queue.set_timeout(FOREVER)
         context = contextvars.copy_context()  # Prefect uses it to assign log lines to a run
         thread = threading.Thread(target=context.run, args=(self._work, queue, store), name="ranks", daemon=True)

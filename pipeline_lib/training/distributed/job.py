@@ -7,7 +7,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import PublishedStep, Reference, Step
-from pipeline_lib.store.differences import differences
+from pipeline_lib.store.differences import find_differences
 from pipeline_lib.store.remote import RemoteStore, reference_to
 from pipeline_lib.training.inputs import Inputs
 
@@ -42,7 +42,7 @@ def refuse_other_code(recipe: Recipe, job: dict[str, Any]) -> Step:
     theirs = PublishedStep.from_identity(job["step"])
     ours = fingerprints.finetune_step(recipe, theirs.inputs)
     if ours.fingerprint != theirs.fingerprint:
-        found = next(map(str, differences(theirs.identity(), ours)), "another version")
+        found = next(map(str, find_differences(theirs.identity(), ours)), "another version")
         problem = f"cannot include this machine, which would train something else ({found})"
         hint = "Install the same versions on all machines, and name execution.precision if their devices differ"
         raise RecipeError("execution.machines", recipe.execution.machines, problem, hint)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.recipe.execution import parse_endpoint
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.training.distributed.messages import BEGAN_AT, JOB, connect
+from pipeline_lib.training.distributed.messages import BEGAN_AT, JOB, connect_store
 from pipeline_lib.util.redaction import first_line
 from pipeline_lib.util.temporary import temporary_folder
 
@@ -56,7 +56,7 @@ def _wait_for_job(host: str, port: int, endpoint: str, ended: set[str]) -> "tupl
         # a launcher that has ended, or is just starting, cannot be read
         with suppress(OSError, RuntimeError):
             socket.create_connection((host, port), timeout=10).close()  # torch's client would log each failure
-            store = connect(endpoint)
+            store = connect_store(endpoint)
             while True:
                 job = json.loads(store.get(JOB))
                 if job["id"] not in ended:

@@ -89,7 +89,7 @@ def _run(
     if others:
         command = f"tunesmith worker --rendezvous {endpoint}"
         log.info("%-11s waiting for %d more machines: run `%s` on each", "finetune", others, command)
-    with temporary_folder() as logs_folder, forwarder.forwarding(store, endpoint):
+    with temporary_folder() as logs_folder, forwarder.forward_messages(store, endpoint):
         try:
             return run_agent(store, endpoint, store.host, job, execution.processes, folders, logs_folder)
         except RendezvousClosedError:  # another machine has ended the training

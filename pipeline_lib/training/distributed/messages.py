@@ -45,7 +45,7 @@ def host_store(host: str, port: int) -> "TCPStore":
     )
 
 
-def connect(endpoint: str, patience: timedelta = PATIENCE) -> "TCPStore":
+def connect_store(endpoint: str, patience: timedelta = PATIENCE) -> "TCPStore":
     """Connect to the store at HOST:PORT."""
     from torch.distributed import TCPStore
 

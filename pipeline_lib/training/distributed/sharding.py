@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import stacks
-from pipeline_lib.models.shards import free_gathered, is_sharded, sharded_modules
+from pipeline_lib.models.shards import free_gathered_weights, is_sharded, sharded_modules
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.distributed.collectives import any_rank
 from pipeline_lib.training.frozen_backbone.layers import is_divided
@@ -89,7 +89,7 @@ def _memory(accelerator: "Accelerator") -> int:
     return psutil.virtual_memory().total // int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-def shard(model: "PreTrainedModel", sharding: Sharding, accelerator: "Accelerator") -> None:
+def shard_model(model: "PreTrainedModel", sharding: Sharding, accelerator: "Accelerator") -> None:
     """Replace the weights of a model by this rank's shards of them.
 
     Blocks are groups of their own, whose weights are gathered and freed again one block after the other; everything
@@ -119,7 +119,7 @@ def gather(model: "nn.Module", accelerator: "Accelerator") -> None:
     import torch
     from torch import nn
 
-    free_gathered(model)
+    free_gathered_weights(model)
     whole: dict[int, nn.Parameter] = {}  # tied weights stay one parameter
     for module in model.modules():
         for name, weight in module._parameters.items():
@@ -147,7 +147,7 @@ def refuse_unshardable(stepper: "Stepper") -> None:
             raise
         problem = f"is not supported by the family {model.config.model_type}, which does not call its layers as modules"
         raise RecipeError("execution.sharding", "full", problem, "Set it to none") from error
-    free_gathered(model)
+    free_gathered_weights(model)
 
 
 def _mesh(sharding: Sharding, accelerator: "Accelerator") -> "DeviceMesh":

@@ -18,14 +18,14 @@ from pipeline_lib.training.distributed.messages import (
     JOB,
     WRITTEN,
     StoreHandler,
-    connect,
+    connect_store,
     flush,
     report_error,
     send,
 )
 from pipeline_lib.training.distributed.shared_checkpoints import SharedCheckpoints
 from pipeline_lib.training.inputs import Inputs
-from pipeline_lib.util.cpu import share
+from pipeline_lib.util.cpu import thread_limits
 from pipeline_lib.util.network import interface_towards
 from pipeline_lib.util.signals import end_with_parent
 
@@ -41,11 +41,11 @@ def main(text: str) -> None:
     """
     place = json.loads(text)
     _die_with(place["parent"])
-    os.environ.update(share(int(os.environ["LOCAL_WORLD_SIZE"])))
+    os.environ.update(thread_limits(int(os.environ["LOCAL_WORLD_SIZE"])))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints a C++ stack when the launcher is gone
     if interface := interface_towards(place["endpoint"]):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # gloo's choice is by host name, which may not resolve
-    store = connect(place["endpoint"])
+    store = connect_store(place["endpoint"])
     try:
         _train(store, place)
     except Exception as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Vocabulary:
+class ReducedVocabulary:
     """A model's embedding table, reduced to the sorted token ids `tokens` [n] until `widen` is called.
 
     The other embeddings stay unchanged: weight decay does not shrink embeddings that are never trained.
@@ -52,14 +52,14 @@ class Vocabulary:
 
 def narrow_embeddings(
     model: "PreTrainedModel", trained: Collection[str], inputs: Sequence[Examples], pad: int
-) -> Vocabulary | None:
+) -> ReducedVocabulary | None:
     """Reduce the model's embeddings to the tokens in `inputs` and `pad`.
 
     Returns None if the embeddings are not trained, are used elsewhere too (tied weights, a decoder with other texts),
     or are used with virtual tokens.
     """
     used, table = used_tokens(model, trained, inputs, pad), model.get_input_embeddings()
-    return None if used is None else Vocabulary(cast("nn.Embedding", table), used)
+    return None if used is None else ReducedVocabulary(cast("nn.Embedding", table), used)
 
 
 def used_tokens(

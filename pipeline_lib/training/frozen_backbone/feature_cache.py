@@ -71,7 +71,7 @@ class CachedFeatures:
         """Maximum number of cached tokens of a row."""
         return int(self.lengths.max(initial=1))
 
-    def padded(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
+    def pad(self, rows: Sequence[int] | np.ndarray, tokens: int) -> "Tensor":
         """Return [rows, tokens, width] with zero padding; fewer tokens if the rows have only one each."""
         lengths, width = self.lengths[rows], self.files[0].shape[1]
         out = self.files[0].new_zeros(len(lengths), min(tokens, self.most), width)

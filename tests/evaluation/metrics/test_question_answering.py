@@ -8,7 +8,7 @@ from math import isnan
 import numpy as np
 import pytest
 
-from pipeline_lib.evaluation.metrics.question_answering import READING, answer_counts, answer_tokens
+from pipeline_lib.evaluation.metrics.question_answering import READING, answer_counts, normalize_answer
 from pipeline_lib.evaluation.predictions import RowCounts
 from pipeline_lib.evaluation.statistics.bootstrap import bootstrap
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("error")
     ],
 )
 def test_tokens(text, tokens):
-    assert answer_tokens(text) == tokens
+    assert normalize_answer(text) == tokens
 
 
 def _scores(gold, guess):

@@ -9,7 +9,7 @@ import pytest
 from pipeline_lib.evaluation.metrics.classification import SINGLE_LABEL
 from pipeline_lib.evaluation.metrics.regression import REGRESSION
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts
-from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare, draw, ends
+from pipeline_lib.evaluation.statistics.bootstrap import beyond_chance, compare_sides, draw, ends
 
 RIGHT = {"right": Metric(lambda sums: sums.mean("right"), True, "share that is right", (0, 1))}
 
@@ -24,11 +24,11 @@ def random_answers(random, rows, share):
 
 def test_the_difference_is_b_minus_a_and_the_same_answers_differ_by_nothing():
     one, other = answers([1, 1, 0, 0]), answers([1, 1, 1, 0])
-    (found,) = compare([one], [other], RIGHT).values()
+    (found,) = compare_sides([one], [other], RIGHT).values()
     assert (found.a, found.b, found.value) == (0.5, 0.75, 0.25)
-    (same,) = compare([one], [one], RIGHT).values()
+    (same,) = compare_sides([one], [one], RIGHT).values()
     assert same == (0.5, 0.5, 0, 0, 0, False, 0)
-    (equally_good,) = compare([one], [answers([0, 0, 1, 1])], RIGHT).values()
+    (equally_good,) = compare_sides([one], [answers([0, 0, 1, 1])], RIGHT).values()
     assert equally_good.low < 0 < equally_good.high  # four rows do not show that two models never differ
 
 
@@ -36,14 +36,14 @@ def test_the_same_predictions_differ_by_nothing_in_every_metric():
     random = np.random.default_rng(4)
     gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
     one, copy = (Predictions(gold.copy(), chances.argmax(1), chances.copy()) for _ in range(2))
-    for difference in compare([one], [copy], SINGLE_LABEL).values():
+    for difference in compare_sides([one], [copy], SINGLE_LABEL).values():
         assert difference[2:] == (0, 0, 0, False, 0)
 
 
 def test_rows_are_paired_so_that_a_steady_gain_on_hard_and_easy_rows_is_sure():
     gold = np.random.default_rng(0).normal(0, 100, 50)
     near, far = Predictions(gold, gold + 1.0), Predictions(gold, gold + 2.0)
-    found = compare([far], [near], {"mae": REGRESSION["mae"]})["mae"]
+    found = compare_sides([far], [near], {"mae": REGRESSION["mae"]})["mae"]
     assert found[:5] == pytest.approx((2, 1, -1, -1, -1))  # unpaired, the rows' own spread would hide it
     assert found.sure
 
@@ -52,7 +52,7 @@ def test_the_interval_is_that_of_the_normal_approximation_where_that_holds():
     random = np.random.default_rng(1)
     one, other = random_answers(random, 4000, 0.7), random_answers(random, 4000, 0.75)
     gaps = other.counts["right"] - one.counts["right"]
-    (found,) = compare([one], [other], RIGHT).values()
+    (found,) = compare_sides([one], [other], RIGHT).values()
     half = 1.96 * gaps.std() / np.sqrt(len(gaps))
     assert (found.low, found.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half), abs=0.1 * half)
 
@@ -81,7 +81,7 @@ def test_every_metric_of_an_objective_can_be_compared():
     gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
     good = np.eye(3)[gold] * 0.8 + chances * 0.2
     one, other = (Predictions(gold, each.argmax(1), each) for each in (chances, good))
-    found = compare([one], [other], SINGLE_LABEL)
+    found = compare_sides([one], [other], SINGLE_LABEL)
     assert found.keys() == SINGLE_LABEL.keys()
     for name in ("accuracy", "macro_f1", "log_loss"):
         assert (found[name].value > 0) == SINGLE_LABEL[name].higher_is_better
@@ -92,7 +92,7 @@ def test_several_seeds_count_by_their_mean_and_their_spread_widens_the_interval(
     even = [answers(np.arange(200) % 10 < level) for level in (7, 7, 7)]
     uneven = [answers(np.arange(200) % 10 < level) for level in (5, 7, 9)]
     one = [answers(np.arange(200) % 10 < 6)]
-    narrow, wide = (compare(one, side, RIGHT)["right"] for side in (even, uneven))
+    narrow, wide = (compare_sides(one, side, RIGHT)["right"] for side in (even, uneven))
     assert narrow.value == pytest.approx(wide.value) == pytest.approx(0.1)
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     assert (narrow.sure, wide.sure) == (True, False)
@@ -100,8 +100,8 @@ def test_several_seeds_count_by_their_mean_and_their_spread_widens_the_interval(
 
 def test_outcomes_of_other_rows_are_refused_and_one_row_tells_nothing():
     with pytest.raises(ValueError, match=r"number of rows: \[2, 3\]"):
-        compare([answers([1, 0])], [answers([1, 0, 1])], RIGHT)
-    single = compare([answers([1])], [answers([0])], RIGHT)["right"]
+        compare_sides([answers([1, 0])], [answers([1, 0, 1])], RIGHT)
+    single = compare_sides([answers([1])], [answers([0])], RIGHT)["right"]
     assert np.isnan([single.low, single.high]).all()
     assert not single.sure
 

@@ -13,7 +13,7 @@ from pipeline_lib.evaluation.metrics.question_answering import READING
 from pipeline_lib.evaluation.metrics.regression import REGRESSION
 from pipeline_lib.evaluation.metrics.spans import SPANS
 from pipeline_lib.evaluation.predictions import Metric, Predictions
-from pipeline_lib.evaluation.statistics.bootstrap import bootstrap, compare
+from pipeline_lib.evaluation.statistics.bootstrap import bootstrap, compare_sides
 from pipeline_lib.evaluation.statistics.power import detectable, detectable_share, effective_rows
 
 RIGHT = {"right": Metric(lambda totals: totals.mean("right"), True, "share that is right", bounds=(0, 1))}
@@ -53,7 +53,7 @@ def test_equal_models_on_grouped_rows_differ_no_more_often_than_the_level_allows
     for repeat in range(100):
         random = np.random.default_rng([2, repeat])
         one, other = draw(random, 400), draw(random, 400)
-        different += compare([one], [other], RIGHT, seed=repeat)["right"].sure
+        different += compare_sides([one], [other], RIGHT, seed=repeat)["right"].sure
     assert different <= binom.ppf(0.999, 100, 0.05)
 
 
@@ -80,7 +80,7 @@ def test_the_detectable_difference_is_found_four_times_in_five():
         gold, right_a, right_b = np.zeros(1000, int), kind != 1, kind != 0
         one, other = (Predictions(gold, 1 - right.astype(int), np.eye(2)[1 - right]) for right in (right_a, right_b))
         metric = {"accuracy": SINGLE_LABEL["accuracy"]}
-        found += compare([one], [other], metric, seed=repeat)["accuracy"].sure
+        found += compare_sides([one], [other], metric, seed=repeat)["accuracy"].sure
     assert binom.ppf(0.001, 100, 0.8) <= found <= binom.ppf(0.999, 100, 0.8)
-    error = compare([one], [other], metric)["accuracy"].error
+    error = compare_sides([one], [other], metric)["accuracy"].error
     assert detectable(error) == pytest.approx(size, rel=0.15)

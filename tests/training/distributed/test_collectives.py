@@ -46,7 +46,7 @@ def job(document, tmp_path, name, processes, **changes):
     """What `write_finetuned` and `launch_finetuned` are called with, without the watch; the last folder is empty."""
     recipe = check(document | {"execution": document["execution"] | {"processes": processes}} | changes)
     data = steps.prepare(recipe)
-    start, base = steps.initialise(recipe, data), steps.fetch(recipe)
+    start, base = steps.initialise(recipe, data), steps.fetch_base(recipe)
     work, folder = tmp_path / f"{name}-work", tmp_path / name
     work.mkdir()
     folder.mkdir()
@@ -216,7 +216,7 @@ def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
     monkeypatch.setattr(device, "_has_no_gpu", lambda: False)  # as where a driver is installed
     document["execution"] |= {"device": where, "processes": 2}
     with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
-        input_checks.check(check(document))
+        input_checks.check_inputs(check(document))
 
 
 def test_how_many_processes_is_no_part_of_what_is_computed(document, tmp_path, monkeypatch):

@@ -59,7 +59,7 @@ def test_an_error_of_the_watch_ends_the_training():
 
     store = host_store("127.0.0.1", 0)
     forwarder = Forwarder(watch)
-    with forwarder.forwarding(store, f"127.0.0.1:{store.port}"):
+    with forwarder.forward_messages(store, f"127.0.0.1:{store.port}"):
         send(store, "records", records=[], steps=1)
     assert store.check(["tunesmith/given-up"])
     with pytest.raises(OSError, match="No space left"):

@@ -19,8 +19,8 @@ import torch
 from pipeline_lib.data.examples import Examples, Ragged
 from pipeline_lib.models.parameter_depth import PLACES, read_parameter_infos
 from pipeline_lib.pipeline import steps
-from pipeline_lib.pipeline.nested_steps import cached_features
-from pipeline_lib.pipeline.plan import lines, plan
+from pipeline_lib.pipeline.nested_steps import cache_features
+from pipeline_lib.pipeline.plan import format_plan, plan
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.store.store import Store
 from pipeline_lib.tracking.throughput import training_seconds
@@ -39,7 +39,7 @@ HEAD_FIRST = {"kind": "full", "start_epoch": 2}
 def inputs(recipe, features=None):
     """What a training of the recipe reads."""
     prepared = steps.prepare(recipe)
-    initial, base = steps.initialise(recipe, prepared), steps.fetch(recipe)
+    initial, base = steps.initialise(recipe, prepared), steps.fetch_base(recipe)
     shards = Store(recipe.execution.store).root / "steps" / "shard"
     return Inputs(prepared.folder, shards, base.folder, initial.folder, features)
 
@@ -54,7 +54,7 @@ def features_of(recipe):
 def cached(recipe):
     """The folder of the recipe's features, without the training that starts from them."""
     data = steps.prepare(recipe)
-    found = cached_features(recipe, data, steps.initialise(recipe, data), steps.fetch(recipe), "a test")
+    found = cache_features(recipe, data, steps.initialise(recipe, data), steps.fetch_base(recipe), "a test")
     return found and found.folder
 
 
@@ -183,8 +183,8 @@ def test_rows_are_found_in_whatever_file_they_stand(monkeypatch, tmp_path):
     feature_cache.write_features(Twice(), {"train": encoded, "validation": nothing}, 0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
     hidden = feature_cache.with_features(encoded, Twice(), tmp_path, "train").hidden
-    assert hidden.padded(np.array([3, 1, 0]), 3)[..., 1].tolist() == [[7, 8, 0], [1, 2, 3], [5, 0, 0]]
-    assert hidden.padded(np.array([0]), 2)[..., 1].tolist() == [[5, 0]]
+    assert hidden.pad(np.array([3, 1, 0]), 3)[..., 1].tolist() == [[7, 8, 0], [1, 2, 3], [5, 0, 0]]
+    assert hidden.pad(np.array([0]), 2)[..., 1].tolist() == [[5, 0]]
 
 
 WHAT_IS_FROZEN = {
@@ -265,7 +265,7 @@ def test_a_plan_tells_of_the_trunk(document):
     document["strategies"] = [LAST]
     recipe = check(document)
     steps.initialise(recipe, steps.prepare(recipe))
-    assert "features    to be created: not in the store yet" in lines(plan(recipe).planned)
+    assert "features    to be created: not in the store yet" in format_plan(plan(recipe).planned)
     features_of(recipe)
     assert not any(each.step == "features" for each in plan(recipe).planned)  # nothing is to be trained
     document["training"]["epochs"] = 2
@@ -274,7 +274,7 @@ def test_a_plan_tells_of_the_trunk(document):
         ("features", "reused"), ("finetune", "to be created"), ("evaluate", "to be created"),
     ]  # fmt: skip
     document["regularizers"] = [{"kind": "neftune"}]
-    assert "features    not cached: neftune acts in frozen layers too" in lines(plan(check(document)).planned)
+    assert "features    not cached: neftune acts in frozen layers too" in format_plan(plan(check(document)).planned)
 
 
 def test_what_is_too_large_is_computed_in_every_step_with_the_same_result(document, monkeypatch, caplog):
