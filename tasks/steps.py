@@ -24,21 +24,23 @@ R = TypeVar("R")
 
 def step(function: Callable[P, R]) -> Task[P, R]:
     """Make a task that Prefect does not cache, and that is retried after transient failures."""
-    made = task(
+    step_task = task(
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=2,
         retry_delay_seconds=[10, 60],
         retry_condition_fn=can_pass,
     )
-    return made(function)
+    return step_task(function)
 
 
 @step
 def encode(recipe: Recipe) -> EncodedFiles:
     """Encode the source files that are not in the store yet, each in its own task run."""
     encoded = steps.encode(recipe, current_flow_run(), spread_over(task_runner(recipe.execution)))
-    state: Any = Completed(name="Completed" if encoded.made else "Reused", message=encoded.message, data=encoded)
+    state: Any = Completed(
+        name="Completed" if encoded.newly_encoded else "Reused", message=encoded.message, data=encoded
+    )
     return state
 
 

@@ -259,7 +259,7 @@ def _is_the_same_when_loaded(it: Ready, folder: Path) -> None:
     loaded = load_trained(folder, it.base)  # merged where that can be
     torch.testing.assert_close(measure(recipe, loaded, loop.train, loop.pad)[0], logits, atol=2e-4, rtol=2e-3)
     if (folder / TRAINED).exists():
-        with safe_open(folder / TRAINED, "pt") as kept:
-            assert set(kept.keys()) == trained
+        with safe_open(folder / TRAINED, "pt") as file:
+            assert set(file.keys()) == trained
         with pytest.raises(RecipeError, match="is not the base that this model was trained from"):
             load_trained(folder, it.initial)

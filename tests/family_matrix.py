@@ -68,30 +68,30 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--rotate", type=int, default=5, metavar="N")
     parser.add_argument("--processes", type=int, default=1, metavar="N")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     warnings.filterwarnings("ignore")
     disable_progress_bar()
     set_verbosity_error()
-    is_sharded = asked.processes > 1
-    try_one = partial(tried_sharded, Ranks(1), Ranks(asked.processes)) if is_sharded else tried
+    is_sharded = options.processes > 1
+    try_one = partial(tried_sharded, Ranks(1), Ranks(options.processes)) if is_sharded else tried
     total: Counter[str] = Counter()
     print(f"{'family':16} {'ok':>4} {'refused':>8} {'crashed':>8} {'seconds':>8}", flush=True)
-    for family in asked.families:
+    for family in options.families:
         begun, counts, reasons = time.monotonic(), Counter(), {}
         with tempfile.TemporaryDirectory() as folder:
             base = Path(folder) / family
             write_family(family, word_tokenizer(tokenizer_kind(family)), base)
-            for objective, strategy in rotation(family, asked.rotate):
+            for objective, strategy in rotation(family, options.rotate):
                 state, why = try_one(base, objective, strategy)
                 counts[state] += 1
                 reasons.setdefault((state, why), []).append(f"{objective}/{strategy}")
         numbers = " ".join(f"{counts[state]:>8}" for state in ("refused", "crashed"))
         print(f"{family:16} {counts['ok']:>4} {numbers} {time.monotonic() - begun:>8.1f}", flush=True)
         for (state, why), combinations in reasons.items():
-            if state == "crashed" or (asked.verbose and why):
+            if state == "crashed" or (options.verbose and why):
                 print(f"    {state} {', '.join(combinations)}: {why}", flush=True)
         total += counts
-    print(f"{len(asked.families)} families: {total['ok']} ok, {total['refused']} refused, {total['crashed']} crashed")
+    print(f"{len(options.families)} families: {total['ok']} ok, {total['refused']} refused, {total['crashed']} crashed")
     return 1 if total["crashed"] else 0
 
 

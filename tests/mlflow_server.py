@@ -36,13 +36,13 @@ class MlflowServer:
         self.log = self.folder / "server.log"
         self.process: subprocess.Popen[bytes] | None = None
         artifacts = str(self.folder / "artifacts")
-        where = ["--artifacts-destination", artifacts]
+        artifact_options = ["--artifacts-destination", artifacts]
         if not serve_artifacts:
-            where = ["--no-serve-artifacts", "--default-artifact-root", artifacts]
+            artifact_options = ["--no-serve-artifacts", "--default-artifact-root", artifacts]
         database = f"sqlite:///{self.folder / 'server.db'}"
         listen = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         self.command = [sys.executable, "-m", "mlflow", "server", *listen, "--backend-store-uri", database]
-        self.command += [*where, *options]
+        self.command += [*artifact_options, *options]
         # a test's own settings, an address or a password, must not reach the server
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
         # the job runner is for MLflow's GenAI features; without it the server starts faster and needs one process less

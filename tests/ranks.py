@@ -43,10 +43,10 @@ class Ranks:
 
     def train(self, base, objective, strategy, sharding="full", changes=None, dtype="auto"):
         """What each process answers."""
-        asked = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
+        request = {"base": str(base), "objective": objective, "strategy": strategy, "sharding": sharding}
         if not self.processes:
             self._start()
-        line = json.dumps(asked | {"changes": changes or {}, "dtype": dtype})
+        line = json.dumps(request | {"changes": changes or {}, "dtype": dtype})
         for process in self.processes:
             print(line, file=process.stdin, flush=True)
         answers = []

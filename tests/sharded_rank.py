@@ -41,9 +41,9 @@ def train(base: str, objective: str, strategy: str, sharding: str, changes: dict
         assert all(torch.equal(local(weight.detach()), before[name]) for name, weight in frozen.items())
         own = sum(local(w.detach()).numel() for w in it.model.parameters())
         states = [value for state in loop.optimizer.optimizer.state.values() for value in state.values()]
-        kept = sum(local(value).numel() for value in states if isinstance(value, torch.Tensor) and value.ndim)
+        state_size = sum(local(value).numel() for value in states if isinstance(value, torch.Tensor) and value.ndim)
         trained = sum(w.numel() for w in loop.stepper.weights.values())
-        answer = {"steps": seen, "share": own / whole, "state_share": kept / max(1, 2 * trained)}
+        answer = {"steps": seen, "share": own / whole, "state_share": state_size / max(1, 2 * trained)}
         if sharding != "none":
             gather(it.model, loop.accelerator)
         if loop.accelerator.is_main_process:

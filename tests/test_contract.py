@@ -81,16 +81,16 @@ MATRIX = [
 def every_pair(matrix):
     """A part of the matrix with each pair of an objective, a family and a strategy: the diagonal, and what it lacks."""
 
-    def off_diagonal(each):
-        objective, family, strategy = each
+    def off_diagonal(case):
+        objective, family, strategy = case
         families, place = FAMILIES_OF[objective], [*STRATEGIES].index(strategy) + [*FAMILIES_OF].index(objective)
         return (families.index(family) - place) % len(families)
 
     chosen, met = set(), set()
-    for each in sorted(matrix, key=off_diagonal):
-        pairs = set(combinations(each, 2))
+    for combination in sorted(matrix, key=off_diagonal):
+        pairs = set(combinations(combination, 2))
         if not pairs <= met:
-            chosen.add(each)
+            chosen.add(combination)
             met |= pairs
     return chosen
 
@@ -116,8 +116,8 @@ def is_above(name):
 @pytest.mark.parametrize(
     ("objective", "family", "strategy"),
     [
-        pytest.param(*each, id="{2}-{0}-{1}".format(*each), marks=() if each in QUICK else pytest.mark.matrix)
-        for each in MATRIX
+        pytest.param(*case, id="{2}-{0}-{1}".format(*case), marks=() if case in QUICK else pytest.mark.matrix)
+        for case in MATRIX
     ],
 )
 def test_contract(tiny, tmp_path, objective, family, strategy):

@@ -77,9 +77,9 @@ def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
         (Stubborn(), ValueError("with hf_plantedHubToken")),
         (ValueError("inside"), Stubborn()),
     ):
-        with pytest.raises(Exception) as told, redact_errors():
+        with pytest.raises(Exception) as excinfo, redact_errors():
             raise outer from inner
-        assert "planted" not in "".join(chain(told.value))
+        assert "planted" not in "".join(chain(excinfo.value))
     try:
         raise RuntimeError("hf_plantedHubToken")
     except RuntimeError:
@@ -92,9 +92,11 @@ def test_errors_and_log_lines_leave_without_secrets(monkeypatch):
 def test_a_mistake_is_reported_without_its_secrets(document):
     document["model"]["base"] = "https://me:plantedModel@huggingface.co/org/name"
     document["execution"]["store"] = {"url": "s3://k:plantedStore@bucket"}
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         check(document)
-    assert "planted" not in str(told.value) + str(told.value.value) + "".join(getattr(told.value, "__notes__", ()))
+    assert "planted" not in str(excinfo.value) + str(excinfo.value.value) + "".join(
+        getattr(excinfo.value, "__notes__", ())
+    )
 
 
 @pytest.fixture
@@ -138,8 +140,8 @@ def test_a_run_leaves_no_secret_anywhere(planted, tmp_path):
     code, said = tunesmith(planted, "run", str(planted), "--plain", MLFLOW_TRACKING_URI=uri)
     assert code == 0, said
     assert leaks(tmp_path, said, "moods.yaml") == []
-    (kept,) = tmp_path.rglob("recipe.yaml")  # a file that MLflow keeps, with all but the secrets
-    assert f"store: far://{tmp_path}/far" in kept.read_text(encoding="utf-8")
+    (recipe_file,) = tmp_path.rglob("recipe.yaml")  # a file that MLflow keeps, with all but the secrets
+    assert f"store: far://{tmp_path}/far" in recipe_file.read_text(encoding="utf-8")
 
 
 def test_a_run_that_fails_leaves_no_secret_anywhere(planted, tmp_path):

@@ -96,7 +96,7 @@ class Predictor:
         """Convert plain values to a DataFrame, for a model with one required input."""
         import pandas as pd
 
-        needed = [role for role, required in self._model.asked.items() if required]
+        needed = [role for role, required in self._model.input_roles.items() if required]
         if isinstance(rows, str) or len(needed) > 1:
             kind = "a list of texts" if len(needed) == 1 else f"a DataFrame with the columns {', '.join(needed)}"
             raise RecipeError("rows", type(rows).__name__, f"must be {kind}", "Write predict([text]), for example")
@@ -105,7 +105,7 @@ class Predictor:
 
     def _roles(self, frame: "pd.DataFrame", columns: Mapping[str, str]) -> dict[str, str]:
         """Return input -> column for the inputs that the DataFrame has."""
-        inputs = self._model.asked
+        inputs = self._model.input_roles
         unknown = next((role for role in columns if role not in inputs), None)
         if unknown:
             problem = f"is not an input of this model, which reads {', '.join(inputs)}"

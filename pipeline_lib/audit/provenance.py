@@ -76,8 +76,8 @@ def format_provenance(link: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if machine := link["machine"]:
         yield "machine", ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]])
     for flow in link["flow_runs"]:
-        where = f"at {flow['api']}" if flow["api"] else "in an embedded server"
-        yield "flow run", f"{flow['name']} ({flow['id']}) {where}"
+        location = f"at {flow['api']}" if flow["api"] else "in an embedded server"
+        yield "flow run", f"{flow['name']} ({flow['id']}) {location}"
     for artifact in link["artifacts"]:
         made_at, by = artifact["at"], artifact["by"]
         yield "artifact", f"{artifact['step']} {artifact['fingerprint'][:8]}, made {made_at} by {by}"

@@ -141,10 +141,14 @@ def _current_facts(outcome: RunOutcome) -> dict[str, Any]:
     return _facts(by_step, outcome.model.made, {name: str(summary[name]) for name in HOW})
 
 
-def _facts(by_step: Mapping[str, Any], made: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(by_step: Mapping[str, Any], circumstances: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that can make results differ for the same recipe and data."""
-    project = (made.get("git") or {}).get("project") or {}
-    known = {"libraries": made.get("software"), "machine": made.get("machine"), "commit": project.get("commit")}
+    project = (circumstances.get("git") or {}).get("project") or {}
+    known = {
+        "libraries": circumstances.get("software"),
+        "machine": circumstances.get("machine"),
+        "commit": project.get("commit"),
+    }
     return {"code": module_digests(by_step), "training": how, **known}
 
 

@@ -18,14 +18,14 @@ from pipeline_lib.store.inventory import Entry
 
 def facts(entry: Entry) -> dict[str, Any]:
     """Return one artifact as a JSON object."""
-    made = entry.manifest["made"] if entry.manifest else {"at": None, "by": None}
+    creation = entry.manifest["made"] if entry.manifest else {"at": None, "by": None}
     return {
         "step": entry.step,
         "fingerprint": entry.fingerprint,
         "folder": str(entry.folder),
         "bytes": entry.size,
-        "made_at": made["at"],
-        "made_by": made["by"],
+        "made_at": creation["at"],
+        "made_by": creation["by"],
         "last_used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
         "pinned_by": list(entry.pins),
         "manifest": "sound" if entry.manifest else "broken",
@@ -52,11 +52,12 @@ def print_artifacts(entries: Sequence[Entry], others: Mapping[str, int]) -> None
 
 def card(entry: Entry, manifest: Mapping[str, Any]) -> None:
     """Print one artifact: its creator, inputs and files."""
-    console, made, identity = wide(), manifest["made"], manifest["identity"]
+    console, creation, identity = wide(), manifest["made"], manifest["identity"]
+    host = creation.get("host", "an unknown host")
     lines = {
         "step": f"{entry.step}, version {identity['version']}",
         "fingerprint": entry.fingerprint,
-        "made": f"{made['at']} by {made['by']} on {made.get('host', 'an unknown host')} in {made['seconds']:.1f} s",
+        "made": f"{creation['at']} by {creation['by']} on {host} in {creation['seconds']:.1f} s",
         "last used": f"{_minute(entry.used)} UTC",
         "pinned by": ", ".join(entry.pins) or "nothing",
         "folder": str(entry.folder),
@@ -81,7 +82,7 @@ def print_collection(result: Collected, keep_size: int | None, dry_run: bool) ->
         _say(console, f"{action} {entry.step} {entry.short}, {size}, last used {_minute(entry.used)} UTC")
     for path in result.temporary:
         _say(console, f"{action} {path}, left over from a killed process")
-    for entry, reason in result.kept:
+    for entry, reason in result.retained:
         _say(console, f"kept {entry.step} {entry.short}, {decimal(entry.size)}: {reason}")
     if dry_run:
         _say(console, f"{decimal(result.freed)} would be freed, {decimal(result.left)} would be left")

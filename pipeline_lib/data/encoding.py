@@ -37,13 +37,13 @@ class EncodedFiles:
 
     base: Artifact
     groups: tuple[FileGroup, ...]
-    made: int
+    newly_encoded: int
 
     @property
     def message(self) -> str:
         """Summary shown as the state message in Prefect."""
         files = sum(len(group.files) for group in self.groups)
-        return f"{files - self.made} of {files} files reused"
+        return f"{files - self.newly_encoded} of {files} files reused"
 
 
 Outcomes = Iterator[tuple[FileGroup, BaseException | None]]
@@ -59,10 +59,10 @@ def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -
     tokenizer = fingerprints.tokenizer_digests(base.folder)
     groups = tuple(group for split in SPLITS for group in find_groups(recipe, tokenizer, split))
     waiting = _select_missing(open_store(recipe.execution.store), groups)
-    made, failed = sum(len(group.files) for group in waiting), {}
+    count, failed = sum(len(group.files) for group in waiting), {}
     if waiting:
         total = sum(len(group.files) for group in groups)
-        with bar("encode", "files", total, total - made) as shown:
+        with bar("encode", "files", total, total - count) as shown:
             for group, error in spread(_make_store_absolute(recipe), base, waiting, made_by):
                 if error:
                     failed[group.files] = error
@@ -72,7 +72,7 @@ def encode_files(recipe: Recipe, base: Artifact, made_by: str, spread: Spread) -
         errors = [failed[group.files] for group in waiting if group.files in failed]
         errors[0].add_note("the shards of the other files are kept")
         raise_first(errors)
-    return EncodedFiles(base, groups, made)
+    return EncodedFiles(base, groups, count)
 
 
 def here(recipe: Recipe, base: Artifact, groups: Sequence[FileGroup], made_by: str) -> Outcomes:

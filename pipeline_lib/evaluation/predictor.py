@@ -42,7 +42,7 @@ class LoadedModel:
     ):
         card = read_card(folder)
         self.objective, self.strategies, self.labels = card["objective"], card["strategies"], card["labels"]
-        self.scale, self.asked = card["target_scale"], card["asked"]
+        self.scale, self.input_roles = card["target_scale"], card["asked"]
         self.batch_tokens = card["batch_tokens"]
         self.generation = {"tokens": 0, "seconds": 0.0}
         """Tokens generated so far, end tokens included, and the time they took."""
@@ -74,7 +74,7 @@ class LoadedModel:
     def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
         """The row as training would read it, or the reason why it cannot be answered."""
         try:
-            return self.objective.read_input(self.tokenizer, self.objective.clean_input(row, self.asked)), None
+            return self.objective.read_input(self.tokenizer, self.objective.clean_input(row, self.input_roles)), None
         except ValueError as error:
             return None, str(error)
 

@@ -79,7 +79,7 @@ def _virtual_tokens(
 
 
 def _segments(
-    asked: Mapping[str, bool],
+    input_roles: Mapping[str, bool],
     tokenizer: "PreTrainedTokenizerBase",
     rows: "pyarrow.Table | None",
     inputs: "list[Tensor]",
@@ -87,7 +87,7 @@ def _segments(
     """Return which text each token belongs to, for each input, if the model was trained on pairs and reads it."""
     import torch
 
-    if not PAIR_ROLES & asked.keys() or "token_type_ids" not in tokenizer.model_input_names:
+    if not PAIR_ROLES & input_roles.keys() or "token_type_ids" not in tokenizer.model_input_names:
         return None
     if rows is None:
         return [torch.zeros_like(ids) for ids in inputs]

@@ -90,10 +90,10 @@ def _answers(columns: list[Column]) -> Iterator[Proposal]:
         texts = [other for other in columns if other.kind == "text" and not other.has_ids]
         question = [other for other in texts if plays(other, "question")] or texts
         context = [other for other in texts if plays(other, "context")] or texts
-        asked = min(question, key=_length, default=None)
+        asked_column = min(question, key=_length, default=None)
         read = max(context, key=_length, default=None)
-        if asked and read and asked is not read:
-            roles = {"question": asked.name, "context": read.name, "answers": column.name}
+        if asked_column and read and asked_column is not read:
+            roles = {"question": asked_column.name, "context": read.name, "answers": column.name}
             yield Proposal("question_answering", roles, True, {"unanswerable": _has_unanswered(column)})
 
 

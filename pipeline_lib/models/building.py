@@ -113,7 +113,7 @@ def write_trained(
     precision: str,
     folder: Path,
     scale: TargetScale | None = None,
-    asked: Mapping[str, bool] | None = None,
+    input_roles: Mapping[str, bool] | None = None,
     batch_tokens: int = BATCH_TOKENS,
 ) -> None:
     """Write the folder of a trained model.
@@ -135,7 +135,7 @@ def write_trained(
     card = json.loads((initial / CARD).read_text(encoding="utf-8")) | {
         "precision": precision,
         "target_scale": asdict(scale) if scale else None,
-        "asked": asked,
+        "asked": input_roles,
         "batch_tokens": batch_tokens,
     }
     _write_card(card, folder)

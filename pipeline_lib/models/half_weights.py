@@ -113,9 +113,11 @@ def _storable(model: "PreTrainedModel") -> "list[nn.Parameter]":
     new.discard(id(getattr(output, "weight", None)))
     others, plain = new, {}
     for name, module in model.named_modules():
-        kept = any(part in name for part in model._keep_in_fp32_modules or ())  # their inputs take the weights' format
+        stays_in_fp32 = any(
+            part in name for part in model._keep_in_fp32_modules or ()
+        )  # their inputs take the weights' format
         for key, weight in module.named_parameters(recurse=False):
-            if type(module) in FORWARDS and key == "weight" and not kept:
+            if type(module) in FORWARDS and key == "weight" and not stays_in_fp32:
                 plain[id(weight)] = weight
             else:
                 others.add(id(weight))

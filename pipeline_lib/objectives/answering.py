@@ -54,6 +54,6 @@ def answers(
         rows = (most == limit).nonzero()[:, 0]
         width = int(lengths[rows].max())
         prompts = {name: tensor[rows, -width:] for name, tensor in batch.items()}
-        asked = {"max_new_tokens": limit, "num_beams": beams, **stops(tokenizer, model)}
-        found |= zip(rows.tolist(), continuations(model, tokenizer, width, **prompts, **asked), strict=True)
+        options = {"max_new_tokens": limit, "num_beams": beams, **stops(tokenizer, model)}
+        found |= zip(rows.tolist(), continuations(model, tokenizer, width, **prompts, **options), strict=True)
     return [found[row]._replace(text=answer_of(tokenizer, frame, found[row].text)) for row in range(len(lengths))]

@@ -64,11 +64,11 @@ class ObjectiveSection(Section):
         """Return the `input_roles` of a model that is trained on these columns."""
         return dict(self.input_roles)
 
-    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
         """A row to be answered, as `clean` keeps the same roles; raises ValueError with the reason where it cannot."""
         from pipeline_lib.objectives.values import is_missing, text_of
 
-        given = {role: row.get(role) for role, needed in asked.items() if needed or not is_missing(row.get(role))}
+        given = {role: row.get(role) for role, needed in input_roles.items() if needed or not is_missing(row.get(role))}
         return {role: text_of(role, value) for role, value in given.items()}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
@@ -268,6 +268,6 @@ class ObjectiveSection(Section):
                 raise RecipeError(f"evaluation.baselines.{index}", name, problem, f"Choose one of {', '.join(fit)}")
 
 
-def limit_of(tokenizer: "PreTrainedTokenizerBase", asked: int | None, most: int = 512) -> int:
+def limit_of(tokenizer: "PreTrainedTokenizerBase", limit: int | None, most: int = 512) -> int:
     """Return the maximum tokens of an input: the recipe's value, else `most`, within the model's own limit."""
-    return min(tokenizer.model_max_length, asked or most)
+    return min(tokenizer.model_max_length, limit or most)

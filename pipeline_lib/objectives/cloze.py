@@ -68,8 +68,8 @@ class Cloze(Section):
         texts = []
         for row in rows:
             pair = _cut(tokenizer, row.get("text_pair") or "", room // 2, mark)
-            kept = len(tokenizer(pair, add_special_tokens=False)["input_ids"]) if pair else 0
-            texts.append(self._fill(mark, _cut(tokenizer, row["text"], room - kept, mark), pair))
+            pair_tokens = len(tokenizer(pair, add_special_tokens=False)["input_ids"]) if pair else 0
+            texts.append(self._fill(mark, _cut(tokenizer, row["text"], room - pair_tokens, mark), pair))
         return tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
 
     def _fill(self, mark: str | None, text: str, pair: str) -> str:

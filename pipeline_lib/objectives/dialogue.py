@@ -98,10 +98,10 @@ def _find_turns_by_template(
     if not GENERATION.search(template):
         return None
     names: Any = tokenizer.special_tokens_map
-    made: Any = render_jinja_template(
+    rendered: Any = render_jinja_template(
         [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **names
     )
-    (again,), (spans,) = made
+    (again,), (spans,) = rendered
     answers = _answers(messages)
     if again != text or len(spans) != len(answers):
         return None
@@ -198,12 +198,12 @@ def _start(
     """
     earliest, opened, closed = places
     content = closed if opened is None else opened
-    asked, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
-    added = asked[len(without) :] if asked and without is not None and asked.startswith(without) else ""
-    if asked and text.startswith(asked) and earliest <= len(asked) <= content:
+    prompted, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
+    added = prompted[len(without) :] if prompted and without is not None and prompted.startswith(without) else ""
+    if prompted and text.startswith(prompted) and earliest <= len(prompted) <= content:
         # a template without a generation prompt lets the model write the turn's header, which is not learned
-        if added or not text[len(asked) : content].strip():
-            return len(asked)
+        if added or not text[len(prompted) : content].strip():
+            return len(prompted)
     elif added.strip() and (at := text.rfind(added, earliest, content)) >= 0:
         return at + len(added)
     return None

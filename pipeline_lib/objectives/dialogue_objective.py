@@ -48,11 +48,11 @@ class DialogueObjective(ObjectiveSection):
             tokenizer.chat_template = self.chat_template
         return tokenizer
 
-    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
         """A prompt with its optional input; a list of messages stays one."""
         if is_missing(row.get("prompt")) or row["prompt"] == "":
             raise ValueError("empty prompt")
-        given = {role: row[role] for role in asked if not is_missing(row.get(role))}
+        given = {role: row[role] for role in input_roles if not is_missing(row.get(role))}
         exchange(given)  # raises ValueError for what is neither a text nor messages
         return given
 

@@ -65,7 +65,7 @@ class Fitting(NamedTuple):
     """How many tokens a dialogue may have, and how many of them up to its last answer."""
 
     whole: int
-    asked: int
+    prompt: int
 
     @classmethod
     def from_limits(cls, tokenizer: "PreTrainedTokenizerBase", max_length: int | None, max_answer: int) -> "Fitting":
@@ -88,14 +88,14 @@ class Fitting(NamedTuple):
         while None not in shorter:
             wholes = [whole for whole in shorter if whole]
             found = [_ids(tokenizer, whole, these) for whole, these in zip(wholes, learns, strict=True)]
-            if all(len(ids) <= self.whole and asked <= self.asked for ids, _, asked in found):
+            if all(len(ids) <= self.whole and prompt_tokens <= self.prompt for ids, _, prompt_tokens in found):
                 return [(ids, learned) for ids, learned, _ in found]
             shorter = [whole.drop_oldest(tokenizer) for whole in wholes]
-        answers = [min(len(ids) - asked, self.whole) for ids, _, asked in found]
-        room = max(0, min(self.asked, self.whole - max(answers)))
+        answers = [min(len(ids) - prompt_tokens, self.whole) for ids, _, prompt_tokens in found]
+        room = max(0, min(self.prompt, self.whole - max(answers)))
         cut = []
-        for (ids, learned, asked), answer in zip(found, answers, strict=True):
-            places = slice(asked - min(asked, room), asked + answer)
+        for (ids, learned, prompt_tokens), answer in zip(found, answers, strict=True):
+            places = slice(prompt_tokens - min(prompt_tokens, room), prompt_tokens + answer)
             cut.append((ids[places], learned[places]))
         return cut
 
@@ -111,8 +111,8 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) 
             if start < turn.end and max(end, start + 1) > turn.start:
                 learned[place] = True
     last = turns[-1].start if whole.answered else len(text)
-    asked = next((place for place, (start, end) in enumerate(offsets) if max(end, start + 1) > last), len(ids))
-    return ids, learned, asked
+    prompt_tokens = next((place for place, (start, end) in enumerate(offsets) if max(end, start + 1) > last), len(ids))
+    return ids, learned, prompt_tokens
 
 
 def _encode_with_offsets(

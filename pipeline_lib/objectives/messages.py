@@ -45,9 +45,9 @@ def dialogue(value: Any) -> list[Message]:
 
 def exchange(row: Mapping[str, Any]) -> list[Message]:
     """A row of `prompt`, `input` and `answer`, as texts or lists of messages; the answer may be missing."""
-    asked, answer = row.get("prompt"), row.get("answer")
-    if is_messages(asked):
-        messages = dialogue(asked)
+    prompt, answer = row.get("prompt"), row.get("answer")
+    if is_messages(prompt):
+        messages = dialogue(prompt)
     else:
         texts = [_text(row[role]) for role in ("prompt", "input") if row.get(role)]
         messages = [{"role": "user", "content": "\n".join(filter(None, texts))}]

@@ -145,8 +145,8 @@ class Seq2Seq(TokenPrediction):
             batch["input_ids"][:, :1], model.config.decoder_start_token_id if start is None else start
         )
         begun = torch.cat([first, targets[:, : int((targets[0] < IGNORED).sum())]], 1)
-        asked = {"max_new_tokens": self.max_target, "num_beams": self.beams}
-        return write(model, tokenizer, begun.shape[1], **batch, decoder_input_ids=begun, **asked)
+        options = {"max_new_tokens": self.max_target, "num_beams": self.beams}
+        return write(model, tokenizer, begun.shape[1], **batch, decoder_input_ids=begun, **options)
 
     def metrics(self) -> Mapping[str, "Metric"]:
         """Of likelihood, and of the text that is written."""

@@ -13,13 +13,13 @@ GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 
 
 def render_messages(
-    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, asked: bool = False
+    tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, add_prompt: bool = False
 ) -> str:
-    """The template's text; `asked`: with its generation prompt."""
+    """The template's text; `add_prompt`: with its generation prompt."""
     try:
         return str(
             tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tools=tools, tokenize=False, add_generation_prompt=asked
+                [dict(message) for message in messages], tools=tools, tokenize=False, add_generation_prompt=add_prompt
             )
         )
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
@@ -28,11 +28,11 @@ def render_messages(
 
 
 def render_or_none(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, asked: bool = False
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, add_prompt: bool = False
 ) -> str | None:
     """A rendering, or None where the template refuses these messages by themselves."""
     try:
-        return render_messages(tokenizer, messages, tools, asked)
+        return render_messages(tokenizer, messages, tools, add_prompt)
     except ValueError:
         return None
 

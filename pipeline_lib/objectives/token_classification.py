@@ -81,7 +81,7 @@ class TokenClassification(ObjectiveSection):
             raise ValueError(f"word {names.index('') + 1} has no tag")
         return {"tokens": [word_of("token", token) for token in tokens], "tags": names}
 
-    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
         """The words of a sentence to be tagged."""
         tokens = _words("tokens", row.get("tokens"))
         if not tokens:

@@ -36,7 +36,7 @@ class Planned(NamedTuple):
     """The artifact to reuse; None if there is none."""
     why: str
     """Why the step has to be created or is not cached."""
-    kept: bool = True
+    is_cached: bool = True
     """False for a step whose result is not cached."""
     files: int = 1
     """Number of a shard's files."""
@@ -46,7 +46,7 @@ class Planned(NamedTuple):
         """One of reused, to be created, not cached."""
         if self.artifact:
             return "reused"
-        return "to be created" if self.kept else "not cached"
+        return "to be created" if self.is_cached else "not cached"
 
     def __str__(self) -> str:
         if self.artifact:
@@ -112,30 +112,32 @@ def plan(recipe: Recipe) -> Plan:
         RecipeError: The run would stop before its first step, for example because a file is missing.
     """
     input_checks.check_inputs(recipe)
-    made = Plan(open_store(recipe.execution.store))
+    new_plan = Plan(open_store(recipe.execution.store))
     folder = locate_base(recipe.model)
-    base = artifact_digest(made.add(fingerprints.base_step(folder)))
+    base = artifact_digest(new_plan.add(fingerprints.base_step(folder)))
     tokenizer = fingerprints.tokenizer_digests(folder)
     groups = [group for split in SPLITS for group in find_groups(recipe, tokenizer, split)]
-    shards = [(group.split, artifact_digest(made.add(group.step, group.name, len(group.files)))) for group in groups]
+    shards = [
+        (group.split, artifact_digest(new_plan.add(group.step, group.name, len(group.files)))) for group in groups
+    ]
     shards.sort(key=lambda shard: (SPLITS.index(shard[0]), shard[1] or ""))
-    prepared = made.add(fingerprints.prepare_step(recipe, shards))
-    made.detects = _detects(prepared) if prepared else ""
+    prepared = new_plan.add(fingerprints.prepare_step(recipe, shards))
+    new_plan.detects = _detects(prepared) if prepared else ""
     labels = read_labels(prepared.folder) if prepared else None
-    initial = made.add(fingerprints.initialise_step(recipe, {"base": base}, labels))
+    initial = new_plan.add(fingerprints.initialise_step(recipe, {"base": base}, labels))
     inputs = {"prepare": artifact_digest(prepared), "initialise": artifact_digest(initial), "base": base}
-    checked = made.add(fingerprints.checks_step(recipe, inputs))
+    checked = new_plan.add(fingerprints.checks_step(recipe, inputs))
     reference: dict[str, str | None] = {}
     if recipe.objective.reference_splits:
         step = fingerprints.reference_step(recipe, {"prepare": inputs["prepare"], "base": base})
-        reference = {"reference": artifact_digest(made.add(step))}
-    model = made.add(fingerprints.finetune_step(recipe, inputs | reference))
+        reference = {"reference": artifact_digest(new_plan.add(step))}
+    model = new_plan.add(fingerprints.finetune_step(recipe, inputs | reference))
     if initial:
         decay = sum(regularizer.weight_decay() for regularizer in recipe.regularizers)
         parameters = read_parameter_infos(initial.folder / PLACES)
-        made.parameters = resolve(parameters, recipe.strategies, recipe.training.learning_rate, decay)
+        new_plan.parameters = resolve(parameters, recipe.strategies, recipe.training.learning_rate, decay)
         if not model:
-            _add_features(made, recipe, {"prepare": artifact_digest(prepared), "base": base}, parameters)
+            _add_features(new_plan, recipe, {"prepare": artifact_digest(prepared), "base": base}, parameters)
     scored_inputs = {
         "prepare": artifact_digest(prepared),
         "checks": artifact_digest(checked),
@@ -143,11 +145,11 @@ def plan(recipe: Recipe) -> Plan:
     }
     if recipe.evaluation.columns:
         scored_inputs["columns"] = artifact_digest(
-            made.add(fingerprints.columns_step(recipe, artifact_digest(prepared)))
+            new_plan.add(fingerprints.columns_step(recipe, artifact_digest(prepared)))
         )
     scored_inputs |= reference
-    made.add(fingerprints.evaluate_step(recipe, scored_inputs))
-    return made
+    new_plan.add(fingerprints.evaluate_step(recipe, scored_inputs))
+    return new_plan
 
 
 def _detects(prepared: Artifact) -> str:
@@ -158,15 +160,15 @@ def _detects(prepared: Artifact) -> str:
 
 
 def _add_features(
-    made: Plan, recipe: Recipe, inputs: fingerprints.Inputs, parameters: Collection[ParameterInfo]
+    new_plan: Plan, recipe: Recipe, inputs: fingerprints.Inputs, parameters: Collection[ParameterInfo]
 ) -> None:
     """Insert the `features` step before the training that would use it."""
-    training = made.planned.pop()
+    training = new_plan.planned.pop()
     if reason := why_not_cached(recipe, parameters):
-        made.planned.append(Planned("features", "", None, reason, kept=False))
+        new_plan.planned.append(Planned("features", "", None, reason, is_cached=False))
     elif layers := frozen_layers(recipe, parameters):
-        made.add(fingerprints.features_step(recipe, inputs, layers))
-    made.planned.append(training)
+        new_plan.add(fingerprints.features_step(recipe, inputs, layers))
+    new_plan.planned.append(training)
 
 
 def artifact_digest(artifact: Artifact | None) -> str | None:

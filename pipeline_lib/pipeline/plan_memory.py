@@ -33,7 +33,7 @@ def _size(size: int | None) -> str:
     return "unknown" if size is None else decimal(size)
 
 
-def plan_memory(recipe: Recipe, made: Plan) -> MemoryPlan:
+def plan_memory(recipe: Recipe, plan: Plan) -> MemoryPlan:
     """Compute the memory that a recipe's training needs; reads the encoded rows and no weights.
 
     Raises:
@@ -41,7 +41,7 @@ def plan_memory(recipe: Recipe, made: Plan) -> MemoryPlan:
     """
     from pipeline_lib.training.device import select_device
 
-    prepared = made.artifact("prepare")
+    prepared = plan.artifact("prepare")
     if prepared is None:
         problem = "is not encoded yet, and the memory depends on the lengths of its rows"
         raise RecipeError("data.source", recipe.data.source.kind, problem, "Start a run: it encodes the data first")

@@ -123,6 +123,6 @@ def computes_a_step(recipe: Recipe) -> bool:
     from pipeline_lib.pipeline.plan import plan
 
     try:
-        return any(step.artifact is None and step.kept for step in plan(recipe).planned)
+        return any(step.artifact is None and step.is_cached for step in plan(recipe).planned)
     except RecipeError:
         return True

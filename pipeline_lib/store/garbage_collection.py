@@ -30,7 +30,7 @@ class Collected:
     """What was removed, what was due but kept and why, and the bytes freed and left."""
 
     removed: list[Entry] = field(default_factory=list)
-    kept: list[tuple[Entry, str]] = field(default_factory=list)
+    retained: list[tuple[Entry, str]] = field(default_factory=list)
     temporary: list[Path] = field(default_factory=list)
     """Temporary folders of killed processes, outside of the store."""
     freed: int = 0
@@ -68,7 +68,7 @@ def collect(
         if not aged and (keep_size is None or collected.left <= keep_size):
             continue
         if why := "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run):
-            collected.kept.append((entry, why))
+            collected.retained.append((entry, why))
         else:
             collected.removed.append(entry)
             _count(collected, entry.size)
@@ -130,8 +130,8 @@ def _is_left_over(root: Path, path: Path, now: float) -> bool:
     """Return whether a killed process left this path behind: no process holds the lock of its step."""
     if path.name.startswith("removed-"):
         return True
-    if made := MADE.match(path.name):
-        with try_lock(root, made[1]) as mine:
+    if match := MADE.match(path.name):
+        with try_lock(root, match[1]) as mine:
             return mine
     return now - path.lstat().st_mtime > DAY and not _anyone_holds_a_lock(root)
 

@@ -151,14 +151,14 @@ class Objects:
             raise self._failure(error) from None
 
     def _failure(self, error: Exception) -> RecipeError:
-        told = self._error_line(error)
+        message = self._error_line(error)
         if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
             hint = "Check the credentials and what they allow"
-            return RecipeError("execution.store", self.shown, f"does not let us in ({told})", hint)
+            return RecipeError("execution.store", self.shown, f"does not let us in ({message})", hint)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return RecipeError("execution.store", self.shown, "the disk is full", "Free some space")
         hint = "Nothing is lost: run the same command again when it answers"
-        return ServiceUnavailable("execution.store", self.shown, f"does not answer ({told})", hint)
+        return ServiceUnavailable("execution.store", self.shown, f"does not answer ({message})", hint)
 
     def _error_line(self, error: Exception) -> str:
         """Return the error's first line without the URL's credentials, which a driver may include."""

@@ -175,8 +175,8 @@ class RemoteStore(Store):
         self.objects.write(aside, manifest)
         if self.objects.read(f"{_prefix(step)}/{MANIFEST}") == manifest:  # else another machine has already replaced it
             self.objects.remove(f"{_prefix(step)}/{MANIFEST}")
-        where = f"{self.objects.shown}/{aside}"
-        log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, where)
+        location = f"{self.objects.shown}/{aside}"
+        log.warning("%-11s %s is damaged (%s): set aside in %s", step.name, step.fingerprint[:8], damage, location)
 
 
 def reference_to(folder: Path) -> Reference:

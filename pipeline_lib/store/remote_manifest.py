@@ -39,9 +39,9 @@ def _parse(step: Step, manifest: bytes) -> Shared:
     digest = content_digest(files)
     if document["folder"] != digest[:16]:
         raise ValueError("its manifest names another folder")
-    made = document["made"]
-    _ = made["at"], made["by"]  # what is said of an artifact that is reused
-    return Shared(manifest, files, digest, made)
+    creation = document["made"]
+    _ = creation["at"], creation["by"]  # what is said of an artifact that is reused
+    return Shared(manifest, files, digest, creation)
 
 
 def _refuse_escape(name: str, files: Mapping[str, Any]) -> None:

@@ -94,10 +94,10 @@ class Store:
         """Return the artifact of a step from its manifest, without verifying its files; for plans."""
         try:
             manifest = json.loads((self._place(step) / MANIFEST).read_text(encoding="utf-8"))
-            digest, made = content_digest(manifest["files"]), manifest["made"]
+            digest, creation = content_digest(manifest["files"]), manifest["made"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return Artifact(step.name, step.fingerprint, digest, self._place(step), made, reused=True)
+        return Artifact(step.name, step.fingerprint, digest, self._place(step), creation, reused=True)
 
     def candidates(self, name: str) -> Iterator[Candidate]:
         """Yield a step's newest `RECENT` artifacts, to be compared with a new one; unreadable ones are skipped.
@@ -141,26 +141,26 @@ class Store:
             partial.mkdir(parents=True)
             note.write_text(json.dumps(step.identity()), encoding="utf-8")
             facts = make(partial) or {}
-            made = {
+            creation = {
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": time.perf_counter() - began,
                 "by": made_by,
                 "host": platform.node(),
                 **facts,
             }
-            return replace(self._publish(step, partial, made), why=reason)
+            return replace(self._publish(step, partial, creation), why=reason)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             note.unlink(missing_ok=True)
 
-    def _publish(self, step: Step, partial: Path, made: dict[str, Any]) -> Artifact:
+    def _publish(self, step: Step, partial: Path, creation: dict[str, Any]) -> Artifact:
         files, folder = describe(partial), self._place(step)
-        manifest = {"identity": step.identity(), "fingerprint": step.fingerprint, "made": made, "files": files}
+        manifest = {"identity": step.identity(), "fingerprint": step.fingerprint, "made": creation, "files": files}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         publish_folder(partial, folder)
         _published_last[folder.parent] = folder
-        return Artifact(step.name, step.fingerprint, content_digest(files), folder, made, reused=False)
+        return Artifact(step.name, step.fingerprint, content_digest(files), folder, creation, reused=False)
 
     def _set_aside(self, folder: Path, damage: Exception) -> None:
         aside = set_aside(self.root, folder)

@@ -27,8 +27,8 @@ def own_mark() -> str:
 def exists(mark: str) -> bool | None:
     """Return whether the process of a mark still exists; None where that cannot be known from here."""
     number, _, rest = mark.partition(" ")
-    ticks, _, where = rest.partition(" ")
-    if not number.isdigit() or where != place() or where == UNKNOWN:
+    ticks, _, container = rest.partition(" ")
+    if not number.isdigit() or container != place() or container == UNKNOWN:
         return None
     if sys.platform != "linux":
         import psutil

@@ -87,8 +87,8 @@ def _log_training(
     named = NamedModel(recipe.name, recipe.objective, parameters)
     uri = log_model(client, run, named, model.folder / "model", None if whole else base, example)
     client.set_tag(run_id, MODEL, uri)
-    if (used := summary["batch_tokens"]) < (asked := recipe.training.batch_tokens):
-        client.set_tag(run_id, OUT_OF_MEMORY, f"memory ran out with {asked:,} tokens per pass; {used:,} were used")
+    if (used := summary["batch_tokens"]) < (requested := recipe.training.batch_tokens):
+        client.set_tag(run_id, OUT_OF_MEMORY, f"memory ran out with {requested:,} tokens per pass; {used:,} were used")
     tracker.finish(run_id)
 
 
@@ -96,11 +96,11 @@ def _log_evaluation(tracker: Tracker, run: Run, training: Run, prepared: Artifac
     client, run_id = tracker.client, run.info.run_id
     document = json.loads((scores.folder / "metrics.json").read_text(encoding="utf-8"))
     client.set_tag(run_id, TRAINING, training.info.run_id)
-    made = creation_time(scores)
-    log_scores(tracker, run, training, prepared, document, made)
+    created = creation_time(scores)
+    log_scores(tracker, run, training, prepared, document, created)
     if generation := scores.made.get("generation"):
         figures = generation_figures(generation).items()
-        client.log_batch(run_id, [Metric(f"total/{name}", value, made, 0) for name, value in figures])
+        client.log_batch(run_id, [Metric(f"total/{name}", value, created, 0) for name, value in figures])
     _tag_findings(tracker, training, document["checks"])
     client.log_dict(run_id, input_manifests(scores.folder, "checks", "columns"), MANIFESTS)
     client.log_artifacts(run_id, str(scores.folder))

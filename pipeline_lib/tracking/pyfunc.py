@@ -67,12 +67,12 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _schema(asked: Mapping[str, bool]) -> "Schema":
+def _schema(input_roles: Mapping[str, bool]) -> "Schema":
     """Return a signature with the input columns, of any type: rows are validated one by one, as in training."""
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    return Schema([ColSpec(AnyType(), name, required=required) for name, required in asked.items()])
+    return Schema([ColSpec(AnyType(), name, required=required) for name, required in input_roles.items()])
 
 
 def log_model(

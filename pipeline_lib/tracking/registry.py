@@ -77,7 +77,7 @@ class Registry:
                 logged = self.client.get_logged_model(model.removeprefix("models:/"))
                 # a server takes the source only with model_id; a models:/ source, or an id without its run, MLflow
                 # would look up in the process's default store, not in this one
-                made = self.client.create_model_version(
+                version = self.client.create_model_version(
                     self.name,
                     logged.artifact_location,
                     logged.source_run_id,
@@ -85,11 +85,13 @@ class Registry:
                     description=redact(why),
                     model_id=logged.model_id,
                 )
-                known = self._version_of(model) or _version(made)
-                if known.number == int(made.version):
-                    self._list_on_model(model, made)
+                known = self._version_of(model) or _version(version)
+                if known.number == int(version.version):
+                    self._list_on_model(model, version)
                     return known
-                self.client.delete_model_version(self.name, made.version)  # another process has registered it as well
+                self.client.delete_model_version(
+                    self.name, version.version
+                )  # another process has registered it as well
             self._list_on_model(model, self.client.get_model_version(self.name, str(known.number)))
             for tag, value in tags.items():
                 self.client.set_model_version_tag(self.name, str(known.number), tag, value)

@@ -51,9 +51,9 @@ def complete_metadata(tracker: Tracker, run: Run, model: Artifact) -> None:
     tracker.client.log_dict(run.info.run_id, manifests(model.folder), MANIFESTS)
     if measured := model.made.get("measured"):
         tracker.add(run, records(measured["windows"]))
-        made = creation_time(model)
+        created = creation_time(model)
         totals = {f"total/{name}": value for name, value in _totals(measured, tracker.recipe.execution).items()}
-        metrics = [Metric(name, value, made, summary["steps"]) for name, value in totals.items()]
+        metrics = [Metric(name, value, created, summary["steps"]) for name, value in totals.items()]
         tracker.client.log_batch(run.info.run_id, metrics)
 
 
@@ -88,6 +88,6 @@ def _data_inputs(recipe: Recipe, circumstances: Mapping[str, Any]) -> Iterator[D
     """The source's files as they were when the training began, by the split that they were given for."""
     recorded = circumstances.get("data")
     for file in data_files(recipe) if recorded is None else [DataFile(**facts) for facts in recorded]:
-        where, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
-        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, where, profile=size)
+        source, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
+        dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, source, profile=size)
         yield DatasetInput(dataset, [InputTag(CONTEXT, file.split)])

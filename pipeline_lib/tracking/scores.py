@@ -19,7 +19,7 @@ LONGEST = 140
 
 
 def log_scores(
-    tracker: Tracker, run: Run, training: Run, prepared: Artifact, document: dict[str, Any], made: int
+    tracker: Tracker, run: Run, training: Run, prepared: Artifact, document: dict[str, Any], created: int
 ) -> None:
     """Log the scores in metrics.json (`document`) with the time `made`, in milliseconds.
 
@@ -35,7 +35,7 @@ def log_scores(
     client.log_inputs(run_id, inputs, models)
     linked = {"dataset_name": rows.name, "dataset_digest": rows.digest, "run_id": run_id}
     scored = [
-        Metric(name, value, made, 0, model_id=None if name.startswith("baseline/") else model, **linked)
+        Metric(name, value, created, 0, model_id=None if name.startswith("baseline/") else model, **linked)
         for name, value in scores_by_name(document)
     ]
     for begin in range(0, len(scored), BATCH):  # slices by a column may have many values

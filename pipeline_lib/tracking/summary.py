@@ -64,9 +64,9 @@ def complete_summary(
         _copy_datasets(tracker, run.info.run_id, parent)
     model_id = training.data.tags[MODEL].removeprefix("models:/")
     link_model(client, parent, model_id)
-    made = creation_time(scores)
+    created = creation_time(scores)
     figures = dict(_test_scores(document)) | dict(_costs(tracker.recipe, summary, model))
-    metrics = [Metric(name, value, made, 0) for name, value in figures.items()]
+    metrics = [Metric(name, value, created, 0) for name, value in figures.items()]
     note = _finished_note(tracker, training, evaluation, document)
     source = {name: value for name, value in training.data.tags.items() if name.startswith("mlflow.source.")}
     tags = {**source, KIND: WHOLE_RUN, MLFLOW_RUN_NOTE: note[:LONGEST_NOTE]}

@@ -39,13 +39,13 @@ def _log_comparison(
     best = (max if higher else min)(scored, key=lambda variant: variant["score"] or 0.0)
     parameters = {"vary": "; ".join(settings.vary) or "recipes", "seeds": settings.seeds, "metric": document["metric"]}
     log_params(tracker, run_id_, parameters | {"best_variant": best["name"], "pruner": settings.pruner or "none"})
-    made = creation_time(comparison)
+    created = creation_time(comparison)
     figures = _figures(document, best, len(trials))
     note = _note(tracker, comparison, trials)
     tags = {MLFLOW_RUN_NOTE: note[:LONGEST_NOTE], MLFLOW_SOURCE_NAME: "tunesmith sweep", MLFLOW_SOURCE_TYPE: "LOCAL"}
     client.log_batch(
         run_id_,
-        [Metric(name, value, made, 0) for name, value in figures.items()],
+        [Metric(name, value, created, 0) for name, value in figures.items()],
         tags=[RunTag(name, value) for name, value in tags.items()],
     )
     columns = {name: [variant[name] for variant in document["variants"]] for name in best}

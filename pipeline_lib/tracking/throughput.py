@@ -32,12 +32,12 @@ IMPORTING = threading.Lock()
 
 
 class ThroughputMeter:
-    """Counts the steps of one training; `kept` is the file for what is measured. The clock runs from the first call."""
+    """Counts the steps of one training; `file` is the file for what is measured. The clock runs from the first call."""
 
-    def __init__(self, kept: Path):
-        self.kept = kept
-        cut_torn_line(kept)
-        self.windows = list(read_windows(kept))
+    def __init__(self, file: Path):
+        self.file = file
+        cut_torn_line(file)
+        self.windows = list(read_windows(file))
         self.counts, self.step, self.began = Counter[str](), 0, 0.0
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.thread = threading.Thread(target=self._work, name="meter", daemon=True)
@@ -90,7 +90,7 @@ class ThroughputMeter:
         self.windows.append(window)
         with (
             suppress(OSError),
-            self.kept.open("a", encoding="utf-8") as file,
+            self.file.open("a", encoding="utf-8") as file,
         ):  # a full disk is reported by the training itself
             file.write(seal(window) + "\n")
 
@@ -149,9 +149,9 @@ def _peak() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
 
 
-def read_windows(kept: Path) -> Iterator[dict[str, Any]]:
+def read_windows(file: Path) -> Iterator[dict[str, Any]]:
     """The windows that a meter has kept, as it closed them; damaged ones are left out."""
-    if kept.exists():
-        for line in kept.read_bytes().splitlines():
+    if file.exists():
+        for line in file.read_bytes().splitlines():
             with suppress(ValueError):
                 yield unseal(line)

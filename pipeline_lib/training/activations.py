@@ -24,14 +24,14 @@ def checkpoint_activations(stepper: "Stepper") -> bool:
     Raises:
         RecipeError: The recipe requires it, and the family does not support it.
     """
-    asked = stepper.recipe.training.gradient_checkpointing
-    if asked == "auto":
-        asked = _is_needed(stepper)
-    if asked and not checkpoint_blocks(stepper.model):
+    setting = stepper.recipe.training.gradient_checkpointing
+    if setting == "auto":
+        setting = _is_needed(stepper)
+    if setting and not checkpoint_blocks(stepper.model):
         family = stepper.model.config.model_type
         problem = f"is not supported by the family {family}"
         raise RecipeError("training.gradient_checkpointing", True, problem, "Set it to false, or choose another base")
-    return asked
+    return setting
 
 
 def checkpoint_blocks(model: "PreTrainedModel") -> int:
@@ -78,11 +78,11 @@ def activation_bytes(stepper: "Stepper") -> int:
     longest = np.array([tokens.argmax()])
     rows = max(1, stepper.recipe.training.batch_tokens // int(tokens.max()))
     devices = [stepper.accelerator.device] if stepper.accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), record_kept_bytes(stepper.model) as kept:
+    with torch.random.fork_rng(devices), record_kept_bytes(stepper.model) as bytes_of:
         stepper.model.train()
         outputs = stepper.outputs_of(longest)
         del outputs
-    return rows * sum(kept.values())
+    return rows * sum(bytes_of.values())
 
 
 @contextmanager
@@ -94,18 +94,18 @@ def record_kept_bytes(model: "PreTrainedModel") -> "Iterator[dict[int, int]]":
     import torch
 
     weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, int] = {}
+    bytes_of: dict[int, int] = {}
     alive = []  # or another tensor would get the same address
 
     def count(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
+            bytes_of[storage._cdata] = storage.nbytes()
             alive.append(storage)
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        yield kept
+        yield bytes_of
 
 
 def _free_memory() -> int:

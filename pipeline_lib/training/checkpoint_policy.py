@@ -31,7 +31,7 @@ class CheckpointPolicy:
     seconds: float
     at: float = field(init=False)
     """Monotonic time at which the last checkpoint was written or read."""
-    kept: tuple[int, int] = field(init=False)
+    saved_at: tuple[int, int] = field(init=False)
     """Step and epoch of the last checkpoint."""
 
     def restore(self) -> State:
@@ -40,7 +40,7 @@ class CheckpointPolicy:
         state = state or State()
         if scaler is not None and state.scaler:
             scaler.load_state_dict(state.scaler)
-        self.at, self.kept = time.monotonic(), (state.step, state.epoch)
+        self.at, self.saved_at = time.monotonic(), (state.step, state.epoch)
         return state
 
     def save_if_due(self, state: State) -> None:
@@ -63,12 +63,12 @@ class CheckpointPolicy:
 
     def save(self, state: State) -> None:
         """Save a checkpoint unless nothing has changed since the last one."""
-        if self.kept == (state.step, state.epoch):
+        if self.saved_at == (state.step, state.epoch):
             return
         if (scaler := self.accelerator.scaler) is not None:
             state.scaler = scaler.state_dict()
         self.checkpoints.save(state, self.weights, self.optimizer.optimizer)
-        self.at, self.kept = time.monotonic(), (state.step, state.epoch)
+        self.at, self.saved_at = time.monotonic(), (state.step, state.epoch)
 
     def save_best(self, state: State) -> None:
         """Save the weights as the best so far."""

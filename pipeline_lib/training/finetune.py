@@ -37,9 +37,9 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
         return
     trained = [row.name for row in loop.table if row.trained]
     precision, scale = precision_of(loop.accelerator), loop.validation.scale
-    asked = recipe.objective.input_roles_for(recipe.data.columns)
+    input_roles = recipe.objective.input_roles_for(recipe.data.columns)
     budget = recipe.training.batch_tokens
-    write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale, asked, budget)
+    write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale, input_roles, budget)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")
     (folder / "summary.json").write_text(strict_json(_summary(loop), indent=1), encoding="utf-8")

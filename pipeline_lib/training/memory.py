@@ -145,12 +145,14 @@ def _activations(recipe: Recipe, model: "PreTrainedModel", train: Examples, pad:
     attend_faster(model)
     rows = _largest_pass(train.group_tokens, recipe.training.batch_size, recipe.training.batch_tokens)
     passes = 2 if any(regularizer.needs_second_forward for regularizer in recipe.regularizers) else 1
-    asked = recipe.training.gradient_checkpointing is True
-    kept = _measure_pass(recipe, model, train, rows, pad)
-    if asked and kept is not None and (blocks := checkpoint_blocks(model)):
+    checkpointing = recipe.training.gradient_checkpointing is True
+    kept_bytes = _measure_pass(recipe, model, train, rows, pad)
+    if checkpointing and kept_bytes is not None and (blocks := checkpoint_blocks(model)):
         inputs = _measure_pass(recipe, model, train, rows, pad)
-        kept = None if inputs is None else inputs + (kept - inputs) // blocks  # one block's are computed again
-    return None if kept is None else passes * kept
+        kept_bytes = (
+            None if inputs is None else inputs + (kept_bytes - inputs) // blocks
+        )  # one block's are computed again
+    return None if kept_bytes is None else passes * kept_bytes
 
 
 def _largest_pass(tokens: np.ndarray, batch_size: int, batch_tokens: int) -> np.ndarray:
@@ -175,7 +177,7 @@ def _measure_pass(recipe: Recipe, model: "PreTrainedModel", train: Examples, row
         batch, targets = recipe.objective.mask_inputs(model, batch, targets)
         learned = int((targets >= 0).sum())
     model.train()
-    with record_kept_bytes(model) as kept, _notes_head(model) as reached:
+    with record_kept_bytes(model) as bytes_of, _notes_head(model) as reached:
         try:
             with torch.autocast(device, dtype, enabled=dtype is not None):
                 recipe.objective.outputs(model, {k: v.to(device) for k, v in batch.items()}, targets.to(device))
@@ -184,7 +186,7 @@ def _measure_pass(recipe: Recipe, model: "PreTrainedModel", train: Examples, row
                 return None
     head = model.get_output_embeddings()
     loss = loss_bytes(device, learned, len(head.weight)) if reached and head is not None else 0
-    return sum(kept.values()) + loss
+    return sum(bytes_of.values()) + loss
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class ParameterRow:
 
 
 def resolve(
-    where: Mapping[ParameterInfo, Sequence[int]],
+    infos: Mapping[ParameterInfo, Sequence[int]],
     strategies: Sequence[Strategy],
     learning_rate: float,
     weight_decay: float,
@@ -44,7 +44,7 @@ def resolve(
         weight_decay: Weight decay of trained matrices.
     """
     head_scale, table = _head_scale(strategies), []
-    for parameter, shape in where.items():
+    for parameter, shape in infos.items():
         is_selected = any(strategy.is_trainable(parameter) for strategy in strategies)
         trained = parameter.is_head or (not parameter.fixed and is_selected)
         rate = learning_rate if trained else 0.0

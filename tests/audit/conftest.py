@@ -31,14 +31,19 @@ class Ran:
     def words(self):
         """What disagrees, as sentences."""
         report = self.audit(self.ids["moods training"])
-        return [f"{finding.about}: {finding.what}" for some in report.found for finding in some if finding.sure]
+        return [f"{finding.about}: {finding.what}" for findings in report.found for finding in findings if finding.sure]
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory, tiny_bert, tracking_uri):
     folder = tmp_path_factory.mktemp("audited")
     texts = {"glad": ["a fine day", "the sun is warm", "we laughed"], "sad": ["it rains", "nobody came", "a long wait"]}
-    rows = [f"{text} {at},{mood}\n" for mood, some in texts.items() for text in some for at in ["home", "sea", "town"]]
+    rows = [
+        f"{text} {at},{mood}\n"
+        for mood, texts_of_mood in texts.items()
+        for text in texts_of_mood
+        for at in ["home", "sea", "town"]
+    ]
     (folder / "moods.csv").write_text("text,mood\n" + "".join(rows))
     document = {
         "name": "moods",

@@ -31,7 +31,7 @@ def test_the_chain_leads_from_the_model_to_the_bytes_of_its_data(ran):
     assert data["digest"] == file_digest(ran.folder / "moods.csv")[:32]
     assert link["base"]["files"]["model.safetensors"]
     assert {"pipeline_lib.training.loop", "pipeline_lib.data.shards"} <= link["code"]["modules"].keys()
-    steps = {told["step"]: told["fingerprint"] for told in link["artifacts"]}
+    steps = {artifact["step"]: artifact["fingerprint"] for artifact in link["artifacts"]}
     assert [*steps] == ["base", "shard", "prepare", "initialise", "finetune", "checks", "evaluate"]
     assert (steps["finetune"], steps["evaluate"]) == (ran.outcome.model.fingerprint, ran.outcome.scores.fingerprint)
 
@@ -60,8 +60,8 @@ def test_where_nothing_disagrees_the_command_says_so(ran):
     assert f"recipe      {ran.folder}/moods.yaml training.epochs=2" in said.output
     assert said.output.splitlines()[-1] == "all records agree"
     said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", ran.folder.name, "--json"])
-    told = json.loads(said.output)
-    assert (told["disagrees"], told["strays"], len(told["trainings"])) == (False, [], 1)
+    output = json.loads(said.output)
+    assert (output["disagrees"], output["strays"], len(output["trainings"])) == (False, [], 1)
     said = CliRunner().invoke(app, ["audit", "--tracking-uri", ran.uri, "--experiment", "no such"])
     assert said.exit_code == 2
     assert "--experiment = 'no such': is not in sqlite" in said.output
@@ -69,10 +69,10 @@ def test_where_nothing_disagrees_the_command_says_so(ran):
 
 @contextmanager
 def other_bytes(path):
-    kept = path.read_bytes()
-    path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    original = path.read_bytes()
+    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     yield
-    path.write_bytes(kept)
+    path.write_bytes(original)
 
 
 @contextmanager
@@ -88,10 +88,10 @@ def gone(path):
 @contextmanager
 def logged(ran, name, value):
     client, run_id = ran.client, ran.ids["moods evaluation"]
-    kept = client.get_run(run_id).data.metrics[name]
+    original = client.get_run(run_id).data.metrics[name]
     client.log_metric(run_id, name, value)
     yield
-    client.log_metric(run_id, name, kept)
+    client.log_metric(run_id, name, original)
 
 
 @contextmanager
@@ -108,10 +108,10 @@ def other_manifest(ran):
 
 @contextmanager
 def grown(path):
-    kept = path.read_bytes()
-    path.write_bytes(kept + b"a new row,glad\n")
+    original = path.read_bytes()
+    path.write_bytes(original + b"a new row,glad\n")
     yield
-    path.write_bytes(kept)
+    path.write_bytes(original)
 
 
 @contextmanager
@@ -156,8 +156,8 @@ def test_a_source_that_has_changed_since_is_listed_and_disagrees_with_nothing(ra
     assert words in said.output.replace(f"{ran.folder}/", "")
     assert said.output.splitlines()[-1] == "all records agree; its data has changed since the training"
     assert report.found == [[]]
-    (told,) = report.as_json()["trainings"]
-    assert [change["path"] for change in told["source_changes"]] == [str(ran.folder / "moods.csv")]
+    (training,) = report.as_json()["trainings"]
+    assert [change["path"] for change in training["source_changes"]] == [str(ran.folder / "moods.csv")]
     assert list(report.lines(whole=False))[-1].endswith("; the data of 1 has changed since the training")
     assert ran.audit().sources == [[]]
 
@@ -213,11 +213,11 @@ def test_manifests_that_are_gone_from_mlflow_are_a_disagreement(ran):
 def test_an_artifact_made_of_other_bytes_is_not_the_one_recorded_in_mlflow(ran):
     """Sound by itself: its manifest was made to fit."""
     folder = ran.outcome.scores.folder
-    told = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
     with other_bytes(folder / "report.html"):
-        told["files"]["report.html"]["sha256"] = file_digest(folder / "report.html")
+        manifest["files"]["report.html"]["sha256"] = file_digest(folder / "report.html")
         with gone(folder / "manifest.json"):
-            (folder / "manifest.json").write_text(json.dumps(told))
+            (folder / "manifest.json").write_text(json.dumps(manifest))
             (said,) = ran.words()
     assert "differs from the record in MLflow" in said
 
@@ -299,16 +299,16 @@ def test_what_machines_share_is_known_by_its_manifests(ran, tmp_path, monkeypatc
     held, url = ran.held(), f"file://{tmp_path}/far"
     assert disagreements(held, url) == []
     shutil.rmtree(tmp_path / "far" / "steps" / "prepare")
-    (told,) = disagreements(held, url)
-    assert told.what == f"is missing from {url}"
+    (disagreement,) = disagreements(held, url)
+    assert disagreement.what == f"is missing from {url}"
     assert not list(RemoteStore(url).root.glob("steps/*"))
 
 
 def test_runs_and_models_of_mlflow_are_compared_by_their_ids(ran):
     sides = (ran.ids["moods"], ran.ids["moods evaluation"], ran.held().model)
     for side in sides:
-        told = CliRunner().invoke(app, ["compare", side, ran.ids["moods training"], "--tracking-uri", ran.uri])
-        assert told.exit_code == 0, told.output
-        assert "is within chance" in " ".join(told.output.split())
-    told = CliRunner().invoke(app, ["compare", "0" * 32, sides[0], "--tracking-uri", ran.uri])
-    assert (told.exit_code, "does not name a training" in told.output) == (2, True)
+        result = CliRunner().invoke(app, ["compare", side, ran.ids["moods training"], "--tracking-uri", ran.uri])
+        assert result.exit_code == 0, result.output
+        assert "is within chance" in " ".join(result.output.split())
+    result = CliRunner().invoke(app, ["compare", "0" * 32, sides[0], "--tracking-uri", ran.uri])
+    assert (result.exit_code, "does not name a training" in result.output) == (2, True)

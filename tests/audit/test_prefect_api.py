@@ -17,10 +17,10 @@ ID = "0f6e7d5c-1b2a-4c3d-8e9f-001122334455"
 class Api(Stub):
     """An API that knows one flow run, and keeps what it was told of who asks."""
 
-    state, asked = "COMPLETED", []
+    state, authorizations = "COMPLETED", []
 
     def do_GET(self):
-        Api.asked.append(self.headers.get("Authorization"))
+        Api.authorizations.append(self.headers.get("Authorization"))
         found = self.path == f"/api/flow_runs/{ID}"
         answer = {"state": {"type": Api.state}} if found else {}
         self.reply(200 if found else 404, "application/json", json.dumps(answer))
@@ -35,7 +35,7 @@ class Api(Stub):
 def api(monkeypatch):
     for name in ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING"):
         monkeypatch.delenv(name, raising=False)
-    Api.asked.clear()
+    Api.authorizations.clear()
     with serving(Api) as port:
         yield f"http://127.0.0.1:{port}/api"
 
@@ -60,16 +60,16 @@ def said(status, by, **tags):
 )
 def test_states_that_disagree_are_reported(api, status, state, agree):
     Api.state = state
-    told = said(status, f"flow run moods ({ID}) at {api}")
+    findings = said(status, f"flow run moods ({ID}) at {api}")
     words = f"is {status} in MLflow, and flow run moods ({ID}) is {state}"
-    assert told == ([] if agree else [(words, True)])
+    assert findings == ([] if agree else [(words, True)])
 
 
 @pytest.mark.parametrize(("state", "agree"), [("COMPLETED", True), ("RUNNING", False)])
 def test_a_trial_that_a_sweep_has_ended_early_is_killed_in_a_flow_that_completes(api, state, agree):
     Api.state = state
-    told = said("KILLED", f"flow run moods ({ID}) at {api}", **{PRUNED: "no hope"})
-    assert (told == []) == agree
+    findings = said("KILLED", f"flow run moods ({ID}) at {api}", **{PRUNED: "no hope"})
+    assert (findings == []) == agree
 
 
 def test_a_flow_run_that_prefect_has_never_heard_of(api):
@@ -100,7 +100,7 @@ def test_only_the_api_of_the_own_settings_gets_credentials(api, monkeypatch):
     monkeypatch.delenv("PREFECT_API_KEY")
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:pass")
     prefect_api.state(FlowRun("moods", ID, None))
-    assert Api.asked == [None, "Bearer a key", "Basic bWU6cGFzcw=="]
+    assert Api.authorizations == [None, "Bearer a key", "Basic bWU6cGFzcw=="]
 
 
 def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone(api):
@@ -114,6 +114,6 @@ def test_a_flow_run_left_running_by_a_kill_has_crashed_and_another_is_left_alone
         ("RUNNING", around, "CRASHED"),
     ):
         Api.state = state
-        told = list(repair._settle_flow(run))
+        repairs = list(repair._settle_flow(run))
         assert Api.state == after
-        assert told == ([f"flow run moods ({ID}) was left RUNNING; now CRASHED"] if after == "CRASHED" else [])
+        assert repairs == ([f"flow run moods ({ID}) was left RUNNING; now CRASHED"] if after == "CRASHED" else [])

@@ -22,8 +22,8 @@ def test_the_same_bytes_come_again_and_the_first_runs_are_left_alone(ran, tmp_pa
     said = CliRunner().invoke(app, ["reproduce", held.training.id, *options])
     os.rename(ran.folder / "aside", ran.folder / "store")
     assert said.exit_code == 0, said.output
-    told = {"weights": True, "predictions": True, "metrics": {}, "changed": [], "same": True}
-    assert json.loads(said.stdout) == told | {"store": str(tmp_path / "again")}
+    report = {"weights": True, "predictions": True, "metrics": {}, "changed": [], "same": True}
+    assert json.loads(said.stdout) == report | {"store": str(tmp_path / "again")}
     assert (tmp_path / "again" / "steps" / "finetune" / ran.outcome.model.fingerprint[:16]).is_dir()
     assert {run_id: held.client.get_run(run_id).to_dictionary() for run_id in before} == before
 
@@ -38,9 +38,9 @@ def test_other_bytes_are_reported_with_score_differences_and_what_changed(ran, t
     scores = json.loads((outcome.scores.folder / "metrics.json").read_text())
     accuracy = scores["metrics"]["accuracy"]["value"]
     scores["metrics"]["accuracy"]["value"] = accuracy - 0.25
-    told = json.loads((outcome.scores.folder / "manifest.json").read_text())
-    told["files"]["predictions.parquet"]["sha256"] = "0" * 64
-    held.json = lambda run, path: {"manifest.json": told, "metrics.json": scores}[path]
+    manifest = json.loads((outcome.scores.folder / "manifest.json").read_text())
+    manifest["files"]["predictions.parquet"]["sha256"] = "0" * 64
+    held.json = lambda run, path: {"manifest.json": manifest, "metrics.json": scores}[path]
     report = reproduce(held, tmp_path / "again")
     assert (report.weights, report.predictions, report.same) == (False, False, False)
     assert report.metrics == {"accuracy": (accuracy - 0.25, accuracy)}
@@ -55,11 +55,11 @@ def test_other_bytes_are_reported_with_score_differences_and_what_changed(ran, t
 
 
 def test_data_of_other_bytes_is_refused_by_its_name(ran, tmp_path):
-    held, kept = ran.held(), (ran.folder / "moods.csv").read_text()
-    (ran.folder / "moods.csv").write_text(kept + "one more,glad\n")
+    held, original = ran.held(), (ran.folder / "moods.csv").read_text()
+    (ran.folder / "moods.csv").write_text(original + "one more,glad\n")
     with pytest.raises(RecipeError, match=r"data.source.train = '.*moods.csv': has grown by 14 bytes, so"):
         reproduce(held, tmp_path / "again")
-    (ran.folder / "moods.csv").write_text(kept)
+    (ran.folder / "moods.csv").write_text(original)
     assert not (tmp_path / "again").exists()
 
 
@@ -87,7 +87,7 @@ def test_a_training_that_was_not_finished_is_refused(ran, tmp_path):
 def test_facts_are_compared_by_their_path():
     then = {"code": {"pipeline_lib.a": "1"}, "machine": {"gpus": []}, "training": {"device": "cpu"}}
     now = {"code": {"pipeline_lib.a": "2"}, "machine": {"gpus": ["H100"]}, "training": {"device": "cuda"}}
-    assert [str(each) for each in again._find_changed_facts(then, now)] == [
+    assert [str(change) for change in again._find_changed_facts(then, now)] == [
         "the code of pipeline_lib.a changed",
         "machine.gpus [] → nothing",
         'machine.gpus.0 nothing → "H100"',

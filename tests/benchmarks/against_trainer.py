@@ -116,8 +116,8 @@ def tunesmith(name: str, files: Files, rows: int, precision: str, seed: int) -> 
         recipe = ROOT / "deployments" / "recipes" / f"{'banking77' if name == 'banking77' else 'sst2'}.yaml"
         command = [str(Path(sys.executable).with_name("tunesmith")), "run", str(recipe), *overrides]
         _, *costs = measured(command, dict(os.environ) | {"HOME": home}, cwd=home)
-        (told,) = Path(home).glob("artifacts/steps/evaluate/*/metrics.json")
-        return json.loads(told.read_text())["metrics"]["accuracy"]["value"], *costs
+        (metrics,) = Path(home).glob("artifacts/steps/evaluate/*/metrics.json")
+        return json.loads(metrics.read_text())["metrics"]["accuracy"]["value"], *costs
 
 
 def measured(command: list[str], environment: dict[str, str], cwd: str | None = None) -> tuple[str, float, float]:
@@ -144,8 +144,8 @@ def base() -> Path:
 def report(name: str, turns: list[dict[str, Side]]) -> dict[str, float]:
     """Print medians of each side; what each of ours took of the Trainer's time and memory, turn by turn, by name."""
     for side in turns[0]:
-        told = (statistics.median(sides[side][index] for sides in turns) for index in range(3))
-        print("| {} | {} | {:.4f} | {:.0f} | {:.2f} |".format(name, side, *told), flush=True)
+        medians = (statistics.median(sides[side][index] for sides in turns) for index in range(3))
+        print("| {} | {} | {:.4f} | {:.0f} | {:.2f} |".format(name, side, *medians), flush=True)
     return {
         f"{name}: {what} of {side} over Trainer, {other}": statistics.median(
             sides[side][index] / sides[other][index] for sides in turns

@@ -127,9 +127,9 @@ def in_turn(
     return times
 
 
-def ratio(some: list[float], others: list[float]) -> float:
+def ratio(seconds: list[float], others: list[float]) -> float:
     """The median of the ratios turn by turn."""
-    return statistics.median(one / other for one, other in zip(some, others, strict=True))
+    return statistics.median(one / other for one, other in zip(seconds, others, strict=True))
 
 
 def stepping(loop: Loop, turns: int | None = None) -> Callable[[], object]:

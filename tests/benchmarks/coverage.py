@@ -80,7 +80,11 @@ def tables() -> Iterator[tuple[str, Mapping[str, Metric]]]:
     """Every table of metrics that the package has, by its name."""
     for module in pkgutil.iter_modules(metric_modules.__path__, metric_modules.__name__ + "."):
         for name, table in vars(importlib.import_module(module.name)).items():
-            if name.isupper() and isinstance(table, dict) and all(isinstance(each, Metric) for each in table.values()):
+            if (
+                name.isupper()
+                and isinstance(table, dict)
+                and all(isinstance(value, Metric) for value in table.values())
+            ):
                 yield name, table
 
 

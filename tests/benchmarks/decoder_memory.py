@@ -147,10 +147,10 @@ def main() -> None:
         print(f"{'':30} {'peak MiB':>9} {'s per step':>11}", flush=True)
         for name in SWITCHES:
             command = [sys.executable, __file__, "--only", name, "--base", folder, "--steps", str(given.steps)]
-            told = json.loads(
+            document = json.loads(
                 subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
             )
-            print(f"{name:30} {told['peak_mib']:>9,} {told['seconds']:>11.2f}", flush=True)
+            print(f"{name:30} {document['peak_mib']:>9,} {document['seconds']:>11.2f}", flush=True)
 
 
 if __name__ == "__main__":

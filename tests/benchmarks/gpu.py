@@ -97,7 +97,7 @@ def timed(act: Callable[[], object]) -> float:
 
 def measured(folder: Path, shape: Shape, count: int, tiny: bool, rate: float) -> Iterator[dict[str, Any]]:
     """Rows and tokens per second, and their share of the matmul rate, of each side."""
-    base = made(folder / "base", shape, tiny)
+    base = write_model(folder / "base", shape, tiny)
     for side, strategies in SIDES.items():
         loop = ready(folder / side, shape, base, strategies, count)
         weights = sum(weight.numel() for weight in loop.model.parameters())
@@ -107,7 +107,7 @@ def measured(folder: Path, shape: Shape, count: int, tiny: bool, rate: float) ->
             yield {"side": side, "by": by, "rows": rows, "tokens": tokens, "share": share}
 
 
-def made(folder: Path, shape: Shape, tiny: bool) -> str:
+def write_model(folder: Path, shape: Shape, tiny: bool) -> str:
     """A folder with the demo's tokenizer and a model of random weights."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 

@@ -30,8 +30,8 @@ def add_ratios(figures: Mapping[str, float], history: Path) -> None:
         print(f"| {what} | {ratio:.3f} |")
     frame = add([{"what": what, "ratio": ratio} for what, ratio in figures.items()], history)
     figure, axes = plt.subplots(figsize=(12, 8))
-    for what, some in frame.groupby("what"):
-        axes.plot(some["at"], some["ratio"], marker="o", label=what)
+    for what, group in frame.groupby("what"):
+        axes.plot(group["at"], group["ratio"], marker="o", label=what)
     axes.set(yscale="log", ylabel="ratio")
     axes.legend(bbox_to_anchor=(1, 1), fontsize="small")
     figure.autofmt_xdate()

@@ -38,20 +38,23 @@ def main() -> None:
     print("| recipe | metric | before, or a copy | score | interval | test rows | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in args.recipes:
-        where = [f"execution.store={args.store}", f"execution.tracking_uri=sqlite:///{args.store.absolute()}/mlflow.db"]
+        overrides = [
+            f"execution.store={args.store}",
+            f"execution.tracking_uri=sqlite:///{args.store.absolute()}/mlflow.db",
+        ]
         prepared = PREPARED[name](args.store) if name in PREPARED else []
-        recipe = load(ROOT / "deployments" / "recipes" / f"{name}.yaml", [*prepared, *where, *args.overrides])
+        recipe = load(ROOT / "deployments" / "recipes" / f"{name}.yaml", [*prepared, *overrides, *args.overrides])
         print("\n".join(rows(name, run(recipe))), flush=True)
 
 
 def rows(name: str, outcome: RunOutcome) -> list[str]:
     """A line for each metric."""
-    told = json.loads((outcome.scores.folder / "metrics.json").read_text())
-    (before,) = told["baselines"].values() or [{}]
+    metrics = json.loads((outcome.scores.folder / "metrics.json").read_text())
+    (before,) = metrics["baselines"].values() or [{}]
     return [
-        f"| {name} | {metric} | {number(before.get(metric))} | {number(told['metrics'][metric])} "
-        f"| {told['metrics'][metric]['low']:.3g} to {told['metrics'][metric]['high']:.3g} "
-        f"| {told['rows']:,} | {outcome.model.made['seconds']:.0f} |"
+        f"| {name} | {metric} | {number(before.get(metric))} | {number(metrics['metrics'][metric])} "
+        f"| {metrics['metrics'][metric]['low']:.3g} to {metrics['metrics'][metric]['high']:.3g} "
+        f"| {metrics['rows']:,} | {outcome.model.made['seconds']:.0f} |"
         for metric in SCORES[name]
     ]
 
@@ -64,9 +67,9 @@ def number(score: dict | None) -> str:
 def other_articles(store: Path) -> list[str]:
     """XQuAD's English articles that the training file does not have."""
     known = json.loads((SHARED / "data" / "squad2_dev_half" / "dev-v2.0.json").read_text())["data"]
-    asked = json.loads((SHARED / "data" / "xquad" / "xquad.en.json").read_text())["data"]
+    articles = json.loads((SHARED / "data" / "xquad" / "xquad.en.json").read_text())["data"]
     titles = {article["title"] for article in known}
-    others = [article for article in asked if article["title"] not in titles]
+    others = [article for article in articles if article["title"] not in titles]
     (store / "others.json").write_text(json.dumps({"data": others}))
     return [f"data.source.test={store.absolute() / 'others.json'}"]
 

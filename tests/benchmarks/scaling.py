@@ -60,8 +60,8 @@ def measure(base: Path, sharding: str, steps: int) -> dict[str, Any]:
             seconds.append(time.perf_counter() - begun)
         tensors = [weight.detach() for weight in loop.model.parameters()]
         tensors += [value for state in loop.optimizer.optimizer.state.values() for value in state.values()]
-        kept = sum(local(tensor).nbytes for tensor in tensors)
-    return {"seconds": statistics.median(seconds[1:]), "mib": kept >> 20}
+        state_bytes = sum(local(tensor).nbytes for tensor in tensors)
+    return {"seconds": statistics.median(seconds[1:]), "mib": state_bytes >> 20}
 
 
 def run(base: str, variant: str, steps: int) -> dict[str, Any]:

@@ -34,21 +34,24 @@ def spoiled(document, moods_csv, tmp_path):
 
 def found(recipe):
     data = steps.prepare(recipe)
-    told = steps.checks(recipe, data, steps.initialise(recipe, data))
-    return {(each["name"], each["split"]): each for each in json.loads((told.folder / "checks.json").read_text())}
+    artifact = steps.checks(recipe, data, steps.initialise(recipe, data))
+    return {
+        (record["name"], record["split"]): record
+        for record in json.loads((artifact.folder / "checks.json").read_text())
+    }
 
 
 def test_findings_have_level_count_share_mend_and_places(spoiled, caplog):
     with caplog.at_level(logging.WARNING, "tunesmith"):
-        told = found(check(spoiled))
-    same = told["duplicates", "test"]
+        findings = found(check(spoiled))
+    same = findings["duplicates", "test"]
     assert (same["level"], same["count"], same["of"], same["share"]) == ("warn", 1, 10, 0.1)
     (example,) = same["examples"]
     assert (example["file"], example["line"], example["as"]["file"]) == ("test.csv", 2, "moods.csv")
-    assert told["near_duplicates", "test"]["examples"][0]["line"] == 3
+    assert findings["near_duplicates", "test"]["examples"][0]["line"] == 3
     # nobody came to dinner by the sea ! (8 words); the ... is cold in town again (7 words); two tokens are special
-    assert (told["truncated", "test"]["count"], told["truncated", "test"]["of"]) == (5, 10)
-    assert not {name for name, _ in told} & {"model", "repeats", "missing_labels", "balance"}
+    assert (findings["truncated", "test"]["count"], findings["truncated", "test"]["of"]) == (5, 10)
+    assert not {name for name, _ in findings} & {"model", "repeats", "missing_labels", "balance"}
     assert any(same["problem"] in record.message for record in caplog.records)
 
 
@@ -57,7 +60,7 @@ def test_what_the_recipe_calls_an_error_stops_the_run_before_training(spoiled):
     with pytest.raises(RecipeError, match="test rows also appear in the training or validation data") as stopped:
         run(check(spoiled))
     assert (stopped.value.field, stopped.value.value) == ("data.checks.duplicates", "error")
-    missing = [each.step for each in plan(check(spoiled)).planned if not each.artifact]
+    missing = [step.step for step in plan(check(spoiled)).planned if not step.artifact]
     assert missing == ["finetune", "evaluate"], "what was found is kept"
     with pytest.raises(RecipeError, match=r"data\.checks\.duplicates"):  # a reused artifact stops it as well
         run(check(spoiled))
@@ -78,5 +81,5 @@ def test_findings_are_in_the_report_and_in_the_tags_and_another_level_trains_not
     assert tags["tunesmith.checks"] == f"{len(found(check(spoiled)))} findings"
     assert "tunesmith.checks.model" not in tags
     spoiled["data"]["checks"] = {"near_duplicates": "ignore"}
-    assert [each.step for each in plan(check(spoiled)).planned if not each.artifact] == ["checks", "evaluate"]
+    assert [step.step for step in plan(check(spoiled)).planned if not step.artifact] == ["checks", "evaluate"]
     assert run(check(spoiled)).model.reused

@@ -25,8 +25,8 @@ def splits(train, test):
     """Splits as `checks` has them, each row on a line of its own, and their texts."""
     read = {"train": train, "validation": [], "test": test}
     tables = {
-        name: pa.table([[f"{name}.csv"] * len(some), range(2, len(some) + 2)], schema=PLACES)
-        for name, some in read.items()
+        name: pa.table([[f"{name}.csv"] * len(texts), range(2, len(texts) + 2)], schema=PLACES)
+        for name, texts in read.items()
     }
     return tables, read
 
@@ -48,7 +48,7 @@ def test_rows_in_both_splits_are_reported_with_file_and_line():
 
 def test_a_test_row_is_known_from_validation_as_well():
     read = {"train": ["one song"], "validation": ["a song", "two songs"], "test": ["two songs"]}
-    tables = {name: splits(some, [])[0]["train"] for name, some in read.items()}
+    tables = {name: splits(texts, [])[0]["train"] for name, texts in read.items()}
     (found,) = duplicates(tables, read)
     assert found.problem == "1 of 1 (100.0%) test rows also appear in the training or validation data"
     assert found.examples[0]["as"]["line"] == 3

@@ -15,8 +15,8 @@ def table(objective, tokenizer, rows):
     columns = objective.encode(tokenizer, rows)
     schema = pa.schema(objective.arrow_schema())
     columns |= {name: [row.get(name) for row in rows] for name in schema.names if name not in columns}
-    told = pa.table({name: columns[name] for name in schema.names}, schema=schema)
-    return told.append_column("file", pa.array(["some.csv"] * len(rows))).append_column(
+    table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    return table.append_column("file", pa.array(["some.csv"] * len(rows))).append_column(
         "line", pa.array([row + 2 for row in range(len(rows))])
     )
 

@@ -34,9 +34,9 @@ def make(store, name, size=1000, days=0, inputs=None, **recipe):
     def write(folder):
         (folder / "rows.bin").write_bytes(bytes(size))
 
-    made = store.ensure(Step(name, 1, recipe, inputs or {}), write, made_by="me")
-    grow_old(made.folder / "manifest.json", days)
-    return made
+    artifact = store.ensure(Step(name, 1, recipe, inputs or {}), write, made_by="me")
+    grow_old(artifact.folder / "manifest.json", days)
+    return artifact
 
 
 def grow_old(path, days):
@@ -61,15 +61,15 @@ def held(store, fingerprint):
 
 
 def test_ls_shows_every_artifact_its_size_and_its_age(store):
-    made = make(store, "prepare", size=123_456, days=3)
+    artifact = make(store, "prepare", size=123_456, days=3)
     make(store, "finetune", size=2_000_000)
     (store.work(step("evaluate")) / "checkpoint").write_bytes(bytes(5000))
-    cache.pin(store.root, "banking/3", [made.fingerprint])
+    cache.pin(store.root, "banking/3", [artifact.fingerprint])
     said = tell(store, "ls")
     assert said.exit_code == 0
     (line,) = [line for line in said.output.splitlines() if "prepare" in line]
     used = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 3 * DAY))
-    for word in (made.short, "123.9 kB", "me", made.made["at"][:10], used, "banking/3"):
+    for word in (artifact.short, "123.9 kB", "me", artifact.made["at"][:10], used, "banking/3"):
         assert word in line
     assert "2 artifacts, 2.1 MB" in said.output
     assert "work/ 5.0 kB, damaged/ 0 bytes, partial/ 0 bytes" in said.output
@@ -77,13 +77,13 @@ def test_ls_shows_every_artifact_its_size_and_its_age(store):
 
 
 def test_ls_for_programs(store):
-    made = make(store, "prepare", days=3)
-    told = json.loads(tell(store, "ls", "--json").output)
-    (row,) = told["artifacts"]
-    assert (row["step"], row["fingerprint"], row["made_by"]) == ("prepare", made.fingerprint, "me")
-    assert row["bytes"] == told["bytes"] == sum(file.stat().st_size for file in made.folder.iterdir())
+    artifact = make(store, "prepare", days=3)
+    document = json.loads(tell(store, "ls", "--json").output)
+    (row,) = document["artifacts"]
+    assert (row["step"], row["fingerprint"], row["made_by"]) == ("prepare", artifact.fingerprint, "me")
+    assert row["bytes"] == document["bytes"] == sum(file.stat().st_size for file in artifact.folder.iterdir())
     assert row["last_used"] < row["made_at"]
-    assert (told["work"], told["damaged"], told["partial"]) == (0, 0, 0)
+    assert (document["work"], document["damaged"], document["partial"]) == (0, 0, 0)
 
 
 def test_brackets_in_a_name_are_no_markup(store):
@@ -94,22 +94,22 @@ def test_brackets_in_a_name_are_no_markup(store):
 
 
 def test_show_tells_what_made_it_and_from_what(store):
-    made = make(store, "prepare", inputs={"file 0": "00ff"}, split={"validation": 0.1})
-    said = tell(store, "show", made.fingerprint[:4].upper())
+    artifact = make(store, "prepare", inputs={"file 0": "00ff"}, split={"validation": 0.1})
+    said = tell(store, "show", artifact.fingerprint[:4].upper())
     assert said.exit_code == 0
-    for word in (made.fingerprint, "by me", "validation: 0.1", "file 0: 00ff", "rows.bin", "1.0 kB"):
+    for word in (artifact.fingerprint, "by me", "validation: 0.1", "file 0: 00ff", "rows.bin", "1.0 kB"):
         assert word in said.output
-    manifest = json.loads((made.folder / "manifest.json").read_text())
+    manifest = json.loads((artifact.folder / "manifest.json").read_text())
     assert manifest["files"]["rows.bin"]["sha256"] in said.output
-    assert json.loads(tell(store, "show", made.short, "--json").output) == manifest
+    assert json.loads(tell(store, "show", artifact.short, "--json").output) == manifest
 
 
 def test_a_broken_manifest_is_listed_and_not_shown(store):
-    made = make(store, "prepare")
-    (made.folder / "manifest.json").write_text("[]")
+    artifact = make(store, "prepare")
+    (artifact.folder / "manifest.json").write_text("[]")
     assert "manifest is broken" in tell(store, "ls").output
     assert json.loads(tell(store, "ls", "--json").output)["artifacts"][0]["manifest"] == "broken"
-    said = tell(store, "show", made.short)
+    said = tell(store, "show", artifact.short)
     assert (said.exit_code, "tunesmith cache verify" in said.output) == (2, True)
 
 
@@ -140,18 +140,18 @@ def test_verify_notices_an_artifact_in_the_place_of_another(store):
 
 
 def test_verify_notices_an_artifact_under_the_name_of_another_step(store):
-    made = make(store, "prepare")
+    artifact = make(store, "prepare")
     (store.root / "steps" / "finetune").mkdir()
-    made.folder.rename(store.root / "steps" / "finetune" / made.folder.name)
+    artifact.folder.rename(store.root / "steps" / "finetune" / artifact.folder.name)
     assert "finetune" in tell(store, "verify").output and there(store) == []
 
 
 def test_verify_leaves_what_another_process_is_at_work_on(store):
-    made = make(store, "prepare")
-    (made.folder / "rows.bin").unlink()
-    with held(store, made.fingerprint):
+    artifact = make(store, "prepare")
+    (artifact.folder / "rows.bin").unlink()
+    with held(store, artifact.fingerprint):
         assert "another process is using it" in tell(store, "verify").output
-    assert made.folder.exists()
+    assert artifact.folder.exists()
 
 
 def test_verify_sets_nothing_aside_that_cannot_be_read(store, monkeypatch):
@@ -221,9 +221,9 @@ def test_unfinished_work_ages_by_its_youngest_file(store):
 
 
 def test_what_is_pinned_stays(store):
-    made = make(store, "finetune", size=1_000_000, days=400)
+    artifact = make(store, "finetune", size=1_000_000, days=400)
     make(store, "prepare", days=400)
-    cache.pin(store.root, "banking-intents", [made.fingerprint])
+    cache.pin(store.root, "banking-intents", [artifact.fingerprint])
     said = tell(store, "gc", "--older-than", "1d", "--keep-size", "0B")
     assert "kept finetune" in said.output and "pinned by banking-intents" in said.output
     assert "1.0 MB above the limit: the rest cannot be removed" in said.output
@@ -262,9 +262,9 @@ def test_gc_removes_nothing_while_a_pin_cannot_be_understood(store, text):
 
 
 def test_what_another_process_holds_stays(store):
-    made, work = make(store, "prepare", days=40), store.work(step("finetune"))
+    artifact, work = make(store, "prepare", days=40), store.work(step("finetune"))
     grow_old(work, 40)
-    with held(store, made.fingerprint), held(store, work.name):
+    with held(store, artifact.fingerprint), held(store, work.name):
         said = tell(store, "gc", "--older-than", "1d", "--keep-size", "0B")
     assert said.output.count("in use") == 2
     assert there(store) == ["prepare"] and work.exists()
@@ -279,7 +279,7 @@ def test_what_was_used_while_gc_looked_stays(store, monkeypatch):
         return looked(root)
 
     monkeypatch.setattr("pipeline_lib.store.garbage_collection.find_unfinished", meanwhile)
-    assert [why for _, why in collect(store.root, older_than=DAY).kept] == ["used just now"]
+    assert [why for _, why in collect(store.root, older_than=DAY).retained] == ["used just now"]
 
 
 MAKING = """
@@ -325,18 +325,18 @@ def test_what_is_being_made_and_what_it_reads_stay(store, training):
     work = store.work(Step("finetune", 1, {}, {"prepare": prepared.digest}))
     grow_old(work, 40)
     process = training(prepare=prepared.digest)
-    told = collect(store.root, older_than=DAY, keep_size=0)
-    assert sorted((entry.step, why) for entry, why in told.kept) == [
+    report = collect(store.root, older_than=DAY, keep_size=0)
+    assert sorted((entry.step, why) for entry, why in report.retained) == [
         ("prepare", "what is being made reads it"),
         ("shard", "what is being made reads it"),
         ("unfinished", "in use"),
     ]
-    assert sorted(entry.step for entry in told.removed) == ["evaluate", "prepare"]
+    assert sorted(entry.step for entry in report.removed) == ["evaluate", "prepare"]
     assert len(list((store.root / "partial").iterdir())) == 2  # the folder and its note
     process.kill()
     process.wait()
-    told = collect(store.root, older_than=DAY, keep_size=0)
-    assert (told.left, there(store), list((store.root / "partial").iterdir())) == (0, [], [])
+    report = collect(store.root, older_than=DAY, keep_size=0)
+    assert (report.left, there(store), list((store.root / "partial").iterdir())) == (0, [], [])
 
 
 def test_left_overs_go_always_and_what_is_not_ours_stays(store):
@@ -356,8 +356,8 @@ def test_left_overs_go_always_and_what_is_not_ours_stays(store):
 
 
 def test_what_was_set_aside_goes_by_option(store):
-    made = make(store, "prepare")
-    (made.folder / "rows.bin").unlink()
+    artifact = make(store, "prepare")
+    (artifact.folder / "rows.bin").unlink()
     assert tell(store, "verify").exit_code == 1
     tell(store, "gc", "--older-than", "30d")
     assert len(list((store.root / "damaged").iterdir())) == 1
@@ -426,8 +426,8 @@ def test_a_mistake_is_one_line_and_removes_nothing(store, name):
 
 
 def test_an_ambiguous_fingerprint_names_the_candidates(store):
-    made = [make(store, "prepare", seed=seed) for seed in range(17)]  # two of 17 begin with the same digit
-    digits = [artifact.fingerprint[0] for artifact in made]
+    artifacts = [make(store, "prepare", seed=seed) for seed in range(17)]  # two of 17 begin with the same digit
+    digits = [artifact.fingerprint[0] for artifact in artifacts]
     twice = next(digit for digit in digits if digits.count(digit) > 1)
     said = tell(store, "show", twice)
     assert (said.exit_code, "Give more of its digits" in said.output) == (2, True)

@@ -113,7 +113,10 @@ def test_every_outcome_comes_back_as_it_was(outcome, tmp_path):
     rows = pa.table({"key": [1, 2], "line": [2, 3], "text": ["a", "b"], "input_ids": [[1], [2]]})
     write_predictions(outcome, SimpleNamespace(rows=rows), ["input_ids"], tmp_path)
     found = read_predictions(tmp_path)
-    before, after = (vars(each) if isinstance(each, Predictions) else each.counts for each in (outcome, found.outcome))
+    before, after = (
+        vars(predictions) if isinstance(predictions, Predictions) else predictions.counts
+        for predictions in (outcome, found.outcome)
+    )
     assert before.keys() == after.keys()
     for name in before:
         np.testing.assert_array_equal(before[name], after[name])

@@ -32,8 +32,8 @@ def doctor(*arguments):
 def as_json(*arguments):
     """Exit code, and name -> check; several of one name are the last."""
     code, said = doctor(*arguments, "--json")
-    told = json.loads(said)
-    return code, {check["name"]: check for check in told["checks"]}
+    document = json.loads(said)
+    return code, {check["name"]: check for check in document["checks"]}
 
 
 def test_all_checks_of_a_recipe_are_a_table(recipe_file, tmp_path):
@@ -58,28 +58,28 @@ def test_all_checks_of_a_recipe_are_a_table(recipe_file, tmp_path):
 
 
 def test_without_a_recipe_the_machine_is_checked(recipe_file):
-    code, told = as_json()
-    assert code == 0, told
-    assert "disk space" not in told
-    assert {check["status"] for check in told.values()} <= {"ok", "warning"}
+    code, checks = as_json()
+    assert code == 0, checks
+    assert "disk space" not in checks
+    assert {check["status"] for check in checks.values()} <= {"ok", "warning"}
 
 
 def test_what_would_stop_a_run_is_reported_with_a_hint_and_exit_code_1(recipe_file, tmp_path):
     (tmp_path / "file").write_text("")
-    code, told = as_json(
+    code, checks = as_json(
         recipe_file,
         "execution.tracking_uri=postgresql+nothing://me:plantedPassword@127.0.0.1/x",
         f"execution.store={tmp_path}/file/store",
         "data.source.train=nowhere.csv",
     )
     assert code == 1
-    assert {name for name, check in told.items() if check["status"] == "failed"} == {
+    assert {name for name, check in checks.items() if check["status"] == "failed"} == {
         "MLflow",
         "store",
         "data and base model",
     }
-    assert all(check["hint"] for check in told.values() if check["status"] == "failed")
-    assert "planted" not in json.dumps(told)
+    assert all(check["hint"] for check in checks.values() if check["status"] == "failed")
+    assert "planted" not in json.dumps(checks)
     assert (
         doctor(recipe_file, f"execution.store={tmp_path}/file/store")[1]
         .splitlines()[-1]
@@ -89,9 +89,9 @@ def test_what_would_stop_a_run_is_reported_with_a_hint_and_exit_code_1(recipe_fi
 
 def test_a_device_that_the_machine_has_not_got_fails(recipe_file, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    code, told = as_json(recipe_file, "execution.device=cuda")
-    assert (code, told["device"]["status"]) == (1, "failed")
-    assert "there is no GPU that torch can use" in told["device"]["found"]
+    code, checks = as_json(recipe_file, "execution.device=cuda")
+    assert (code, checks["device"]["status"]) == (1, "failed")
+    assert "there is no GPU that torch can use" in checks["device"]["found"]
 
 
 def test_a_mistake_in_the_recipe_is_one_error(recipe_file):
@@ -130,7 +130,7 @@ def api(monkeypatch):
 
 
 def test_prefect_is_compared_with_the_client_and_asked_for_workers(api):
-    assert [each.status for each in check_prefect()] == ["ok", "ok"]
+    assert [result.status for result in check_prefect()] == ["ok", "ok"]
     assert check_prefect()[1].found == "1 online in the pool 'tunesmith': one."
     api["/api/admin/version"] = (200, "3.0.0")
     api[WORKERS] = (200, [])

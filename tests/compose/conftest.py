@@ -51,7 +51,10 @@ def recipes(tmp_path_factory, tiny_bert):
     (folder / "moods.yaml").write_text(RECIPE, encoding="utf-8")
     texts = {"glad": ["a fine day", "i love this tea", "we laughed"], "sad": ["it rains", "i lost", "a long wait"]}
     places = ["at home", "in town", "by the sea", "near the mill", "on the train", "with my sister"]
-    write_rows(folder / "moods.csv", [(f"{t} {p}", mood) for mood, some in texts.items() for t in some for p in places])
+    write_rows(
+        folder / "moods.csv",
+        [(f"{t} {p}", mood) for mood, texts_of_mood in texts.items() for t in texts_of_mood for p in places],
+    )
     for place in (folder, *folder.rglob("*")):
         os.chmod(place, 0o755 if place.is_dir() else 0o644)
     return folder

@@ -108,8 +108,8 @@ class Stack:
 
     def start(self, deployment, **parameters):
         """Start a run of a deployment, and return its id."""
-        where = f"/deployments/{self.deployment(deployment)['id']}/create_flow_run"
-        return self.ask(where, {"parameters": parameters})["id"]
+        path = f"/deployments/{self.deployment(deployment)['id']}/create_flow_run"
+        return self.ask(path, {"parameters": parameters})["id"]
 
     def run(self, flow_run):
         return self.ask(f"/flow_runs/{flow_run}", method="GET")

@@ -23,17 +23,17 @@ def fine_tune(stack, *overrides):
 
 def training_runs(stack, seed):
     """The training runs in MLflow of the recipe with this seed."""
-    where = "tags.`mlflow.runName` = 'moods training'"
+    condition = "tags.`mlflow.runName` = 'moods training'"
     experiment = stack.mlflow("experiments/get-by-name?experiment_name=tunesmith")["experiment"]["experiment_id"]
-    found = stack.mlflow("runs/search", {"experiment_ids": [experiment], "filter": where}).get("runs", [])
+    found = stack.mlflow("runs/search", {"experiment_ids": [experiment], "filter": condition}).get("runs", [])
     parameters = ({p["key"]: p["value"] for p in run["data"]["params"]} for run in found)
     return [run for run, known in zip(found, parameters, strict=True) if known.get("seed") == str(seed)]
 
 
 def curve(stack, run, metric):
     """The steps of a metric, in the order of their arrival."""
-    where = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key={metric}&max_results=20000"
-    return [point["step"] for point in stack.mlflow(where)["metrics"]]
+    query = f"metrics/get-history?run_id={run['info']['run_id']}&metric_key={metric}&max_results=20000"
+    return [point["step"] for point in stack.mlflow(query)["metrics"]]
 
 
 def test_every_service_is_healthy_bounded_and_restarted(stack):
@@ -131,10 +131,12 @@ def test_a_killed_worker_leaves_a_crashed_run_and_a_retry_the_same_bytes(stack, 
     until(lambda: stack.run(run)["state"]["type"] == "RUNNING", 120, "the retry")
     stack.ends(run, "Completed")
     assert stack.steps(run)["encode"] == "Reused"
-    manifests = [made for made in stack.manifests("store", "finetune") if made["fingerprint"] == whole["fingerprint"]]
+    manifests = [
+        manifest for manifest in stack.manifests("store", "finetune") if manifest["fingerprint"] == whole["fingerprint"]
+    ]
     assert manifests[0]["files"] == whole["files"]
     figures["bytes after the kill"] = f"equal, {len(whole['files'])} files; checkpoints at the kill: {sorted(left)}"
-    assert [each["info"]["status"] for each in training_runs(stack, 4)] == ["FINISHED"]
+    assert [record["info"]["status"] for record in training_runs(stack, 4)] == ["FINISHED"]
 
 
 def test_mlflow_and_postgresql_may_go_in_turn_and_nothing_is_lost(stack):
@@ -172,7 +174,7 @@ def test_registering_again_keeps_schedules_and_automations(stack):
     weekly = {"schedule": {"cron": "0 5 * * 1", "timezone": "Europe/Berlin"}, "active": True}
     stack.ask(f"/deployments/{deployment['id']}/schedules", [weekly])
     stack.compose("up", "--no-deps", "--force-recreate", "register")
-    (kept,) = stack.deployment("retrain-by-name")["schedules"]
-    assert (kept["schedule"]["cron"], kept["schedule"]["timezone"]) == ("0 5 * * 1", "Europe/Berlin")
-    assert kept["active"]
+    (schedule,) = stack.deployment("retrain-by-name")["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 5 * * 1", "Europe/Berlin")
+    assert schedule["active"]
     assert stack.ask("/automations/filter") == automations  # an update would forget the runs that are watched

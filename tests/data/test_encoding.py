@@ -61,7 +61,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(recipe, moods_csv, tin
         assert not list((moods_csv.parent / "store" / "steps").glob(f"{'shard' if kind == 'data' else 'base'}/*"))
     finally:
         changing.write_bytes(before)
-    assert steps.encode(recipe).made == 1
+    assert steps.encode(recipe).newly_encoded == 1
 
 
 def times(tmp_path):
@@ -102,7 +102,7 @@ def test_one_more_file_in_a_folder_of_thirty_is_the_only_one_encoded(document, f
 def test_files_of_the_same_bytes_are_encoded_once(document, folder, tmp_path, no_pool):
     rows = folder(2)
     (rows / "copy.csv").write_bytes((rows / "01.csv").read_bytes())
-    assert encode(document).made == 2
+    assert encode(document).newly_encoded == 2
     assert len(steps.prepare(check(document)).made) and len(times(tmp_path)) == 2
 
 
@@ -134,14 +134,14 @@ def test_of_many_files_two_fail_and_a_rerun_encodes_those_alone(document, folder
     whole = {name: break_off(rows / f"{name}.csv.gz") for name in ("00b", "02b")}
     with pytest.raises(RecipeError, match="00b.csv.gz.*damaged gzip") as failed:
         encode(document, workers)
-    told = "\n".join(failed.value.__notes__)
-    assert "02b.csv.gz" in told and "damaged gzip" in told and "are kept" in told
-    kept = times(tmp_path)
-    assert len(kept) == 4
+    message = "\n".join(failed.value.__notes__)
+    assert "02b.csv.gz" in message and "damaged gzip" in message and "are kept" in message
+    shard_times = times(tmp_path)
+    assert len(shard_times) == 4
     for name, content in whole.items():
         (rows / f"{name}.csv.gz").write_bytes(content)
-    assert encode(document).made == 2
-    assert kept.items() <= times(tmp_path).items()
+    assert encode(document).newly_encoded == 2
+    assert shard_times.items() <= times(tmp_path).items()
 
 
 def test_a_file_that_changes_after_the_first_look_is_noticed(document, folder, monkeypatch):
@@ -187,6 +187,6 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         workers = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(signal.SIGKILL)
         until = time.monotonic() + 120
-        while any(os.path.exists(f"/proc/{each}") for each in workers) and time.monotonic() < until:
+        while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < until:
             time.sleep(0.1)
-        assert not any(os.path.exists(f"/proc/{each}") for each in workers)
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)

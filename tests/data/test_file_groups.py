@@ -119,7 +119,9 @@ def test_a_changed_file_is_encoded_with_its_group_alone(document, folder, tmp_pa
     assert f"shard       {encoded.message}" in planned
     new = shards(tmp_path) - before
     assert 1 <= len(new) <= 3
-    assert encoded.made == sum(len(group.files) for group in encoded.groups if group.step.fingerprint[:16] in new)
+    assert encoded.newly_encoded == sum(
+        len(group.files) for group in encoded.groups if group.step.fingerprint[:16] in new
+    )
 
 
 def test_renamed_files_are_all_reused(document, folder):
@@ -214,14 +216,14 @@ def test_all_files_that_fail_are_named_and_other_groups_are_kept(document, folde
     unreadable(document, *names)
     with pytest.raises(RecipeError) as failed:
         steps.encode(check(document))
-    told = "\n".join((str(failed.value), *failed.value.__notes__))
-    assert all(f"while encoding {folder / name}" in told for name in names)
-    assert "the shards of the other files are kept" in told
-    kept = {place.name for place in (tmp_path / "other/steps/shard").iterdir()}
-    assert kept == stored - {group.step.fingerprint[:16]}
+    message = "\n".join((str(failed.value), *failed.value.__notes__))
+    assert all(f"while encoding {folder / name}" in message for name in names)
+    assert "the shards of the other files are kept" in message
+    stored_now = {place.name for place in (tmp_path / "other/steps/shard").iterdir()}
+    assert stored_now == stored - {group.step.fingerprint[:16]}
     monkeypatch.undo()
     monkeypatch.setattr(file_groups, "GROUPS", 4)
-    assert steps.encode(check(document)).made == len(group.files)
+    assert steps.encode(check(document)).newly_encoded == len(group.files)
 
 
 def test_notes_of_an_error_reach_another_process():

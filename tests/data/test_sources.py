@@ -375,11 +375,11 @@ def test_a_hub_dataset_is_read_from_the_cache(tmp_path, dataset, monkeypatch):
 
     dataset.save_to_disk(tmp_path / "set")
     found = datasets.DatasetDict({"train": datasets.load_from_disk(tmp_path / "set")})
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *given, **named: asked.append((given, named)) or found)
+    requests = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *given, **named: requests.append((given, named)) or found)
     fields = {"path": "org/set", "name": "en", "revision": "abc", "test": "test"}
     assert saved_rows(**fields) == [Row(1, A), Row(2, B), Row(3, C)]
-    assert asked == [(("org/set", "en"), {"revision": "abc"})]
+    assert requests == [(("org/set", "en"), {"revision": "abc"})]
     with pytest.raises(RecipeError, match="Choose one of train"):
         saved_rows("test", **fields)
 

@@ -78,10 +78,10 @@ class Running:
 
     def child(self, *words):
         """The process started by `up`, directly or not, with these words in its command."""
-        for each in self.family():
+        for process in self.family():
             with suppress(psutil.Error):
-                if all(word in " ".join(each.cmdline()) for word in words):
-                    return each
+                if all(word in " ".join(process.cmdline()) for word in words):
+                    return process
         return None
 
     def ask(self, path, body=None, method="POST"):
@@ -140,10 +140,10 @@ class Running:
         before = self.ask(f"/flow_runs/{flow_run}", method="GET")["run_count"]
 
         def begun():
-            told = self.ask(f"/flow_runs/{flow_run}", method="GET")
-            if told["run_count"] == before and told["state"]["type"] in ("CRASHED", "FAILED"):
+            state_now = self.ask(f"/flow_runs/{flow_run}", method="GET")
+            if state_now["run_count"] == before and state_now["state"]["type"] in ("CRASHED", "FAILED"):
                 self.ask(f"/flow_runs/{flow_run}/set_state", {"state": state, "force": True})
-            return told["run_count"] > before
+            return state_now["run_count"] > before
 
         until(begun, 90, "the retry")
 
@@ -157,7 +157,7 @@ class Webhook(HTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Hook)
-        self.told = []
+        self.messages = []
 
     @property
     def address(self):
@@ -166,7 +166,7 @@ class Webhook(HTTPServer):
 
 class Hook(BaseHTTPRequestHandler):
     def do_POST(self):
-        self.server.told.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
+        self.server.messages.append(json.loads(self.rfile.read(int(self.headers["content-length"])))["text"])
         self.send_response(200)
         self.end_headers()
 
@@ -214,17 +214,17 @@ def running(tmp_path_factory, webhook, recipes):
     up = Running(tmp_path_factory.mktemp("up"), **environment)
     try:
         up.wait()
-        kept = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")
-        told = up.deployment("finetune-recipe")
+        fields = ("flow_id", "work_pool_name", "parameter_openapi_schema", "enforce_parameter_schema")
+        deployment = up.deployment("finetune-recipe")
         planted = {"name": "planted", "entrypoint": "planted.finetune", "pull_steps": []}
-        up.planted_id = up.ask("/deployments/", planted | {key: told[key] for key in kept})["id"]
+        up.planted_id = up.ask("/deployments/", planted | {key: deployment[key] for key in fields})["id"]
         yield up
     finally:
         up.stop()
 
 
 @pytest.fixture
-def asked(document):
+def form_recipe(document):
     """The recipe as a form sends it: store and MLflow are those of the worker."""
     for key in ("store", "tracking_uri", "experiment"):
         del document["execution"][key]

@@ -74,7 +74,9 @@ def artifacts(running, flow_run):
 
 
 def log_lines(running, flow_run):
-    return [each["message"] for each in running.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})]
+    return [
+        record["message"] for record in running.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [flow_run]}}})
+    ]
 
 
 def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
@@ -99,7 +101,7 @@ def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
     running.ends(run["id"], "Completed")
     assert newest(running, "finetune", "first try")["id"] == run["id"]  # the typed name is kept
 
-    (shown,) = [each for each in artifacts(running, run["id"]) if each["type"] == "progress"]
+    (shown,) = [record for record in artifacts(running, run["id"]) if record["type"] == "progress"]
     assert shown["data"] == 100.0
     page.goto(f"{running.prefect}/v2/artifacts/artifact/{shown['id']}")
     link = page.get_by_role("link", name="Follow it in MLflow")
@@ -110,8 +112,8 @@ def test_the_form_is_filled_in_and_its_run_is_followed_to_mlflow(running, page):
 
     again = running.start(running.deployment("finetune")["id"], run["parameters"])
     running.ends(again, "Completed")
-    told = running.ask(f"/flow_runs/{again}", method="GET")
-    assert told["name"] == "moods by-hand LoRA epochs=2 learning_rate=0.005 warmup=0.1"
+    flow_run = running.ask(f"/flow_runs/{again}", method="GET")
+    assert flow_run["name"] == "moods by-hand LoRA epochs=2 learning_rate=0.005 warmup=0.1"
     page.goto(f"{running.prefect}/v2/runs/flow-run/{again}?tab=TaskRuns")
     page.get_by_text("Reused").first.wait_for()
     for step in ("encode", "prepare", "initialise", "finetune", "evaluate", "publish"):
@@ -144,14 +146,14 @@ def test_a_page_of_another_origin_neither_reads_runs_nor_shows_the_form_in_a_fra
     api, mlflow = f"{running.prefect}/api", f"{running.mlflow}/api/2.0/mlflow"
     post = {"method": "POST", "headers": {"content-type": "application/json"}, "body": "{}"}
     plain = {"method": "POST", "mode": "no-cors", "body": '{"name": "evil"}'}
-    asked = [[f"{api}/deployments/filter", post], [f"{api}/csrf-token?client=evil", {}], [f"{api}/flows/", plain]]
-    asked += [[f"{mlflow}/experiments/get?experiment_id=0", {}], [f"{mlflow}/experiments/create", plain]]
+    requests = [[f"{api}/deployments/filter", post], [f"{api}/csrf-token?client=evil", {}], [f"{api}/flows/", plain]]
+    requests += [[f"{mlflow}/experiments/get?experiment_id=0", {}], [f"{mlflow}/experiments/create", plain]]
     with serving(Foreign) as port:
         foreign = page.context.browser.new_page()
         refused = []
         foreign.on("console", lambda message: refused.append(message.text))
         foreign.goto(f"http://evil.localhost:{port}/")  # Chromium resolves *.localhost to this machine
-        assert foreign.evaluate(attack, asked) == ["TypeError", "TypeError", "", "TypeError", ""]
+        assert foreign.evaluate(attack, requests) == ["TypeError", "TypeError", "", "TypeError", ""]
         assert any("frame-ancestors" in message for message in refused)
         foreign.close()
     assert "evil" not in [flow["name"] for flow in running.ask("/flows/filter")]

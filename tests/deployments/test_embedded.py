@@ -44,7 +44,7 @@ def started(home, meanwhile="", then=""):
     )
 
 
-def told(process):
+def output_lines(process):
     number, same, server = process.stdout.readline().split()
     return int(number), same == "True", int(server)
 
@@ -57,12 +57,12 @@ def gone(server):
 
 def test_a_flow_runs_on_it_and_it_ends_with_the_command_also_when_that_is_killed(tmp_path):
     first = started(tmp_path)
-    number, same, server = told(first)
+    number, same, server = output_lines(first)
     assert (number, same) == (42, True)
     assert first.wait(timeout=120) == 0
     assert gone(server)
     second = started(tmp_path, then="import time; time.sleep(600)")
-    *_, server = told(second)
+    *_, server = output_lines(second)
     assert psutil.pid_exists(server)
     second.send_signal(signal.SIGKILL)
     second.wait()
@@ -75,7 +75,7 @@ import subprocess, sys
 embedded.started.pop().kill()
 embedded.started.append(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
 """
-    number, same, server = told(process := started(tmp_path, meanwhile=fails))
+    number, same, server = output_lines(process := started(tmp_path, meanwhile=fails))
     assert (number, same) == (42, False)
     assert process.wait(timeout=120) == 0
     assert gone(server)

@@ -27,7 +27,7 @@ def flow(deployment):
     return getattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("deployment", LISTED, ids=lambda each: each["name"])
+@pytest.mark.parametrize("deployment", LISTED, ids=lambda entry: entry["name"])
 def test_a_deployment_names_a_flow_and_parameters_that_it_has(deployment):
     known = parameter_schema(flow(deployment)).model_dump()["properties"]
     assert deployment.get("parameters", {}).keys() <= known.keys()
@@ -36,22 +36,22 @@ def test_a_deployment_names_a_flow_and_parameters_that_it_has(deployment):
 
 
 def test_the_form_starts_with_the_demo():
-    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune-recipe")
+    (form,) = (record["parameters"]["recipe"] for record in LISTED if record["name"] == "finetune-recipe")
     filled = json.loads(json.dumps(form).replace("{{ $TUNESMITH_RECIPES }}", str(FOLDER / "recipes")))
     assert check(filled).model_dump() == load(FOLDER / "recipes" / "demo.yaml").model_dump()
 
 
 def sections(schema):
-    yield from ((name, each) for name, each in schema["definitions"].items() if "properties" in each)
+    yield from ((name, definition) for name, definition in schema["definitions"].items() if "properties" in definition)
 
 
-@pytest.mark.parametrize("deployment", LISTED, ids=lambda each: each["name"])
+@pytest.mark.parametrize("deployment", LISTED, ids=lambda entry: entry["name"])
 def test_every_field_of_a_form_is_described_and_in_its_place(deployment):
     schema = parameter_schema(flow(deployment)).model_dump()
     for name, section in sections(schema):
-        for field, told in section["properties"].items():
-            assert told.get("description") or "$ref" in told, f"{name}.{field}"
-        positions = [told["position"] for told in section["properties"].values()]
+        for field, description in section["properties"].items():
+            assert description.get("description") or "$ref" in description, f"{name}.{field}"
+        positions = [description["position"] for description in section["properties"].values()]
         assert sorted(positions) == list(range(len(positions)))
         if "kind" in section["properties"]:
             assert section["properties"]["kind"]["default"] == section["properties"]["kind"]["const"]
@@ -71,9 +71,11 @@ def test_the_form_takes_a_whole_value_for_one_with_the_same_fields(union):
 
 
 def test_the_form_takes_the_demo_for_what_it_is():
-    (form,) = (each["parameters"]["recipe"] for each in LISTED if each["name"] == "finetune-recipe")
+    (form,) = (record["parameters"]["recipe"] for record in LISTED if record["name"] == "finetune-recipe")
     values = [(Objective, form["objective"]), (Source, form["data"]["source"])]
-    values += [(Regularizer, each) for each in form["regularizers"]] + [(Strategy, each) for each in form["strategies"]]
+    values += [(Regularizer, value) for value in form["regularizers"]] + [
+        (Strategy, value) for value in form["strategies"]
+    ]
     for union, value in values:
         assert value["kind"] in get_args(taken_for(value, get_args(get_args(union)[0])).model_fields["kind"].annotation)
 
@@ -90,15 +92,15 @@ def test_a_recipe_is_found_by_its_name_and_no_name_leads_out_of_the_folder(monke
 
 
 def test_what_compose_starts_is_all_there():
-    told = yaml.safe_load((FOLDER / "compose.yaml").read_text())
-    services = told["services"]
+    document = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+    services = document["services"]
     assert services.keys() == {"postgres", "s3", "buckets", "prefect", "mlflow", "register", "worker"}
     for name, service in services.items():
         assert service.get("image"), name
         assert set(service.get("depends_on", {})) <= services.keys()
         for volume in service.get("volumes", []):
             mounted = volume.removeprefix("${TUNESMITH_RECIPES:-./recipes}")
-            assert mounted == ":/srv/recipes:ro" or volume.partition(":")[0] in told["volumes"]
+            assert mounted == ":/srv/recipes:ro" or volume.partition(":")[0] in document["volumes"]
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         healthy = [n for n, how in service.get("depends_on", {}).items() if how["condition"] == "service_healthy"]
         assert all("healthcheck" in services[other] for other in healthy), name

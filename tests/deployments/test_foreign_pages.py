@@ -20,10 +20,10 @@ FILTER = "/api/deployments/filter"
 def answer(port, method, path, body=None, **headers):
     """Status, headers and text of an answer; `Host` may be any."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    with closing(connection) as asked:
+    with closing(connection) as request:
         text = None if body is None else json.dumps(body)
-        asked.request(method, path, text, {"Content-Type": "application/json", **headers})
-        response = asked.getresponse()
+        request.request(method, path, text, {"Content-Type": "application/json", **headers})
+        response = request.getresponse()
         return response.status, response.headers, response.read().decode()
 
 
@@ -37,8 +37,8 @@ def test_a_page_of_another_origin_reads_and_changes_nothing_in_prefect(running, 
     signed = running.csrf()
     for origin in (EVIL, "null", f"http://localhost:{ports[1]}", f"http://127.0.0.1.evil.example:{ports[0]}"):
         for method, body in (("GET", None), ("POST", {}), ("OPTIONS", None)):
-            asked = {"Origin": origin, "Access-Control-Request-Method": "POST", **signed}
-            status, headers, text = answer(ports[0], method, FILTER, body, **asked)
+            request_headers = {"Origin": origin, "Access-Control-Request-Method": "POST", **signed}
+            status, headers, text = answer(ports[0], method, FILTER, body, **request_headers)
             assert status == 403, (origin, method)
             assert "Access-Control-Allow-Origin" not in headers
             assert "finetune" not in text

@@ -14,11 +14,15 @@ def engine(running):
     return running.until(lambda: running.child("prefect.engine"), what="the flow's process")
 
 
-def train(running, asked, name, deployment="planted", **execution):
-    asked["training"]["epochs"], asked["name"] = 4000, name
-    asked["seed"] = zlib.crc32(name.encode())  # a training of its own, which no checkpoint of another test resumes
-    asked["execution"] |= {"checkpoint_seconds": 600, **execution}  # so that a checkpoint is one of the stop
-    parameters = {"recipe": asked} if deployment == "planted" else {"recipes": [asked], "settings": {"seeds": 2}}
+def train(running, form_recipe, name, deployment="planted", **execution):
+    form_recipe["training"]["epochs"], form_recipe["name"] = 4000, name
+    form_recipe["seed"] = zlib.crc32(
+        name.encode()
+    )  # a training of its own, which no checkpoint of another test resumes
+    form_recipe["execution"] |= {"checkpoint_seconds": 600, **execution}  # so that a checkpoint is one of the stop
+    parameters = (
+        {"recipe": form_recipe} if deployment == "planted" else {"recipes": [form_recipe], "settings": {"seeds": 2}}
+    )
     at = running.planted_id if deployment == "planted" else running.deployment(deployment)["id"]
     before = set((running.folder / "artifacts" / "work").glob("*/measured.jsonl"))
     run = running.start(at, parameters)
@@ -30,7 +34,7 @@ def train(running, asked, name, deployment="planted", **execution):
 def gone(processes, seconds):
     end = time.monotonic() + seconds
     _, alive = psutil.wait_procs(processes, timeout=max(0, end - time.monotonic()))
-    return [each for each in alive if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize(
@@ -41,8 +45,8 @@ def gone(processes, seconds):
         ("hung-thread", "sweep", {"workers": 1}),
     ],
 )
-def test_a_cancelled_run_stops_although_its_worker_hangs(running, asked, name, deployment, execution):
-    run, before = train(running, asked, name, deployment, **execution), running.checkpoints()
+def test_a_cancelled_run_stops_although_its_worker_hangs(running, form_recipe, name, deployment, execution):
+    run, before = train(running, form_recipe, name, deployment, **execution), running.checkpoints()
     process = engine(running)
     family, worker = [process, *process.children(recursive=True)], running.child("prefect", "worker")
     worker.suspend()
@@ -58,10 +62,10 @@ def test_a_cancelled_run_stops_although_its_worker_hangs(running, asked, name, d
     assert running.checkpoints() - before
 
 
-def test_a_run_stops_with_a_checkpoint_when_its_worker_is_killed(running, asked):
+def test_a_run_stops_with_a_checkpoint_when_its_worker_is_killed(running, form_recipe):
     worker = running.child("prefect", "worker")
     time.sleep(max(0, 31 - (time.time() - worker.create_time())))  # `up` takes an early end for a fault
-    run, before = train(running, asked, "orphan"), running.checkpoints()
+    run, before = train(running, form_recipe, "orphan"), running.checkpoints()
     family = [process := engine(running), *process.children(recursive=True)]
     began = time.monotonic()
     worker.kill()

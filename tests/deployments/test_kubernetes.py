@@ -25,9 +25,9 @@ def manifests():
 def filled(part, values):
     """Fill in a template as Prefect does: a string that is nothing but a variable becomes its value."""
     if isinstance(part, dict):
-        return {key: found for key, each in part.items() if (found := filled(each, values)) is not None}
+        return {key: found for key, value in part.items() if (found := filled(value, values)) is not None}
     if isinstance(part, list):
-        return [filled(each, values) for each in part]
+        return [filled(item, values) for item in part]
     if isinstance(part, str) and part.startswith("{{ ") and part.endswith(" }}"):
         return values.get(part[3:-3])
     return part.replace("{{ name }}", "run") if isinstance(part, str) else part
@@ -73,7 +73,7 @@ def references(document):
         if "configMap" in volume:
             yield "ConfigMap", volume["configMap"]["name"]
     for container in containers(document):
-        sources = [*container.get("envFrom", []), *(each.get("valueFrom", {}) for each in container.get("env", []))]
+        sources = [*container.get("envFrom", []), *(item.get("valueFrom", {}) for item in container.get("env", []))]
         for source in sources:
             for key, kind in (("secretRef", "Secret"), ("secretKeyRef", "Secret"), ("configMapRef", "ConfigMap")):
                 if key in source and not source[key].get("optional"):
@@ -126,7 +126,7 @@ def test_rights_are_bound_to_accounts_that_exist():
 def test_services_find_their_pods_and_addresses_their_services():
     ports = {}
     for service in (document for document in MANIFESTS if document["kind"] == "Service"):
-        labels = [each["spec"]["template"].get("metadata", {}).get("labels", {}) for each in PODS]
+        labels = [record["spec"]["template"].get("metadata", {}).get("labels", {}) for record in PODS]
         assert any(service["spec"]["selector"].items() <= found.items() for found in labels)
         ports[service["metadata"]["name"]] = {port["port"] for port in service["spec"]["ports"]}
     addresses = re.findall(r"http://([a-z-]+)(\.[a-z.]+)?:(\d+)", json.dumps(PODS))
@@ -152,7 +152,7 @@ def test_pods_are_restricted_and_bounded(document):
 @pytest.mark.parametrize("document", PODS, ids=named)
 def test_secrets_come_from_secrets_alone(document):
     for container in containers(document):
-        plain = {each["name"]: each.get("value", "") for each in container.get("env", [])}
+        plain = {record["name"]: record.get("value", "") for record in container.get("env", [])}
         assert not [name for name in plain if re.search("PASSWORD|SECRET|TOKEN|ACCESS_KEY", name)]
         assert not [value for value in plain.values() if re.search(r"://[^/@]*:[^/@]*@", value)]
 
@@ -177,7 +177,7 @@ def test_a_run_gets_its_gpus_its_volumes_and_an_end(gpus):
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod(run)["tolerations"]
     assert run["spec"]["ttlSecondsAfterFinished"] == 86400
     assert "{{" not in json.dumps(run)
-    environment = {each["name"]: each["value"] for each in container["env"]}
+    environment = {record["name"]: record["value"] for record in container["env"]}
     assert environment["TUNESMITH_STORE"].startswith("s3://")
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     for variable in ("TUNESMITH_CACHE", "TUNESMITH_RECIPES"):

@@ -42,7 +42,7 @@ def test_the_pods_find_each_other_and_nobody_else_does():
     labels = JOB["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == labels
     assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}]}]
-    (address,) = (each["value"] for each in CONTAINER["env"] if each["name"] == "RENDEZVOUS")
+    (address,) = (record["value"] for record in CONTAINER["env"] if record["name"] == "RENDEZVOUS")
     name, subdomain = JOB["metadata"]["name"], JOB["spec"]["template"]["spec"]["subdomain"]
     assert address == f"{name}-0.{subdomain}:29400"
     assert subdomain == service["metadata"]["name"]

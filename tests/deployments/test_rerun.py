@@ -29,13 +29,13 @@ def checkpoints(running, before):
     return {int(place.name.split("-")[1]) for place in running.checkpoints() - before}
 
 
-def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_away(running, asked):
-    asked["training"]["epochs"], asked["execution"]["checkpoint_seconds"] = 150, 0.5
-    asked["name"] = "survivor"
+def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_away(running, form_recipe):
+    form_recipe["training"]["epochs"], form_recipe["execution"]["checkpoint_seconds"] = 150, 0.5
+    form_recipe["name"] = "survivor"
     (running.planted / "evaluate").write_text("lasting")
     (running.planted / "publish").write_text("passing")
     before = running.checkpoints()
-    run = running.start(running.planted_id, {"recipe": asked})
+    run = running.start(running.planted_id, {"recipe": form_recipe})
 
     running.until(lambda: checkpoints(running, before), what="a checkpoint")
     running.child("prefect.engine").kill()  # the flow's process, in the middle of its training
@@ -45,12 +45,12 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     running.until(lambda: "mlflow exited and was restarted" in running.said, what="MLflow again")
 
     running.retry(run)
-    made = running.until(lambda: checkpoints(running, before) - left, what="the next checkpoint")
-    assert min(made) > max(left) > 0  # training went on, inside its epoch
+    checkpoint = running.until(lambda: checkpoints(running, before) - left, what="the next checkpoint")
+    assert min(checkpoint) > max(left) > 0  # training went on, inside its epoch
     assert "planted: a defect" in running.ends(run, "Failed")["message"]
-    told = running.tasks(run)
-    assert {told[step]["state"]["name"] for step in ("encode", "prepare", "initialise")} == {"Reused"}
-    assert told["evaluate"]["run_count"] == 1  # a defect is not tried again
+    tasks = running.tasks(run)
+    assert {tasks[step]["state"]["name"] for step in ("encode", "prepare", "initialise")} == {"Reused"}
+    assert tasks["evaluate"]["run_count"] == 1  # a defect is not tried again
 
     running.retry(run)
     running.ends(run, "Completed")
@@ -64,10 +64,10 @@ def test_a_run_survives_a_killed_worker_process_a_defect_and_a_server_that_is_aw
     assert "| accuracy |" in artifact["data"]
 
 
-def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
-    asked["training"]["epochs"], asked["seed"], asked["name"] = 4000, 8, "cancelled"
+def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, form_recipe):
+    form_recipe["training"]["epochs"], form_recipe["seed"], form_recipe["name"] = 4000, 8, "cancelled"
     before = running.checkpoints()
-    run = running.start(running.planted_id, {"recipe": asked})
+    run = running.start(running.planted_id, {"recipe": form_recipe})
     running.until(
         lambda: running.tasks(run).get("finetune", {}).get("state", {}).get("name") == "Running", what="training"
     )
@@ -81,8 +81,8 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     assert any(re.match(r"finetune    stopped after step \d+, with a checkpoint", line) for line in ours), ours
     assert ours[-1] == f"run         {CANCELLED}"
 
-    asked["data"]["columns"]["label"] = "no such column"
-    run = running.start(running.planted_id, {"recipe": asked})
+    form_recipe["data"]["columns"]["label"] = "no such column"
+    run = running.start(running.planted_id, {"recipe": form_recipe})
     assert "no such column" in running.ends(run, "Failed")["message"]
     running.until(
         lambda: running.tasks(run)["encode"]["state_type"] == "FAILED", what="its task, which Prefect writes later"
@@ -90,30 +90,34 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_makes_room(running, asked):
     assert running.tasks(run)["encode"]["run_count"] == 1  # a mistake in a recipe is not tried again
 
 
-def test_failures_are_notified_of_but_not_a_cancelled_run(running, webhook, asked):
-    asked["name"], asked["data"]["columns"]["label"] = "told-of", "no such column"
-    run = running.start(running.planted_id, {"recipe": asked})
+def test_failures_are_notified_of_but_not_a_cancelled_run(running, webhook, form_recipe):
+    form_recipe["name"], form_recipe["data"]["columns"]["label"] = "told-of", "no such column"
+    run = running.start(running.planted_id, {"recipe": form_recipe})
     running.ends(run, "Failed")
-    running.until(lambda: any("told-of: Failed." in text for text in webhook.told), what="the message")
-    (ours,) = {text for text in webhook.told if text.startswith("told-of")}  # Prefect may tell the same twice
+    running.until(lambda: any("told-of: Failed." in text for text in webhook.messages), what="the message")
+    (ours,) = {text for text in webhook.messages if text.startswith("told-of")}  # Prefect may tell the same twice
     assert "no such column" in ours
     assert f"{running.prefect}/" in ours
     refused = {"type": "COMPLETED", "name": "Refused", "message": 'worse "by" 0.1'}  # as a retraining's gate ends
     running.ask(f"/flow_runs/{run}/set_state", {"state": refused, "force": True})
-    running.until(lambda: any('told-of: Refused. worse "by" 0.1' in text for text in webhook.told), what="the refusal")
-    assert not [text for text in webhook.told if text.startswith("cancelled: C")]
+    running.until(
+        lambda: any('told-of: Refused. worse "by" 0.1' in text for text in webhook.messages), what="the refusal"
+    )
+    assert not [text for text in webhook.messages if text.startswith("cancelled: C")]
 
 
 def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
     everything = running.ask("/automations/filter")
-    (told,) = (each for each in everything if each["actions"][0]["type"] == "change-flow-run-state")
-    assert told["trigger"]["posture"] == "Proactive"
-    assert told["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
-    assert told["actions"][0]["state"] == "CRASHED"
+    (automation,) = (
+        automation for automation in everything if automation["actions"][0]["type"] == "change-flow-run-state"
+    )
+    assert automation["trigger"]["posture"] == "Proactive"
+    assert automation["trigger"]["after"] == ["prefect.flow-run.heartbeat"]
+    assert automation["actions"][0]["state"] == "CRASHED"
     ends = {"Completed", "Failed", "Cancelled", "Crashed", "Promoted", "Refused", "Blocked"}
-    assert {f"prefect.flow-run.{name}" for name in ends} <= set(told["trigger"]["expect"])
+    assert {f"prefect.flow-run.{name}" for name in ends} <= set(automation["trigger"]["expect"])
     # a terminal's runs and those of other projects give signs of life less often, so only ours are looked at
-    assert told["trigger"]["match_related"] == {"prefect.resource.id": ["prefect.tag.tunesmith"]}
+    assert automation["trigger"]["match_related"] == {"prefect.resource.id": ["prefect.tag.tunesmith"]}
     assert all(running.deployment(name)["tags"] == ["tunesmith"] for name in ("finetune", "retrain", "sweep", "score"))
 
 

@@ -44,10 +44,10 @@ def test_a_server_that_runs_is_known_by_its_answer(other):
 
 
 def test_a_taken_port_is_reported_with_its_holder(other):
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         servers.prefect(other).refuse_taken()
-    assert f"--prefect-port = {other}: is taken by " in str(told.value)
-    assert f"process {os.getpid()}: " in str(told.value)
+    assert f"--prefect-port = {other}: is taken by " in str(excinfo.value)
+    assert f"process {os.getpid()}: " in str(excinfo.value)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = probe.getsockname()[1]
@@ -67,9 +67,9 @@ def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
 def test_what_is_no_webhook_is_refused_and_not_shown():
     automations.check("")
     automations.check("https://chat.example/services/1")
-    with pytest.raises(RecipeError, match="must be the address of a webhook") as told:
+    with pytest.raises(RecipeError, match="must be the address of a webhook") as excinfo:
         automations.check("chat.example/services/1")
-    assert "services" not in str(told.value)
+    assert "services" not in str(excinfo.value)
 
 
 def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
@@ -97,9 +97,9 @@ def test_sqlite_is_chosen_or_kept_where_an_earlier_up_has_used_it(tmp_path):
     ],
 )
 def test_an_unsuitable_database_is_reported_without_its_password(url, problem):
-    with pytest.raises(RecipeError, match=problem) as told:
+    with pytest.raises(RecipeError, match=problem) as excinfo:
         databases.server_urls(url)
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(excinfo.value)
 
 
 @pytest.mark.parametrize(("runs", "threads"), [(1, None), (2, "6"), (24, "1")])

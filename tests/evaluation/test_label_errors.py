@@ -42,17 +42,17 @@ def test_planted_noise_is_found_in_validation_and_test(document, moods_csv, tmp_
         head, *rows = csv.reader(file)
     held = {"validation": rows[::5], "test": rows[1::5]}
     places = (3, 9)  # one of each mood: what counts for a mood is held against the mean of all rows labelled so
-    wrong = {(name, place): some[place] for name, some in held.items() for place in places}
-    for name, some in held.items():
+    wrong = {(name, place): labels[place] for name, labels in held.items() for place in places}
+    for name, labels in held.items():
         for place in places:
-            some[place] = [some[place][0], "sad" if some[place][1] == "glad" else "glad"]
+            labels[place] = [labels[place][0], "sad" if labels[place][1] == "glad" else "glad"]
         with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([head, *some])
+            csv.writer(file).writerows([head, *labels])
         document["data"]["source"][name] = str(tmp_path / f"{name}.csv")
     document["data"].pop("split")
     outcome = run(check(document | LEARNING | {"training": LEARNING["training"] | {"epochs": 20}}))
-    told = pq.read_table(outcome.scores.folder / "suspects.parquet").to_pylist()
-    found = {(row["split"], row["file"], row["line"], row["text"], row["suggested"]) for row in told}
+    suspects = pq.read_table(outcome.scores.folder / "suspects.parquet").to_pylist()
+    found = {(row["split"], row["file"], row["line"], row["text"], row["suggested"]) for row in suspects}
     assert {(name, f"{name}.csv", place + 2, *row) for (name, place), row in wrong.items()} <= found
     assert len(found) <= 6
     assert "Suspect labels" in outcome.report.read_text()

@@ -83,8 +83,11 @@ def test_probabilities_carry_the_names_of_the_labels(pairs, answerer):
     assert chances.keys() == {"0", "1"} and sum(chances.values()) == pytest.approx(1)
     table = pq.read_table(pairs.scores.folder / "predictions.parquet").to_pylist()
     for row in table:
-        told = dict(row["probabilities"])
-        assert max(told, key=told.get) == row["prediction"] and max(told.values()) == row["probability"]
+        probabilities = dict(row["probabilities"])
+        assert (
+            max(probabilities, key=probabilities.get) == row["prediction"]
+            and max(probabilities.values()) == row["probability"]
+        )
 
 
 def test_the_served_model_takes_what_mlflow_is_given(pairs, tracking_uri):

@@ -55,8 +55,8 @@ def test_of_numbers_spans_answers_and_texts():
 
 
 def test_examples_are_the_worst_without_right_ones_and_the_most_doubtful():
-    told = pa.table({"line": [2, 3, 4], "text": ["one", "two", "three"]})
-    found = examples(told, RowErrors("wrong spans", np.array([0.0, 2.0, 1.0]), np.array([0.5, 0.1, 0.3]))).to_pylist()
+    table = pa.table({"line": [2, 3, 4], "text": ["one", "two", "three"]})
+    found = examples(table, RowErrors("wrong spans", np.array([0.0, 2.0, 1.0]), np.array([0.5, 0.1, 0.3]))).to_pylist()
     assert [(row["why"], row["text"], row["error"], row["margin"]) for row in found] == [
         ("worst", "two", 2, 0.1),
         ("worst", "three", 1, 0.3),
@@ -64,7 +64,7 @@ def test_examples_are_the_worst_without_right_ones_and_the_most_doubtful():
         ("doubtful", "three", 1, 0.3),
         ("doubtful", "one", 0, 0.5),
     ]
-    only = examples(told, RowErrors("wrong spans", np.array([0.0, 2.0, 1.0])))
+    only = examples(table, RowErrors("wrong spans", np.array([0.0, 2.0, 1.0])))
     assert only["why"].to_pylist() == ["worst"] * 2 and only["margin"].null_count == 2
 
 

@@ -65,10 +65,10 @@ def placed(document, moods_csv):
 def test_each_slice_is_scored_as_its_rows_are_and_another_slice_makes_only_scores_anew(placed):
     first = run(check(placed))
     placed["evaluation"] = {"metrics": ["accuracy"], "slices": SLICES}
-    assert [each.step for each in plan(check(placed)).planned if not each.artifact] == ["columns", "evaluate"]
+    assert [step.step for step in plan(check(placed)).planned if not step.artifact] == ["columns", "evaluate"]
     second = run(check(placed))
     assert second.model.reused and second.model.digest == first.model.digest
-    told = json.loads((second.scores.folder / "metrics.json").read_text())
+    metrics = json.loads((second.scores.folder / "metrics.json").read_text())
     rows = pq.read_table(second.scores.folder / "predictions.parquet").to_pylist()
     wanted: dict[str, list[bool]] = {}
     for row in rows:
@@ -76,19 +76,21 @@ def test_each_slice_is_scored_as_its_rows_are_and_another_slice_makes_only_score
         bins = "length 1 to 5" if len(words) < 4 else "length 6 to 6" if len(words) < 5 else "length from 7"
         for name in (f"place {words[-1]}", bins):
             wanted.setdefault(name, []).append(row["prediction"] == row["label"])
-    assert {each["name"]: each["rows"] for each in told["slices"]} == {name: len(r) for name, r in wanted.items()}
-    for each in told["slices"]:
-        assert each["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(wanted[each["name"]]))
-        assert (each["metrics"]["accuracy"]["low"] is None) == (each["rows"] == 1)
+    assert {record["name"]: record["rows"] for record in metrics["slices"]} == {
+        name: len(r) for name, r in wanted.items()
+    }
+    for slice_scores in metrics["slices"]:
+        assert slice_scores["metrics"]["accuracy"]["value"] == pytest.approx(np.mean(wanted[slice_scores["name"]]))
+        assert (slice_scores["metrics"]["accuracy"]["low"] is None) == (slice_scores["rows"] == 1)
     assert "By slice" in second.report.read_text()
     client = MlflowClient(placed["execution"]["tracking_uri"])
     logged = client.get_run(second.published["evaluation"].split()[0]).data.metrics
-    for each in told["slices"]:
-        score = each["metrics"]["accuracy"]
+    for slice_scores in metrics["slices"]:
+        score = slice_scores["metrics"]["accuracy"]
         for what, end in (("value", ""), ("low", "/low"), ("high", "/high")):
-            assert logged.get(f"slice/{each['name']}/accuracy{end}") == score[what]
+            assert logged.get(f"slice/{slice_scores['name']}/accuracy{end}") == score[what]
     placed["evaluation"]["slices"] = SLICES[1:]
-    assert [each.step for each in plan(check(placed)).planned if not each.artifact] == ["evaluate"]
+    assert [step.step for step in plan(check(placed)).planned if not step.artifact] == ["evaluate"]
 
 
 def test_the_values_follow_the_file(placed, moods_csv):
@@ -97,8 +99,8 @@ def test_the_values_follow_the_file(placed, moods_csv):
     moods_csv.write_text(moods_csv.read_text().replace(",home\n", ",house\n"))
     third = run(check(placed))
     assert third.model.reused, "what no model reads trains nothing anew"
-    told = json.loads((third.scores.folder / "metrics.json").read_text())
-    assert not any("home" in each["name"] for each in told["slices"])
+    metrics = json.loads((third.scores.folder / "metrics.json").read_text())
+    assert not any("home" in record["name"] for record in metrics["slices"])
 
 
 def test_names_that_lose_characters_in_mlflow_stay_apart():

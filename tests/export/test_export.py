@@ -78,27 +78,30 @@ def plainly(tmp_path_factory):
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 @pytest.mark.parametrize("strategies", STRATEGIES.values(), ids=STRATEGIES)
 def test_plain_transformers_answers_as_the_evaluation_did(ran, plainly, strategies, family):
-    made = ran(strategies, family)
-    rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
-    told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
-    assert [answer[0] for answer in told["answers"]] == [row["prediction"] for row in rows]
+    trained = ran(strategies, family)
+    rows = pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist()
+    predictions = plainly(export(trained.recipe, trained.out), [row["text"] for row in rows])
+    assert [answer[0] for answer in predictions["answers"]] == [row["prediction"] for row in rows]
     expected = [row["probability"] for row in rows]
-    assert [answer[1] for answer in told["answers"]] == pytest.approx(expected, abs=2e-5)
-    assert (told["ours"], told["lost"]) == ([], [])
-    assert told["problem"] == "single_label_classification"
-    assert told["class"] == {"bert": "BertForSequenceClassification", "gpt2": "GPT2ForSequenceClassification"}[family]
-    assert not [name for name in told["names"] if "base_layer" in name or "lora" in name or "ia3" in name]
-    assert not (made.out / TRAINED).exists()
+    assert [answer[1] for answer in predictions["answers"]] == pytest.approx(expected, abs=2e-5)
+    assert (predictions["ours"], predictions["lost"]) == ([], [])
+    assert predictions["problem"] == "single_label_classification"
+    assert (
+        predictions["class"]
+        == {"bert": "BertForSequenceClassification", "gpt2": "GPT2ForSequenceClassification"}[family]
+    )
+    assert not [name for name in predictions["names"] if "base_layer" in name or "lora" in name or "ia3" in name]
+    assert not (trained.out / TRAINED).exists()
 
 
 def test_a_folder_of_the_store_gives_the_same_as_its_recipe(ran, tmp_path):
-    made = ran([LORA])
-    export(made.recipe, made.out)
-    export(made.outcome.model.folder, tmp_path / "again")
-    files = [sorted(file.name for file in folder.iterdir()) for folder in (made.out, tmp_path / "again")]
+    trained = ran([LORA])
+    export(trained.recipe, trained.out)
+    export(trained.outcome.model.folder, tmp_path / "again")
+    files = [sorted(file.name for file in folder.iterdir()) for folder in (trained.out, tmp_path / "again")]
     assert files[0] == files[1]
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
-        assert (made.out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+        assert (trained.out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_a_model_that_writes_keeps_how_it_writes(document, tiny, tmp_path):
@@ -126,11 +129,11 @@ REFUSED = {
 
 @pytest.mark.parametrize(("strategies", "problem"), REFUSED.values(), ids=REFUSED)
 def test_what_is_no_plain_weights_is_refused(ran, strategies, problem):
-    made = ran(strategies)
+    trained = ran(strategies)
     with pytest.raises(RecipeError, match=f"{problem}.* Serve the model with MLflow"):
-        export(made.recipe, made.out)
-    assert not made.out.exists()
-    assert not [file for file in made.out.parent.iterdir() if file.name.startswith(".plain")]
+        export(trained.recipe, trained.out)
+    assert not trained.out.exists()
+    assert not [file for file in trained.out.parent.iterdir() if file.name.startswith(".plain")]
 
 
 def test_a_class_that_transformers_does_not_read_back_is_refused(tmp_path):
@@ -151,24 +154,24 @@ def test_a_recipe_that_was_not_run_is_refused_with_the_command(document, tmp_pat
 
 
 def test_nothing_is_written_over(ran):
-    made = ran([{"kind": "partial"}])
-    made.out.mkdir()
-    (made.out / "mine").touch()
+    trained = ran([{"kind": "partial"}])
+    trained.out.mkdir()
+    (trained.out / "mine").touch()
     with pytest.raises(RecipeError, match="already exists and is not empty"):
-        export(made.recipe, made.out)
+        export(trained.recipe, trained.out)
     with pytest.raises(RecipeError, match="is not a trained model"):
-        export(made.out, made.out / "deeper")
+        export(trained.out, trained.out / "deeper")
     with pytest.raises(RecipeError, match="overrides a recipe"):
-        export(made.outcome.model.folder, made.out / "deeper", ["seed=8"])
+        export(trained.outcome.model.folder, trained.out / "deeper", ["seed=8"])
 
 
 def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     import hashlib
 
-    made = ran([LORA], regularizers=[{"kind": "weight_decay", "value": 0.01}])
-    text = (export(made.recipe, made.out) / "README.md").read_text(encoding="utf-8")
+    trained = ran([LORA], regularizers=[{"kind": "weight_decay", "value": 0.01}])
+    text = (export(trained.recipe, trained.out) / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(text.split("---\n")[1])
-    scores = json.loads((made.outcome.scores.folder / "metrics.json").read_text(encoding="utf-8"))
+    scores = json.loads((trained.outcome.scores.folder / "metrics.json").read_text(encoding="utf-8"))
     assert front["library_name"] == "transformers"
     assert front["pipeline_tag"] == "text-classification"
     assert front["tags"] == ["tunesmith", "text-classification", "lora"]
@@ -182,20 +185,20 @@ def test_the_card_says_what_from_what_how_well_and_on_what(ran, moods_csv):
     assert f"| train | moods.csv | 60 | 0 | `{hashlib.sha256(moods_csv.read_bytes()).hexdigest()}` |" in text
     assert "Rows used: 36 train, 12 validation, 12 test." in text
     assert (
-        json.loads((made.outcome.model.folder / "model" / "tunesmith.json").read_text())["base"]["model.safetensors"]
+        json.loads((trained.outcome.model.folder / "model" / "tunesmith.json").read_text())["base"]["model.safetensors"]
         in text
     )
     for words in ("lora (", "rank 2", "weight_decay (value 0.01)", "| learning rate | 0.005 |", "| epochs | 2 |"):
         assert words in text
-    assert str(made.out.parent) not in text
+    assert str(trained.out.parent) not in text
 
 
 def test_a_classifier_of_an_encoder_and_a_decoder_is_exported(ran, plainly):
-    made = ran([LORA], "t5")
-    rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
-    told = plainly(export(made.recipe, made.out), [row["text"] for row in rows])
-    assert [answer[0] for answer in told["answers"]] == [row["prediction"] for row in rows]
-    assert told["class"] == "T5ForSequenceClassification"
+    trained = ran([LORA], "t5")
+    rows = pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist()
+    predictions = plainly(export(trained.recipe, trained.out), [row["text"] for row in rows])
+    assert [answer[0] for answer in predictions["answers"]] == [row["prediction"] for row in rows]
+    assert predictions["class"] == "T5ForSequenceClassification"
 
 
 def test_weights_are_written_in_the_number_format_of_the_base(ran, plainly, tiny, tmp_path):
@@ -206,8 +209,8 @@ def test_weights_are_written_in_the_number_format_of_the_base(ran, plainly, tiny
     half = tmp_path / "half"
     AutoModelForMaskedLM.from_pretrained(tiny["bert"], dtype=torch.bfloat16).save_pretrained(half)
     AutoTokenizer.from_pretrained(tiny["bert"]).save_pretrained(half)
-    made = ran([LORA], family="bert", model={"base": str(half)})
-    out = export(made.recipe, made.out)
+    trained = ran([LORA], family="bert", model={"base": str(half)})
+    out = export(trained.recipe, trained.out)
     assert {weight.dtype for weight in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
     assert plainly(out, ["what a fine day"])["lost"] == []

@@ -33,10 +33,10 @@ def test_numbers_are_predicted_in_the_unit_of_the_data(ran, document, tiny, tmp_
     (tmp_path / "numbers.jsonl").write_text("\n".join(map(json.dumps, rows)))
     source = {"source": {"kind": "jsonl", "train": "numbers.jsonl"}, "columns": {"text": "text", "label": "label"}}
     objective = {"kind": "text_classification", "problem_type": "regression"}
-    made = ran([{"kind": "lora"}], "bert", data=document["data"] | source, objective=objective, evaluation={})
-    row = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()[0]
+    trained = ran([{"kind": "lora"}], "bert", data=document["data"] | source, objective=objective, evaluation={})
+    row = pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist()[0]
 
-    adapter = export(made.recipe, tmp_path / "adapter", format="peft")
+    adapter = export(trained.recipe, tmp_path / "adapter", format="peft")
     config = AutoConfig.from_pretrained(adapter)
     model = PeftModel.from_pretrained(
         AutoModelForSequenceClassification.from_pretrained(tiny["bert"], config=config), adapter
@@ -45,6 +45,6 @@ def test_numbers_are_predicted_in_the_unit_of_the_data(ran, document, tiny, tmp_
     with torch.no_grad():
         assert model.eval()(**encoded).logits.item() == pytest.approx(row["prediction"], abs=0.01)
 
-    session = onnxruntime.InferenceSession(export(made.recipe, made.out, format="onnx") / "model.onnx")
+    session = onnxruntime.InferenceSession(export(trained.recipe, trained.out, format="onnx") / "model.onnx")
     (logits,) = session.run(None, {name: values.numpy() for name, values in encoded.items()})
     assert logits.item() == pytest.approx(row["prediction"], abs=0.01)

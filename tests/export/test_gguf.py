@@ -79,14 +79,14 @@ def write_base(folder, family, tokenizer, changes):
     ],
 )
 def test_a_file_writes_what_the_trained_decoder_writes(ran, tmp_path, family, tokenizer, changes):
-    made = ran([LORA], **CAUSAL, **write_base(tmp_path / "base", family, tokenizer(), changes))
-    plain, out = export(made.recipe, tmp_path / "merged"), export(made.recipe, made.out, format="gguf")
+    trained = ran([LORA], **CAUSAL, **write_base(tmp_path / "base", family, tokenizer(), changes))
+    plain, out = export(trained.recipe, tmp_path / "merged"), export(trained.recipe, trained.out, format="gguf")
     assert sorted(file.name for file in out.iterdir()) == ["README.md", "model.gguf"]
-    told, written = AutoTokenizer.from_pretrained(plain), AutoTokenizer.from_pretrained(out, gguf_file="model.gguf")
+    original, written = AutoTokenizer.from_pretrained(plain), AutoTokenizer.from_pretrained(out, gguf_file="model.gguf")
     for text in (TEXTS[3], "Ünknown  words,\n\nand 1,234 numbers"):
-        assert written(text)["input_ids"] == told(text)["input_ids"]
+        assert written(text)["input_ids"] == original(text)["input_ids"]
     assert written.chat_template == TEMPLATE
-    ids = told(TEXTS[3], return_tensors="pt")["input_ids"]
+    ids = original(TEXTS[3], return_tensors="pt")["input_ids"]
     texts = [
         AutoModelForCausalLM.from_pretrained(folder, **file).generate(ids, max_new_tokens=12, do_sample=False)
         for folder, file in ((plain, {}), (out, {"gguf_file": "model.gguf"}))
@@ -97,8 +97,8 @@ def test_a_file_writes_what_the_trained_decoder_writes(ran, tmp_path, family, to
 def test_matrices_have_the_number_format_of_the_base(ran, tmp_path):
     changes = write_base(tmp_path / "base", "llama", by_score(), {})
     AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=torch.bfloat16).save_pretrained(tmp_path / "base")
-    made = ran([LORA], **CAUSAL, **changes)
-    tensors = GGUFReader(export(made.recipe, made.out, format="gguf") / "model.gguf").tensors
+    trained = ran([LORA], **CAUSAL, **changes)
+    tensors = GGUFReader(export(trained.recipe, trained.out, format="gguf") / "model.gguf").tensors
     assert {tensor.tensor_type.name for tensor in tensors if "norm" not in tensor.name} == {"BF16"}
     assert {tensor.tensor_type.name for tensor in tensors if "norm" in tensor.name} == {"F32"}
 
@@ -111,10 +111,10 @@ REFUSED = {
 
 @pytest.mark.parametrize(("changes", "problem"), REFUSED.values(), ids=REFUSED)
 def test_what_a_file_cannot_hold_is_refused(ran, changes, problem):
-    made = ran([LORA], "llama", **changes)
+    trained = ran([LORA], "llama", **changes)
     with pytest.raises(RecipeError, match=problem):
-        export(made.recipe, made.out, format="gguf")
-    assert not made.out.exists()
+        export(trained.recipe, trained.out, format="gguf")
+    assert not trained.out.exists()
 
 
 SETTINGS = {

@@ -33,9 +33,9 @@ MODELS = {
     ],
 )
 def test_onnx_runtime_answers_as_the_evaluation_did(ran, family, strategies):
-    made = ran(strategies, family)
-    out = export(made.recipe, made.out, format="onnx")
-    rows = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()
+    trained = ran(strategies, family)
+    out = export(trained.recipe, trained.out, format="onnx")
+    rows = pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist()
     tokenizer, session = AutoTokenizer.from_pretrained(out), onnxruntime.InferenceSession(out / "model.onnx")
     encoded = tokenizer([row["text"] for row in rows], padding=True, padding_side="right", return_tensors="np")
     (logits,) = session.run(None, {entry.name: encoded[entry.name] for entry in session.get_inputs()})
@@ -54,9 +54,9 @@ def test_a_pair_says_which_text_a_token_belongs_to(ran, document, tiny, tmp_path
     settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     (base / "tokenizer_config.json").write_text(json.dumps(settings))
     columns = document["data"]["columns"] | {"text_pair": "mood"}
-    made = ran([{"kind": "partial"}], model={"base": str(base)}, data=document["data"] | {"columns": columns})
-    out = export(made.recipe, made.out, format="onnx")
-    row = pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist()[0]
+    trained = ran([{"kind": "partial"}], model={"base": str(base)}, data=document["data"] | {"columns": columns})
+    out = export(trained.recipe, trained.out, format="onnx")
+    row = pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist()[0]
     encoded = AutoTokenizer.from_pretrained(out)(row["text"], row["text_pair"], return_tensors="np")
     session = onnxruntime.InferenceSession(out / "model.onnx")
     assert [entry.name for entry in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
@@ -66,8 +66,11 @@ def test_a_pair_says_which_text_a_token_belongs_to(ran, document, tiny, tmp_path
 
 @pytest.mark.matrix
 def test_a_decoder_gives_the_logits_of_each_token(ran):
-    made = ran([LORA], "llama", **CAUSAL)
-    plain, out = export(made.recipe, made.out.with_name("merged")), export(made.recipe, made.out, format="onnx")
+    trained = ran([LORA], "llama", **CAUSAL)
+    plain, out = (
+        export(trained.recipe, trained.out.with_name("merged")),
+        export(trained.recipe, trained.out, format="onnx"),
+    )
     ids = torch.tensor([[120, 121, 122, 123, 124]])
     session = onnxruntime.InferenceSession(out / "model.onnx")
     (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": torch.ones_like(ids).numpy()})
@@ -83,7 +86,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("family", "strategies", "changes", "problem"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_one_graph_is_refused(ran, family, strategies, changes, problem):
-    made = ran(strategies, family, **changes)
+    trained = ran(strategies, family, **changes)
     with pytest.raises(RecipeError, match=problem):
-        export(made.recipe, made.out, format="onnx")
-    assert not made.out.exists()
+        export(trained.recipe, trained.out, format="onnx")
+    assert not trained.out.exists()

@@ -47,11 +47,11 @@ def with_adapter(kind, base, folder):
     ],
 )
 def test_peft_answers_as_the_evaluation_did(ran, tiny, family, strategies):
-    made = ran(strategies, family)
-    out = export(made.recipe, made.out, format="peft")
+    trained = ran(strategies, family)
+    out = export(trained.recipe, trained.out, format="peft")
     model = with_adapter(AutoModelForSequenceClassification, tiny[family], out)
     tokenizer = AutoTokenizer.from_pretrained(out)
-    for row in pq.read_table(made.outcome.scores.folder / "predictions.parquet").to_pylist():
+    for row in pq.read_table(trained.outcome.scores.folder / "predictions.parquet").to_pylist():
         with torch.no_grad():
             logits = model(**tokenizer(row["text"], return_tensors="pt", return_token_type_ids=False)).logits[0]
         assert model.config.id2label[int(logits.argmax())] == row["prediction"]
@@ -60,29 +60,29 @@ def test_peft_answers_as_the_evaluation_did(ran, tiny, family, strategies):
 
 
 def test_an_adapter_has_the_names_that_its_readers_expect(ran):
-    made = ran([LORA], "llama", **CAUSAL)
-    weights = load_file(export(made.recipe, made.out, format="peft") / "adapter_model.safetensors")
+    trained = ran([LORA], "llama", **CAUSAL)
+    weights = load_file(export(trained.recipe, trained.out, format="peft") / "adapter_model.safetensors")
     assert "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" in weights
     assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in weights)
-    assert json.loads((made.out / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
-    assert "PeftModel.from_pretrained(base, FOLDER)" in (made.out / "README.md").read_text()
+    assert json.loads((trained.out / "adapter_config.json").read_text())["task_type"] == "CAUSAL_LM"
+    assert "PeftModel.from_pretrained(base, FOLDER)" in (trained.out / "README.md").read_text()
 
 
 def test_a_hub_base_is_named_with_its_revision(ran, tmp_path):
-    made = ran([LORA], "llama", **CAUSAL)
-    lineage = replace(lineage_of_folder(made.outcome.model.folder), base_name="org/name", revision="abc")
+    trained = ran([LORA], "llama", **CAUSAL)
+    lineage = replace(lineage_of_folder(trained.outcome.model.folder), base_name="org/name", revision="abc")
     write_adapter(lineage, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "abc")
 
 
 def test_a_learned_prompt_before_the_whole_text_is_peft_s_prompt_tuning(ran, tiny):
-    made = ran([PROMPT], "gpt2", **CAUSAL)
-    out = export(made.recipe, made.out, format="peft")
+    trained = ran([PROMPT], "gpt2", **CAUSAL)
+    out = export(trained.recipe, trained.out, format="peft")
     model = with_adapter(AutoModelForCausalLM, tiny["gpt2"], out)
     ids = torch.tensor([[7, 8, 9]])
     assert list(model(input_ids=ids).logits.shape[:2]) == [1, 6]
-    learned = load_file(made.outcome.model.folder / "model" / "trained.safetensors")
+    learned = load_file(trained.outcome.model.folder / "model" / "trained.safetensors")
     assert torch.equal(model.get_prompt(1)[0], learned["transformer.wte.prompt"])
 
 
@@ -101,14 +101,14 @@ REFUSED = {
 
 @pytest.mark.parametrize(("family", "strategies", "changes", "problem"), REFUSED.values(), ids=REFUSED)
 def test_what_peft_cannot_hold_is_refused(ran, family, strategies, changes, problem):
-    made = ran(strategies, family, **changes)
+    trained = ran(strategies, family, **changes)
     with pytest.raises(RecipeError, match=problem):
-        export(made.recipe, made.out, format="peft")
-    assert not made.out.exists()
+        export(trained.recipe, trained.out, format="peft")
+    assert not trained.out.exists()
 
 
 def test_the_command_takes_the_format(ran):
-    made = ran([LORA])
-    said = CliRunner().invoke(app, ["export", str(made.recipe), str(made.out), "--format", "peft"])
-    assert (said.exit_code, said.stdout.splitlines()[0]) == (0, f"written to {made.out}")
-    assert (made.out / "adapter_config.json").is_file()
+    trained = ran([LORA])
+    said = CliRunner().invoke(app, ["export", str(trained.recipe), str(trained.out), "--format", "peft"])
+    assert (said.exit_code, said.stdout.splitlines()[0]) == (0, f"written to {trained.out}")
+    assert (trained.out / "adapter_config.json").is_file()

@@ -35,7 +35,7 @@ def only_data(recipe):
     return steps.prepare(recipe, steps.encode(recipe))
 
 
-def told():
+def flow_and_task_runs():
     """Name -> (state's name, message) of the tasks of the last flow run."""
 
     async def read():
@@ -50,7 +50,7 @@ def told():
 
 def states():
     """Name -> state's name of the tasks of the last flow run."""
-    return {name: state for name, (state, _) in told().items()}
+    return {name: state for name, (state, _) in flow_and_task_runs().items()}
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "dask", "ray"])
@@ -64,8 +64,8 @@ def test_every_file_is_a_task_run_and_the_bytes_are_those_of_plain_calls(kind, d
     assert (again.reused, again.digest) == (True, plain.digest)
     expected = dict.fromkeys(("encode", "prepare", "0.csv", "1.csv", "2.csv"), "Completed")
     assert eventually(states, expected) == expected
-    assert told()["1.csv"][1].startswith("created ")
-    assert told()["encode"][1] == "0 of 3 files reused"
+    assert flow_and_task_runs()["1.csv"][1].startswith("created ")
+    assert flow_and_task_runs()["encode"][1] == "0 of 3 files reused"
     (folder / "3.csv").write_text("text,mood\na sweet song in the sun,glad\n")
     only_data(check(document | {"execution": document["execution"] | {"task_runner": "threads"}}))
     expected = dict.fromkeys(("encode", "prepare", "3.csv"), "Completed")
@@ -98,7 +98,7 @@ def test_where_all_is_there_no_runner_starts(document, folder, eventually, monke
     only_data(check(document))
     expected = {"encode": "Reused", "prepare": "Reused"}
     assert eventually(states, expected) == expected
-    assert told()["encode"][1] == "3 of 3 files reused"
+    assert flow_and_task_runs()["encode"][1] == "3 of 3 files reused"
 
 
 def test_a_runner_that_is_not_installed_is_reported_before_any_work(document, folder, tmp_path, monkeypatch):

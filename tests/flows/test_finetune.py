@@ -38,7 +38,7 @@ STEPS = ("prepare", "initialise", "checks", "finetune", "evaluate")
 
 
 def test_the_tasks_say_what_was_made_and_what_was_reused(recipe, eventually):
-    made = finetune(recipe)
+    outcome = finetune(recipe)
     every = dict.fromkeys(("encode", "shard", *STEPS, "publish"), "Completed")
     assert eventually(names_of_states, every) == every
     flow_run, _ = task_states()
@@ -46,12 +46,12 @@ def test_the_tasks_say_what_was_made_and_what_was_reused(recipe, eventually):
     again = finetune(recipe)
     reused = dict.fromkeys(("encode", *STEPS), "Reused") | {"publish": "Completed"}
     assert eventually(names_of_states, reused) == reused
-    _, told = task_states()
-    assert told["encode"] == ("Reused", "1 of 1 files reused")
+    _, states = task_states()
+    assert states["encode"] == ("Reused", "1 of 1 files reused")
     for name in STEPS:
-        assert f"by flow run moods ({flow_run.id})" in told[name][1]
-    assert again.published == made.published
-    assert again.scores.digest == made.scores.digest
+        assert f"by flow run moods ({flow_run.id})" in states[name][1]
+    assert again.published == outcome.published
+    assert again.scores.digest == outcome.scores.digest
 
 
 def test_a_failed_step_fails_the_flow_and_a_rerun_reuses_what_was_done(recipe, eventually, monkeypatch):

@@ -20,7 +20,7 @@ def last():
             runs = [run for run in await client.read_flow_runs() if not run.parent_task_run_id]
             newest = max(runs, key=lambda run: run.start_time)
             tasks = [run for run in await client.read_task_runs() if run.flow_run_id == newest.id]
-            artifacts = [each for each in await client.read_artifacts() if each.flow_run_id == newest.id]
+            artifacts = [artifact for artifact in await client.read_artifacts() if artifact.flow_run_id == newest.id]
             return newest.state, {run.name.rsplit("-", 1)[0] for run in tasks}, artifacts
 
     state, tasks, (artifact,) = asyncio.run(read())

@@ -27,7 +27,7 @@ def last():
         async with get_client() as client:
             newest = max(await client.read_flow_runs(), key=lambda run: run.start_time)
             tasks = [run for run in await client.read_task_runs() if run.flow_run_id == newest.id]
-            artifacts = [each for each in await client.read_artifacts() if each.flow_run_id == newest.id]
+            artifacts = [artifact for artifact in await client.read_artifacts() if artifact.flow_run_id == newest.id]
             return {run.name: run.state.name for run in tasks}, artifacts
 
     return asyncio.run(read())
@@ -40,11 +40,11 @@ def test_each_run_is_a_task_run_and_a_rerun_does_only_what_is_new(document, even
     completed = dict.fromkeys(("moods-epochs-1", "moods-epochs-2"), "Completed")
     assert eventually(trials, completed) == completed
     _, artifacts = last()
-    assert {each.key: each.data for each in artifacts if each.type == "progress"} == {
+    assert {artifact.key: artifact.data for artifact in artifacts if artifact.type == "progress"} == {
         "training-moods-epochs-1": 100.0,
         "training-moods-epochs-2": 100.0,
     }
-    (page,) = [each for each in artifacts if each.type == "markdown"]
+    (page,) = [artifact for artifact in artifacts if artifact.type == "markdown"]
     assert page.data.startswith("# accuracy on 12 test rows")
     again = sweep([check(document)], Sweep(vary=["training.epochs=[1, 2, 3]"]))
     states = dict.fromkeys(("moods-epochs-1", "moods-epochs-2"), "Reused") | {"moods-epochs-3": "Completed"}

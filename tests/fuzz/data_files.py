@@ -143,13 +143,13 @@ def attempt(given: Given, folder: Path, tokenizer: Any) -> None:
     (place / "shard").mkdir(parents=True)
     for name, content in {**kind.files, given.file: given.content}.items():
         (place / name).write_bytes(content)
-    where = (
+    location = (
         {"path": str(place)} if kind.source["kind"] == "huggingface" else {"train": str(place / next(iter(kind.files)))}
     )
     recipe = check(
         {
             "name": "fuzz",
-            "data": {"source": kind.source | where, **({"columns": kind.columns} if kind.columns else {})},
+            "data": {"source": kind.source | location, **({"columns": kind.columns} if kind.columns else {})},
             "model": {"base": "base"},
             "objective": {"kind": kind.objective} | ({"modeling": "causal"} if kind.name == "text" else {}),
         }
@@ -223,8 +223,8 @@ def main() -> int:
         given = inputs(kind, max(1, wanted.inputs // len(chosen)), draw)
         counts = try_all(
             given,
-            lambda each: attempt(each, folder, tokenizer),
-            lambda each: f"{each.kind.name}, {each.file}: {each.what}",
+            lambda attempted: attempt(attempted, folder, tokenizer),
+            lambda attempted: f"{attempted.kind.name}, {attempted.file}: {attempted.what}",
         )
         faults += counts["fault"]
         print(f"{counts.total():6,} files of {kind.name}: {dict(counts)}", flush=True)

@@ -151,7 +151,9 @@ def main() -> int:
             family = "gpt2" if number % 2 or name == "chat template" else "bert"
             given.append(Given(family, *damages(bases[family], draw)[name]()))
         counts = try_all(
-            given, lambda each: attempt(each, folder), lambda each: f"{each.family}, {each.file}: {each.what}"
+            given,
+            lambda attempted: attempt(attempted, folder),
+            lambda attempted: f"{attempted.family}, {attempted.file}: {attempted.what}",
         )
         faults += counts["fault"]
         print(f"{counts.total():6,} folders with other {name}: {dict(counts)}", flush=True)

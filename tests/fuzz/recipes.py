@@ -91,7 +91,7 @@ def documents(folder: Path) -> list[Any]:
 def inputs(budget: int | None, seed: int, folder: Path) -> list[Input]:
     """The inputs of a budget, half of them wrong values; without one all of these, and as many random ones."""
     draw, recipes = random.Random(seed), documents(folder)
-    values = [each for document in recipes for each in wrong_values(document)]
+    values = [value for document in recipes for value in wrong_values(document)]
     if budget is not None:
         draw.shuffle(values)
         values = values[: budget // 2]

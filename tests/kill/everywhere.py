@@ -24,12 +24,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=300, help="how many runs are killed")
     parser.add_argument("--variant", choices=VARIANTS, help="one variant; all without it")
-    asked = parser.parse_args()
-    names = [asked.variant] if asked.variant else [*VARIANTS]
+    options = parser.parse_args()
+    names = [options.variant] if options.variant else [*VARIANTS]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         zygote = Zygote(make_ground(Path(folder) / "ground"))
-        tries = [kill(zygote, name, asked.points / len(names), Path(folder)) for name in names]
+        tries = [kill(zygote, name, options.points / len(names), Path(folder)) for name in names]
         zygote.close()
     points, failures = (sum(counts) for counts in zip(*tries, strict=True))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

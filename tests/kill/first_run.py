@@ -151,8 +151,10 @@ class Harness:
         del recipe["execution"]["store"]
         recipe["execution"]["processes"] = kind.processes
         (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-        env, arguments = kept | {"HOME": str(folder), "COLUMNS": "200"}, ["run", "recipe.yaml", *kind.options]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
+        }
+        env, arguments = environment | {"HOME": str(folder), "COLUMNS": "200"}, ["run", "recipe.yaml", *kind.options]
         if kind.forked:
             return fork_command(folder, arguments, env)
         command = [sys.executable, "-c", "from pipeline_lib.cli.main import app; app()", *arguments]
@@ -176,8 +178,8 @@ class Harness:
 
     def other_bytes(self, kind: Kind, folder: Path) -> str | None:
         """What the store does not hold as after an undisturbed run."""
-        made, expected = digests(folder / "artifacts"), self.expected[kind]
-        differ = sorted(name for name in made.keys() | expected.keys() if made.get(name) != expected.get(name))
+        found, expected = digests(folder / "artifacts"), self.expected[kind]
+        differ = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
         return f"differ from an undisturbed run: {differ[:5]}" if differ else None
 
 
@@ -186,9 +188,9 @@ def kill(run: "Forked | subprocess.Popen[bytes]", everything: bool) -> None:
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(run.pid)
         children = process.children(recursive=True)
-        for each in [process, *(children if everything else ())]:
+        for process_ in [process, *(children if everything else ())]:
             with suppress(psutil.NoSuchProcess):
-                each.send_signal(signal.SIGKILL)
+                process_.send_signal(signal.SIGKILL)
         run.wait()
         psutil.wait_procs(children, timeout=30)  # the embedded server ends with its parent
 

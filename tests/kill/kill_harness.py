@@ -27,7 +27,7 @@ class Life(NamedTuple):
     status: int
     lines: list[dict[str, str]]
 
-    def told(self, *kinds: str) -> list[str]:
+    def lines_of(self, *kinds: str) -> list[str]:
         """What was written down under these kinds."""
         return [line["what"] for line in self.lines if line["kind"] in kinds]
 
@@ -88,7 +88,7 @@ class Reference:
         """The run itself."""
         life = self.zygote.live(document(self.variant, self.zygote.ground, self.store))
         if life.status:
-            raise RuntimeError(f"the run that nobody kills fails: {life.told('raised')}")
+            raise RuntimeError(f"the run that nobody kills fails: {life.lines_of('raised')}")
         return life
 
     @cached_property
@@ -99,7 +99,7 @@ class Reference:
     @cached_property
     def steps(self) -> int:
         """Its training steps."""
-        return len(self.life.told("step"))
+        return len(self.life.lines_of("step"))
 
     def moment(self, stage: str, kind: str, what: str, torn: bool = False) -> Point:
         """The last deed of a kind in a step whose path matches."""
@@ -138,7 +138,7 @@ def problems(reference: Reference, points: list[Point], store: Path, between: Be
     for number, point in enumerate([*points, None]):
         life = reference.zygote.live(recipe, point)
         found += _repeated(life, published, first, reference.steps)
-        found += [f"{text.strip().splitlines()[-1]}" for text in life.told("warning", "raised")]
+        found += [f"{text.strip().splitlines()[-1]}" for text in life.lines_of("warning", "raised")]
         found += [f"{name} was made anew" for name, text in published.items() if (store / name).read_bytes() != text]
         if point and life.status != -signal.SIGKILL and number == 0:
             found.append(f"was not killed, and ended with {life.status}")
@@ -150,8 +150,8 @@ def problems(reference: Reference, points: list[Point], store: Path, between: Be
 def _repeated(life: Life, published: dict[str, bytes], first: int, steps: int) -> Iterator[str]:
     """Steps of the run and of the training that were done before."""
     done = {name.split("/")[1] for name in published}
-    yield from (f"{name} was made, and had been" for name in set(life.told("make")) & done)
-    taken = [int(step) for step in life.told("step")]
+    yield from (f"{name} was made, and had been" for name in set(life.lines_of("make")) & done)
+    taken = [int(step) for step in life.lines_of("step")]
     if taken != list(range(first, first + len(taken))):
         yield f"training began at step {taken[0]} where step {first} of {steps} was next"
 
@@ -169,9 +169,9 @@ def next_step(store: Path, steps: int) -> int:
 
 
 def _differences(reference: Reference, store: Path) -> Iterator[str]:
-    made = digests(store)
-    for name in sorted(made.keys() | reference.files.keys()):
-        if made.get(name) != reference.files.get(name):
+    found = digests(store)
+    for name in sorted(found.keys() | reference.files.keys()):
+        if found.get(name) != reference.files.get(name):
             yield f"{name} differs"
     for left in ("damaged/*", "work/*"):
         yield from (f"{path.relative_to(store)} is left over" for path in store.glob(left))

@@ -78,13 +78,13 @@ def wrap(owner: Any, name: str, kind: str, place: int) -> None:
     real = getattr(owner, name)
 
     @functools.wraps(real)
-    def told(*args: Any, **options: Any) -> Any:
+    def witnessed(*args: Any, **options: Any) -> Any:
         if HERE and len(args) > place and HERE[0].inside(args[place]):
             path = os.fsdecode(args[place])
             HERE[0].deed(kind, path[len(HERE[0].root) :], lambda: _tear(lambda: real(*args, **options), path))
         return real(*args, **options)
 
-    setattr(owner, name, told)
+    setattr(owner, name, witnessed)
 
 
 def _tear(write: Callable[[], Any], path: str) -> None:
@@ -122,12 +122,12 @@ def wrap_tracking() -> None:
         real = getattr(owner, name)
 
         @functools.wraps(real)
-        def told(*args: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
+        def witnessed(*args: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
             if HERE:
                 HERE[0].deed(real.__name__, "MLflow")
             return real(*args, **options)
 
-        setattr(owner, name, told)
+        setattr(owner, name, witnessed)
 
 
 def watch(root: Path, trace: Path, point: Point | None) -> Witness:

@@ -66,9 +66,9 @@ def test_damaged_and_run_again(reference, zygote, killed, name, damage, tmp_path
     shutil.copytree(killed, store)
     damage_all(store, READ_BACK[name], DAMAGES[damage])
     life = zygote.live(document("stopping", zygote.ground, store))
-    assert (life.status, life.told("raised")) == (0, [])
+    assert (life.status, life.lines_of("raised")) == (0, [])
     assert digests(store) == of.files
-    assert any("damaged" in line for line in life.told("warning")), "nobody noticed"
+    assert any("damaged" in line for line in life.lines_of("warning")), "nobody noticed"
     assert not list(store.glob("work/*"))
 
 

@@ -41,7 +41,7 @@ def test_killed_anywhere_a_run_ends_with_the_same_bytes(reference, variant, plac
 
 
 @pytest.mark.parametrize(
-    "moment", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.kill) for each in MOMENTS]
+    "moment", [moment if moment in SAMPLE else pytest.param(moment, marks=pytest.mark.kill) for moment in MOMENTS]
 )
 def test_killed_when(reference, moment, tmp_path):
     of = reference("stopping")
@@ -76,4 +76,4 @@ def test_checkpoints_are_what_training_goes_on_from(reference, zygote, tmp_path)
     recipe = document("head_first", zygote.ground, tmp_path / "store")
     assert zygote.live(recipe, Point(6, "step")).status == -signal.SIGKILL
     assert next_step(tmp_path / "store", of.steps) == 5
-    assert zygote.live(recipe).told("step") == [str(step) for step in range(5, of.steps)]
+    assert zygote.live(recipe).lines_of("step") == [str(step) for step in range(5, of.steps)]

@@ -47,7 +47,7 @@ def test_killed_while_publishing_to_mlflow(zygote, tables, tmp_path, moment):
     shutil.copytree(tables, tmp_path, dirs_exist_ok=True)
     assert publish(zygote, tmp_path, TELLING[moment]).status == -signal.SIGKILL
     life = publish(zygote, tmp_path)
-    assert (life.status, life.told("warning", "raised")) == (0, [])
+    assert (life.status, life.lines_of("warning", "raised")) == (0, [])
     names = {"no_checkpoint", "no_checkpoint training", "no_checkpoint evaluation"}
     assert sorted(ask(tmp_path, "select name, status from runs")) == sorted((name, "FINISHED") for name in names)
     assert ask(tmp_path, "select count(*) from logged_models") == [(1,)]
@@ -74,8 +74,8 @@ def models(folder):
 
 
 def audit(folder, *options):
-    where = ["--experiment", "killed", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    return CliRunner().invoke(app, ["audit", *where, *options])
+    arguments = ["--experiment", "killed", "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    return CliRunner().invoke(app, ["audit", *arguments, *options])
 
 
 def test_a_model_whose_logging_was_cut_off_is_named_and_completed(zygote, cut_off):

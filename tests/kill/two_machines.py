@@ -173,30 +173,33 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
     parser.add_argument("--sharding", default="none", help="`execution.sharding` of the trainings")
     parser.add_argument("--epochs", type=int, default=60, help="length of each training")
-    asked = parser.parse_args()
-    random.seed(asked.seed)
+    options = parser.parse_args()
+    random.seed(options.seed)
     began, counts, failures, runs = time.perf_counter(), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as name, bucket() as store:
         folder = Path(name)
         ground = make_ground(folder / "ground")
 
         def recipe(store: str) -> dict[str, Any]:
-            made = document("accumulation", ground, Path("store"))
-            made["training"] |= {"epochs": asked.epochs}
-            made["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
-            made["execution"]["sharding"] = asked.sharding
-            made["execution"] |= {"rendezvous": f"127.0.0.1:{free_port()}", "tracking_uri": f"sqlite:///{name}/mlflow"}
-            return made
+            recipe = document("accumulation", ground, Path("store"))
+            recipe["training"] |= {"epochs": options.epochs}
+            recipe["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
+            recipe["execution"]["sharding"] = options.sharding
+            recipe["execution"] |= {
+                "rendezvous": f"127.0.0.1:{free_port()}",
+                "tracking_uri": f"sqlite:///{name}/mlflow",
+            }
+            return recipe
 
         undisturbed = Training(recipe(f"{store}/undisturbed"), folder / "undisturbed")
         expected = undisturbed.result()
         undisturbed.close()
         print(f"undisturbed: {expected}", flush=True)
-        while counts.total() < asked.points and failures < MOST_FAILURES:
+        while counts.total() < options.points and failures < MOST_FAILURES:
             runs += 1
-            kills = min(KILLS_PER_RUN, asked.points - counts.total())
+            kills = min(KILLS_PER_RUN, options.points - counts.total())
             killed, result = disturbed(
-                recipe(f"{store}/{runs}"), folder / str(runs), STEPS_PER_EPOCH * asked.epochs, kills
+                recipe(f"{store}/{runs}"), folder / str(runs), STEPS_PER_EPOCH * options.epochs, kills
             )
             counts.update(kill.partition(" after ")[0] for kill in killed)
             print(f"run {runs}: {', '.join(killed)}: {result}", flush=True)
@@ -204,8 +207,8 @@ def main() -> int:
                 failures += 1
                 for machine in ("first", "second"):
                     print((folder / str(runs) / machine / "log").read_text()[-3000:], flush=True)
-    told = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
-    print(f"{counts.total()} kills ({told}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
+    summary = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
+    print(f"{counts.total()} kills ({summary}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
     return min(failures, 1)
 
 

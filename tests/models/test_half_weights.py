@@ -52,11 +52,11 @@ def test_the_same_bytes_as_from_a_base_in_fp32(tiny, tmp_path, family, objective
     records, weights, plain = trained(base, objective, strategy, tmp_path / "a", "fp32")
     again, others, it = trained(base, objective, strategy, tmp_path / "b", "auto")
     assert not halves(plain.model)
-    kept = halves(it.model)
-    assert kept
-    assert not kept & it.trained
+    matrices = halves(it.model)
+    assert matrices
+    assert not matrices & it.trained
     sizes = {name: parameter.numel() for name, parameter in it.model.named_parameters()}
-    assert strategy == "last layer" or sum(sizes[name] for name in kept) > 0.7 * sum(
+    assert strategy == "last layer" or sum(sizes[name] for name in matrices) > 0.7 * sum(
         sizes[name] for name in sizes if name not in it.trained
     )
     assert again == records

@@ -32,8 +32,8 @@ def test_the_positions_of_a_family(family):
 def test_the_models_positions_count_where_the_tokenizer_names_no_limit(tiny, tmp_path):
     for file in tiny["bert"].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    told = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told | {"model_max_length": int(1e30)}))
+    document = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(document | {"model_max_length": int(1e30)}))
     assert load_tokenizer(tmp_path).model_max_length == 64
 
 

@@ -24,7 +24,7 @@ def trained(document, tiny, tmp_path, request):
         if family != PUBLISHED.get(objective["kind"], "bert"):
             request.getfixturevalue("unpublished")
         outcome = run(check(document | changes))
-        told = json.loads((outcome.scores.folder / "metrics.json").read_text())
-        return outcome, {name: score["value"] for name, score in told["metrics"].items()}
+        metrics = json.loads((outcome.scores.folder / "metrics.json").read_text())
+        return outcome, {name: score["value"] for name, score in metrics["metrics"].items()}
 
     return train

@@ -61,8 +61,8 @@ def test_every_answer_of_a_dialogue_is_learned_in_the_tokenizers_own_template(ti
 def test_what_is_asked_ends_where_the_last_answer_begins():
     ids = Ragged.from_lists([[1, 2, 3, 4, 5], [6, 7]])
     targets = Ragged.from_lists([[IGNORED, 2, IGNORED, 4, 5], [IGNORED, 7]])
-    asked = OBJECTIVE.generation_inputs(Examples(ids, targets, aligned=True))
-    assert [asked.ids[row].tolist() for row in (0, 1)] == [[1, 2, 3], [6]]
+    prompts = OBJECTIVE.generation_inputs(Examples(ids, targets, aligned=True))
+    assert [prompts.ids[row].tolist() for row in (0, 1)] == [[1, 2, 3], [6]]
 
 
 def test_a_long_dialogue_loses_its_beginning(tiny):
@@ -100,12 +100,12 @@ def test_answers_are_learned_and_written(trained, family, packing, document, cap
     )
     assert scores["perplexity"] < 1.5
     assert scores["exact_match"] > 0.7
-    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    asked = [{"prompt": row["messages"][0]["content"]} for row in told]
-    answers = LoadedModel(outcome.model.folder / "model").answer(asked)
-    assert answers["prediction"] == [row["prediction"] for row in told]
+    predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    requests = [{"prompt": row["messages"][0]["content"]} for row in predictions]
+    answers = LoadedModel(outcome.model.folder / "model").answer(requests)
+    assert answers["prediction"] == [row["prediction"] for row in predictions]
     written = outcome.scores.made["generation"]
-    assert len(told) <= written["tokens"] <= 4 * len(told)
+    assert len(predictions) <= written["tokens"] <= 4 * len(predictions)
     assert f"{written['tokens']:,} tokens generated" in caplog.text
     if family != "gpt2":  # the other one is not published
         return

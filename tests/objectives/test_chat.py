@@ -22,12 +22,12 @@ PLACES = ["home", "town", "sea", "train"]
 
 def conversations():
     """What the user has, and where; then which kind of thing it was, or where."""
-    for thing, kind, place, asked in itertools.product(THINGS, KINDS, PLACES, ("what", "in")):
+    for thing, kind, place, question in itertools.product(THINGS, KINDS, PLACES, ("what", "in")):
         yield [
             {"role": "user", "content": f"the {kind} {thing} at {place}"},
             {"role": "assistant", "content": f"a {thing}"},
-            {"role": "user", "content": asked},
-            {"role": "assistant", "content": kind if asked == "what" else place},
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": kind if question == "what" else place},
         ]
 
 
@@ -50,18 +50,18 @@ def outcome(document, tiny, tmp_path):
 
 
 def test_the_second_answer_depends_on_the_first_turn_when_served(outcome, tracking_uri, tmp_path):
-    told = json.loads((outcome.scores.folder / "metrics.json").read_text())
-    assert told["metrics"]["exact_match"]["value"] > 0.9
+    metrics = json.loads((outcome.scores.folder / "metrics.json").read_text())
+    assert metrics["metrics"]["exact_match"]["value"] > 0.9
     mlflow.set_tracking_uri(tracking_uri)
     served = mlflow.pyfunc.load_model(outcome.published["model"])
     begun = lambda kind, place: [  # noqa: E731
         {"role": "user", "content": f"the {kind} soup at {place}"},
         {"role": "assistant", "content": "a soup"},
     ]
-    asked = [
+    requests = [
         [*begun("cold", "home"), {"role": "user", "content": "what"}],
         [*begun("warm", "home"), {"role": "user", "content": "what"}],
         [*begun("cold", "sea"), {"role": "user", "content": "in"}],
     ]
-    answers = served.predict(pd.DataFrame({"prompt": asked}))
+    answers = served.predict(pd.DataFrame({"prompt": requests}))
     assert answers["prediction"].tolist() == ["cold", "warm", "sea"]

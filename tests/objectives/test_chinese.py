@@ -37,7 +37,7 @@ def tiny(tmp_path_factory):
     return {"bert": folder}
 
 
-def told(outcome):
+def metrics_of(outcome):
     return pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
 
 
@@ -51,7 +51,7 @@ def test_classification(trained):
     ]
     outcome, scores = trained(rows, "bert", {"kind": "text_classification"}, training={"epochs": 8})
     assert scores["accuracy"] > 0.9
-    assert {row["prediction"] for row in told(outcome)} == {"好", "坏"}
+    assert {row["prediction"] for row in metrics_of(outcome)} == {"好", "坏"}
 
 
 def test_labelling(trained):
@@ -65,7 +65,7 @@ def test_labelling(trained):
                 rows.append({"tokens": [*thing, *mood], "tags": ["O"] * (len(thing) + len(mood))})
     outcome, scores = trained(rows, "bert", {"kind": "token_classification"}, training={"epochs": 4})
     assert scores["span_f1"] > 0.9
-    assert all(len(row["prediction"]) == len(row["tokens"]) for row in told(outcome))
+    assert all(len(row["prediction"]) == len(row["tokens"]) for row in metrics_of(outcome))
 
 
 def test_reading(trained):
@@ -80,4 +80,4 @@ def test_reading(trained):
         rows, "bert", {"kind": "question_answering"}, training={"epochs": 10, "learning_rate": 1e-2, "batch_size": 8}
     )
     assert scores["f1"] > 0.8
-    assert all(row["prediction"] in row["context"] for row in told(outcome))
+    assert all(row["prediction"] in row["context"] for row in metrics_of(outcome))

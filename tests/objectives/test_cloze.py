@@ -19,8 +19,8 @@ def rows():
     texts = {"glad": ["fine day", "sweet song", "warm sun"], "sad": ["cold soup", "long wait", "lost game"]}
     return [
         {"text": f"{text} {place} {other}", "label": label}
-        for label, some in texts.items()
-        for text in some
+        for label, texts_of_mood in texts.items()
+        for text in texts_of_mood
         for place in PLACES
         for other in PLACES
     ]
@@ -42,8 +42,8 @@ def test_it_is_learned_without_a_new_head(trained, family, more):
     answers = LoadedModel(
         outcome.model.folder / "model", outcome.model.folder.parents[1] / "base" / _only_base(outcome)
     )
-    told = answers.answer([{"text": "sweet song home town"}, {"text": "cold soup mill mill"}])
-    assert told["prediction"] == ["glad", "sad"]
+    answered = answers.answer([{"text": "sweet song home town"}, {"text": "cold soup mill mill"}])
+    assert answered["prediction"] == ["glad", "sad"]
 
 
 def _only_base(outcome):
@@ -97,10 +97,10 @@ def test_a_long_text_leaves_the_template_whole_and_a_mark_in_it_is_no_gap(tiny):
     ],
 )
 def test_what_cannot_be_asked_is_reported(tiny, family, words, template, problem):
-    asked = Cloze(template=template or TEMPLATES[family], verbalizer=words)
+    cloze = Cloze(template=template or TEMPLATES[family], verbalizer=words)
     with pytest.raises(RecipeError, match=problem):
-        asked.model(str(tiny[family]), ["glad", "sad"])
-        asked.encode(AutoTokenizer.from_pretrained(tiny[family]), [{"text": "cold soup"}], None)
+        cloze.model(str(tiny[family]), ["glad", "sad"])
+        cloze.encode(AutoTokenizer.from_pretrained(tiny[family]), [{"text": "cold soup"}], None)
 
 
 def test_a_base_without_a_head_for_words_is_refused(tiny, tmp_path):

@@ -140,9 +140,9 @@ def test_writing_stops_at_every_end_of_a_turn(family):
 
     tokenizer = byte_tokenizer(TEMPLATES[family])
     configured = tokenizer.convert_tokens_to_ids(["<|return|>"])
-    asked = stops(tokenizer, SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured)))
+    options = stops(tokenizer, SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=configured)))
     ends = {end.strip() for end in ENDS.get(family, ("<|im_end|>",))} - {""}
-    known = {*tokenizer.convert_ids_to_tokens(asked["eos_token_id"]), *asked.get("stop_strings", [])}
+    known = {*tokenizer.convert_ids_to_tokens(options["eos_token_id"]), *options.get("stop_strings", [])}
     assert known == ends | {"</s>", "<|return|>"}
 
 
@@ -160,8 +160,8 @@ def test_a_long_dialogue_loses_whole_turns_and_keeps_its_system_prompt():
     for number in range(6):
         messages += [{"role": "user", "content": f"Q{number}"}, {"role": "assistant", "content": f"A{number}"}]
     text, runs, _ = encoded(tokenizer, messages, max_length=90)
-    kept = [messages[0], *messages[-2 * len(runs) :]]
-    assert text == tokenizer.apply_chat_template(kept, tokenize=False)
+    expected = [messages[0], *messages[-2 * len(runs) :]]
+    assert text == tokenizer.apply_chat_template(expected, tokenize=False)
     assert 1 < len(runs) < 6
 
 

@@ -147,12 +147,12 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
     assert scores["margin"] > 0.1
     assert scores["kl"] > 0
     assert -1 <= scores["length_bias"] <= 1
-    told = json.loads((outcome.scores.folder / "metrics.json").read_text())
-    untrained = told["baselines"]["untrained"]
+    metrics = json.loads((outcome.scores.folder / "metrics.json").read_text())
+    untrained = metrics["baselines"]["untrained"]
     assert untrained["preference_accuracy"]["value"] == 0.5
     assert untrained["kl"]["value"] == pytest.approx(0, abs=1e-9)
-    assert told["metrics"]["preference_accuracy"]["low"] <= scores["preference_accuracy"]
-    assert {part["name"] for part in told["slices"]} >= {"length from 12"}
+    assert metrics["metrics"]["preference_accuracy"]["low"] <= scores["preference_accuracy"]
+    assert {part["name"] for part in metrics["slices"]} >= {"length from 12"}
 
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     answerer = LoadedModel(outcome.model.folder / "model")
@@ -172,7 +172,7 @@ def test_a_rerun_with_another_loss_or_rate_makes_no_reference_pass(trained, docu
     for loss, beta in (("dpo", 0.5), ("ipo", 0.1)):
         document["objective"] = settings | {"loss": loss, "beta": beta}
         document["training"]["learning_rate"] = 5e-3
-        planned = {each.step: each.status for each in plan(check(document)).planned}
+        planned = {step.step: step.status for step in plan(check(document)).planned}
         assert planned["shard"] == planned["prepare"] == planned["reference"] == "reused"
         assert planned["finetune"] == "to be created"
     run(check(document | {"training": training | {"epochs": 1}}))

@@ -128,11 +128,11 @@ def test_where_it_was_is_learned(trained, family):
     objective = {"kind": "question_answering", "max_length": 24, "stride": 4}
     outcome, scores = trained(list(rows()), family, objective, training={"epochs": 12})
     assert scores["f1"] > 0.7
-    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     answers = LoadedModel(outcome.model.folder / "model").answer(
-        [{"question": row["question"], "context": row["context"]} for row in told]
+        [{"question": row["question"], "context": row["context"]} for row in predictions]
     )
-    assert answers["prediction"] == [row["prediction"] for row in told]
+    assert answers["prediction"] == [row["prediction"] for row in predictions]
 
 
 def test_chinese_answers_are_found_by_character(tiny):

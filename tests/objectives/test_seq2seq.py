@@ -33,9 +33,9 @@ def test_a_new_order_of_words_is_learned(trained):
     )
     assert scores["bleu"] > 60
     assert scores["perplexity"] < 2
-    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    answers = LoadedModel(outcome.model.folder / "model").answer([{"source": row["source"]} for row in told])
-    assert answers["prediction"] == [row["prediction"] for row in told]
+    predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    answers = LoadedModel(outcome.model.folder / "model").answer([{"source": row["source"]} for row in predictions])
+    assert answers["prediction"] == [row["prediction"] for row in predictions]
     report = (outcome.scores.folder / "report.html").read_text()
     assert "copy" in report
 

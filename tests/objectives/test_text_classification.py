@@ -80,11 +80,13 @@ def test_numbers(document, tmp_path):
     outcome = trained(
         document, tmp_path / "numbers.jsonl", lambda one, two: WORDS.index(two) / 7 - 0.5, problem_type="regression"
     )
-    told = scores(outcome)
-    assert {"rmse", "pearson", "spearman"} <= told.keys()
-    assert told["pearson"] > 0.5
+    metrics = scores(outcome)
+    assert {"rmse", "pearson", "spearman"} <= metrics.keys()
+    assert metrics["pearson"] > 0.5
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    assert told["rmse"] == pytest.approx(math.sqrt(np.mean([(row["prediction"] - row["label"]) ** 2 for row in rows])))
+    assert metrics["rmse"] == pytest.approx(
+        math.sqrt(np.mean([(row["prediction"] - row["label"]) ** 2 for row in rows]))
+    )
     assert len({row["prediction"] for row in rows}) > 0.95 * len(rows)  # bf16 alone would round them to few values
 
 
@@ -167,13 +169,13 @@ def test_numbers_far_from_zero_are_learned_and_answered_in_their_unit(document, 
         return middle + spread * (2 * (WORDS.index(two) > 3) - 1)
 
     outcome = trained(document, tmp_path / "numbers.jsonl", number, problem_type="regression")
-    told = scores(outcome)
-    assert told["r2"] > 0.5 and told["rmse"] < 0.7 * spread
+    metrics = scores(outcome)
+    assert metrics["r2"] > 0.5 and metrics["rmse"] < 0.7 * spread
     rows = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     served = LoadedModel(outcome.model.folder / "model").answer(rows)["prediction"]
     assert served == [row["prediction"] for row in rows]
     history = pq.read_table(outcome.model.folder / "history.parquet").to_pylist()
-    watched = [each["value"] for each in history if (each["split"], each["metric"]) == ("validation", "rmse")]
+    watched = [record["value"] for record in history if (record["split"], record["metric"]) == ("validation", "rmse")]
     assert min(watched) < spread  # what picks the checkpoint is in the data's unit, too
 
     export(outcome.model.folder / "model", tmp_path / "plain")

@@ -83,17 +83,17 @@ def test_rows_that_cannot_be_used_say_why(row, reason):
 def test_places_are_learned(trained, family):
     outcome, scores = trained(list(rows()), family, {"kind": "token_classification"})
     assert scores["span_f1"] > 0.9
-    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    assert all(len(row["prediction"]) == len(row["tokens"]) for row in told)
-    answers = LoadedModel(outcome.model.folder / "model").answer([{"tokens": row["tokens"]} for row in told])
-    assert answers["prediction"] == [row["prediction"] for row in told]
+    predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    assert all(len(row["prediction"]) == len(row["tokens"]) for row in predictions)
+    answers = LoadedModel(outcome.model.folder / "model").answer([{"tokens": row["tokens"]} for row in predictions])
+    assert answers["prediction"] == [row["prediction"] for row in predictions]
 
 
 def test_words_beyond_the_longest_input_are_outside(trained):
     objective = {"kind": "token_classification", "max_length": 4}
     outcome, _ = trained(list(rows()), "bert", objective, training={"epochs": 1})
-    told = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
-    assert all(set(row["prediction"][2:]) <= {"O"} for row in told)
+    predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
+    assert all(set(row["prediction"][2:]) <= {"O"} for row in predictions)
 
 
 def test_chinese_characters_are_words(tmp_path, tiny):

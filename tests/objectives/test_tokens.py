@@ -19,10 +19,10 @@ def tokenizer(request, tiny):
 @pytest.mark.parametrize("special", [True, False])
 def test_ids_and_segments_are_those_of_a_call(tokenizer, limit, pairs, special):
     cut = {"truncation": True, "max_length": limit} if limit else {}
-    told = tokenizer(TEXTS, pairs, add_special_tokens=special, return_token_type_ids=True, **cut)
+    encoded = tokenizer(TEXTS, pairs, add_special_tokens=special, return_token_type_ids=True, **cut)
     ids, segments = token_ids(tokenizer, TEXTS, pairs, limit=limit, special=special)
-    assert ids == told["input_ids"]
-    assert segments == told["token_type_ids"]
+    assert ids == encoded["input_ids"]
+    assert segments == encoded["token_type_ids"]
     assert limit is None or max(map(len, ids)) == limit
 
 

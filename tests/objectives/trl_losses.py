@@ -87,8 +87,8 @@ def _reference_free(loss, model, rows, reference, beta, gamma):
     for side, place in (("chosen", 1), ("rejected", 2)):
         texts = [torch.tensor(row[0] + row[place]) for row in rows]
         labels = [torch.tensor([-100] * len(row[0]) + row[place]) for row in rows]
-        for name, some, fill in (("input_ids", texts, 0), ("labels", labels, -100)):
-            batch[f"{side}_{name}"] = torch.nn.utils.rnn.pad_sequence(some, True, fill)
+        for name, tensors, fill in (("input_ids", texts, 0), ("labels", labels, -100)):
+            batch[f"{side}_{name}"] = torch.nn.utils.rnn.pad_sequence(tensors, True, fill)
         masks = [torch.ones(len(text), dtype=torch.long) for text in texts]
         batch[f"{side}_attention_mask"] = torch.nn.utils.rnn.pad_sequence(masks, True, 0)
     return trainer.get_batch_loss_metrics(model, batch)[0]

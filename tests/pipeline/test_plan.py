@@ -18,13 +18,13 @@ from pipeline_lib.recipe.schema import check
 pytestmark = pytest.mark.usefixtures("unpublished")
 
 
-def told(document):
+def reasons(document):
     """By step, what the plan says: None where it is reused."""
-    return {each.step: each.why or None for each in plan(check(document)).planned}
+    return {step.step: step.why or None for step in plan(check(document)).planned}
 
 
 def test_nothing_is_there_yet(document):
-    assert told(document) == {
+    assert reasons(document) == {
         "base": "not in the store yet",
         "shard": "not in the store yet",
         "prepare": "waits for train file",
@@ -36,13 +36,13 @@ def test_nothing_is_there_yet(document):
 
 
 def test_a_plan_is_what_a_run_then_does(ran):
-    assert set(told(ran).values()) == {None}
+    assert set(reasons(ran).values()) == {None}
     ran["training"]["learning_rate"] = 1e-3
-    made = plan(check(ran)).planned
+    planned = plan(check(ran)).planned
     outcome = run(check(ran))
-    assert [each.step for each in made if not each.artifact] == ["finetune", "evaluate"]
+    assert [step.step for step in planned if not step.artifact] == ["finetune", "evaluate"]
     assert not outcome.model.reused
-    assert outcome.model.why == next(each.why for each in made if each.step == "finetune")
+    assert outcome.model.why == next(step.why for step in planned if step.step == "finetune")
     assert outcome.model.why in outcome.model.message
 
 
@@ -83,8 +83,8 @@ def test_the_first_step_that_is_made_again_says_what_has_changed(ran, change, st
     for name, value in change.items():
         place = ran["data"] if name == "split" else ran
         place[name] = place.get(name, {}) | value if isinstance(value, dict) else value
-    made = plan(check(ran)).planned
-    first = next(each for each in made if not each.artifact)
+    planned = plan(check(ran)).planned
+    first = next(step for step in planned if not step.artifact)
     assert first.step == step
     assert first.why.startswith(f"{words}; all else equal to ")
     assert " of today " in first.why or " of yesterday " in first.why  # midnight may pass
@@ -100,7 +100,7 @@ def test_a_new_file_is_the_only_one_encoded(ran, tmp_path):
     run(check(ran))
     (folder / "4.csv").write_text(f"{lines_of[0]}\na sweet song in the sun,glad\n")
     planned = plan(check(ran)).planned
-    assert [each.of for each in planned if each.step == "shard" and not each.artifact] == ["4.csv"]
+    assert [step.of for step in planned if step.step == "shard" and not step.artifact] == ["4.csv"]
     assert "shard       4 of 5 files reused" in list(format_plan(planned))
 
 

@@ -11,13 +11,13 @@ from pipeline_lib.recipe.schema import check
 
 def test_a_run_leaves_model_predictions_scores_figures_and_report(document, drawn):
     outcome = run(check(document | LEARNING))
-    told = json.loads((outcome.scores.folder / "metrics.json").read_text())
-    assert told["rows"] == 12
-    assert told["metrics"]["accuracy"]["value"] > 0.8
+    metrics = json.loads((outcome.scores.folder / "metrics.json").read_text())
+    assert metrics["rows"] == 12
+    assert metrics["metrics"]["accuracy"]["value"] > 0.8
     predictions = pq.read_table(outcome.scores.folder / "predictions.parquet").to_pylist()
     assert len(predictions) == 12
     right = [row["prediction"] == row["label"] for row in predictions]
-    assert told["metrics"]["accuracy"]["value"] == sum(right) / len(right)
+    assert metrics["metrics"]["accuracy"]["value"] == sum(right) / len(right)
     assert "What it means" in outcome.report.read_text() or "what it means" in outcome.report.read_text()
     figures = {file.stem: file for file in (outcome.scores.folder / "figures").iterdir()}
     assert figures.keys() == {"confusion", "error_by_length", "learning_curves", "reliability"}

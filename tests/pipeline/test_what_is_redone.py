@@ -26,7 +26,12 @@ def ran(tmp_path_factory, tiny_bert):
     """A folder with data, base and the store of one run, and its recipe as plain data with relative paths."""
     folder = tmp_path_factory.mktemp("ran")
     texts = {"glad": ["a fine day", "the sun is warm", "we laughed"], "sad": ["it rains", "nobody came", "a long wait"]}
-    rows = [f"{text} {place},{mood}\n" for mood, some in texts.items() for text in some for place in ["at", "in", "by"]]
+    rows = [
+        f"{text} {place},{mood}\n"
+        for mood, texts_of_mood in texts.items()
+        for text in texts_of_mood
+        for place in ["at", "in", "by"]
+    ]
     (folder / "moods.csv").write_text(HEADER + "".join(rows * 2))
     (folder / "more.csv").write_text(HEADER + "".join(row.replace(",", " on the train,") for row in rows))
     shutil.copytree(tiny_bert, folder / "base")
@@ -211,22 +216,24 @@ def change(ran, tmp_path, monkeypatch):
 
 
 def to_be_made(recipe):
-    return [each for each in plan(check(recipe)).planned if not each.artifact]
+    return [step for step in plan(check(recipe)).planned if not step.artifact]
 
 
 @pytest.mark.parametrize(("make", "redone", "why"), CHANGES.values(), ids=CHANGES)
 def test_what_a_change_makes_anew_and_what_the_plan_says_of_it(make, redone, why, change):
     make(change)
-    made = to_be_made(change.recipe)
-    assert " ".join(each.of or each.step for each in made) == redone
-    if made:
+    steps_to_make = to_be_made(change.recipe)
+    assert " ".join(step.of or step.step for step in steps_to_make) == redone
+    if steps_to_make:
         pattern = why if "\\" in why else re.escape(why)
-        assert re.fullmatch(f"{pattern}; all else equal to [0-9a-f]{{8}} of .*", made[0].why), made[0].why
+        assert re.fullmatch(f"{pattern}; all else equal to [0-9a-f]{{8}} of .*", steps_to_make[0].why), steps_to_make[
+            0
+        ].why
 
 
 def test_what_waits_says_for_what_and_no_more_than_it_knows(change):
     setting("objective.max_length", 5)(change)
-    words = {each.step: each.why.split("; all else")[0] for each in to_be_made(change.recipe)}
+    words = {step.step: step.why.split("; all else")[0] for step in to_be_made(change.recipe)}
     assert words["prepare"] == "waits for train file; objective.max_length null → 5"
     assert words["initialise"] == "waits for labels; objective.max_length null → 5"
     assert words["finetune"] == "waits for prepare, initialise; objective.max_length null → 5"

@@ -44,10 +44,10 @@ def mlflow(uri, **changes):
 
 
 def refused(uri, **changes):
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         check_mlflow(Execution(tracking_uri=uri, **changes))
-    assert "planted" not in str(told.value)
-    return str(told.value)
+    assert "planted" not in str(excinfo.value)
+    return str(excinfo.value)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_a_missing_database_driver_stops_a_run_before_any_work(
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     uri = f"{scheme}://me:plantedPassword@127.0.0.1/runs"
     document["execution"]["tracking_uri"] = uri
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         run(check(document))
-    assert str(told.value) == (
+    assert str(excinfo.value) == (
         f"execution.tracking_uri = '{scheme}://127.0.0.1/runs': needs the database driver {module}, which is not "
         f"installed. Install it: pip install -c constraints.txt {install}."
     )
@@ -221,9 +221,9 @@ def test_a_bucket_is_written_read_and_cleaned_up_and_one_that_refuses_is_an_erro
 def test_a_bucket_without_credentials_is_not_asked_again(monkeypatch):
     url = f"memory://{uuid.uuid4().hex}"
     refusing(monkeypatch, url, RuntimeError("Unable to locate credentials"))
-    with pytest.raises(RecipeError, match="does not let us in .*Check the credentials") as told:
+    with pytest.raises(RecipeError, match="does not let us in .*Check the credentials") as excinfo:
         check_store(Execution(store=url))
-    assert type(told.value) is RecipeError
+    assert type(excinfo.value) is RecipeError
 
 
 def test_a_bucket_that_may_only_be_read_is_enough_where_nothing_is_to_be_made(document, tmp_path, monkeypatch):
@@ -289,9 +289,9 @@ def test_room_is_compared_with_what_a_run_writes(document, monkeypatch):
     parts = r"9\d\.\d kB for the base model, 6\d\d\.\d kB for two checkpoints and the best weights"
     assert re.search(rf"has 1\.0 kB free, and a run needs 1\.\d MB \({parts}", full.found), full.found
     document["strategies"] = [{"kind": "partial", "last_layers": 1}]
-    some = space(800_000)
-    assert some.status == "warning"  # only the run finds out how much is trained
-    assert "needs up to " in some.found
+    result = space(800_000)
+    assert result.status == "warning"  # only the run finds out how much is trained
+    assert "needs up to " in result.found
     monkeypatch.undo()
     document["training"]["epochs"] = 1
     run(check(document))
@@ -311,7 +311,7 @@ def test_a_file_system_without_working_locks_is_refused(kind, tmp_path, monkeypa
     assert words in folders.why_unusable(tmp_path)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path))
     found = check_local_folders(Execution(store="memory://x"))
-    assert [each.status for each in found] == ["failed", "failed"]
+    assert [result.status for result in found] == ["failed", "failed"]
     assert words in found[1].found
 
 
@@ -331,7 +331,7 @@ def test_checks_run_side_by_side_and_one_that_breaks_keeps_none_from_ending(monk
         ConcurrentCheck("breaks", breaks, lambda: passed_check("breaks", "too slow")),
     ]
     found = run_in_parallel(checks)
-    assert [each.found for each in found[:2]] == ["met", "met"]
+    assert [result.found for result in found[:2]] == ["met", "met"]
     assert (found[2].status, found[2].found) == ("warning", "Could not be checked (ZeroDivisionError: by chance).")
 
 
@@ -344,7 +344,7 @@ def test_a_check_that_hangs_ends_at_the_limit(monkeypatch):
         ended.set()
 
     found = run_in_parallel([ConcurrentCheck("hangs", hang, lambda: passed_check("hangs", "too slow"))])
-    assert [each.found for each in found] == ["too slow"]
+    assert [result.found for result in found] == ["too slow"]
     assert not ended.is_set()
     never.set()
 
@@ -353,10 +353,10 @@ def test_everything_missing_is_reported_at_once(document, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "pymysql", None)
     (tmp_path / "file").write_text("")
     document["execution"] |= {"tracking_uri": "mysql+pymysql://127.0.0.1/x", "store": str(tmp_path / "file" / "store")}
-    with pytest.raises(RecipeError, match="pymysql") as told:
+    with pytest.raises(RecipeError, match="pymysql") as excinfo:
         require(check(document))
-    assert len(told.value.__notes__) >= 1
-    assert "is a file" in told.value.__notes__[0]
+    assert len(excinfo.value.__notes__) >= 1
+    assert "is a file" in excinfo.value.__notes__[0]
 
 
 def test_a_check_is_made_by_the_first_step(document, monkeypatch):

@@ -39,17 +39,17 @@ def test_every_recipe_names_the_schema_and_fits_it(path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "where"),
+    ("old", "new", "place"),
     [
         ("epochs: 8", "epochs: 0", ["training", "epochs"]),
         ("epochs: 8", "epoch: 8", ["training"]),
         ("kind: full", "rate: 2.0", ["strategies", 0]),
     ],
 )
-def test_an_editor_marks_the_place_of_a_mistake(old, new, where):
+def test_an_editor_marks_the_place_of_a_mistake(old, new, place):
     text = (PACKAGED / "demo.yaml").read_text(encoding="utf-8").replace(old, new)
     errors = list(Draft202012Validator(recipe_schema()).iter_errors(read(text)))
-    assert where in [list(error.absolute_path) for error in errors]
+    assert place in [list(error.absolute_path) for error in errors]
 
 
 def test_schema_prints_or_writes_the_same(tmp_path):
@@ -66,8 +66,8 @@ def mistakes(errors):
         branches = {}
         for inner in error.context:
             branches.setdefault(inner.schema_path[0], []).append(inner)
-        chosen = [each for each in branches.values() if not any(inner.validator == "const" for inner in each)]
-        if error.validator != "required" and all([*mistakes(each)] for each in chosen):
+        chosen = [errors for errors in branches.values() if not any(inner.validator == "const" for inner in errors)]
+        if error.validator != "required" and all([*mistakes(branch)] for branch in chosen):
             yield error
 
 

@@ -334,9 +334,9 @@ def test_a_package_is_not_left(base, problem, document):
 def test_a_saved_data_set_names_no_file_outside_of_its_folder(document, tmp_path):
     datasets.Dataset.from_dict({"text": ["a"], "label": ["b"]}).save_to_disk(tmp_path / "saved")
     state = tmp_path / "saved" / "state.json"
-    told = json.loads(state.read_text())
-    told["_data_files"][0]["filename"] = "../elsewhere.arrow"
-    state.write_text(json.dumps(told))
+    saved = json.loads(state.read_text())
+    saved["_data_files"][0]["filename"] = "../elsewhere.arrow"
+    state.write_text(json.dumps(saved))
     document["data"]["source"] = {"kind": "huggingface", "path": str(tmp_path / "saved")}
     with pytest.raises(RecipeError, match="names a file outside its folder"):
         input_checks.check_inputs(check(document))

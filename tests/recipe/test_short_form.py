@@ -65,9 +65,9 @@ def test_every_preset_is_a_sound_list_of_strategies(preset, recipes):
     ],
 )
 def test_a_mistake_names_the_field_of_the_recipe(values, overrides, message, recipes):
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         load_short_form("ours", values, overrides)
-    assert str(told.value).startswith(message)
+    assert str(excinfo.value).startswith(message)
 
 
 def test_without_a_folder_the_list_has_the_packaged_recipes(monkeypatch):

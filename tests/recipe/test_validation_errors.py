@@ -482,10 +482,10 @@ MISTAKES = {
 def test_a_mistake_is_reported_in_one_clear_line_and_no_model_is_loaded(
     arguments, message, folder, no_model_may_load, tmp_path
 ):
-    (told,) = tell(*arguments)
-    assert re.fullmatch(pattern(message), told.replace(str(tmp_path), "~")), told
-    own_words = re.sub(r"'[^']*'|\.\.\.", "…", told)
-    assert not re.search(r"[.,:;!?] ?[.,:;!?]", own_words), told
+    (error,) = tell(*arguments)
+    assert re.fullmatch(pattern(message), error.replace(str(tmp_path), "~")), error
+    own_words = re.sub(r"'[^']*'|\.\.\.", "…", error)
+    assert not re.search(r"[.,:;!?] ?[.,:;!?]", own_words), error
 
 
 def test_two_mistakes_are_both_reported(folder, no_model_may_load):
@@ -506,9 +506,9 @@ def test_what_the_machine_lacks_is_reported_before_training(override, message, f
 
 
 def test_a_finding_that_the_recipe_calls_an_error_is_reported_before_training(folder):
-    (told,) = tell("data.checks={balance: error}", "data.source.train=rare.csv")
+    (error,) = tell("data.checks={balance: error}", "data.source.train=rare.csv")
     message = "data.checks.balance = 'error': 1 of 2 labels have fewer than 10 training rows: sad (…). Add rows with "
-    assert re.fullmatch(pattern(f"{message}these labels, or merge labels (examples in …checks.json)"), told), told
+    assert re.fullmatch(pattern(f"{message}these labels, or merge labels (examples in …checks.json)"), error), error
 
 
 @pytest.mark.parametrize("override", ["training.epochs=0", "data.columns.text=body", "evaluation.metrics=[f1]"])

@@ -31,7 +31,7 @@ FAMILIES = {
 }
 
 
-def made(family):
+def tiny_model(family):
     """A tiny model without dropout: in training it gives what it gives in evaluation."""
     torch.manual_seed(0)
     model = FAMILIES[family]()
@@ -72,7 +72,7 @@ def test_longer_inputs_get_less_of_it_by_token():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_gets_it_in_training_alone(family):
-    model = made(family)
+    model = tiny_model(family)
     plain = logits(model.eval())
     assert torch.equal(logits(model.train()), plain)
     Neftune(kind="neftune").prepare(model)
@@ -83,7 +83,7 @@ def test_every_family_gets_it_in_training_alone(family):
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
 def test_both_sides_of_an_encoder_decoder_get_it_once(family):
-    model = made(family).train()
+    model = tiny_model(family).train()
     Neftune(kind="neftune").prepare(model)
     inner = model.model if family == "bart" else model
     for side in (inner.encoder, inner.decoder):
@@ -92,7 +92,7 @@ def test_both_sides_of_an_encoder_decoder_get_it_once(family):
 
 
 def test_embeddings_learn_as_before():
-    model = made("gpt2").train()
+    model = tiny_model("gpt2").train()
     Neftune(kind="neftune").prepare(model)
     table = model.get_input_embeddings()
     table(torch.tensor([[3, 3]])).sum().backward()
@@ -108,7 +108,7 @@ def test_a_table_that_a_strategy_has_wrapped_gets_it():
         def forward(self, ids):
             return self.base_layer(ids)
 
-    model = made("gpt2")
+    model = tiny_model("gpt2")
     model.set_input_embeddings(Wrapped(model.get_input_embeddings()))
     Neftune(kind="neftune").prepare(model)
     assert not torch.equal(logits(model.train()), logits(model.eval()))

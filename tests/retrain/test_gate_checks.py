@@ -40,8 +40,8 @@ def promoted(gate, challenger, decisions=DECISIONS, metric=RIGHT, rows=400):
     """How many of the decisions promote a challenger of that true score over a champion of 0.8."""
     random = np.random.default_rng(0)
     pairs = (a_pair(random, 0.8, challenger, rows) for _ in range(decisions))
-    told = [decide(check_against_champion(gate, "right", metric, one, [other], 0), 1) for one, other in pairs]
-    return sum(decision.verdict == "promoted" for decision in told)
+    outcomes = [decide(check_against_champion(gate, "right", metric, one, [other], 0), 1) for one, other in pairs]
+    return sum(decision.verdict == "promoted" for decision in outcomes)
 
 
 def test_an_equal_challenger_is_promoted_as_better_no_more_often_than_the_level_allows():
@@ -119,7 +119,7 @@ def test_a_gate_asks_only_for_what_the_objective_knows():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("margin: -1", "margin = -1: must be greater than or equal to 0. Give a number greater than or equal to 0"),
         ("margn: 1", "margn = 1: there is no such field. Did you mean 'margin'?"),
@@ -128,9 +128,9 @@ def test_a_gate_asks_only_for_what_the_objective_knows():
         ("- a", "--gate = '~': must be a mapping of fields"),
     ],
 )
-def test_mistakes_in_a_gate_name_field_value_and_mend(tmp_path, text, told):
+def test_mistakes_in_a_gate_name_field_value_and_mend(tmp_path, text, message):
     path = tmp_path / "gate.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError) as error:
         load_gate(path)
-    assert told.replace("~", str(path)) in str(error.value)
+    assert message.replace("~", str(path)) in str(error.value)

@@ -172,8 +172,8 @@ def test_drift_is_reported_and_blocks_above_its_limit(recipe, tmp_path, monkeypa
 def test_the_default_gate_warns_before_training_of_few_rows_and_blocks_many(recipe, tmp_path, monkeypatch, caplog):
     retrain(untaught(recipe), Gate())
     grow(tmp_path, rows=[f"unheard words {index},glad" for index in range(20)])
-    told = retrain(untaught(recipe), Gate())
-    assert told.verdict != "blocked"
+    decision = retrain(untaught(recipe), Gate())
+    assert decision.verdict != "blocked"
     warned = "The 20 new rows differ from the champion's data, too few to block (gate.drift.least_rows is 100)"
     assert warned in caplog.text and "words drifted by 1.000 (limit 0.5)" in caplog.text
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
@@ -194,17 +194,17 @@ def test_drift_by_embeddings_blocks_past_its_limit_and_is_left_out_for_another_b
     assert (blocked.verdict, blocked.notes) == ("blocked", ())
     assert blocked.reason.startswith("embeddings drifted by 1.000 (limit 0.5) over 60 new rows")
     other = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": str(tiny["bert"])})})
-    told = retrain(other, Gate(drift=EMBEDDINGS_ONLY))
-    assert told.notes == ("drift of embeddings is unknown: the champion was trained from another base",)
-    assert told.version == 2
-    assert "drift.words" in told.numbers and "drift.embeddings" not in told.numbers
+    decision = retrain(other, Gate(drift=EMBEDDINGS_ONLY))
+    assert decision.notes == ("drift of embeddings is unknown: the champion was trained from another base",)
+    assert decision.version == 2
+    assert "drift.words" in decision.numbers and "drift.embeddings" not in decision.numbers
 
 
 def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
     retrain(untaught(recipe), Gate())
-    told = retrain(recipe, Gate(seeds=3, margin=1))
-    assert told.verdict == "promoted", told.reason
-    assert {"accuracy.bound", "accuracy.seeds.bound"} <= told.numbers.keys()
+    decision = retrain(recipe, Gate(seeds=3, margin=1))
+    assert decision.verdict == "promoted", decision.reason
+    assert {"accuracy.bound", "accuracy.seeds.bound"} <= decision.numbers.keys()
     assert len(registry.versions()) == 2  # of three challengers one is registered
     assert retrain(recipe, Gate(seeds=3, margin=1)).verdict == "nothing to do"
 
@@ -212,8 +212,8 @@ def test_several_seeds_are_judged_together_on_the_same_rows(recipe, registry):
 def test_a_champion_is_not_judged_against_itself(recipe, registry, monkeypatch):
     retrain(recipe, Gate())
     monkeypatch.setattr(promotion, "median", lambda _: 0)  # the recipe's own seed
-    told = retrain(recipe, Gate(seeds=2))
-    assert told.reason == "the median of 2 challengers was chosen, and the champion is this model (version 1)"
+    decision = retrain(recipe, Gate(seeds=2))
+    assert decision.reason == "the median of 2 challengers was chosen, and the champion is this model (version 1)"
     assert registry.champion().tags["tunesmith.verdict"] == "promoted"
 
 
@@ -221,10 +221,10 @@ ANY = Gate(margin=1)
 """A challenger passes, whatever it has learned."""
 
 
-@pytest.mark.parametrize("where", ["register", "promote"])
-def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe, registry, where, monkeypatch):
+@pytest.mark.parametrize("moment", ["register", "promote"])
+def test_a_kill_before_the_alias_leaves_the_champion_and_a_rerun_goes_on(recipe, registry, moment, monkeypatch):
     retrain(untaught(recipe), Gate())
-    monkeypatch.setattr(Registry, where, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Registry, moment, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         retrain(recipe, ANY)
     monkeypatch.undo()
@@ -251,17 +251,17 @@ def test_another_objective_is_another_model(recipe, document):
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "message"),
     [
         (["mood", "glad"], "data.columns.text = 'text': is not a column of 2.csv"),
         (["text,mood", *["a song,glad"] * 9, "no mood,"], "1 of 10 rows of 2.csv are unusable"),
     ],
     ids=["schema changed", "too many bad rows"],
 )
-def test_data_that_is_not_fit_stops_before_anything_is_trained(recipe, registry, tmp_path, monkeypatch, rows, told):
+def test_data_that_is_not_fit_stops_before_anything_is_trained(recipe, registry, tmp_path, monkeypatch, rows, message):
     retrain(recipe, Gate())
     (tmp_path / "rows" / "2.csv").write_text("\n".join(rows) + "\n")
     monkeypatch.setattr(whole, "run", lambda *_: pytest.fail("was trained"))
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         retrain(recipe, Gate())
     assert registry.champion().number == 1

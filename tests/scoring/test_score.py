@@ -57,23 +57,23 @@ def test_answers_stand_beside_the_rows_and_rows_without_text_have_none(request_,
     table = pq.read_table(tmp_path / "out" / "a.parquet")
     assert table["id"].to_pylist() == [0, 1, 2, 3, 4, 5]
     assert table["answered"].to_pylist() == [True, True, False, True, False, True]
-    asked = [{"text": text} for text in TEXTS if text and text.strip()]
-    alone = LoadedModel(trained.model.folder / "model", device="cpu").answer(asked)
-    kept = [value for value in table["prediction"].to_pylist() if value is not None]
-    assert kept == alone["prediction"]
+    requests = [{"text": text} for text in TEXTS if text and text.strip()]
+    alone = LoadedModel(trained.model.folder / "model", device="cpu").answer(requests)
+    predictions = [value for value in table["prediction"].to_pylist() if value is not None]
+    assert predictions == alone["prediction"]
     assert table["prediction"].to_pylist()[2] is None
 
 
 def test_a_rerun_answers_only_what_is_new_or_damaged(request_, tmp_path):
-    before = [each.shards for each in done(request_)]
+    before = [answer.shards for answer in done(request_)]
     whole = (tmp_path / "out" / "a.parquet").read_bytes()
     (tmp_path / "out" / "a.parquet").unlink()
     again = done(request_)
-    assert [each.reused for each in again] == before
+    assert [answer.reused for answer in again] == before
     assert (tmp_path / "out" / "a.parquet").read_bytes() == whole
-    kept = sorted((tmp_path / "store" / "steps" / "answers").glob("*/answers.parquet"))
-    kept[0].write_bytes(b"no longer Parquet")
-    assert sum(each.shards - each.reused for each in done(request_)) == 1
+    kept_file = sorted((tmp_path / "store" / "steps" / "answers").glob("*/answers.parquet"))
+    kept_file[0].write_bytes(b"no longer Parquet")
+    assert sum(answer.shards - answer.reused for answer in done(request_)) == 1
     assert (tmp_path / "out" / "a.parquet").read_bytes() == whole
 
 
@@ -99,8 +99,8 @@ def test_a_registered_model_is_found_by_its_alias_and_fetched_once(request_, rec
     version = Registry(recipe.execution, name).register(run(recipe).published["model"], {}, "tried")
     MlflowClient(request_.tracking_uri).set_registered_model_alias(name, "champion", str(version.number))
     registered = request_.model_copy(update={"model": f"models:/{name}@champion"})
-    from_folder = [each.shards for each in done(request_)]
-    assert [each.reused for each in done(registered)] == from_folder  # the same bytes, the same answers
+    from_folder = [answer.shards for answer in done(request_)]
+    assert [answer.reused for answer in done(registered)] == from_folder  # the same bytes, the same answers
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda *_, **__: pytest.fail("fetched again"))
     done(registered)
     with pytest.raises(RecipeError, match="MLflow rejects the request"):

@@ -88,20 +88,20 @@ def test_a_folder_is_a_local_store_and_waits_for_no_driver(tmp_path):
 
 
 def test_a_second_machine_reuses_what_the_first_made(url, machine, gets):
-    made = machine("a", url).ensure(STEP, write, made_by="me")
+    artifact = machine("a", url).ensure(STEP, write, made_by="me")
     reused = machine("b", url).ensure(STEP, refuse)
-    assert (made.reused, reused.reused, reused.digest) == (False, True, made.digest)
+    assert (artifact.reused, reused.reused, reused.digest) == (False, True, artifact.digest)
     assert held(reused) == FILES
-    assert reused.folder != made.folder
-    assert reused.message == f"reused {made.short}, created {humanize_time(reused.made['at'])} by me"
-    assert sorted(gets) == sorted(f"{PREFIX}/{made.digest[:16]}/{name}" for name in FILES)
-    assert machine("b", url).ensure(STEP, refuse).digest == made.digest
+    assert reused.folder != artifact.folder
+    assert reused.message == f"reused {artifact.short}, created {humanize_time(reused.made['at'])} by me"
+    assert sorted(gets) == sorted(f"{PREFIX}/{artifact.digest[:16]}/{name}" for name in FILES)
+    assert machine("b", url).ensure(STEP, refuse).digest == artifact.digest
     assert len(gets) == len(FILES)  # what is in the cache and sound is not fetched again
 
 
 def test_a_reference_is_enough_to_fetch_an_artifact(url, machine, gets):
-    made = machine("a", url).ensure(STEP, write)
-    reference = reference_to(made.folder)
+    artifact = machine("a", url).ensure(STEP, write)
+    reference = reference_to(artifact.folder)
     store = machine("b", url)
     folder = store.fetch(reference)
     assert {name: (folder / name).read_bytes() for name in FILES} == FILES
@@ -126,8 +126,8 @@ def test_checkpoints_and_locks_stay_in_the_cache(machine, tmp_path, bucket):
 
 
 def test_a_damaged_cache_is_mended_from_the_remote(url, machine, caplog):
-    made = machine("a", url).ensure(STEP, write)
-    (made.folder / "rows.txt").write_text("one\ntwp\n")
+    artifact = machine("a", url).ensure(STEP, write)
+    (artifact.folder / "rows.txt").write_text("one\ntwp\n")
     again = machine("a", url).ensure(STEP, refuse)
     assert held(again) == FILES
     assert "rows.txt changed since it was made" in caplog.text
@@ -245,14 +245,14 @@ def test_eight_who_create_a_name_at_once_get_one_winner(bucket):
 
 @pytest.mark.parametrize("damage", ["other bytes", "cut off", "gone"])
 def test_a_damaged_file_is_noticed_set_aside_and_made_again(url, machine, damage, caplog):
-    made = machine("a", url).ensure(STEP, write)
-    there, name = Objects(url), f"{PREFIX}/{made.digest[:16]}/rows.txt"
+    artifact = machine("a", url).ensure(STEP, write)
+    there, name = Objects(url), f"{PREFIX}/{artifact.digest[:16]}/rows.txt"
     if damage == "gone":
         there.remove(name)
     else:
         there.write(name, b"one\ntwp\n" if damage == "other bytes" else b"one")
     again = machine("b", url).ensure(STEP, write)
-    assert (again.reused, again.digest) == (False, made.digest)
+    assert (again.reused, again.digest) == (False, artifact.digest)
     assert "is damaged" in caplog.text
     aside = caplog.text.split("set aside in ")[1].split()[0]
     assert there.read(aside.removeprefix(f"{url}/"))
@@ -265,13 +265,13 @@ def test_a_damaged_file_is_noticed_set_aside_and_made_again(url, machine, damage
 )
 def test_a_file_name_that_leaves_its_folder_is_refused(machine, name, caplog, tmp_path):
     url = f"memory://{uuid.uuid4().hex}"
-    made = machine("a", url).ensure(STEP, write)
+    artifact = machine("a", url).ensure(STEP, write)
     facts = {"size": 4, "sha256": sha256(b"evil").hexdigest()}
     digest = sha256(json.dumps({name: facts["sha256"]}, separators=(",", ":")).encode()).hexdigest()
     Objects(url).write(f"{PREFIX}/{digest[:16]}/{name}", b"evil")
     rewritten(url, files={name: facts}, folder=digest[:16])
     again = machine("b", url).ensure(STEP, write)
-    assert (again.reused, again.digest) == (False, made.digest)
+    assert (again.reused, again.digest) == (False, artifact.digest)
     assert f"its manifest holds the file name {name!r}" in caplog.text
     assert not list(tmp_path.rglob("*escaped*"))
 
@@ -351,24 +351,26 @@ def away(bucket, monkeypatch):
 
 @pytest.mark.remote
 def test_a_server_that_is_away_is_a_clear_error(away, machine):
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         machine("a", away).ensure(STEP, refuse)
-    assert str(told.value).startswith(f"execution.store = '{away}': does not answer (Could not connect to the endpoint")
-    assert str(told.value).endswith("Nothing is lost: run the same command again when it answers.")
+    assert str(excinfo.value).startswith(
+        f"execution.store = '{away}': does not answer (Could not connect to the endpoint"
+    )
+    assert str(excinfo.value).endswith("Nothing is lost: run the same command again when it answers.")
 
 
 def test_a_driver_that_waits_by_itself_is_not_asked_again(monkeypatch):
-    there, asked = Objects(f"memory://{uuid.uuid4().hex}"), []
+    there, requests = Objects(f"memory://{uuid.uuid4().hex}"), []
     monkeypatch.setattr(object_storage, "PATIENCE", -1)  # the driver has used it up
 
     def slow(path):
-        asked.append(path)
+        requests.append(path)
         raise TimeoutError
 
     monkeypatch.setattr(there.fs, "cat_file", slow)
     with pytest.raises(RecipeError, match="does not answer .TimeoutError."):
         there.read("name")
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_a_server_that_goes_away_before_the_upload_loses_nothing(url, machine, monkeypatch):
@@ -409,10 +411,10 @@ def test_a_missing_driver_is_reported_with_the_command_that_installs_it(monkeypa
 
     monkeypatch.delitem(_registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as excinfo:
         RemoteStore("s3://bucket/store")
     hint = "needs a driver (Install s3fs to access S3). Install it: pip install -c constraints.txt s3fs."
-    assert str(told.value) == f"execution.store = 's3://bucket/store': {hint}"
+    assert str(excinfo.value) == f"execution.store = 's3://bucket/store': {hint}"
 
 
 @pytest.mark.parametrize(
@@ -431,10 +433,10 @@ def test_no_credentials_are_shown(url, shown, secret, monkeypatch):
         raise RuntimeError(f"no way in with {url.partition('://')[2]} at {url}{word}")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", refused)
-    with pytest.raises(RecipeError, match="cannot be opened .no way in") as told:
+    with pytest.raises(RecipeError, match="cannot be opened .no way in") as excinfo:
         RemoteStore(url)
-    assert shown in str(told.value)
-    assert secret not in str(told.value)
+    assert shown in str(excinfo.value)
+    assert secret not in str(excinfo.value)
 
 
 def test_an_at_sign_in_a_folder_is_no_password():
@@ -459,9 +461,9 @@ def test_a_plan_on_a_second_machine_knows_what_the_first_made(document, bucket, 
     document["execution"]["store"] = bucket
     run(check(document))
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "second"))
-    made = plan(check(document))
-    assert [each.step for each in made.planned if not each.artifact] == []
-    assert any(row.trained for row in made.parameters)
+    planned = plan(check(document))
+    assert [step.step for step in planned.planned if not step.artifact] == []
+    assert any(row.trained for row in planned.parameters)
 
 
 @pytest.mark.remote

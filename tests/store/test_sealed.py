@@ -64,10 +64,10 @@ def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, events):
 
 def test_an_artifact_is_on_the_disk_before_its_name_is(tmp_path, events):
     step = Step("prepare", 1, {"seed": 7}, {"file": "00ff"})
-    made = Store(tmp_path).ensure(step, lambda folder: (folder / "rows").write_text("one") and None)
+    artifact = Store(tmp_path).ensure(step, lambda folder: (folder / "rows").write_text("one") and None)
     renamed = events.index("rename")
-    assert {f"sync {file.name}" for file in made.folder.rglob("*")} <= {*events[:renamed]}
-    assert events[renamed + 1] == f"sync {made.folder.parent.name}"
+    assert {f"sync {file.name}" for file in artifact.folder.rglob("*")} <= {*events[:renamed]}
+    assert events[renamed + 1] == f"sync {artifact.folder.parent.name}"
 
 
 def test_records_behind_a_damaged_one_are_written_again(tmp_path):

@@ -38,11 +38,11 @@ def refuse(folder):
 
 def test_a_step_is_made_once_and_then_reused(tmp_path):
     store = Store(tmp_path)
-    made, reused = store.ensure(STEP, write, made_by="me"), store.ensure(STEP, refuse)
-    assert (made.reused, reused.reused) == (False, True)
-    assert made.digest == reused.digest
+    artifact, reused = store.ensure(STEP, write, made_by="me"), store.ensure(STEP, refuse)
+    assert (artifact.reused, reused.reused) == (False, True)
+    assert artifact.digest == reused.digest
     assert (reused.folder / "inner" / "labels.txt").read_text() == "a\nb\n"
-    assert reused.message == f"reused {made.fingerprint[:8]}, created {humanize_time(reused.made['at'])} by me"
+    assert reused.message == f"reused {artifact.fingerprint[:8]}, created {humanize_time(reused.made['at'])} by me"
 
 
 @pytest.mark.parametrize(
@@ -107,22 +107,22 @@ def manifest(change):
 
     def damage(folder):
         path = folder / "manifest.json"
-        told = change(path.read_text())
-        path.write_text(told if isinstance(told, str) else json.dumps(told))
+        text = change(path.read_text())
+        path.write_text(text if isinstance(text, str) else json.dumps(text))
 
     return damage
 
 
-def put(told, **parts):
-    return json.loads(told) | parts
+def put(text, **parts):
+    return json.loads(text) | parts
 
 
-def listing(told, **files):
-    return put(told, files=json.loads(told)["files"] | files)
+def listing(text, **files):
+    return put(text, files=json.loads(text)["files"] | files)
 
 
-def seed_of_another(told):
-    other = json.loads(told)
+def seed_of_another(text):
+    other = json.loads(text)
     other["identity"]["recipe"]["seed"] = 9
     return other
 
@@ -141,19 +141,19 @@ DAMAGES = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "it has no manifest"),
     "a folder in place of the manifest": (no_manifest_but_a_folder, "it has no manifest"),
     "a pipe in place of the manifest": (manifest_by_a_pipe, "manifest.json is a link or a device"),
-    "truncated manifest": (manifest(lambda told: told[:-20]), "its manifest is broken"),
-    "empty manifest": (manifest(lambda told: ""), "its manifest is broken"),
-    "deep manifest": (manifest(lambda told: "[" * 100_000), "its manifest is broken"),
-    "manifest of zeros": (manifest(lambda told: "\0" * len(told)), "its manifest is broken"),
-    "a list for a manifest": (manifest(lambda told: "[]"), "its manifest is broken"),
-    "a list of files": (manifest(lambda told: put(told, files=["rows.txt"])), "its manifest is broken"),
-    "files of numbers": (manifest(lambda told: put(told, files={"rows.txt": 1})), "its manifest is broken"),
-    "nothing made it": (manifest(lambda told: put(told, made={})), "its manifest is broken"),
-    "manifest of other files": (manifest(lambda told: listing(told, more=AWAY)), "more changed"),
-    "a name that leads out": (manifest(lambda told: listing(told, **{"../../../x": AWAY})), "../../../x changed"),
-    "a name from the root": (manifest(lambda told: listing(told, **{"/etc/hostname": AWAY})), "/etc/hostname changed"),
+    "truncated manifest": (manifest(lambda text: text[:-20]), "its manifest is broken"),
+    "empty manifest": (manifest(lambda text: ""), "its manifest is broken"),
+    "deep manifest": (manifest(lambda text: "[" * 100_000), "its manifest is broken"),
+    "manifest of zeros": (manifest(lambda text: "\0" * len(text)), "its manifest is broken"),
+    "a list for a manifest": (manifest(lambda text: "[]"), "its manifest is broken"),
+    "a list of files": (manifest(lambda text: put(text, files=["rows.txt"])), "its manifest is broken"),
+    "files of numbers": (manifest(lambda text: put(text, files={"rows.txt": 1})), "its manifest is broken"),
+    "nothing made it": (manifest(lambda text: put(text, made={})), "its manifest is broken"),
+    "manifest of other files": (manifest(lambda text: listing(text, more=AWAY)), "more changed"),
+    "a name that leads out": (manifest(lambda text: listing(text, **{"../../../x": AWAY})), "../../../x changed"),
+    "a name from the root": (manifest(lambda text: listing(text, **{"/etc/hostname": AWAY})), "/etc/hostname changed"),
     "manifest of another step": (manifest(seed_of_another), "belongs to another step"),
-    "manifest by another name": (manifest(lambda told: put(told, fingerprint="0" * 64)), "belongs to another step"),
+    "manifest by another name": (manifest(lambda text: put(text, fingerprint="0" * 64)), "belongs to another step"),
 }
 
 
@@ -161,10 +161,10 @@ DAMAGES = {
 def test_damage_is_noticed_set_aside_and_made_again(tmp_path, name, caplog):
     damage, what = DAMAGES[name]
     store = Store(tmp_path)
-    made = store.ensure(STEP, write)
-    damage(made.folder)
+    artifact = store.ensure(STEP, write)
+    damage(artifact.folder)
     again = store.ensure(STEP, write)
-    assert (again.reused, again.digest) == (False, made.digest)
+    assert (again.reused, again.digest) == (False, artifact.digest)
     assert what in caplog.text and "set aside" in caplog.text
     assert len(list((tmp_path / "damaged").iterdir())) == 1
     assert store.ensure(STEP, refuse).reused
@@ -190,12 +190,12 @@ def test_a_step_that_writes_a_link_is_not_published(tmp_path):
 
 def test_reading_marks_the_last_use_and_changes_no_digest(tmp_path):
     store = Store(tmp_path)
-    made = store.ensure(STEP, write)
-    os.utime(made.folder / "manifest.json", (1, 1))
+    artifact = store.ensure(STEP, write)
+    os.utime(artifact.folder / "manifest.json", (1, 1))
     before = time.time()
-    assert store.ensure(STEP, refuse).digest == made.digest
-    assert (made.folder / "manifest.json").stat().st_mtime >= before - 1
-    assert describe(made.folder) == json.loads((made.folder / "manifest.json").read_text())["files"]
+    assert store.ensure(STEP, refuse).digest == artifact.digest
+    assert (artifact.folder / "manifest.json").stat().st_mtime >= before - 1
+    assert describe(artifact.folder) == json.loads((artifact.folder / "manifest.json").read_text())["files"]
 
 
 def test_a_store_that_may_not_be_touched_is_read_all_the_same(tmp_path, monkeypatch):

@@ -57,8 +57,8 @@ def test_biases_only(model_and_head):
 
 def thawed(model_and_head, strategy):
     """By depth, the first epoch in which it is trained."""
-    where = [place for place in parameter_infos(*model_and_head).values() if strategy.is_trainable(place)]
-    return {place.depth: next(e for e in range(9) if strategy.is_unfrozen(place, e)) for place in where}
+    parameters = [place for place in parameter_infos(*model_and_head).values() if strategy.is_trainable(place)]
+    return {place.depth: next(e for e in range(9) if strategy.is_unfrozen(place, e)) for place in parameters}
 
 
 def test_gradual_thaws_one_layer_more_at_each_epoch(model_and_head):
@@ -122,8 +122,10 @@ def test_a_head_with_numbers_has_no_layers(model_and_head):
     model = copy.deepcopy(model)
     width = model.config.hidden_size
     model.classifier = nn.Sequential(*[nn.Linear(width, width) for _ in range(5)])
-    where = parameter_infos(model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")})
-    assert (where["classifier.4.weight"].depth, where["classifier.4.weight"].layers) == (3, 2)
+    parameters = parameter_infos(
+        model, {f"classifier.{index}.{part}" for index in range(5) for part in ("weight", "bias")}
+    )
+    assert (parameters["classifier.4.weight"].depth, parameters["classifier.4.weight"].layers) == (3, 2)
 
 
 def test_the_output_of_a_pythia_is_above_its_layers():

@@ -112,11 +112,11 @@ def test_an_encoder_decoder_has_deep_prompts_on_both_sides(prompted):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vectors.values())
     before = logits(model, [[*P, 8, 2]], decoder_input_ids=torch.tensor([[0, *P, 9]]))
     for parameter in vectors.values():
-        kept = parameter.data.clone()
+        original = parameter.data.clone()
         parameter.data += 1.0
         after = logits(model, [[*P, 8, 2]], decoder_input_ids=torch.tensor([[0, *P, 9]]))
         assert not torch.allclose(after[:, -1], before[:, -1], atol=1e-4)
-        parameter.data = kept
+        parameter.data = original
 
 
 def test_a_classifier_whose_decoder_reads_the_input_again_knows_its_virtual_tokens(prompted):
@@ -139,21 +139,21 @@ def test_writing_with_a_cache_is_greedy_decoding(prompted, family, depth):
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_batch_padded_on_the_left_writes_what_each_row_writes_alone(prompted, family, depth):
-    model, asked = prompted(family, depth=depth), {"do_sample": False, "max_new_tokens": 5, "eos_token_id": None}
+    model, options = prompted(family, depth=depth), {"do_sample": False, "max_new_tokens": 5, "eos_token_id": None}
     encoded = Examples(Ragged.from_lists([[8, 9], [10, 11, 12, 13]]), np.zeros(2, np.int64))
     encoded = encoded.insert_prompt(*prompt(depth=depth).prompt(), first=1, last=2)
-    together = model.generate(**move_padding_left(collate(encoded, [0, 1], 0)[0]), **asked, pad_token_id=0)
+    together = model.generate(**move_padding_left(collate(encoded, [0, 1], 0)[0]), **options, pad_token_id=0)
     for row in (0, 1):
-        alone = model.generate(**collate(encoded, [row], 0)[0], **asked, pad_token_id=0)
+        alone = model.generate(**collate(encoded, [row], 0)[0], **options, pad_token_id=0)
         assert together[row, -5:].tolist() == alone[0, -5:].tolist()
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_an_encoder_decoder_writes_after_its_deep_prompt(prompted, beams):
     model, source, begun = prompted("t5", depth="all"), torch.tensor([[*P, 8, 2]]), torch.tensor([[0, *P]])
-    asked = {"do_sample": False, "max_new_tokens": 5, "num_beams": beams, "eos_token_id": None, "pad_token_id": 0}
-    with_cache = model.generate(source, decoder_input_ids=begun, **asked)
-    without = model.generate(source, decoder_input_ids=begun, **asked, use_cache=False)
+    options = {"do_sample": False, "max_new_tokens": 5, "num_beams": beams, "eos_token_id": None, "pad_token_id": 0}
+    with_cache = model.generate(source, decoder_input_ids=begun, **options)
+    without = model.generate(source, decoder_input_ids=begun, **options, use_cache=False)
     assert with_cache.tolist() == without.tolist()
     assert with_cache[:, :4].tolist() == begun.tolist()
     if beams == 1:

@@ -90,12 +90,12 @@ def test_a_hopeless_trial_ends_early_is_reported_and_can_continue_alone_later(
     found = sweep([check(document)], settings)
     hopeless = "moods-learning_rate-1e-9"
     assert 0 < began.count(hopeless) < 3
-    told = json.loads((found.folder / "comparison.json").read_text())
-    why = told["stopped"][hopeless]
-    assert [*told["stopped"]] == [hopeless]
+    comparison = json.loads((found.folder / "comparison.json").read_text())
+    why = comparison["stopped"][hopeless]
+    assert [*comparison["stopped"]] == [hopeless]
     assert why.startswith("its best accuracy up to validation ")
     assert f"- {hopeless} stopped early: {why}" in (found.folder / "comparison.md").read_text()
-    assert len(told["variants"]) == len([*(tmp_path / "store" / "steps" / "finetune").iterdir()]) == 3
+    assert len(comparison["variants"]) == len([*(tmp_path / "store" / "steps" / "finetune").iterdir()]) == 3
     training = runs_of(document)[f"{hopeless} training"]
     assert (training.info.status, training.data.tags["tunesmith.pruned"]) == ("KILLED", why)
 
@@ -122,20 +122,20 @@ def test_all_pruned_is_reported(document, settings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"data": {"split": {"validation": 0, "test": 0.2}}}, "leaves no validation rows for the sweep's pruner"),
         ({"execution": {"processes": 2}}, "execution.processes = 2: cannot be stopped early by a sweep's pruner"),
         ({"execution": {"task_runner": "ray", "cluster": "ray://a"}}, "cannot share their scores with the pruner"),
     ],
 )
-def test_a_pruner_needs_something_to_go_by(document, settings, change, told, monkeypatch):
+def test_a_pruner_needs_something_to_go_by(document, settings, change, message, monkeypatch):
     monkeypatch.setattr(input_checks, "require_extras", lambda recipe: None)  # Ray need not be installed
     for part, values in change.items():
         document[part] |= values
     with pytest.raises(RecipeError) as error:
         plan_trials([check(document)], settings)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_trainings_that_watch_different_metrics_cannot_be_compared(document, settings):

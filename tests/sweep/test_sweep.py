@@ -48,7 +48,7 @@ def test_the_sentence_says_which_differences_are_beyond_chance(tmp_path, drawn):
     assert found["said"].startswith(
         "full has the best right (0.9000); it is better than lora, head beyond chance. All pairs were tested together"
     )
-    assert [each["score"] for each in found["variants"]] == pytest.approx([0.9, 0.85, 0.45])
+    assert [record["score"] for record in found["variants"]] == pytest.approx([0.9, 0.85, 0.45])
     close = compared(tmp_path, planted("full", 18, 1000), planted("again", 18, 10, seed=1))
     assert "its difference to again is within chance" in close["said"]
     page = (tmp_path / "comparison.md").read_text()
@@ -72,14 +72,14 @@ def test_cost_is_the_mean_over_seeds_and_has_a_panel_where_all_have_one(tmp_path
     dear = [replace(planted("a", 10, 5, seed=seed), cost=cost) for seed, cost in enumerate([1.0, 3.0])]
     cheap = planted("b", 12, 5)
     found = compared(tmp_path, *dear, replace(cheap, cost=0.5))
-    assert [each["cost"] for each in found["variants"]] == [2.0, 0.5]
+    assert [record["cost"] for record in found["variants"]] == [2.0, 0.5]
     assert "| trained parameters | seconds | cost | seeds |" in (tmp_path / "comparison.md").read_text()
-    assert [each["cost"] for each in compared(tmp_path, *dear, cheap)["variants"]] == [2.0, None]
+    assert [record["cost"] for record in compared(tmp_path, *dear, cheap)["variants"]] == [2.0, None]
     assert "| 5 | 1.0 | – | 1 |" in (tmp_path / "comparison.md").read_text()
     compared(tmp_path, planted("a", 10, 5), cheap)
     assert "cost" not in (tmp_path / "comparison.md").read_text()
     axes = ["trained parameters", "seconds of training"]
-    assert [[each.get_xlabel() for each in figure.axes] for figure in shown] == [
+    assert [[axes.get_xlabel() for axes in figure.axes] for figure in shown] == [
         [*axes, "cost of training"],
         axes,
         axes,

@@ -45,7 +45,7 @@ def test_nothing_varied_is_the_recipe_itself(recipe):
 
 
 @pytest.mark.parametrize(
-    ("sweep", "told"),
+    ("sweep", "message"),
     [
         (
             {"vary": ["training.epochs=3"]},
@@ -57,7 +57,7 @@ def test_nothing_varied_is_the_recipe_itself(recipe):
         ({"metric": "bleu"}, "sweep.metric = 'bleu': is not a metric of moods. Choose one of accuracy"),
     ],
 )
-def test_mistakes_are_reported_before_anything_runs(recipe, sweep, told):
+def test_mistakes_are_reported_before_anything_runs(recipe, sweep, message):
     with pytest.raises(RecipeError) as error:
         trials([recipe], Sweep(**sweep))
-    assert told in str(error.value)
+    assert message in str(error.value)

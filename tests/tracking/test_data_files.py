@@ -33,7 +33,7 @@ def test_a_file_has_grown_where_its_old_bytes_are_still_in_front(tmp_path):
     ):
         file.write_text(text)
         now = [DataFile("train", str(file), joint_digest([file_digest(file)]), len(text))]
-        assert [told for _, told in changes(then, now)] == [what]
+        assert [text for _, text in changes(then, now)] == [what]
 
 
 def test_either_of_two_aligned_files_counts(tmp_path):

@@ -13,7 +13,7 @@ ID = "0f6e7d5c-1b2a-4c3d-8e9f-001122334455"
 
 
 @pytest.fixture
-def told(document, tmp_path, monkeypatch):
+def recorded(document, tmp_path, monkeypatch):
     """Of a recipe in a checkout with one committed file, which then changed, and a password on the way."""
     (tmp_path / "moods.yaml").write_text(json.dumps(document))
     for command in ("init", "add moods.yaml", "-c user.name=me -c user.email=me@here commit -m first"):
@@ -23,23 +23,23 @@ def told(document, tmp_path, monkeypatch):
     return environment(load(tmp_path / "moods.yaml", ["execution.store=s3://me:plantedStore@bucket/a", "seed=8"]))
 
 
-def test_the_recipe_is_kept_as_given_without_its_passwords(told, tmp_path):
-    assert told["given"]["file"] == str(tmp_path / "moods.yaml")
-    assert told["given"]["text"].endswith("# changed")
-    assert list(told["given"]["overrides"]) == ["execution.store=s3://bucket/a", "seed=8"]
+def test_the_recipe_is_kept_as_given_without_its_passwords(recorded, tmp_path):
+    assert recorded["given"]["file"] == str(tmp_path / "moods.yaml")
+    assert recorded["given"]["text"].endswith("# changed")
+    assert list(recorded["given"]["overrides"]) == ["execution.store=s3://bucket/a", "seed=8"]
 
 
-def test_commit_and_changes_of_the_recipes_checkout_are_recorded(told, tmp_path):
+def test_commit_and_changes_of_the_recipes_checkout_are_recorded(recorded, tmp_path):
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
-    git = told["git"]["recipe"]
+    git = recorded["git"]["recipe"]
     assert (git["commit"], git["dirty"]) == (head, True)
     assert " M moods.yaml" in git["changed"]
 
 
-def test_software_and_machine_are_recorded_as_plain_values(told):
-    assert told["software"]["torch"] == version("torch")
-    assert told["machine"]["cores"] >= 1
-    assert json.loads(json.dumps(told)) is not None
+def test_software_and_machine_are_recorded_as_plain_values(recorded):
+    assert recorded["software"]["torch"] == version("torch")
+    assert recorded["machine"]["cores"] >= 1
+    assert json.loads(json.dumps(recorded)) is not None
 
 
 def test_outside_of_a_checkout_there_is_no_commit(recipe):

@@ -135,11 +135,11 @@ def test_what_is_not_an_answer_of_mlflow_is_one_error_and_never_a_missing_champi
         lambda: Registry(Execution(tracking_uri=uri), "moods").champion(),
         lambda: Registry(Execution(tracking_uri=uri), "moods").versions(),
     ):
-        with pytest.raises(RecipeError) as told:
+        with pytest.raises(RecipeError) as excinfo:
             ask()
-        assert type(told.value) is kind
-        assert words in str(told.value)
-        assert "planted" not in str(told.value)
+        assert type(excinfo.value) is kind
+        assert words in str(excinfo.value)
+        assert "planted" not in str(excinfo.value)
     for command in (["audit"], ["audit", "0" * 32], ["reproduce", "0" * 32], ["rollback", "moods"]):
         said = CliRunner().invoke(app, [*command, "--tracking-uri", uri])
         assert said.exit_code == 2, said.output

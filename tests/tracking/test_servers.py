@@ -103,9 +103,9 @@ def life(request, tmp_path_factory, tiny_bert):
 
 
 def test_training_scores_and_model_are_all_there(life):
-    told = life.runs()
-    assert {run.info.status for run in told.values()} == {"FINISHED"}
-    training, evaluation = told["training"], told["evaluation"]
+    runs = life.runs()
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    training, evaluation = runs["training"], runs["evaluation"]
     outcome = run(life.recipe())
     history = pq.read_table(outcome.model.folder / "history.parquet").to_pylist()
     losses = [row for row in history if (row["split"], row["metric"]) == ("train", "loss")]
@@ -130,10 +130,10 @@ def test_a_version_can_be_registered_where_the_process_has_another_mlflow_as_its
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/default.db")
     other = Registry(Execution(tracking_uri=life.uri), f"{life.name}-again")
     model = life.registry.champion().model
-    made = other.register(model, {"a": "b"}, "tried")
-    assert (made.number, made.model, other.register(model, {"a": "b"}, "tried").number) == (1, model, 1)
+    version = other.register(model, {"a": "b"}, "tried")
+    assert (version.number, version.model, other.register(model, {"a": "b"}, "tried").number) == (1, model, 1)
     listed = life.client.get_logged_model(model.removeprefix("models:/")).tags["mlflow.modelVersions"]
-    assert sorted(each["name"] for each in json.loads(listed)) == [life.name, other.name]
+    assert sorted(record["name"] for record in json.loads(listed)) == [life.name, other.name]
     life.client.delete_registered_model(other.name)
     life.client.set_logged_model_tags(
         model.removeprefix("models:/"), {"mlflow.modelVersions": json.dumps([{"name": life.name, "version": 1}])}
@@ -158,10 +158,10 @@ def test_audit_follows_the_chain_and_finds_nothing_wrong(life):
 
 
 def test_repair_settles_a_run_that_a_kill_has_left_running(life):
-    for each in life.runs().values():
-        life.client.update_run(each.info.run_id, status="RUNNING")
-        life.client.set_tag(each.info.run_id, HOST, platform.node())
-        life.client.set_tag(each.info.run_id, PROCESS, f"999999999 1 {place()}")
+    for mlflow_run in life.runs().values():
+        life.client.update_run(mlflow_run.info.run_id, status="RUNNING")
+        life.client.set_tag(mlflow_run.info.run_id, HOST, platform.node())
+        life.client.set_tag(mlflow_run.info.run_id, PROCESS, f"999999999 1 {place()}")
     assert life.command("audit", "--experiment", life.folder.name)[0] == 1
     code, said = life.command("audit", "--experiment", life.folder.name, "--repair")
     assert code == 0, said
@@ -208,11 +208,11 @@ def test_a_model_that_was_deleted_in_mlflow_is_published_again_before_it_is_regi
     recipe = life.recipe(*overrides)
     model = run(recipe).published["model"].removeprefix("models:/")
     experiment = life.client.get_experiment_by_name(recipe.execution.experiment)
-    for each in life.client.search_runs([experiment.experiment_id]):
-        life.client.delete_run(each.info.run_id)
+    for mlflow_run in life.client.search_runs([experiment.experiment_id]):
+        life.client.delete_run(mlflow_run.info.run_id)
     life.client.delete_logged_model(model)
-    told = retrain(recipe, Gate())
-    assert (told.verdict, told.version) == ("promoted", 1)
+    decision = retrain(recipe, Gate())
+    assert (decision.verdict, decision.version) == ("promoted", 1)
     assert Registry(recipe.execution, recipe.name).champion().model != f"models:/{model}"
 
 

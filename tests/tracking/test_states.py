@@ -56,7 +56,7 @@ def struck(document, number):
     return done.returncode, done.stderr
 
 
-def told(document):
+def states(document):
     """MLflow's client, and the experiment's runs by name."""
     tracker = Tracker(check(document), "a test")
     return tracker.client, {run.info.run_name: run for run in tracker.client.search_runs([tracker.experiment])}
@@ -85,12 +85,12 @@ def test_a_training_that_was_ended_says_so_and_a_rerun_goes_on_in_it(document, n
     document["execution"]["checkpoint_seconds"] = 1e-6 if number == signal.SIGKILL else 3600
     ended, said = struck(document, number)
     assert ended in codes, said
-    client, before = told(document)
+    client, before = states(document)
     assert {name: run.info.status for name, run in before.items()} == {"moods": state, "moods training": state}
-    (kept,) = (tmp_path / "store" / "work").glob("*/step-*")
-    assert kept.name == ("step-000000021-2" if number == signal.SIGKILL else "step-000000022-2")
+    (kept_file,) = (tmp_path / "store" / "work").glob("*/step-*")
+    assert kept_file.name == ("step-000000021-2" if number == signal.SIGKILL else "step-000000022-2")
     outcome = run(check(document))
-    client, after = told(document)
+    client, after = states(document)
     assert {run.info.status for run in after.values()} == {"FINISHED"}
     assert sorted(after) == ["moods", "moods evaluation", "moods training"]
     for name, one in before.items():
@@ -113,12 +113,12 @@ def test_a_training_interrupted_in_this_process_says_so_and_a_rerun_goes_on_in_i
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Stepper, "step", struck)
         run(check(document))
-    _, before = told(document)
+    _, before = states(document)
     assert {name: run.info.status for name, run in before.items()} == {"moods": "KILLED", "moods training": "KILLED"}
-    (kept,) = (tmp_path / "store" / "work").glob("*/step-*")
-    assert kept.name == "step-000000022-2"
+    (kept_file,) = (tmp_path / "store" / "work").glob("*/step-*")
+    assert kept_file.name == "step-000000022-2"
     outcome = run(check(document))
-    client, after = told(document)
+    client, after = states(document)
     assert {name: run.info.status for name, run in after.items()} == dict.fromkeys(after, "FINISHED")
     assert {name: after[name].info.run_id for name in before} == {name: run.info.run_id for name, run in before.items()}
     curve_is_whole(client, after["moods training"].info.run_id, outcome.model)
@@ -148,7 +148,7 @@ def test_what_was_logged_before_its_tag_is_not_logged_again(document):
     """MLflow keeps the metrics of a batch before its tags: a kill may fall between."""
     recipe = check(document)
     outcome = run(recipe)
-    client, runs = told(document)
+    client, runs = states(document)
     training = runs["moods training"]
     client.set_tag(training.info.run_id, DELIVERED, "7")
     records = pq.read_table(outcome.model.folder / "history.parquet").to_pylist()
@@ -190,7 +190,7 @@ def test_mlflow_away_during_training_gets_everything_later(document, tmp_path, m
     with server(tmp_path, port):
         outcome = run(check(document))
         again = run(check(document))
-        client, runs = told(document)
+        client, runs = states(document)
         assert outcome.model.reused
         assert again.published == outcome.published
         assert outcome.published["training"].startswith(f"http://127.0.0.1:{port}/#/experiments/")
@@ -211,5 +211,5 @@ def test_an_evaluation_waits_for_the_training_that_was_never_shown(document):
     start = steps.initialise(recipe, data)
     model = steps.finetune(recipe, data, start)
     steps.publish(back, data, model, steps.evaluate(back, data, steps.checks(back, data, start), model))
-    client, runs = told(document)
+    client, runs = states(document)
     curve_is_whole(client, runs["moods training"].info.run_id, model)

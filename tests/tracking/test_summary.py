@@ -41,9 +41,12 @@ def test_the_first_run_carries_parameters_scores_cost_data_and_links(document, c
     measured = outcome.model.made["measured"]
     assert metrics["training_seconds"] == pytest.approx(measured["seconds"] + measured["features_seconds"])
     assert metrics["training_cost"] == pytest.approx(metrics["training_seconds"] / 1800)
-    assert {each.dataset.name for each in found.inputs.dataset_inputs} == {"moods.csv", "moods test rows"}
+    assert {dataset_input.dataset.name for dataset_input in found.inputs.dataset_inputs} == {
+        "moods.csv",
+        "moods test rows",
+    }
     model = outcome.published["model"].removeprefix("models:/")
-    assert [each.model_id for each in found.outputs.model_outputs] == [model]
+    assert [output.model_id for output in found.outputs.model_outputs] == [model]
     note = tags["mlflow.note.content"]
     assert "| accuracy | " in note and "majority" in note
     for page in ("/artifacts/report.html", f"/models/{model}", "viewStateShareKey=tunesmith-accuracy"):
@@ -81,7 +84,7 @@ def test_an_experiment_is_for_model_training_and_keeps_what_people_changed(recip
     assert tags["mlflow.experimentKind"] == "custom_model_development"
     view = json.loads(tags[f"{VIEW_TAG}tunesmith-accuracy"])
     charts = json.loads(view["state"])["compareRunCharts"]
-    assert {"key": "trained_parameters", "type": "METRIC"} in [each.get("xaxis") for each in charts]
+    assert {"key": "trained_parameters", "type": "METRIC"} in [chart.get("xaxis") for chart in charts]
     client.set_experiment_tag(experiment, "mlflow.note.content", "ours")
     assert open_experiment(client, name, "rmse") == experiment
     after = client.get_experiment(experiment).tags

@@ -68,8 +68,8 @@ def test_what_never_began_measured_nothing(meter):
 
 
 def test_windows_become_records_of_a_history():
-    told = {f"{r['split']}/{r['metric']}": (r["step"], r["value"], r["at"]) for r in records([SECOND])}
-    assert told == {
+    logged = {f"{r['split']}/{r['metric']}": (r["step"], r["value"], r["at"]) for r in records([SECOND])}
+    assert logged == {
         "pace/seconds_per_step": (30, 0.4, 7000),
         "pace/samples_per_second": (30, 50.0, 7000),
         "pace/tokens_per_second": (30, 1000.0, 7000),

@@ -37,13 +37,13 @@ def once(tmp_path_factory, tiny_bert, tracking_uri):
 
 def test_a_run_has_a_training_and_an_evaluation_inside(once, client):
     recipe, outcome = once
-    told = runs(client, recipe)
-    assert told.keys() == {"moods", "moods training", "moods evaluation"}
-    assert {run.info.status for run in told.values()} == {"FINISHED"}
-    parent = told["moods"].info.run_id
+    runs_by_name = runs(client, recipe)
+    assert runs_by_name.keys() == {"moods", "moods training", "moods evaluation"}
+    assert {run.info.status for run in runs_by_name.values()} == {"FINISHED"}
+    parent = runs_by_name["moods"].info.run_id
     for name in ("moods training", "moods evaluation"):
-        assert told[name].data.tags["mlflow.parentRunId"] == parent
-    assert told["moods training"].info.run_id in outcome.published["training"]
+        assert runs_by_name[name].data.tags["mlflow.parentRunId"] == parent
+    assert runs_by_name["moods training"].info.run_id in outcome.published["training"]
 
 
 def test_parameters_curves_data_and_model_are_there(once, client):
@@ -78,19 +78,19 @@ def test_scores_are_linked_to_the_model_and_the_rows_and_the_model_can_be_asked(
     import mlflow
 
     recipe, outcome = once
-    told = runs(client, recipe)
+    runs_by_name = runs(client, recipe)
     model = client.get_logged_model(outcome.published["model"].removeprefix("models:/"))
-    scores = told["moods evaluation"].data.metrics
+    scores = runs_by_name["moods evaluation"].data.metrics
     linked = {metric.key: metric for metric in model.metrics}
     assert {name: metric.value for name, metric in linked.items()} == {
         name: value for name, value in scores.items() if name.startswith("test/")
     }
     rows = linked["test/accuracy"]
     assert (rows.dataset_name, rows.dataset_digest) == ("moods test rows", outcome.data.digest[:32])
-    evaluation = client.get_run(told["moods evaluation"].info.run_id)
-    assert [each.model_id for each in evaluation.inputs.model_inputs] == [model.model_id]
-    training = client.get_run(told["moods training"].info.run_id)
-    assert [each.model_id for each in training.outputs.model_outputs] == [model.model_id]
+    evaluation = client.get_run(runs_by_name["moods evaluation"].info.run_id)
+    assert [model_input.model_id for model_input in evaluation.inputs.model_inputs] == [model.model_id]
+    training = client.get_run(runs_by_name["moods training"].info.run_id)
+    assert [output.model_id for output in training.outputs.model_outputs] == [model.model_id]
     assert (model.status, model.source_run_id) == ("READY", training.info.run_id)
     mlflow.set_tracking_uri(tracking_uri)
     served = mlflow.pyfunc.load_model(outcome.published["model"])
@@ -118,8 +118,8 @@ def test_a_batch_whose_count_a_kill_cut_off_is_not_logged_again_by_smaller_ones(
     begun = tracker.find_or_start_run("training", "0" * 64)
     client.log_batch(begun.info.run_id, [Metric("train/loss", 1.0, 1, step) for step in (1, 2, 3)])  # and no tag
     records = [{"split": "train", "metric": "loss", "value": 1.0, "step": step} for step in (1, 2, 3, 4)]
-    for told in (1, 2, 4):
-        tracker.add_history(begun, records[:told])
+    for count in (1, 2, 4):
+        tracker.add_history(begun, records[:count])
     known = client.get_metric_history(begun.info.run_id, "train/loss")
     assert sorted(metric.step for metric in known) == [1, 2, 3, 4]
 
@@ -144,10 +144,10 @@ def test_a_training_that_raised_is_failed_and_a_rerun_goes_on_in_it(recipe, clie
     assert {run.info.status for run in failed.values()} == {"FAILED"}
     monkeypatch.undo()
     run(recipe)
-    told = runs(client, recipe)
-    assert told["moods training"].info.run_id == failed["moods training"].info.run_id
-    assert {run.info.status for run in told.values()} == {"FINISHED"}
-    curve = client.get_metric_history(told["moods training"].info.run_id, "train/loss")
+    runs_by_name = runs(client, recipe)
+    assert runs_by_name["moods training"].info.run_id == failed["moods training"].info.run_id
+    assert {run.info.status for run in runs_by_name.values()} == {"FINISHED"}
+    curve = client.get_metric_history(runs_by_name["moods training"].info.run_id, "train/loss")
     assert len({metric.step for metric in curve}) == len(curve)
 
 

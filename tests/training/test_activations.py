@@ -53,11 +53,11 @@ def test_dropout_is_drawn(tiny, tmp_path):
 
 
 def test_fewer_activations_are_kept(tiny, tmp_path):
-    kept = [
+    expected = [
         activation_bytes(trained(tiny["bert"], "masked", "full", tmp_path / str(on), on)[2].loop.stepper)
         for on in (False, True)
     ]
-    assert kept[1] < 0.5 * kept[0]
+    assert expected[1] < 0.5 * expected[0]
 
 
 def test_measuring_draws_no_random_number_and_counts_the_rows_of_a_pass(tiny, tmp_path):

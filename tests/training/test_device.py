@@ -73,12 +73,12 @@ def test_flash_attention_without_a_gpu_or_half_precision_is_refused_at_once(unfi
 
 
 def test_flash_attention_needs_a_gpu_and_its_package(monkeypatch):
-    asked = Execution(attention="flash_attention_2", precision="bf16")
+    execution = Execution(attention="flash_attention_2", precision="bf16")
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match="needs a GPU"):
-            accelerator(asked)
+            accelerator(execution)
         with pytest.raises(RecipeError, match="needs a GPU"):
-            check_device(asked)
+            check_device(execution)
     monkeypatch.setattr("transformers.utils.is_flash_attn_2_available", lambda: False)
     with pytest.raises(RecipeError, match="needs the package flash-attn"):
         _refuse_flash_attention(True, "bf16")

@@ -117,8 +117,8 @@ def test_when_validation_rows_are_scored(every, steps, points):
 
 
 def test_an_undefined_score_is_never_the_best_and_leaves_no_nan_in_json(document, tmp_path, monkeypatch):
-    told = iter([np.nan, 0.25, np.nan, 0.5])
-    monkeypatch.setattr("pipeline_lib.training.loop.validate", lambda *_: {"loss": 1.0, "accuracy": next(told)})
+    losses = iter([np.nan, 0.25, np.nan, 0.5])
+    monkeypatch.setattr("pipeline_lib.training.loop.validate", lambda *_: {"loss": 1.0, "accuracy": next(losses)})
     document["training"] |= {"epochs": 4}
     document["execution"]["checkpoint_seconds"] = 1e-9  # one after every step
     loop = loop_of(check(document), tmp_path / "work")

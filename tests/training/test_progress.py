@@ -29,12 +29,12 @@ def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recip
     shown, passed_on = [], []
     watch = lambda records, steps: passed_on.append((len(records), steps)) or "no hope"  # noqa: E731
     with TrainingProgress(recipe, shown.append) as standing:
-        told = standing.wrap_watch(watch, lambda: "http://mlflow/page")
-        assert told([], 12) == "no hope"
-        told(trained(1, 2.0), 12)
-        told(trained(2, 1.0), 12)
-        told([record(2, "accuracy", 0.75, "validation"), record(2, "loss", 0.5, "validation")], 12)
-        told(trained(3, 0.6, epoch=2), 12)
+        watch_again = standing.wrap_watch(watch, lambda: "http://mlflow/page")
+        assert watch_again([], 12) == "no hope"
+        watch_again(trained(1, 2.0), 12)
+        watch_again(trained(2, 1.0), 12)
+        watch_again([record(2, "accuracy", 0.75, "validation"), record(2, "loss", 0.5, "validation")], 12)
+        watch_again(trained(3, 0.6, epoch=2), 12)
     last = shown[-1]
     assert (last.step, last.steps, last.epoch, last.epochs, last.percent) == (3, 12, 2, 6, 25.0)
     assert last.loss == pytest.approx(1.2)
@@ -50,9 +50,9 @@ def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog
     caplog.set_level(logging.INFO, "tunesmith")
     shown = []
     with TrainingProgress(recipe, shown.append) as standing:
-        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
-        told([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
-        told(trained(9, 0.5, epoch=4), 12)
+        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+        watch_again([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
+        watch_again(trained(9, 0.5, epoch=4), 12)
     assert caplog.messages[0] == "finetune    resumed after step 8: 6 epochs, 12 steps"
     assert (shown[-1].step, shown[-1].loss) == (9, 0.5)
     assert shown[-1].seconds_left < 60  # three steps at the pace of the one that was seen
@@ -65,9 +65,9 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
         raise ConnectionError("nobody answers")
 
     with TrainingProgress(recipe, failing) as standing:
-        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
-        told([], 12)
-        told(trained(1, 2.0), 12)
+        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+        watch_again([], 12)
+        watch_again(trained(1, 2.0), 12)
     assert caplog.messages.count("finetune    stopped showing progress: nobody answers") == 1
     assert caplog.messages[-1].startswith(
         "finetune    epoch 1 of 6, step 1 of 12, loss 2.0000, learning rate 1.00e-03, "
@@ -78,9 +78,9 @@ def test_a_stopped_training_says_how_it_goes_on_instead_of_how_long_it_takes(rec
     caplog.set_level(logging.INFO, "tunesmith")
     shown = []
     with pytest.raises(KeyboardInterrupt), TrainingProgress(recipe, shown.append) as standing:
-        told = standing.wrap_watch(lambda records, steps: None, lambda: None)
-        told([], 12)
-        told(trained(1, 2.0), 12)
+        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+        watch_again([], 12)
+        watch_again(trained(1, 2.0), 12)
         before = len(caplog.messages)
         raise KeyboardInterrupt
     assert shown[-1].seconds_left is None

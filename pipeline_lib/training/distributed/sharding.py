@@ -43,13 +43,13 @@ def choose_sharding(recipe: Recipe, model: "PreTrainedModel", accelerator: "Acce
     """
     if accelerator.num_processes == 1:
         return "none"
-    asked = recipe.execution.sharding
-    if asked == "auto":
+    sharding = recipe.execution.sharding
+    if sharding == "auto":
         is_too_large = why_not_sharded(recipe) is None and _copy_bytes(recipe, model) > SHARE * _memory(accelerator)
-        asked = "full" if any_rank(is_too_large, accelerator) else "none"
-        if asked == "full" and accelerator.is_main_process:
+        sharding = "full" if any_rank(is_too_large, accelerator) else "none"
+        if sharding == "full" and accelerator.is_main_process:
             log.info("%-11s divides the model among %d processes", "finetune", accelerator.num_processes)
-    return asked
+    return sharding
 
 
 def refuse_sharding(recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pipeline_lib.recipe.schema import Recipe
 
 
-def frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
+def frozen_layers(recipe: "Recipe", infos: Collection[ParameterInfo]) -> int:
     """Return how many blocks are below the lowest trained layer and compute the same output in every step.
 
     This holds for all epochs or, if every block is unfrozen at some point, for the first `frozen_epochs`. For an
@@ -19,22 +19,22 @@ def frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
     """
     if recipe.training.packing or find_global_regularizers(recipe):
         return 0
-    return _frozen_layers(recipe, where, frozen_epochs(recipe, where))
+    return _frozen_layers(recipe, infos, frozen_epochs(recipe, infos))
 
 
-def frozen_epochs(recipe: "Recipe", where: Collection[ParameterInfo]) -> int:
+def frozen_epochs(recipe: "Recipe", infos: Collection[ParameterInfo]) -> int:
     """Return for how many epochs, from the first one on, the backbone stays frozen."""
     total = recipe.training.epochs
-    if _frozen_layers(recipe, where, total):
+    if _frozen_layers(recipe, infos, total):
         return total
-    first = _frozen_layers(recipe, where, 1)
-    return max(epochs for epochs in range(1, total + 1) if _frozen_layers(recipe, where, epochs) == first)
+    first = _frozen_layers(recipe, infos, 1)
+    return max(epochs for epochs in range(1, total + 1) if _frozen_layers(recipe, infos, epochs) == first)
 
 
-def why_not_cached(recipe: "Recipe", where: Collection[ParameterInfo]) -> str:
+def why_not_cached(recipe: "Recipe", infos: Collection[ParameterInfo]) -> str:
     """Return why the outputs of frozen layers cannot be cached; empty if they can, or if no layer is frozen."""
-    epochs = frozen_epochs(recipe, where)
-    if not _frozen_layers(recipe, where, epochs):
+    epochs = frozen_epochs(recipe, infos)
+    if not _frozen_layers(recipe, infos, epochs):
         return ""
     if kinds := find_global_regularizers(recipe):
         return f"{' and '.join(kinds)} acts in frozen layers too"
@@ -64,11 +64,11 @@ def is_unfrozen(recipe: "Recipe", parameter: ParameterInfo, epoch: int) -> bool:
     return parameter.is_head or any(strategy.is_unfrozen(parameter, epoch) for strategy in owners)
 
 
-def _frozen_layers(recipe: "Recipe", where: Collection[ParameterInfo], epochs: int) -> int:
+def _frozen_layers(recipe: "Recipe", infos: Collection[ParameterInfo], epochs: int) -> int:
     """Return how many blocks are below the lowest layer that is trained in the first `epochs` epochs."""
-    layers = max(parameter.layers for parameter in where)
-    lowest = min((parameter.depth for parameter in where if is_unfrozen(recipe, parameter, epochs - 1)), default=0)
-    encoder = max((p.depth for p in where if ENCODER.search(p.name) and p.depth <= layers and not p.is_head), default=0)
+    layers = max(parameter.layers for parameter in infos)
+    lowest = min((parameter.depth for parameter in infos if is_unfrozen(recipe, parameter, epochs - 1)), default=0)
+    encoder = max((p.depth for p in infos if ENCODER.search(p.name) and p.depth <= layers and not p.is_head), default=0)
     if 0 < encoder < layers:  # an encoder-decoder
         return encoder if lowest > encoder else 0
     return max(0, lowest - 1)

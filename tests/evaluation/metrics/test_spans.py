@@ -164,10 +164,10 @@ def test_parts_of_speech_are_scored_token_by_token_as_in_scikit_learn():
     accuracy = reference.accuracy_score(flat_gold, flat_guess)
     assert value["token_accuracy"] == value["tag_f1"] == pytest.approx(accuracy)
     assert value["macro_tag_f1"] == pytest.approx(reference.f1_score(flat_gold, flat_guess, average="macro"))
-    told = reference.precision_recall_fscore_support(flat_gold, flat_guess, labels=tags)
+    expected = reference.precision_recall_fscore_support(flat_gold, flat_guess, labels=tags)
     records = per_type(sums, tags)
     for index, name in enumerate(("precision", "recall", "f1", "support")):
-        assert [record[name] for record in records] == pytest.approx(told[index].tolist())
+        assert [record[name] for record in records] == pytest.approx(expected[index].tolist())
 
 
 def test_two_verbs_side_by_side_are_two():

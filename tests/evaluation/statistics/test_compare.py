@@ -80,7 +80,7 @@ def test_every_metric_of_an_objective_can_be_compared():
     random = np.random.default_rng(3)
     gold, chances = random.integers(0, 3, 60), random.dirichlet([1, 1, 1], 60)
     good = np.eye(3)[gold] * 0.8 + chances * 0.2
-    one, other = (Predictions(gold, each.argmax(1), each) for each in (chances, good))
+    one, other = (Predictions(gold, probabilities.argmax(1), probabilities) for probabilities in (chances, good))
     found = compare_sides([one], [other], SINGLE_LABEL)
     assert found.keys() == SINGLE_LABEL.keys()
     for name in ("accuracy", "macro_f1", "log_loss"):

@@ -62,7 +62,7 @@ def test_rows_drawn_twice_in_a_group_are_worth_one():
     twice = outcome.take(np.repeat(np.arange(300), 2))
     assert effective_rows(outcome, RIGHT["right"]) == 300
     assert effective_rows(twice, RIGHT["right"]) == pytest.approx(300, rel=0.1)
-    once, doubled = (bootstrap(each, RIGHT)["right"] for each in (outcome, twice))
+    once, doubled = (bootstrap(predictions, RIGHT)["right"] for predictions in (outcome, twice))
     assert doubled.high - doubled.low == pytest.approx(once.high - once.low, rel=0.1)
 
 

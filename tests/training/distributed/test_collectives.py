@@ -173,8 +173,8 @@ def start(job):
     )
     recipe, inputs, work, folder = job
     read = [str(path) for path in inputs if path]
-    told = json.dumps([recipe.model_dump(mode="json"), read, str(work), str(folder)])
-    return subprocess.Popen([sys.executable, "-c", code, told], stderr=subprocess.DEVNULL)
+    arguments = json.dumps([recipe.model_dump(mode="json"), read, str(work), str(folder)])
+    return subprocess.Popen([sys.executable, "-c", code, arguments], stderr=subprocess.DEVNULL)
 
 
 def files(folder):
@@ -201,20 +201,20 @@ def test_gradients_go_in_buckets(monkeypatch):
 
 def test_weights_that_drifted_apart_are_refused(monkeypatch):
     here, weights = SimpleNamespace(num_processes=2, process_index=1), [torch.tensor([1.0, -2.0])]
-    told = [7, int(torch.hash_tensor(weights[0]).view(torch.int64))]
-    monkeypatch.setattr(collectives, "broadcast_from_first", lambda make, accelerator: told)
+    answers = [7, int(torch.hash_tensor(weights[0]).view(torch.int64))]
+    monkeypatch.setattr(collectives, "broadcast_from_first", lambda make, accelerator: answers)
     collectives.refuse_drift(weights, 7, here)
     for drifted, step in ((weights, 8), ([torch.tensor([1.0, -2.0000002])], 7)):
         with pytest.raises(RuntimeError, match="process 1 no longer has the weights of process 0"):
             collectives.refuse_drift(drifted, step, here)
 
 
-@pytest.mark.parametrize("where", ["cuda", "auto"])
-def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, where):
+@pytest.mark.parametrize("field", ["cuda", "auto"])
+def test_each_process_needs_a_gpu_of_its_own(document, monkeypatch, field):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(device, "_has_no_gpu", lambda: False)  # as where a driver is installed
-    document["execution"] |= {"device": where, "processes": 2}
+    document["execution"] |= {"device": field, "processes": 2}
     with pytest.raises(RecipeError, match="execution.processes = 2: needs as many GPUs, and torch can use 1"):
         input_checks.check_inputs(check(document))
 

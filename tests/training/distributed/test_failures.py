@@ -67,8 +67,8 @@ def test_a_killed_rank_comes_before_those_that_lost_it():
         ended(1, -9),
     ]
     assert str(first_cause(failures)) == "training process 1 was ended by SIGKILL"
-    told = str(first_cause(failures).rebuild())
-    assert told == "training process 1 was ended by SIGKILL; run again to continue from its last checkpoint"
+    message = str(first_cause(failures).rebuild())
+    assert message == "training process 1 was ended by SIGKILL; run again to continue from its last checkpoint"
 
 
 def test_the_first_of_several_errors_is_the_cause():

@@ -39,7 +39,7 @@ def ranks_that(monkeypatch, recipe, tmp_path):
     return begin
 
 
-def told(caplog):
+def warnings(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "tunesmith"]
 
 
@@ -48,11 +48,11 @@ def test_an_interrupt_ends_the_ranks(ranks_that):
     mine = psutil.Process()
     before = {child.pid for child in mine.children()}
     threading.Timer(3, _thread.interrupt_main).start()  # what Ctrl-C does
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt):
         ranks_that("import time; time.sleep(60)", [])
     assert {child.pid for child in mine.children()} <= before
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_what_rank_0_tells_is_passed_on_and_an_error_is_raised_again(ranks_that, caplog):
@@ -69,7 +69,7 @@ import time; time.sleep(60)
         ranks_that(code, watched)
     assert raised.value.__notes__[0].startswith("in training process 0:")
     assert watched == [{"value": float("inf")}]
-    assert told(caplog)[-1] == "100 % of it"
+    assert warnings(caplog)[-1] == "100 % of it"
 
 
 KILLED_ONCE = f"""{BEGINNING}
@@ -95,7 +95,7 @@ def test_a_killed_rank_is_restarted_and_its_history_goes_on(ranks_that, caplog):
     watched = []
     ranks_that(KILLED_ONCE, watched)
     assert [record["step"] for record in watched] == [1, 2, 3]
-    (line,) = told(caplog)
+    (line,) = warnings(caplog)
     assert line == "finetune    training process 1 was ended by SIGKILL: attempt 2 continues from step 2"
 
 
@@ -154,7 +154,10 @@ if not again.exists():
     began = time.monotonic()
     ranks_that(code, [])
     assert time.monotonic() - began < 30
-    assert "training process 0 failed (TimeoutError: no progress for 1 seconds): attempt 2 continues" in told(caplog)[0]
+    assert (
+        "training process 0 failed (TimeoutError: no progress for 1 seconds): attempt 2 continues"
+        in warnings(caplog)[0]
+    )
 
 
 @pytest.mark.processes

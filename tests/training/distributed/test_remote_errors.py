@@ -115,5 +115,5 @@ def test_two_processes_fail_as_one_would(recipe, tmp_path, monkeypatch, caplog):
     assert retried(raised.value)
     assert isinstance(raised.value.__cause__, ConnectionResetError)
     assert "in training process 0" in raised.value.__notes__[-1]
-    told = {(record.name, record.levelname) for record in caplog.records}
-    assert {("py.warnings", "WARNING"), ("some.library", "ERROR")} <= told
+    logged = {(record.name, record.levelname) for record in caplog.records}
+    assert {("py.warnings", "WARNING"), ("some.library", "ERROR")} <= logged

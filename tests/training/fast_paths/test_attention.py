@@ -24,9 +24,9 @@ def no_noise(monkeypatch):
 
 
 def module(causal):
-    made = torch.nn.Module()
-    made.is_causal = causal
-    return made
+    module = torch.nn.Module()
+    module.is_causal = causal
+    return module
 
 
 def heads(places=PLACES):
@@ -60,9 +60,9 @@ def test_weights_are_dropped_and_the_rest_scaled():
     torch.manual_seed(7)
     zeros, ones = torch.zeros(64, 2, 50, 4), torch.ones(64, 2, 50, 4)
     out, _ = attention.attend(module(causal=False), zeros, zeros, ones, None, dropout=0.25)
-    kept = out[..., 0] * 0.75 * 50  # of 50 equal weights: how many
-    assert torch.allclose(kept, kept.round(), atol=1e-3)
-    assert abs(kept.mean() / 50 - 0.75) < 5 * (0.25 * 0.75 / (64 * 2 * 50 * 50)) ** 0.5
+    counts = out[..., 0] * 0.75 * 50  # of 50 equal weights: how many
+    assert torch.allclose(counts, counts.round(), atol=1e-3)
+    assert abs(counts.mean() / 50 - 0.75) < 5 * (0.25 * 0.75 / (64 * 2 * 50 * 50)) ** 0.5
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])

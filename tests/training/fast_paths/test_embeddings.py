@@ -50,8 +50,8 @@ def test_a_model_is_kept_whole(document, tmp_path):
     recipe = check(document)
     data = steps.prepare(recipe)
     model = steps.finetune(recipe, data, steps.initialise(recipe, data))
-    kept = load_file(next((model.folder / "model").glob("*.safetensors")))[TABLE]
-    assert len(kept) == len(loop_of(recipe, tmp_path / "again").vocabulary.whole)
+    kept_file = load_file(next((model.folder / "model").glob("*.safetensors")))[TABLE]
+    assert len(kept_file) == len(loop_of(recipe, tmp_path / "again").vocabulary.whole)
 
 
 @pytest.mark.parametrize(

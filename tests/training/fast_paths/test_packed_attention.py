@@ -25,9 +25,9 @@ MASKS = {
 
 
 def module():
-    made = torch.nn.Module()
-    made.is_causal = True
-    return made
+    module = torch.nn.Module()
+    module.is_causal = True
+    return module
 
 
 @pytest.mark.parametrize("dropout", [0.0, 1e-9])

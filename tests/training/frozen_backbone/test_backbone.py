@@ -67,11 +67,11 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 def with_and_without(recipe, tmp_path):
     """The files of a training that computes frozen layers in every step, and of one that starts from cached features"""
     found = []
-    for name, where in (("without", None), ("with", cached(recipe))):
+    for name, features in (("without", None), ("with", cached(recipe))):
         for place in ("work", "out"):
             (tmp_path / name / place).mkdir(parents=True)
         out, work = tmp_path / name / "out", tmp_path / name / "work"
-        write_finetuned(recipe, inputs(recipe, where), work, lambda records, steps: None, out)
+        write_finetuned(recipe, inputs(recipe, features), work, lambda records, steps: None, out)
         found.append(bytes_of(out))
     return found
 
@@ -178,7 +178,7 @@ class Twice:
 
 def test_rows_are_found_in_whatever_file_they_stand(monkeypatch, tmp_path):
     ids = [[5], [1, 2, 3], [4, 6], [7, 8], [9]]
-    encoded, nothing = (Examples(Ragged.from_lists(some), np.zeros(len(some))) for some in (ids, []))
+    encoded, nothing = (Examples(Ragged.from_lists(lists), np.zeros(len(lists))) for lists in (ids, []))
     monkeypatch.setattr(feature_cache, "FILE", 3 * 2 * 4)  # three tokens
     feature_cache.write_features(Twice(), {"train": encoded, "validation": nothing}, 0, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
@@ -215,23 +215,23 @@ WHAT_IS_FROZEN = {
 def test_what_is_frozen_and_why_it_is_not_kept(document, case):
     document["strategies"], document["regularizers"], layers, why = WHAT_IS_FROZEN[case]
     recipe = check(document)
-    where = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
-    assert frozen_layers(recipe, where) == layers
-    assert why_not_cached(recipe, where) == why
+    parameters = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
+    assert frozen_layers(recipe, parameters) == layers
+    assert why_not_cached(recipe, parameters) == why
 
 
 def test_lora_in_the_last_layer_has_a_trunk_and_masked_words_keep_none(document, of_family):
     of_family("bert", "text_classification", {"kind": "lora", "targets": ["1.attention.self.query"]})
     recipe = check(document)
-    where = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
-    assert frozen_layers(recipe, where) == 1
+    parameters = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
+    assert frozen_layers(recipe, parameters) == 1
     document |= {
         "objective": {"kind": "language_modeling", "modeling": "masked", "block_size": 8},
         "strategies": [LAST],
     }
     recipe = check(document)
-    where = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
-    assert why_not_cached(recipe, where) == "language_modeling masks different tokens in every step"
+    parameters = read_parameter_infos(steps.initialise(recipe, steps.prepare(recipe)).folder / PLACES)
+    assert why_not_cached(recipe, parameters) == "language_modeling masks different tokens in every step"
     assert features_of(recipe) == []
 
 
@@ -257,8 +257,8 @@ def test_a_training_counts_the_time_of_its_features_whoever_computed_them(docume
         measured = steps.finetune(recipe, data, steps.initialise(recipe, data)).made["measured"]
         assert training_seconds(measured) == measured["seconds"] + measured["features_seconds"]
         seconds.append(measured["features_seconds"])
-    (kept,) = features_of(recipe)
-    assert seconds == 2 * [json.loads((kept / "manifest.json").read_text())["made"]["seconds"]]
+    (folder,) = features_of(recipe)
+    assert seconds == 2 * [json.loads((folder / "manifest.json").read_text())["made"]["seconds"]]
 
 
 def test_a_plan_tells_of_the_trunk(document):
@@ -267,10 +267,10 @@ def test_a_plan_tells_of_the_trunk(document):
     steps.initialise(recipe, steps.prepare(recipe))
     assert "features    to be created: not in the store yet" in format_plan(plan(recipe).planned)
     features_of(recipe)
-    assert not any(each.step == "features" for each in plan(recipe).planned)  # nothing is to be trained
+    assert not any(step.step == "features" for step in plan(recipe).planned)  # nothing is to be trained
     document["training"]["epochs"] = 2
     planned = plan(check(document)).planned
-    assert [(each.step, each.status) for each in planned[-3:]] == [
+    assert [(step.step, step.status) for step in planned[-3:]] == [
         ("features", "reused"), ("finetune", "to be created"), ("evaluate", "to be created"),
     ]  # fmt: skip
     document["regularizers"] = [{"kind": "neftune"}]
@@ -319,9 +319,9 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(document, tmp_path, st
         os.killpg(process.pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     (place,) = (tmp_path / "store" / "steps" / "features").iterdir()
-    made = (place / "manifest.json").read_bytes()
+    manifest = (place / "manifest.json").read_bytes()
     assert _train(tmp_path / "recipe.json").wait() == 0
-    assert (place / "manifest.json").read_bytes() == made
+    assert (place / "manifest.json").read_bytes() == manifest
     first, second = (bytes_of(tmp_path / store / "steps" / "finetune") for store in ("straight", "store"))
     assert first == second
 
@@ -358,5 +358,5 @@ def test_a_higher_trunk_goes_on_from_a_lower_one_with_the_same_bytes(document, o
     assert any(begun_with)
     assert higher.name == alone.name
     assert bytes_of(higher) == bytes_of(alone)
-    made = [json.loads((folder / "manifest.json").read_text())["made"] for folder in (lower, higher)]
-    assert made[1]["lower_seconds"] == made[0]["seconds"] > 0
+    creations = [json.loads((folder / "manifest.json").read_text())["made"] for folder in (lower, higher)]
+    assert creations[1]["lower_seconds"] == creations[0]["seconds"] > 0
