@@ -117,7 +117,7 @@ def _message(message: Any) -> Message:
             raise ValueError(f"empty {role}")
         if role == "user":
             raise ValueError(f"empty {role}")
-    known = {"role": role, "content": content if content or "tool_calls" not in more else None}
+    known = {"role": role, "content": content if content is not None or "tool_calls" in more else ""}
     return known | ({"more": json.dumps(more, ensure_ascii=False)} if more else {})
 
 
