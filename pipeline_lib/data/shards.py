@@ -133,12 +133,12 @@ def _clean_rows(
             unusable.append(row)
             continue
         try:
-            clean = objective.clean({role: row.values.get(column) for role, column in roles.items()})
+            clean = objective.clean({role: row.get(column) for role, column in roles.items()})
             clean = objective.read_row(tokenizer, clean)
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        group = to_key(row.values.get(data.split.by)) if data.split.by else ""
+        group = to_key(row.get(data.split.by)) if data.split.by else ""
         # Rows with the same key land in the same split: those of one group, else those with the same texts.
         key_parts = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, key_parts))), **clean}

@@ -116,7 +116,7 @@ def drop_unanswered(dataset: Dataset, proposal: Proposal) -> Dataset:
 
 
 def _lacks(table: FileTable, train: FileTable, proposal: Proposal) -> str | None:
-    optional = ("input", "tools")
+    optional = ("input", "tools", "system")
     for role, name in proposal.columns.items():
         if role in optional:
             continue

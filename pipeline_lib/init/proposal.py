@@ -73,13 +73,14 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
 
 
 def _dialogues(columns: list[Column]) -> Iterator[Proposal]:
-    tools = {}
-    for column in columns:
-        if plays(column, "tools"):
-            tools["tools"] = column.name
+    beside = {}
+    for role in ("tools", "system"):
+        for column in columns:
+            if plays(column, role):
+                beside[role] = column.name
     for column in columns:
         if column.kind == "messages":
-            yield Proposal("causal_lm", {"messages": column.name, **tools}, True)
+            yield Proposal("causal_lm", {"messages": column.name, **beside}, True)
 
 
 def _answers(columns: list[Column]) -> Iterator[Proposal]:
@@ -179,6 +180,8 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
         return
     about = _find_first([column for column in texts if column not in (answer, prompt)], "input")
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
+    system = next((column.name for column in columns if plays(column, "system") and column.kind == "text"), None)
+    roles |= {"system": system} if system else {}
     unsure: tuple[str, ...] = ()
     if any(normalize_name(column.name) == "rejected" for column in columns):
         unsure = ("Rejected answers are not used in training; to use them, set the objective to preference.",)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.base import limit_of
 from pipeline_lib.objectives.dialogue import Dialogue, locate_turns, prompt
-from pipeline_lib.objectives.messages import Message, exchange, tools_of
+from pipeline_lib.objectives.messages import SYSTEM, Message, exchange, tools_of
 from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Rendered(NamedTuple):
 
     def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
         """Without the oldest exchange after the system prompt; None where that is the last one."""
-        first = next((place for place, message in enumerate(self.messages) if message["role"] not in _SYSTEM), 0)
+        first = next((place for place, message in enumerate(self.messages) if message["role"] not in SYSTEM), 0)
         users = [place for place, message in enumerate(self.messages) if message["role"] == "user" and place > first]
         if not users:
             return None
@@ -43,9 +43,6 @@ class Rendered(NamedTuple):
             return _render_messages(tokenizer, shorter, self.tools)
         except ValueError:  # the template refuses what is left
             return None
-
-
-_SYSTEM = ("system", "developer")
 
 
 def render_row(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> Rendered:

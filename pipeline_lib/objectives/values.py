@@ -40,14 +40,14 @@ def _text(role: str, value: Any, in_list: bool = False) -> str:
     if in_list and is_number(value):
         raise ValueError(f"{role} is a list of numbers, no text")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str) and value.get("type", "text") == "text":
-        return value["text"]
+        return word_of(role, value["text"])
     return word_of(role, value)
 
 
 def word_of(role: str, value: Any) -> str:
     """A word of a sentence: a text, which may be blank, a number or bytes; raises ValueError for anything else."""
     if isinstance(value, str):
-        return value
+        return _refuse_surrogates(role, value)
     if isinstance(value, bytes):
         return _decode_bytes(role, value)
     if is_number(value):
@@ -133,6 +133,15 @@ def format_value(value: Any) -> str:
     """Format a value for a message, with at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _refuse_surrogates(role: str, value: str) -> str:
+    """The text; raises ValueError where it has half of a character, as JSON in a text can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{role} has a lone surrogate, which is not a character") from None
+    return value
 
 
 def _decode_bytes(role: str, value: bytes) -> str:

@@ -49,6 +49,9 @@ HH = "\n\nHuman: q\n\nAssistant: "
         ({"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]}, {"whole_dialogues": True}),
         ({"chosen": json.dumps([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])}, {"whole_dialogues": True}),
         ({"chosen": f"{HH}a", "rejected": f"{HH}b"}, {"whole_dialogues": True}),
+        ({"prompt": json.dumps([ASKED]), "chosen": json.dumps([GOOD]), "rejected": repr([BAD])}, {}),
+        ({"prompt": None, "chosen": repr([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])}, {}),
+        ({"prompt": "q", "chosen": GOOD, "rejected": BAD}, {}),
     ],
 )
 def test_pairs_are_read_in_all_common_formats(row, settings):
@@ -56,7 +59,14 @@ def test_pairs_are_read_in_all_common_formats(row, settings):
     assert clean == {"messages": [ASKED], "chosen": [GOOD], "rejected": [BAD]}
 
 
-@pytest.mark.parametrize("label", [True, 1, "true", "1", 1.0])
+def test_a_system_prompt_of_its_own_column_stands_before_the_prompt():
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s"}
+    assert DPO.clean(row)["messages"] == [{"role": "system", "content": "s"}, ASKED]
+    labelled = {"prompt": "q", "completion": "a", "label": "good", "system": "s"}
+    assert KTO.clean(labelled)["messages"] == [{"role": "system", "content": "s"}, ASKED]
+
+
+@pytest.mark.parametrize("label", [True, 1, "true", "1", 1.0, "chosen"])
 def test_single_answers_have_a_label(label):
     assert KTO.clean({"prompt": "q", "completion": "a", "label": label})["label"] is True
     whole = Preference(kind="preference", loss="kto", whole_dialogues=True)

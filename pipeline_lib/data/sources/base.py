@@ -3,7 +3,7 @@
 import fnmatch
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -18,6 +18,15 @@ class Row(NamedTuple):
 
     line: int
     values: dict[str, Any]
+
+    def get(self, column: str) -> Any:
+        """The value of a column, None without one; a dotted name is the key of an object in another column."""
+        if column in self.values or "." not in column:
+            return self.values.get(column)
+        value: Any = self.values
+        for key in column.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
 
 class Unusable(NamedTuple):
