@@ -40,14 +40,14 @@ def _text(role: str, value: Any, in_list: bool = False) -> str:
     if in_list and is_number(value):
         raise ValueError(f"{role} is a list of numbers, no text")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str) and value.get("type", "text") == "text":
-        return value["text"]
+        return _without_flaw(role, value["text"])
     return word_of(role, value)
 
 
 def word_of(role: str, value: Any) -> str:
     """A word of a sentence: a text, which may be blank, a number or bytes; raises ValueError for anything else."""
     if isinstance(value, str):
-        return value
+        return _without_flaw(role, value)
     if isinstance(value, bytes):
         return _decode_bytes(role, value)
     if is_number(value):
@@ -117,8 +117,10 @@ def to_key(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is missing: None, or NaN as written by pandas."""
-    return value is None or (isinstance(value, NUMBERS) and value != value)
+    """Return whether a value is missing: None, or NaN, NA or NaT of pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, NUMBERS) and value != value
 
 
 def is_list(value: Any) -> bool:
@@ -146,6 +148,15 @@ def format_value(value: Any) -> str:
     """Format a value for a message, with at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _without_flaw(role: str, text: str) -> str:
+    """The text; raises ValueError for a lone surrogate, which JSON can spell and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{role} has a lone surrogate, which is not a character") from None
+    return text
 
 
 def _decode_bytes(role: str, value: bytes) -> str:
