@@ -13,11 +13,17 @@ from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.training.device import reader
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
     from transformers import PreTrainedModel
 
 ERROR = "error"
 """The column with the reason why a row could not be answered."""
+
+
+def frame_rows(frame: "pandas.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a DataFrame, each value in its own type, whatever the types of the others."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 class LoadedModel:

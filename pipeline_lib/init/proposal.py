@@ -66,10 +66,13 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     yield from _instructions(columns)
     yield from _propose_seq2seq(columns, prose)
     others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
+    others += [column for column in columns if plays(column, "label") or plays(column, "tags")]
     for column in prose:
-        alone = len(prose) == 1 and not others
+        alone = len(prose) == 1 and not any(other is not column for other in others)
         if alone or wanted == "language_modeling":
-            yield Proposal("language_modeling", {"text": column.name}, alone)
+            empty = [other.name for other in table.columns.values() if not other.present and plays(other, "label")]
+            unsure = tuple(f"The column {name} has no values, so no label is learned." for name in empty)
+            yield Proposal("language_modeling", {"text": column.name}, alone, {}, unsure)
 
 
 def _dialogues(columns: list[Column]) -> Iterator[Proposal]:

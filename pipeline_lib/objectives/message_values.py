@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline_lib.objectives.values import is_list, is_missing, parse_list, value_kind, word_of
+from pipeline_lib.objectives.values import describe_type, is_list, is_missing, parse_list, word_of
 
 SPEAKER = ("role", "from", "speaker", "author")
 ROLES = {
@@ -51,7 +51,7 @@ def _text(role: str, value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     if "type" in value:
         raise ValueError(f"a message has a part of the type {value['type']!r}, and only text is read")
-    raise ValueError(f"{role} is {value_kind(value)}, no text")
+    raise ValueError(f"{role} is {describe_type(value)}, no text")
 
 
 def parse(role: str, value: Any) -> Any:

@@ -95,6 +95,19 @@ def parse_list(role: str, value: Any) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
+def parse_collection(role: str, value: Any) -> list[Any] | None:
+    """As `parse_list`, also of a set, and of a tuple or set that is spelled as text in Python: `('a', 'b')`."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    if not isinstance(value, str) or value.strip()[:1] not in ("(", "{"):
+        return parse_list(role, value)
+    try:
+        found = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return sorted(found, key=str) if isinstance(found, (tuple, set)) else None
+
+
 def to_key(value: Any) -> str:
     """A value that rows are told apart by: a name where it is one, else JSON; empty where there is none."""
     try:
@@ -104,8 +117,10 @@ def to_key(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is missing: None, or NaN as written by pandas."""
-    return value is None or (isinstance(value, NUMBERS) and value != value)
+    """Return whether a value is missing: None, or NaN, NA or NaT of pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, NUMBERS) and value != value
 
 
 def is_list(value: Any) -> bool:

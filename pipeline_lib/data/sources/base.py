@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from pipeline_lib.data.sources.compression import strip_suffix
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.section import RecipePath, Section, is_file, is_folder
 
@@ -40,7 +41,10 @@ Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
 
 
 class FileSource(Section):
-    """Files on disk. Each split is a file, a glob, a folder or a list of these; gzip and zstd are decompressed."""
+    """Files on disk. Each split is a file, a glob, a folder or a list of these.
+
+    Text files may be compressed with gzip, bzip2, xz, zstd or lz4.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -79,7 +83,7 @@ class FileSource(Section):
         return files
 
     def _is_mine(self, file: Path) -> bool:
-        return _strip_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
+        return strip_suffix(file.name).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """Yield the records of one file in order."""
@@ -129,7 +133,3 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if not names or names[0].startswith(".") > pattern[0].startswith("."):
         return False
     return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
-
-
-def _strip_compression(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".zst")
