@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ TOKENIZER = (
     "chat_template.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
+ADAPTER = "adapter_config.json"
+"""PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
+COUNTED, MOST_COUNTED = re.compile("block|label|layer"), 1_000_000
+"""Names of counts in config.json, and the largest one."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
 whether to run a folder's code."""
@@ -51,6 +56,10 @@ def locate(model: Model) -> Path:
         folder = _download_from_hub(model)
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
+    if is_file(folder / ADAPTER):
+        problem = f"has an adapter ({ADAPTER}), which would not be loaded with the base"
+        hint = f"Merge the adapter into its base with PEFT's merge_and_unload, or remove {ADAPTER}"
+        raise RecipeError("model.base", model.base, problem, hint)
     if not is_file(folder / "config.json"):
         raise RecipeError("model.base", model.base, "has no config.json", "Set the folder of a transformers model")
     if not any(folder.glob("*.safetensors")):
@@ -73,20 +82,27 @@ def _refuse_damaged(folder: Path, base: str) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    for file in sorted(folder.glob("*.json")):
-        if file.name == "config.json" or file.name.endswith(".safetensors.index.json"):
-            _read_object(file, base)
+    _refuse_extreme(_read_object(folder / "config.json", base), base)
     for index in folder.glob("*.safetensors.index.json"):
         listed = _read_object(index, base).get("weight_map")
-        shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
+        if not isinstance(listed, dict) or not listed:
+            problem = f"has an {index.name} without a weight_map, which names the file of each tensor"
+            raise RecipeError("model.base", base, problem, "Download the model again")
+        shards = set(map(str, listed.values()))
         if outside := sorted(name for name in shards if Path(name).name != name):
             problem = f"names a file outside its folder ({outside[0]}) in {index.name}"
             hint = "Do not trust this model: download it from its original source"
             raise RecipeError("model.base", base, problem, hint)
+        if pickled := sorted(name for name in shards if not name.endswith(".safetensors")):
+            problem = f"names weights in another format ({pickled[0]}) in {index.name}"
+            raise RecipeError("model.base", base, problem, "Convert them first: pickled weights are never loaded")
         if missing := sorted(name for name in shards if not is_file(folder / name)):
             problem = f"lacks {missing[0]}, which {index.name} lists"
             raise RecipeError("model.base", base, problem, "Download the model again")
     for file in sorted(folder.glob("*.safetensors")):
+        if not is_file(file):  # reading a named pipe would wait forever
+            problem = f"has a weights file that is not a regular file, {file.name}"
+            raise RecipeError("model.base", base, problem, "Download the model again")
         try:
             with safe_open(file, "numpy"):
                 pass
@@ -95,9 +111,28 @@ def _refuse_damaged(folder: Path, base: str) -> None:
             raise RecipeError("model.base", base, problem, "Download the model again") from None
 
 
+def _refuse_extreme(config: dict[str, Any], base: str) -> None:
+    """Raise RecipeError for a count in config.json that is too large: transformers makes lists of that length."""
+    sections: list[dict[str, Any]] = [config]
+    while sections:
+        for name, value in sections.pop().items():
+            if isinstance(value, dict):
+                sections.append(value)
+            elif isinstance(value, int) and value > MOST_COUNTED and COUNTED.search(name):
+                problem = f"has a config.json with {value:,} as {name}"
+                raise RecipeError("model.base", base, problem, "Use the config.json saved with the weights")
+
+
+def _refuse_nan(name: str) -> float:
+    """Parse JSON's additional constants, of which Infinity is a limit in some configurations; NaN has no meaning."""
+    if name == "NaN":
+        raise ValueError("NaN is not a number")
+    return float(name)
+
+
 def _read_object(file: Path, base: str) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_nan)
     except (OSError, ValueError, RecursionError) as error:
         problem = f"has a damaged {file.name} ({error})"
         raise RecipeError("model.base", base, problem, "Download the model again") from None
@@ -165,9 +200,20 @@ def load_config(folder: Path | str) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, **LOCAL)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, **LOCAL)
+        _refuse_shadows(config)
+        return config
     except Exception as error:  # a damaged file can raise any type of error
         raise _unloadable(folder, "config.json", error) from error
+
+
+def _refuse_shadows(config: "PreTrainedConfig") -> None:
+    """Raise ValueError for a field that hides a method of its class, or a section that is not one of the family's."""
+    for name in vars(config):
+        if callable(getattr(type(config), name, None)):
+            raise ValueError(f"its field {name} has the name of a method")
+    if isinstance(config.get_text_config(), dict):
+        raise ValueError("its text_config is not a configuration of a known family")
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
