@@ -5,9 +5,13 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.objectives.template_trial import refuse_endless
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+LONGEST, FACTOR = 1_000_000, 10
+"""Maximum characters of a dialogue's text; a longer dialogue may have this many times its own."""
 GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """The tags that mark what the model writes; transformers adds them to Jinja's own."""
 
@@ -16,15 +20,20 @@ def render(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mapping[str, Any]], tools: Any, asked: bool = False
 ) -> str:
     """The template's text; `asked`: with its generation prompt."""
+
+    def apply() -> str:
+        given = [dict(message) for message in messages]
+        return str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=asked))
+
+    refuse_endless(str(tokenizer.chat_template), apply)
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [dict(message) for message in messages], tools=tools, tokenize=False, add_generation_prompt=asked
-            )
-        )
+        text = apply()
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
+    if len(text) > LONGEST and len(text) > FACTOR * len(repr((messages, tools))):
+        raise ValueError(f"the chat template makes {len(text):,} characters of a short dialogue")
+    return text
 
 
 def render_or_none(
