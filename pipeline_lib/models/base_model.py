@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
     "tokenizer.json",
+    "tokenizer.*.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -83,16 +84,17 @@ def _refuse_damaged(folder: Path, base: str) -> None:
     from safetensors import SafetensorError, safe_open
 
     _refuse_extreme(_read_object(folder / "config.json", base), base)
+    if is_file(folder / "tokenizer_config.json"):
+        versions = _read_object(folder / "tokenizer_config.json", base).get("fast_tokenizer_files") or []
+        names = versions if isinstance(versions, list) else [versions]
+        _refuse_outside([str(name) for name in names], "tokenizer_config.json", base)
     for index in folder.glob("*.safetensors.index.json"):
         listed = _read_object(index, base).get("weight_map")
         if not isinstance(listed, dict) or not listed:
             problem = f"has an {index.name} without a weight_map, which names the file of each tensor"
             raise RecipeError("model.base", base, problem, "Download the model again")
         shards = set(map(str, listed.values()))
-        if outside := sorted(name for name in shards if Path(name).name != name):
-            problem = f"names a file outside its folder ({outside[0]}) in {index.name}"
-            hint = "Do not trust this model: download it from its original source"
-            raise RecipeError("model.base", base, problem, hint)
+        _refuse_outside(shards, index.name, base)
         if pickled := sorted(name for name in shards if not name.endswith(".safetensors")):
             problem = f"names weights in another format ({pickled[0]}) in {index.name}"
             raise RecipeError("model.base", base, problem, "Convert them first: pickled weights are never loaded")
@@ -109,6 +111,14 @@ def _refuse_damaged(folder: Path, base: str) -> None:
         except (SafetensorError, OSError) as error:
             problem = f"has a damaged weights file, {file.name} ({error})"
             raise RecipeError("model.base", base, problem, "Download the model again") from None
+
+
+def _refuse_outside(names: Iterable[str], file: str, base: str) -> None:
+    """Raise RecipeError if a file of a model names another one that is not beside it."""
+    if outside := sorted(name for name in names if Path(name).name != name):
+        problem = f"names a file outside its folder ({outside[0]}) in {file}"
+        hint = "Do not trust this model: download it from its original source"
+        raise RecipeError("model.base", base, problem, hint)
 
 
 def _refuse_extreme(config: dict[str, Any], base: str) -> None:
