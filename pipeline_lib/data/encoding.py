@@ -14,6 +14,7 @@ from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError, raise_first
 from pipeline_lib.models.base_model import load_config, locate
 from pipeline_lib.models.building import copy_base
+from pipeline_lib.models.tokenizer_trial import refuse_endless
 from pipeline_lib.objectives import Objective
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
@@ -130,6 +131,7 @@ def _tokenizer(objective: Objective, base: Path) -> "tuple[PreTrainedTokenizerBa
     if getattr(_loaded, "key", None) != (objective, base):
         _loaded.vocabulary = getattr(load_config(base).get_text_config(), "vocab_size", None)
         _loaded.tokenizer = objective.tokenizer(base)
+        refuse_endless(_loaded.tokenizer, base)
         _loaded.key = (objective, base)
     return _loaded.tokenizer, _loaded.vocabulary
 

@@ -1,13 +1,12 @@
 """Locate the base model, compute digests of its files, and load its configuration and tokenizer."""
 
 import importlib.util
-import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.models.base_checks import refuse_damaged
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.models.settings import Model
 from pipeline_lib.store.digests import file_digest
@@ -36,8 +35,8 @@ TOKENIZER = (
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
 ADAPTER = "adapter_config.json"
 """PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
-COUNTED, MOST_COUNTED = re.compile("block|label|layer"), 1_000_000
-"""Names of counts in config.json, and the largest one."""
+NO_LIMIT = int(1e30)
+"""The number of tokens that stands for no limit in tokenizer_config.json."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
 whether to run a folder's code."""
@@ -72,85 +71,8 @@ def locate(model: Model) -> Path:
         )
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "has no tokenizer", "Save the tokenizer in the same folder")
-    _refuse_damaged(folder, model.base)
+    refuse_damaged(folder, model.base)
     return folder
-
-
-def _refuse_damaged(folder: Path, base: str) -> None:
-    """Raise RecipeError if config.json is not a JSON object, or if weights are truncated or missing.
-
-    Reads only the headers of the weights.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    _refuse_extreme(_read_object(folder / "config.json", base), base)
-    if is_file(folder / "tokenizer_config.json"):
-        versions = _read_object(folder / "tokenizer_config.json", base).get("fast_tokenizer_files") or []
-        names = versions if isinstance(versions, list) else [versions]
-        _refuse_outside([str(name) for name in names], "tokenizer_config.json", base)
-    for index in folder.glob("*.safetensors.index.json"):
-        listed = _read_object(index, base).get("weight_map")
-        if not isinstance(listed, dict) or not listed:
-            problem = f"has an {index.name} without a weight_map, which names the file of each tensor"
-            raise RecipeError("model.base", base, problem, "Download the model again")
-        shards = set(map(str, listed.values()))
-        _refuse_outside(shards, index.name, base)
-        if pickled := sorted(name for name in shards if not name.endswith(".safetensors")):
-            problem = f"names weights in another format ({pickled[0]}) in {index.name}"
-            raise RecipeError("model.base", base, problem, "Convert them first: pickled weights are never loaded")
-        if missing := sorted(name for name in shards if not is_file(folder / name)):
-            problem = f"lacks {missing[0]}, which {index.name} lists"
-            raise RecipeError("model.base", base, problem, "Download the model again")
-    for file in sorted(folder.glob("*.safetensors")):
-        if not is_file(file):  # reading a named pipe would wait forever
-            problem = f"has a weights file that is not a regular file, {file.name}"
-            raise RecipeError("model.base", base, problem, "Download the model again")
-        try:
-            with safe_open(file, "numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            problem = f"has a damaged weights file, {file.name} ({error})"
-            raise RecipeError("model.base", base, problem, "Download the model again") from None
-
-
-def _refuse_outside(names: Iterable[str], file: str, base: str) -> None:
-    """Raise RecipeError if a file of a model names another one that is not beside it."""
-    if outside := sorted(name for name in names if Path(name).name != name):
-        problem = f"names a file outside its folder ({outside[0]}) in {file}"
-        hint = "Do not trust this model: download it from its original source"
-        raise RecipeError("model.base", base, problem, hint)
-
-
-def _refuse_extreme(config: dict[str, Any], base: str) -> None:
-    """Raise RecipeError for a count in config.json that is too large: transformers makes lists of that length."""
-    sections: list[dict[str, Any]] = [config]
-    while sections:
-        for name, value in sections.pop().items():
-            if isinstance(value, dict):
-                sections.append(value)
-            elif isinstance(value, int) and value > MOST_COUNTED and COUNTED.search(name):
-                problem = f"has a config.json with {value:,} as {name}"
-                raise RecipeError("model.base", base, problem, "Use the config.json saved with the weights")
-
-
-def _refuse_nan(name: str) -> float:
-    """Parse JSON's additional constants, of which Infinity is a limit in some configurations; NaN has no meaning."""
-    if name == "NaN":
-        raise ValueError("NaN is not a number")
-    return float(name)
-
-
-def _read_object(file: Path, base: str) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse_nan)
-    except (OSError, ValueError, RecursionError) as error:
-        problem = f"has a damaged {file.name} ({error})"
-        raise RecipeError("model.base", base, problem, "Download the model again") from None
-    if not isinstance(content, dict):
-        raise RecipeError(
-            "model.base", base, f"has a {file.name} that is not a JSON object", "Download the model again"
-        )
-    return content
 
 
 def _find_in_package(model: Model) -> Path:
@@ -242,14 +164,22 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             problem = "has a tokenizer without a padding, end-of-text or unknown token"
             raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
-        positions = position_limit(load_config(folder))
-        if positions is not None:
-            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+        tokenizer.model_max_length = _length_limit(tokenizer.model_max_length, position_limit(load_config(folder)))
     except RecipeError:
         raise
     except Exception as error:  # any type of error, as above; the Rust code raises plain Exception
         raise _unloadable(folder, "tokenizer", error) from error
     return tokenizer
+
+
+def _length_limit(named: Any, positions: int | None) -> int:
+    """Return the number of tokens that a tokenizer and its model allow.
+
+    Tokenizers without a limit of their own name 10 to the power of 30, or infinity.
+    """
+    if not isinstance(named, (int, float)) or not named >= 1:
+        raise ValueError(f"its model_max_length is {named!r}")
+    return int(min(named, positions or NO_LIMIT, NO_LIMIT))
 
 
 def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:

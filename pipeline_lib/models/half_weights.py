@@ -96,7 +96,8 @@ def is_patched(linear: "nn.Linear") -> bool:
 def _storable(model: "PreTrainedModel") -> "list[nn.Parameter]":
     """Return the matrices that are used by plain layers only, of the backbone and of the base's own output layer."""
     output = model.get_output_embeddings()
-    new = {id(weight) for name, weight in model.named_parameters() if name in head_names(model)}
+    names = head_names(model)  # once: builds a model of some families
+    new = {id(weight) for name, weight in model.named_parameters() if name in names}
     new.discard(id(getattr(output, "weight", None)))
     others, plain = new, {}
     for name, module in model.named_modules():

@@ -1,11 +1,12 @@
 """What a chat template writes, and the tokens that a tokenizer adds to its vocabulary for it."""
 
 import re
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.objectives.template_trial import refuse_endless
+from pipeline_lib.util.trial import LIMITS, takes_too_much
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,7 +26,7 @@ def render(
         given = [dict(message) for message in messages]
         return str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=asked))
 
-    refuse_endless(str(tokenizer.chat_template), apply)
+    _refuse_endless(str(tokenizer.chat_template), apply)
     try:
         text = apply()
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
@@ -34,6 +35,19 @@ def render(
     if len(text) > LONGEST and len(text) > FACTOR * len(repr((messages, tools))):
         raise ValueError(f"the chat template makes {len(text):,} characters of a short dialogue")
     return text
+
+
+_endless: dict[str, bool] = {}
+_trial = threading.Lock()
+
+
+def _refuse_endless(template: str, apply: Callable[[], str]) -> None:
+    """Raise ValueError if a template takes too long for the dialogue that it is used for first in this process."""
+    with _trial:
+        if template not in _endless:
+            _endless[template] = takes_too_much(apply)
+    if _endless[template]:
+        raise ValueError(f"the chat template {LIMITS} for a dialogue")
 
 
 def render_or_none(

@@ -1,20 +1,18 @@
 """Chat templates that never end, or that fill the memory. `pytest tests/objectives`."""
 
-import os
-import signal
 import time
 
 import pytest
 from chat_templates import byte_tokenizer
 
-from pipeline_lib.objectives import template_trial
 from pipeline_lib.objectives.template_text import render
+from pipeline_lib.util import trial
 
 MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 ENDLESS = {
     "loops in loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "a number of many digits": "{{ (9 ** 99999999) % 7 }}",
-    "a text that doubles": "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "a text that doubles": "{% set n = namespace(x='a') %}{% for i in range(40) %}{% set n.x = n.x * 2 %}{% endfor %}",
     "a wide format": "{{ '%9999999999d' % 1 }}",
     "a repeated text": "{{ 'a' * 9999999999 }}",
 }
@@ -22,8 +20,8 @@ ENDLESS = {
 
 @pytest.mark.parametrize("template", ENDLESS.values(), ids=ENDLESS.keys())
 def test_an_endless_template_is_refused_in_time_for_every_row(template, monkeypatch):
-    monkeypatch.setattr(template_trial, "SECONDS", 1)
-    monkeypatch.setattr(template_trial, "BYTES", 2**28)
+    monkeypatch.setattr(trial, "SECONDS", 1)
+    monkeypatch.setattr(trial, "BYTES", 2**28)
     tokenizer = byte_tokenizer(template)
     began = time.monotonic()
     for _ in range(3):
@@ -43,13 +41,6 @@ def test_a_long_dialogue_is_read():
     assert len(render(byte_tokenizer(template), long, None)) == 2_000_000
 
 
-def test_a_template_that_ends_its_process_is_refused(monkeypatch):
-    """As the parser does with brackets in brackets; here a signal stands for it."""
-    with pytest.raises(ValueError, match="takes more than"):
-        template_trial.refuse_endless("a template of its own", lambda: os.kill(os.getpid(), signal.SIGKILL))
-
-
 def test_a_templates_own_error_is_left_to_the_caller():
-    template_trial.refuse_endless("another template", lambda: 1 / 0)
     with pytest.raises(ValueError, match=r"refuses the dialogue \(no\)"):
         render(byte_tokenizer("{{ raise_exception('no') }}"), MESSAGES, None)
