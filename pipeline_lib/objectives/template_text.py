@@ -26,13 +26,20 @@ def render(
         given = [dict(message) for message in messages]
         return str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=asked))
 
-    _refuse_endless(str(tokenizer.chat_template), apply)
+    def is_too_long(text: str) -> bool:
+        return len(text) > LONGEST and len(text) > FACTOR * len(repr((messages, tools)))
+
+    def attempt() -> None:
+        if is_too_long(apply()):
+            raise MemoryError
+
+    _refuse_endless(str(tokenizer.chat_template), attempt)
     try:
         text = apply()
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
-    if len(text) > LONGEST and len(text) > FACTOR * len(repr((messages, tools))):
+    if is_too_long(text):
         raise ValueError(f"the chat template makes {len(text):,} characters of a short dialogue")
     return text
 
@@ -41,13 +48,13 @@ _endless: dict[str, bool] = {}
 _trial = threading.Lock()
 
 
-def _refuse_endless(template: str, apply: Callable[[], str]) -> None:
+def _refuse_endless(template: str, attempt: Callable[[], None]) -> None:
     """Raise ValueError if a template takes too long for the dialogue that it is used for first in this process."""
     with _trial:
         if template not in _endless:
-            _endless[template] = takes_too_much(apply)
+            _endless[template] = takes_too_much(attempt)
     if _endless[template]:
-        raise ValueError(f"the chat template {LIMITS} for a dialogue")
+        raise ValueError(f"the chat template {LIMITS} for a dialogue, or makes a text of millions of characters")
 
 
 def render_or_none(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-SECONDS = 10
+SECONDS = 5
 """Processor time for one text, which normally takes a fraction of a millisecond."""
 WALL_SECONDS = 120.0
 """The same by the clock, for a machine that is busy."""

@@ -31,8 +31,15 @@ def test_an_endless_template_is_refused_in_time_for_every_row(template, monkeypa
 
 
 def test_a_long_text_of_a_short_dialogue_is_refused():
-    with pytest.raises(ValueError, match="makes 2,000,000 characters of a short dialogue"):
+    with pytest.raises(ValueError, match="a text of millions of characters"):
         render(byte_tokenizer("{{ 'ab' * 1000000 }}"), MESSAGES, None)
+
+
+def test_a_template_that_makes_a_long_text_of_a_later_dialogue_is_refused():
+    tokenizer = byte_tokenizer("{{ messages[0].content * (1 if messages[0].content == 'a' else 1000000) }}")
+    assert render(tokenizer, MESSAGES, None) == "a"
+    with pytest.raises(ValueError, match="makes 2,000,000 characters of a short dialogue"):
+        render(tokenizer, [{"role": "user", "content": "bc"}], None)
 
 
 def test_a_long_dialogue_is_read():
