@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForQuestionAnswering, Au
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import load_config, load_tokenizer, locate
 from pipeline_lib.models.building import copy_base
+from pipeline_lib.models.generation import write
 from pipeline_lib.models.loading import load_pretrained
 from pipeline_lib.models.settings import Model
 
@@ -184,6 +185,26 @@ def test_nan_in_a_config_is_refused_and_infinity_is_not(base):
     configure(base, attention_probs_dropout_prob=float("nan"))
     with pytest.raises(RecipeError, match="NaN is not a number"):
         locate(Model(base=str(base)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"eos_token_id": "x"}, "with 'x' as eos_token_id"), ({"eos_token_id": [1, None]}, "as eos_token_id")],
+)
+def test_tokens_to_generate_with_are_numbers(tiny, tmp_path, settings, words):
+    base = shutil.copytree(tiny["gpt2"], tmp_path / "gpt2")
+    (base / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(RecipeError, match=words):
+        load_pretrained(AutoModelForCausalLM, str(base))
+
+
+@pytest.mark.parametrize("settings", [{"stop_strings": 7}, {"constraints": [1]}])
+def test_settings_that_cannot_generate_are_the_bases_fault(tiny, tmp_path, settings):
+    base = shutil.copytree(tiny["gpt2"], tmp_path / "gpt2")
+    (base / "generation_config.json").write_text(json.dumps(settings))
+    model, _ = load_pretrained(AutoModelForCausalLM, str(base))
+    with pytest.raises(RecipeError, match=r"cannot generate text .* Check its generation_config\.json"):
+        write(model, load_tokenizer(base), 1, inputs=torch.tensor([[5]]), max_new_tokens=2)
 
 
 def test_a_config_does_not_decide_what_a_model_returns(base):
