@@ -155,9 +155,21 @@ def _encode(
     """Encode a batch of clean rows to a table with the columns of `schema`."""
     import pyarrow as pa
 
-    columns = objective.encode(tokenizer, batch)
+    try:
+        columns = objective.encode(tokenizer, batch)
+    except Exception as error:
+        if type(error) is not Exception:  # as the tokenizer's Rust code raises it
+            raise
+        problem, hint = f"has a tokenizer that fails on a text ({error})", "Check its vocabulary and its unknown token"
+        raise RecipeError("model.base", tokenizer.name_or_path, problem, hint) from error
     columns |= {name: [row.get(name) for row in batch] for name in schema.names if name not in columns}
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    try:
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    except pa.ArrowInvalid as error:
+        if "too large to fit in C integer" not in str(error):
+            raise
+        problem = f"has a tokenizer with a token id that is far too large ({error})"
+        raise RecipeError("model.base", tokenizer.name_or_path, problem, "Check its vocabulary") from error
 
 
 def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None) -> None:

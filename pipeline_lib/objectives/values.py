@@ -134,8 +134,11 @@ def is_bool(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
+    """Whether a value is a finite number, of a size that a float can have."""
+    try:
+        return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def describe_type(value: Any) -> str:

@@ -17,6 +17,7 @@ from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_toke
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
 from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.attention import pack_tokens
+from pipeline_lib.training.finite import refuse_infinite
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
 
@@ -68,8 +69,7 @@ class Stepper:
             loss, learning_rate, grad_norm, and the numbers of rows and tokens.
 
         Raises:
-            FloatingPointError: The loss is infinite or not a number.
-            RecipeError: Memory does not suffice for one row at a time.
+            RecipeError: The loss is infinite or not a number, or memory does not suffice for one row at a time.
         """
         training = self.recipe.training
         for group in self.optimizer.param_groups:
@@ -79,11 +79,7 @@ class Stepper:
             self.backbone.turn_off_dropout()
         loss = self._backward(rows, step)
         norm = self._clip(training.max_grad_norm)
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {step + 1}: lower training.learning_rate "
-                "or set execution.precision to fp32"
-            )
+        refuse_infinite(loss, step, self.model, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
         sizes = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
