@@ -1,4 +1,4 @@
-"""Models of fifty families with random weights, a layer or two each and a few thousand parameters, made on the spot.
+"""Models of many families with random weights, a layer or two each and a few thousand parameters, made on the spot.
 
 Every family shares one vocabulary (`conftest.word_tokenizer`), written with the special tokens of its kind.
 """

@@ -67,10 +67,8 @@ def near_duplicates(splits: Splits, inputs: Texts) -> Iterator[Finding]:
         earlier = _earlier_texts(name, inputs)
         exact = set(earlier)
         rows = [row for row, text in enumerate(inputs[name]) if text not in exact]
-        pairs = {
-            rows[row]: other
-            for row, other in pair_near_duplicates(earlier, [inputs[name][row] for row in rows]).items()
-        }
+        found = pair_near_duplicates(earlier, [inputs[name][row] for row in rows])
+        pairs = {rows[index]: other for index, other in found.items()}  # from an index into `rows` to a row
         yield from _report_pairs("near_duplicates", "are near duplicates of rows in", pairs, name, splits, inputs)
 
 

@@ -34,10 +34,12 @@ def mask_tokens(
     """
     import torch
 
+    # two independent numbers for each token: whether it is selected, and what it is then replaced by
     chance, replacement = torch.rand((2, *ids.shape), generator=generator, device=ids.device)
     selected = (chance < share) & (targets >= 0)
     random_ids = torch.randint(vocabulary, ids.shape, generator=generator, device=ids.device)
-    replaced = torch.where(replacement < 0.8, mask, torch.where(replacement < 0.9, random_ids, ids))
+    random_or_same = torch.where(replacement < 0.9, random_ids, ids)  # of the last fifth, half each
+    replaced = torch.where(replacement < 0.8, mask, random_or_same)
     return torch.where(selected, replaced, ids), torch.where(selected, targets, IGNORED)
 
 
@@ -67,5 +69,6 @@ def _parts(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
     """Split a number into random parts of at least one; if it is smaller than `parts`, the other parts are zero."""
     if total < parts:
         return np.array([total] + [0] * (parts - 1))
+    # `parts - 1` distinct cuts among the `total - 1` gaps between neighbours, so that no part is empty
     cuts = np.sort(random.choice(total - 1, parts - 1, replace=False)) + 1 if parts > 1 else np.array([], int)
     return np.diff([0, *cuts, total])

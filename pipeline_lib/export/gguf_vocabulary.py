@@ -1,6 +1,7 @@
 """Describe a tokenizer as a GGUF file does: its tokens, and how llama.cpp joins them."""
 
 import json
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.errors import RecipeError
@@ -83,15 +84,19 @@ def _scores(tokens: list[str], types: list[int], pairs: list[tuple[str, ...]]) -
     """
     from gguf import TokenType
 
+    # every pair of tokens that llama.cpp would join: the two sides of each cut through a normal token
     known = set(tokens)
-    normal = [token for token, kind in zip(tokens, types) if kind == TokenType.NORMAL]
-    joined = {(token[:at], token[at:]) for token in normal for at in range(1, len(token))}
-    makes = [left + right for left, right in pairs]
-    runs = [token for index, token in enumerate(makes) if index == 0 or makes[index - 1] != token]
-    if {pair for pair in joined if known.issuperset(pair)} != set(pairs) or len(runs) != len(set(runs)):
+    joinable: set[tuple[str, ...]] = set()
+    for token, kind in zip(tokens, types):
+        if kind == TokenType.NORMAL:
+            cuts = [(token[:at], token[at:]) for at in range(1, len(token))]
+            joinable.update(pair for pair in cuts if known.issuperset(pair))
+    # the merges by rank; those that make the same token share its score, so they must be neighbours
+    merged = [token for token, _ in groupby(left + right for left, right in pairs)]
+    if joinable != set(pairs) or len(merged) != len(set(merged)):
         raise unknown_tokenizer("merges that do not follow from the scores of their tokens")
-    ranks = {token: -float(rank) for rank, token in enumerate(runs)}
-    return [ranks.get(token, NEVER if kind == TokenType.NORMAL else 0.0) for token, kind in zip(tokens, types)]
+    scores = {token: -float(rank) for rank, token in enumerate(merged)}
+    return [scores.get(token, NEVER if kind == TokenType.NORMAL else 0.0) for token, kind in zip(tokens, types)]
 
 
 def _adds_space(normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None) -> bool:

@@ -31,8 +31,13 @@ def verification_inputs(
 
 def first_windows(rows: "pyarrow.Table", column: str, most: int = VERIFIED_ROWS) -> list[list[int]]:
     """Return an encoded column of the first rows: of rows that were read in several windows, the first one."""
-    encoded = rows[column].slice(0, most).to_pylist()
-    return [ids for ids in (ids[0] if ids and isinstance(ids[0], list) else ids for ids in encoded) if ids]
+    first = []
+    for ids in rows[column].slice(0, most).to_pylist():
+        if ids and isinstance(ids[0], list):  # several windows
+            ids = ids[0]
+        if ids:
+            first.append(ids)
+    return first
 
 
 def with_virtual_tokens(

@@ -155,9 +155,14 @@ def _mark_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
 
 def _cut(tokenizer: "PreTrainedTokenizerBase", text: str, room: int, mark: str | None) -> str:
     """The beginning of a text that takes at most `room` tokens; the user's own marks are no gaps."""
-    text = text.replace(mark, " ") if mark else text
-    out = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    return text if len(out) <= room else text[: out[room - 1][1]]
+    if mark:
+        text = text.replace(mark, " ")
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = encoded["offset_mapping"]
+    if len(offsets) <= room:
+        return text
+    _, end = offsets[room - 1]  # where the last token that still fits ends in the text
+    return text[:end]
 
 
 def _decoder_prefix(model: Any, ids: "Tensor") -> "Tensor":

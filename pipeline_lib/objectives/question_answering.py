@@ -70,16 +70,20 @@ class QuestionAnswering(ObjectiveSection):
             raise ValueError("answers need a text and an answer_start each")
         if not all(is_number(start) and start == int(start) for start in starts):
             raise ValueError("an answer_start is not a whole number")
-        texts, starts = [*texts], [int(start) for start in starts]
-        question, context = (text_of(role, row[role]) for role in ("question", "context"))
+        question, context = text_of("question", row["question"]), text_of("context", row["context"])
         if not all(texts):
             raise ValueError("an answer is empty")
-        placed = {index: context.startswith(text, start) for index, (text, start) in enumerate(zip(texts, starts))}
-        order = sorted(placed, key=lambda index: not placed[index])
-        texts, starts = [texts[index] for index in order], [starts[index] for index in order if placed[index]]
-        if not texts and not self.unanswerable:
+        if not len(texts) and not self.unanswerable:
             raise ValueError("no answer, and objective.unanswerable is false")
-        return {"question": question, "context": context, "answers": texts, "starts": starts}
+        placed, misplaced, begins = [], [], []
+        for text, start in zip(texts, map(int, starts), strict=True):
+            if context.startswith(text, start):
+                placed.append(text)
+                begins.append(start)
+            else:
+                misplaced.append(text)
+        # `starts` may be shorter than `answers`: the misplaced ones at the end have none
+        return {"question": question, "context": context, "answers": placed + misplaced, "starts": begins}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
         """Texts, answers, and by window token ids and each token's characters in the context."""
@@ -115,9 +119,12 @@ class QuestionAnswering(ObjectiveSection):
             columns["input_ids"][row].append(out["input_ids"][window])
             if "token_type_ids" in out:
                 columns["token_type_ids"][row].append(out["token_type_ids"][window])
-            for name, side in (("begins", 0), ("ends", 1)):
-                places = [place[side] if whose == 1 else -1 for place, whose in zip(offsets, owner, strict=True)]
-                columns[name][row].append(places)
+            # text 1 of the pair is the context; the question and the special tokens are not part of it
+            in_context = [text == 1 for text in owner]
+            begins = [begin if inside else -1 for (begin, _), inside in zip(offsets, in_context, strict=True)]
+            ends = [end if inside else -1 for (_, end), inside in zip(offsets, in_context, strict=True)]
+            columns["begins"][row].append(begins)
+            columns["ends"][row].append(ends)
         return columns
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":

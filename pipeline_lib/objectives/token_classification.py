@@ -198,14 +198,19 @@ def _words(role: str, value: Any) -> list[Any] | None:
 
 
 def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]], special: Sequence[int]) -> list[int]:
-    """For each token the word that it is the first of, else CONTINUED. A token's last character says its word:
-
-    some tokenizers count the space before a word to it.
-    """
-    owner = [index for index, word in enumerate(words) for _ in range(len(word) + 1)]
-    firsts, seen = [], -1
+    """For each token the index of the word that it is the first token of, else CONTINUED."""
+    # the word of each character of the words joined by spaces; the + 1 is the space behind a word
+    word_of_character: list[int] = []
+    for index, word in enumerate(words):
+        word_of_character += [index] * (len(word) + 1)
+    firsts: list[int] = []
+    last_word = -1
     for (begin, end), is_special in zip(offsets, special, strict=True):
-        word = CONTINUED if is_special or end == begin else owner[end - 1]
-        firsts.append(word if word > seen else CONTINUED)
-        seen = max(seen, word)
+        if is_special or end == begin:
+            firsts.append(CONTINUED)
+            continue
+        # the token's last character decides: with some tokenizers the first one is the space before the word
+        owner = word_of_character[end - 1]
+        firsts.append(owner if owner > last_word else CONTINUED)
+        last_word = max(last_word, owner)
     return firsts

@@ -33,6 +33,8 @@ def answer_span(
     start, end = starts[0], starts[0] + len(answers[0])
     if begins[inside[0]] > start or ends[inside[-1]] < end:
         return 0, 0
+    # the first token that ends behind the answer's start, and the last one that begins before its end: a token may
+    # reach beyond the answer at either side
     first = np.searchsorted(ends[inside], start, side="right")
     last = np.searchsorted(begins[inside], end, side="left") - 1
     return int(inside[first]), int(inside[max(first, last)])

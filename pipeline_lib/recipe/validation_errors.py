@@ -116,9 +116,13 @@ def _describe_field(model: type[BaseModel], path: Path, document: Any) -> str:
     """Return the description of a field, or of its section if the field has none."""
     parent = _section(_annotation(model, path[:-1], document), _value(document, path[:-1]))
     field = parent.model_fields.get(str(path[-1])) if parent and path else None
-    section = _section(field.rebuild_annotation(), None) if field else None
-    text = (field.description if field else None) or (section.__doc__ if section else None) or ""
-    return " ".join(text.split()).rstrip(".")
+    if field is None:
+        return ""
+    text = field.description
+    if not text:  # a section is described by its docstring
+        section = _section(field.rebuild_annotation(), None)
+        text = section.__doc__ if section else None
+    return " ".join((text or "").split()).rstrip(".")
 
 
 def _path(location: Path, model: type[BaseModel], document: Any) -> Path:

@@ -105,9 +105,17 @@ def _distances(
 
 def _total_variation(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:
     """Half the sum of absolute differences of label shares: Levin & Peres (2017), "Markov Chains", proposition 4.2."""
-    counters = [Counter(label for row in column.to_pylist() for label in row) for column in (before, now)]
-    one, other = ({label: count / counts.total() for label, count in counts.items()} for counts in counters)
-    return sum(abs(one.get(label, 0) - other.get(label, 0)) for label in one.keys() | other.keys()) / 2
+    shares_before, shares_now = _label_shares(before), _label_shares(now)
+    labels = shares_before.keys() | shares_now.keys()
+    return sum(abs(shares_before.get(label, 0) - shares_now.get(label, 0)) for label in labels) / 2
+
+
+def _label_shares(column: "pyarrow.ChunkedArray") -> dict[str, float]:
+    """The share of each label among all labels of a column of lists."""
+    counts: Counter[str] = Counter()
+    for labels in column.to_pylist():
+        counts.update(labels)
+    return {label: count / counts.total() for label, count in counts.items()}
 
 
 def _kolmogorov_smirnov(before: "pyarrow.ChunkedArray", now: "pyarrow.ChunkedArray") -> float:

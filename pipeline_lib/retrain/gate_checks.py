@@ -70,9 +70,10 @@ def _check_noninferiority(
     """One check that `subject`, with predictions by one or more challengers, is not inferior to the champion."""
     level = 2 * gate.confidence - 1  # the two-sided interval at this level has the one-sided bound as an end
     difference = compare_sides([champion], challengers, {name: metric}, level)[name]
-    gain, bound = (
-        (difference.value, difference.low) if metric.higher_is_better else (-difference.value, -difference.high)
-    )
+    if metric.higher_is_better:
+        gain, bound = difference.value, difference.low
+    else:  # a loss: a fall is a gain, and the largest rise is the least gain
+        gain, bound = -difference.value, -difference.high
     smallest = detectable(difference.error, level)
     holds = bool(bound > -gate.margin)  # False for nan
     than = "better than the champion" if not gate.margin else f"no more than {gate.margin:g} worse than the champion"
@@ -116,8 +117,10 @@ def _check_floor(
 ) -> GateCheck:
     part, condition = challenger, ""
     if floor.column is not None:
+        # a gate names values as text; a column that is missing selects no rows, so the floor does not hold
         selected = [str(value) == floor.value for value in columns.get(floor.column, ())]
-        part, condition = challenger.take(np.flatnonzero(selected)), f" where {floor.column} is {floor.value}"
+        part = challenger.take(np.flatnonzero(selected))
+        condition = f" where {floor.column} is {floor.value}"
     value = metric.function(part) if len(part) else float("nan")
     holds = bool(value >= floor.bound if metric.higher_is_better else value <= floor.bound)
     side = "within" if holds else "beyond"
@@ -128,6 +131,8 @@ def _check_floor(
 def decide(checks: Sequence[GateCheck], champion: int | None) -> Decision:
     """Promote if all checks hold; the reason lists the checks that failed, or else all of them."""
     failed = [check for check in checks if not check.holds]
-    words = [*(["there is no champion yet"] if champion is None else []), *(check.words for check in failed or checks)]
+    words = [check.words for check in failed or checks]
+    if champion is None:
+        words.insert(0, "there is no champion yet")
     numbers = {name: value for check in checks for name, value in check.numbers.items()}
     return Decision("refused" if failed else "promoted", "; ".join(words), champion=champion, numbers=numbers)

@@ -157,14 +157,19 @@ def _join_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _files(kind: str, before: Any, now: Any) -> str:
     """Describe what happened to files of the data, which are not named, as their names do not count."""
-    before, now = ([] if digests is MISSING else digests for digests in (before, now))
-    if kind == "file":
-        return "the file holds other bytes" if len(now) == 1 else "some of the files are new or changed"
-    new, gone = (Counter(now) - Counter(before)).total(), (Counter(before) - Counter(now)).total()
+    if kind == "file":  # a shard's own files: there is one, or a group of small ones
+        is_single = now is not MISSING and len(now) == 1
+        return "the content of the file changed" if is_single else "some of the files are new or changed"
+    # the difference of two counters keeps positive counts only
+    counts_before = Counter(() if before is MISSING else before)
+    counts_now = Counter(() if now is MISSING else now)
+    new = (counts_now - counts_before).total()
+    gone = (counts_before - counts_now).total()
     if new and gone:
         return f"the {kind} files changed"
-    files = f"a {kind} file is" if new + gone == 1 else f"{new + gone} {kind} files are"
-    return f"{files} {'new' if new else 'gone'}"
+    count = new + gone
+    state = "new" if new else "gone"
+    return f"a {kind} file is {state}" if count == 1 else f"{count} {kind} files are {state}"
 
 
 def _change(before: Any, now: Any) -> str:

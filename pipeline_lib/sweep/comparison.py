@@ -121,13 +121,17 @@ def describe_ranking(
     variants: Sequence[Variant], name: str, metric: Metric, sure: set[tuple[int, int]], level: float
 ) -> str:
     """Describe the best variant, and which others it beats beyond chance."""
-    order = sorted(range(len(variants)), key=lambda index: _rank(variants[index].score, metric))
-    best, others = order[0], order[1:]
-    worse = [variants[other].name for other in others if (min(best, other), max(best, other)) in sure]
-    similar = [variants[other].name for other in others if variants[other].name not in worse]
+    best, *others = sorted(range(len(variants)), key=lambda index: _rank(variants[index].score, metric))
+    worse: list[str] = []
+    similar: list[str] = []
+    for other in others:
+        pair = (min(best, other), max(best, other))  # pairs in `sure` have the lower index first
+        (worse if pair in sure else similar).append(variants[other].name)
     parts = [f"{variants[best].name} has the best {name} ({variants[best].score:.4f})"]
-    parts += [f"it is better than {', '.join(worse)} beyond chance"] if worse else []
-    parts += [f"its difference to {', '.join(similar)} is within chance"] if similar else []
+    if worse:
+        parts.append(f"it is better than {', '.join(worse)} beyond chance")
+    if similar:
+        parts.append(f"its difference to {', '.join(similar)} is within chance")
     units = "rows and seeds" if any(variant.seeds > 1 for variant in variants) else "rows"
     method = f"All pairs were tested together at {level:.0%}, by a paired bootstrap over {units}."
     return f"{'; '.join(parts)}. {method} The best was selected on these rows, so its score is slightly optimistic."
@@ -135,7 +139,9 @@ def describe_ranking(
 
 def _rank(score: float, metric: Metric) -> float:
     """A sort key: lower is better, and an undefined score comes last."""
-    return math.inf if math.isnan(score) else -score if metric.higher_is_better else score
+    if math.isnan(score):
+        return math.inf
+    return -score if metric.higher_is_better else score
 
 
 def comparison_markdown(document: Mapping[str, Any]) -> str:

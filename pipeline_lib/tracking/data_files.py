@@ -46,15 +46,19 @@ def joint_digest(digests: Sequence[str]) -> str:
 
 def changes(then: Sequence[DataFile], now: Sequence[DataFile]) -> Iterator[tuple[DataFile, str]]:
     """Yield files that have grown, changed, are gone or are new, with the kind of change; moved files are unchanged."""
-    before, after = ({(file.split, file.digest) for file in files} for files in (then, now))
-    lost, new = (
-        [f for f in files if (f.split, f.digest) not in others] for files, others in ((then, after), (now, before))
-    )
-    places = {(file.split, file.path): file for file in new}
+    # by content, so that a file which was only moved or renamed is in neither list
+    contents_before = {(file.split, file.digest) for file in then}
+    contents_now = {(file.split, file.digest) for file in now}
+    lost = [file for file in then if (file.split, file.digest) not in contents_now]
+    new = [file for file in now if (file.split, file.digest) not in contents_before]
+    # a path in both lists is a file whose content has changed
+    new_by_path = {(file.split, file.path): file for file in new}
     for file in lost:
-        here = places.pop((file.split, file.path), None)
-        yield file, "is gone" if here is None else _describe_change(file, here)
-    yield from ((file, "is new") for file in new if (file.split, file.path) in places)
+        successor = new_by_path.pop((file.split, file.path), None)
+        yield file, "is gone" if successor is None else _describe_change(file, successor)
+    for file in new:
+        if (file.split, file.path) in new_by_path:
+            yield file, "is new"
 
 
 def _describe_change(then: DataFile, now: DataFile) -> str:

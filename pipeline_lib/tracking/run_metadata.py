@@ -67,14 +67,18 @@ def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, floa
 
 def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags by which runs can be searched."""
-    store, flow = tracker.recipe.execution.store, flow_run(tracker.made_by)
+    flow = flow_run(tracker.made_by)
     git, machine = circumstances.get("git") or {}, circumstances.get("machine") or {}
     checkout = git.get("recipe") or git.get("project") or {}
-    given = circumstances.get("given")
+    source = "tunesmith"
+    if given := circumstances.get("given"):
+        source = given["file"]
+    elif flow:
+        source = f"flow run {flow.name}"
     tags = {
-        MLFLOW_SOURCE_NAME: redact(given["file"] if given else f"flow run {flow.name}" if flow else "tunesmith"),
+        MLFLOW_SOURCE_NAME: redact(source),
         MLFLOW_SOURCE_TYPE: "LOCAL",
-        STORE: redact(absolute_address(store)),
+        STORE: redact(absolute_address(tracker.recipe.execution.store)),
         MLFLOW_GIT_COMMIT: checkout.get("commit"),
         "tunesmith.dirty": str(checkout["dirty"]).lower() if checkout else None,
         "tunesmith.machine": machine and ", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]]),

@@ -38,8 +38,10 @@ def plan_steps(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
         Row indices of each step.
     """
     random = np.random.default_rng([seed, epoch])
-    pools = _cut(random.permutation(len(lengths)), POOL * batch_size)
-    steps = [step for pool in pools for step in _cut(pool[np.argsort(lengths[pool], kind="stable")], batch_size)]
+    steps: list[np.ndarray] = []
+    for pool in _cut(random.permutation(len(lengths)), POOL * batch_size):
+        by_length = pool[np.argsort(lengths[pool], kind="stable")]
+        steps += _cut(by_length, batch_size)
     return [steps[index] for index in random.permutation(len(steps))]
 
 

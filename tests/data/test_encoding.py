@@ -151,7 +151,9 @@ def test_a_file_that_changes_after_the_first_look_is_noticed(document, folder, m
         (rows / "01.csv").write_text("text,mood\nso,glad\n")
         yield from encoding.here(*given)
 
-    with pytest.raises(RecipeError, match=r"01\.csv.*differs from the start of the run \(the file holds other bytes\)"):
+    with pytest.raises(
+        RecipeError, match=r"01\.csv.*differs from the start of the run \(the content of the file changed\)"
+    ):
         steps.encode(check(document), spread=change_first)
 
 

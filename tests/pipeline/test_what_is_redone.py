@@ -136,7 +136,7 @@ MODEL, START, ROWS, ALL = (
     "moods.csv more.csv prepare initialise checks finetune evaluate",
 )
 ONE = f"moods.csv {ROWS}"
-OTHER_BYTES = "the file holds other bytes"
+OTHER_BYTES = "the content of the file changed"
 
 CHANGES = {
     "nothing": (lambda change: None, "", ""),

@@ -31,5 +31,5 @@ def test_many_shards_with_the_same_settings_are_compared_once(monkeypatch: pytes
     candidates = [stored(shard(f"other {number}", length)) for number in range(50) for length in (16, 32)]
     first = candidates[0].name
     found = explain_difference(shard("new", 128), candidates)
-    assert found == f"length 16 → 128; the file holds other bytes; all else equal to {first}"
+    assert found == f"length 16 → 128; the content of the file changed; all else equal to {first}"
     assert len(compared) == 2

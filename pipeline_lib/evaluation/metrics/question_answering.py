@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from math import nan
 from typing import Any
 
@@ -84,9 +85,11 @@ def answer_counts(gold: Sequence[Sequence[str]], guess: Sequence[str]) -> dict[s
 
 def _is_chinese(gold: Sequence[Sequence[str]]) -> bool:
     """Whether most letters of the answers are Han characters and none is kana."""
-    letters = [letter for answers in gold for text in answers for letter in text if letter.isalpha()]
-    names = [unicodedata.name(letter, "") for letter in letters]
-    return sum(name.startswith(HAN) for name in names) > len(names) / 2 and not any(n.startswith(KANA) for n in names)
+    texts = chain.from_iterable(gold)
+    names = [unicodedata.name(letter, "") for text in texts for letter in text if letter.isalpha()]
+    if any(name.startswith(KANA) for name in names):  # Japanese text has Han characters too
+        return False
+    return sum(name.startswith(HAN) for name in names) > len(names) / 2
 
 
 def _score_answer(answers: Sequence[str], guess: str) -> tuple[bool, float]:

@@ -183,9 +183,20 @@ def test_taken_rows_score_as_if_they_were_all(whole):
         assert metric.function(whole.take(rows)) == pytest.approx(metric.function(alone), abs=1e-12)
 
 
-def test_every_metric_says_what_it_is():
-    for name, metric in (SINGLE_LABEL | MULTI_LABEL).items():
-        assert metric.meaning and metric.higher_is_better is not name.endswith(("loss", "error"))
+@pytest.mark.parametrize(
+    "name", [f"single {name}" for name in SINGLE_LABEL] + [f"several {name}" for name in MULTI_LABEL]
+)
+def test_every_metric_has_a_meaning_and_knows_which_scores_are_better(name):
+    kind, _, name = name.partition(" ")
+    metric = SINGLE_LABEL[name] if kind == "single" else MULTI_LABEL[name]
+    labels = np.eye(4, dtype=int)[np.arange(40) % 4]
+    gold = labels.argmax(axis=1) if kind == "single" else labels
+    perfect, wrong = np.clip(labels, 0.01, 0.97), np.clip(np.roll(labels, 1, axis=1), 0.01, 0.97)
+    scores = []
+    for probabilities in (perfect, wrong):
+        guess = (probabilities > 0.5).astype(int) if gold.ndim == 2 else probabilities.argmax(axis=1)
+        scores.append(metric.function(Predictions(gold, guess, probabilities)))
+    assert metric.meaning and (scores[0] > scores[1]) == metric.higher_is_better
 
 
 def test_per_class():
