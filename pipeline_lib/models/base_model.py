@@ -30,6 +30,7 @@ TOKENIZER = (
     "*.spm",
     "chat_template.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -52,18 +53,32 @@ def locate(model: Model) -> Path:
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
     if not is_file(folder / "config.json"):
+        _refuse_adapter(folder, model.base)
         raise RecipeError("model.base", model.base, "has no config.json", "Set the folder of a transformers model")
-    if not any(folder.glob("*.safetensors")):
-        raise RecipeError(
-            "model.base",
-            model.base,
-            "has no *.safetensors weights",
-            "Convert the weights first: pickled weights are never loaded",
-        )
+    _refuse_without_weights(folder, model.base)
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "has no tokenizer", "Save the tokenizer in the same folder")
     _refuse_damaged(folder, model.base)
     return folder
+
+
+def _refuse_adapter(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has an adapter's weights only."""
+    if is_file(folder / "adapter_config.json"):
+        hint = "Merge it into its base with PEFT's merge_and_unload, and use the folder of the merged model"
+        raise RecipeError("model.base", base, "is an adapter, not a whole model", hint)
+
+
+def _refuse_without_weights(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has no weights under the names that transformers looks for."""
+    if is_file(folder / "model.safetensors") or is_file(folder / "model.safetensors.index.json"):
+        return
+    _refuse_adapter(folder, base)
+    if others := sorted(file.name for file in folder.glob("*.safetensors")):
+        problem = f"has no model.safetensors or model.safetensors.index.json, only {', '.join(others[:3])}"
+        raise RecipeError("model.base", base, problem, "Save the model again with save_pretrained, or rename the file")
+    hint = "Convert the weights first: pickled weights are never loaded"
+    raise RecipeError("model.base", base, "has no *.safetensors weights", hint)
 
 
 def _refuse_damaged(folder: Path, base: str) -> None:
@@ -151,9 +166,9 @@ def _download_from_hub(model: Model) -> Path:
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 digests, by file name, of the files that match any of the patterns."""
+    """Return the SHA-256 digests, by path in the folder, of the files that match any of the patterns."""
     files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-    return {file.name: file_digest(file) for file in files}
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
 
 
 def load_config(folder: Path | str) -> "PreTrainedConfig":
@@ -179,6 +194,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    positions = position_limit(load_config(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         if tokenizer.pad_token is None:
@@ -186,7 +202,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             problem = "has a tokenizer without a padding, end-of-text or unknown token"
             raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
-        positions = position_limit(load_config(folder))
+        if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 1:
+            problem = f"has a tokenizer with model_max_length {tokenizer.model_max_length!r}"
+            raise RecipeError("model.base", str(folder), problem, "Correct it in its tokenizer_config.json")
         if positions is not None:
             tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     except RecipeError:
