@@ -33,6 +33,7 @@ TOKENIZER = (
     "additional_chat_templates/*.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
+SMALL_VOCABULARY = 1000
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
 whether to run a folder's code."""
@@ -202,6 +203,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             problem = "has a tokenizer without a padding, end-of-text or unknown token"
             raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
+        _refuse_without_vocabulary(tokenizer, folder)
         if not isinstance(tokenizer.model_max_length, (int, float)) or tokenizer.model_max_length < 1:
             problem = f"has a tokenizer with model_max_length {tokenizer.model_max_length!r}"
             raise RecipeError("model.base", str(folder), problem, "Correct it in its tokenizer_config.json")
@@ -212,6 +214,18 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     except Exception as error:  # any type of error, as above; the Rust code raises plain Exception
         raise _unloadable(folder, "tokenizer", error) from error
     return tokenizer
+
+
+def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Raise RecipeError for a tokenizer of special tokens only, which transformers makes where it finds no vocabulary."""
+    if tokenizer.vocab_size > SMALL_VOCABULARY:
+        return
+    special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    if len(tokenizer.get_vocab().keys() - special) < 2:  # a T5 without a vocabulary has a token for the space
+        problem = (
+            "has a tokenizer without a vocabulary: its file is not there, or has another name than its class expects"
+        )
+        raise RecipeError("model.base", str(folder), problem, "Save the tokenizer again with save_pretrained")
 
 
 def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:

@@ -58,6 +58,8 @@ def _generate(
     model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, settings: dict[str, Any]
 ) -> list[list[int]]:
     """Return the new tokens of each row. The cache of keys and values is on whatever the base's files say."""
+    if settings.get("stop_strings") or getattr(model.generation_config, "stop_strings", None):
+        settings = settings | {"tokenizer": tokenizer}
     out = model.generate(do_sample=False, use_cache=True, pad_token_id=tokenizer.pad_token_id, **settings)
     rows: list[list[int]] = out[:, begun:].tolist()
     return rows

@@ -129,6 +129,15 @@ def test_a_tokenizer_without_a_possible_limit_is_refused(base, limit):
         load_tokenizer(base)
 
 
+def test_a_vocabulary_under_a_name_that_its_class_does_not_know_is_refused(tiny, tmp_path):
+    base = shutil.copytree(tiny["t5"], tmp_path / "base")
+    (base / "tokenizer.json").unlink()
+    (base / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    (base / "sentencepiece.model").write_bytes(b"a vocabulary")
+    with pytest.raises(RecipeError, match="has a tokenizer without a vocabulary"):
+        load_tokenizer(base)
+
+
 def test_a_config_that_cannot_be_read_is_not_called_a_tokenizer(base):
     configure(base, num_hidden_layers="2")
     with pytest.raises(RecipeError, match=r"has a config\.json that cannot be loaded"):
