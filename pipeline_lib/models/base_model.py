@@ -217,7 +217,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
-    """Raise RecipeError for a tokenizer of special tokens only, which transformers makes where it finds no vocabulary."""
+    """Raise RecipeError for a tokenizer of special tokens only: transformers makes one if it finds no vocabulary."""
     if tokenizer.vocab_size > SMALL_VOCABULARY:
         return
     special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
