@@ -31,12 +31,17 @@ TOKENIZER = (
     "*.spm",
     "chat_template.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""The names under which transformers looks for weights: one file, or the list of several."""
 ADAPTER = "adapter_config.json"
 """PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
 NO_LIMIT = int(1e30)
 """The number of tokens that stands for no limit in tokenizer_config.json."""
+SMALL_VOCABULARY = 1000
+"""Only vocabularies up to this size are searched for tokens that are not special."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
 whether to run a folder's code."""
@@ -56,23 +61,38 @@ def locate_base(model: Model) -> Path:
         folder = _download_from_hub(model)
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
-    if is_file(folder / ADAPTER):
-        problem = f"has an adapter ({ADAPTER}), which would not be loaded with the base"
-        hint = f"Merge the adapter into its base with PEFT's merge_and_unload, or remove {ADAPTER}"
-        raise RecipeError("model.base", model.base, problem, hint)
+    _refuse_adapter(folder, model.base)
     if not is_file(folder / "config.json"):
         raise RecipeError("model.base", model.base, "has no config.json", "Set the folder of a transformers model")
-    if not any(folder.glob("*.safetensors")):
-        raise RecipeError(
-            "model.base",
-            model.base,
-            "has no *.safetensors weights",
-            "Convert the weights first: pickled weights are never loaded",
-        )
+    _refuse_without_weights(folder, model.base)
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "has no tokenizer", "Save the tokenizer in the same folder")
     refuse_damaged(folder, model.base)
     return folder
+
+
+def _refuse_adapter(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has an adapter, alone or beside a whole model."""
+    if not is_file(folder / ADAPTER):
+        return
+    if any(is_file(folder / name) for name in WEIGHTS):
+        problem = f"has an adapter ({ADAPTER}), which would not be loaded with the base"
+        hint = f"Merge the adapter into its base with PEFT's merge_and_unload, or remove {ADAPTER}"
+    else:
+        problem = "is an adapter, not a whole model"
+        hint = "Merge it into its base with PEFT's merge_and_unload, and use the folder of the merged model"
+    raise RecipeError("model.base", base, problem, hint)
+
+
+def _refuse_without_weights(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has no weights under the names that transformers looks for."""
+    if any(is_file(folder / name) for name in WEIGHTS):
+        return
+    if others := sorted(file.name for file in folder.glob("*.safetensors")):
+        problem = f"has no {' or '.join(WEIGHTS)}, only {', '.join(others[:3])}"
+        raise RecipeError("model.base", base, problem, "Save the model again with save_pretrained, or rename the file")
+    hint = "Convert the weights first: pickled weights are never loaded"
+    raise RecipeError("model.base", base, "has no *.safetensors weights", hint)
 
 
 def _find_in_package(model: Model) -> Path:
@@ -118,9 +138,9 @@ def _download_from_hub(model: Model) -> Path:
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 digests, by file name, of the files that match any of the patterns."""
+    """Return the SHA-256 digests, by path in the folder, of the files that match any of the patterns."""
     files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-    return {file.name: file_digest(file) for file in files}
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
 
 
 def load_config(folder: Path | str) -> "PreTrainedConfig":
@@ -157,6 +177,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    positions = position_limit(load_config(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         if tokenizer.pad_token is None:
@@ -164,7 +185,8 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             problem = "has a tokenizer without a padding, end-of-text or unknown token"
             raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
-        tokenizer.model_max_length = _length_limit(tokenizer.model_max_length, position_limit(load_config(folder)))
+        _refuse_without_vocabulary(tokenizer, folder)
+        tokenizer.model_max_length = _length_limit(tokenizer.model_max_length, positions)
     except RecipeError:
         raise
     except Exception as error:  # any type of error, as above; the Rust code raises plain Exception
@@ -180,6 +202,18 @@ def _length_limit(named: Any, positions: int | None) -> int:
     if not isinstance(named, (int, float)) or not named >= 1:
         raise ValueError(f"its model_max_length is {named!r}")
     return int(min(named, positions or NO_LIMIT, NO_LIMIT))
+
+
+def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Raise RecipeError for a tokenizer of special tokens only: transformers makes one if it finds no vocabulary."""
+    if tokenizer.vocab_size > SMALL_VOCABULARY:
+        return
+    special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    if len(tokenizer.get_vocab().keys() - special) < 2:  # a T5 without a vocabulary has a token for the space
+        problem = (
+            "has a tokenizer without a vocabulary: its file is not there, or has another name than its class expects"
+        )
+        raise RecipeError("model.base", str(folder), problem, "Save the tokenizer again with save_pretrained")
 
 
 def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:

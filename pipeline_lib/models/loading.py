@@ -146,6 +146,8 @@ def load_pretrained(
         refuse_other_formats(base, find_other_formats(folder, model))
     refuse_token_ids(base, model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
+    if kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
+        _refuse_missing_output(base, model, missing)
     return model, missing | mismatched
 
 
@@ -225,6 +227,16 @@ def _refuse_unfit(
         hint = "config.json has fewer layers than the weights: correct it"
     problem = f"has weights that do not fit its config.json ({'; '.join(listed)})"
     raise RecipeError("model.base", base, problem, hint)
+
+
+def _refuse_missing_output(base: str, model: "PreTrainedModel", missing: set[str]) -> None:
+    """Raise RecipeError if a model that writes text has no weights for its output layer, as one without its head."""
+    output: Any = model.get_output_embeddings()
+    names = [name for name, parameter in model.named_parameters() if output is not None and parameter is output.weight]
+    if lacking := sorted(missing & set(names)):
+        problem = f"has no weights for its output layer ({lacking[0]})"
+        hint = "Choose the base as it was saved with its language-model head, or set tie_word_embeddings: true in"
+        raise RecipeError("model.base", base, problem, f"{hint} its config.json if it has none of its own")
 
 
 def _find_dropped_layers(model: "PreTrainedModel", unexpected: set[str]) -> set[str]:

@@ -32,7 +32,7 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
         )
     else:
         prompt = _prompt(row)
-        chosen, rejected = _answer("chosen", row["chosen"]), _answer("rejected", row["rejected"])
+        chosen, rejected = (_answer(role, row[role], prompt) for role in ("chosen", "rejected"))
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same")
     return {"messages": with_system(prompt, row.get("system")), "chosen": chosen, "rejected": rejected}
@@ -49,7 +49,8 @@ def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
         if not prompt:
             raise ValueError("completion has no prompt before the last answer")
     else:
-        prompt, completion = _prompt(row), _answer("completion", row["completion"])
+        prompt = _prompt(row)
+        completion = _answer("completion", row["completion"], prompt)
     return {"messages": with_system(prompt, row.get("system")), "completion": completion, "label": label}
 
 
@@ -57,11 +58,15 @@ def _prompt(row: Mapping[str, Any]) -> list[Message]:
     return exchange({"prompt": row["prompt"]})
 
 
-def _answer(role: str, value: Any) -> list[Message]:
-    """An answer as messages, from a text or from messages; the last one is the assistant's."""
+def _answer(role: str, value: Any, prompt: list[Message]) -> list[Message]:
+    """An answer as messages, from a text or from messages, without the prompt; the last one is the assistant's."""
     messages = exchange({"prompt": "?", "answer": value})[1:]
+    if messages[: len(prompt)] == prompt:
+        messages = messages[len(prompt) :]
     if not messages:
         raise ValueError(f"empty {role}")
+    if messages[0]["role"] not in ("assistant", "tool"):
+        raise ValueError(f"{role} begins with a message of the {messages[0]['role']} that is not the prompt")
     if not any(map(is_learned, messages)):
         raise ValueError(f"{role} has no message of the assistant")
     return up_to_last_answer(messages)

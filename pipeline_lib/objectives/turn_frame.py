@@ -44,12 +44,13 @@ def turn_frame(tokenizer: "PreTrainedTokenizerBase") -> TurnFrame:
 
 
 def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
-    """`generate`'s settings by which it stops: all end tokens of the model's generation_config and of the tokenizer,
-    and those that end a turn in the chat template."""
+    """`generate`'s settings by which it stops: all ends of the model's generation_config and of the tokenizer, and
+    those that end a turn in the chat template."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ids = {configured} if isinstance(configured, int) else set(configured or ())
     ids |= {tokenizer.eos_token_id} - {None}
-    strings = []
+    written = getattr(model.generation_config, "stop_strings", None)
+    strings = [written] if isinstance(written, str) else list(written or ())
     for end in turn_frame(tokenizer).ends:
         found = tokenizer.encode(end, add_special_tokens=False)
         if len(found) == 1:
@@ -57,7 +58,7 @@ def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
         else:
             strings.append(end)
     settings: dict[str, Any] = {"eos_token_id": sorted(ids) or None}
-    return settings | ({"stop_strings": sorted(strings), "tokenizer": tokenizer} if strings else {})
+    return settings | ({"stop_strings": sorted(strings)} if strings else {})
 
 
 def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str) -> str:

@@ -213,6 +213,74 @@ def test_a_config_does_not_decide_what_a_model_returns(base):
     assert set(model(input_ids=torch.tensor([[2, 5, 3]]))) == {"logits"}
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "weights.safetensors",
+            r"has no model\.safetensors or model\.safetensors\.index\.json, only weights\.safetensors",
+        ),
+        ("model-00001-of-00002.safetensors", "only model-00001-of-00002"),
+        ("pytorch_model.bin", "pickled weights are never loaded"),
+        ("adapter_model.safetensors", "is an adapter, not a whole model"),
+    ],
+)
+def test_weights_under_other_names_are_refused_before_any_work(base, name, words):
+    (base / "model.safetensors").rename(base / name)
+    if "adapter" in name:
+        (base / "adapter_config.json").write_text("{}")
+    with pytest.raises(RecipeError, match=words):
+        locate_base(Model(base=str(base)))
+    if "adapter" in name:
+        (base / "config.json").unlink()
+        with pytest.raises(RecipeError, match=words):
+            locate_base(Model(base=str(base)))
+
+
+def test_a_base_that_writes_text_needs_its_output_layer_unless_it_is_tied(tiny, tmp_path):
+    base = shutil.copytree(tiny["llama"], tmp_path / "base")
+    configure(base, tie_word_embeddings=False)
+    tensors = load_file(base / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RecipeError, match=r"no weights for its output layer \(lm_head\.weight\)"):
+        load_pretrained(AutoModelForCausalLM, str(base))
+    configure(base, tie_word_embeddings=True)
+    assert load_pretrained(AutoModelForCausalLM, str(base))[1] == set()
+
+
+@pytest.mark.parametrize("limit", [0, -1, "64"])
+def test_a_tokenizer_without_a_possible_limit_is_refused(base, limit):
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": limit}))
+    with pytest.raises(RecipeError, match="model_max_length"):
+        load_tokenizer(base)
+
+
+def test_a_vocabulary_under_a_name_that_its_class_does_not_know_is_refused(tiny, tmp_path):
+    base = shutil.copytree(tiny["t5"], tmp_path / "base")
+    (base / "tokenizer.json").unlink()
+    (base / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    (base / "sentencepiece.model").write_bytes(b"a vocabulary")
+    with pytest.raises(RecipeError, match="has a tokenizer without a vocabulary"):
+        load_tokenizer(base)
+
+
+def test_a_config_that_cannot_be_read_is_not_called_a_tokenizer(base):
+    configure(base, num_hidden_layers="2")
+    with pytest.raises(RecipeError, match=r"has a config\.json that cannot be loaded"):
+        load_tokenizer(base)
+
+
+def test_templates_for_tools_are_part_of_the_base(base, tmp_path):
+    tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = {"default": "plain", "tool_use": "with tools"}
+    tokenizer.save_pretrained(base)
+    (tmp_path / "copy").mkdir()
+    copy_base(base, tmp_path / "copy")
+    assert load_tokenizer(tmp_path / "copy").get_chat_template(tools=[{}]) == "with tools"
+
+
 def test_code_in_a_folder_is_neither_copied_nor_run(base, tmp_path, monkeypatch):
     """As `yes | tunesmith run` would: whoever asks on stdin gets a yes."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")

@@ -52,6 +52,7 @@ HH = "\n\nHuman: q\n\nAssistant: "
         ({"prompt": json.dumps([ASKED]), "chosen": json.dumps([GOOD]), "rejected": repr([BAD])}, {}),
         ({"prompt": None, "chosen": repr([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])}, {}),
         ({"prompt": "q", "chosen": GOOD, "rejected": BAD}, {}),
+        ({"prompt": [ASKED], "chosen": [ASKED, GOOD], "rejected": [BAD]}, {}),
     ],
 )
 def test_pairs_are_read_in_all_common_formats(row, settings):
@@ -86,6 +87,12 @@ def test_single_answers_have_a_label(label):
         (DPO, {"prompt": None, "chosen": [GOOD], "rejected": [BAD]}, "empty prompt"),
         (DPO, {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [GOOD | {"role": "system"}, BAD]}, "in common"),
         (DPO, {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, GOOD, ASKED, BAD]}, "chosen has no answer"),
+        (
+            DPO,
+            {"prompt": "r", "chosen": [ASKED, GOOD], "rejected": [BAD]},
+            "a message of the user that is not the prompt",
+        ),
+        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a message of the user that is not the prompt"),
         (KTO, {"prompt": "q", "completion": "a", "label": "perhaps"}, "does not say whether"),
         (KTO, {"prompt": "q", "completion": "a", "label": None}, "does not say whether"),
     ],
@@ -93,6 +100,15 @@ def test_single_answers_have_a_label(label):
 def test_rows_that_cannot_be_used_say_why(objective, row, reason):
     with pytest.raises(ValueError, match=reason):
         objective.clean(row)
+
+
+@pytest.mark.parametrize("change", [{"content": "a "}, {"reasoning_content": "hm"}])
+def test_answers_that_the_template_writes_alike_are_no_pair(tiny, change):
+    tokenizer = AutoTokenizer.from_pretrained(tiny["llama"])
+    tokenizer.chat_template = "{% for m in messages %}[CLS] {{ m.content | trim }} [SEP] {% endfor %}"
+    row = DPO.clean({"prompt": "q", "chosen": [GOOD], "rejected": [GOOD | change]})
+    with pytest.raises(ValueError, match="are the same in the chat template"):
+        DPO.read_row(tokenizer, row)
 
 
 def test_only_answers_are_learned_and_both_keep_the_same_prompt(tiny):
