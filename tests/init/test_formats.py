@@ -196,7 +196,7 @@ def test_parts_of_a_content_are_texts(tmp_path):
 
 def test_a_name_that_is_not_text_is_one_error(tmp_path):
     (tmp_path / "train-\udcff.csv").write_text(table())
-    with pytest.raises(RecipeError, match="not valid UTF-8"):
+    with pytest.raises(RecipeError, match="a name that is not UTF-8"):
         read_dataset(Request((tmp_path,)))
 
 
