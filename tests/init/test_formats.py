@@ -60,6 +60,11 @@ def test_tables(tmp_path, name, content, expected):
     assert fields(tmp_path, name, content) == expected
 
 
+def test_the_lines_that_are_looked_at_may_end_within_a_value(tmp_path):
+    row = '"one\ntwo\nthree"\t"good"\n'
+    assert fields(tmp_path, "a.tsv", "text\tlabel\n" + row * 800) == {"kind": "csv", "delimiter": "\t"}
+
+
 @pytest.mark.parametrize(
     "name, document, expected",
     [
