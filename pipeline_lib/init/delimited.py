@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -53,29 +53,29 @@ KNOWN = {name for names in NAMED.values() for name in names}
 
 def _width(lines: Sequence[str], delimiter: str, quoted: bool = True) -> int:
     """How many fields all lines have; 0 where they differ, or are not valid."""
-    if quoted:
-        try:
-            records = [fields for fields in csv.reader(lines, delimiter=delimiter, strict=True) if fields]
-        except csv.Error:
+    widths = set()
+    try:
+        for fields in csv.reader(lines, delimiter=delimiter, strict=True) if quoted else _cut(lines, delimiter):
+            if fields:
+                widths.add(len(fields))
+    except csv.Error as error:
+        # the lines that are looked at may end within a quoted value
+        if len(lines) < LINES or str(error) != "unexpected end of data":
             return 0
-    else:
-        records = [line.split(delimiter) for line in lines]
-    widths = {len(fields) for fields in records}
     return widths.pop() if len(widths) == 1 else 0
+
+
+def _cut(lines: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    return (line.split(delimiter) for line in lines)
 
 
 def is_quoted(lines: Sequence[str]) -> bool:
     """Whether a table with tabs has quoted values: each line is valid with them, and a quote that opens closes."""
-    if len(lines) == LINES or _width(_with_ends(lines), "\t") < 2:
-        return False
     values = [value for line in lines for value in line.split("\t") if value.startswith('"')]
-    if _width(lines, "\t", quoted=False) < 2:  # quoted values that span lines
-        return bool(values)
-    return bool(values) and all(len(value) > 1 and value.endswith('"') for value in values)
-
-
-def _with_ends(lines: Sequence[str]) -> list[str]:
-    return [f"{line}\n" for line in lines]
+    if not values or _width(lines, "\t") < 2:
+        return False
+    spans_lines = _width(lines, "\t", quoted=False) < 2
+    return spans_lines or all(len(value) > 1 and value.endswith('"') for value in values)
 
 
 def _name_columns(fields: Fields, file: Path) -> Fields:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import zipfile
 
 import pyarrow as pa
@@ -57,6 +58,36 @@ def test_a_compressed_file_that_is_cut_off_is_one_error(tmp_path, suffix):
     packed = COMPRESSIONS[suffix](TABLE.encode() * 100)
     with pytest.raises(RecipeError, match="damaged"):
         read(tmp_path, packed[: len(packed) // 2])
+
+
+def test_a_file_whose_name_is_not_utf8_is_one_error(tmp_path):
+    (tmp_path / "a\udcff.csv").write_text(TABLE)
+    with pytest.raises(RecipeError, match="a name that is not UTF-8"):
+        Csv(kind="csv", train=str(tmp_path)).files("train")
+
+
+def test_a_file_that_may_not_be_read_is_one_error(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(RecipeError, match=r"a\.csv.*cannot be read \(Permission denied\)"):
+        list(Csv(kind="csv", train="a.csv").read(tmp_path / "a.csv"))
+
+
+def test_a_folder_that_may_not_be_listed_is_one_error(tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text(TABLE)
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(RecipeError, match="closed.*cannot be listed"):
+        Csv(kind="csv", train=str(tmp_path)).files("train")
 
 
 def test_text_that_begins_like_bzip2_is_text(tmp_path):

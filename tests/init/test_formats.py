@@ -60,6 +60,11 @@ def test_tables(tmp_path, name, content, expected):
     assert fields(tmp_path, name, content) == expected
 
 
+def test_the_lines_that_are_looked_at_may_end_within_a_value(tmp_path):
+    row = '"one\ntwo\nthree"\t"good"\n'
+    assert fields(tmp_path, "a.tsv", "text\tlabel\n" + row * 800) == {"kind": "csv", "delimiter": "\t"}
+
+
 @pytest.mark.parametrize(
     "name, document, expected",
     [
@@ -196,7 +201,7 @@ def test_parts_of_a_content_are_texts(tmp_path):
 
 def test_a_name_that_is_not_text_is_one_error(tmp_path):
     (tmp_path / "train-\udcff.csv").write_text(table())
-    with pytest.raises(RecipeError, match="not valid UTF-8"):
+    with pytest.raises(RecipeError, match="a name that is not UTF-8"):
         read_dataset(Request((tmp_path,)))
 
 

@@ -3,7 +3,7 @@
 import fnmatch
 import glob
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -80,6 +80,7 @@ class FileSource(Section):
         if not files:
             hint = "Paths are relative to the recipe's folder; check the spelling"
             raise RecipeError(field, path, "no such file", hint)
+        refuse_undecodable_names(field, files)
         return files
 
     def _is_mine(self, file: Path) -> bool:
@@ -90,13 +91,28 @@ class FileSource(Section):
         raise NotImplementedError
 
 
+def refuse_undecodable_names(field: str, files: Iterable[Path]) -> None:
+    """Raise RecipeError for a file whose name is not UTF-8: reports and manifests could not name it."""
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise RecipeError(field, ascii(str(file)), "has a name that is not UTF-8", "Rename the file") from None
+
+
+def _refuse_folder(error: OSError) -> None:
+    """Raise RecipeError for a folder that cannot be listed, whose files would be missing."""
+    problem = f"cannot be listed ({error.strerror})"
+    raise RecipeError("data.source", str(error.filename), problem, "Check its permissions") from error
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder.
 
     Skips hidden folders and follows links, but visits each real folder once, so a link to a parent folder cannot loop.
     """
     visited = set[str]()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(parent)
         if real in visited:
             folders.clear()

@@ -52,8 +52,12 @@ class TextSource(FileSource):
         Raises:
             RecipeError: The file is damaged or cannot be read.
         """
-        with file.open("rb") as raw:
-            start = raw.read(START)
+        try:
+            with file.open("rb") as raw:
+                start = raw.read(START)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise RecipeError("data.source", str(file), problem, "Check its permissions") from error
         refuse_binary(file, start)
         compression = find_compression(start)
         try:
