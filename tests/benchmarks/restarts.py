@@ -7,10 +7,10 @@ noticed     all processes of the attempt have ended
 started     the next ones have started on both machines
 continues   they have read the last checkpoint
 step        the next checkpoint is written, after at least one step (at most one checkpoint per 0.5 s)
+processor   processor time of the slower process up to then: what the last two stages take on an idle machine
 """
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -66,6 +66,7 @@ def measure(training: Training, event: str) -> dict[str, float]:
     seconds["continues"] = until(lambda: attempts(training) > before, began)
     step = training.step()
     seconds["step"] = until(lambda: training.step() > step, began)
+    seconds["processor"] = max(sum(rank.cpu_times()[:2]) for rank in ranks(training))
     return seconds
 
 
@@ -93,11 +94,8 @@ def main() -> None:
             for event in [*EVENTS] * asked.times:
                 time.sleep(random.uniform(3, 5))
                 seconds = measure(training, event)
-                load = os.getloadavg()[0]
-                print(
-                    json.dumps({"event": event, **{k: round(v, 1) for k, v in seconds.items()}, "load": load}),
-                    flush=True,
-                )
+                figures = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
+                print(f"{event}: {figures} (load {os.getloadavg()[0]:.0f})", flush=True)
         finally:
             training.close()
 

@@ -1,4 +1,7 @@
-"""deployments/machines: trainings on several machines of a cluster; none runs here (tests/kill/two_containers.py runs compose.yaml). `pytest tests/deployments`."""
+"""deployments/machines: trainings on several machines. `pytest tests/deployments/test_machines.py`
+
+None runs here; tests/kill/two_containers.py runs compose.yaml.
+"""
 
 import re
 import subprocess
