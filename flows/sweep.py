@@ -11,6 +11,6 @@ from tasks.names import run_name
 
 @pipeline_flow("sweep", flow_run_name=run_name)
 def sweep(recipes: list[Recipe], settings: Sweep = Sweep()) -> Artifact:
-    """Run recipes x values x seeds, and compare the results."""
+    """Run all combinations of recipes, values and seeds, and compare the results."""
     planned = plan_trials(recipes, settings)
     return trials.compare(planned, trials.run_trials(planned, settings), settings)

@@ -29,7 +29,7 @@ def up(
         str, typer.Option(envvar=automations.NOTIFY, help="A webhook (Slack, ...) to notify of failures and refusals.")
     ] = "",
 ) -> None:
-    """Start Prefect, MLflow and a worker in this folder, and register the deployments; Ctrl-C stops all of them."""
+    """Start PostgreSQL, Prefect, MLflow and a worker in this folder; Ctrl-C stops all of them."""
     from deployments.up import processes, servers
     from deployments.up.local_stack import LocalStack
 

@@ -26,7 +26,7 @@ def audit(
     store: Annotated[str | None, typer.Option(help="The store, if it has moved since the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show where a model comes from, how its data has changed since, and inconsistencies between the records of it.
+    """Show where a model comes from, how its data has changed since, and whether all records agree.
 
     Without RUN or MODEL, audit all trainings of the experiment. Data that has been extended, changed or removed since
     the training is listed, but is not an error. The exit code is 1 if Prefect, MLflow, the store and the model's

@@ -97,7 +97,7 @@ def gc(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed without removing it.")] = False,
 ) -> None:
-    """Free disk space. Pinned and used artifacts are kept; leftovers of killed processes are always removed."""
+    """Free disk space. Artifacts in use or of registered models are kept; leftovers of killed processes are not."""
     from pipeline_lib.cli import cache_tables as cache_show
     from pipeline_lib.store.garbage_collection import collect
 

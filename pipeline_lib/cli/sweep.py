@@ -23,7 +23,7 @@ def sweep(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Run one trial after the other, without Prefect.")] = False,
 ) -> None:
-    """Run recipes x values x seeds, and compare scores, trained parameters and time."""
+    """Run all combinations of recipes, values and seeds; compare scores, trained parameters and time."""
     from pipeline_lib.recipe.loading import load
     from pipeline_lib.sweep.sweep import sweep as sweep_plain
     from pipeline_lib.sweep.trials import Sweep

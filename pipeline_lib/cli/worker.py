@@ -17,7 +17,7 @@ def worker(
         typer.Option("--processes", min=1, help="Processes on this machine; otherwise the recipe's number."),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="End after one training; the exit code is 1 if it failed.")
+        bool, typer.Option("--once", help="Stop after one training; the exit code is 1 if it failed.")
     ] = False,
 ) -> None:
     """Train together with a run on another machine (`execution.machines`), one training after the other.

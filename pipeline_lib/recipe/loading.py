@@ -87,5 +87,8 @@ def set_value(document: dict[str, Any], path: str, value: Any) -> None:
         for name in parents:
             place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
         place[int(last) if isinstance(place, list) else last] = value
-    except (TypeError, AttributeError, ValueError, IndexError):
+    except IndexError:
+        problem = f"names an item of a list that has {len(place)} item{'s' * (len(place) != 1)}"
+        raise RecipeError("override", f"{path}={value}", problem, "The first item has the index 0") from None
+    except (TypeError, AttributeError, ValueError):
         raise RecipeError("override", f"{path}={value}", "is not a field of this recipe", "Check the path") from None

@@ -68,7 +68,7 @@ def _known_share() -> float:
                 write_durably(file, json.dumps(known, indent=1))
             return known[key]
     except OSError as error:
-        log.warning("%-11s cannot keep which precision is faster: %s", "precision", error)
+        log.warning("%-11s cannot save which precision is faster: %s", "precision", error)
         return measure()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline_lib.data.examples import Examples
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.routers import router_loss
-from pipeline_lib.models.shards import is_sharded, local, sum_over_shards
+from pipeline_lib.models.shards import is_sharded
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_tokens, split_to_pack
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
@@ -19,6 +19,7 @@ from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.attention import pack_tokens
 from pipeline_lib.training.finite import refuse_infinite
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
+from pipeline_lib.training.gradient_clipping import clip_gradients
 from pipeline_lib.training.out_of_memory import PassTooLarge, is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
@@ -78,32 +79,12 @@ class Stepper:
         if self.backbone:
             self.backbone.turn_off_dropout()
         loss = self._backward(rows, step)
-        norm = self._clip(training.max_grad_norm)
+        norm = clip_gradients([*self.weights.values()], self.optimizer, self.accelerator, training.max_grad_norm)
         refuse_infinite(loss, step, self.model, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
         sizes = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
         return {"loss": loss, "learning_rate": training.learning_rate * rate, "grad_norm": norm, **sizes}
-
-    def _clip(self, max_norm: float) -> float:
-        """Return the norm of all gradients and clip them to `max_norm`.
-
-        Fused optimizers divide the gradients by `grad_scale` when they read them, which saves a pass over them.
-        """
-        import torch
-
-        self.accelerator.unscale_gradients(self.optimizer)
-        gradients = [local(weight.grad) for weight in self.weights.values() if weight.grad is not None]
-        # torch's norm uses one thread
-        squares = torch.stack([gradient.flatten().dot(gradient.flatten()) for gradient in gradients]).sum()
-        norm = sum_over_shards(squares, self.weights.values()).sqrt()
-        if getattr(self.optimizer.optimizer, "_step_supports_amp_scaling", False):  # as GradScaler asks and sets it
-            self.optimizer.optimizer.grad_scale = (norm / max_norm).clamp(min=1)
-        else:
-            factor = (max_norm / (norm + 1e-6)).clamp(max=1)  # as torch's clip_grads_with_norm_, which takes no shards
-            for gradient in gradients:
-                gradient.mul_(factor)
-        return float(norm)
 
     def _backward(self, rows: np.ndarray, step: int) -> float:
         """Compute the gradients of the whole step; return the loss without the regularizers' terms.

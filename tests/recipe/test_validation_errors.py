@@ -251,7 +251,7 @@ MISTAKES = {
     ),
     "override past the end of a list": (
         ["strategies=[{kind: full}]", "strategies.1.kind=full"],
-        "override = 'strategies.1.kind=full': is not a field of this recipe. Check the path.",
+        "override = 'strategies.1.kind=full': names an item of a list that has 1 item. The first item has the index 0.",
     ),
     # What does not go together
     "full and partial": (

@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_written_only_costs_time(ask, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
     with caplog.at_level(logging.WARNING, "tunesmith"):
         assert ask(0.4) == "bf16"
-    assert "cannot keep which precision is faster" in caplog.text
+    assert "cannot save which precision is faster" in caplog.text
     assert ask(0.4) == "bf16"
 
 

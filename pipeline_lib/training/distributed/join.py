@@ -77,7 +77,7 @@ def _take_part(store: "TCPStore", endpoint: str, job: dict[str, Any], processes:
         log.warning("%-11s %s", "worker", error)
         return None
     except RecipeError as error:
-        error.add_note(f"on the machine {platform.node()}, which wanted to join")
+        error.add_note(f"on the machine {platform.node()}, which tried to join")
         if not store.check([BEGAN_AT]):  # else the training may go on without this machine
             give_up(store, endpoint, job, error)
         raise
