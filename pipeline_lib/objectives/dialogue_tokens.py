@@ -16,6 +16,8 @@ Learns = Callable[[Sequence[Message], int], bool]
 """Whether a dialogue's answer with this index is learned."""
 USUAL = 1024
 """Tokens of a dialogue where the recipe sets no limit."""
+LEAST_ASKED = 8
+"""An answer leaves this fraction of the tokens, one eighth, to what it answers."""
 
 
 class Rendered(NamedTuple):
@@ -31,6 +33,12 @@ class Rendered(NamedTuple):
         """The text of the last turn."""
         turn = self.dialogue.turns[-1]
         return self.dialogue.text[turn.start : turn.end]
+
+    @property
+    def head(self) -> int:
+        """Where the content of the first message behind the system prompt begins."""
+        first = next((message for message in self.messages if message["role"] not in SYSTEM), {})
+        return max(0, self.dialogue.text.find((first.get("content") or "").strip()))
 
     def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
         """Without the oldest exchange after the system prompt; None where that is the last one."""
@@ -58,6 +66,29 @@ def _render_messages(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools:
     return Rendered(messages, tools, Dialogue(prompt(tokenizer, messages, tools), []), False)
 
 
+class Encoded(NamedTuple):
+    """The token ids of a dialogue and whether each is learned.
+
+    `asked` of them stand before the last answer, and `head` before the content of the first message behind the system
+    prompt.
+    """
+
+    ids: list[int]
+    learned: list[bool]
+    asked: int
+    head: int
+
+    def cut(self, room: int, whole: int) -> tuple[list[int], list[bool]]:
+        """At most `room` tokens of what stands before the last answer, and `whole` in total.
+
+        The beginning of the messages is left out, but not the head unless it takes more than half of the room.
+        """
+        room = min(room, self.asked)
+        head = self.head if self.head <= room // 2 else 0
+        places = [*range(head), *range(self.asked - room + head, min(len(self.ids), self.asked + whole - room))]
+        return [self.ids[place] for place in places], [self.learned[place] for place in places]
+
+
 class Fitting(NamedTuple):
     """How many tokens a dialogue may have, and how many of them up to its last answer."""
 
@@ -74,7 +105,10 @@ class Fitting(NamedTuple):
     def fit(
         self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
     ) -> tuple[list[int], list[bool]]:
-        """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left."""
+        """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left.
+
+        Where the answer takes nearly all of the tokens, its end is left out too.
+        """
         return self.fit_together(tokenizer, [whole], [learns])[0]
 
     def fit_together(
@@ -85,20 +119,16 @@ class Fitting(NamedTuple):
         while None not in shorter:
             wholes = [whole for whole in shorter if whole]
             found = [_ids(tokenizer, whole, these) for whole, these in zip(wholes, learns, strict=True)]
-            if all(len(ids) <= self.whole and asked <= self.asked for ids, _, asked in found):
-                return [(ids, learned) for ids, learned, _ in found]
+            if all(len(one.ids) <= self.whole and one.asked <= self.asked for one in found):
+                return [(one.ids, one.learned) for one in found]
             shorter = [whole.drop_oldest(tokenizer) for whole in wholes]
-        answers = [min(len(ids) - asked, self.whole) for ids, _, asked in found]
-        room = max(0, min(self.asked, self.whole - max(answers)))
-        cut = []
-        for (ids, learned, asked), answer in zip(found, answers, strict=True):
-            places = slice(asked - min(asked, room), asked + answer)
-            cut.append((ids[places], learned[places]))
-        return cut
+        longest = max(len(one.ids) - one.asked for one in found)
+        room = min(self.asked, max(self.whole - longest, self.whole // LEAST_ASKED))
+        return [one.cut(room, self.whole) for one in found]
 
 
-def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool], int]:
-    """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
+def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> Encoded:
+    """The token ids of the whole text."""
     text, turns = whole.dialogue
     learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]
     ids, offsets = _encode_with_offsets(tokenizer, text, [place for turn in turns for place in (turn.start, turn.end)])
@@ -109,7 +139,9 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) 
                 learned[place] = True
     last = turns[-1].start if whole.answered else len(text)
     asked = next((place for place, (start, end) in enumerate(offsets) if max(end, start + 1) > last), len(ids))
-    return ids, learned, asked
+    begin = whole.head
+    head = next((place for place, (_, end) in enumerate(offsets) if end > begin), len(ids))
+    return Encoded(ids, learned, asked, min(head, asked))
 
 
 def _encode_with_offsets(
