@@ -79,8 +79,8 @@ def _render_messages(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools:
 class Encoded(NamedTuple):
     """The token ids of a dialogue and whether each is learned.
 
-    `prompt_tokens` of them stand before the last answer, and `head` before the content of the first message behind the system
-    prompt.
+    `prompt_tokens` of them stand before the last answer, and `head` before the content of the first message after the
+    system prompt.
     """
 
     ids: list[int]
@@ -147,7 +147,7 @@ class Fitting(NamedTuple):
         room = min(self.prompt, max(self.whole - longest_answer, self.whole // LEAST_PROMPT))
         return [one.cut(room, self.whole) for one in found]
 
-    def _fits(self, found: "Sequence[_Measured]") -> bool:
+    def _fits(self, found: "Sequence[Encoded]") -> bool:
         return all(len(one.ids) <= self.whole and one.prompt_tokens <= self.prompt for one in found)
 
     def _encode(
