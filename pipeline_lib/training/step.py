@@ -132,7 +132,7 @@ class Stepper:
             "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
         )  # fmt: skip
 
-    def _own_gradients(self, rows: np.ndarray) -> float:
+    def _compute_own_gradients(self, rows: np.ndarray) -> float:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""
         units, here = max(1, int(self.units[rows].sum())), self.accelerator
         parts, idle = self._own_passes(rows)
