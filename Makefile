@@ -67,7 +67,7 @@ audit-deps: install ## look for known vulnerabilities in the packages of require
 
 sbom: install ## write the bill of materials (CycloneDX) of the packages of requirements.lock to dist/sbom.cdx.json
 	mkdir -p dist
-	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
+	$(BIN)/uv tool run --constraints constraints.txt --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
 		--output-format JSON --output-file dist/sbom.cdx.json requirements.lock
 
 wheel: sbom ## build the wheel with its bill of materials in .dist-info/sboms (PEP 770) into dist

@@ -1,7 +1,7 @@
 """Prefect's embedded server, started while a command still imports: Prefect itself starts it once all is imported.
 
-It is the same server, closed to web pages, and Prefect's client uses it and ends it as it does its own. Where settings
-name a server, none is started.
+It is the same server, closed to web pages. Prefect's client is given its address, so that this process need not import
+the server's code, as it would to start one. Where settings name a server, none is started.
 """
 
 import atexit
@@ -48,11 +48,15 @@ class Embedded:
         if not listens:
             process.terminate()
             return
-        from prefect.server.api.server import SubprocessASGIServer
+        from prefect.context import refresh_global_settings_context
 
-        server = SubprocessASGIServer()  # the one instance that Prefect's client uses
-        server.port, server.server_process, server.running = self.port, process, True
-        atexit.register(server.stop)
+        from tasks.own_server import mark_as_own
+
+        url = f"http://{LOCAL}:{self.port}/api"
+        os.environ["PREFECT_API_URL"] = url
+        mark_as_own(url)
+        refresh_global_settings_context()
+        atexit.register(_end, process)
 
     def answers(self) -> bool:
         """Whether there is nothing to wait for."""
@@ -65,6 +69,16 @@ class Embedded:
         """Whether it has started: uvicorn opens the port last."""
         with socket.socket() as probe:
             return probe.connect_ex((LOCAL, self.port)) == 0
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the server; kill it if it takes longer than Prefect allows its own."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _needs_server() -> bool:

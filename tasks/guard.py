@@ -25,10 +25,10 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
 from pipeline_lib.util.signals import allow_trainings, ask_trainings_to_stop
+from tasks.own_server import lasting_server
 from tasks.states import CANCELLED, CRASHED, log_last
 
 log = logging.getLogger("tunesmith")
@@ -75,7 +75,7 @@ class Guard:
         allow_trainings()
         if self.parent is not None:
             self._start_thread(self._watch_parent)
-        if PREFECT_API_URL.value():  # an embedded server ends with this process and offers no way to cancel
+        if lasting_server():  # an embedded server ends with this process and offers no way to cancel
             self._start_thread(self._watch_state)
 
     def close(self, undisturbed: bool) -> None:

@@ -10,12 +10,12 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.logging.handlers import APILogHandler
 from prefect.logging.loggers import flow_run_logger
 from prefect.runtime import flow_run
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Completed
 
 from pipeline_lib.evaluation.report.tables import markdown_table, score_rows
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.util.redaction import redact_url
+from tasks.own_server import lasting_server
 
 RESUME = "Retry continues: finished steps are reused, a training resumes from its last checkpoint."
 CANCELLED, CRASHED = f"Cancelled. {RESUME}", f"Crashed. {RESUME}"
@@ -32,7 +32,7 @@ def as_state(artifact: Artifact) -> Any:
 
 def current_flow_run() -> str:
     """Return the current flow run for an artifact's manifest, with the API's address unless the server is embedded."""
-    url = PREFECT_API_URL.value()
+    url = lasting_server()
     return f"flow run {flow_run.name} ({flow_run.id})" + (f" at {redact_url(url)}" if url else "")
 
 

@@ -1,4 +1,7 @@
-"""Chat templates of our own that behave like those of well-known families."""
+"""Chat templates of our own that behave like those of well-known families, and what is read and learned under one."""
+
+from pipeline_lib.data.examples import IGNORED
+from pipeline_lib.objectives import CausalLM
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -134,3 +137,18 @@ def byte_tokenizer(template):
     )
     tokenizer.chat_template = template
     return tokenizer
+
+
+def encoded(tokenizer, messages, tools=None, **settings):
+    """The text that is read, and each learned run as text."""
+    objective = CausalLM(kind="causal_lm", **settings)
+    row = objective.read_row(tokenizer, objective.clean({"messages": messages, "tools": tools}))
+    columns = objective.encode(tokenizer, [row])
+    (ids,), (targets,) = columns["input_ids"], columns["target_ids"]
+    runs, before = [], IGNORED
+    for target in targets:
+        if target != IGNORED:
+            runs.extend([[]] if before == IGNORED else [])
+            runs[-1].append(target)
+        before = target
+    return tokenizer.decode(ids), [tokenizer.decode(run) for run in runs], columns["expected"][0]

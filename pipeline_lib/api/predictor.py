@@ -80,7 +80,8 @@ class Predictor:
             RecipeError: A column is missing, or the model has no predictions for single rows (language_modeling).
         """
         import pandas as pd
-        import pyarrow as pa
+
+        from pipeline_lib.evaluation.predictor import frame_rows
 
         if self._model.objective.kind == "language_modeling":
             hint = "Load it with transformers: see tunesmith export"
@@ -88,8 +89,7 @@ class Predictor:
         frame = rows if isinstance(rows, pd.DataFrame) else self._frame(rows)
         roles = self._roles(frame, columns or {})
         inputs = frame[list(roles.values())].set_axis(list(roles), axis=1)
-        records = pa.Table.from_pandas(inputs, preserve_index=False).to_pylist()  # missing values become None
-        predictions = self._model.answer(records)
+        predictions = self._model.answer(frame_rows(inputs))
         return pd.DataFrame(self._split_probabilities(predictions), index=frame.index)
 
     def _frame(self, rows: Any) -> "pd.DataFrame":
@@ -97,7 +97,7 @@ class Predictor:
         import pandas as pd
 
         needed = [role for role, required in self._model.input_roles.items() if required]
-        if isinstance(rows, str) or len(needed) > 1:
+        if isinstance(rows, (str, bytes, Mapping)) or len(needed) > 1:
             kind = "a list of texts" if len(needed) == 1 else f"a DataFrame with the columns {', '.join(needed)}"
             raise RecipeError("rows", type(rows).__name__, f"must be {kind}", "Write predict([text]), for example")
         index = rows.index if isinstance(rows, pd.Series) else None
@@ -118,6 +118,8 @@ class Predictor:
             elif required or role in columns:
                 problem = f"is not a column of the DataFrame, which has {', '.join(map(str, frame.columns))}"
                 raise RecipeError(f"columns.{role}", column, problem, f'Write columns={{"{role}": the column}}')
+            if list(frame.columns).count(column) > 1:
+                raise RecipeError(f"columns.{role}", column, "is the name of several columns", "Rename all but one")
         return column_by_role
 
     def _split_probabilities(self, predictions: dict[str, list[Any]]) -> dict[str, list[Any]]:

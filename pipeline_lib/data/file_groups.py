@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import fingerprints
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Step
@@ -74,8 +75,12 @@ def find_groups(recipe: Recipe, tokenizer: Mapping[str, str], split: str) -> lis
 
 
 def _source_file(recipe: Recipe, file: Path) -> SourceFile:
-    size = sum(part.stat().st_size for part in recipe.data.source.parts(file))
-    return SourceFile(file, fingerprints.source_digest(recipe, file), size)
+    try:
+        size = sum(part.stat().st_size for part in recipe.data.source.parts(file))
+        return SourceFile(file, fingerprints.source_digest(recipe, file), size)
+    except OSError as error:
+        problem, hint = f"cannot be read ({error.strerror})", "Check its permissions, and that nothing removes it"
+        raise RecipeError("data.source", str(file), problem, hint) from error
 
 
 def group_files(files: Sequence[SourceFile]) -> list[list[SourceFile]]:

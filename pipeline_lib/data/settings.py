@@ -8,7 +8,8 @@ from pipeline_lib.util.section import Section, Seed, Share
 
 
 class Columns(Section):
-    """Column names of the source, by the role each column plays."""
+    """Column names of the source, by the role each column plays. In `data.text`, `text` is a key of the objects in the
+    column `data`."""
 
     text: str = "text"
     """Input text (text_classification, language_modeling)."""
@@ -39,6 +40,9 @@ class Columns(Section):
     messages: str | None = None
     """Complete dialogues: lists of objects with `role` and `content`, or with `from` and `value`, or the same as JSON
     (causal_lm). Replaces prompt, input and answer."""
+    system: str | None = None
+    """System prompt, if it is in a separate column (causal_lm, preference). Rows without one, and dialogues that begin
+    with one of their own, get none."""
     chosen: str = "chosen"
     """Preferred answer (preference)."""
     rejected: str = "rejected"

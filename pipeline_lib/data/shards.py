@@ -133,12 +133,12 @@ def _clean_rows(
             unusable.append(row)
             continue
         try:
-            clean = objective.clean({role: row.values.get(column) for role, column in roles.items()})
+            clean = objective.clean({role: row.get(column) for role, column in roles.items()})
             clean = objective.read_row(tokenizer, clean)
         except ValueError as error:
             unusable.append(Unusable(row.line, str(error)))
             continue
-        group = to_key(row.values.get(data.split.by)) if data.split.by else ""
+        group = to_key(row.get(data.split.by)) if data.split.by else ""
         # Rows with the same key land in the same split: those of one group, else those with the same texts.
         key_parts = [group] if group else [clean[role] for role in objective.dedup_keys if role in clean]
         yield {"line": row.line, "key": _key("\0".join(map(str, key_parts))), **clean}
@@ -155,9 +155,21 @@ def _encode(
     """Encode a batch of clean rows to a table with the columns of `schema`."""
     import pyarrow as pa
 
-    columns = objective.encode(tokenizer, batch)
+    try:
+        columns = objective.encode(tokenizer, batch)
+    except Exception as error:
+        if type(error) is not Exception:  # as the tokenizer's Rust code raises it
+            raise
+        problem, hint = f"has a tokenizer that fails on a text ({error})", "Check its vocabulary and its unknown token"
+        raise RecipeError("model.base", tokenizer.name_or_path, problem, hint) from error
     columns |= {name: [row.get(name) for row in batch] for name in schema.names if name not in columns}
-    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    try:
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    except pa.ArrowInvalid as error:
+        if "too large to fit in C integer" not in str(error):
+            raise
+        problem = f"has a tokenizer with a token id that is far too large ({error})"
+        raise RecipeError("model.base", tokenizer.name_or_path, problem, "Check its vocabulary") from error
 
 
 def _refuse_unembedded(table: "pyarrow.Table", tokenizer: "PreTrainedTokenizerBase", vocabulary: int | None) -> None:

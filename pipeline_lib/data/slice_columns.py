@@ -35,7 +35,7 @@ def write_columns(
     for file, lines_of_file in wanted.items():
         for row in source.read(files[file]):
             if isinstance(row, Row) and row.line in lines_of_file:
-                by_position[file, row.line] = [to_key(row.values.get(column)) for column in columns]
+                by_position[file, row.line] = [to_key(row.get(column)) for column in columns]
     values = [[by_position[position][index] for position in positions] for index in range(len(columns))]
     pq.write_table(pa.table(values, schema=pa.schema([(name, pa.string()) for name in columns])), folder / COLUMNS)
 

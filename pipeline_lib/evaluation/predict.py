@@ -8,7 +8,7 @@ import numpy as np
 from pipeline_lib.models.shards import free_gathered_weights, is_sharded
 from pipeline_lib.training.batches import collate, split_by_tokens
 from pipeline_lib.training.distributed.collectives import gather_arrays
-from pipeline_lib.training.out_of_memory import read_in_halves
+from pipeline_lib.training.out_of_memory import PassTooLarge, is_out_of_memory, read_in_halves
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,6 +38,14 @@ def predict(
     def read_groups(groups: np.ndarray) -> Sequence[Any]:
         return read(*collate(encoded, encoded.inputs(groups), pad, accelerator.device))
 
+    def read_on_shards(groups: np.ndarray) -> Sequence[Any]:
+        try:
+            return read_groups(groups)
+        except Exception as error:
+            if len(groups) > 1 and is_out_of_memory(error):
+                raise PassTooLarge(max(1, batch_tokens // 2)) from error
+            raise
+
     batches = split_by_tokens(np.arange(encoded.groups), encoded.group_tokens + written, batch_tokens)
     own, idle = _own_batches(batches, accelerator)
     values: dict[int, Any] = {}
@@ -46,10 +54,10 @@ def predict(
     with torch.no_grad() if sharded else torch.inference_mode(), accelerator.autocast():
         for groups in own:
             # ranks that gather weights together take the same passes, so none of them can run a batch in halves
-            answers = read_groups(groups) if sharded else read_in_halves(read_groups, groups)
+            answers = read_on_shards(groups) if sharded else read_in_halves(read_groups, groups)
             values |= zip(groups.tolist(), answers, strict=True)
         for groups in idle if sharded else ():
-            read_groups(groups)
+            read_on_shards(groups)
     if sharded:
         free_gathered_weights(model)
     values = gather_arrays(values, accelerator)

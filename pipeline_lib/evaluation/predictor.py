@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_lib.data.examples import Examples, SplitExamples
 from pipeline_lib.evaluation.predict import Read, predict
+from pipeline_lib.evaluation.row_values import check_row
 from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import load_trained, read_card
 from pipeline_lib.models.prompt_inputs import insert_prompt_tokens
 from pipeline_lib.training.device import reader
 
 if TYPE_CHECKING:
+    import pandas
     from torch import Tensor
     from transformers import PreTrainedModel
 
 ERROR = "error"
 """The column with the reason why a row could not be answered."""
+
+
+def frame_rows(frame: "pandas.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of a DataFrame, each value in its own type, whatever the types of the others."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 class LoadedModel:
@@ -74,6 +81,7 @@ class LoadedModel:
     def _clean(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
         """The row as training would read it, or the reason why it cannot be answered."""
         try:
+            check_row(row)
             return self.objective.read_input(self.tokenizer, self.objective.clean_input(row, self.input_roles)), None
         except ValueError as error:
             return None, str(error)

@@ -10,6 +10,7 @@ from pipeline_lib.models.base_model import TOKENIZER, digests
 def copy_tokenizer(folder: Path, out: Path) -> None:
     """Copy the tokenizer's files."""
     for name in digests(folder, TOKENIZER):
+        (out / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(folder / name, out / name)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from pipeline_lib.objectives.values import is_bool, is_list, is_missing, is_number, parse_list
+from pipeline_lib.objectives.values import is_bool, is_list, is_missing, is_number, name_of, parse_list, text_of
 
 MOST_VALUES = 2_000
 """Different values that are counted; a column with more has no labels."""
@@ -45,7 +45,7 @@ class Column:
             self.sample.append(value)
         for item in value if is_list(value) else [value]:
             if len(self.values) <= MOST_VALUES and not isinstance(item, Mapping):
-                self.values[str(item).strip()[: LONGEST_LABEL + 1]] += 1
+                self.values[_name(item)[: LONGEST_LABEL + 1]] += 1
 
     @property
     def kind(self) -> str:
@@ -191,7 +191,7 @@ def value_kind(value: Any) -> str:
         return "text"
     if not math.isfinite(number):
         return "text"
-    return "whole" if str(value).strip().lstrip("-").isdigit() else "number"
+    return "whole" if number.is_integer() else "number"
 
 
 def _kind_of_object(value: Mapping[str, Any]) -> str:
@@ -213,14 +213,28 @@ def _kind_of_list(items: list[Any]) -> str:
     return "numbers" if all(is_number(item) or is_bool(item) for item in items) else "object"
 
 
+def _name(item: Any) -> str:
+    """An item as a label: numbers as `name_of` writes them, so that 1.0 in a typed file is 1."""
+    return name_of("", item) if is_number(item) else str(item).strip()
+
+
 def _read(value: Any) -> Any:
-    """Lists and dialogues that are spelled as text as what they spell."""
+    """Lists and dialogues that are spelled as text as what they spell, and parts of a content as their text."""
+    if _is_part(value) or (is_list(value) and len(value) and all(map(_is_part, value))):
+        try:
+            return text_of("", value)
+        except ValueError:
+            return value
     if isinstance(value, str) and value[:1] == "[":
         try:
             return found if (found := parse_list("", value)) is not None else value
         except ValueError:
             return value
     return value
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.get("type") == "text"
 
 
 def _script(letter: str) -> str:

@@ -1,5 +1,6 @@
 """Assign the files of a dataset to training, validation and test, or leave them out."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -7,8 +8,10 @@ from pathlib import Path
 
 from pipeline_lib.data.splits import SPLITS
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.init.encoding import find_foreign_word, is_ascii
 from pipeline_lib.init.files import SPLIT_WORDS, FoundFile, find_files
-from pipeline_lib.init.formats import Fields, NoData, fields_of
+from pipeline_lib.init.formats import Fields, fields_of, suffix_of
+from pipeline_lib.init.no_data import NoData
 from pipeline_lib.init.parallel import choose_sides, parallel_groups
 from pipeline_lib.init.proposal import Proposal
 from pipeline_lib.init.question import Answer, Request, Undecided
@@ -43,7 +46,9 @@ def read_dataset(request: Request) -> Dataset:
         found = list(_readable(files, left_out))
     if not found:
         raise RecipeError("DATA", _paths(request.data), f"holds no rows ({'; '.join(left_out[:3])})", "Check the files")
-    return _arrange_splits(found, left_out)
+    dataset = _arrange_splits(found, left_out)
+    dataset.unsure += _check_encodings(dataset)
+    return dataset
 
 
 def _paths(paths: Iterable[Path]) -> str:
@@ -69,6 +74,7 @@ def _arrange_splits(found: list[tuple[FoundFile, FileTable]], left_out: list[str
     training = by_split.pop(trained)
     _refuse_mixed(training, trained is None)
     dataset = Dataset(training[0][1].fields, {"train": [table for _, table in training]}, left_out, unsure)
+    unsure += _note_folders(dataset)
     if trained in ("validation", "test"):
         names = ", ".join(file.path.name for file, _ in training)
         unsure.append(f"No file is named train, so {names} is used for training.")
@@ -78,6 +84,30 @@ def _arrange_splits(found: list[tuple[FoundFile, FileTable]], left_out: list[str
     for _, table in by_split.pop(None, ()):
         left_out.append(f"{table.file.name}: its name contains none of {', '.join(SPLIT_WORDS)}")
     return dataset
+
+
+def _note_folders(dataset: Dataset) -> list[str]:
+    """Return what to check where texts are in several folders, which may be named by their labels."""
+    folders = Counter(table.file.parent.name for table in dataset.splits["train"])
+    if dataset.fields["kind"] != "text" or len(folders) < 2 or min(folders.values()) < 2:
+        return []
+    names = ", ".join(sorted(folders)[:5])
+    return [f"The folders {names} are not read as labels: to classify the texts, write them to a table with labels."]
+
+
+def _check_encodings(dataset: Dataset) -> list[str]:
+    """Return what to check where files are not UTF-8; raises RecipeError if the files are in several encodings."""
+    encoding = dataset.fields.get("encoding")
+    tables = [table for tables in dataset.splits.values() for table in tables]
+    for table in tables:
+        other = table.fields.get("encoding")
+        if other != encoding and not is_ascii(table.file):
+            names = f"{other or 'UTF-8'}, but {dataset.train.file.name} is {encoding or 'UTF-8'}"
+            raise RecipeError("DATA", str(table.file), f"is {names}", "Write all files in UTF-8")
+    if not encoding:
+        return []
+    name, word = dataset.train.file.name, find_foreign_word(dataset.train.file)
+    return [f"{name} is not UTF-8. It is read as {encoding}: change source.encoding if {word!r} looks wrong."]
 
 
 def _add(dataset: Dataset, split: str, table: FileTable) -> None:
@@ -93,6 +123,7 @@ def _refuse_mixed(training: list[tuple[FoundFile, FileTable]], unnamed: bool) ->
     one_each = [Answer(f"{file.path.name} alone", data=(file.path,)) for file, _ in training]
     explicit = all(file.explicit for file, _ in training)
     kinds = {(table.fields["kind"], frozenset(table.columns)) for _, table in training}
+    _refuse_unmatched(training)
     if unnamed and not explicit:
         for (_, one), (_, other) in combinations(training, 2):
             if one.shares_rows_with(other):
@@ -101,6 +132,16 @@ def _refuse_mixed(training: list[tuple[FoundFile, FileTable]], unnamed: bool) ->
                 raise Undecided(problem, answers)
     if len(kinds) > 1:
         raise Undecided("The files to train on are of different kinds or have different columns", one_each)
+
+
+def _refuse_unmatched(training: list[tuple[FoundFile, FileTable]]) -> None:
+    """Raise RecipeError for text files of equally many lines that may be parallel, but are not named so."""
+    texts = [table for _, table in training if table.fields["kind"] == "text"]
+    if len(texts) > 1 and len({table.rows for table in texts}) == 1 and len({suffix_of(t.file) for t in texts}) > 1:
+        names = " and ".join(table.file.name for table in texts)
+        hint = "If line n of one belongs to line n of the other, name them alike, such as train.in and train.out"
+        problem = f"have {texts[0].rows:,} lines each, but are not named as parallel files"
+        raise RecipeError("DATA", names, problem, hint)
 
 
 def drop_unanswered(dataset: Dataset, proposal: Proposal) -> Dataset:
@@ -116,7 +157,7 @@ def drop_unanswered(dataset: Dataset, proposal: Proposal) -> Dataset:
 
 
 def _lacks(table: FileTable, train: FileTable, proposal: Proposal) -> str | None:
-    optional = ("input", "tools")
+    optional = ("input", "tools", "system")
     for role, name in proposal.columns.items():
         if role in optional:
             continue

@@ -190,7 +190,7 @@ def _try_rows(recipe: Recipe, document: dict[str, Any]) -> list[str]:
                 try:
                     if not isinstance(row, Row):
                         raise ValueError(row.reason)
-                    recipe.objective.clean({role: row.values.get(column) for role, column in roles.items()})
+                    recipe.objective.clean({role: row.get(column) for role, column in roles.items()})
                 except ValueError as error:
                     bad.append(f"line {row.line}: {error}")
             share = len(bad) / max(rows, 1)

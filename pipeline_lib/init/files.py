@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline_lib.data.sources.base import refuse_undecodable_names
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.section import is_file, is_folder
 
@@ -44,6 +45,7 @@ def find_files(paths: Iterable[Path]) -> list[FoundFile]:
             found.extend(FoundFile(Path(match), split_of(Path(match)), explicit=True) for match in matches)
         else:
             raise RecipeError("DATA", str(path), "no such file or folder", "Check the spelling")
+    refuse_undecodable_names("DATA", (file.path for file in found))
     if not found:
         raise RecipeError("DATA", " ".join(map(str, paths)), "holds no data files", "Name the files themselves")
     return found

@@ -44,7 +44,7 @@ def _integer_fields(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Classes or amounts."""
     if not column.is_counted:
         return _regression()
-    numbers = sorted(int(value) for value in column.values)
+    numbers = sorted({int(float(value)) for value in column.values})
     counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     if not counted and len(numbers) > MOST_CLASSES:
         hint = f"The {len(numbers)} integers in {column.name} are treated as amounts (regression), not as classes."

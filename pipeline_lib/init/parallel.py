@@ -4,7 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from pipeline_lib.data.sources.text import Text
+from pipeline_lib.errors import RecipeError
+from pipeline_lib.init.encoding import find_encoding, text_source
 from pipeline_lib.init.files import FoundFile, split_of
 from pipeline_lib.init.formats import BY_SUFFIX, Fields, suffix_of
 from pipeline_lib.init.question import Answer, Request, Undecided
@@ -33,13 +34,26 @@ def parallel_groups(files: list[FoundFile]) -> list[Group]:
             if _may_differ(part):
                 pattern = ".".join([*parts[:place], "*", *parts[place + 1 :]])
                 groups[file.path.parent, pattern][part] = file
-    return [group for group in groups.values() if len(group) > 1 and _are_equally_long(group)]
+    groups_of_several = [group for group in groups.values() if len(group) > 1]
+    _refuse_unequal(groups_of_several)
+    return [group for group in groups_of_several if _are_equally_long(group)]
 
 
 def _may_differ(part: str) -> bool:
     words = {word for pair in DIRECTIONS for word in pair}
-    known = part in words or (LANGUAGE.fullmatch(part) and part not in ("gz", "zst", "txt", "tok"))
+    known = part in words or (LANGUAGE.fullmatch(part) and part not in ("gz", "bz2", "xz", "zst", "lz4", "txt", "tok"))
     return bool(known) and split_of(Path(part)) is None
+
+
+def _refuse_unequal(groups: list[Group]) -> None:
+    """Raise RecipeError for two files that are parallel by their names, but have different numbers of lines."""
+    for group in groups:
+        for pair in DIRECTIONS:
+            if set(pair) <= set(group) and not _are_equally_long({part: group[part] for part in pair}):
+                names = " and ".join(group[part].path.name for part in pair)
+                counts = " and ".join(f"{_count(group[part].path):,}" for part in pair)
+                hint = "Line n of one file must belong to line n of the other"
+                raise RecipeError("DATA", names, f"have {counts} lines", hint)
 
 
 def _are_equally_long(group: Group) -> bool:
@@ -47,7 +61,7 @@ def _are_equally_long(group: Group) -> bool:
 
 
 def _count(file: Path) -> int:
-    return sum(1 for _ in Text(kind="text", train=str(file)).lines(file))
+    return sum(1 for _ in text_source(file).lines(file))
 
 
 def choose_sides(groups: list[Group], request: Request) -> tuple[Fields, list[FoundFile]]:
@@ -57,7 +71,9 @@ def choose_sides(groups: list[Group], request: Request) -> tuple[Fields, list[Fo
     """
     sides = _sides(groups, request)
     files = [group[sides[0]] for group in groups if sides[0] in group and sides[1] in group]
-    return {"kind": "parallel", "source_language": sides[0], "target_language": sides[1]}, files
+    fields = {"kind": "parallel", "source_language": sides[0], "target_language": sides[1]}
+    encodings = {find_encoding(group[side].path) for group in groups for side in sides if side in group} - {None}
+    return {**fields, **({"encoding": encodings.pop()} if len(encodings) == 1 else {})}, files
 
 
 def _sides(groups: list[Group], request: Request) -> tuple[str, str]:

@@ -66,20 +66,24 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     yield from _instructions(columns)
     yield from _propose_seq2seq(columns, prose)
     others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
+    others += [column for column in columns if plays(column, "label") or plays(column, "tags")]
     for column in prose:
-        alone = len(prose) == 1 and not others
+        alone = len(prose) == 1 and not any(other is not column for other in others)
         if alone or wanted == "language_modeling":
-            yield Proposal("language_modeling", {"text": column.name}, alone)
+            empty = [other.name for other in table.columns.values() if not other.present and plays(other, "label")]
+            unsure = tuple(f"The column {name} has no values, so no label is learned." for name in empty)
+            yield Proposal("language_modeling", {"text": column.name}, alone, {}, unsure)
 
 
 def _dialogues(columns: list[Column]) -> Iterator[Proposal]:
-    tools = {}
-    for column in columns:
-        if plays(column, "tools"):
-            tools["tools"] = column.name
+    beside = {}
+    for role in ("tools", "system"):
+        for column in columns:
+            if plays(column, role):
+                beside[role] = column.name
     for column in columns:
         if column.kind == "messages":
-            yield Proposal("causal_lm", {"messages": column.name, **tools}, True)
+            yield Proposal("causal_lm", {"messages": column.name, **beside}, True)
 
 
 def _answers(columns: list[Column]) -> Iterator[Proposal]:
@@ -179,6 +183,8 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
         return
     about = _find_first([column for column in texts if column not in (answer, prompt)], "input")
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
+    system = next((column.name for column in columns if plays(column, "system") and column.kind == "text"), None)
+    roles |= {"system": system} if system else {}
     unsure: tuple[str, ...] = ()
     if any(normalize_name(column.name) == "rejected" for column in columns):
         unsure = ("Rejected answers are not used in training; to use them, set the objective to preference.",)

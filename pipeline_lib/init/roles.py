@@ -24,6 +24,7 @@ ROLES = {
     "answer": "output response completion answer assistant chosen solution reply",
     "messages": "messages conversations conversation dialog dialogue turns",
     "tools": "tools functions",
+    "system": "system system_prompt",
 }
 GROUPS = (
     "document_id doc_id document doc article_id user user_id author author_id thread thread_id conversation_id "

@@ -8,7 +8,8 @@ from typing import Any
 
 from pipeline_lib.data.sources import Row
 from pipeline_lib.init.column import Column
-from pipeline_lib.init.formats import Fields, NoData, first_rows
+from pipeline_lib.init.formats import Fields, first_rows
+from pipeline_lib.init.no_data import NoData
 from pipeline_lib.objectives.values import is_list, parse_list
 
 ROWS = 100_000
@@ -17,6 +18,8 @@ MOST_PAIRED = 12
 """Columns up to which it is counted whether two have equally many words."""
 SAME = 0.25
 """From this share of equal texts on two files hold the same rows: of translations, the ids alone are equal."""
+ALIGNED = 0.95
+"""Share of the rows in which two columns are of equal length if they belong together word by word."""
 KEYS = 5_000
 """Rows by which files are compared."""
 
@@ -55,9 +58,9 @@ class FileTable:
             self.starts |= {str(value) for value in values.values() if isinstance(value, str) and len(value) > 20}
 
     def are_aligned(self, one: str, other: str) -> bool:
-        """Whether two columns have equally many words or items in every row."""
+        """Whether two columns have equally many words or items in nearly every row."""
         first, second = sorted((one, other))
-        return self.rows > 0 and self.aligned[first, second] == self.rows
+        return self.rows > 0 and self.aligned[first, second] >= self.rows * ALIGNED
 
     def shares_rows_with(self, other: "FileTable") -> bool:
         """Whether many texts or ids of the smaller file stand in the other one, as in two versions of one data set."""

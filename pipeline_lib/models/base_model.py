@@ -1,12 +1,12 @@
 """Locate the base model, compute digests of its files, and load its configuration and tokenizer."""
 
 import importlib.util
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.models.base_checks import refuse_damaged
 from pipeline_lib.models.limits import position_limit
 from pipeline_lib.models.settings import Model
 from pipeline_lib.store.digests import file_digest
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 TOKENIZER = (
     "tokenizer.json",
+    "tokenizer.*.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -30,8 +31,17 @@ TOKENIZER = (
     "*.spm",
     "chat_template.json",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+"""The names under which transformers looks for weights: one file, or the list of several."""
+ADAPTER = "adapter_config.json"
+"""PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
+NO_LIMIT = int(1e30)
+"""The number of tokens that stands for no limit in tokenizer_config.json."""
+SMALL_VOCABULARY = 1000
+"""Only vocabularies up to this size are searched for tokens that are not special."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for loading any part of a model. Without `trust_remote_code=False`, transformers asks on the terminal
 whether to run a folder's code."""
@@ -51,61 +61,38 @@ def locate_base(model: Model) -> Path:
         folder = _download_from_hub(model)
     else:
         raise RecipeError("model.base", model.base, "no such folder", "Set a folder, a hub id or package:NAME/folder")
+    _refuse_adapter(folder, model.base)
     if not is_file(folder / "config.json"):
         raise RecipeError("model.base", model.base, "has no config.json", "Set the folder of a transformers model")
-    if not any(folder.glob("*.safetensors")):
-        raise RecipeError(
-            "model.base",
-            model.base,
-            "has no *.safetensors weights",
-            "Convert the weights first: pickled weights are never loaded",
-        )
+    _refuse_without_weights(folder, model.base)
     if not any(file for pattern in TOKENIZER for file in folder.glob(pattern)):
         raise RecipeError("model.base", model.base, "has no tokenizer", "Save the tokenizer in the same folder")
-    _refuse_damaged(folder, model.base)
+    refuse_damaged(folder, model.base)
     return folder
 
 
-def _refuse_damaged(folder: Path, base: str) -> None:
-    """Raise RecipeError if config.json is not a JSON object, or if weights are truncated or missing.
-
-    Reads only the headers of the weights.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    for file in sorted(folder.glob("*.json")):
-        if file.name == "config.json" or file.name.endswith(".safetensors.index.json"):
-            _read_object(file, base)
-    for index in folder.glob("*.safetensors.index.json"):
-        listed = _read_object(index, base).get("weight_map")
-        shards = set(map(str, listed.values())) if isinstance(listed, dict) else set()
-        if outside := sorted(name for name in shards if Path(name).name != name):
-            problem = f"names a file outside its folder ({outside[0]}) in {index.name}"
-            hint = "Do not trust this model: download it from its original source"
-            raise RecipeError("model.base", base, problem, hint)
-        if missing := sorted(name for name in shards if not is_file(folder / name)):
-            problem = f"lacks {missing[0]}, which {index.name} lists"
-            raise RecipeError("model.base", base, problem, "Download the model again")
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, "numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            problem = f"has a damaged weights file, {file.name} ({error})"
-            raise RecipeError("model.base", base, problem, "Download the model again") from None
+def _refuse_adapter(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has an adapter, alone or beside a whole model."""
+    if not is_file(folder / ADAPTER):
+        return
+    if any(is_file(folder / name) for name in WEIGHTS):
+        problem = f"has an adapter ({ADAPTER}), which would not be loaded with the base"
+        hint = f"Merge the adapter into its base with PEFT's merge_and_unload, or remove {ADAPTER}"
+    else:
+        problem = "is an adapter, not a whole model"
+        hint = "Merge it into its base with PEFT's merge_and_unload, and use the folder of the merged model"
+    raise RecipeError("model.base", base, problem, hint)
 
 
-def _read_object(file: Path, base: str) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        problem = f"has a damaged {file.name} ({error})"
-        raise RecipeError("model.base", base, problem, "Download the model again") from None
-    if not isinstance(content, dict):
-        raise RecipeError(
-            "model.base", base, f"has a {file.name} that is not a JSON object", "Download the model again"
-        )
-    return content
+def _refuse_without_weights(folder: Path, base: str) -> None:
+    """Raise RecipeError if a folder has no weights under the names that transformers looks for."""
+    if any(is_file(folder / name) for name in WEIGHTS):
+        return
+    if others := sorted(file.name for file in folder.glob("*.safetensors")):
+        problem = f"has no {' or '.join(WEIGHTS)}, only {', '.join(others[:3])}"
+        raise RecipeError("model.base", base, problem, "Save the model again with save_pretrained, or rename the file")
+    hint = "Convert the weights first: pickled weights are never loaded"
+    raise RecipeError("model.base", base, "has no *.safetensors weights", hint)
 
 
 def _find_in_package(model: Model) -> Path:
@@ -151,9 +138,9 @@ def _download_from_hub(model: Model) -> Path:
 
 
 def digests(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 digests, by file name, of the files that match any of the patterns."""
+    """Return the SHA-256 digests, by path in the folder, of the files that match any of the patterns."""
     files = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-    return {file.name: file_digest(file) for file in files}
+    return {file.relative_to(folder).as_posix(): file_digest(file) for file in files}
 
 
 def load_config(folder: Path | str) -> "PreTrainedConfig":
@@ -165,9 +152,20 @@ def load_config(folder: Path | str) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(folder, **LOCAL)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, **LOCAL)
+        _refuse_shadows(config)
+        return config
     except Exception as error:  # a damaged file can raise any type of error
         raise _unloadable(folder, "config.json", error) from error
+
+
+def _refuse_shadows(config: "PreTrainedConfig") -> None:
+    """Raise ValueError for a field that hides a method of its class, or a section that is not one of the family's."""
+    for name in vars(config):
+        if callable(getattr(type(config), name, None)):
+            raise ValueError(f"its field {name} has the name of a method")
+    if isinstance(config.get_text_config(), dict):
+        raise ValueError("its text_config is not a configuration of a known family")
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -179,6 +177,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    positions = position_limit(load_config(folder))
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         if tokenizer.pad_token is None:
@@ -186,14 +185,35 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         if tokenizer.pad_token is None:
             problem = "has a tokenizer without a padding, end-of-text or unknown token"
             raise RecipeError("model.base", str(folder), problem, "Set pad_token in its tokenizer_config.json")
-        positions = position_limit(load_config(folder))
-        if positions is not None:
-            tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+        _refuse_without_vocabulary(tokenizer, folder)
+        tokenizer.model_max_length = _length_limit(tokenizer.model_max_length, positions)
     except RecipeError:
         raise
     except Exception as error:  # any type of error, as above; the Rust code raises plain Exception
         raise _unloadable(folder, "tokenizer", error) from error
     return tokenizer
+
+
+def _length_limit(named: Any, positions: int | None) -> int:
+    """Return the number of tokens that a tokenizer and its model allow.
+
+    Tokenizers without a limit of their own name 10 to the power of 30, or infinity.
+    """
+    if not isinstance(named, (int, float)) or not named >= 1:
+        raise ValueError(f"its model_max_length is {named!r}")
+    return int(min(named, positions or NO_LIMIT, NO_LIMIT))
+
+
+def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> None:
+    """Raise RecipeError for a tokenizer of special tokens only: transformers makes one if it finds no vocabulary."""
+    if tokenizer.vocab_size > SMALL_VOCABULARY:
+        return
+    special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
+    if len(tokenizer.get_vocab().keys() - special) < 2:  # a T5 without a vocabulary has a token for the space
+        problem = (
+            "has a tokenizer without a vocabulary: its file is not there, or has another name than its class expects"
+        )
+        raise RecipeError("model.base", str(folder), problem, "Save the tokenizer again with save_pretrained")
 
 
 def _unloadable(folder: Path | str, part: str, error: Exception) -> RecipeError:

@@ -253,6 +253,7 @@ def load_tensors(parameters: "Mapping[str, nn.Parameter]", path: Path) -> None:
 def copy_base(base: Path, folder: Path) -> None:
     """Copy the files of a base that determine its outputs: configuration, weights and tokenizer."""
     for name in digests(base, (*WEIGHTS, *TOKENIZER)):
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(base / name, folder / name)
 
 

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline_lib.errors import RecipeError
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
@@ -57,8 +59,17 @@ def continuations(model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, 
 def _generate(
     model: Any, tokenizer: "PreTrainedTokenizerBase", begun: int, settings: dict[str, Any]
 ) -> list[list[int]]:
-    """Return the new tokens of each row. The cache of keys and values is on whatever the base's files say."""
-    out = model.generate(do_sample=False, use_cache=True, pad_token_id=tokenizer.pad_token_id, **settings)
+    """Return the new tokens of each row. The cache of keys and values is on whatever the base's files say.
+
+    Raises RecipeError if the settings in the base's files cannot be used.
+    """
+    own = {"do_sample": False, "use_cache": True, "pad_token_id": tokenizer.pad_token_id}
+    try:
+        out = model.generate(**own, tokenizer=tokenizer, **settings)  # the tokenizer is for stop strings
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        problem = f"has settings with which it cannot generate text ({reason})"
+        raise RecipeError("model.base", model.name_or_path, problem, "Check its generation_config.json") from error
     rows: list[list[int]] = out[:, begun:].tolist()
     return rows
 

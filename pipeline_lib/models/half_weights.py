@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from pipeline_lib.models.head_names import head_names
+from pipeline_lib.models.weight_files import stored_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,22 +41,8 @@ def half_format(base: Path, dtype: Format) -> "torch.dtype | None":
     """
     if dtype != "auto":
         return HALF.get(dtype)
-    formats = {STORED.get(name) for name in _formats(base)}
+    formats = {STORED.get(part.format) for part in stored_tensors(base).values() if part.dimensions > 1}
     return formats.pop() if len(formats) == 1 else None
-
-
-def _formats(base: Path) -> set[str]:
-    """Return the formats of all tensors with at least two dimensions; reads only the headers of the files."""
-    from safetensors import safe_open
-
-    formats = set()
-    for file in base.glob("*.safetensors"):
-        with safe_open(file, "pt") as weights:
-            for name in weights.keys():  # noqa: SIM118  # safe_open is not a mapping
-                part = weights.get_slice(name)
-                if len(part.get_shape()) > 1:
-                    formats.add(part.get_dtype())
-    return formats
 
 
 @contextmanager
@@ -109,7 +96,8 @@ def is_patched(linear: "nn.Linear") -> bool:
 def _storable(model: "PreTrainedModel") -> "list[nn.Parameter]":
     """Return the matrices that are used by plain layers only, of the backbone and of the base's own output layer."""
     output = model.get_output_embeddings()
-    new = {id(weight) for name, weight in model.named_parameters() if name in head_names(model)}
+    names = head_names(model)  # once: builds a model of some families
+    new = {id(weight) for name, weight in model.named_parameters() if name in names}
     new.discard(id(getattr(output, "weight", None)))
     others, plain = new, {}
     for name, module in model.named_modules():

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import LOCAL, load_config, load_tokenizer
+from pipeline_lib.models.config_checks import (
+    quantization_method,
+    refuse_attention,
+    refuse_no_layers,
+    refuse_other_formats,
+    refuse_quantized,
+    refuse_token_ids,
+)
 from pipeline_lib.models.head_names import head_names
+from pipeline_lib.models.weight_files import find_other_formats, refuse_oversized
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -21,8 +30,8 @@ if TYPE_CHECKING:
 
 LOADING = Lock()
 """transformers changes process-wide state while it loads a model; a model loaded in parallel would lack weights."""
-ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
-"""Implementation of attention -> the attribute by which transformers' classes say that they have it."""
+OUTPUTS = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+"""What a model returns, whatever its config.json says: the logits alone, by name."""
 SHOWN = 3
 """Number of parameters of each kind that an error lists."""
 WITHOUT_WEIGHTS: ContextVar[bool] = ContextVar("WITHOUT_WEIGHTS", default=False)
@@ -84,6 +93,7 @@ def load_pretrained(
             "id2label": dict(enumerate(labels)),
             "label2id": {name: index for index, name in enumerate(labels)},
         }
+    config |= OUTPUTS
     known = load_config(base)
     if type(known) not in kind._model_mapping:
         family, head = known.model_type, kind.__name__.removeprefix("AutoModelFor")
@@ -91,19 +101,23 @@ def load_pretrained(
     if kind is transformers.AutoModelForCausalLM and _is_bidirectional(known):
         problem = f"is of the family {known.model_type}, which is bidirectional: each token sees those after it"
         raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
-    _refuse_attention(kind._model_mapping[type(known)], known.model_type, config.get("attn_implementation"))
+    refuse_no_layers(base, known)
+    refuse_attention(kind._model_mapping[type(known)], known.model_type, config.get("attn_implementation"))
     if known.pad_token_id is None:  # decoders find the end of a row by it
         config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
+    folder = Path(base)
     if WITHOUT_WEIGHTS.get():
-        return _build(kind, base, dtype, config)
+        with refuse_oversized(folder):
+            return _build(kind, base, dtype, config)
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, load_matrices_in
 
-    _refuse_quantized(base, known, again=quantization is not None)
-    quantized = quantization.loading_options(kind, known) if quantization else {}
+    refuse_quantized(base, known, again=quantization is not None)
+    half = half_format(folder, dtype)
 
-    with LOADING, load_matrices_in(half := half_format(Path(base), dtype)):
+    with LOADING, load_matrices_in(half), refuse_oversized(folder):
         try:
+            quantized = quantization.loading_options(kind, known) if quantization else {}
             model, report = kind.from_pretrained(
                 base,
                 ignore_mismatched_sizes=True,
@@ -113,6 +127,8 @@ def load_pretrained(
                 **quantized,
                 **config,
             )
+        except RecipeError:
+            raise
         except Exception as error:  # damaged weights or an invalid configuration can raise anything
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise RecipeError(
@@ -126,7 +142,12 @@ def load_pretrained(
     compute_in_full(model)
     if quantization:
         mismatched |= quantization.patch(model)
+    if not quantization_method(known):
+        refuse_other_formats(base, find_other_formats(folder, model))
+    refuse_token_ids(base, model)
     _refuse_unfit(base, model, missing - new, mismatched - new, set(report["unexpected_keys"]), no_backbone)
+    if kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
+        _refuse_missing_output(base, model, missing)
     return model, missing | mismatched
 
 
@@ -143,25 +164,6 @@ def _build(kind: Any, base: str, dtype: "Format", config: dict[str, Any]) -> "tu
         compute_in_full(model)
     new = set() if type(model).__name__ in (known.architectures or ()) else head_names(model)
     return model, new & dict(model.named_parameters()).keys()
-
-
-def _refuse_quantized(base: str, config: Any, again: bool) -> None:
-    """Raise RecipeError for a base whose files are quantised already.
-
-    Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.
-    """
-    method = (config.to_dict().get("quantization_config") or {}).get("quant_method")
-    if method == "bitsandbytes" or (method and again):
-        hint = "Choose the base in its original precision, and set model.quantization"
-        raise RecipeError("model.base", base, f"has files that are quantised already ({method})", hint)
-
-
-def _refuse_attention(model_class: Any, family: str, attention: str | None) -> None:
-    """Raise RecipeError if a family does not have the implementation of attention that the recipe names."""
-    flag = ATTENTION_FLAGS.get(attention or "")
-    if flag and not getattr(model_class, flag, False):
-        problem = f"is not supported by the family {family}"
-        raise RecipeError("execution.attention", attention, problem, "Choose auto or eager")
 
 
 def _is_bidirectional(config: Any) -> bool:
@@ -225,6 +227,16 @@ def _refuse_unfit(
         hint = "config.json has fewer layers than the weights: correct it"
     problem = f"has weights that do not fit its config.json ({'; '.join(listed)})"
     raise RecipeError("model.base", base, problem, hint)
+
+
+def _refuse_missing_output(base: str, model: "PreTrainedModel", missing: set[str]) -> None:
+    """Raise RecipeError if a model that writes text has no weights for its output layer, as one without its head."""
+    output: Any = model.get_output_embeddings()
+    names = [name for name, parameter in model.named_parameters() if output is not None and parameter is output.weight]
+    if lacking := sorted(missing & set(names)):
+        problem = f"has no weights for its output layer ({lacking[0]})"
+        hint = "Choose the base as it was saved with its language-model head, or set tie_word_embeddings: true in"
+        raise RecipeError("model.base", base, problem, f"{hint} its config.json if it has none of its own")
 
 
 def _find_dropped_layers(model: "PreTrainedModel", unexpected: set[str]) -> set[str]:

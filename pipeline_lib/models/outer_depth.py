@@ -96,11 +96,11 @@ def _trace_blocks(model: "PreTrainedModel", model_stacks: Sequence[Stack]) -> tu
 
     # prepend: before the hooks of strategies, such as a prompt's, change the inputs
     hooks = [block.register_forward_pre_hook(record, with_kwargs=True, prepend=True) for block in blocks]
-    ids = _short_text(model)
     # Some heads of encoder-decoder models (classification, say) build the decoder's input themselves.
     bare = model.base_model is model and not model.can_generate()
     needs_decoder_ids = model.config.is_encoder_decoder and len(model_stacks) > 1 and (model.can_generate() or bare)
     try:
+        ids = _short_text(model)
         output = model(input_ids=ids, **({"decoder_input_ids": ids} if needs_decoder_ids else {}), return_dict=True)
     except Exception as error:  # the family's code can raise anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__

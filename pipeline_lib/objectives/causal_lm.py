@@ -13,6 +13,7 @@ from pipeline_lib.objectives.messages import (
     is_learned,
     message_type,
     up_to_last_answer,
+    with_system,
 )
 from pipeline_lib.objectives.token_prediction import TokenPrediction
 
@@ -51,15 +52,16 @@ class CausalLM(TokenPrediction, DialogueObjective):
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Whole dialogues where the recipe names their column, else prompt and answer."""
-        tools = {"tools": columns.tools} if columns.tools else {}
+        beside = self.columns_beside(columns)
         if columns.messages:
-            return {"messages": columns.messages, **tools}
+            return {"messages": columns.messages, **beside}
         more = {"input": columns.input} if columns.input else {}
-        return {"prompt": columns.prompt, **more, "answer": columns.answer, **tools}
+        return {"prompt": columns.prompt, **more, "answer": columns.answer, **beside}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A dialogue as a list of messages, the last one an answer."""
-        messages = dialogue(row["messages"]) if "messages" in row else exchange(row)
+        whole = "messages" in row
+        messages = with_system(dialogue(row["messages"]), row.get("system")) if whole else exchange(row)
         known = clean_tools(row)
         return {"messages": up_to_last_answer(messages), **known}
 

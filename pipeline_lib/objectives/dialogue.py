@@ -7,24 +7,23 @@ must be the same text once the markers are taken out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline_lib.objectives.messages import Message, to_template_message
+from pipeline_lib.objectives.messages import Message, is_learned, to_template_message
 from pipeline_lib.objectives.template_text import (
-    GENERATION,
     added_tokens,
     end_of_added_token,
+    render_as_accepted,
     render_messages,
-    render_or_none,
+    render_with_marks,
 )
-from pipeline_lib.objectives.turn_ends import FIRST_MARKER, Unclear, turn_end, usual_end
+from pipeline_lib.objectives.turn_ends import FIRST_MARKER, MARKERS, Unclear, turn_end, usual_end
+from pipeline_lib.objectives.turn_starts import Bounds, call_start, turn_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MARKERS = re.compile("[\U000f0000-\U000ffffd]")
-"""Private-use characters; those of answer i are the pair at 2i, before and after its content."""
 THOUGHT = re.compile(r".*</think>\s*", re.DOTALL)
 
 
@@ -50,16 +49,20 @@ class Dialogue(NamedTuple):
 def locate_turns(
     tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message], tools: Sequence[Any] | None = None
 ) -> Dialogue:
-    """The text of a dialogue with its assistant's turns; raises ValueError where the template refuses it, or where a
-    turn cannot be located for certain."""
+    """The text of a dialogue with its assistant's turns but those of weight 0.
+
+    Raises ValueError where the template refuses it, or where a turn cannot be located for certain.
+    """
     if not tokenizer.chat_template:
         return _join_messages(tokenizer, messages)
-    plain = [to_template_message(message) for message in messages]
-    text = render_messages(tokenizer, plain, tools)
+    learned = [index for index, message in enumerate(messages) if is_learned(message)]
+    plain, text = render_as_accepted(tokenizer, [to_template_message(message) for message in messages], tools)
     if MARKERS.search(text):
         raise ValueError("the text has private-use characters above U+F0000")
     turns = _find_turns_by_template(tokenizer, plain, tools, text)
-    return Dialogue(text, turns if turns is not None else _find_turns_by_markers(tokenizer, plain, tools, text))
+    if turns is None:
+        return Dialogue(text, _find_turns_by_markers(tokenizer, plain, learned, tools, text))
+    return Dialogue(text, [turn for turn in turns if turn.message in learned])
 
 
 def prompt(
@@ -84,29 +87,16 @@ def _join_messages(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Mess
     return Dialogue(text, turns)
 
 
-def _answers(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
-
-
 def _find_turns_by_template(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
 ) -> list[Turn] | None:
     """The turns by the template's generation marks; None where it has none, or not one around each answer."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    template = tokenizer.get_chat_template(tools=tools)
-    if not GENERATION.search(template):
-        return None
-    names: Any = tokenizer.special_tokens_map
-    rendered: Any = render_jinja_template(
-        [messages], tools, chat_template=template, return_assistant_tokens_mask=True, **names
-    )
-    (again,), (spans,) = rendered
-    answers = _answers(messages)
-    if again != text or len(spans) != len(answers):
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    marked = render_with_marks(tokenizer, messages, tools)
+    if marked is None or marked[0] != text or len(marked[1]) != len(answers):
         return None
     turns = []
-    for index, (start, end) in zip(answers, spans, strict=True):
+    for index, (start, end) in zip(answers, marked[1], strict=True):
         ended = re.search(rf"(?:{added_tokens(tokenizer)})$", text[start:end].rstrip())
         if not ended and (mark := end_of_added_token(tokenizer, text, end)):
             end = mark
@@ -119,10 +109,10 @@ def _find_turns_by_template(
 
 
 def _find_turns_by_markers(
-    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, text: str
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], answers: list[int], tools: Any, text: str
 ) -> list[Turn]:
-    """The turns by marker characters; raises ValueError where a turn remains unclear."""
-    answers, problem = _answers(messages), Unclear("the chat template's text does not show where the answers are")
+    """The turns of the messages `answers` by marker characters; raises ValueError where one remains unclear."""
+    problem = Unclear("the chat template's text does not show where the answers are")
     usual = usual_end(tokenizer)
     for after_thought in (False, True):  # templates move or drop what was thought, and a marker before it
         marked = list(messages)
@@ -133,15 +123,21 @@ def _find_turns_by_markers(
             turns: list[Turn] = []
             for number, index in enumerate(answers):
                 before = turns[-1].end if turns else 0
-                opened, closed = (found.get(FIRST_MARKER + 2 * number + side) for side in (0, 1))
-                if closed is None:
+                opened, closed = (found.get(FIRST_MARKER + 2 * number + side, []) for side in (0, 1))
+                if not closed:
                     raise Unclear(f"the chat template leaves out answer {number + 1}, or changes it")
-                start = _start(tokenizer, messages[:index], tools, text, (before, opened, closed))
-                start = opened if start is None else start
-                if start is None:
+                calls, content = messages[index].get("tool_calls"), (messages[index].get("content") or "").strip()
+                # a template can write the name of a call again, in the tool's reply
+                last = min(closed) if calls else max(closed)
+                begun = Bounds(before, min([*opened, last]))
+                start = turn_start(tokenizer, messages[:index], tools, text, begun)
+                if start is None and calls:
+                    start = call_start(tokenizer, messages, index, tools, text, begun)
+                if start is None and (not opened or (calls and not content)):
                     raise Unclear("the chat template's text does not show where an answer begins")
-                end = turn_end(tokenizer, messages[: index + 1], tools, text, closed, usual)
-                turns.append(Turn(index, start, end, max(start, closed if opened is None else opened)))
+                start = begun.latest if start is None else start
+                end = turn_end(tokenizer, messages, index, tools, text, last, usual)
+                turns.append(Turn(index, start, end, max(start, begun.latest)))
             return _include_spaces(text, turns)
         except ValueError as error:
             problem = error if isinstance(error, Unclear) else problem
@@ -166,47 +162,20 @@ def _add_markers(message: dict[str, Any], first: int, after_thought: bool) -> di
         marked["content"] = opening + closing
     if calls:
         functions = [dict(call["function"]) for call in calls]
-        if not content.strip():
-            functions[0]["name"] = opening + functions[0]["name"]
+        functions[0]["name"] = opening + functions[0]["name"]
         functions[-1]["name"] += closing
         marked["tool_calls"] = [call | {"function": new} for call, new in zip(calls, functions, strict=True)]
     return marked
 
 
-def _positions(marked: str, text: str) -> dict[int, int]:
+def _positions(marked: str, text: str) -> dict[int, list[int]]:
     """Where each marker is in the text without markers; raises where the markers have changed anything else."""
     if MARKERS.sub("", marked) != text:
         raise Unclear("the chat template's text does not show where the answers are")
-    found: dict[int, int] = {}
+    found: dict[int, list[int]] = {}
     for count, match in enumerate(MARKERS.finditer(marked)):
-        at = match.start() - count
-        opening = (ord(match[0]) - FIRST_MARKER) % 2 == 0
-        found[ord(match[0])] = min(found.get(ord(match[0]), at), at) if opening else at
+        found.setdefault(ord(match[0]), []).append(match.start() - count)
     return found
-
-
-def _start(
-    tokenizer: "PreTrainedTokenizerBase",
-    before: list[dict[str, Any]],
-    tools: Any,
-    text: str,
-    places: tuple[int, int | None, int],
-) -> int | None:
-    """Where the model begins to write: after the generation prompt; None where that is not to be seen.
-
-    `places` are the end of the previous turn and the two markers'.
-    """
-    earliest, opened, closed = places
-    content = closed if opened is None else opened
-    prompted, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
-    added = prompted[len(without) :] if prompted and without is not None and prompted.startswith(without) else ""
-    if prompted and text.startswith(prompted) and earliest <= len(prompted) <= content:
-        # a template without a generation prompt lets the model write the turn's header, which is not learned
-        if added or not text[len(prompted) : content].strip():
-            return len(prompted)
-    elif added.strip() and (at := text.rfind(added, earliest, content)) >= 0:
-        return at + len(added)
-    return None
 
 
 def _include_spaces(text: str, turns: list[Turn]) -> list[Turn]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import field_validator
 
 from pipeline_lib.objectives.base import ObjectiveSection
-from pipeline_lib.objectives.messages import exchange
+from pipeline_lib.objectives.messages import exchange, tools_of
 from pipeline_lib.objectives.template_text import GENERATION
 from pipeline_lib.objectives.values import is_missing
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from pipeline_lib.data.examples import Examples
+    from pipeline_lib.data.settings import Columns
     from pipeline_lib.models.generation import Generated
 
 
@@ -48,12 +49,20 @@ class DialogueObjective(ObjectiveSection):
             tokenizer.chat_template = self.chat_template
         return tokenizer
 
+    def columns_beside(self, columns: "Columns") -> dict[str, str]:
+        """The columns of tools and system prompts that the recipe names."""
+        named = {"tools": columns.tools, "system": columns.system}
+        return {role: column for role, column in named.items() if column}
+
+    def input_roles_for(self, columns: "Columns") -> dict[str, bool]:
+        """With the optional tools and system prompts that the model is trained on."""
+        return {**self.input_roles, **dict.fromkeys(self.columns_beside(columns), False)}
+
     def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
         """A prompt with its optional input; a list of messages stays one."""
-        if is_missing(row.get("prompt")) or row["prompt"] == "":
-            raise ValueError("empty prompt")
         given = {role: row[role] for role in input_roles if not is_missing(row.get(role))}
-        exchange(given)  # raises ValueError for what is neither a text nor messages
+        tools_of(given.get("tools"))
+        exchange(given)  # raises ValueError for what is empty, and for what is neither a text nor messages
         return given
 
     def read_input(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:

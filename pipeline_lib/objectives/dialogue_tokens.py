@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_lib.objectives.base import limit_of
 from pipeline_lib.objectives.dialogue import Dialogue, locate_turns, prompt
-from pipeline_lib.objectives.messages import Message, exchange, tools_of
+from pipeline_lib.objectives.messages import SYSTEM, Message, exchange, tools_of
 from pipeline_lib.objectives.tokens import token_ids
 
 if TYPE_CHECKING:
@@ -32,20 +32,27 @@ class Rendered(NamedTuple):
         turn = self.dialogue.turns[-1]
         return self.dialogue.text[turn.start : turn.end]
 
-    def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase") -> "Rendered | None":
-        """Without the oldest exchange after the system prompt; None where that is the last one."""
-        first = next((place for place, message in enumerate(self.messages) if message["role"] not in _SYSTEM), 0)
-        users = [place for place, message in enumerate(self.messages) if message["role"] == "user" and place > first]
-        if not users:
-            return None
-        shorter = [*self.messages[:first], *self.messages[users[0] :]]
+    @property
+    def questions(self) -> list[int]:
+        """Where a dialogue can begin without its oldest exchanges: the places of the later questions."""
+        return [
+            place for place, message in enumerate(self.messages) if message["role"] == "user" and place > self.first
+        ]
+
+    @property
+    def first(self) -> int:
+        """The place of the first message after the system prompt."""
+        return next((place for place, message in enumerate(self.messages) if message["role"] not in SYSTEM), 0)
+
+    def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase", count: int) -> "Rendered | None":
+        """Without that many of the oldest exchanges; None where the template refuses what is left."""
+        if count == 0:
+            return self
         try:
+            shorter = [*self.messages[: self.first], *self.messages[self.questions[count - 1] :]]
             return _render_messages(tokenizer, shorter, self.tools)
-        except ValueError:  # the template refuses what is left
+        except ValueError:
             return None
-
-
-_SYSTEM = ("system", "developer")
 
 
 def render_row(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> Rendered:
@@ -84,13 +91,21 @@ class Fitting(NamedTuple):
         self, tokenizer: "PreTrainedTokenizerBase", wholes: Sequence[Rendered], learns: Sequence[Learns]
     ) -> list[tuple[list[int], list[bool]]]:
         """The same for several answers to one prompt, of which all lose the same part."""
-        shorter: list[Rendered | None] = [*wholes]
-        while None not in shorter:
-            wholes = [whole for whole in shorter if whole]
-            found = [_ids(tokenizer, whole, these) for whole, these in zip(wholes, learns, strict=True)]
-            if all(len(ids) <= self.whole and prompt_tokens <= self.prompt for ids, _, prompt_tokens in found):
-                return [(ids, learned) for ids, learned, _ in found]
-            shorter = [whole.drop_oldest(tokenizer) for whole in wholes]
+        found = self._measure(tokenizer, wholes, learns, 0) or []
+        if self._fits(found):
+            return [(ids, learned) for ids, learned, _ in found]
+        # by halves, as each try renders what is left of the dialogue
+        too_few, enough = 0, 1 + min(len(whole.questions) for whole in wholes)
+        fitting = None
+        while enough - too_few > 1:
+            dropped = (too_few + enough) // 2
+            shorter = self._measure(tokenizer, wholes, learns, dropped)
+            if shorter is None or self._fits(shorter):
+                enough, fitting = dropped, shorter or fitting
+            else:
+                too_few, found = dropped, shorter
+        if fitting:
+            return [(ids, learned) for ids, learned, _ in fitting]
         answers = [min(len(ids) - prompt_tokens, self.whole) for ids, _, prompt_tokens in found]
         room = max(0, min(self.prompt, self.whole - max(answers)))
         cut = []
@@ -99,8 +114,24 @@ class Fitting(NamedTuple):
             cut.append((ids[places], learned[places]))
         return cut
 
+    def _fits(self, found: "Sequence[_Measured]") -> bool:
+        return all(len(ids) <= self.whole and prompt_tokens <= self.prompt for ids, _, prompt_tokens in found)
 
-def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> tuple[list[int], list[bool], int]:
+    def _measure(
+        self, tokenizer: "PreTrainedTokenizerBase", wholes: Sequence[Rendered], learns: Sequence[Learns], dropped: int
+    ) -> "list[_Measured] | None":
+        """What `_ids` says of each dialogue without its oldest exchanges; None where the template refuses one."""
+        shorter = [whole.drop_oldest(tokenizer, dropped) for whole in wholes]
+        if None in shorter:
+            return None
+        remaining = [whole for whole in shorter if whole]
+        return [_ids(tokenizer, whole, these) for whole, these in zip(remaining, learns, strict=True)]
+
+
+_Measured = tuple[list[int], list[bool], int]
+
+
+def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> _Measured:
     """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
     text, turns = whole.dialogue
     learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pipeline_lib.objectives.values import format_value, is_bool, is_missing, is_number, name_of, parse_list
+from pipeline_lib.objectives.values import (
+    format_value,
+    is_bool,
+    is_list,
+    is_missing,
+    is_number,
+    name_of,
+    parse_collection,
+)
 
 if TYPE_CHECKING:
     import numpy
@@ -17,6 +25,9 @@ SINGLE: Final = "single_label_classification"
 MULTI: Final = "multi_label_classification"
 REGRESSION: Final = "regression"
 WHOLE = re.compile("-?[0-9]+")
+UNREADABLE_LIST = re.compile(r"\[(.*,.*|[\d.\s]+)\]", re.DOTALL)
+"""A text in brackets that is not a list with quoted names, such as `[a, b]`, or NumPy's `[1 0 1]`."""
+SEPARATED_NUMBER = re.compile(r"-?\d[\d.,' ]*\d")
 
 
 def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | None = None) -> str | list[str] | float:
@@ -29,12 +40,17 @@ def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | 
     if problem == REGRESSION:
         return _number(value)
     if problem == SINGLE:
+        if is_list(value):
+            hint = "set objective.problem_type to multi_label_classification for several labels per row"
+            raise ValueError(f"label {format_value(value)} is a list: {hint}")
         name = name_of("label", value)
         if not name:
             raise ValueError("no label")
         return name
-    parts = parse_list("label", value)
+    parts = parse_collection("label", value)
     if parts is None:
+        if isinstance(value, str) and UNREADABLE_LIST.fullmatch(value.strip()):
+            raise ValueError(f"label {format_value(value)} is not a list that can be read: write it as JSON")
         parts = value.split(separator) if isinstance(value, str) else [value]
     elif _is_multi_hot(parts, multi_hot):
         return [str(place) for place, is_set in enumerate(parts) if is_set]
@@ -63,12 +79,16 @@ def _is_multi_hot(parts: list[Any], multi_hot: bool | None) -> bool:
 
 def _number(value: Any) -> float:
     """A finite number, or a text that spells one."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
     number = math.nan
-    if isinstance(value, (str, bytes)) or (is_number(value) and not is_bool(value)):
+    if (isinstance(text, str) and "_" not in text) or (is_number(value) and not is_bool(value)):
         with suppress(ValueError):
-            number = float(value)
+            number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"label {format_value(value)} is not a number")
+        hint = ""
+        if isinstance(text, str) and SEPARATED_NUMBER.fullmatch(text.strip()):
+            hint = " (write it with a decimal point and without separators between thousands)"
+        raise ValueError(f"label {format_value(value)} is not a number{hint}")
     return number
 
 

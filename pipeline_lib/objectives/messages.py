@@ -4,26 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline_lib.objectives.message_values import content_of, drop_nulls, parse, parse_object, role_of
+from pipeline_lib.objectives.values import is_list, is_missing, word_of
+
 if TYPE_CHECKING:
     import pyarrow
 
 Message = dict[str, Any]
 """`role` and `content` (None where an assistant only calls tools); `more` holds MORE's fields as JSON, if any."""
 
-ROLES = {
-    "human": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "function_call": "assistant",
-    "observation": "tool",
-    "function_response": "tool",
-}
-"""ShareGPT's names, and those of its relatives; any other role is kept as it is."""
 MORE = ("tool_calls", "tool_call_id", "name", "reasoning_content", "weight")
 REASONING = ("reasoning_content", "reasoning", "thinking")
-TEXT_PARTS = ("text", "input_text", "output_text")
+CONTENT = ("content", "value", "text")
+SYSTEM = ("system", "developer")
+WEIGHTS = {"0": 0, "1": 1}
 
 
 def message_type() -> "pyarrow.DataType":
@@ -35,25 +29,69 @@ def message_type() -> "pyarrow.DataType":
 
 def dialogue(value: Any) -> list[Message]:
     """A dialogue in any of the known formats; raises ValueError with the reason where it cannot be used."""
-    value = _parse_json(value)
-    if isinstance(value, Mapping):
-        value = value.get("messages", value.get("conversations"))
-    if not isinstance(value, (list, tuple)) or not value:
+    found = _find_list(parse("messages", value))
+    if not found:
         raise ValueError("no messages")
-    return [_message(_parse_json(message)) for message in value]
+    said = [parse_object("message", message) for message in found]
+    if all(isinstance(text, str) for text in said):  # the texts alone, in turn
+        said = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+    return [_message(message) for message in said]
+
+
+def _find_list(value: Any) -> list[Any]:
+    """The list of messages, also of an object that has one; empty where there is none."""
+    if is_list(value):
+        return list(value)
+    if not isinstance(value, Mapping):
+        return []
+    for name in ("messages", "conversations"):
+        if name in value:
+            return _find_list(parse(name, value[name]))
+    lists = [found for part in value.values() if (found := _find_list(part)) and isinstance(found[0], Mapping)]
+    return lists[0] if len(lists) == 1 else []
 
 
 def exchange(row: Mapping[str, Any]) -> list[Message]:
-    """A row of `prompt`, `input` and `answer`, as texts or lists of messages; the answer may be missing."""
-    prompt, answer = row.get("prompt"), row.get("answer")
-    if is_messages(prompt):
-        messages = dialogue(prompt)
-    else:
-        texts = [_text(row[role]) for role in ("prompt", "input") if row.get(role)]
+    """A row of `prompt`, `input`, `system` and `answer`, as texts or messages; all but the prompt may be missing.
+
+    Raises ValueError where the prompt is empty, or a value is neither a text nor messages.
+    """
+    messages = parse_messages("prompt", row.get("prompt"))
+    if messages is None:
+        texts = [_given(role, row.get(role)) for role in ("prompt", "input")]
         messages = [{"role": "user", "content": "\n".join(filter(None, texts))}]
-    if is_messages(answer):
-        return [*messages, *dialogue(answer)]
-    return [*messages, {"role": "assistant", "content": _text(answer)}] if answer else messages
+    if not any((message["content"] or "").strip() for message in messages):
+        raise ValueError("empty prompt")
+    answer = parse_messages("answer", row.get("answer"))
+    if answer is None and (text := _given("answer", row.get("answer"))):
+        answer = [{"role": "assistant", "content": text}]
+    return [*with_system(messages, row.get("system")), *(answer or [])]
+
+
+def with_system(messages: Sequence[Message], system: Any) -> list[Message]:
+    """The messages behind a system prompt, unless that is empty or they begin with one of their own."""
+    text = _given("system", system)
+    if not text or messages[0]["role"] in SYSTEM:
+        return list(messages)
+    return [{"role": "system", "content": text}, *messages]
+
+
+def _given(role: str, value: Any) -> str:
+    """A text; empty where there is nothing but white space."""
+    text = content_of(role, value) or ""
+    return text if text.strip() else ""
+
+
+def parse_messages(role: str, value: Any) -> list[Message] | None:
+    """The messages in a value, also in one that spells them as text; None where it has none."""
+    parsed = parse(role, value)
+    found = [parsed] if isinstance(parsed, Mapping) else parsed
+    if not is_messages(found) or not role_of(found[0]):
+        return None
+    # JSON is a text like any other, unless it is messages
+    if isinstance(value, str) and not all(role_of(message) and {*CONTENT} & message.keys() for message in found):
+        return None
+    return dialogue(found)
 
 
 def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
@@ -63,7 +101,8 @@ def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
     """
     learned = [index for index, message in enumerate(messages) if is_learned(message)]
     if not learned:
-        raise ValueError("no message of the assistant is learned")
+        roles = ", ".join(sorted({message["role"] for message in messages}))
+        raise ValueError(f"no message of the assistant is learned (roles: {roles})")
     return list(messages[: learned[-1] + 1])
 
 
@@ -86,91 +125,61 @@ def clean_tools(row: Mapping[str, Any]) -> dict[str, str]:
 
 def tools_of(value: Any) -> list[Any] | None:
     """A row's tools, as a list or as JSON; raises ValueError where they are neither."""
-    tools = _parse_json(value)
-    if tools is None or tools == "" or tools != tools:
+    tools = parse("tools", value)
+    if is_missing(tools) or tools == "":
         return None
-    if not isinstance(tools, (list, tuple)) or not all(isinstance(tool, Mapping) for tool in tools):
+    tools = [parse_object("tools", tool) for tool in (tools if is_list(tools) else [tools])]
+    if not all(isinstance(tool, Mapping) for tool in tools):
         raise ValueError("tools is not a list of objects")
-    return [_drop_nulls(tool) for tool in tools] or None
+    return [drop_nulls(tool) for tool in tools] or None
 
 
 def _message(message: Any) -> Message:
-    if not isinstance(message, Mapping):
+    role = role_of(message)
+    names = [name for name in CONTENT if not is_missing(message.get(name))] if role else []
+    call = message.get("function_call") if role else None  # OpenAI's name of it before `tool_calls`
+    calls = message.get("tool_calls") or (None if is_missing(call) else [call]) if role else None
+    if not role or not (names or calls or {*CONTENT} & message.keys()):
         raise ValueError("a message lacks role or content")
-    role = message.get("role") or message.get("from")
-    if not role or not ({"content", "value"} & message.keys() or message.get("tool_calls")):
-        raise ValueError("a message lacks role or content")
-    role = ROLES.get(str(role), str(role))
-    more = {name: message[name] for name in MORE if message.get(name) is not None}
+    more = _more_of(message, calls)
+    content = content_of(role, message[names[0]]) if names else None
+    needed = role == "user" or (role == "assistant" and "tool_calls" not in more and more.get("weight", 1))
+    if needed and not (content or "").strip():
+        raise ValueError(f"empty {role}")
+    known = {"role": role, "content": content if content is not None or "tool_calls" in more else ""}
+    return known | ({"more": word_of(role, json.dumps(more, ensure_ascii=False))} if more else {})
+
+
+def _more_of(message: Mapping[str, Any], calls: Any) -> dict[str, Any]:
+    """The fields of MORE that a message has."""
+    more = {name: message[name] for name in MORE if not is_missing(message.get(name))}
+    more.pop("tool_calls", None)
     for name in REASONING:
         if message.get(name):
-            more["reasoning_content"] = _text(message[name])
-    if "tool_calls" in more:
-        more["tool_calls"] = [_tool_call(call) for call in _parse_json(more["tool_calls"])]
-    if not more.get("tool_calls"):
-        more.pop("tool_calls", None)
-    if more.get("weight", 1) not in (0, 1):
-        raise ValueError(f"a message has the weight {more['weight']}, and only 0 and 1 are known")
-    content = _text(message.get("content") if message.get("content") is not None else message.get("value"))
-    if not (content or "").strip():
-        if role == "assistant" and "tool_calls" not in more and more.get("weight", 1):
-            raise ValueError(f"empty {role}")
-        if role == "user":
-            raise ValueError(f"empty {role}")
-    known = {"role": role, "content": content if content or "tool_calls" not in more else None}
-    return known | ({"more": json.dumps(more, ensure_ascii=False)} if more else {})
+            more["reasoning_content"] = content_of(name, message[name])
+    if found := parse("tool_calls", calls):
+        more["tool_calls"] = [_tool_call(parse_object("tool_calls", call)) for call in found]
+    weight = WEIGHTS.get(str(more.get("weight", 1)), more.get("weight", 1))
+    if weight not in (0, 1):
+        raise ValueError(f"a message has the weight {weight}, and only 0 and 1 are known")
+    return more | ({"weight": int(weight)} if "weight" in more else {})
 
 
 def _tool_call(call: Any) -> dict[str, Any]:
     """A tool call with its arguments as an object: templates write them as JSON themselves."""
     if not isinstance(call, Mapping):
         raise ValueError("a tool call is not an object")
-    call = _drop_nulls(call)
+    call = drop_nulls(call)
     function = dict(call.get("function") or {name: call[name] for name in ("name", "arguments") if name in call})
     if not isinstance(function.get("name"), str):
         raise ValueError("a tool call lacks its function's name")
-    function["arguments"] = _parse_json(function.get("arguments", {}))
+    function["arguments"] = parse("arguments", function.get("arguments", {}))
     return {"type": "function", **{name: call[name] for name in ("id",) if name in call}, "function": function}
-
-
-def _text(content: Any) -> str | None:
-    """Content as one text: parts and sentences of a list one after another."""
-    if content is None or content != content:
-        return None
-    if not isinstance(content, (list, tuple)):
-        return content if isinstance(content, str) else str(content)
-    if all(isinstance(part, str) for part in content):
-        return " ".join(content)
-    texts = []
-    for part in content:
-        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
-        text = part.get("text") if isinstance(part, Mapping) else part
-        if kind not in TEXT_PARTS or not isinstance(text, str):
-            raise ValueError(f"a message has a part of the type {kind!r}, and only text is read")
-        texts.append(text)
-    return "".join(texts)
 
 
 def is_messages(value: Any) -> bool:
     """Whether a value is a list of messages, and no text."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(part, Mapping) for part in value)
-
-
-def _parse_json(value: Any) -> Any:
-    """JSON in a string as what it holds; anything else as it is."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
-def _drop_nulls(value: Any) -> Any:
-    """Without the null fields that a Parquet file gives every object."""
-    if isinstance(value, Mapping):
-        return {name: _drop_nulls(part) for name, part in value.items() if part is not None}
-    return [_drop_nulls(part) for part in value] if isinstance(value, list) else value
+    return is_list(value) and len(value) > 0 and all(isinstance(part, Mapping) for part in value)
 
 
 def _more(message: Message) -> dict[str, Any]:

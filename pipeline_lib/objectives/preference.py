@@ -85,8 +85,7 @@ class Preference(DialogueObjective):
         """Prompt, chosen and rejected; for kto prompt, completion and label."""
         roles = ("chosen", "rejected") if self.paired else ("completion", "label")
         prompt = {} if self.whole_dialogues else {"prompt": columns.prompt}
-        tools = {"tools": columns.tools} if columns.tools else {}
-        return {**prompt, **{role: getattr(columns, role) for role in roles}, **tools}
+        return {**prompt, **{role: getattr(columns, role) for role in roles}, **self.columns_beside(columns)}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The prompt as `messages`, and the answers as lists of messages."""

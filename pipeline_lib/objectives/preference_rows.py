@@ -4,13 +4,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline_lib.objectives.messages import Message, dialogue, exchange, is_learned, is_messages, up_to_last_answer
+from pipeline_lib.objectives.messages import (
+    Message,
+    dialogue,
+    exchange,
+    is_learned,
+    parse_messages,
+    up_to_last_answer,
+    with_system,
+)
 from pipeline_lib.objectives.values import name_of
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 """The turns of a dialogue that is one text, as in Anthropic's HH-RLHF."""
-LABELS = {"true": True, "1": True, "yes": True, "desirable": True}
-LABELS |= {"false": False, "0": False, "no": False, "undesirable": False, "-1": False}
+LABELS = {"true": True, "1": True, "yes": True, "desirable": True, "chosen": True, "good": True}
+LABELS |= {"false": False, "0": False, "no": False, "undesirable": False, "-1": False, "rejected": False, "bad": False}
 
 
 def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
@@ -18,16 +26,16 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
 
     `whole`: both answers are whole dialogues, and what they have in common is the prompt.
     """
-    if whole or (_begins_with_prompt(row["chosen"]) and _begins_with_prompt(row["rejected"])):
+    if whole or all(_begins_with_prompt(role, row[role]) for role in ("chosen", "rejected")):
         prompt, chosen, rejected = _split_shared_prompt(
             _dialogue("chosen", row["chosen"]), _dialogue("rejected", row["rejected"])
         )
     else:
         prompt = _prompt(row)
-        chosen, rejected = _answer("chosen", row["chosen"]), _answer("rejected", row["rejected"])
+        chosen, rejected = (_answer(role, row[role], prompt) for role in ("chosen", "rejected"))
     if chosen == rejected:
         raise ValueError("chosen and rejected are the same")
-    return {"messages": prompt, "chosen": chosen, "rejected": rejected}
+    return {"messages": with_system(prompt, row.get("system")), "chosen": chosen, "rejected": rejected}
 
 
 def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
@@ -41,22 +49,24 @@ def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
         if not prompt:
             raise ValueError("completion has no prompt before the last answer")
     else:
-        prompt, completion = _prompt(row), _answer("completion", row["completion"])
-    return {"messages": prompt, "completion": completion, "label": label}
+        prompt = _prompt(row)
+        completion = _answer("completion", row["completion"], prompt)
+    return {"messages": with_system(prompt, row.get("system")), "completion": completion, "label": label}
 
 
 def _prompt(row: Mapping[str, Any]) -> list[Message]:
-    messages = exchange({"prompt": row["prompt"]})
-    if not any(message["content"] for message in messages):
-        raise ValueError("empty prompt")
-    return messages
+    return exchange({"prompt": row["prompt"]})
 
 
-def _answer(role: str, value: Any) -> list[Message]:
-    """An answer as messages, from a text or from messages; the last one is the assistant's."""
+def _answer(role: str, value: Any, prompt: list[Message]) -> list[Message]:
+    """An answer as messages, from a text or from messages, without the prompt; the last one is the assistant's."""
     messages = exchange({"prompt": "?", "answer": value})[1:]
+    if messages[: len(prompt)] == prompt:
+        messages = messages[len(prompt) :]
     if not messages:
         raise ValueError(f"empty {role}")
+    if messages[0]["role"] not in ("assistant", "tool"):
+        raise ValueError(f"{role} begins with a message of the {messages[0]['role']} that is not the prompt")
     if not any(map(is_learned, messages)):
         raise ValueError(f"{role} has no message of the assistant")
     return up_to_last_answer(messages)
@@ -73,11 +83,10 @@ def _dialogue(role: str, value: Any) -> list[Message]:
         raise ValueError(f"{role}: {error}") from None
 
 
-def _begins_with_prompt(value: Any) -> bool:
+def _begins_with_prompt(role: str, value: Any) -> bool:
     """Whether messages begin before the answer: with the system's or a user's."""
-    if not is_messages(value):
-        return False
-    return dialogue(value)[0]["role"] not in ("assistant", "tool")
+    messages = parse_messages(role, value)
+    return messages is not None and messages[0]["role"] not in ("assistant", "tool")
 
 
 def _split_shared_prompt(

@@ -21,12 +21,19 @@ ANSWERS = ("chosen", "rejected", "completion")
 
 
 def render_answers(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> list[Rendered]:
-    """The dialogue of the prompt with each of its answers, or of the prompt alone."""
+    """The dialogue of the prompt with each of its answers, or of the prompt alone.
+
+    Raises ValueError where a text cannot be made, or both answers have the same.
+    """
     answers = [row[role] for role in ANSWERS if row.get(role)]
     if not answers:
         return [render_row(tokenizer, row)]
     whole = ({"messages": [*row["messages"], *answer], "tools": row.get("tools")} for answer in answers)
-    return [render_row(tokenizer, dialogue) for dialogue in whole]
+    rendered = [render_row(tokenizer, dialogue) for dialogue in whole]
+    texts = [whole.dialogue.text.rstrip() for whole in rendered]
+    if len(texts) > 1 and texts[0] == texts[1]:
+        raise ValueError("chosen and rejected are the same in the chat template")
+    return rendered
 
 
 def encode_columns(

@@ -1,7 +1,8 @@
 """What a chat template writes, and the tokens that a tokenizer adds to its vocabulary for it."""
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,62 @@ def render_messages(
         raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
 
 
+def render_as_accepted(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any
+) -> tuple[list[dict[str, Any]], str]:
+    """The template's text, and the messages in the form in which the template takes them.
+
+    Some templates break on a tool call without content, others on arguments that are an object and no JSON text.
+    Raises ValueError where it refuses them in every form.
+    """
+    problem = None
+    for form in _forms(messages):
+        try:
+            return form, render_messages(tokenizer, form, tools)
+        except ValueError as error:
+            problem = problem or error
+    raise problem or ValueError("no messages")
+
+
+def _forms(messages: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    yield messages
+    if not any(message.get("tool_calls") for message in messages):
+        return
+    with_content = [message | {"content": message.get("content") or ""} for message in messages]
+    yield with_content
+    yield [_with_json_arguments(message) for message in messages]
+    yield [_with_json_arguments(message) for message in with_content]
+
+
+def _with_json_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    calls = []
+    for call in message.get("tool_calls") or []:
+        function = dict(call["function"])
+        if not isinstance(function["arguments"], str):
+            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+        calls.append(call | {"function": function})
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def render_with_marks(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any
+) -> tuple[str, list[tuple[int, int]]] | None:
+    """The text and the characters inside the template's generation marks; None where it has none."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = tokenizer.get_chat_template(tools=tools)
+    if not GENERATION.search(template):
+        return None
+    names: Any = tokenizer.special_tokens_map
+    # as apply_chat_template does, which does not give the characters: templates break on null fields
+    given = [{name: value for name, value in message.items() if value is not None} for message in messages]
+    rendered: Any = render_jinja_template(
+        [given], tools, chat_template=template, return_assistant_tokens_mask=True, **names
+    )
+    (text,), (spans,) = rendered
+    return text, spans
+
+
 def render_or_none(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, add_prompt: bool = False
 ) -> str | None:
@@ -41,6 +98,11 @@ def end_of_added_token(tokenizer: "PreTrainedTokenizerBase", text: str, place: i
     """Behind the added token that follows a place in a text, but for white space; None where none does."""
     found = re.compile(rf"\s*(?:{added_tokens(tokenizer)})").match(text, place)
     return found.end() if found else None
+
+
+def pieces(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
+    """A text as added tokens and the single characters between them."""
+    return re.findall(rf"{added_tokens(tokenizer)}|.", text, re.DOTALL)
 
 
 def added_tokens(tokenizer: "PreTrainedTokenizerBase", special: bool = False) -> str:

@@ -4,13 +4,15 @@ import re
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
-from pipeline_lib.objectives.template_text import added_tokens, end_of_added_token, render_or_none
+from pipeline_lib.objectives.template_text import end_of_added_token, pieces, render_or_none
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FIRST_MARKER = 0xF0000
-"""The first of the private-use characters that stand for answers, or around them."""
+"""The first of the private-use characters that stand for answers, or around them: those of answer i are the pair at
+2i, before and after its content."""
+MARKERS = re.compile("[\U000f0000-\U000ffffd]")
 
 
 class Unclear(ValueError):
@@ -19,17 +21,18 @@ class Unclear(ValueError):
 
 def turn_end(
     tokenizer: "PreTrainedTokenizerBase",
-    upto: list[dict[str, Any]],
+    messages: list[dict[str, Any]],
+    index: int,
     tools: Any,
     text: str,
     closed: int,
     usual: str,
 ) -> int:
     """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
-    calls = upto[-1].get("tool_calls")
+    calls = messages[index].get("tool_calls")
     if usual and not calls and (found := re.compile(rf"\s*{re.escape(usual)}").match(text, closed)):
         return found.end()
-    alone = (render_or_none(tokenizer, upto, tools, False) or "").rstrip()
+    alone = (render_or_none(tokenizer, messages[: index + 1], tools, False) or "").rstrip()
     whole = len(alone) if closed <= len(alone) and text.startswith(alone) else None
     mark = end_of_added_token(tokenizer, text, closed)
     # a template that puts nothing behind the last answer: the token before the next message ends the earlier ones
@@ -37,9 +40,26 @@ def turn_end(
         return mark
     if whole is not None:
         return whole
-    if usual and calls and (at := text.find(usual, closed)) >= 0:
-        return at + len(usual)
+    if calls:
+        reply = _reply_start(tokenizer, messages, index, tools, text)
+        for end in (usual, alone):  # before their last token, they may be those of plain answers alone
+            last = pieces(tokenizer, end)[-1:]
+            if last and len(last[0]) > 1 and (at := text.find(last[0], closed, reply)) >= 0:
+                return at + len(last[0])
     raise Unclear("the chat template's text does not show where an answer ends")
+
+
+def _reply_start(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], index: int, tools: Any, text: str
+) -> int:
+    """Where the content of the message behind a turn begins; the end of the text where that is not to be seen."""
+    if index + 1 == len(messages) or not messages[index + 1].get("content"):
+        return len(text)
+    marker = chr(FIRST_MARKER)
+    reply = messages[index + 1] | {"content": marker + messages[index + 1]["content"]}
+    marked = render_or_none(tokenizer, [*messages[: index + 1], reply, *messages[index + 2 :]], tools) or ""
+    before, found, _ = marked.partition(marker)
+    return len(before) if found and MARKERS.sub("", marked) == text else len(text)
 
 
 def usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
@@ -55,13 +75,8 @@ def usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
         for message in ({"role": "user", "content": "?"}, {"role": "assistant", "content": answer})
     ]
     text = render_or_none(tokenizer, messages, None) or ""
-    earlier, last = (_pieces(tokenizer, text.partition(answer)[2]) for answer in answers)
-    first = _pieces(tokenizer, text.removeprefix(tokenizer.bos_token or ""))[:1]
+    earlier, last = (pieces(tokenizer, text.partition(answer)[2]) for answer in answers)
+    first = pieces(tokenizer, text.removeprefix(tokenizer.bos_token or ""))[:1]
     opening = [piece for piece in first if len(piece) > 1]  # the token that opens every turn
     common = takewhile(lambda pair: pair[0] == pair[1] and pair[0] not in opening, zip(earlier, last, strict=False))
     return "".join(piece for piece, _ in common).strip()
-
-
-def _pieces(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[str]:
-    """A text as added tokens and the single characters between them."""
-    return re.findall(rf"{added_tokens(tokenizer)}|.", text, re.DOTALL)

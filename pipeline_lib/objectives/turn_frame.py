@@ -17,34 +17,40 @@ TAG = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*$")
 
 
 class TurnFrame(NamedTuple):
-    """The texts that end a turn, and the tag that ends what the template puts before one, such as `</think>`."""
+    """What a template puts around the content of a turn."""
 
-    ends: frozenset[str]
-    last_tag: str
+    ends: frozenset[str] = frozenset()
+    """The texts that end a turn."""
+    last_tag: str = ""
+    """The tag that ends what is put before the content, such as `</think>`."""
+    lead: str = ""
+    """What is put before the content without such a tag."""
 
 
 def turn_frame(tokenizer: "PreTrainedTokenizerBase") -> TurnFrame:
     """From a dialogue of two turns, since templates end the last one differently than those before it."""
     if not tokenizer.chat_template:
-        return TurnFrame(frozenset(), "")
+        return TurnFrame()
     for messages in (PROBE, PROBE[:2]):
         try:
             text, turns = locate_turns(tokenizer, messages)
         except ValueError:  # a template that refuses plain messages says nothing of its ends
             continue
         ends = frozenset(text[turn.content + len(ANSWER) : turn.end].strip() for turn in turns) - {""}
-        tag = TAG.search(text[turns[-1].start : turns[-1].content])
-        return TurnFrame(ends, tag[1] if tag else "")
-    return TurnFrame(frozenset(), "")
+        lead = text[turns[-1].start : turns[-1].content].strip()
+        tag = TAG.search(lead)
+        return TurnFrame(ends, last_tag=tag[1]) if tag else TurnFrame(ends, lead=lead)
+    return TurnFrame()
 
 
 def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
-    """`generate`'s settings by which it stops: all end tokens of the model's generation_config and of the tokenizer,
-    and those that end a turn in the chat template."""
+    """`generate`'s settings by which it stops: all ends of the model's generation_config and of the tokenizer, and
+    those that end a turn in the chat template."""
     configured = getattr(model.generation_config, "eos_token_id", None)
     ids = {configured} if isinstance(configured, int) else set(configured or ())
     ids |= {tokenizer.eos_token_id} - {None}
-    strings = []
+    written = getattr(model.generation_config, "stop_strings", None)
+    strings = [written] if isinstance(written, str) else list(written or ())
     for end in turn_frame(tokenizer).ends:
         found = tokenizer.encode(end, add_special_tokens=False)
         if len(found) == 1:
@@ -52,7 +58,7 @@ def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
         else:
             strings.append(end)
     settings: dict[str, Any] = {"eos_token_id": sorted(ids) or None}
-    return settings | ({"stop_strings": sorted(strings), "tokenizer": tokenizer} if strings else {})
+    return settings | ({"stop_strings": sorted(strings)} if strings else {})
 
 
 def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str) -> str:
@@ -62,8 +68,9 @@ def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str)
             text = text.partition(end)[0]
     if frame.last_tag and frame.last_tag in text:
         text = text[text.rindex(frame.last_tag) + len(frame.last_tag) :]
-    elif "</think>" in str(tokenizer.chat_template or ""):
+    if "</think>" in str(tokenizer.chat_template or "") or text.lstrip().startswith("<think>"):
         text = THOUGHT.sub("", text, count=1)
+    text = text.lstrip().removeprefix(frame.lead)
     for end in frame.ends:
         text = text.partition(end)[0]
     return re.sub(added_tokens(tokenizer, special=True), "", text).strip()

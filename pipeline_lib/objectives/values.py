@@ -40,14 +40,14 @@ def _text(role: str, value: Any, in_list: bool = False) -> str:
     if in_list and is_number(value):
         raise ValueError(f"{role} is a list of numbers, no text")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str) and value.get("type", "text") == "text":
-        return value["text"]
+        return word_of(role, value["text"])
     return word_of(role, value)
 
 
 def word_of(role: str, value: Any) -> str:
     """A word of a sentence: a text, which may be blank, a number or bytes; raises ValueError for anything else."""
     if isinstance(value, str):
-        return value
+        return _refuse_surrogates(role, value)
     if isinstance(value, bytes):
         return _decode_bytes(role, value)
     if is_number(value):
@@ -95,6 +95,19 @@ def parse_list(role: str, value: Any) -> list[Any] | None:
     return found if isinstance(found, list) else None
 
 
+def parse_collection(role: str, value: Any) -> list[Any] | None:
+    """As `parse_list`, also of a set, and of a tuple or set that is spelled as text in Python: `('a', 'b')`."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    if not isinstance(value, str) or value.strip()[:1] not in ("(", "{"):
+        return parse_list(role, value)
+    try:
+        found = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return sorted(found, key=str) if isinstance(found, (tuple, set)) else None
+
+
 def to_key(value: Any) -> str:
     """A value that rows are told apart by: a name where it is one, else JSON; empty where there is none."""
     try:
@@ -104,8 +117,10 @@ def to_key(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Return whether a value is missing: None, or NaN as written by pandas."""
-    return value is None or (isinstance(value, NUMBERS) and value != value)
+    """Return whether a value is missing: None, or NaN, NA or NaT of pandas."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, NUMBERS) and value != value
 
 
 def is_list(value: Any) -> bool:
@@ -119,8 +134,11 @@ def is_bool(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
+    """Whether a value is a finite number, of a size that a float can have."""
+    try:
+        return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def describe_type(value: Any) -> str:
@@ -133,6 +151,15 @@ def format_value(value: Any) -> str:
     """Format a value for a message, with at most 40 characters."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _refuse_surrogates(role: str, value: str) -> str:
+    """The text; raises ValueError where it has half of a character, as JSON in a text can."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{role} has a lone surrogate, which is not a character") from None
+    return value
 
 
 def _decode_bytes(role: str, value: bytes) -> str:

@@ -19,6 +19,7 @@ from pipeline_lib.pipeline.code_fingerprint import NEVER, PACKAGE, module_digest
 from pipeline_lib.pipeline.fingerprints import COMPUTING
 from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.recipe.path_policy import refuse_outside, refuse_path_outside
+from pipeline_lib.scoring.input_file import State, read_batches, read_schema, refuse_changed, state_of
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifacts import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
@@ -134,8 +135,6 @@ def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
 @redact_errors()
 def score(scoring: Scoring, model: ScoringModel, file: Path, made_by: str = "a plain call") -> Scored:
     """Predict one file, shard by shard, and write it with its predictions, completely or not at all."""
-    import pyarrow.parquet as pq
-
     from pipeline_lib.models.building import read_card
 
     card = read_card(model.folder)
@@ -144,15 +143,15 @@ def score(scoring: Scoring, model: ScoringModel, file: Path, made_by: str = "a p
     code = module_digests(entries, [f"{PACKAGE.name}.{name}" for name in (*NEVER, "data.shards")])
     store, shards = open_store(scoring.store), list[Artifact]()
     precision = {"precision": precision_to_answer(scoring.device, card["precision"])}
-    with pq.ParquetFile(file) as table:
-        roles = _roles(scoring, card, table.schema_arrow.names, file)
-        _refuse_taken_columns(objective, table.schema_arrow.names, file)
-        for batch in table.iter_batches(batch_size=scoring.shard_rows):
-            rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
-            digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
-            step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
-            shards.append(store.ensure(step, partial(_predict_shard, scoring, model, rows), made_by))
-    path, row_count = _write(file, [shard.folder / ANSWERS for shard in shards], scoring)
+    state, names = state_of(file), read_schema(file).names
+    roles = _roles(scoring, card, names, file)
+    _refuse_taken_columns(objective, names, file)
+    for batch in read_batches(file, scoring.shard_rows):
+        rows = batch.select(list(roles.values())).rename_columns(list(roles)).to_pylist()
+        digest = sha256(json.dumps(rows, default=str).encode()).hexdigest()
+        step = Step("answers", 1, precision, {"rows": digest, **model.digests}, ("pyarrow", *COMPUTING), code)
+        shards.append(store.ensure(step, partial(_predict_shard, scoring, model, rows), made_by))
+    path, row_count = _write(file, state, [shard.folder / ANSWERS for shard in shards], scoring)
     scored = Scored(path, row_count, len(shards), sum(shard.reused for shard in shards))
     log.info("%-11s %s", "score", scored.message)
     return scored
@@ -194,7 +193,7 @@ def _load_model(folder: Path, base: Path | None, device: Any) -> "LoadedModel":
     return LoadedModel(folder, base, device)
 
 
-def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int]:
+def _write(file: Path, state: State, answers: list[Path], scoring: Scoring) -> tuple[Path, int]:
     """Write the file's columns and the predictions to the folder `out`; returns the path and the number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -208,12 +207,13 @@ def _write(file: Path, answers: list[Path], scoring: Scoring) -> tuple[Path, int
         [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
     )
     try:
-        with pq.ParquetFile(file) as table:
-            schema = pa.schema([*table.schema_arrow, *answer_schema])
-            with pq.ParquetWriter(temporary, schema) as writer:
-                for batch, part in zip(table.iter_batches(batch_size=scoring.shard_rows), answers, strict=True):
-                    writer.write_table(_add_answers(batch, pq.read_table(part), schema))
-            rows = table.metadata.num_rows
+        refuse_changed(file, state)
+        schema, rows = pa.schema([*read_schema(file), *answer_schema]), 0
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for batch, part in zip(read_batches(file, scoring.shard_rows), answers, strict=True):
+                writer.write_table(_add_answers(batch, pq.read_table(part), schema))
+                rows += len(batch)
+        refuse_changed(file, state)
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -68,7 +68,7 @@ def write_comparison(
     sides = _sides(runs)
     values, draws, groups = draw([[run.scored.outcome for run in side] for side in sides.values()], {name: metric})
     values, draws = values[:, 0], draws[:, :, 0]
-    low, high = ends(draws, level, groups)
+    low, high = ends(draws, level, groups - 1)
     scores = zip(sides.items(), values.tolist(), low.tolist(), high.tolist(), strict=True)
     variants = [_variant(variant, side, *score) for (variant, side), *score in scores]
     summary = describe_ranking(variants, name, metric, sure_pairs(values, draws, level, groups), level)

@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +46,15 @@ def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
 @cache
 def software() -> dict[str, str]:
     """Python and every installed distribution, by name."""
-    versions = {distribution.name.lower(): distribution.version for distribution in distributions()}
+    versions = dict(filter(None, map(_name_and_version, distributions())))
     return {"python": platform.python_version(), **dict(sorted(versions.items()))}
+
+
+def _name_and_version(distribution: Distribution) -> tuple[str, str] | None:
+    """Read a distribution's name and version; parsing the rest of its metadata would take ten times as long."""
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    name, version = (re.search(rf"^{field}:(.+)$", text, re.MULTILINE) for field in ("Name", "Version"))
+    return (name[1].strip().lower(), version[1].strip()) if name and version else None
 
 
 def _checkout(folder: Path) -> dict[str, Any] | None:

@@ -60,11 +60,9 @@ class ServedModel(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return one row of predictions for each input row; `error` says why a row has none."""
-        return pd.DataFrame(self.model.answer(_records(model_input)))
+        from pipeline_lib.evaluation.predictor import frame_rows
 
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+        return pd.DataFrame(self.model.answer(frame_rows(model_input)))
 
 
 def _schema(input_roles: Mapping[str, bool]) -> "Schema":

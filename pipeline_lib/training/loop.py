@@ -118,7 +118,8 @@ class Loop:
             self.checkpoints, weights, self.optimizer, here, self.interrupts, seconds
         )
         self.state = self.checkpoint_policy.restore()
-        self.stepper.batch_tokens = self.state.batch_tokens or self.stepper.batch_tokens
+        if self.state.batch_tokens:
+            self.stepper.batch_tokens = min(self.state.batch_tokens, self.stepper.batch_tokens)
         refuse_drift(weights.values(), self.state.step, here)
 
     def _weights(self) -> "dict[str, nn.Parameter]":

@@ -10,6 +10,18 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"
 Value = TypeVar("Value")
 
 
+class PassTooLarge(RuntimeError):
+    """Memory ran out in a pass of a sharded training.
+
+    The other ranks wait for this one's shards, so the pass cannot be repeated in parts: all ranks start again from the
+    last checkpoint, with passes of at most `batch_tokens`.
+    """
+
+    def __init__(self, batch_tokens: int):
+        super().__init__(f"memory ran out; at most {batch_tokens:,} tokens at once from here on")
+        self.batch_tokens = batch_tokens
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that the device's memory ran out."""
     import torch

@@ -17,9 +17,10 @@ from pipeline_lib.training.batches import MULTIPLE, collate, pack, split_by_toke
 from pipeline_lib.training.distributed.collectives import any_rank, sum_gradients
 from pipeline_lib.training.distributed.watchdog import beat
 from pipeline_lib.training.fast_paths.attention import pack_tokens
+from pipeline_lib.training.finite import refuse_infinite
 from pipeline_lib.training.frozen_backbone.backbone import Backbone
 from pipeline_lib.training.gradient_clipping import clip_gradients
-from pipeline_lib.training.out_of_memory import is_out_of_memory, release_memory
+from pipeline_lib.training.out_of_memory import PassTooLarge, is_out_of_memory, release_memory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,8 +70,7 @@ class Stepper:
             loss, learning_rate, grad_norm, and the numbers of rows and tokens.
 
         Raises:
-            FloatingPointError: The loss is infinite or not a number.
-            RecipeError: Memory does not suffice for one row at a time.
+            RecipeError: The loss is infinite or not a number, or memory does not suffice for one row at a time.
         """
         training = self.recipe.training
         for group in self.optimizer.param_groups:
@@ -80,11 +80,7 @@ class Stepper:
             self.backbone.turn_off_dropout()
         loss = self._backward(rows, step)
         norm = clip_gradients([*self.weights.values()], self.optimizer, self.accelerator, training.max_grad_norm)
-        if not np.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss} at step {step + 1}: lower training.learning_rate "
-                "or set execution.precision to fp32"
-            )
+        refuse_infinite(loss, step, self.model, self.recipe)
         self.optimizer.step()
         self.optimizer.zero_grad()
         sizes = {"rows": len(rows), "tokens": int(self.train.lengths[self.train.inputs(rows)].sum())}
@@ -93,7 +89,8 @@ class Stepper:
     def _backward(self, rows: np.ndarray, step: int) -> float:
         """Compute the gradients of the whole step; return the loss without the regularizers' terms.
 
-        Whenever memory runs out on any rank, all of them start the step again with half as many tokens per pass.
+        Whenever memory runs out on any rank, all of them start the step again with half as many tokens per pass; ranks
+        of a sharded training raise PassTooLarge, and begin again from the last checkpoint.
         """
         while True:
             self._seed(_mix(self.recipe.seed, step))
@@ -103,9 +100,10 @@ class Stepper:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.is_sharded:  # the other ranks wait for this one's shards, and cannot start the step again
-                    raise self._too_large(rows) from error
                 failed = str(error)  # the error itself would keep the attempt's tensors
+                if self.is_sharded:
+                    self._halve_passes(rows, step, failed)
+                    raise PassTooLarge(self.batch_tokens) from error
             if not any_rank(loss is None, self.accelerator):
                 return sum_gradients(self.weights.values(), loss or 0.0, self.accelerator)
             self._halve_passes(rows, step, failed)
@@ -122,24 +120,17 @@ class Stepper:
         release_memory()
         parts, before = len(self._split(rows)), self.batch_tokens
         if parts == len(rows):
-            raise self._too_large(rows) from torch.OutOfMemoryError(failed or "on another process")
+            longest = self.train.group_tokens[rows].max()
+            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
+            hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
+            cause = torch.OutOfMemoryError(failed or "on another process")
+            raise RecipeError("training.batch_tokens", before, problem, hint) from cause
         while len(self._split(rows)) == parts:
             self.batch_tokens = max(1, self.batch_tokens // 2)
         log.warning(
             "%-11s memory ran out in step %s with %s tokens at once; at most %s from here on, the same loss",
             "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
         )  # fmt: skip
-
-    def _too_large(self, rows: np.ndarray) -> RecipeError:
-        """Return the error for a step that memory does not suffice for and that cannot be repeated in smaller parts."""
-        if self.is_sharded:
-            problem = "is too much for the memory, and the steps of a sharded training cannot be repeated in parts"
-            hint = "Lower it, set training.gradient_checkpointing to true, or use more processes"
-        else:
-            longest = self.train.group_tokens[rows].max()
-            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
-            hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
-        return RecipeError("training.batch_tokens", self.batch_tokens, problem, hint)
 
     def _compute_own_gradients(self, rows: np.ndarray) -> float:
         """Compute this rank's part of the gradients, those of its share of the rows; return its part of the loss."""

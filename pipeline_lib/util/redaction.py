@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 HIDDEN = "…"
 SECRET = re.compile(r"(^|_)(TOKEN|PASSWORD|PASSWD|PWD|SECRET|ACCESS_KEY|API_KEY|APIKEY|CREDENTIALS?|SAS)(_|$)", re.I)
-PLACE = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT)$", re.I)
-"""Variables that hold the location of a secret or the working directory, not a secret."""
+NOT_SECRET = re.compile(r"(^|_)(OLD)?PWD$|_(PATH|FILE|DIR|URL|ENDPOINT|KEY_ID)$", re.I)
+"""Variables that hold the location of a secret, the name of a key or the working directory, not a secret."""
 SHORTEST = 6
 """Minimum length of a secret: a shorter one can occur in any text by chance. In a URL it is hidden anyway."""
 MODE = "workflowType=machine_learning"
@@ -169,7 +169,7 @@ def _signatures(url: str) -> list[str]:
 def _secrets() -> list[str]:
     """Return all known secrets, longest first: one may be a part of another."""
     remember(os.environ.get("MLFLOW_TRACKING_URI"))
-    named = (value for name, value in os.environ.items() if SECRET.search(name) and not PLACE.search(name))
+    named = (value for name, value in os.environ.items() if SECRET.search(name) and not NOT_SECRET.search(name))
     secrets = {value for value in named if len(value) >= SHORTEST and not os.path.exists(value)}
     return sorted(secrets | _remembered, key=len, reverse=True)
 

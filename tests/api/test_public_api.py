@@ -3,7 +3,10 @@
 import logging
 import subprocess
 import sys
+from datetime import datetime
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -202,10 +205,20 @@ def test_a_frame_keeps_its_index_and_rows_without_a_text_have_no_prediction(pred
     assert predictor.predict([]).empty
 
 
+def test_each_value_is_read_by_its_own_type_whatever_the_others_are(predictor):
+    good = ["i love this tea", 5, b"tea", Decimal("1.5"), np.array(["i", "love"]), {"type": "text", "text": "tea"}]
+    bad = [None, float("nan"), pd.NA, pd.NaT, {"a": 1}, [1, 2], True, b"\xff", "\ud800", datetime(2020, 1, 1)]
+    found = predictor.predict(good + bad)
+    assert found["prediction"].notna().tolist() == [True] * len(good) + [False] * len(bad)
+    assert found["error"][len(good) :].str.contains("empty text|no text|no UTF-8|surrogate").all()
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
         ("a text", None, "rows = 'str': must be a list of texts"),
+        ({"text": ["a"]}, None, "rows = 'dict': must be a list of texts"),
+        (pd.DataFrame([["a", "b"]], columns=["text", "text"]), None, "columns.text = 'text': is the name of several"),
         (pd.DataFrame({"message": ["a"]}), None, "columns.text = 'text': is not a column of the DataFrame"),
         (pd.DataFrame({"text": ["a"]}), {"text": "words"}, "columns.text = 'words'"),
         (pd.DataFrame({"text": ["a"]}), {"texts": "text"}, "columns = 'texts': is not an input of this model"),

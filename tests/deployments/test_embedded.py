@@ -21,14 +21,21 @@ embedded = Embedded()
 while not embedded.answers():
     time.sleep(0.1)
 embedded.hand_over()
+import sys
+
+import psutil
 from prefect import flow
-from prefect.server.api.server import SubprocessASGIServer
+
+from tasks.own_server import lasting_server
 
 @flow
 def doubled(number: int) -> int:
     return 2 * number
 
-print(doubled(21), SubprocessASGIServer().port == embedded.port, SubprocessASGIServer().server_process.pid, flush=True)
+number = doubled(21)
+(server,) = psutil.Process().children()
+own = f"{{embedded.port}}" in " ".join(server.cmdline())
+print(number, own, server.pid, "prefect.server" in sys.modules, lasting_server(), flush=True)
 {then}
 """
 
@@ -44,9 +51,10 @@ def started(home, meanwhile="", then=""):
     )
 
 
-def output_lines(process):
-    number, same, server = process.stdout.readline().split()
-    return int(number), same == "True", int(server)
+def output_fields(process):
+    """The flow's result, whether it ran on the server that was started, the server's process, and the last two."""
+    number, own, server, *others = process.stdout.readline().split()
+    return int(number), own == "True", int(server), others
 
 
 def gone(server):
@@ -57,12 +65,13 @@ def gone(server):
 
 def test_a_flow_runs_on_it_and_it_ends_with_the_command_also_when_that_is_killed(tmp_path):
     first = started(tmp_path)
-    number, same, server = output_lines(first)
-    assert (number, same) == (42, True)
+    number, own, server, others = output_fields(first)
+    assert (number, own) == (42, True)
+    assert others == ["False", "None"], "the server's code is not imported here, and nobody is sent to its address"
     assert first.wait(timeout=120) == 0
     assert gone(server)
     second = started(tmp_path, then="import time; time.sleep(600)")
-    *_, server = output_lines(second)
+    _, _, server, _ = output_fields(second)
     assert psutil.pid_exists(server)
     second.send_signal(signal.SIGKILL)
     second.wait()
@@ -75,8 +84,8 @@ import subprocess, sys
 embedded.started.pop().kill()
 embedded.started.append(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
 """
-    number, same, server = output_lines(process := started(tmp_path, meanwhile=fails))
-    assert (number, same) == (42, False)
+    number, own, server, _ = output_fields(process := started(tmp_path, meanwhile=fails))
+    assert (number, own) == (42, False)
     assert process.wait(timeout=120) == 0
     assert gone(server)
 

@@ -1,4 +1,7 @@
-"""deployments/machines: trainings on several machines of a cluster; none runs here. `pytest tests/deployments`."""
+"""deployments/machines: trainings on several machines. `pytest tests/deployments/test_machines.py`
+
+None runs here; tests/kill/two_containers.py runs compose.yaml.
+"""
 
 import re
 import subprocess
@@ -18,7 +21,13 @@ DOCUMENTS = [*yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())]
 (JOB,) = (document for document in DOCUMENTS if document["kind"] == "Job")
 (CONTAINER,) = JOB["spec"]["template"]["spec"]["containers"]
 TRAINJOB = yaml.safe_load((FOLDER / "trainjob.yaml").read_text())
-SCRIPTS = {"slurm": SLURM, "kubernetes": CONTAINER["args"][0], "kubeflow": TRAINJOB["spec"]["trainer"]["args"][0]}
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"]
+SCRIPTS = {
+    "docker": "\n".join(service["command"] for service in COMPOSE.values()),
+    "slurm": SLURM,
+    "kubernetes": CONTAINER["args"][0],
+    "kubeflow": TRAINJOB["spec"]["trainer"]["args"][0],
+}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])

@@ -67,6 +67,14 @@ def test_a_row_that_cannot_be_answered_has_a_reason_and_the_others_an_answer(ans
     assert [answers["probability"][0], answers["probability"][5]] == pytest.approx(alone, abs=1e-6)
 
 
+@pytest.mark.parametrize("value", ["\ud800", 10**400, pd.NA, [[[["a"]]]] * 3, {"a": {}}, b"\xff", object()])
+def test_an_unreadable_value_does_not_spoil_the_other_rows(answerer, value):
+    good = {"text": "tea", "text_pair": "sun sea"}
+    for role in good:
+        answers = answerer.answer([good, good | {role: value}, good])
+        assert [reason is None for reason in answers["error"]] == [True, False, True]
+
+
 def test_a_value_means_what_it_means_in_training(answerer):
     as_text, as_typed = (answerer.answer([{"text": text, "text_pair": "5"}]) for text in ("tea sun", ["tea", "sun"]))
     assert as_text == as_typed

@@ -168,6 +168,18 @@ def test_instructions(tmp_path, init):
     assert columns_of(recipe) == {"prompt": "instruction", "input": "input", "answer": "output"}
 
 
+@pytest.mark.parametrize("system", ["be brief", ""])
+def test_system_prompts_in_a_column_of_their_own(tmp_path, init, system):
+    turns = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "good day"}]
+    chats = [{"conversations": turns, "system": "be kind" if i % 2 else system} for i in range(20)]
+    (tmp_path / "data" / "chat.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    assert columns_of(init(base="gpt2")) == {"messages": "conversations", "system": "system"}
+    (tmp_path / "data" / "chat.jsonl").unlink()
+    rows = [{"instruction": text(i), "output": text(i + 2), "system": chats[i]["system"]} for i in range(20)]
+    (tmp_path / "data" / "instructions.json").write_text(json.dumps(rows))
+    assert columns_of(init(base="gpt2")) == {"prompt": "instruction", "answer": "output", "system": "system"}
+
+
 def test_two_versions_of_the_same_rows_are_asked(tmp_path, init):
     rows = [{"instruction": text(i), "output": text(i + 2)} for i in range(20)]
     (tmp_path / "data" / "a.json").write_text(json.dumps(rows))

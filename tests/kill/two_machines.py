@@ -19,10 +19,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 from kill_ground import document, make_ground
@@ -33,7 +33,7 @@ KILLS_PER_RUN = 3
 """As many restarts as may follow each other without a new checkpoint."""
 STEPS_PER_EPOCH = 5
 MOST_FAILURES = 3
-PATIENCE = 600
+PATIENCE = 900
 """Seconds after which a run that was disturbed counts as hanging."""
 RUN = """
 import json, logging, sys
@@ -48,6 +48,25 @@ data = steps.prepare(recipe)
 print(steps.finetune(recipe, data, steps.initialise(recipe, data)).digest)
 """
 WORKER = "from pipeline_lib.cli.main import app; app()"
+
+
+class Disturbed(Protocol):
+    """A training on two machines whose processes can be killed."""
+
+    def wait_for(self, step: int) -> bool:
+        """Wait until both machines train and a checkpoint of this step was written; false if the run has ended."""
+
+    def kill(self, kind: str) -> bool:
+        """Kill a process of this kind; whether there was one."""
+
+    def result(self) -> str:
+        """Wait for the end of the run; its digest, or what went wrong."""
+
+    def log(self) -> str:
+        """The last lines of both machines."""
+
+    def close(self) -> None:
+        """End everything."""
 
 
 class Machine:
@@ -81,7 +100,7 @@ class Machine:
 
 
 class Training:
-    """One run on two machines."""
+    """A run on two machines that are two folders."""
 
     def __init__(self, recipe: dict[str, Any], folder: Path):
         endpoint = recipe["execution"]["rendezvous"]
@@ -97,7 +116,6 @@ class Training:
                 self.second.start()
 
     def wait_for(self, step: int) -> bool:
-        """Wait until both machines train and a checkpoint of this step was written; false if the run has ended."""
         while not (self.first.ranks() and self.second.ranks() and self.step() >= step):
             if self.first.process.poll() is not None:
                 return False
@@ -111,7 +129,6 @@ class Training:
         return max((int(checkpoint.name.split("-")[1]) for checkpoint in checkpoints), default=0)
 
     def kill(self, kind: str) -> bool:
-        """Kill a process of this kind; whether there was one."""
         victims = {
             "rank of the first machine": self.first.ranks,
             "rank of the second machine": self.second.ranks,
@@ -127,17 +144,18 @@ class Training:
         return True
 
     def result(self) -> str:
-        """Wait for the end of the run; its digest, or what went wrong."""
         try:
             out, _ = self.first.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             return "it hangs"
         if self.first.process.returncode:
-            return (self.first.folder / "log").read_text().splitlines()[-1]
+            return self.log().splitlines()[-1]
         return out.strip()
 
+    def log(self) -> str:
+        return "".join((machine.folder / "log").read_text()[-3000:] for machine in (self.second, self.first))
+
     def close(self) -> None:
-        """End everything."""
         self.ended.set()
         for machine in (self.first, self.second):
             machine.process.kill()
@@ -154,62 +172,78 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def disturbed(recipe: dict[str, Any], folder: Path, steps: int, kills: int) -> tuple[list[str], str]:
-    """Run with so many kills at random steps of so many; who was killed when, and the result."""
-    training, killed = Training(recipe, folder), list[str]()
+def disturb(training: Disturbed, steps: int, kills: int, kinds: Sequence[str]) -> tuple[list[str], str]:
+    """Kill processes at random steps of so many; who was killed when, and the result."""
+    killed = list[str]()
     for step in sorted(random.choices(range(steps), k=kills)):
-        kind = random.choice(KINDS)
+        kind = random.choice(kinds)
         if training.wait_for(step) and training.kill(kind):
             killed.append(f"{kind} after step {step}")
-    result = training.result()
-    training.close()
-    return killed, result
+    return killed, training.result()
+
+
+def kill_runs(begin: Callable[[str], Disturbed], points: int, steps: int, kinds: Sequence[str]) -> int:
+    """Run one training undisturbed, and others with kills until there are enough; 1 if one was lost or differs.
+
+    Args:
+        begin: Starts a training of this name, which has a store of its own.
+        points: How many kills there shall be.
+        steps: Steps of a training.
+        kinds: What may be killed.
+    """
+    began, counts, failures, runs = time.perf_counter(), Counter[str](), 0, 0
+    undisturbed = begin("undisturbed")
+    expected = undisturbed.result()
+    undisturbed.close()
+    print(f"undisturbed: {expected}", flush=True)
+    while counts.total() < points and failures < MOST_FAILURES:
+        runs += 1
+        training = begin(f"run{runs}")
+        killed, result = disturb(training, steps, min(KILLS_PER_RUN, points - counts.total()), kinds)
+        counts.update(kill.partition(" after ")[0] for kill in killed)
+        print(f"run {runs}: {', '.join(killed)}: {result}", flush=True)
+        if result != expected:
+            failures += 1
+            print(training.log(), flush=True)
+        training.close()
+    summary = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
+    print(f"{counts.total()} kills ({summary}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
+    return min(failures, 1)
+
+
+def parse_arguments(description: str | None, points: int, epochs: int) -> argparse.Namespace:
+    """The command line, with these defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--points", type=int, default=points, help="how many processes are killed")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
+    parser.add_argument("--sharding", default="none", help="`execution.sharding` of the trainings")
+    parser.add_argument("--epochs", type=int, default=epochs, help="length of each training")
+    return parser.parse_args()
+
+
+def recipe_of(ground: Path, options: argparse.Namespace, execution: dict[str, Any]) -> dict[str, Any]:
+    """The recipe of a training on two machines."""
+    recipe = document("accumulation", ground, Path("store"))
+    recipe["training"] |= {"epochs": options.epochs}
+    recipe["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "machines": 2, "sharding": options.sharding}
+    recipe["execution"] |= execution
+    return recipe
 
 
 def main() -> int:
     """1 if a training was lost or has other bytes."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--points", type=int, default=100, help="how many processes are killed")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments and processes")
-    parser.add_argument("--sharding", default="none", help="`execution.sharding` of the trainings")
-    parser.add_argument("--epochs", type=int, default=60, help="length of each training")
-    options = parser.parse_args()
+    options = parse_arguments(__doc__, points=100, epochs=60)
     random.seed(options.seed)
-    began, counts, failures, runs = time.perf_counter(), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory() as name, bucket() as store:
         folder = Path(name)
         ground = make_ground(folder / "ground")
 
-        def recipe(store: str) -> dict[str, Any]:
-            recipe = document("accumulation", ground, Path("store"))
-            recipe["training"] |= {"epochs": options.epochs}
-            recipe["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "store": store, "machines": 2}
-            recipe["execution"]["sharding"] = options.sharding
-            recipe["execution"] |= {
-                "rendezvous": f"127.0.0.1:{free_port()}",
-                "tracking_uri": f"sqlite:///{name}/mlflow",
-            }
-            return recipe
+        def begin(name: str) -> Training:
+            own = {"store": f"{store}/{name}", "rendezvous": f"127.0.0.1:{free_port()}"}
+            own["tracking_uri"] = f"sqlite:///{folder}/mlflow"
+            return Training(recipe_of(ground, options, own), folder / name)
 
-        undisturbed = Training(recipe(f"{store}/undisturbed"), folder / "undisturbed")
-        expected = undisturbed.result()
-        undisturbed.close()
-        print(f"undisturbed: {expected}", flush=True)
-        while counts.total() < options.points and failures < MOST_FAILURES:
-            runs += 1
-            kills = min(KILLS_PER_RUN, options.points - counts.total())
-            killed, result = disturbed(
-                recipe(f"{store}/{runs}"), folder / str(runs), STEPS_PER_EPOCH * options.epochs, kills
-            )
-            counts.update(kill.partition(" after ")[0] for kill in killed)
-            print(f"run {runs}: {', '.join(killed)}: {result}", flush=True)
-            if result != expected:
-                failures += 1
-                for machine in ("first", "second"):
-                    print((folder / str(runs) / machine / "log").read_text()[-3000:], flush=True)
-    summary = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
-    print(f"{counts.total()} kills ({summary}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
-    return min(failures, 1)
+        return kill_runs(begin, options.points, STEPS_PER_EPOCH * options.epochs, KINDS)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from chat_templates import ENDS, INSERTED, TEMPLATES, byte_tokenizer
+from chat_templates import ENDS, INSERTED, TEMPLATES, byte_tokenizer, encoded
 
 from pipeline_lib.data.examples import IGNORED
 from pipeline_lib.objectives import CausalLM
@@ -21,21 +21,6 @@ def conversation(seed, system=False):
         m for _ in range(turns) for m in ({"role": "user", "content": said()}, {"role": "assistant", "content": said()})
     ]
     return ([{"role": "system", "content": said()}] if system else []) + messages
-
-
-def encoded(tokenizer, messages, **settings):
-    """The text that is read, and each learned run as text."""
-    objective = CausalLM(kind="causal_lm", **settings)
-    row = objective.read_row(tokenizer, objective.clean({"messages": messages}))
-    columns = objective.encode(tokenizer, [row])
-    (ids,), (targets,) = columns["input_ids"], columns["target_ids"]
-    runs, before = [], IGNORED
-    for target in targets:
-        if target != IGNORED:
-            runs.extend([[]] if before == IGNORED else [])
-            runs[-1].append(target)
-        before = target
-    return tokenizer.decode(ids), [tokenizer.decode(run) for run in runs], columns["expected"][0]
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
@@ -122,6 +107,32 @@ def test_only_the_last_answer_and_no_message_of_weight_zero():
     assert encoded(tokenizer, messages, learn="last")[1] == ["a<|im_end|>"]
     messages[1]["weight"] = 0
     assert encoded(tokenizer, messages)[1] == ["a<|im_end|>"]
+
+
+def test_a_message_of_weight_zero_can_be_empty():
+    # a header without the line break of other turns, so that nothing shows where the answer would be
+    tokenizer = byte_tokenizer(
+        "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.content %}\n{{ m.content }}<|im_end|>{% endif %}"
+        "{% endfor %}"
+    )
+    messages = [*conversation(1)[:1], {"role": "assistant", "content": "", "weight": 0}, *conversation(1)[:2]]
+    assert encoded(tokenizer, messages)[1] == [messages[-1]["content"] + "<|im_end|>"]
+
+
+def test_what_a_template_writes_before_an_answer_without_a_tag_is_not_compared():
+    tokenizer = byte_tokenizer(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}all\n{% endif %}{{ m.content }}"
+        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    _, runs, expected = encoded(tokenizer, conversation(1)[:2])
+    assert runs == [f"all\n{expected}<|im_end|>"]
+    assert expected == conversation(1)[1]["content"]
+
+
+def test_thoughts_are_not_compared_under_a_template_that_knows_none():
+    messages = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nblue"}]
+    _, runs, expected = encoded(byte_tokenizer(TEMPLATES["chatml"]), messages)
+    assert (runs, expected) == (["<think>\nhm\n</think>\n\nblue<|im_end|>"], "blue")
 
 
 @pytest.mark.parametrize("family", TEMPLATES)

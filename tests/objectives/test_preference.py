@@ -49,6 +49,10 @@ HH = "\n\nHuman: q\n\nAssistant: "
         ({"chosen": [ASKED, GOOD], "rejected": [ASKED, BAD]}, {"whole_dialogues": True}),
         ({"chosen": json.dumps([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])}, {"whole_dialogues": True}),
         ({"chosen": f"{HH}a", "rejected": f"{HH}b"}, {"whole_dialogues": True}),
+        ({"prompt": json.dumps([ASKED]), "chosen": json.dumps([GOOD]), "rejected": repr([BAD])}, {}),
+        ({"prompt": None, "chosen": repr([ASKED, GOOD]), "rejected": json.dumps([ASKED, BAD])}, {}),
+        ({"prompt": "q", "chosen": GOOD, "rejected": BAD}, {}),
+        ({"prompt": [ASKED], "chosen": [ASKED, GOOD], "rejected": [BAD]}, {}),
     ],
 )
 def test_pairs_are_read_in_all_common_formats(row, settings):
@@ -56,7 +60,14 @@ def test_pairs_are_read_in_all_common_formats(row, settings):
     assert clean == {"messages": [ASKED], "chosen": [GOOD], "rejected": [BAD]}
 
 
-@pytest.mark.parametrize("label", [True, 1, "true", "1", 1.0])
+def test_a_system_prompt_of_its_own_column_stands_before_the_prompt():
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s"}
+    assert DPO.clean(row)["messages"] == [{"role": "system", "content": "s"}, ASKED]
+    labelled = {"prompt": "q", "completion": "a", "label": "good", "system": "s"}
+    assert KTO.clean(labelled)["messages"] == [{"role": "system", "content": "s"}, ASKED]
+
+
+@pytest.mark.parametrize("label", [True, 1, "true", "1", 1.0, "chosen"])
 def test_single_answers_have_a_label(label):
     assert KTO.clean({"prompt": "q", "completion": "a", "label": label})["label"] is True
     whole = Preference(kind="preference", loss="kto", whole_dialogues=True)
@@ -76,6 +87,12 @@ def test_single_answers_have_a_label(label):
         (DPO, {"prompt": None, "chosen": [GOOD], "rejected": [BAD]}, "empty prompt"),
         (DPO, {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [GOOD | {"role": "system"}, BAD]}, "in common"),
         (DPO, {"prompt": "q", "chosen": [ASKED, GOOD], "rejected": [ASKED, GOOD, ASKED, BAD]}, "chosen has no answer"),
+        (
+            DPO,
+            {"prompt": "r", "chosen": [ASKED, GOOD], "rejected": [BAD]},
+            "a message of the user that is not the prompt",
+        ),
+        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a message of the user that is not the prompt"),
         (KTO, {"prompt": "q", "completion": "a", "label": "perhaps"}, "does not say whether"),
         (KTO, {"prompt": "q", "completion": "a", "label": None}, "does not say whether"),
     ],
@@ -83,6 +100,15 @@ def test_single_answers_have_a_label(label):
 def test_rows_that_cannot_be_used_say_why(objective, row, reason):
     with pytest.raises(ValueError, match=reason):
         objective.clean(row)
+
+
+@pytest.mark.parametrize("change", [{"content": "a "}, {"reasoning_content": "hm"}])
+def test_answers_that_the_template_writes_alike_are_no_pair(tiny, change):
+    tokenizer = AutoTokenizer.from_pretrained(tiny["llama"])
+    tokenizer.chat_template = "{% for m in messages %}[CLS] {{ m.content | trim }} [SEP] {% endfor %}"
+    row = DPO.clean({"prompt": "q", "chosen": [GOOD], "rejected": [GOOD | change]})
+    with pytest.raises(ValueError, match="are the same in the chat template"):
+        DPO.read_row(tokenizer, row)
 
 
 def test_only_answers_are_learned_and_both_keep_the_same_prompt(tiny):

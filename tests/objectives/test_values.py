@@ -76,6 +76,11 @@ def test_blank_labels_are_none(value, problem):
         ("['a', 'b']", ["a", "b"]),
         ('["a", "b"]', ["a", "b"]),
         ("[sic]", ["[sic]"]),
+        ("('a', 'b')", ["a", "b"]),
+        ("{'b', 'a'}", ["a", "b"]),
+        ({"b", "a"}, ["a", "b"]),
+        ("(other),b", ["(other)", "b"]),
+        ("{a: 1}", ["{a: 1}"]),
         ([3, 5], ["3", "5"]),
         ([0, 1], ["0", "1"]),
         ([1, 0, 1], ["0", "2"]),
@@ -98,10 +103,27 @@ def test_two_zeros_and_ones_are_asked_for():
         clean_label([0, 2], MULTI, ",", True)
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, [["a"]], "['a' 'b']"])
+@pytest.mark.parametrize("value", [{"a": 1}, [["a"]], "['a' 'b']", "[a, b]", "[1 0 1]", "[1. 0.]"])
 def test_what_is_no_label(value):
     with pytest.raises(ValueError, match="label"):
         clean_label(value, MULTI, ",")
+
+
+def test_a_list_is_no_single_label():
+    with pytest.raises(ValueError, match="multi_label_classification"):
+        clean_label(["a"], SINGLE, ",")
+
+
+@pytest.mark.parametrize("value", ["1,000", "1.234,5", "0,5", "1 000", "1'000", b"1,000"])
+def test_numbers_with_separators_are_refused_with_how_to_write_them(value):
+    with pytest.raises(ValueError, match="not a number .*decimal point"):
+        clean_label(value, REGRESSION, ",")
+
+
+@pytest.mark.parametrize("value", ["1_000", "5%", "inf", "nan", "1e400", True, [1.0], b"\xff"])
+def test_what_is_no_number(value):
+    with pytest.raises(ValueError, match="is not a number$"):
+        clean_label(value, REGRESSION, ",")
 
 
 def test_fractions_are_distinguished_from_classes():

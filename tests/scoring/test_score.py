@@ -121,6 +121,40 @@ def test_the_command_line_answers_and_tells_mistakes(request_, tmp_path):
     assert "would overwrite" in said.output
 
 
+@pytest.mark.parametrize("content", [b"", b"message\na\n", "cut", "damaged"])
+def test_a_file_that_is_no_parquet_is_one_error(request_, tmp_path, content):
+    file = tmp_path / "in" / "a.parquet"
+    pq.write_table(pa.table({"message": [f"what a fine day {index}" for index in range(500)]}), file)
+    whole = file.read_bytes()
+    damage = {"cut": whole[: len(whole) // 2], "damaged": whole[:200] + b"\0" * 60 + whole[260:]}
+    file.write_bytes(damage.get(content, content))
+    with pytest.raises(RecipeError, match=r"a\.parquet.*cannot be read as Parquet"):
+        scoring.score(request_, scoring.fetch_model(request_), file)
+
+
+@pytest.mark.parametrize("name", ["message", "id"])
+def test_columns_of_one_name_are_refused(request_, tmp_path, name):
+    file = tmp_path / "in" / "a.parquet"
+    table = pa.Table.from_arrays([pa.array(TEXTS), pa.array(TEXTS)], [name, name])
+    pq.write_table(table.append_column("message", pa.array(TEXTS)) if name == "id" else table, file)
+    with pytest.raises(RecipeError, match=f"several columns named '{name}'"):
+        scoring.score(request_, scoring.fetch_model(request_), file)
+
+
+def test_a_file_that_changes_meanwhile_gets_no_predictions_of_other_rows(request_, tmp_path, monkeypatch):
+    file = tmp_path / "in" / "a.parquet"
+    predict = scoring._predict_shard
+
+    def write_meanwhile(*arguments):
+        pq.write_table(pa.table({"id": range(6), "message": ["another text"] * 6}), file)
+        predict(*arguments)
+
+    monkeypatch.setattr(scoring, "_predict_shard", write_meanwhile)
+    with pytest.raises(RecipeError, match="changed while it was predicted"):
+        scoring.score(request_, scoring.fetch_model(request_), file)
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
 def test_paths_stay_where_a_worker_holds_them(request_, tmp_path, monkeypatch):
     request_ = request_.model_copy(update={"model": str(tmp_path / "model"), "tracking_uri": None})
     monkeypatch.setenv("TUNESMITH_ROOT", str(tmp_path / "in"))

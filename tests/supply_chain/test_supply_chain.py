@@ -1,5 +1,6 @@
 """The lock file, its audit and the bill of materials. `pytest tests/supply_chain`."""
 
+import importlib.metadata
 import importlib.util
 import re
 import tomllib
@@ -71,3 +72,23 @@ def test_an_audit_says_what_it_could_not_look_up(capsys, dependencies, code, sai
     assert audit.report(dependencies) == code
     out = capsys.readouterr()
     assert said in out.out + out.err
+
+
+def test_no_package_of_the_developers_slows_every_start():
+    """Whichever package brings the formats of JSON Schema doubles the time that importing Prefect takes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    waiting = [Requirement(text) for text in [*project["dependencies"], *extras["demo"], *extras["dev"]]]
+    seen = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if (name, *sorted(requirement.extras)) in seen:
+            continue
+        seen.add((name, *sorted(requirement.extras)))
+        for text in importlib.metadata.requires(name) or []:
+            needed = Requirement(text)
+            environments = [{"extra": extra} for extra in ("", *requirement.extras)]
+            if needed.marker is None or any(needed.marker.evaluate(extra) for extra in environments):
+                waiting.append(needed)
+    assert not {"rfc3987", "rfc3987-syntax"} & {name for name, *_ in seen}

@@ -18,6 +18,7 @@ from loops import ALONE, loop_of
 from safetensors.torch import load_file
 
 from pipeline_lib.data.examples import Examples, Ragged
+from pipeline_lib.errors import RecipeError
 from pipeline_lib.recipe.schema import check
 from pipeline_lib.training.checkpoint import Checkpoints
 from pipeline_lib.training.settings import Training
@@ -147,12 +148,18 @@ def test_without_validation_the_last_weights_are_kept(document, tmp_path):
     assert {r["split"] for r in state.history} == {"train"}
 
 
-def test_a_loss_that_is_no_number_stops_the_training(document, tmp_path):
+def test_weights_that_are_no_numbers_stop_the_training_at_its_first_step(document, tmp_path):
     loop = loop_of(check(document), tmp_path / "work")
     with torch.no_grad():
         loop.model.classifier.bias.fill_(float("inf"))
-    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+    with pytest.raises(RecipeError, match=r"^model\.base .*not numbers \(classifier\.bias\)"):
         loop.run()
+
+
+def test_a_learning_rate_at_which_the_loss_is_no_number_stops_the_training(document, tmp_path):
+    document["training"]["learning_rate"] = 1e30
+    with pytest.raises(RecipeError, match=r"^training\.learning_rate = 1e\+30: the loss is nan at step 2. Lower it"):
+        loop_of(check(document), tmp_path / "work").run()
 
 
 def test_biases_and_norms_do_not_decay(document, tmp_path):

@@ -67,6 +67,7 @@ def test_a_run_finds_its_size_once_and_mlflow_says_so(document, small_memory, ca
     assert caplog.text.count("memory ran out in step") <= 3
     used = json.loads((outcome.model.folder / "summary.json").read_text())["batch_tokens"]
     assert used < 4096
+    assert json.loads((outcome.model_folder / "tunesmith.json").read_text())["batch_tokens"] == used
     client = MlflowClient(document["execution"]["tracking_uri"])
     experiment = client.get_experiment_by_name(document["execution"]["experiment"])
     tags = [run.data.tags.get("tunesmith.out_of_memory") for run in client.search_runs([experiment.experiment_id])]

@@ -66,3 +66,9 @@ def test_a_secret_parameter_is_remembered(monkeypatch):
     monkeypatch.setattr(redaction, "_remembered", set())
     remember("https://host/x?a=plainValue&X-Amz-Signature=signedValue#part")
     assert redact("plainValue signedValue") == "plainValue …"
+
+
+def test_the_name_of_a_key_is_no_secret(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tunesmith")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "plantedKey")
+    assert redact("tunesmith worker --key plantedKey") == "tunesmith worker --key …"

@@ -3,12 +3,13 @@
 import fnmatch
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from pipeline_lib.data.sources.compression import strip_suffix
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.section import RecipePath, Section, is_file, is_folder
 
@@ -18,6 +19,15 @@ class Row(NamedTuple):
 
     line: int
     values: dict[str, Any]
+
+    def get(self, column: str) -> Any:
+        """The value of a column, None without one; a dotted name is the key of an object in another column."""
+        if column in self.values or "." not in column:
+            return self.values.get(column)
+        value: Any = self.values
+        for key in column.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
 
 
 class Unusable(NamedTuple):
@@ -31,7 +41,10 @@ Paths = RecipePath | Annotated[tuple[RecipePath, ...], Field(min_length=1)]
 
 
 class FileSource(Section):
-    """Files on disk. Each split is a file, a glob, a folder or a list of these; gzip and zstd are decompressed."""
+    """Files on disk. Each split is a file, a glob, a folder or a list of these.
+
+    Text files may be compressed with gzip, bzip2, xz, zstd or lz4.
+    """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
 
@@ -67,14 +80,30 @@ class FileSource(Section):
         if not files:
             hint = "Paths are relative to the recipe's folder; check the spelling"
             raise RecipeError(field, path, "no such file", hint)
+        refuse_undecodable_names(field, files)
         return files
 
     def _is_mine(self, file: Path) -> bool:
-        return _strip_compression(file).endswith(self.suffixes) and not file.name.startswith(".")
+        return strip_suffix(file.name).endswith(self.suffixes) and not file.name.startswith(".")
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
         """Yield the records of one file in order."""
         raise NotImplementedError
+
+
+def refuse_undecodable_names(field: str, files: Iterable[Path]) -> None:
+    """Raise RecipeError for a file whose name is not UTF-8: reports and manifests could not name it."""
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise RecipeError(field, ascii(str(file)), "has a name that is not UTF-8", "Rename the file") from None
+
+
+def _refuse_folder(error: OSError) -> None:
+    """Raise RecipeError for a folder that cannot be listed, whose files would be missing."""
+    problem = f"cannot be listed ({error.strerror})"
+    raise RecipeError("data.source", str(error.filename), problem, "Check its permissions") from error
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -83,7 +112,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     Skips hidden folders and follows links, but visits each real folder once, so a link to a parent folder cannot loop.
     """
     visited = set[str]()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
         real = os.path.realpath(parent)
         if real in visited:
             folders.clear()
@@ -120,7 +149,3 @@ def _matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if not names or names[0].startswith(".") > pattern[0].startswith("."):
         return False
     return fnmatch.fnmatch(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
-
-
-def _strip_compression(file: Path) -> str:
-    return file.name.removesuffix(".gz").removesuffix(".zst")

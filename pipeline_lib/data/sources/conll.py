@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,6 +12,8 @@ from pipeline_lib.data.sources.base import Row, Unusable
 from pipeline_lib.data.sources.text_file import TextSource, flaw
 
 Line = tuple[int, str]
+COMMENT = re.compile(r"#\s*[\w.:-]+\s*=\s")
+"""A comment that could have as many columns as the rows: `# sent_id = 1`."""
 
 
 class Conll(TextSource):
@@ -19,7 +22,8 @@ class Conll(TextSource):
     suffixes: ClassVar = (".conll", ".iob", ".iob2", ".bio")
 
     kind: Literal["conll"]
-    """CoNLL columns: one token and its tags per line, with a blank line between sentences."""
+    """CoNLL columns: one token and its tags per line, with a blank line between sentences. Lines with `#` before a
+    sentence are comments unless they have as many columns as the rows."""
     names: tuple[str, ...] = Field(default=("tokens", "tags"), min_length=1)
     """Names of the file's columns, in order."""
     delimiter: str | None = Field(default=None, min_length=1)
@@ -32,11 +36,19 @@ class Conll(TextSource):
             # A separator line may contain a tab. -DOCSTART- is not a token: like a blank line, it ends a sentence.
             if line.strip() and not line.startswith("-DOCSTART-"):
                 sentence.append((number, line.rstrip("\r\n")))
-            elif sentence:
-                yield self._row(sentence)
-                sentence = []
-        if sentence:
-            yield self._row(sentence)
+                continue
+            yield from self._rows(sentence)
+            sentence = []
+        yield from self._rows(sentence)
+
+    def _rows(self, sentence: list[Line]) -> Iterator[Row | Unusable]:
+        """Yield the row of a sentence, or nothing if there are only comments."""
+        comments = list(takewhile(lambda numbered: self._is_comment(numbered[1]), sentence))
+        if words := sentence[len(comments) :]:
+            yield self._row(words)
+
+    def _is_comment(self, line: str) -> bool:
+        return line.startswith("#") and (len(self._fields(line)) != len(self.names) or bool(COMMENT.match(line)))
 
     def _row(self, sentence: list[Line]) -> Row | Unusable:
         table = [self._fields(line) for _, line in sentence]

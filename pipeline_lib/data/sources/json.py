@@ -49,15 +49,16 @@ class Jsonl(_Arrays):
     suffixes: ClassVar = (".jsonl", ".ndjson")
 
     kind: Literal["jsonl"]
-    """JSON lines: one object per line."""
+    """JSON lines: one object per line. Commas between the lines and brackets around them are skipped."""
 
     def read(self, file: Path) -> Iterator[Row | Unusable]:
-        """Yield the objects of one file, skipping blank lines."""
+        """Yield the objects of one file, skipping blank lines and the brackets and commas of an array."""
         for number, line in enumerate(self.lines(file), 1):
-            if not line.strip():
+            text = line.strip().removesuffix(",")
+            if text in ("", "[", "]"):
                 continue
             try:
-                yield _row(number, json.loads(line, object_pairs_hook=_object), self.names)
+                yield _row(number, json.loads(text, object_pairs_hook=_object), self.names)
             except (ValueError, RecursionError) as error:
                 yield Unusable(number, f"invalid JSON: {error}")
 

@@ -1,28 +1,22 @@
 """Read text files in any encoding, plain or compressed; undecodable bytes make a row unusable, not the file."""
 
 import codecs
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator
 
 from pipeline_lib.data.sources.base import FileSource
+from pipeline_lib.data.sources.byte_encoding import detect_encoding
+from pipeline_lib.data.sources.compression import DAMAGED, START, find_compression, open_file, refuse_binary
 from pipeline_lib.errors import RecipeError
 
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # must precede UTF-16, whose mark is a prefix of this one
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-SAMPLE = 1024
-"""Number of bytes used to detect UTF-16 without a byte order mark."""
+SAMPLE = 2**12
+"""Number of bytes used to detect an encoding without a byte order mark."""
+BUFFER = 2**16
+"""Number of bytes without any line feed after which carriage returns end the lines."""
 FIRST_BYTE = 0xDC00
 """An undecodable byte b becomes the surrogate FIRST_BYTE + b. Like `surrogateescape`, but for all 256 byte values."""
 
@@ -58,46 +52,27 @@ class TextSource(FileSource):
         Raises:
             RecipeError: The file is damaged or cannot be read.
         """
-        with file.open("rb") as raw:
-            start = raw.read(4)
-        compression = "gzip" if start.startswith(GZIP) else "zstd" if start.startswith(ZSTD) else None
-        with _open(file, compression) as raw:
-            try:
-                buffered = io.BufferedReader(raw)
-                encoding = _detect_encoding(buffered.peek(SAMPLE)[:SAMPLE], self.encoding)
-                # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files.
-                yield from io.TextIOWrapper(buffered, encoding, "tunesmith_surrogates", newline="\n")
-            except (EOFError, OSError, ValueError, zlib.error) as error:  # ValueError: Arrow's zstd, unusual encodings
-                hint = "Download or compress the file again"
-                problem = f"damaged {compression} ({error})" if compression else f"cannot be read ({error})"
-                raise RecipeError("data.source", str(file), problem, hint) from error
-
-
-def _open(file: Path, compression: str | None) -> Any:
-    """Open the decompressed bytes of a file."""
-    if compression == "gzip":
-        return gzip.open(file)
-    if compression == "zstd":
-        import pyarrow as pa
-
-        return pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
-    return file.open("rb", buffering=0)
-
-
-def _detect_encoding(start: bytes, encoding: str) -> str:
-    """Return the encoding of a file from its first bytes; an encoding other than UTF-8 in the recipe always wins."""
-    if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
-        return encoding
-    for mark, name in MARKS:
-        if start.startswith(mark):
-            return name
-    # In UTF-16 the high byte of most Western characters is 0: the second byte if little-endian, else the first.
-    even, odd = start[::2].count(0), start[1::2].count(0)
-    if odd > len(start) / 4 and not even:
-        return "utf-16-le"
-    if even > len(start) / 4 and not odd:
-        return "utf-16-be"
-    return "utf-8"
+        try:
+            with file.open("rb") as raw:
+                start = raw.read(START)
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise RecipeError("data.source", str(file), problem, "Check its permissions") from error
+        refuse_binary(file, start)
+        compression = find_compression(start)
+        try:
+            with open_file(file, compression) as raw:
+                buffered = io.BufferedReader(raw, BUFFER)
+                begin = buffered.peek(BUFFER)
+                encoding = detect_encoding(begin[:SAMPLE], self.encoding)
+                # Only "\n" ends a line: a lone "\r" inside a text must not shift one of two aligned files. A file
+                # without any "\n" is from an old Mac.
+                newline = "\r" if b"\r" in begin and b"\n" not in begin else "\n"
+                yield from io.TextIOWrapper(buffered, encoding, "tunesmith_surrogates", newline=newline)
+        except DAMAGED as error:
+            hint = "Download or compress the file again"
+            problem = f"damaged {compression} ({error})" if compression else f"cannot be read ({error})"
+            raise RecipeError("data.source", str(file), problem, hint) from error
 
 
 def flaw(text: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline_lib.evaluation.predictions import Metric, Predictions, RowCounts, RowValues
+from pipeline_lib.evaluation.statistics.degrees import degrees_of_freedom
 from pipeline_lib.evaluation.statistics.folded import folded_interval
 from pipeline_lib.evaluation.statistics.resampling import (
     QUANTILE,
@@ -78,7 +79,7 @@ def bootstrap(
     fewer than `FEWEST` groups: see `rare_classes`.
     """
     drawn = draw([[outcome]], metrics, seed, resamples)
-    low, high = ends(drawn.draws[:, 0], level, drawn.groups)
+    low, high = ends(drawn.draws[:, 0], level, degrees_of_freedom(outcome, metrics))
     has_rare_classes = rare_classes(outcome) > 0
     scores = {}
     for index, (name, metric) in enumerate(metrics.items()):
@@ -123,7 +124,7 @@ def compare_sides(
     """
     values, draws, groups = draw([a, b], metrics, seed)
     gaps, drawn = values[1] - values[0], draws[:, 1] - draws[:, 0]
-    low, high = ends(drawn, level, groups)
+    low, high = ends(drawn, level, groups - 1)
     errors = spreads(drawn) * expansion(level, groups)
     # one array [metrics] for each field of Difference, in its order
     fields = (*values, gaps, low, high, beyond_chance(gaps, drawn, level, groups), errors)
@@ -224,18 +225,18 @@ def _nan_mean(draws: np.ndarray) -> np.ndarray:
     return np.where(finite, draws, 0).sum(axis=0) / np.where(count > 0, count, np.nan)
 
 
-def ends(drawn: np.ndarray, level: float, groups: int) -> np.ndarray:
+def ends(drawn: np.ndarray, level: float, degrees: float | np.ndarray) -> np.ndarray:
     """[2, k]: the bounds of the percentile intervals of draws [resamples, k], ignoring draws that are not finite.
 
-    With few groups the percentiles are moved outwards, like those of Student's t: Hesterberg (2015), "What Teachers
-    Should Know about the Bootstrap", section 5.3 ("expanded percentile interval").
+    With few degrees of freedom [k] the percentiles are moved outwards, like those of Student's t: Hesterberg (2015),
+    "What Teachers Should Know about the Bootstrap", section 5.3 ("expanded percentile interval").
     """
     from scipy.stats import norm, t
 
-    tail = norm.cdf(t.ppf((1 - level) / 2, max(groups - 1, 1)))
+    tails = norm.cdf(t.ppf((1 - level) / 2, np.maximum(np.broadcast_to(degrees, drawn.shape[1]), 1)))
     columns = [
         np.quantile(column, [tail, 1 - tail], method=QUANTILE) if len(column) else (nan, nan)
-        for column in _finite_columns(drawn)
+        for column, tail in zip(_finite_columns(drawn), tails, strict=True)
     ]
     return np.array(columns, float).reshape(-1, 2).T
 

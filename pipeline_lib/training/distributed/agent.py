@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +20,20 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousPa
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from pipeline_lib.training.distributed.failures import process_name
-from pipeline_lib.training.distributed.messages import BEGAN_AT, GIVEN_UP, WRITTEN, report_error, send
+from pipeline_lib.training.distributed.messages import BATCH_TOKENS, BEGAN_AT, GIVEN_UP, WRITTEN, report_error, send
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 MAX_RESTARTS = 3
-"""Restarts in a row that begin from the same checkpoint; after one more failure the training fails."""
+"""Restarts in a row that begin from the same checkpoint with passes of the same size; then the training fails."""
 JOIN_SECONDS = 3600
 """How long to wait until all machines have joined, at the beginning and after a failure."""
-HEARTBEAT_SECONDS, HEARTBEATS = 5, 4
+HEARTBEAT_SECONDS, HEARTBEATS = 3, 4
 """A machine that missed so many heartbeats is lost. They are compared by the machines' clocks."""
+STOP_SECONDS = 3
+"""How long a process has to end on SIGTERM after another one failed. It has nothing left to do, and one that is stopped
+or waits in the device's driver does not end."""
 START = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -45,7 +49,23 @@ class Agent(LocalElasticAgent):
     def __init__(self, spec: WorkerSpec, logs_folder: str, store: "TCPStore"):
         super().__init__(spec, DefaultLogsSpecs(log_dir=logs_folder))
         self.launcher_store = store
-        self.began_at = 0
+        self.progress = (0, 0)
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        """Start the processes; once one fails, the others end within `STOP_SECONDS` (torch's own limit is 30 s)."""
+        started = super()._start_workers(worker_group)
+        if processes := self._pcontext:
+            close = processes.close
+
+            def close_soon(death_sig: signal.Signals | None = None, timeout: int = STOP_SECONDS) -> None:
+                close(death_sig, timeout)
+
+            processes.close = close_soon  # type: ignore[method-assign]  # torch calls it without a limit
+        return started
+
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:
+        """Called before a restart, but not when the training is interrupted and the processes write a checkpoint."""
+        self._shutdown(timeout=STOP_SECONDS)
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         """Called several times per second."""
@@ -62,11 +82,14 @@ class Agent(LocalElasticAgent):
         return result
 
     def _allow_restarts(self) -> None:
-        """Allow all restarts again if the attempt that failed began later than the one that failed before it."""
-        began_at = self.launcher_store.add(BEGAN_AT, 0)
-        if began_at > self.began_at:
+        """Allow all restarts again if the attempt that failed began later than the one that failed before it.
+
+        An attempt that ran out of memory counts as progress, too, because the next one needs less.
+        """
+        progress = (self.launcher_store.add(BEGAN_AT, 0), -int(self.launcher_store.get(BATCH_TOKENS)))
+        if progress > self.progress:
             self._remaining_restarts = self._worker_group.spec.max_restarts
-        self.began_at = began_at
+        self.progress = progress
 
 
 def run_agent(

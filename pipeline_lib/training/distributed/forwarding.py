@@ -23,7 +23,7 @@ class Forwarder:
     """Takes the messages of a training.
 
     After a restart the history is sent again from its beginning; records that were already forwarded are skipped by
-    their position, as a repeated step gives the same ones.
+    their position, as a repeated step gives the same ones (apart from rounding if memory ran out).
     """
 
     def __init__(self, watch: Watch):

@@ -16,7 +16,7 @@ from pipeline_lib.recipe.execution import Execution, parse_endpoint
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Step
 from pipeline_lib.training.distributed.forwarding import Forwarder
-from pipeline_lib.training.distributed.messages import JOB, endpoint_of, host_store
+from pipeline_lib.training.distributed.messages import BATCH_TOKENS, JOB, endpoint_of, host_store
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Watch
 from pipeline_lib.util.temporary import temporary_folder
@@ -46,6 +46,7 @@ def launch_finetuned(
     """
     job = _describe(recipe, inputs, step)
     store = _host(recipe.execution)
+    store.set(BATCH_TOKENS, str(recipe.training.batch_tokens))
     store.set(JOB, json.dumps(job))
     folders = {"inputs": inputs.as_strings(), "work": str(work), "folder": str(folder)}
     forwarder = Forwarder(watch)

@@ -24,6 +24,8 @@ WRITTEN = "tunesmith/written"
 """Key that is set once the results are written; a process that dies after that does no harm."""
 BEGAN_AT = "tunesmith/began-at"
 """Key of the step that the current attempt continues from."""
+BATCH_TOKENS = "tunesmith/batch-tokens"
+"""Key of the maximum tokens per pass: the recipe's, or fewer if memory ran out in a sharded training."""
 PATIENCE = timedelta(minutes=1)
 """How long to wait for an answer of the store, or for a connection."""
 

@@ -15,7 +15,7 @@ ALIVE = "tunesmith/alive"
 """Key of a counter that each process increases while it is within its own limit."""
 MULTIPLE = 10
 """A gap between two beats is too long if it is this many times the longest one so far."""
-MINIMUM = 30.0
+MINIMUM = 20.0
 """Seconds that a gap may always take."""
 UNMEASURED = 1800.0
 """Seconds for what was not measured yet: loading a large model, compiling, the first checkpoint."""

@@ -14,6 +14,7 @@ from pipeline_lib.recipe.schema import Recipe, check
 from pipeline_lib.training.distributed import watchdog
 from pipeline_lib.training.distributed.failures import process_name
 from pipeline_lib.training.distributed.messages import (
+    BATCH_TOKENS,
     BEGAN_AT,
     JOB,
     WRITTEN,
@@ -25,6 +26,7 @@ from pipeline_lib.training.distributed.messages import (
 )
 from pipeline_lib.training.distributed.shared_checkpoints import SharedCheckpoints
 from pipeline_lib.training.inputs import Inputs
+from pipeline_lib.training.out_of_memory import PassTooLarge
 from pipeline_lib.util.cpu import thread_limits
 from pipeline_lib.util.network import interface_towards
 from pipeline_lib.util.signals import end_with_parent
@@ -49,6 +51,8 @@ def main(text: str) -> None:
     try:
         _train(store, place)
     except Exception as error:
+        if isinstance(error, PassTooLarge):
+            store.set(BATCH_TOKENS, str(error.batch_tokens))
         _end(store, error)
 
 
@@ -99,10 +103,11 @@ def _train(store: "TCPStore", place: dict[str, Any]) -> None:
 
 
 def _own_recipe(store: "TCPStore") -> Recipe:
-    """Return the recipe of the job with the number of processes on this machine."""
+    """Return the recipe of the job with the number of processes on this machine, and passes that fit into memory."""
     recipe = check(json.loads(store.get(JOB))["recipe"])
-    processes = int(os.environ["LOCAL_WORLD_SIZE"])
-    return recipe.model_copy(update={"execution": recipe.execution.model_copy(update={"processes": processes})})
+    execution = recipe.execution.model_copy(update={"processes": int(os.environ["LOCAL_WORLD_SIZE"])})
+    training = recipe.training.model_copy(update={"batch_tokens": int(store.get(BATCH_TOKENS))})
+    return recipe.model_copy(update={"execution": execution, "training": training})
 
 
 def _send_log(store: "TCPStore") -> None:

@@ -86,8 +86,8 @@ import torch
 from pipeline_lib.training.distributed import worker
 from pipeline_lib.training.step import Stepper
 backward = Stepper._backward_part
-def fill(self, rows, *others):
-    loss = backward(self, rows, *others)
+def fill(self, rows, *others, **more):
+    loss = backward(self, rows, *others, **more)
     if len(rows) > 1 and self.accelerator.process_index == 1:
         raise torch.OutOfMemoryError("CUDA out of memory")
     return loss
@@ -97,12 +97,20 @@ worker.main(sys.argv[2])
 
 
 @pytest.mark.processes
-def test_all_ranks_repeat_a_step_for_which_the_memory_of_one_does_not_suffice(document, tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_all_ranks_take_smaller_passes_when_the_memory_of_one_does_not_suffice(
+    document, tmp_path, monkeypatch, caplog, sharding
+):
     _, history = trained(*job(document, tmp_path, "one", 1, **TAKEN_APART))
+    document["execution"]["sharding"] = sharding
     monkeypatch.setattr(agent, "START", f"import os, sys; sys.path.insert(0, sys.argv[1])\n{ONE_RANK_IS_FULL}")
-    _, other = trained(*job(document, tmp_path, "two", 2, **TAKEN_APART))
+    other, (*given, folder) = [], job(document, tmp_path, "two", 2, **TAKEN_APART)
+    launch.launch_finetuned(*given, lambda records, steps: other.extend(records), folder)
     assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
-    assert "memory ran out in step" in caplog.text
+    assert "with 17 tokens at once; at most 8" in caplog.text
+    again = "training process 1 failed (PassTooLarge: memory ran out; at most 8 tokens at once from here on): attempt 2"
+    assert (again in caplog.text) is (sharding == "full")
+    assert json.loads((folder / "summary.json").read_text())["batch_tokens"] == 8
 
 
 @pytest.mark.processes

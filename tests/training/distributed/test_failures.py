@@ -8,6 +8,7 @@ import torch
 from pipeline_lib.errors import RecipeError, ServiceUnavailable
 from pipeline_lib.training.distributed.failures import Failure, first_cause, process_name, recurs
 from pipeline_lib.training.distributed.remote_errors import describe_error
+from pipeline_lib.training.out_of_memory import PassTooLarge
 from pipeline_lib.util.signals import Pruned
 
 
@@ -35,6 +36,7 @@ LOST = failure(0, RuntimeError("Connection closed by peer"))
         (ConnectionResetError(104, "Connection reset by peer"), False),
         (TimeoutError("no progress for 40 seconds"), False),
         (RuntimeError("Connection closed by peer"), False),
+        (PassTooLarge(2048), False),
         (torch.distributed.DistNetworkError("Connection was likely closed"), False),
     ],
     ids=lambda value: type(value).__name__,

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from mlflow_server import free_port
 from typer.testing import CliRunner
@@ -79,6 +80,27 @@ def test_two_machines_train_the_same_bytes_as_two_processes(on_two, second_machi
     assert not list((tmp_path / "second" / "cache").glob("*/work/*"))
     alone = on_two["execution"] | {"machines": 1, "processes": 2, "store": str(tmp_path / "alone")}
     assert trained(check(on_two | {"execution": alone})).digest == model.digest
+
+
+@pytest.mark.remote
+@pytest.mark.processes
+def test_hybrid_shards_on_two_machines_of_two_processes_train_as_one_process(on_two, second_machine, tmp_path):
+    on_two["regularizers"] = [{"kind": "dropout", "value": 0.0}]
+    on_two["training"] |= {"epochs": 1, "learning_rate": 1e-4}
+    on_two["execution"] |= {"processes": 2, "sharding": "hybrid"}
+    worker = second_machine(check(on_two), "--once")
+    model = trained(check(on_two))
+    assert worker.wait(60) == 0
+    summary = json.loads((model.folder / "summary.json").read_text())
+    assert (summary["processes"], summary["sharding"]) == (4, "hybrid")
+    alone = on_two["execution"] | {"machines": 1, "processes": 1, "store": str(tmp_path / "alone"), "sharding": "none"}
+    assert losses(model) == pytest.approx(losses(trained(check(on_two | {"execution": alone}))), rel=1e-6)
+
+
+def losses(model):
+    """The losses of all steps and validations of a trained model."""
+    history = pq.read_table(model.folder / "history.parquet").to_pylist()
+    return [record["value"] for record in history if record["metric"] == "loss"]
 
 
 @pytest.mark.remote

@@ -1,0 +1,75 @@
+"""What the fields of a message mean: who speaks, and what is said."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_lib.objectives.values import describe_type, is_list, is_missing, parse_list, word_of
+
+SPEAKER = ("role", "from", "speaker", "author")
+ROLES = {
+    "user": "human prompter customer",
+    "assistant": "gpt chatgpt gpt-3.5 gpt-4 bot chatbot model ai agent bing bard claude function_call",
+    "tool": "function observation function_response tool_response",
+    "system": "",
+}
+"""Names of roles in ShareGPT and its relatives; any other role is kept as it is."""
+NAMES = {name: role for role, names in ROLES.items() for name in (role, *names.split())}
+TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def role_of(message: Any) -> str:
+    """Who speaks, by the name that chat templates have for it; empty where a message does not say."""
+    if not isinstance(message, Mapping):
+        return ""
+    names = (message.get(field) for field in SPEAKER)
+    name = next((name for name in names if isinstance(name, str) and name.strip()), "")
+    return NAMES.get(name.strip().casefold(), name)
+
+
+def content_of(role: str, value: Any) -> str | None:
+    """Content as one text, None for no value: parts and sentences of a list one after another.
+
+    Raises ValueError where it is no text. What a tool replies can be an object, which is read as JSON.
+    """
+    if is_missing(value):
+        return None
+    if not is_list(value):
+        return _text(role, value)
+    if all(isinstance(part, str) for part in value):
+        return " ".join(_text(role, part) for part in value)
+    return "".join(_text(role, part) for part in value)
+
+
+def _text(role: str, value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return word_of(role, value)
+    text = value.get("text")
+    if value.get("type", "text") in TEXT_PARTS and isinstance(text, str):
+        return word_of(role, text)
+    if role == "tool":
+        return json.dumps(value, ensure_ascii=False)
+    if "type" in value:
+        raise ValueError(f"a message has a part of the type {value['type']!r}, and only text is read")
+    raise ValueError(f"{role} is {describe_type(value)}, no text")
+
+
+def parse(role: str, value: Any) -> Any:
+    """A list or an object that is spelled as text, in JSON or as Python prints it; anything else as it is."""
+    found = parse_list(role, value) if isinstance(value, str) else None
+    return parse_object(role, value) if found is None else found
+
+
+def parse_object(role: str, value: Any) -> Any:
+    """An object that is spelled as text; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    found = parse_list(role, f"[{value}]")
+    return found[0] if found and len(found) == 1 else value
+
+
+def drop_nulls(value: Any) -> Any:
+    """Without the null fields that a Parquet file gives every object."""
+    if isinstance(value, Mapping):
+        return {name: drop_nulls(part) for name, part in value.items() if part is not None}
+    return [drop_nulls(part) for part in value] if is_list(value) else value
