@@ -6,12 +6,14 @@ the server's code, as it would to start one. Where settings name a server, none 
 
 import atexit
 import gc
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 from functools import partial
+from types import FrameType
 
 from deployments.up.prefect_server import OwnPagesOnly, own_origins
 from deployments.up.servers import LOCAL
@@ -95,8 +97,18 @@ def main(port: int) -> None:
         import uvicorn
         from prefect.server.api.server import create_app
 
+        class QuietEnd(uvicorn.Server):
+            """Logs nothing once it is to end: requests and background work that are cut off then would be tracebacks.
+
+            It ends with its command, also a killed one, whose output another command may share.
+            """
+
+            def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+                logging.disable()
+                super().handle_exit(sig, frame)
+
         app = OwnPagesOnly(create_app(), own_origins(port))
-        uvicorn.run(app, host=LOCAL, port=port, log_level="error", lifespan="on")
+        QuietEnd(uvicorn.Config(app, host=LOCAL, port=port, log_level="error", lifespan="on")).run()
 
 
 if __name__ == "__main__":

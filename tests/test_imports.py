@@ -1,6 +1,7 @@
 """Who may import whom, read from the sources. `pytest tests/test_imports.py`."""
 
 import ast
+import json
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -45,3 +46,33 @@ def test_a_flow_waits_for_no_heavy_library():
     code = f"import sys, {flows}; print(sorted(m for m in ('torch', 'transformers', 'mlflow') if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+FIRST_STEP = """
+import os, sys
+from pipeline_lib.recipe.loading import load
+from pipeline_lib.pipeline.run import run
+from pipeline_lib.training.step import Stepper
+
+def step(*_):
+    unused = ("bitsandbytes", "datasets", "matplotlib", "mlflow", "peft", "prefect", "sacrebleu", "sklearn")
+    print(sorted(set(unused) & set(sys.modules)), flush=True)
+    os._exit(0)
+
+Stepper.step = step
+run(load(sys.argv[1]))
+"""
+
+
+def test_a_first_step_waits_for_nothing_that_it_does_not_use(document, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps(document))
+    command = [sys.executable, "-c", FIRST_STEP, str(recipe)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_server_of_a_command_is_started_before_prefect_is_imported():
+    code = "import sys, deployments.embedded; print('prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"

@@ -16,6 +16,8 @@ Learns = Callable[[Sequence[Message], int], bool]
 """Whether a dialogue's answer with this index is learned."""
 USUAL = 1024
 """Tokens of a dialogue where the recipe sets no limit."""
+LEAST_PROMPT = 8
+"""An answer leaves this fraction of the tokens, one eighth, to what it answers."""
 
 
 class Rendered(NamedTuple):
@@ -33,16 +35,22 @@ class Rendered(NamedTuple):
         return self.dialogue.text[turn.start : turn.end]
 
     @property
+    def first(self) -> int:
+        """The place of the first message after the system prompt."""
+        return next((place for place, message in enumerate(self.messages) if message["role"] not in SYSTEM), 0)
+
+    @property
+    def head(self) -> int:
+        """Where the content of the first message after the system prompt begins."""
+        content = self.messages[self.first].get("content") or ""
+        return max(0, self.dialogue.text.find(content.strip()))
+
+    @property
     def questions(self) -> list[int]:
         """Where a dialogue can begin without its oldest exchanges: the places of the later questions."""
         return [
             place for place, message in enumerate(self.messages) if message["role"] == "user" and place > self.first
         ]
-
-    @property
-    def first(self) -> int:
-        """The place of the first message after the system prompt."""
-        return next((place for place, message in enumerate(self.messages) if message["role"] not in SYSTEM), 0)
 
     def drop_oldest(self, tokenizer: "PreTrainedTokenizerBase", count: int) -> "Rendered | None":
         """Without that many of the oldest exchanges; None where the template refuses what is left."""
@@ -68,6 +76,32 @@ def _render_messages(tokenizer: "PreTrainedTokenizerBase", messages: Any, tools:
     return Rendered(messages, tools, Dialogue(prompt(tokenizer, messages, tools), []), False)
 
 
+class Encoded(NamedTuple):
+    """The token ids of a dialogue and whether each is learned.
+
+    `prompt_tokens` of them stand before the last answer, and `head` before the content of the first message after the
+    system prompt.
+    """
+
+    ids: list[int]
+    learned: list[bool]
+    prompt_tokens: int
+    head: int
+
+    def cut(self, room: int, whole: int) -> tuple[list[int], list[bool]]:
+        """At most `room` tokens of what stands before the last answer, and `whole` in total.
+
+        The beginning of the messages is left out, but not the head unless it takes more than half of the room.
+        """
+        room = min(room, self.prompt_tokens)
+        head = self.head if self.head <= room // 2 else 0
+        places = [
+            *range(head),
+            *range(self.prompt_tokens - room + head, min(len(self.ids), self.prompt_tokens + whole - room)),
+        ]
+        return [self.ids[place] for place in places], [self.learned[place] for place in places]
+
+
 class Fitting(NamedTuple):
     """How many tokens a dialogue may have, and how many of them up to its last answer."""
 
@@ -84,55 +118,53 @@ class Fitting(NamedTuple):
     def fit(
         self, tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns
     ) -> tuple[list[int], list[bool]]:
-        """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left."""
+        """Token ids, and whether each is learned. Leaves out the oldest turns, then the beginning of what is left.
+
+        Where the answer takes nearly all of the tokens, its end is left out too.
+        """
         return self.fit_together(tokenizer, [whole], [learns])[0]
 
     def fit_together(
         self, tokenizer: "PreTrainedTokenizerBase", wholes: Sequence[Rendered], learns: Sequence[Learns]
     ) -> list[tuple[list[int], list[bool]]]:
         """The same for several answers to one prompt, of which all lose the same part."""
-        found = self._measure(tokenizer, wholes, learns, 0) or []
+        found = self._encode(tokenizer, wholes, learns, 0) or []
         if self._fits(found):
-            return [(ids, learned) for ids, learned, _ in found]
+            return [(one.ids, one.learned) for one in found]
         # by halves, as each try renders what is left of the dialogue
         too_few, enough = 0, 1 + min(len(whole.questions) for whole in wholes)
         fitting = None
         while enough - too_few > 1:
             dropped = (too_few + enough) // 2
-            shorter = self._measure(tokenizer, wholes, learns, dropped)
+            shorter = self._encode(tokenizer, wholes, learns, dropped)
             if shorter is None or self._fits(shorter):
                 enough, fitting = dropped, shorter or fitting
             else:
                 too_few, found = dropped, shorter
         if fitting:
-            return [(ids, learned) for ids, learned, _ in fitting]
-        answers = [min(len(ids) - prompt_tokens, self.whole) for ids, _, prompt_tokens in found]
-        room = max(0, min(self.prompt, self.whole - max(answers)))
-        cut = []
-        for (ids, learned, prompt_tokens), answer in zip(found, answers, strict=True):
-            places = slice(prompt_tokens - min(prompt_tokens, room), prompt_tokens + answer)
-            cut.append((ids[places], learned[places]))
-        return cut
+            return [(one.ids, one.learned) for one in fitting]
+        longest_answer = max(len(one.ids) - one.prompt_tokens for one in found)
+        room = min(self.prompt, max(self.whole - longest_answer, self.whole // LEAST_PROMPT))
+        return [one.cut(room, self.whole) for one in found]
 
-    def _fits(self, found: "Sequence[_Measured]") -> bool:
-        return all(len(ids) <= self.whole and prompt_tokens <= self.prompt for ids, _, prompt_tokens in found)
+    def _fits(self, found: "Sequence[Encoded]") -> bool:
+        return all(len(one.ids) <= self.whole and one.prompt_tokens <= self.prompt for one in found)
 
-    def _measure(
+    def _encode(
         self, tokenizer: "PreTrainedTokenizerBase", wholes: Sequence[Rendered], learns: Sequence[Learns], dropped: int
-    ) -> "list[_Measured] | None":
-        """What `_ids` says of each dialogue without its oldest exchanges; None where the template refuses one."""
-        shorter = [whole.drop_oldest(tokenizer, dropped) for whole in wholes]
-        if None in shorter:
-            return None
-        remaining = [whole for whole in shorter if whole]
-        return [_ids(tokenizer, whole, these) for whole, these in zip(remaining, learns, strict=True)]
+    ) -> "list[Encoded] | None":
+        """The token ids of each dialogue without its oldest exchanges; None where the template refuses one."""
+        found = []
+        for whole, these in zip(wholes, learns, strict=True):
+            shorter = whole.drop_oldest(tokenizer, dropped)
+            if shorter is None:
+                return None
+            found.append(_ids(tokenizer, shorter, these))
+        return found
 
 
-_Measured = tuple[list[int], list[bool], int]
-
-
-def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> _Measured:
-    """Token ids of the whole text, whether each is learned, and how many stand before the last answer."""
+def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) -> Encoded:
+    """The token ids of the whole text."""
     text, turns = whole.dialogue
     learned_turns = [turn for turn in turns if learns(whole.messages, turn.message)]
     ids, offsets = _encode_with_offsets(tokenizer, text, [place for turn in turns for place in (turn.start, turn.end)])
@@ -143,7 +175,9 @@ def _ids(tokenizer: "PreTrainedTokenizerBase", whole: Rendered, learns: Learns) 
                 learned[place] = True
     last = turns[-1].start if whole.answered else len(text)
     prompt_tokens = next((place for place, (start, end) in enumerate(offsets) if max(end, start + 1) > last), len(ids))
-    return ids, learned, prompt_tokens
+    begin = whole.head
+    head = next((place for place, (_, end) in enumerate(offsets) if end > begin), len(ids))
+    return Encoded(ids, learned, prompt_tokens, min(head, prompt_tokens))
 
 
 def _encode_with_offsets(

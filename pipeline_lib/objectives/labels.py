@@ -27,6 +27,8 @@ REGRESSION: Final = "regression"
 WHOLE = re.compile("-?[0-9]+")
 UNREADABLE_LIST = re.compile(r"\[(.*,.*|[\d.\s]+)\]", re.DOTALL)
 """A text in brackets that is not a list with quoted names, such as `[a, b]`, or NumPy's `[1 0 1]`."""
+LARGEST = 1e30
+"""Largest target: targets are kept in float32, and sums of their fourth powers must stay finite in float64."""
 SEPARATED_NUMBER = re.compile(r"-?\d[\d.,' ]*\d")
 
 
@@ -89,6 +91,8 @@ def _number(value: Any) -> float:
         if isinstance(text, str) and SEPARATED_NUMBER.fullmatch(text.strip()):
             hint = " (write it with a decimal point and without separators between thousands)"
         raise ValueError(f"label {format_value(value)} is not a number{hint}")
+    if abs(number) > LARGEST:
+        raise ValueError(f"label {format_value(value)} is larger than {LARGEST:g}: give the numbers in a larger unit")
     return number
 
 

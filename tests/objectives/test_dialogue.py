@@ -176,6 +176,28 @@ def test_a_long_dialogue_loses_whole_turns_and_keeps_its_system_prompt():
     assert 1 < len(runs) < 6
 
 
+@pytest.mark.parametrize("family", ["chatml", "llama3", "mistral-v3", "phi3"])
+def test_a_question_that_is_too_long_by_itself_keeps_its_system_prompt_and_header(family):
+    tokenizer = byte_tokenizer(TEMPLATES[family])
+    answered = [{"role": "user", "content": "word " * 300 + "why"}, {"role": "assistant", "content": "so"}]
+    messages = [{"role": "system", "content": "Be kind."}, *answered]
+    text, runs, _ = encoded(tokenizer, messages, max_length=200)
+    whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    head, end = whole.partition("word ")[0], whole[whole.index(" why") :]
+    assert text.startswith(head) and text.endswith(end)
+    assert len(runs) == 1 and runs[0].strip().startswith("so")
+    assert len(tokenizer.encode(text, add_special_tokens=False)) <= 200
+
+
+def test_an_answer_that_is_too_long_by_itself_leaves_room_for_its_question():
+    tokenizer = byte_tokenizer(TEMPLATES["chatml"])
+    messages = [{"role": "user", "content": "why"}, {"role": "assistant", "content": "word " * 300}]
+    text, runs, _ = encoded(tokenizer, messages, max_length=200)
+    assert text.startswith("<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\nword word")
+    assert len(tokenizer.encode(text, add_special_tokens=False)) == 200
+    assert text.endswith(runs[0]) and runs[0].startswith("word word")
+
+
 @pytest.mark.parametrize("positions", [64, 200])
 def test_prompts_leave_room_for_the_answer(positions):
     tokenizer = byte_tokenizer(TEMPLATES["chatml"])

@@ -126,6 +126,13 @@ def test_what_is_no_number(value):
         clean_label(value, REGRESSION, ",")
 
 
+def test_numbers_whose_squares_overflow_are_refused():
+    assert clean_label(-1e30, REGRESSION, ",") == -1e30
+    for value in (1e300, "-1e31"):
+        with pytest.raises(ValueError, match=r"larger than 1e\+30"):
+            clean_label(value, REGRESSION, ",")
+
+
 def test_fractions_are_distinguished_from_classes():
     assert are_fractions(["3.75", "2"]) and not are_fractions(["1", "2.0"]) and not are_fractions(["1.5", "v2"])
 
