@@ -24,7 +24,7 @@ def chain(held: TrainingRecords) -> dict[str, Any]:
         "recipe": {"given": held.given, "resolved": held.recipe},
         "data": [file._asdict() for file in held.data],
         "base": _base(held),
-        "code": {"git": facts.get("git"), "modules": module_digests(manifests)},
+        "code": {"git": facts.get("git"), "modules": recorded_modules(manifests)},
         "software": facts.get("software"),
         "machine": facts.get("machine"),
         "flow_runs": [flow._asdict() for run in held.parents if (flow := flow_run(run.tags.get(BY, "")))],
@@ -108,7 +108,7 @@ def _base(held: TrainingRecords) -> dict[str, Any] | None:
     return named | {"digest": content_digest(files), "files": {name: facts["sha256"] for name, facts in files.items()}}
 
 
-def module_digests(manifests: Mapping[str, Any]) -> dict[str, str]:
+def recorded_modules(manifests: Mapping[str, Any]) -> dict[str, str]:
     """The digest of each module of the project that decided a byte."""
     code = (manifest["identity"].get("code", {}) for manifest in manifests_in_order(manifests))
     return {name: digest for modules_of_step in code for name, digest in modules_of_step.items()}

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline_lib.audit.provenance import module_digests
+from pipeline_lib.audit.provenance import recorded_modules
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import locate_base
 from pipeline_lib.pipeline.fingerprints import base_step
@@ -149,7 +149,7 @@ def _facts(by_step: Mapping[str, Any], circumstances: Mapping[str, Any], how: Ma
         "machine": circumstances.get("machine"),
         "commit": project.get("commit"),
     }
-    return {"code": module_digests(by_step), "training": how, **known}
+    return {"code": recorded_modules(by_step), "training": how, **known}
 
 
 def _find_changed_facts(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

@@ -34,7 +34,7 @@ TOKENIZER = (
     "additional_chat_templates/*.jinja",
 )
 """Files of a tokenizer. Data only: Python code in the folder is neither copied nor run."""
-SAVED_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 """The names under which transformers looks for weights: one file, or the list of several."""
 ADAPTER = "adapter_config.json"
 """PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
@@ -75,7 +75,7 @@ def _refuse_adapter(folder: Path, base: str) -> None:
     """Raise RecipeError if a folder has an adapter, alone or beside a whole model."""
     if not is_file(folder / ADAPTER):
         return
-    if any(is_file(folder / name) for name in SAVED_WEIGHTS):
+    if any(is_file(folder / name) for name in WEIGHT_FILES):
         problem = f"has an adapter ({ADAPTER}), which would not be loaded with the base"
         hint = f"Merge the adapter into its base with PEFT's merge_and_unload, or remove {ADAPTER}"
     else:
@@ -86,10 +86,10 @@ def _refuse_adapter(folder: Path, base: str) -> None:
 
 def _refuse_without_weights(folder: Path, base: str) -> None:
     """Raise RecipeError if a folder has no weights under the names that transformers looks for."""
-    if any(is_file(folder / name) for name in SAVED_WEIGHTS):
+    if any(is_file(folder / name) for name in WEIGHT_FILES):
         return
     if others := sorted(file.name for file in folder.glob("*.safetensors")):
-        problem = f"has no {' or '.join(SAVED_WEIGHTS)}, only {', '.join(others[:3])}"
+        problem = f"has no {' or '.join(WEIGHT_FILES)}, only {', '.join(others[:3])}"
         raise RecipeError("model.base", base, problem, "Save the model again with save_pretrained, or rename the file")
     hint = "Convert the weights first: pickled weights are never loaded"
     raise RecipeError("model.base", base, "has no *.safetensors weights", hint)

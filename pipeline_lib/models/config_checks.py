@@ -11,7 +11,7 @@ ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_fla
 """Implementation of attention -> the attribute by which transformers' classes say that they have it."""
 
 
-def refuse_quantized(base: str, config: Any, again: bool) -> None:
+def refuse_quantized_base(base: str, config: Any, again: bool) -> None:
     """Raise RecipeError for a base whose files are quantised already.
 
     Updates cannot be merged into files of bitsandbytes, and no files can be quantised `again`.

@@ -16,7 +16,7 @@ from pipeline_lib.models.config_checks import (
     refuse_attention,
     refuse_no_layers,
     refuse_other_formats,
-    refuse_quantized,
+    refuse_quantized_base,
     refuse_token_ids,
 )
 from pipeline_lib.models.head_names import head_names
@@ -112,7 +112,7 @@ def load_pretrained(
     config |= _backbone_key_mapping(kind, type(known))
     from pipeline_lib.models.half_weights import compute_in_full, half_format, load_matrices_in
 
-    refuse_quantized(base, known, again=quantization is not None)
+    refuse_quantized_base(base, known, again=quantization is not None)
     half = half_format(folder, dtype)
 
     with LOADING, load_matrices_in(half), refuse_oversized(folder):

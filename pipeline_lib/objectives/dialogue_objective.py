@@ -58,9 +58,9 @@ class DialogueObjective(ObjectiveSection):
         """With the optional tools and system prompts that the model is trained on."""
         return {**self.input_roles, **dict.fromkeys(self.columns_beside(columns), False)}
 
-    def clean_input(self, row: Mapping[str, Any], asked: Mapping[str, bool]) -> dict[str, Any]:
+    def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
         """A prompt with its optional input; a list of messages stays one."""
-        given = {role: row[role] for role in asked if not is_missing(row.get(role))}
+        given = {role: row[role] for role in input_roles if not is_missing(row.get(role))}
         tools_of(given.get("tools"))
         exchange(given)  # raises ValueError for what is empty, and for what is neither a text nor messages
         return given

@@ -77,10 +77,10 @@ def render_with_marks(
     names: Any = tokenizer.special_tokens_map
     # as apply_chat_template does, which does not give the characters: templates break on null fields
     given = [{name: value for name, value in message.items() if value is not None} for message in messages]
-    made: Any = render_jinja_template(
+    rendered: Any = render_jinja_template(
         [given], tools, chat_template=template, return_assistant_tokens_mask=True, **names
     )
-    (text,), (spans,) = made
+    (text,), (spans,) = rendered
     return text, spans
 
 

@@ -22,12 +22,12 @@ def turn_start(
 ) -> int | None:
     """Behind the generation prompt that follows the messages `before`; None where that is not to be seen."""
     earliest, latest = bounds
-    asked, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
-    added = asked[len(without) :] if asked and without is not None and asked.startswith(without) else ""
-    if asked and text.startswith(asked) and earliest <= len(asked) <= latest:
+    prompted, without = render_or_none(tokenizer, before, tools, True), render_or_none(tokenizer, before, tools, False)
+    added = prompted[len(without) :] if prompted and without is not None and prompted.startswith(without) else ""
+    if prompted and text.startswith(prompted) and earliest <= len(prompted) <= latest:
         # a template without a generation prompt lets the model write the turn's header, which is not learned
-        if added or not text[len(asked) : latest].strip():
-            return len(asked)
+        if added or not text[len(prompted) : latest].strip():
+            return len(prompted)
     elif added.strip() and (at := text.rfind(added, earliest, latest)) >= 0:
         return at + len(added)
     return None

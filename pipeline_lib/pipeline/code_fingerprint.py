@@ -218,7 +218,7 @@ def _strip(node: ast.AST) -> Iterator[ast.AST]:
         vars(node).pop("type_params")  # Python 3.12 adds an empty list that 3.11 does not have
     for part in ("body", "orelse", "finalbody"):
         if isinstance(statements := getattr(node, part, None), list):
-            setattr(node, part, [kept for statement in statements for kept in _keep(statement)])
+            setattr(node, part, [remaining for statement in statements for remaining in _keep(statement)])
     for part in ("body", "handlers", "orelse", "finalbody", "cases"):
         if isinstance(children := getattr(node, part, None), list):
             for child in children:
@@ -230,7 +230,7 @@ def _keep(statement: ast.stmt) -> list[ast.stmt]:
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return [] if isinstance(statement.value.value, str) else [statement]
     if isinstance(statement, ast.If) and _is_type_checking(statement.test):
-        return [kept for other in statement.orelse for kept in _keep(other)]
+        return [node for other in statement.orelse for node in _keep(other)]
     return [statement]
 
 

@@ -52,7 +52,7 @@ def state_of(file: Path) -> State:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def refuse_changed(file: Path, state: State) -> None:
+def refuse_changed_input(file: Path, state: State) -> None:
     """Raise RecipeError if a file was written since: its rows would get the predictions of others."""
     if state_of(file) != state:
         raise RecipeError("data", str(file), "changed while it was predicted", "Run again when nothing writes to it")

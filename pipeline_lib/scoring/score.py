@@ -19,7 +19,7 @@ from pipeline_lib.pipeline.code_fingerprint import NEVER, PACKAGE, module_digest
 from pipeline_lib.pipeline.fingerprints import COMPUTING
 from pipeline_lib.recipe.execution import Execution, tracking_uri
 from pipeline_lib.recipe.path_policy import refuse_outside, refuse_path_outside
-from pipeline_lib.scoring.input_file import State, read_batches, read_schema, refuse_changed, state_of
+from pipeline_lib.scoring.input_file import State, read_batches, read_schema, refuse_changed_input, state_of
 from pipeline_lib.scoring.request import Scoring
 from pipeline_lib.store.artifacts import Artifact, Step
 from pipeline_lib.store.digests import content_digest, describe
@@ -103,10 +103,10 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
     from pipeline_lib.store.lineage import lineage_of_folder
 
     if model.startswith("models:/"):
-        from pipeline_lib.tracking.model_uri import download, locate_model
+        from pipeline_lib.tracking.model_uri import artifact_location, download
 
         uri = tracking_uri(Execution(tracking_uri=mlflow))
-        location = locate_model(model, uri)
+        location = artifact_location(model, uri)
         step = Step("model", 3, {"location": redact(location)}, {})
 
         def fetch_files(into: Path) -> None:
@@ -126,10 +126,10 @@ def locate_model(model: str, store: str, mlflow: str | None, made_by: str = "a p
 def _base(pointer: Path, uri: str, store: Store, made_by: str) -> Path:
     """The base of an adapter, fetched into the store unless it is there already."""
     from pipeline_lib.models.building import copy_base
-    from pipeline_lib.tracking.base_model import fetch_base, file_digests
+    from pipeline_lib.tracking.base_model import fetch_served_base, file_digests
 
     step = Step("base", 1, {}, file_digests(pointer))
-    return store.ensure(step, lambda into: copy_base(fetch_base(pointer, uri), into), made_by).folder
+    return store.ensure(step, lambda into: copy_base(fetch_served_base(pointer, uri), into), made_by).folder
 
 
 @redact_errors()
@@ -207,13 +207,13 @@ def _write(file: Path, state: State, answers: list[Path], scoring: Scoring) -> t
         [pq.read_schema(part) for part in answers] or [pa.schema([])], promote_options="permissive"
     )
     try:
-        refuse_changed(file, state)
+        refuse_changed_input(file, state)
         schema, rows = pa.schema([*read_schema(file), *answer_schema]), 0
         with pq.ParquetWriter(temporary, schema) as writer:
             for batch, part in zip(read_batches(file, scoring.shard_rows), answers, strict=True):
                 writer.write_table(_add_answers(batch, pq.read_table(part), schema))
                 rows += len(batch)
-        refuse_changed(file, state)
+        refuse_changed_input(file, state)
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)

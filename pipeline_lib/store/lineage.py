@@ -48,9 +48,9 @@ def lineage_of_folder(folder: Path, base: Path | None = None) -> Lineage:
     if not (found.parent / MANIFEST).is_file():
         pointer = found.parent / POINTER
         if base is None and pointer.is_file():
-            from pipeline_lib.tracking.base_model import fetch_base
+            from pipeline_lib.tracking.base_model import fetch_served_base
 
-            base = fetch_base(pointer)
+            base = fetch_served_base(pointer)
         return Lineage(found, base)
     manifest = manifest_of(found.parent)
     lineage = Lineage(found, manifest=manifest)

@@ -54,7 +54,7 @@ def file_digests(pointer: Path) -> dict[str, str]:
     return dict(json.loads(pointer.read_text(encoding="utf-8"))["files"])
 
 
-def fetch_base(pointer: Path, uri: str | None = None) -> Path:
+def fetch_served_base(pointer: Path, uri: str | None = None) -> Path:
     """Return the folder of the base that a pointer names: MLflow's own if it is on this machine, else a download.
 
     Args:

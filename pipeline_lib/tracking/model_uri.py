@@ -12,7 +12,7 @@ from pipeline_lib.tracking.errors import describe_refusal
 from pipeline_lib.tracking.search import MODEL_ADDRESS
 
 
-def locate_model(address: str, uri: str) -> str:
+def artifact_location(address: str, uri: str) -> str:
     """Return the artifact location of models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
 
     The location contains the logged model's id, which is unique across MLflow servers; a name and version is not.

@@ -52,10 +52,10 @@ class ServedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the model once, onto a GPU where there is one."""
         from pipeline_lib.evaluation.predictor import LoadedModel
-        from pipeline_lib.tracking.base_model import fetch_base
+        from pipeline_lib.tracking.base_model import fetch_served_base
 
         pointer = context.artifacts.get(POINTER)
-        base = fetch_base(Path(pointer)) if pointer else None
+        base = fetch_served_base(Path(pointer)) if pointer else None
         self.model = LoadedModel(Path(context.artifacts["model"]), base)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:

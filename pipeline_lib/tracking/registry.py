@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.building import POINTER
 from pipeline_lib.recipe.execution import Execution, tracking_uri
-from pipeline_lib.tracking.base_model import fetch_base
+from pipeline_lib.tracking.base_model import fetch_served_base
 from pipeline_lib.tracking.client import connect_mlflow
 from pipeline_lib.tracking.errors import describe_refusal
 from pipeline_lib.tracking.search import ABSENT
@@ -160,7 +160,7 @@ class Registry:
             folder = Path(download_artifacts(place, dst_path=str(into), tracking_uri=self.uri))
             parts: dict[str, Any] = Model.load(str(folder)).flavors["python_function"]["artifacts"]
             places = {name: folder / part["path"] for name, part in parts.items()}
-            return places["model"], fetch_base(places[POINTER], self.uri) if POINTER in places else None
+            return places["model"], fetch_served_base(places[POINTER], self.uri) if POINTER in places else None
 
     def _run_id(self, model: str) -> str:
         return self.client.get_logged_model(model.removeprefix("models:/")).source_run_id or ""

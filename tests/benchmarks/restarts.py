@@ -82,16 +82,16 @@ def main() -> None:
     """Print a line for each event."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=3, help="how often each event happens")
-    asked = argparse.Namespace(**vars(parser.parse_args()), epochs=2_000, sharding="none")
+    options = argparse.Namespace(**vars(parser.parse_args()), epochs=2_000, sharding="none")
     with tempfile.TemporaryDirectory() as name, bucket() as store:
         folder = Path(name)
         own = {"store": f"{store}/one", "rendezvous": f"127.0.0.1:{free_port()}", "tracking_uri": f"sqlite:///{name}/m"}
         ground = make_ground(folder / "ground")
-        training = Training(recipe_of(ground, asked, own), folder / "machines")
+        training = Training(recipe_of(ground, options, own), folder / "machines")
         try:
             if not training.wait_for(20):
                 sys.exit(training.log())
-            for event in [*EVENTS] * asked.times:
+            for event in [*EVENTS] * options.times:
                 time.sleep(random.uniform(3, 5))
                 seconds = measure(training, event)
                 figures = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())

@@ -134,8 +134,8 @@ class Containers:
 
 def main() -> int:
     """1 if a training was lost or has other bytes."""
-    asked = parse_arguments(__doc__, points=9, epochs=60)
-    random.seed(asked.seed)
+    options = parse_arguments(__doc__, points=9, epochs=60)
+    random.seed(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ground = make_ground(folder / "ground")
@@ -144,9 +144,9 @@ def main() -> int:
 
         def begin(name: str) -> Containers:
             own = {"store": f"s3://kills/{name}", "rendezvous": "first:29400", "tracking_uri": "sqlite:////tmp/mlflow"}
-            return Containers(recipe_of(Path("/srv/recipes"), asked, own), ground)
+            return Containers(recipe_of(Path("/srv/recipes"), options, own), ground)
 
-        return kill_runs(begin, asked.points, STEPS_PER_EPOCH * asked.epochs, KINDS)
+        return kill_runs(begin, options.points, STEPS_PER_EPOCH * options.epochs, KINDS)
 
 
 if __name__ == "__main__":

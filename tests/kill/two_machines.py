@@ -206,8 +206,8 @@ def kill_runs(begin: Callable[[str], Disturbed], points: int, steps: int, kinds:
             failures += 1
             print(training.log(), flush=True)
         training.close()
-    told = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
-    print(f"{counts.total()} kills ({told}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
+    summary = ", ".join(f"{count} of a {kind}" for kind, count in counts.items())
+    print(f"{counts.total()} kills ({summary}), {failures} of {runs} runs failed, {time.perf_counter() - began:.0f} s")
     return min(failures, 1)
 
 
@@ -221,19 +221,19 @@ def parse_arguments(description: str | None, points: int, epochs: int) -> argpar
     return parser.parse_args()
 
 
-def recipe_of(ground: Path, asked: argparse.Namespace, execution: dict[str, Any]) -> dict[str, Any]:
+def recipe_of(ground: Path, options: argparse.Namespace, execution: dict[str, Any]) -> dict[str, Any]:
     """The recipe of a training on two machines."""
     recipe = document("accumulation", ground, Path("store"))
-    recipe["training"] |= {"epochs": asked.epochs}
-    recipe["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "machines": 2, "sharding": asked.sharding}
+    recipe["training"] |= {"epochs": options.epochs}
+    recipe["execution"] |= {"precision": "fp32", "checkpoint_seconds": 0.5, "machines": 2, "sharding": options.sharding}
     recipe["execution"] |= execution
     return recipe
 
 
 def main() -> int:
     """1 if a training was lost or has other bytes."""
-    asked = parse_arguments(__doc__, points=100, epochs=60)
-    random.seed(asked.seed)
+    options = parse_arguments(__doc__, points=100, epochs=60)
+    random.seed(options.seed)
     with tempfile.TemporaryDirectory() as name, bucket() as store:
         folder = Path(name)
         ground = make_ground(folder / "ground")
@@ -241,9 +241,9 @@ def main() -> int:
         def begin(name: str) -> Training:
             own = {"store": f"{store}/{name}", "rendezvous": f"127.0.0.1:{free_port()}"}
             own["tracking_uri"] = f"sqlite:///{folder}/mlflow"
-            return Training(recipe_of(ground, asked, own), folder / name)
+            return Training(recipe_of(ground, options, own), folder / name)
 
-        return kill_runs(begin, asked.points, STEPS_PER_EPOCH * asked.epochs, KINDS)
+        return kill_runs(begin, options.points, STEPS_PER_EPOCH * options.epochs, KINDS)
 
 
 @contextmanager

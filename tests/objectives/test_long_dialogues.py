@@ -23,8 +23,8 @@ def test_as_few_as_possible_of_the_oldest_exchanges_are_left_out(limit, answered
     learns = lambda messages, index: index == len(messages) - 1  # noqa: E731
     lengths = []
     for count in range(len(whole.questions) + 1):
-        ids, _, asked = dialogue_tokens._ids(tokenizer, whole.drop_oldest(tokenizer, count), learns)
-        lengths.append((len(ids), asked))
+        ids, _, prompt_tokens = dialogue_tokens._ids(tokenizer, whole.drop_oldest(tokenizer, count), learns)
+        lengths.append((len(ids), prompt_tokens))
     fitting = Fitting(limit, limit)
     fewest = next((count for count, (length, _) in enumerate(lengths) if length <= limit), None)
     ids, _ = fitting.fit(tokenizer, whole, learns)

@@ -132,10 +132,10 @@ def test_a_served_model_reads_the_tools_and_system_prompts_that_it_was_trained_o
     document["objective"] = {"kind": "causal_lm"}
     document["data"]["columns"] = {"messages": "messages", "tools": "tools", "system": "system"}
     recipe = check(document)
-    asked = recipe.objective.input_roles_for(recipe.data.columns)
+    input_roles = recipe.objective.input_roles_for(recipe.data.columns)
     tokenizer = byte_tokenizer("{{ tools | length }}" + TEMPLATES["chatml"])
     row = {"prompt": "what", "system": "be kind", "tools": TOOLS}
-    served = recipe.objective.read_input(tokenizer, recipe.objective.clean_input(row, asked))
+    served = recipe.objective.read_input(tokenizer, recipe.objective.clean_input(row, input_roles))
     text = tokenizer.decode(recipe.objective.encode(tokenizer, [served])["input_ids"][0])
     assert text == "1<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\nwhat<|im_end|>\n<|im_start|>assistant\n"
 

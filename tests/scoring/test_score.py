@@ -129,7 +129,7 @@ def test_a_file_that_is_no_parquet_is_one_error(request_, tmp_path, content):
     damage = {"cut": whole[: len(whole) // 2], "damaged": whole[:200] + b"\0" * 60 + whole[260:]}
     file.write_bytes(damage.get(content, content))
     with pytest.raises(RecipeError, match=r"a\.parquet.*cannot be read as Parquet"):
-        scoring.score(request_, scoring.fetch(request_), file)
+        scoring.score(request_, scoring.fetch_model(request_), file)
 
 
 @pytest.mark.parametrize("name", ["message", "id"])
@@ -138,7 +138,7 @@ def test_columns_of_one_name_are_refused(request_, tmp_path, name):
     table = pa.Table.from_arrays([pa.array(TEXTS), pa.array(TEXTS)], [name, name])
     pq.write_table(table.append_column("message", pa.array(TEXTS)) if name == "id" else table, file)
     with pytest.raises(RecipeError, match=f"several columns named '{name}'"):
-        scoring.score(request_, scoring.fetch(request_), file)
+        scoring.score(request_, scoring.fetch_model(request_), file)
 
 
 def test_a_file_that_changes_meanwhile_gets_no_predictions_of_other_rows(request_, tmp_path, monkeypatch):
@@ -151,7 +151,7 @@ def test_a_file_that_changes_meanwhile_gets_no_predictions_of_other_rows(request
 
     monkeypatch.setattr(scoring, "_predict_shard", write_meanwhile)
     with pytest.raises(RecipeError, match="changed while it was predicted"):
-        scoring.score(request_, scoring.fetch(request_), file)
+        scoring.score(request_, scoring.fetch_model(request_), file)
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 

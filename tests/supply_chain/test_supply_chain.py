@@ -88,7 +88,7 @@ def test_no_package_of_the_developers_slows_every_start():
         seen.add((name, *sorted(requirement.extras)))
         for text in importlib.metadata.requires(name) or []:
             needed = Requirement(text)
-            asked = [{"extra": extra} for extra in ("", *requirement.extras)]
-            if needed.marker is None or any(needed.marker.evaluate(extra) for extra in asked):
+            environments = [{"extra": extra} for extra in ("", *requirement.extras)]
+            if needed.marker is None or any(needed.marker.evaluate(extra) for extra in environments):
                 waiting.append(needed)
     assert not {"rfc3987", "rfc3987-syntax"} & {name for name, *_ in seen}

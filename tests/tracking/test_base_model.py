@@ -8,7 +8,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import TOKENIZER, WEIGHTS, digests
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.tracking.base_model import EXPERIMENT, fetch_base, keep_base
+from pipeline_lib.tracking.base_model import EXPERIMENT, fetch_served_base, keep_base
 
 
 def test_two_adapters_share_one_base(document, tracking_uri, tmp_path):
@@ -38,15 +38,15 @@ def test_a_base_is_downloaded_once_and_compared(mlflow_server, tiny_bert, tmp_pa
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
     client = MlflowClient(mlflow_server.uri)
     pointer = keep_base(client, tiny_bert, tmp_path)
-    folder = fetch_base(pointer, mlflow_server.uri)
+    folder = fetch_served_base(pointer, mlflow_server.uri)
     assert digests(folder, (*WEIGHTS, *TOKENIZER)) == digests(tiny_bert, (*WEIGHTS, *TOKENIZER))
-    assert fetch_base(pointer, "http://127.0.0.1:9") == folder  # nothing is asked for
+    assert fetch_served_base(pointer, "http://127.0.0.1:9") == folder  # nothing is asked for
     (folder / "config.json").write_text("{}")
     with pytest.raises(RecipeError, match="needs its base model, but .* contains a different one"):
-        fetch_base(pointer)
+        fetch_served_base(pointer)
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "other"))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(
         RecipeError, match="needs its base model, which cannot be fetched from .*Set MLFLOW_TRACKING_URI"
     ):
-        fetch_base(pointer, "http://127.0.0.1:9")
+        fetch_served_base(pointer, "http://127.0.0.1:9")
