@@ -1,7 +1,7 @@
 """Try a tokenizer on a short text: its own rules can multiply the text, or take hours to match it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.trial import LIMITS, takes_too_much
@@ -24,7 +24,8 @@ def refuse_endless(tokenizer: "PreTrainedTokenizerBase", base: Path) -> None:
     """
 
     def encode() -> None:
-        if len(tokenizer(TEXT, verbose=False)["input_ids"]) > MOST_TOKENS:
+        ids: Any = tokenizer(TEXT, verbose=False)["input_ids"]
+        if len(ids) > MOST_TOKENS:
             raise MemoryError
 
     if takes_too_much(encode):

@@ -99,7 +99,7 @@ class Fitting(NamedTuple):
             return [(ids, learned) for ids, learned, _ in found]
         # by halves, as each try renders what is left of the dialogue
         too_few, enough = 0, 1 + min(len(whole.questions) for whole in wholes)
-        fitting = None
+        fitting: list[_Measured] | None = None
         while enough - too_few > 1:
             dropped = (too_few + enough) // 2
             shorter = self._measure(tokenizer, wholes, learns, dropped)
