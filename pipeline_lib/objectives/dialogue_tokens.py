@@ -133,7 +133,7 @@ class Fitting(NamedTuple):
             return [(one.ids, one.learned) for one in found]
         # by halves, as each try renders what is left of the dialogue
         too_few, enough = 0, 1 + min(len(whole.questions) for whole in wholes)
-        fitting: list[_Measured] | None = None
+        fitting: list[Encoded] | None = None
         while enough - too_few > 1:
             dropped = (too_few + enough) // 2
             shorter = self._encode(tokenizer, wholes, learns, dropped)

@@ -68,6 +68,15 @@ def _reason(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error).splitlines()[0]
 
 
+def _is_implicit(tag: str, first: str) -> bool:
+    """Return whether a plain value with this first character may get a tag.
+
+    2024-01-31 is a string. So are yes, no, on and off, as in YAML 1.2: labels and words of a prompt are often yes and
+    no. Fields that are true or false accept them all the same.
+    """
+    return tag in TAGS and (tag != "bool" or first in "tTfF")
+
+
 class _Loader(yaml.SafeLoader):
     """Constructs only the types that recipes need, and enforces the limits while it reads."""
 
@@ -76,8 +85,8 @@ class _Loader(yaml.SafeLoader):
         for tag, construct in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.rpartition(":")[2] in TAGS
     }
-    yaml_implicit_resolvers = {  # noqa: RUF012 - without dates: 2024-01-31 is a string
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in TAGS]
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if _is_implicit(tag.rpartition(":")[2], first)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -8,8 +8,10 @@ import time
 import pytest
 
 from pipeline_lib.errors import RecipeError
+from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.loading import load, parse_override
 from pipeline_lib.recipe.yaml_text import MAX_BYTES, MAX_DEPTH, MAX_VALUES, InvalidYaml, parse_yaml
+from pipeline_lib.training.settings import Training
 
 
 def bomb(of, join):
@@ -97,3 +99,11 @@ def test_a_file_and_an_override_are_read_alike(tmp_path):
 def test_a_path_that_is_no_recipe_is_one_error(path):
     with pytest.raises(RecipeError, match="^recipe = "):
         load(path)
+
+
+def test_yes_and_no_are_words_that_fields_of_true_and_false_accept():
+    """As in YAML 1.2: labels, and the words that a cloze puts in their places, are often yes and no."""
+    assert parse_yaml("[yes, No, on, OFF, true, False]") == ["yes", "No", "on", "OFF", True, False]
+    assert Execution.model_validate(parse_yaml("{fast_paths: no}")).fast_paths is False
+    with pytest.raises(ValueError, match="epochs"):
+        Training.model_validate(parse_yaml("epochs: yes"))
