@@ -298,8 +298,8 @@ MISTAKES = {
         "evaluation.baselines.0 = 'bag_of_words': does not fit this objective. Choose one of untrained.",
     ),
     "level that is none": (
-        ["data.checks={duplicates: off}"],  # YAML reads `off` as false
-        "data.checks.duplicates = False: is not an allowed value. Choose one of 'ignore', 'warn' or 'error'.",
+        ["data.checks={duplicates: off}"],
+        "data.checks.duplicates = 'off': is not an allowed value. Choose one of 'ignore', 'warn' or 'error'.",
     ),
     "check that is none": (
         ["data.checks={duplicate: error}"],

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.recipe.execution import Execution
 from pipeline_lib.recipe.loading import load, parse_override
 from pipeline_lib.recipe.yaml_text import MAX_BYTES, MAX_DEPTH, MAX_VALUES, InvalidYaml, parse_yaml
 from pipeline_lib.training.settings import Training
@@ -104,6 +103,6 @@ def test_a_path_that_is_no_recipe_is_one_error(path):
 def test_yes_and_no_are_words_that_fields_of_true_and_false_accept():
     """As in YAML 1.2: labels, and the words that a cloze puts in their places, are often yes and no."""
     assert parse_yaml("[yes, No, on, OFF, true, False]") == ["yes", "No", "on", "OFF", True, False]
-    assert Execution.model_validate(parse_yaml("{fast_paths: no}")).fast_paths is False
+    assert Training.model_validate(parse_yaml("packing: yes")).packing is True
     with pytest.raises(ValueError, match="epochs"):
         Training.model_validate(parse_yaml("epochs: yes"))
