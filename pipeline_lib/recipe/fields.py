@@ -57,6 +57,7 @@ EXAMPLES: Mapping[str, Any] = {
     "input": "input",
     "messages": "messages",
     "tools": "tools",
+    "system": "system",
     "by": "document",
     "seed": 7,
     "quantization": {"kind": "nf4"},

@@ -22,7 +22,7 @@ PLAIN_TEXTS = {
     "CausalLM": {"chat_template"},  # where it is a path, `recipe/chat_template.py` reads the file and asks the policy
     "Cloze": {"template"},
     "Columns": {"text", "text_pair", "label", "tokens", "tags", "question", "context", "answers", "source", "target"}
-    | {"prompt", "input", "answer", "messages", "tools", "chosen", "rejected", "completion"},
+    | {"prompt", "input", "answer", "messages", "tools", "system", "chosen", "rejected", "completion"},
     "Conll": {"delimiter", "encoding", "names"},
     "Conllu": {"encoding"},
     "Csv": {"delimiter", "encoding", "names"},
