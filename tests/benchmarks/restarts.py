@@ -89,13 +89,15 @@ def main() -> None:
         ground = make_ground(folder / "ground")
         training = Training(recipe_of(ground, options, own), folder / "machines")
         try:
-            if not training.wait_for(20):
+            if not training.wait_for(5):
                 sys.exit(training.log())
             for event in [*EVENTS] * options.times:
                 time.sleep(random.uniform(3, 5))
                 seconds = measure(training, event)
                 figures = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
                 print(f"{event}: {figures} (load {os.getloadavg()[0]:.0f})", flush=True)
+        except TimeoutError:
+            sys.exit(training.log())
         finally:
             training.close()
 

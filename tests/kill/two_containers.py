@@ -10,6 +10,7 @@ tunesmith:0.1.0 (`docker build -f deployments/Dockerfile -t tunesmith:0.1.0 .`).
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -122,11 +123,12 @@ class Containers:
             if time.monotonic() > end:
                 return "it hangs"
             time.sleep(1)
-        last = self.compose("logs", "--no-log-prefix", "first").strip().splitlines()[-1]
-        return last[-64:]  # a digest
+        said = self.compose("logs", "--no-log-prefix", "first")  # the log and the digest come in any order
+        digests = re.findall(r"[0-9a-f]{64}(?=\r?$)", said, re.MULTILINE)
+        return digests[-1] if digests else said.strip().splitlines()[-1]
 
     def log(self) -> str:
-        return self.compose("logs", "--tail", "60")
+        return self.compose("logs", "--tail", "60", "first", "second")
 
     def close(self) -> None:
         self.compose("down", "--volumes", "--timeout", "0")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters
+from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters, dynamic_rendezvous
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from pipeline_lib.training.distributed.failures import process_name
@@ -25,11 +25,16 @@ from pipeline_lib.training.distributed.messages import BATCH_TOKENS, BEGAN_AT, G
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
+# torch names events, which nobody records, by `inspect.stack()`. That searches all modules, which takes up to 0.2 s of
+# processor time, several times per change of the shared state. On a busy machine the heartbeats of the other machine,
+# which change it too, came first again and again, and no rendezvous ended.
+dynamic_rendezvous.get_method_name = lambda depth=2: "rendezvous"
+
 MAX_RESTARTS = 3
 """Restarts in a row that begin from the same checkpoint with passes of the same size; then the training fails."""
 JOIN_SECONDS = 3600
 """How long to wait until all machines have joined, at the beginning and after a failure."""
-HEARTBEAT_SECONDS, HEARTBEATS = 3, 4
+HEARTBEAT_SECONDS, HEARTBEATS = 5, 3
 """A machine that missed so many heartbeats is lost. They are compared by the machines' clocks."""
 STOP_SECONDS = 3
 """How long a process has to end on SIGTERM after another one failed. It has nothing left to do, and one that is stopped

@@ -5,12 +5,14 @@ The processes run other code than a training's, as each start of two that import
 """
 
 import _thread
+import inspect
 import signal
 import threading
 
 import psutil
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SubprocessContext
+from torch.distributed.elastic.rendezvous import dynamic_rendezvous
 
 from pipeline_lib.training.distributed import agent, launch, watchdog
 from pipeline_lib.training.inputs import Inputs
@@ -164,6 +166,11 @@ if not again.exists():
         "training process 0 failed (TimeoutError: no progress for 1 seconds): attempt 2 continues"
         in warnings(caplog)[0]
     )
+
+
+def test_a_rendezvous_does_not_search_all_modules_for_the_names_of_its_events(monkeypatch):
+    monkeypatch.setattr(inspect, "stack", None)
+    assert dynamic_rendezvous.get_method_name() == "rendezvous"
 
 
 def test_what_went_wrong_is_noticed_early_enough_to_go_on_within_a_minute():
