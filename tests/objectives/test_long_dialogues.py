@@ -23,15 +23,14 @@ def test_as_few_as_possible_of_the_oldest_exchanges_are_left_out(limit, answered
     learns = lambda messages, index: index == len(messages) - 1  # noqa: E731
     lengths = []
     for count in range(len(whole.questions) + 1):
-        ids, _, prompt_tokens = dialogue_tokens._ids(tokenizer, whole.drop_oldest(tokenizer, count), learns)
-        lengths.append((len(ids), prompt_tokens))
+        lengths.append(len(dialogue_tokens._ids(tokenizer, whole.drop_oldest(tokenizer, count), learns).ids))
     fitting = Fitting(limit, limit)
-    fewest = next((count for count, (length, _) in enumerate(lengths) if length <= limit), None)
+    fewest = next((count for count, length in enumerate(lengths) if length <= limit), None)
     ids, _ = fitting.fit(tokenizer, whole, learns)
     if fewest is None:
         assert len(ids) <= limit
     else:
-        assert len(ids) == lengths[fewest][0]
+        assert len(ids) == lengths[fewest]
         assert tokenizer.decode(ids) == whole.drop_oldest(tokenizer, fewest).dialogue.text
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from pipeline_lib.training.distributed import messages, watchdog, worker
 place, rank = json.loads(sys.argv[2]), int(os.environ["RANK"])
-store = messages.connect(place["endpoint"])
+store = messages.connect_store(place["endpoint"])
 work = Path(place["work"])
 """
 

@@ -29,7 +29,7 @@ FAILS = """
 import os, sys, json
 sys.path.insert(0, sys.argv[1])
 from pipeline_lib.training.distributed import messages
-store = messages.connect(json.loads(sys.argv[2])["endpoint"])
+store = messages.connect_store(json.loads(sys.argv[2])["endpoint"])
 messages.report_error(store, f"training process {os.environ['RANK']}", FloatingPointError("the loss is nan"))
 sys.exit(1)
 """
