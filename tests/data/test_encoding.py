@@ -77,7 +77,7 @@ def encode(document, workers=1):
 def break_off(file):
     """Cut a file's compressed bytes, far behind the rows that are looked at before any work."""
     whole = gzip.compress(
-        b"text,mood\n" + b"".join(b"%d %s,glad\n" % (i, os.urandom(8).hex().encode()) for i in range(3000))
+        b"text,mood\n" + b"".join(b"%d %s,glad\n" % (i, os.urandom(8).hex().encode()) for i in range(6000))
     )
     file.write_bytes(whole[: len(whole) * 3 // 4])
     return whole
