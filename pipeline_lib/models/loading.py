@@ -23,6 +23,7 @@ from pipeline_lib.models.head_names import head_names
 from pipeline_lib.models.weight_files import find_other_formats, refuse_oversized
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from pipeline_lib.models.half_weights import Format
@@ -83,10 +84,9 @@ def load_pretrained(
     """
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()  # its loading report is checked below
-    transformers.utils.logging.disable_progress_bar()
-    # PEFT imports it where it is installed, and it misses kernels that are not used here
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from pipeline_lib.models.half_weights import compute_in_full, half_format
+
+    _silence_libraries()
     if labels is not None:
         config |= {
             "num_labels": len(labels),
@@ -94,46 +94,16 @@ def load_pretrained(
             "label2id": {name: index for index, name in enumerate(labels)},
         }
     config |= OUTPUTS
-    known = load_config(base)
-    if type(known) not in kind._model_mapping:
-        family, head = known.model_type, kind.__name__.removeprefix("AutoModelFor")
-        raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
-    if kind is transformers.AutoModelForCausalLM and _is_bidirectional(known):
-        problem = f"is of the family {known.model_type}, which is bidirectional: each token sees those after it"
-        raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
-    refuse_no_layers(base, known)
-    refuse_attention(kind._model_mapping[type(known)], known.model_type, config.get("attn_implementation"))
+    known, folder = load_config(base), Path(base)
+    _refuse_unsuitable(kind, base, known, config.get("attn_implementation"))
     if known.pad_token_id is None:  # decoders find the end of a row by it
-        config["pad_token_id"] = load_tokenizer(Path(base)).pad_token_id
-    folder = Path(base)
+        config["pad_token_id"] = load_tokenizer(folder).pad_token_id
     if WITHOUT_WEIGHTS.get():
         with refuse_oversized(folder):
             return _build(kind, base, dtype, config)
-    config |= _backbone_key_mapping(kind, type(known))
-    from pipeline_lib.models.half_weights import compute_in_full, half_format, load_matrices_in
-
     refuse_quantized_base(base, known, again=quantization is not None)
     half = half_format(folder, dtype)
-
-    with LOADING, load_matrices_in(half), refuse_oversized(folder):
-        try:
-            quantized = quantization.loading_options(kind, known) if quantization else {}
-            model, report = kind.from_pretrained(
-                base,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                dtype="float32",
-                **LOCAL,
-                **quantized,
-                **config,
-            )
-        except RecipeError:
-            raise
-        except Exception as error:  # damaged weights or an invalid configuration can raise anything
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise RecipeError(
-                "model.base", base, f"cannot be loaded ({reason})", "Check config.json and the weights, or replace them"
-            ) from error
+    model, report = _read(kind, base, known, half, quantization, config)
     missing, mismatched = set(report["missing_keys"]), {key[0] for key in report["mismatched_keys"]}
     new = head_names(model) | _computed_names(model)
     no_backbone = model.state_dict().keys() - new <= missing
@@ -149,6 +119,59 @@ def load_pretrained(
     if kind in (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM):
         _refuse_missing_output(base, model, missing)
     return model, missing | mismatched
+
+
+def _silence_libraries() -> None:
+    """Silence reports on what is checked here, and on what is not used."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # PEFT imports it where it is installed, and it misses kernels that are not used here
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def _refuse_unsuitable(kind: Any, base: str, known: Any, attention: str | None) -> None:
+    """Raise RecipeError if a base's family has no such head or attention, or its configuration has no layers."""
+    import transformers
+
+    if type(known) not in kind._model_mapping:
+        family, head = known.model_type, kind.__name__.removeprefix("AutoModelFor")
+        raise RecipeError("model.base", base, f"is of the family {family}, which has no {head}", "Choose another base")
+    if kind is transformers.AutoModelForCausalLM and _is_bidirectional(known):
+        problem = f"is of the family {known.model_type}, which is bidirectional: each token sees those after it"
+        raise RecipeError("model.base", base, problem, "Choose a decoder, such as GPT-2 or Llama")
+    refuse_no_layers(base, known)
+    refuse_attention(kind._model_mapping[type(known)], known.model_type, attention)
+
+
+def _read(
+    kind: Any, base: str, known: Any, half: "torch.dtype | None", quantization: "Quantization | None",
+    config: dict[str, Any],
+) -> "tuple[PreTrainedModel, dict[str, Any]]":  # fmt: skip
+    """Read a model and transformers' report on its weights; raises RecipeError if it cannot be loaded."""
+    from pipeline_lib.models.half_weights import load_matrices_in
+
+    with LOADING, load_matrices_in(half), refuse_oversized(Path(base)):
+        try:
+            quantized = quantization.loading_options(kind, known) if quantization else {}
+            model, report = kind.from_pretrained(
+                base,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                dtype="float32",
+                **LOCAL,
+                **quantized,
+                **config | _backbone_key_mapping(kind, type(known)),
+            )
+        except RecipeError:
+            raise
+        except Exception as error:  # damaged weights or an invalid configuration can raise anything
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise RecipeError(
+                "model.base", base, f"cannot be loaded ({reason})", "Check config.json and the weights, or replace them"
+            ) from error
+    return model, report
 
 
 def _build(kind: Any, base: str, dtype: "Format", config: dict[str, Any]) -> "tuple[PreTrainedModel, set[str]]":
