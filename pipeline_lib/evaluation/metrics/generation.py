@@ -94,8 +94,12 @@ def _mostly_latin(references: Sequence[Sequence[str]]) -> bool:
 
 def _rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[str, np.ndarray]:
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
-    scorer = RougeScorer(ROUGE, tokenizer=None if _mostly_latin(references) else Words())
+    # without a tokenizer the scorer logs that it has none, and thereby gives the root logger a handler: every later line
+    # of the log would appear twice
+    tokenizer = DefaultTokenizer(use_stemmer=False) if _mostly_latin(references) else Words()
+    scorer = RougeScorer(ROUGE, tokenizer=tokenizer)
     scores = [scorer.score_multi(right, text) for right, text in zip(references, texts, strict=True)]
     return {name: np.array([score[name].fmeasure for score in scores], float) for name in ROUGE}
 

@@ -3,6 +3,7 @@
 Run: python -m pytest tests/evaluation/metrics/test_generation.py
 """
 
+import logging
 from itertools import zip_longest
 from math import isnan
 from time import process_time
@@ -97,6 +98,12 @@ def test_rouge_of_plain_english_as_in_rouge_score():
         counts = text_counts([words[:2]], words[2:])
         best = scorer.score_multi(words[:2], words[2])
         assert {name: counts[name][0] for name in ROUGE} == {name: best[name].fmeasure for name in ROUGE}
+
+
+def test_the_root_logger_gets_no_handler_with_which_every_line_would_appear_twice(monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    text_counts([["a red lamp"]], ["a red lamp"])
+    assert not logging.root.handlers
 
 
 def test_the_best_reference_counts():
