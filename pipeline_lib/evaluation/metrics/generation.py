@@ -96,8 +96,8 @@ def _rouge(references: Sequence[Sequence[str]], texts: Sequence[str]) -> dict[st
     from rouge_score.rouge_scorer import RougeScorer
     from rouge_score.tokenizers import DefaultTokenizer
 
-    # without a tokenizer the scorer logs that it has none, which gives the root logger a handler: every later line of the
-    # log would appear twice
+    # Without a tokenizer the scorer logs that it has none. That gives the root logger a handler, and every later line
+    # of the log would appear twice.
     tokenizer = DefaultTokenizer(use_stemmer=False) if _mostly_latin(references) else Words()
     scorer = RougeScorer(ROUGE, tokenizer=tokenizer)
     scores = [scorer.score_multi(right, text) for right, text in zip(references, texts, strict=True)]
