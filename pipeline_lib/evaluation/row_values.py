@@ -1,10 +1,10 @@
 """Check values of rows that come from a request or a DataFrame, which no file format has checked."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-LONE = re.compile("[\ud800-\udfff]")
+from pipeline_lib.objectives.values import refuse_surrogates
+
 DEEPEST = 50
 """Maximum nesting of lists and objects; a message with tool calls needs about ten."""
 
@@ -21,9 +21,9 @@ def _check_value(role: str, value: Any) -> None:
         part, depth = waiting.pop()
         if depth > DEEPEST:
             raise ValueError(f"{role} has lists and objects more than {DEEPEST} deep")
-        if isinstance(part, str) and LONE.search(part):
-            raise ValueError(f"{role} has a lone surrogate, which is not a character")
-        if isinstance(part, Mapping):
+        if isinstance(part, str):
+            refuse_surrogates(role, part)
+        elif isinstance(part, Mapping):
             waiting += [(item, depth + 1) for pair in part.items() for item in pair]
         elif isinstance(part, (list, tuple)):
             waiting += [(item, depth + 1) for item in part]

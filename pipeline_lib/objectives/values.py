@@ -47,7 +47,7 @@ def _text(role: str, value: Any, in_list: bool = False) -> str:
 def word_of(role: str, value: Any) -> str:
     """A word of a sentence: a text, which may be blank, a number or bytes; raises ValueError for anything else."""
     if isinstance(value, str):
-        return _refuse_surrogates(role, value)
+        return refuse_surrogates(role, value)
     if isinstance(value, bytes):
         return _decode_bytes(role, value)
     if is_number(value):
@@ -153,7 +153,7 @@ def format_value(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _refuse_surrogates(role: str, value: str) -> str:
+def refuse_surrogates(role: str, value: str) -> str:
     """The text; raises ValueError where it has half of a character, as JSON in a text can."""
     try:
         value.encode()
