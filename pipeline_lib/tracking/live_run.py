@@ -53,7 +53,7 @@ class LiveRun:
         self.pruned: str | None = None
         """Why it was ended early."""
         self.begun = threading.Event()
-        """Set by the first record: importing MLflow takes seconds, and would hold up the imports of the training."""
+        """Set after the first step: importing MLflow takes seconds, and would hold up what leads to that step."""
         self.ended, self.given_up = threading.Event(), threading.Event()
         self.connected: TrainingDelivery | None = None
         self.page: str | None = None
@@ -74,7 +74,8 @@ class LiveRun:
         """Take new records of the history; the judge's answer."""
         self.meter.count(records)
         self.queue.append(records)
-        self.begun.set()
+        if self.meter.is_running:
+            self.begun.set()
         return self.judge(records) if self.judge else None
 
     def facts(self) -> dict[str, Any]:

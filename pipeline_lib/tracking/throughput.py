@@ -46,8 +46,9 @@ class ThroughputMeter:
         """Take new records of the history; the first ones are those of before this process."""
         if not self.began:
             self.began = time.monotonic()
-            self.thread.start()
             return
+        if not self.is_running:
+            self.thread.start()  # not before the first step: it imports MLflow
         with self.lock:
             for record in records:
                 if record["split"] == "train" and record["metric"] in COUNTED:
@@ -59,7 +60,14 @@ class ThroughputMeter:
         """Close the last window."""
         self.ending.set()
         if self.began:
+            if not self.is_running:
+                self.thread.start()
             self.thread.join()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether records have come after those of before this process."""
+        return self.thread.ident is not None
 
     def totals(self) -> dict[str, Any]:
         """Seconds from the first step to the end of the last one, validation and lost work included; what was done."""
