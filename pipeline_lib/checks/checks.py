@@ -11,10 +11,12 @@ from pipeline_lib.checks.truncation import find_truncated_splits
 from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.recipe.schema import Recipe
+from pipeline_lib.util.freed_memory import return_freed_memory
 
 Check = Callable[[], Iterator[Finding]]
 
 
+@return_freed_memory()
 def write_checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: Path, folder: Path) -> None:
     """Run all checks that the recipe does not ignore, and write checks.json."""
     levels = recipe.data.checks.model_dump()

@@ -3,8 +3,6 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -126,17 +124,6 @@ def precision_of(accelerator: "Accelerator") -> Precision:
     return {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}[accelerator.mixed_precision]  # type: ignore[return-value]
 
 
-@contextmanager
-def return_freed_memory() -> Iterator[None]:
-    """Return freed memory to the operating system at the end of a training (see `_keep_freed_memory`)."""
-    try:
-        yield
-    finally:
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):
-            libc.malloc_trim(0)
-
-
 def _limit_threads() -> None:
     """Limit torch's threads to a container's CPU quota, which OpenMP ignores; a user's OMP_NUM_THREADS is kept."""
     import torch
@@ -149,7 +136,7 @@ def _keep_freed_memory() -> None:
     """Make glibc keep freed memory; no effect with other C libraries.
 
     By default it returns large blocks, such as the gradient of the embeddings, to the system at once, and the kernel
-    then has to clear all their pages again in every step.
+    then has to clear all their pages again in every step. `util/freed_memory.py` returns them after the training.
     """
     _set_thresholds(1 << 30)
 

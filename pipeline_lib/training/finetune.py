@@ -8,13 +8,14 @@ from pipeline_lib.models.building import write_trained
 from pipeline_lib.models.parameter_depth import shape_of
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.training.checkpoint import Checkpoints
-from pipeline_lib.training.device import precision_of, return_freed_memory
+from pipeline_lib.training.device import precision_of
 from pipeline_lib.training.fast_paths.embeddings import narrow_embeddings
 from pipeline_lib.training.frozen_backbone.feature_cache import with_features
 from pipeline_lib.training.inputs import Inputs
 from pipeline_lib.training.loop import Loop, Watch
 from pipeline_lib.training.parameters import freeze_and_resolve, write_table
 from pipeline_lib.training.setup import TrainingSetup
+from pipeline_lib.util.freed_memory import return_freed_memory
 from pipeline_lib.util.strict_json import strict_json
 
 

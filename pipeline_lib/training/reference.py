@@ -19,7 +19,8 @@ from pipeline_lib.models.base_model import load_tokenizer
 from pipeline_lib.models.building import save_tensors
 from pipeline_lib.models.generation import logp_by_token
 from pipeline_lib.recipe.schema import Recipe
-from pipeline_lib.training.device import accelerator, return_freed_memory
+from pipeline_lib.training.device import accelerator
+from pipeline_lib.util.freed_memory import return_freed_memory
 from pipeline_lib.util.progress_bar import bar
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
-"""Where a training computes, and what it leaves behind.
+"""Where a training computes.
 
 `pytest tests/training/test_device.py`
 """
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -20,30 +19,8 @@ from pipeline_lib.training.device import (
     _has_no_gpu,
     _refuse_flash_attention,
     accelerator,
-    return_freed_memory,
     select_device,
 )
-
-BLOCK = 200 * 2**20
-
-
-def resident():
-    """Bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than glibc")
-def test_memory_is_kept_from_step_to_step_and_handed_back_at_the_end():
-    accelerator(Execution(device="cpu"))
-    with return_freed_memory():  # what other tests have kept
-        pass
-    before = resident()
-    with return_freed_memory():
-        block = torch.ones(BLOCK // 4)
-        assert resident() > before + BLOCK * 0.9
-        del block
-        assert resident() > before + BLOCK * 0.9
-    assert resident() < before + BLOCK * 0.1
 
 
 @pytest.mark.parametrize(("own", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
