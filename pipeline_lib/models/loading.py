@@ -20,6 +20,7 @@ from pipeline_lib.models.config_checks import (
     refuse_token_ids,
 )
 from pipeline_lib.models.head_names import head_names
+from pipeline_lib.models.outer_depth import computed_tables
 from pipeline_lib.models.weight_files import find_other_formats, refuse_oversized
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def load_pretrained(
     half = half_format(folder, dtype)
     model, report = _read(kind, base, known, half, quantization, config)
     missing, mismatched = set(report["missing_keys"]), {key[0] for key in report["mismatched_keys"]}
-    new = head_names(model) | _computed_names(model)
+    new = head_names(model) | computed_tables(model)
     no_backbone = model.state_dict().keys() - new <= missing
     if half and any(parameter.dtype == half for name, parameter in model.named_parameters() if name in missing):
         return load_pretrained(kind, base, labels, "fp32", quantization, **config)  # new weights are drawn in fp32
@@ -211,11 +212,6 @@ def _backbone_key_mapping(kind: Any, config: Any) -> dict[str, Any]:
     if head_prefix == family_prefix:
         return {}
     return {"key_mapping": {rf"^{family_prefix}\.": f"{head_prefix}."}}
-
-
-def _computed_names(model: "PreTrainedModel") -> set[str]:
-    """Return the names of position tables that are computed and therefore often not saved (Marian, Pegasus)."""
-    return {f"{name}.weight" for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
 
 
 def _refuse_unfit(

@@ -51,24 +51,30 @@ def trace_parameters(model: "PreTrainedModel") -> Fed:
     return known[1]
 
 
+def computed_tables(model: "PreTrainedModel") -> set[str]:
+    """Return the names of position tables that are computed: never learned, and often not saved (Marian, Pegasus)."""
+    return {f"{name}.weight" for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
+
+
 def _trace(model: "PreTrainedModel") -> Fed:
     import torch
 
-    # Every parameter must require gradients, or the graph would not record it; restored below.
-    parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
-    required_grad = [parameter.requires_grad for parameter in parameters]
+    # Every parameter that can be learned must require gradients, or the graph would not record it; restored below.
+    # Autograd does not know quantised weights.
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    required_grad = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    computed = computed_tables(model)
     training = model.training
     try:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(name not in computed)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             reads, output = _trace_blocks(model.eval(), stacks(model))
     finally:
         model.train(training)
-        for parameter, flag in zip(parameters, required_grad, strict=True):
-            parameter.requires_grad_(flag)
-    # autograd does not know quantised weights
-    names = {id(weight): name for name, weight in model.named_parameters() if weight.is_floating_point()}
+        for name, parameter in parameters.items():
+            parameter.requires_grad_(required_grad[name])
+    names = {id(weight): name for name, weight in parameters.items()}
     # The merged dict keeps the first depth of each parameter: `new | known` prefers `known`.
     depth_by_id: dict[int, int] = {}
     for index, read in enumerate(reads):

@@ -28,7 +28,7 @@ WINDOWS = {
     "phi3": {"sliding_window": 5},
     "qwen2": {"sliding_window": 5, "use_sliding_window": True, "max_window_layers": 1},
 }
-REFUSED = {"bloom", "falcon", "gpt_neo", "gpt_oss", "opt"}
+REFUSED = {"bloom", "gpt_neo", "gpt_oss", "opt"}
 TOO_SMALL = {"stablelm"}
 """Not built with so few dimensions."""
 RECURRENT = {
