@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from pipeline_lib.data.examples import Examples
     from pipeline_lib.recipe.schema import Recipe
 
-ROWS, INPUTS = 32, 8
-"""Rows to encode, and how many groups of their inputs, the shortest ones, go through the model."""
+ROWS = 32
+"""Rows to encode; the shortest of their inputs go through the model."""
+INPUTS, TOKENS = 8, 256
+"""Maximum number of groups of inputs, and of tokens from the third group on: all activations are kept in fp32."""
 NOISE = 0.02
 """Standard deviation of the noise added to trainable parameters."""
 HINT = "Report it as a bug: a strategy, the objective or the base's architecture is not supported correctly"
@@ -41,7 +43,8 @@ def model_findings(
     sample = rows.take(np.unique(np.linspace(0, len(rows) - 1, ROWS).astype(np.int64)))
     tokenizer = load_tokenizer(initial)
     encoded = insert_prompt_tokens(recipe.objective.features(sample, labels), recipe.strategies, tokenizer)
-    reached = find_parameters_with_gradient(recipe, model, encoded, trained, tokenizer.pad_token_id)
+    shortest = find_shortest(encoded)
+    reached = find_parameters_with_gradient(recipe, model, encoded, shortest, trained, tokenizer.pad_token_id)
     for names, problem in (
         (sorted(trained - reached), "trainable parameters get no gradient"),
         (sorted(reached - trained), "frozen parameters get a gradient"),
@@ -49,7 +52,7 @@ def model_findings(
         if names and reached:
             yield Finding("model", len(names), len(table), f"{len(names):,} {problem}: {join_names(names)}", HINT)
     if not reached:
-        problem = f"none of {len(trained):,} trainable parameters gets a gradient from {INPUTS} training rows"
+        problem = f"none of {len(trained):,} trainable parameters gets a gradient from {len(shortest)} training rows"
         yield Finding("model", len(trained), len(trained), problem, HINT)
     yield from _longest(recipe, model, rows, labels, tokenizer)
 
@@ -93,15 +96,21 @@ def _longest(
         yield Finding("model", 1, len(rows), problem, "Set a smaller max_length, or choose another device")
 
 
+def find_shortest(encoded: "Examples") -> np.ndarray:
+    """Return the indices of the shortest groups of inputs."""
+    groups = np.argsort(encoded.group_tokens, kind="stable")[:INPUTS]
+    return groups[: max(2, int((np.cumsum(encoded.group_tokens[groups]) <= TOKENS).sum()))]
+
+
 def _tokens(ids: Sequence[Any]) -> int:
     """The number of tokens of a row, over all of its windows."""
     return sum(map(len, ids)) if ids and isinstance(ids[0], list) else len(ids)
 
 
 def find_parameters_with_gradient(
-    recipe: "Recipe", model: "PreTrainedModel", encoded: "Examples", trained: set[str], pad: int
+    recipe: "Recipe", model: "PreTrainedModel", encoded: "Examples", groups: np.ndarray, trained: set[str], pad: int
 ) -> set[str]:
-    """Return the names of the parameters that get a gradient from the loss of a few inputs.
+    """Return the names of the parameters that get a gradient from the loss of a few groups of inputs.
 
     Noise is added to the trainable parameters first: modules that are initialized to zero (LoRA's B, the up-projection
     of a bottleneck) would pass no gradient to the parameters before them.
@@ -109,7 +118,7 @@ def find_parameters_with_gradient(
     import torch
 
     objective = recipe.objective
-    inputs = encoded.inputs(np.argsort(encoded.group_tokens, kind="stable")[:INPUTS])
+    inputs = encoded.inputs(groups)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         _add_noise({name: parameter for name, parameter in model.named_parameters() if name in trained})

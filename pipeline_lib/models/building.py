@@ -24,6 +24,7 @@ from pipeline_lib.regularizers import Regularizer
 from pipeline_lib.store.manifests import MANIFEST
 from pipeline_lib.strategies import Strategy
 from pipeline_lib.strategies.base import plain_name
+from pipeline_lib.util.freed_memory import return_freed_memory
 from pipeline_lib.util.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ POINTER = "base.json"
 """File next to an adapter in MLflow that names its base and where the base is stored."""
 
 
+@return_freed_memory()
 def write_initial(
     objective: Objective, strategies: Sequence[Strategy], base: Path, labels: Sequence[str], seed: int, folder: Path,
     dtype: "Format" = "auto", quantization: "QuantizationSection | None" = None,
