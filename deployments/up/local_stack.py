@@ -91,7 +91,7 @@ class LocalStack:
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
         for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
             typer.echo(f"  export {variable}={os.environ[variable]}")
-        typer.echo("Ctrl-C stops what was started here.")
+        typer.echo("Ctrl-C stops everything started here.")
 
     def watch(self) -> None:
         """Restart processes that exit, until a signal arrives; raises RecipeError if restarting does not help."""

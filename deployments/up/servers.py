@@ -54,7 +54,7 @@ class Server:
     def refuse_taken(self) -> None:
         """Raise RecipeError if another program uses the port, or a server on another machine does not answer."""
         if urlsplit(self.address).hostname not in (LOCAL, "localhost"):
-            problem = "is in the environment, and no server answers there"
+            problem = "is set in the environment, but no server answers there"
             raise RecipeError(self.name, redact_url(self.address), problem, "Start it, or unset the variable")
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is not a reason

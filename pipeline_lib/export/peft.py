@@ -86,7 +86,7 @@ def _adapter_strategy(strategies: Iterable[Strategy]) -> Strategy:
             raise RecipeError("--format", "peft", f"{strategy.kind!r} has no counterpart in PEFT", SERVE)
     if len(adding) > 1:
         kinds = " and ".join(repr(strategy.kind) for strategy in adding)
-        raise _refusal(f"PEFT keeps one adapter in a folder, but the model has {kinds}")
+        raise _refusal(f"PEFT saves one adapter per folder, but the model has {kinds}")
     return adding[0]
 
 
@@ -108,7 +108,9 @@ def _trained_weights(folder: Path, strategy: Strategy, head: "list[str]") -> "di
 def _refuse_prompt(tokenizer: "PreTrainedTokenizerBase", inputs: "list[Tensor]", head: "list[str]") -> None:
     """Raise RecipeError if PEFT would put virtual tokens elsewhere, or cannot keep the new head beside them."""
     if head:
-        raise RecipeError("--format", "peft", f"PEFT keeps no new head ({head[0]}) with a learned prompt", SERVE)
+        raise RecipeError(
+            "--format", "peft", f"PEFT does not save a new head ({head[0]}) together with a learned prompt", SERVE
+        )
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     if any(ids[0, 0] == first for ids in inputs):
         token = tokenizer.convert_ids_to_tokens(first)

@@ -210,9 +210,7 @@ def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Pat
         return
     special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
     if len(tokenizer.get_vocab().keys() - special) < 2:  # a T5 without a vocabulary has a token for the space
-        problem = (
-            "has a tokenizer without a vocabulary: its file is not there, or has another name than its class expects"
-        )
+        problem = "has a tokenizer without a vocabulary: its file is missing or not named as its class expects"
         raise RecipeError("model.base", str(folder), problem, "Save the tokenizer again with save_pretrained")
 
 

@@ -236,7 +236,7 @@ def _refuse_unfit(
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     kinds = {
         "missing from the weights": missing,
-        "of another shape than in config.json": mismatched,
+        "with a different shape than in config.json": mismatched,
         "in the weights but in no layer of the model": unexpected if no_backbone else dropped,
     }
     listed = [f"{len(names)} {what}: {_list_first(names, shapes)}" for what, names in kinds.items() if names]

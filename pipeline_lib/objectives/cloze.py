@@ -49,7 +49,7 @@ class Cloze(Section):
         if unknown := sorted(set(slots) - {"text", "text_pair", "mask"}):
             raise ValueError(f"the template has a slot {{{unknown[0]}}}. Use {{text}}, {{text_pair}} and {{mask}}")
         if slots.count("text") != 1 or slots.count("mask") != 1:
-            raise ValueError("the template needs {text} once and {mask} once. Write both")
+            raise ValueError("the template must contain {text} and {mask} exactly once each. Write both")
         return self
 
     def encode(
@@ -61,7 +61,7 @@ class Cloze(Section):
         """
         mark = _mark(tokenizer)
         if mark is None and not self.template.endswith("{mask}"):
-            problem = "goes on behind {mask}, and the tokenizer has no token for a gap"
+            problem = "continues after {mask}, but the tokenizer has no token for a gap"
             raise RecipeError("objective.cloze.template", self.template, problem, "End it with {mask}")
         frame = len(tokenizer(self._fill(mark, "", ""))["input_ids"])
         room = max(1, limit_of(tokenizer, max_length) - frame - SPARE)
@@ -144,7 +144,7 @@ def _mark(tokenizer: "PreTrainedTokenizerBase") -> str | None:
 
 def _refuse_no_sentinel(tokenizer: "PreTrainedTokenizerBase", base: str) -> None:
     if _mark(tokenizer) != SENTINEL:
-        problem = f"writes no {SENTINEL}, after which the label would stand"
+        problem = f"does not generate {SENTINEL}, after which the label is expected"
         raise RecipeError("model.base", base, problem, "Choose a base of T5's family, or remove objective.cloze")
 
 

@@ -70,11 +70,11 @@ def _is_multi_hot(parts: list[Any], multi_hot: bool | None) -> bool:
         return False
     hot = all(is_bool(part) or (is_number(part) and part in (0, 1)) for part in parts)
     if multi_hot and not hot:
-        raise ValueError(f"label {format_value(parts)} holds more than zeros and ones, and objective.multi_hot is true")
+        raise ValueError(f"label {format_value(parts)} has values other than 0 and 1, but objective.multi_hot is true")
     if multi_hot or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
         return True
     if hot and len(parts) == 2 and list(parts) != [0, 1]:
-        problem = f"label {format_value(parts)} may be a 0 or 1 for each label, or name them"
+        problem = f"label {format_value(parts)} is ambiguous: a 0 or 1 for each label, or names of labels"
         raise ValueError(f"{problem}: set objective.multi_hot to true or false")
     return False
 

@@ -99,7 +99,7 @@ class LanguageModeling(TokenPrediction):
         model, head = load_pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
         positions = position_limit(model.config)
         if positions is not None and self.block_size > positions:
-            problem = f"is more than the {positions} tokens that the base reads"
+            problem = f"exceeds the {positions} tokens that the base can read"
             raise RecipeError("objective.block_size", self.block_size, problem, f"Set it to {positions} or less")
         if self.modeling != "causal":
             model.gap_marks = self._marks(load_tokenizer(Path(base)))

@@ -50,8 +50,8 @@ def _text(role: str, value: Any) -> str:
     if role == "tool":
         return json.dumps(value, ensure_ascii=False)
     if "type" in value:
-        raise ValueError(f"a message has a part of the type {value['type']!r}, and only text is read")
-    raise ValueError(f"{role} is {describe_type(value)}, no text")
+        raise ValueError(f"a message has a part of the type {value['type']!r}, but only text is supported")
+    raise ValueError(f"{role} is {describe_type(value)}, not text")
 
 
 def parse(role: str, value: Any) -> Any:

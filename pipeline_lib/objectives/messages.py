@@ -102,7 +102,7 @@ def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
     learned = [index for index, message in enumerate(messages) if is_learned(message)]
     if not learned:
         roles = ", ".join(sorted({message["role"] for message in messages}))
-        raise ValueError(f"no message of the assistant is learned (roles: {roles})")
+        raise ValueError(f"no assistant message is trained on (roles: {roles})")
     return list(messages[: learned[-1] + 1])
 
 
@@ -161,7 +161,7 @@ def _more_of(message: Mapping[str, Any], calls: Any) -> dict[str, Any]:
         more["tool_calls"] = [_tool_call(parse_object("tool_calls", call)) for call in found]
     weight = WEIGHTS.get(str(more.get("weight", 1)), more.get("weight", 1))
     if weight not in (0, 1):
-        raise ValueError(f"a message has the weight {weight}, and only 0 and 1 are known")
+        raise ValueError(f"a message has the weight {weight}, but it must be 0 or 1")
     return more | ({"weight": int(weight)} if "weight" in more else {})
 
 

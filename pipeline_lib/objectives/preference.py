@@ -268,7 +268,7 @@ class Preference(DialogueObjective):
             if regularizer.needs_second_forward:
                 raise RecipeError(field, kind, "compares two predictions of each token", "Remove it")
             if regularizer.smoothing() and self.loss not in SMOOTHED:
-                problem = f"has no meaning in the loss {self.loss}"
+                problem = f"has no effect with the loss {self.loss}"
                 raise RecipeError(field, kind, problem, f"Remove it, or choose one of {', '.join(SMOOTHED)}")
 
 

@@ -66,9 +66,9 @@ def _answer(role: str, value: Any, prompt: list[Message]) -> list[Message]:
     if not messages:
         raise ValueError(f"empty {role}")
     if messages[0]["role"] not in ("assistant", "tool"):
-        raise ValueError(f"{role} begins with a message of the {messages[0]['role']} that is not the prompt")
+        raise ValueError(f"{role} begins with a {messages[0]['role']} message that differs from the prompt")
     if not any(map(is_learned, messages)):
-        raise ValueError(f"{role} has no message of the assistant")
+        raise ValueError(f"{role} has no assistant message")
     return up_to_last_answer(messages)
 
 
@@ -100,6 +100,10 @@ def _split_shared_prompt(
         raise ValueError("chosen and rejected have no prompt in common")
     for role, messages in (("chosen", chosen), ("rejected", rejected)):
         if not any(map(is_learned, messages[shared:])):
-            both = "are the same" if chosen == rejected else f"are one the beginning of the other: {role} has no answer"
+            both = (
+                "are the same"
+                if chosen == rejected
+                else f"differ only in length: {role} has no answer after the shared messages"
+            )
             raise ValueError(f"chosen and rejected {both}")
     return chosen[:shared], chosen[shared:], rejected[shared:]

@@ -74,7 +74,7 @@ class QuestionAnswering(ObjectiveSection):
         if not all(texts):
             raise ValueError("an answer is empty")
         if not len(texts) and not self.unanswerable:
-            raise ValueError("no answer, and objective.unanswerable is false")
+            raise ValueError("no answer, but objective.unanswerable is false")
         placed, misplaced, begins = [], [], []
         for text, start in zip(texts, map(int, starts), strict=True):
             if context.startswith(text, start):

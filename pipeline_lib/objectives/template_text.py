@@ -25,7 +25,7 @@ def render_messages(
         )
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
+        raise ValueError(f"the chat template rejects the dialogue ({reason})") from None
 
 
 def render_as_accepted(

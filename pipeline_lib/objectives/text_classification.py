@@ -55,7 +55,7 @@ class TextClassification(ObjectiveSection):
     def _fills_in_one_label(self) -> Self:
         if self.cloze and self.problem_type != SINGLE:
             raise ValueError(
-                f"cloze gives one label a row, and problem_type is {self.problem_type}. Remove one of them"
+                f"cloze predicts one label per row, but problem_type is {self.problem_type}. Remove one of them"
             )
         return self
 
@@ -161,7 +161,7 @@ class TextClassification(ObjectiveSection):
         model, head = load_pretrained(kind, base, names, problem_type=self.problem_type, **config)
         if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", "first") == "last":
             problem = (
-                f"is of the family {model.config.model_type}, whose head reads the last place even if it is padding"
+                f"is of the family {model.config.model_type}, whose head reads the last position even if it is padding"
             )
             raise RecipeError("model.base", base, problem, "Choose another base")
         compute_first_place_alone(model)

@@ -60,7 +60,7 @@ class TokenClassification(ObjectiveSection):
     def notes(self, labels: Sequence[str]) -> list[str]:
         """How the tags are read."""
         scheme = self.scheme(labels)
-        how = "every tag counts by itself (none)" if scheme == "none" else f"they write spans ({scheme})"
+        how = "each tag is scored by itself (none)" if scheme == "none" else f"they mark spans ({scheme})"
         why = "by their prefixes" if self.spans == "auto" else "as objective.spans says"
         return [f"Tags are read {why}: {how}"]
 
@@ -72,10 +72,10 @@ class TokenClassification(ObjectiveSection):
         """Both as lists of strings, of one length; a word of nothing but white space is kept as one that is unseen."""
         tokens, tags = (_words(role, row[role]) for role in ("tokens", "tags"))
         if not tokens:
-            raise ValueError("tokens are no list of words")
+            raise ValueError("tokens is not a list of words")
         if tags is None or len(tags) != len(tokens):
-            cut = "tokens are no list of words; cut at white space: " if isinstance(row["tokens"], str) else ""
-            raise ValueError(f"{cut}{len(tokens)} tokens, and tags are not as many")
+            cut = "tokens is not a list of words; split at white space: " if isinstance(row["tokens"], str) else ""
+            raise ValueError(f"{cut}{len(tokens)} tokens, but a different number of tags")
         names = [name_of("tag", tag) for tag in tags]
         if not all(names):
             raise ValueError(f"word {names.index('') + 1} has no tag")
@@ -85,7 +85,7 @@ class TokenClassification(ObjectiveSection):
         """The words of a sentence to be tagged."""
         tokens = _words("tokens", row.get("tokens"))
         if not tokens:
-            raise ValueError("tokens are no list of words")
+            raise ValueError("tokens is not a list of words")
         return {"tokens": [word_of("token", token) for token in tokens]}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":

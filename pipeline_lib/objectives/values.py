@@ -38,7 +38,7 @@ def _text(role: str, value: Any, in_list: bool = False) -> str:
     if is_missing(value):
         return ""
     if in_list and is_number(value):
-        raise ValueError(f"{role} is a list of numbers, no text")
+        raise ValueError(f"{role} is a list of numbers, not text")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str) and value.get("type", "text") == "text":
         return word_of(role, value["text"])
     return word_of(role, value)
@@ -52,7 +52,7 @@ def word_of(role: str, value: Any) -> str:
         return _decode_bytes(role, value)
     if is_number(value):
         return str(value)
-    raise ValueError(f"{role} is {describe_type(value)}, no text")
+    raise ValueError(f"{role} is {describe_type(value)}, not text")
 
 
 def name_of(role: str, value: Any) -> str:
@@ -166,7 +166,7 @@ def _decode_bytes(role: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{role} is bytes that are no UTF-8 (byte 0x{value[error.start]:02x})") from None
+        raise ValueError(f"{role} is not valid UTF-8 (byte 0x{value[error.start]:02x})") from None
     if "\0" in text:
         raise ValueError(f"{role} is bytes with a NUL")
     return text

@@ -30,7 +30,7 @@ BATCH = 1000
 
 
 class Tracker:
-    """One experiment in one MLflow."""
+    """Client for one experiment in one MLflow."""
 
     def __init__(self, recipe: Recipe, made_by: str):
         self.recipe, self.made_by = recipe, made_by
@@ -39,7 +39,7 @@ class Tracker:
         self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
 
     def find_or_start_run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
-        """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
+        """Return the run of an artifact: the existing one, or a new one inside `parent` (or inside a new parent)."""
         return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self._start(kind, fingerprint, parent or self._parent(fingerprint))
         )
@@ -59,24 +59,24 @@ class Tracker:
         return oldest
 
     def find_run(self, fingerprint: str) -> Run | None:
-        """The run of an artifact, None where there is none."""
+        """Return the run of an artifact; None if there is none."""
         return self._find_tagged(FINGERPRINT, fingerprint)
 
     def find_or_start_single_run(self, kind: str, fingerprint: str, name: str) -> Run:
-        """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
+        """Return the run of an artifact without a training and a parent run: the existing one, or a new one."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
         return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self.client.create_run(self.experiment, run_name=name, tags=tags)
         )
 
     def _find_tagged(self, tag: str, value: str) -> Run | None:
-        """The oldest run with a tag."""
+        """Return the oldest run with a tag."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
         return found[0] if found else None
 
     def _parent(self, fingerprint: str) -> str:
-        """The parent of an artifact's run: one that a kill left without it, else a new one."""
+        """Return the parent for an artifact's run: one left without a child by a kill, or a new one."""
         tags = {PARENT_OF: fingerprint, **self._holder()}
         parent = self._find_or_start(
             PARENT_OF,
@@ -171,7 +171,7 @@ def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
 
 
 def user() -> str:
-    """The account's name; a container may run as a number that has none."""
+    """Return the account's name; in a container, the account may be a number without a name."""
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):

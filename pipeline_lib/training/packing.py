@@ -28,9 +28,9 @@ def refuse_unpackable(stepper: "Stepper") -> None:
         return
     problem = f"is not possible with the family {stepper.model.config.model_type}, "
     if difference is None:
-        problem += "which cannot read rows laid end to end"
+        problem += "which cannot read packed rows"
     else:
-        problem += f"which does not keep rows apart: token losses differ by {difference:.1g}"
+        problem += f"which mixes packed rows: token losses differ by {difference:.1g}"
     raise RecipeError("training.packing", True, problem, "Leave it out, or choose another base, such as a Llama")
 
 

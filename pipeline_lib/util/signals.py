@@ -20,7 +20,7 @@ class Pruned(Exception):
     """A training was stopped early, with a checkpoint, because it was not promising; the message says why."""
 
 
-Judge = Callable[[Sequence[dict[str, Any]]], str | None]
+StopCheck = Callable[[Sequence[dict[str, Any]]], str | None]
 """Takes new records of a training's history; returns a reason to stop early, or None to continue."""
 
 

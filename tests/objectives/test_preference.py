@@ -90,9 +90,9 @@ def test_single_answers_have_a_label(label):
         (
             DPO,
             {"prompt": "r", "chosen": [ASKED, GOOD], "rejected": [BAD]},
-            "a message of the user that is not the prompt",
+            "a user message that differs from the prompt",
         ),
-        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a message of the user that is not the prompt"),
+        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a user message that differs from the prompt"),
         (KTO, {"prompt": "q", "completion": "a", "label": "perhaps"}, "does not say whether"),
         (KTO, {"prompt": "q", "completion": "a", "label": None}, "does not say whether"),
     ],
