@@ -61,10 +61,10 @@ def automate(notify: str) -> None:
 
 
 def _differs(existing: "AutomationCore", wanted: "AutomationCore") -> bool:
-    """Whether an automation has to be updated.
+    """Return whether an automation must be updated.
 
-    Prefect forgets at each update which runs have sent a heartbeat: those of a machine that went down would stay
-    Running for good once it is up again and has registered its automations.
+    At each update, Prefect forgets which runs have sent a heartbeat. If a machine went down and registers its
+    automations again when it restarts, its earlier runs would stay Running forever.
     """
     return existing.model_dump(include=set(type(wanted).model_fields)) != wanted.model_dump()
 

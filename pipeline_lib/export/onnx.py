@@ -112,7 +112,7 @@ def _run(
 
 
 def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) -> "dict[str, Tensor]":
-    """Pad all inputs on the right to one batch of at least two rows: torch takes a size of 1 for fixed."""
+    """Pad all inputs on the right to one batch of at least two rows: torch treats a size of 1 as fixed."""
     import torch
 
     times = 2 if len(inputs) == 1 else 1

@@ -167,7 +167,7 @@ def _head_modules(model: "PreTrainedModel", head: set[str]) -> list[str]:
 
 
 def _copy_weights(adapted: "PeftModel", trained: "dict[str, Tensor]") -> None:
-    """Copy the trained weights to where PEFT keeps them."""
+    """Copy the trained weights to the corresponding modules of PEFT."""
     import torch
 
     places: dict[str, nn.Parameter] = {}
@@ -180,7 +180,7 @@ def _copy_weights(adapted: "PeftModel", trained: "dict[str, Tensor]") -> None:
 
 
 def _name_base(config: "PeftConfig", lineage: Lineage) -> None:
-    """Name the base as a reader finds it: by its hub id and revision, else by its folder."""
+    """Name the base by its hub id and revision, otherwise by its folder."""
     if is_hub_id(lineage.base_name):
         config.base_model_name_or_path, config.revision = lineage.base_name, lineage.revision or None
         return

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
-"""Implementation of attention -> the attribute by which transformers' classes say that they have it."""
+"""Implementation of attention -> the attribute of transformers' classes that is true if they support it."""
 
 
 def refuse_quantized_base(base: str, config: Any, again: bool) -> None:

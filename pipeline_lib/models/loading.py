@@ -122,12 +122,12 @@ def load_pretrained(
 
 
 def _silence_libraries() -> None:
-    """Silence reports on what is checked here, and on what is not used."""
+    """Silence transformers' reports on problems that are checked here and on unused kernels."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    # PEFT imports it where it is installed, and it misses kernels that are not used here
+    # PEFT imports it if installed, and it warns about missing kernels that are not used here
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

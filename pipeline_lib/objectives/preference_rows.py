@@ -22,9 +22,9 @@ LABELS |= {"false": False, "0": False, "no": False, "undesirable": False, "-1": 
 
 
 def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
-    """`messages` (the prompt), `chosen` and `rejected`; raises ValueError with the reason where a row has no such.
+    """Return `messages` (the prompt), `chosen` and `rejected`; raises ValueError with the reason if a row lacks them.
 
-    `whole`: both answers are whole dialogues, and what they have in common is the prompt.
+    `whole`: both answers are whole dialogues, and the part that they share is the prompt.
     """
     if whole or all(_begins_with_prompt(role, row[role]) for role in ("chosen", "rejected")):
         prompt, chosen, rejected = _split_shared_prompt(
@@ -39,7 +39,7 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
 
 
 def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
-    """`messages` (the prompt), `completion` and `label`; raises ValueError with the reason where a row has no such."""
+    """Return `messages` (the prompt), `completion` and `label`; raises ValueError with the reason if it lacks them."""
     label = LABELS.get(name_of("label", row["label"]).casefold())
     if label is None:
         raise ValueError(f"label {row['label']!r} does not say whether the completion is desirable")

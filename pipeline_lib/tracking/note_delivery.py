@@ -78,7 +78,7 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
 
 @contextmanager
 def skip_if_refused(uri: str, what: str) -> Iterator[None]:
-    """Log and skip what cannot be settled, so that it does not block the others forever."""
+    """Log and skip a run that cannot be settled, so that it does not block the others forever."""
     try:
         yield
     except Exception as error:

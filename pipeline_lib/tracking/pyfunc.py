@@ -115,7 +115,7 @@ def _requirements(model: Path) -> list[str]:
 
 
 def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """List a logged model as what a run has made, unless it is listed: MLflow refuses a second time."""
+    """Link a logged model to the run that created it, unless it is linked already, which MLflow would reject."""
     outputs = client.get_run(run_id).outputs
     listed = outputs.model_outputs if outputs else []
     if model_id not in {output.model_id for output in listed}:

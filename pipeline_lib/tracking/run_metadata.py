@@ -22,7 +22,7 @@ from pipeline_lib.tracking.summary import begin_summary
 from pipeline_lib.tracking.throughput import pace, records, training_seconds
 from pipeline_lib.util.redaction import redact
 
-RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "environment.json", "manifests.json", "recipe as given"
+RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "circumstances.json", "manifests.json", "recipe as given"
 STORE = "tunesmith.store"
 
 

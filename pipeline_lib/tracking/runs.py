@@ -94,7 +94,7 @@ class Tracker:
         return {BY: self.made_by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
-        """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
+        """Log the records of a history that the run lacks; a tag has the number of logged records."""
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
             part = records[begin : begin + BATCH]
@@ -158,12 +158,12 @@ class Tracker:
 
 
 def creation_time(artifact: Artifact) -> int:
-    """When an artifact was created, in milliseconds since 1970, as MLflow takes times."""
+    """Return the creation time of an artifact in milliseconds since 1970, as MLflow expects."""
     return int(datetime.fromisoformat(artifact.made["at"]).timestamp() * 1000)
 
 
 def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
-    """Log parameters that the run does not have: MLflow lets none be logged anew, and a kill may have cut some off."""
+    """Log parameters that the run lacks, for example after a kill; MLflow rejects changes of existing ones."""
     known = tracker.client.get_run(run_id).data.params
     params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
     for begin in range(0, len(params), 100):  # as many as MLflow takes in one call

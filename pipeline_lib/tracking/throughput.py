@@ -70,7 +70,7 @@ class ThroughputMeter:
         return self.thread.ident is not None
 
     def totals(self) -> dict[str, Any]:
-        """Seconds from the first step to the end of the last one, validation and lost work included; what was done."""
+        """Return totals; `seconds` run from the first step to the end of the last, with validation and lost work."""
         sums = {name: sum(window[name] for window in self.windows) for name in ("seconds", "steps", *COUNTED)}
         return {**sums, "peak_memory_megabytes": _peak(), "windows": self.windows}
 

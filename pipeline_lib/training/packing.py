@@ -46,7 +46,7 @@ def _difference(stepper: "Stepper") -> float | None:
             packed = _losses(stepper, *pack(stepper.train, rows, device))
             padded = _losses(stepper, *collate(stepper.train, rows, stepper.pad, device))
     except torch.OutOfMemoryError:
-        raise  # says nothing of the family
+        raise  # not a property of the family
     except (RuntimeError, ValueError, TypeError, IndexError):  # families fail in many ways
         return None
     finally:

@@ -160,7 +160,7 @@ class TrainingProgress:
                     log.info("%-11s stopped showing progress: %s", "finetune", error)
                     show = None
             news = (snapshot.step, snapshot.validation) != shown  # the last line must not repeat the one before
-            news = news and not snapshot.stopped  # why it stopped is said elsewhere, and has to be the last line
+            news = news and not snapshot.stopped  # the reason is logged elsewhere and must remain the last line
             if self.bar is None and news and (last or time.monotonic() - logged >= LOG_EVERY):
                 logged, shown = time.monotonic(), (snapshot.step, snapshot.validation)
                 log.info("%-11s %s", "finetune", ", ".join(snapshot.facts()))

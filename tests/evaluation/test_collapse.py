@@ -29,12 +29,12 @@ COLLAPSED = {
         Predictions(np.eye(2)[GOLD], np.zeros((ROWS, 2)), np.zeros((ROWS, 2))),
         [[]] * ROWS,
         None,
-        "answered with no label",
+        "prediction: no label",
     ),
     "a constant": (numbers([0.5] * ROWS), [0.5] * ROWS, WRONG, "about the same prediction (0.5)"),
     "next to a constant": (numbers(0.5 + GOLD * 1e-4), list(0.5 + GOLD * 1e-4), WRONG, "about the same prediction"),
     "all O": (counted(), [["O"] * (1 + row % 3) for row in range(ROWS)], WRONG, "tokens of all 20 test rows"),
-    "one text": (counted(), ["yes"] * ROWS, WRONG, "answered with 'yes'"),
+    "one text": (counted(), ["yes"] * ROWS, WRONG, "prediction: 'yes'"),
     "nothing is written": (counted(), [""] * ROWS, WRONG, "an empty text"),
 }
 SOUND = {

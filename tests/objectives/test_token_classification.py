@@ -62,7 +62,7 @@ def test_words_may_be_spelled_as_text(tags):
 
 @pytest.mark.parametrize("token", [None, True, ["a"], {"a": 1}])
 def test_a_token_that_is_no_word_makes_the_row_unusable(token):
-    with pytest.raises(ValueError, match="token is .*no text"):
+    with pytest.raises(ValueError, match="token is .*not text"):
         TokenClassification(kind="token_classification").clean({"tokens": [token], "tags": ["O"]})
 
 
