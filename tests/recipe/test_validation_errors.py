@@ -319,7 +319,7 @@ MISTAKES = {
     ),
     "slices of blocks": (
         ["objective={kind: language_modeling, modeling: causal}", "evaluation.slices=[{kind: length, edges: [20]}]"],
-        "evaluation.slices = ['length']: need a score for each row, and language_modeling scores blocks that span rows"
+        "evaluation.slices = ['length']: need a score for each row, but language_modeling scores blocks that span rows"
         ". Leave them out.",
     ),
     "nothing to watch": (
