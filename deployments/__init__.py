@@ -1,1 +1,1 @@
-"""Deploying the flows, and example recipes that run as they are."""
+"""Deployment of the flows, and ready-to-run example recipes."""

@@ -35,7 +35,7 @@ class Embedded:
             self.port = probe.getsockname()[1]
         command = [sys.executable, "-m", __name__, str(self.port)]
         dying = partial(end_with_parent, signal.SIGTERM)
-        # in a session of its own: the terminal's Ctrl-C is for the command, which still has to tell it how a run ended
+        # in its own session: Ctrl-C must only reach the command, which still has to report the run's final state to it
         process = subprocess.Popen(command, env=os.environ | ENVIRONMENT, preexec_fn=dying, start_new_session=True)
         self.started.append(process)
 
@@ -91,7 +91,7 @@ def _needs_server() -> bool:
 
 
 def main(port: int) -> None:
-    """Serve, in a process of its own."""
+    """Run the server in a separate process."""
     gc.set_threshold(10_000)
     if _needs_server():
         import uvicorn

@@ -22,7 +22,7 @@ def _has_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], RecipeError))
 
 
-# Prefect's engine logs the traceback of whatever failed a flow; for a user error the state's message says it all.
+# Prefect's engine logs the traceback of whatever failed a flow; for a user error, the message of the state is enough.
 logging.getLogger("prefect.flow_runs").addFilter(_has_no_user_error)
 
 

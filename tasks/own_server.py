@@ -1,4 +1,4 @@
-"""Tell Prefect's server of this command alone from one that goes on when the command ends."""
+"""Distinguish the Prefect server embedded in this command from one that outlives it."""
 
 import os
 

@@ -8,7 +8,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from tasks.states import artifact_key
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.progress import Standing
+    from pipeline_lib.training.progress import ProgressSnapshot
 
 
 class ProgressArtifact:
@@ -18,9 +18,9 @@ class ProgressArtifact:
         self.key = artifact_key("training", recipe_name)
         self.artifact: UUID | None = None
 
-    def __call__(self, standing: "Standing") -> None:
+    def __call__(self, snapshot: "ProgressSnapshot") -> None:
         """Create the artifact, or update it."""
-        text, percent = format_standing(standing), round(standing.percent, 1)  # Prefect's page shows every digit
+        text, percent = format_progress(snapshot), round(snapshot.percent, 1)  # Prefect's page shows every digit
         if self.artifact is None:
             # Typed as possibly a coroutine; in a synchronous task it is the artifact's id.
             created: Any = create_progress_artifact(percent, key=self.key, description=text)
@@ -29,7 +29,7 @@ class ProgressArtifact:
             update_progress_artifact(self.artifact, percent, description=text)
 
 
-def format_standing(standing: "Standing") -> str:
+def format_progress(snapshot: "ProgressSnapshot") -> str:
     """Return the numbers as a Markdown list, below the link to MLflow."""
-    link = [f"[Follow it in MLflow]({standing.page})", ""] if standing.page else []
-    return "\n".join([*link, *(f"- {fact}" for fact in standing.facts())])
+    link = [f"[Follow it in MLflow]({snapshot.page})", ""] if snapshot.page else []
+    return "\n".join([*link, *(f"- {fact}" for fact in snapshot.facts())])

@@ -165,7 +165,7 @@ REFUSALS = (
     "is of the family .*, which has no (SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM)",
     "needs a matrix for the (keys|attention output|feed-forward), but the blocks of the family",
     "objective.modeling = 'span_corruption': needs",
-    "is of the family xlnet, whose head reads the last place",
+    "is of the family xlnet, whose head reads the last position",
     "prompt",
 )
 """What a family may lack; it is said before training."""

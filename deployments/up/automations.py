@@ -39,7 +39,7 @@ TEXT = (
 def check(notify: str) -> None:
     """Raise RecipeError if a webhook's address is invalid, without showing it, since it is a secret."""
     if notify and not notify.startswith(("http://", "https://")):
-        raise RecipeError("--notify", None, "must be the address of a webhook", "Give one with https://")
+        raise RecipeError("--notify", None, "must be a webhook URL", "Give a URL that starts with https://")
 
 
 def automate(notify: str) -> None:
@@ -61,10 +61,10 @@ def automate(notify: str) -> None:
 
 
 def _differs(existing: "AutomationCore", wanted: "AutomationCore") -> bool:
-    """Whether an automation has to be updated.
+    """Return whether an automation must be updated.
 
-    Prefect forgets at each update which runs have given a sign of life: those of a machine that went down would stay
-    Running for good once it is up again and has registered its automations.
+    At each update, Prefect forgets which runs have sent a heartbeat. If a machine went down and registers its
+    automations again when it restarts, its earlier runs would stay Running forever.
     """
     return existing.model_dump(include=set(type(wanted).model_fields)) != wanted.model_dump()
 
@@ -77,7 +77,7 @@ def _crash_automation() -> "AutomationCore":
     from prefect.events.schemas.events import ResourceSpecification
 
     sign = f"{RUN}heartbeat"
-    said = "No sign of life: its worker is gone."
+    said = "No heartbeat: its worker is gone."
     crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=said, force=False)
     trigger = _missing_event_trigger(sign, {sign, *(RUN + state for state in ENDED)}, 3 * HEARTBEAT)
     trigger.match_related = ResourceSpecification({"prefect.resource.id": [OURS]})

@@ -101,6 +101,6 @@ def unprivileged_prefix(death_signal: signal.Signals) -> list[str]:
     return [
         *("setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"),
         *(f"--inh-caps={capability}", f"--ambient-caps={capability}"),
-        "--securebits=+no_setuid_fixup",  # else access(2), by which initdb looks for its programs, ignores it
+        "--securebits=+no_setuid_fixup",  # otherwise access(2), which initdb uses to find its programs, ignores it
         *("--pdeathsig", death_signal.name.removeprefix("SIG")),
     ]

@@ -83,7 +83,7 @@ class LocalStack:
         name = f"{platform.node()}-{os.getpid()}"  # of an earlier one the server may not know yet that it has gone
         threads = (
             thread_limits(runs) if runs > 1 else {}
-        )  # a thread a core in each of them: they would wait for one another
+        )  # with one thread per core in each of them, threads would wait for one another
         self._add("worker", ["prefect", "worker", "start", "--pool", POOL, "--name", name], threads)
         self._wait_until(lambda: has_online_worker(name))
         typer.echo(f"worker   in {self.folder}, {runs} run{'s' * (runs > 1)} at once")
@@ -91,7 +91,7 @@ class LocalStack:
         typer.echo(f"logs     {self.folder / 'logs'}\n\nIn another terminal:")
         for variable in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
             typer.echo(f"  export {variable}={os.environ[variable]}")
-        typer.echo("Ctrl-C stops what was started here.")
+        typer.echo("Ctrl-C stops everything started here.")
 
     def watch(self) -> None:
         """Restart processes that exit, until a signal arrives; raises RecipeError if restarting does not help."""
@@ -128,10 +128,10 @@ def _addresses(prefect: Server, mlflow: Server) -> dict[str, str]:
     """Return the environment variables for all child processes, and for this process's own calls to Prefect."""
     return {
         "PREFECT_API_URL": f"{prefect.address}/api",
-        "PREFECT_UI_API_URL": f"{prefect.address}/api",  # else its page asks port 4200
+        "PREFECT_UI_API_URL": f"{prefect.address}/api",  # otherwise its UI requests port 4200
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # a run that is ended would start a server of its own to say so
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",  # our lines stand in the flow run's log
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # otherwise a stopped run would start its own server
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tunesmith",  # show our log lines in the flow run's log
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT),
         "MLFLOW_TRACKING_URI": mlflow.address,
     }

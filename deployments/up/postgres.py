@@ -61,7 +61,7 @@ class Postgres(Child):
             return probe.connect_ex(str(self.socket / f".s.PGSQL.{SETTINGS['port']}")) == 0
 
     def command(self) -> list[str]:
-        """The server in the foreground; its name is in the title of each of its processes."""
+        """Return the command of the server in the foreground; its name is in the title of each of its processes."""
         settings = {**SETTINGS, "unix_socket_directories": f'"{self.socket}"', "cluster_name": self.cluster}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         account, program = data_directory.unprivileged_prefix(self.death_signal), data_directory.program("postgres")
@@ -70,7 +70,9 @@ class Postgres(Child):
     def start(self) -> None:
         """Start the server after the processes of an earlier one are gone; after a SIGKILL they may linger."""
         self._end_earlier()
-        (self.data / "postmaster.pid").unlink(missing_ok=True)  # else another process with its number would block us
+        (self.data / "postmaster.pid").unlink(
+            missing_ok=True
+        )  # otherwise another process with the same PID would block the start
         for file in self.socket.glob(".s.PGSQL.*"):
             file.unlink()
         super().start()

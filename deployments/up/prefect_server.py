@@ -25,7 +25,7 @@ Origin = tuple[str, int]
 """A host name and a port."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine, any of which may be typed into a browser."""
+"""Host names of this machine that can be used in a browser."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ACCOUNT, ORIGINS = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"
 FRAMES = (b"content-security-policy", b"frame-ancestors 'self'")

@@ -55,7 +55,7 @@ class Child:
         return [sys.executable, "-m", *self.arguments]
 
     def start(self) -> None:
-        """Start it in a session of its own, so that the terminal's Ctrl-C reaches `up` alone."""
+        """Start it in its own session, so that Ctrl-C in the terminal only reaches `up`."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.began = time.monotonic()
         with self.log.open("ab") as out:
@@ -70,7 +70,7 @@ class Child:
             )
 
     def restart(self) -> None:
-        """Start it again, once what it has left behind is told to end: that may hold its port."""
+        """Start it again, after stopping child processes that it left behind, which may use its port."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         self.start()

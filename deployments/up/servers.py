@@ -43,7 +43,7 @@ class Server:
             return self.address
         try:
             return f"{self.address}/#/experiments/{_experiment(self.address)}/runs?{MODE}"
-        except OSError:  # an MLflow that asks for an account, say: its list of experiments
+        except OSError:  # for example, the list of experiments of an MLflow that requires an account
             return f"{self.address}/#/experiments?{MODE}"
 
     @property
@@ -54,10 +54,12 @@ class Server:
     def refuse_taken(self) -> None:
         """Raise RecipeError if another program uses the port, or a server on another machine does not answer."""
         if urlsplit(self.address).hostname not in (LOCAL, "localhost"):
-            problem = "is in the environment, and no server answers there"
+            problem = "is set in the environment, but no server answers there"
             raise RecipeError(self.name, redact_url(self.address), problem, "Start it, or unset the variable")
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has just ended is not a reason
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # a process that has just ended is not a conflict
             try:
                 probe.bind((LOCAL, self.port))
             except OSError:
@@ -66,9 +68,9 @@ class Server:
 
 
 def _experiment(address: str) -> str:
-    """The id of the experiment that recipes log to by default; created where it is missing.
+    """Return the id of the default experiment of recipes, creating it if necessary.
 
-    Raises OSError where MLflow does not let us.
+    Raises OSError if MLflow denies access.
     """
     name = Execution().experiment
     api = f"{address}/api/2.0/mlflow/experiments"
@@ -85,7 +87,7 @@ def _experiment(address: str) -> str:
 
 
 def prefect(port: int) -> Server:
-    """Prefect's server: $PREFECT_API_URL, else a port of this machine."""
+    """Return Prefect's server: $PREFECT_API_URL, otherwise a port of this machine."""
     url = os.environ.get("PREFECT_API_URL", f"http://{LOCAL}:{port}/api")
     return Server(
         "PREFECT_API_URL", "--prefect-port", url.removesuffix("/").removesuffix("/api"), "/api/health", b"true"
@@ -93,7 +95,7 @@ def prefect(port: int) -> Server:
 
 
 def mlflow(port: int) -> Server:
-    """MLflow's server: $MLFLOW_TRACKING_URI if that is a server, else a port of this machine."""
+    """Return MLflow's server: $MLFLOW_TRACKING_URI if it is a server, otherwise a port of this machine."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     url = given if given.startswith("http") else f"http://{LOCAL}:{port}"
     return Server("MLFLOW_TRACKING_URI", "--mlflow-port", url.removesuffix("/"), "/health", b"OK")

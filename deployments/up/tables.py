@@ -103,7 +103,7 @@ def _create(database: Database, address: Address, execute: Callable[[str], objec
 
 
 async def _connect(url: str) -> asyncpg.Connection:
-    """Connect; a server that is just starting says so, and is waited for."""
+    """Connect, waiting for a server that is still starting."""
     began = time.monotonic()
     while True:
         try:

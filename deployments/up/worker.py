@@ -14,7 +14,7 @@ from pipeline_lib.util.signals import exit_on_sigterm
 
 
 def work(command: Sequence[str]) -> int:
-    """Run a worker's command until it ends or this process is told to, and return its exit code."""
+    """Run a worker's command until it ends or this process is asked to stop; return its exit code."""
     with exit_on_sigterm():
         process = subprocess.Popen(command, start_new_session=True)
         try:

@@ -84,8 +84,8 @@ class Predictor:
         from pipeline_lib.evaluation.predictor import frame_rows
 
         if self._model.objective.kind == "language_modeling":
-            hint = "Load it with transformers: see tunesmith export"
-            raise RecipeError("model", str(self._folder), "is a language model and predicts no single rows", hint)
+            hint = "Export it with tunesmith export, and load it with transformers"
+            raise RecipeError("model", str(self._folder), "is a language model, which cannot predict single rows", hint)
         frame = rows if isinstance(rows, pd.DataFrame) else self._frame(rows)
         roles = self._roles(frame, columns or {})
         inputs = frame[list(roles.values())].set_axis(list(roles), axis=1)

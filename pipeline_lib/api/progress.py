@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline_lib.util.log_lines import StderrHandler
 
 if TYPE_CHECKING:
-    from pipeline_lib.training.progress import Standing
+    from pipeline_lib.training.progress import ProgressSnapshot
 
 LINES = 30
 """Log lines that a notebook shows: the training adds one every 15 seconds."""
 
 
 @contextmanager
-def show_progress() -> "Iterator[Callable[[Standing], None] | None]":
+def show_progress() -> "Iterator[Callable[[ProgressSnapshot], None] | None]":
     """Show the log lines of a run inside a `with` block.
 
     Yields:
@@ -61,7 +61,7 @@ class NotebookDisplay(logging.Handler):
 
         super().__init__()
         self.lines: deque[str] = deque(maxlen=LINES)
-        self.standing: Standing | None = None
+        self.snapshot: ProgressSnapshot | None = None
         self.output: Any = DisplayHandle()  # `handle` is a method of logging.Handler
         self.output.display(self._html(), raw=True)
 
@@ -70,14 +70,14 @@ class NotebookDisplay(logging.Handler):
         self.lines.append(self.format(record))
         self._update()
 
-    def show(self, standing: "Standing") -> None:
+    def show(self, snapshot: "ProgressSnapshot") -> None:
         """Show the state of the training."""
-        self.standing = standing if standing.step < standing.steps else None
+        self.snapshot = snapshot if snapshot.step < snapshot.steps else None
         self._update()
 
     def finish(self) -> None:
         """Remove the progress bar, which is still shown if the training failed."""
-        self.standing = None
+        self.snapshot = None
         self._update()
 
     def _update(self) -> None:
@@ -86,7 +86,7 @@ class NotebookDisplay(logging.Handler):
     def _html(self) -> dict[str, str]:
         text = "\n".join(self.lines)
         html = f"<pre>{escape(text)}</pre>"
-        if self.standing:
-            facts = escape(", ".join(self.standing.facts()))
-            html += f'<progress value="{self.standing.percent:.1f}" max="100"></progress> <code>{facts}</code>'
+        if self.snapshot:
+            facts = escape(", ".join(self.snapshot.facts()))
+            html += f'<progress value="{self.snapshot.percent:.1f}" max="100"></progress> <code>{facts}</code>'
         return {"text/plain": text, "text/html": html}

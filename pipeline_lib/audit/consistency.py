@@ -85,7 +85,7 @@ def _flow_states(runs: Iterable[TrainingRecord]) -> Iterator[Disagreement]:
             state = prefect_api.state(flow)
         except prefect_api.PrefectUnavailable as error:
             yield Disagreement(
-                _run_name(run), f"Prefect cannot be asked about flow run {flow.name} ({flow.id}): {error}", False
+                _run_name(run), f"Prefect could not be queried about flow run {flow.name} ({flow.id}): {error}", False
             )
             continue
         if state is None:

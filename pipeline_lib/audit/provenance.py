@@ -16,7 +16,7 @@ SHOWN_VERSIONS = ("python", "torch", "transformers", "accelerate", "peft", "toke
 
 def chain(held: TrainingRecords) -> dict[str, Any]:
     """Return the provenance as plain values, from model to data; parts that MLflow does not have are None or empty."""
-    manifests, facts = held.manifests, held.circumstances
+    manifests, facts = held.manifests, held.environment
     return {
         "model": {"address": held.model, "registered": held.versions},
         "training": _describe_run(held.training),
@@ -93,7 +93,7 @@ def _format_run(run: Mapping[str, Any]) -> str:
 
 def _checkout_line(git: Mapping[str, Any] | None) -> str:
     if git is None:
-        return "in no git checkout"
+        return "not in a git checkout"
     state = "and changed files: " + ", ".join(git["changed"][:SHOWN]) if git["dirty"] else "clean"
     return f"commit {git['commit'][:12]}, {state}"
 

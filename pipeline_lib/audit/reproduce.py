@@ -47,7 +47,7 @@ class Reproduction:
 
     def lines(self) -> Iterator[str]:
         """Yield the comparison as text."""
-        words = {True: "identical", False: "different", None: "none in MLflow to compare with"}
+        words = {True: "identical", False: "different", None: "not compared (MLflow has none)"}
         yield f"weights     {words[self.weights]}"
         yield f"predictions {words[self.predictions]}"
         for name, (then, now) in self.metrics.items():
@@ -55,7 +55,7 @@ class Reproduction:
             yield f"{name:<11} {_number(then)} then, {_number(now)} now{far}"
         yield from (f"changed     {difference}" for difference in self.changed)
         if not self.changed:
-            yield "changed     no recorded difference in code, software and machine"
+            yield "changed     no recorded difference in code, software or machine"
         yield f"store       {self.store}"
 
 
@@ -132,7 +132,7 @@ def _recorded_facts(held: TrainingRecords, scored: tuple[Any, Any] | None) -> di
     by_step = {**held.manifests, **({"evaluate": scored[0]} if scored else {})}
     parameters = held.client.get_run(held.training.id).data.params
     carried = {name: parameters.get(name) for name in HOW}
-    return _facts(by_step, held.circumstances, carried)
+    return _facts(by_step, held.environment, carried)
 
 
 def _current_facts(outcome: RunOutcome) -> dict[str, Any]:
@@ -141,12 +141,12 @@ def _current_facts(outcome: RunOutcome) -> dict[str, Any]:
     return _facts(by_step, outcome.model.made, {name: str(summary[name]) for name in HOW})
 
 
-def _facts(by_step: Mapping[str, Any], circumstances: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(by_step: Mapping[str, Any], environment: Mapping[str, Any], how: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that can make results differ for the same recipe and data."""
-    project = (circumstances.get("git") or {}).get("project") or {}
+    project = (environment.get("git") or {}).get("project") or {}
     known = {
-        "libraries": circumstances.get("software"),
-        "machine": circumstances.get("machine"),
+        "libraries": environment.get("software"),
+        "machine": environment.get("machine"),
         "commit": project.get("commit"),
     }
     return {"code": recorded_modules(by_step), "training": how, **known}

@@ -23,7 +23,7 @@ BANDS, IN_A_BAND = 20, 5
 BUCKET = 10
 """Rows of a bucket that a row is compared with."""
 CHUNK = 5000
-"""Texts hashed at once, to bound memory."""
+"""Texts hashed per batch, to limit memory."""
 LOCATION = ["file", "line"]
 HINT = "Remove them from one side, or give a single file and let data.split divide it"
 

@@ -36,7 +36,7 @@ def format_share(count: int, of: int) -> str:
 
 
 def join_names(names: Sequence[str]) -> str:
-    """Join the first names, and say how many more there are."""
+    """Join the first names, followed by the number of remaining ones."""
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

@@ -31,7 +31,7 @@ def balance(splits: Mapping[str, "pyarrow.Table"], role: str, labels: Sequence[s
     label, count = counts.most_common(1)[0]
     if count >= NEARLY_ALL * rows:
         problem = (
-            f"{count:,} of {rows:,} training rows have the label {label!r}: always predicting it is right that often"
+            f"{count:,} of {rows:,} training rows have the label {label!r}, so always predicting it is right that often"
         )
         hint = "Add rows with other labels, and look at macro averages instead of accuracy"
         yield Finding("balance", count, rows, problem, hint, "train")

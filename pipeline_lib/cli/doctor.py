@@ -64,6 +64,6 @@ def print_results(results: "Sequence[CheckResult]") -> None:
     if counts["failed"]:
         typer.echo(f"{counts['failed']} of {len(results)} checks failed: a run would stop before any work.")
     elif counts["warning"]:
-        typer.echo(f"Nothing would stop a run; warnings: {counts['warning']}.")
+        typer.echo(f"No check failed; warnings: {counts['warning']}.")
     else:
-        typer.echo("Nothing would stop a run.")
+        typer.echo("No check failed.")

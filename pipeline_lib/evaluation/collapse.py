@@ -39,7 +39,7 @@ def collapse_of(outcome: Any, predictions: Sequence[Any], errors: np.ndarray | N
 def _flat_numbers(outcome: Predictions) -> str | None:
     if np.ptp(outcome.guess) > FLAT * np.std(outcome.gold):
         return None
-    return f"all {len(outcome):,} test rows are answered with about the same number ({np.mean(outcome.guess):.6g})"
+    return f"all {len(outcome):,} test rows get about the same prediction ({np.mean(outcome.guess):.6g})"
 
 
 def _same_answer(predictions: Sequence[Any]) -> str | None:
@@ -55,7 +55,7 @@ def _same_answer(predictions: Sequence[Any]) -> str | None:
         subject = f"{len(predictions):,} test rows"
     if len(set(answers)) != 1:
         return None
-    return f"all {subject} are answered with {_describe(answers[0])}"
+    return f"all {subject} get the same prediction: {_describe(answers[0])}"
 
 
 def _describe(answer: Any) -> str:

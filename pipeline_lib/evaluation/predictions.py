@@ -240,7 +240,7 @@ class RowCounts(RowValues):
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good predictions are; nan where the rows do not define it."""
+    """A measure of the quality of predictions; nan if the rows do not define it."""
 
     function: Callable[[Any], Any]
     """Takes Predictions or RowCounts, depending on the objective; for resamples it returns one value each."""

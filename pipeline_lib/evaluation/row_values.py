@@ -20,7 +20,7 @@ def _check_value(role: str, value: Any) -> None:
     while waiting:
         part, depth = waiting.pop()
         if depth > DEEPEST:
-            raise ValueError(f"{role} has lists and objects more than {DEEPEST} deep")
+            raise ValueError(f"{role} has lists or objects nested more than {DEEPEST} deep")
         if isinstance(part, str):
             refuse_surrogates(role, part)
         elif isinstance(part, Mapping):

@@ -90,7 +90,7 @@ def _find(source: Path, overrides: Sequence[str]) -> lineage.Lineage:
         raise RecipeError("override", overrides[0], problem, hint)
     model = lineage.lineage_of_folder(source)
     if model.base is None and (model.model / TRAINED).exists():
-        problem = "only holds the differences from its base, and the base is not in its store"
+        problem = "contains only the differences from its base, which is not in its store"
         raise RecipeError("RECIPE_OR_MODEL_FOLDER", str(source), problem, "Give the recipe, which names the base")
     return model
 

@@ -50,7 +50,7 @@ def refuse_architecture(model: "PreTrainedModel") -> None:
     """Raise RecipeError unless llama.cpp computes a model of this kind, with these settings, in the same way."""
     config, family = model.config, model.config.model_type
     if family not in ARCHITECTURES or not type(model).__name__.endswith("ForCausalLM"):
-        problem = f"was verified for decoders of {', '.join(ARCHITECTURES)}, and this is a {type(model).__name__}"
+        problem = f"is verified only for decoders of {', '.join(ARCHITECTURES)}, but this is a {type(model).__name__}"
         raise gguf_refusal(problem)
     rope = config.rope_parameters
     layers = getattr(config, "layer_types", None) or []

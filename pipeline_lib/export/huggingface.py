@@ -68,7 +68,7 @@ def _verify(model: "PreTrainedModel", inputs: "list[Tensor]", expected: "list[Te
     wrong += [*report["missing_keys"], *report["unexpected_keys"], *(key[0] for key in report["mismatched_keys"])]
     if wrong:
         names = ", ".join(sorted(map(str, wrong))[:3])
-        problem = f"transformers does not read what it has written of a {model_class.__name__}: {names} differ"
+        problem = f"transformers does not restore a saved {model_class.__name__} unchanged: {names} differ"
         raise RecipeError("--format", "huggingface", problem, "Serve or score the model with Tunesmith")
     size = max(1.0, *(float(output.abs().max()) for output in expected))  # regression outputs have the data's unit
     torch.testing.assert_close(model_outputs(reloaded.eval(), inputs), expected, atol=ATOL * size, rtol=RTOL)

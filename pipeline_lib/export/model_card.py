@@ -88,7 +88,7 @@ def _base(lineage: Lineage, card: dict[str, Any]) -> dict[str, str]:
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, Any]:
-    """The tables of scores, and what was found about the data and the model; without scores, nothing."""
+    """Return the tables of scores and the findings about data and model; empty without scores."""
     if not scores:
         return {"metrics": "", "collapsed": None, "problems": [], "lacks_interval": False}
     head, *rows = score_rows(scores)

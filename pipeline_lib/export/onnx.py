@@ -59,7 +59,9 @@ def write_graph(lineage: Lineage, out: Path, rows: "pyarrow.Table | None" = None
 
 def _refuse_generator(model: "PreTrainedModel") -> None:
     if model.config.is_encoder_decoder and model.can_generate():
-        problem = f"{type(model).__name__} runs its decoder once for each generated token, which is more than one graph"
+        problem = (
+            f"{type(model).__name__} runs its decoder once per generated token, which a single graph cannot express"
+        )
         raise RecipeError("--format", "onnx", problem, "Export it with --format huggingface")
 
 
@@ -71,7 +73,9 @@ def _virtual_tokens(
     if prompt is None:
         return None
     if prompt.after:
-        problem = "a learned prompt after the text has another place in each padded row, which the graph does not know"
+        problem = (
+            "a learned prompt after the text has a different position in each padded row, which a graph cannot express"
+        )
         raise RecipeError("--format", "onnx", problem, SERVE)
     first = with_virtual_tokens(inputs[:1], strategies, tokenizer)[0][0]
     places = (first <= VIRTUAL).nonzero().flatten()
@@ -108,7 +112,7 @@ def _run(
 
 
 def _batch(inputs: "list[Tensor]", segments: "list[Tensor] | None", pad: int) -> "dict[str, Tensor]":
-    """Pad all inputs on the right to one batch of at least two rows: torch takes a size of 1 for fixed."""
+    """Pad all inputs on the right to one batch of at least two rows: torch treats a size of 1 as fixed."""
     import torch
 
     times = 2 if len(inputs) == 1 else 1

@@ -86,7 +86,7 @@ def _adapter_strategy(strategies: Iterable[Strategy]) -> Strategy:
             raise RecipeError("--format", "peft", f"{strategy.kind!r} has no counterpart in PEFT", SERVE)
     if len(adding) > 1:
         kinds = " and ".join(repr(strategy.kind) for strategy in adding)
-        raise _refusal(f"PEFT keeps one adapter in a folder, but the model has {kinds}")
+        raise _refusal(f"PEFT saves one adapter per folder, but the model has {kinds}")
     return adding[0]
 
 
@@ -108,7 +108,9 @@ def _trained_weights(folder: Path, strategy: Strategy, head: "list[str]") -> "di
 def _refuse_prompt(tokenizer: "PreTrainedTokenizerBase", inputs: "list[Tensor]", head: "list[str]") -> None:
     """Raise RecipeError if PEFT would put virtual tokens elsewhere, or cannot keep the new head beside them."""
     if head:
-        raise RecipeError("--format", "peft", f"PEFT keeps no new head ({head[0]}) with a learned prompt", SERVE)
+        raise RecipeError(
+            "--format", "peft", f"PEFT does not save a new head ({head[0]}) together with a learned prompt", SERVE
+        )
     first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id
     if any(ids[0, 0] == first for ids in inputs):
         token = tokenizer.convert_ids_to_tokens(first)
@@ -165,7 +167,7 @@ def _head_modules(model: "PreTrainedModel", head: set[str]) -> list[str]:
 
 
 def _copy_weights(adapted: "PeftModel", trained: "dict[str, Tensor]") -> None:
-    """Copy the trained weights to where PEFT keeps them."""
+    """Copy the trained weights to the corresponding modules of PEFT."""
     import torch
 
     places: dict[str, nn.Parameter] = {}
@@ -178,7 +180,7 @@ def _copy_weights(adapted: "PeftModel", trained: "dict[str, Tensor]") -> None:
 
 
 def _name_base(config: "PeftConfig", lineage: Lineage) -> None:
-    """Name the base as a reader finds it: by its hub id and revision, else by its folder."""
+    """Name the base by its hub id and revision, otherwise by its folder."""
     if is_hub_id(lineage.base_name):
         config.base_model_name_or_path, config.revision = lineage.base_name, lineage.revision or None
         return

@@ -36,7 +36,7 @@ class Deviation(NamedTuple):
     """Share of answers (of rows, or of tokens) with the same highest output; None if there is one output only."""
 
     def __str__(self) -> str:
-        """Say what was measured in one sentence."""
+        """Describe the measurement in one sentence."""
         sentence = (
             f"on {self.rows} rows, outputs differ by {self.difference:.1%} from those with the base in {self.kind}"
         )

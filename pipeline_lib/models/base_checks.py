@@ -33,7 +33,7 @@ def refuse_damaged(folder: Path, base: str) -> None:
         shards = set(map(str, listed.values()))
         _refuse_outside(shards, index.name, base)
         if pickled := sorted(name for name in shards if not name.endswith(".safetensors")):
-            problem = f"names weights in another format ({pickled[0]}) in {index.name}"
+            problem = f"lists weights in another format ({pickled[0]}) in {index.name}"
             raise RecipeError("model.base", base, problem, "Convert them first: pickled weights are never loaded")
         if missing := sorted(name for name in shards if not is_file(folder / name)):
             problem = f"lacks {missing[0]}, which {index.name} lists"

@@ -39,7 +39,7 @@ WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 ADAPTER = "adapter_config.json"
 """PEFT's configuration of an adapter. It is not copied with a base, so that the adapter would be left out silently."""
 NO_LIMIT = int(1e30)
-"""The number of tokens that stands for no limit in tokenizer_config.json."""
+"""Value of model_max_length in tokenizer_config.json that means no limit."""
 SMALL_VOCABULARY = 1000
 """Only vocabularies up to this size are searched for tokens that are not special."""
 LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -197,7 +197,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 def _length_limit(named: Any, positions: int | None) -> int:
     """Return the number of tokens that a tokenizer and its model allow.
 
-    Tokenizers without a limit of their own name 10 to the power of 30, or infinity.
+    Tokenizers without a limit have 10 to the power of 30, or infinity.
     """
     if not isinstance(named, (int, float)) or not named >= 1:
         raise ValueError(f"its model_max_length is {named!r}")
@@ -210,9 +210,7 @@ def _refuse_without_vocabulary(tokenizer: "PreTrainedTokenizerBase", folder: Pat
         return
     special = {*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens}
     if len(tokenizer.get_vocab().keys() - special) < 2:  # a T5 without a vocabulary has a token for the space
-        problem = (
-            "has a tokenizer without a vocabulary: its file is not there, or has another name than its class expects"
-        )
+        problem = "has a tokenizer without a vocabulary: its file is missing or not named as its class expects"
         raise RecipeError("model.base", str(folder), problem, "Save the tokenizer again with save_pretrained")
 
 

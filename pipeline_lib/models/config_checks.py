@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ATTENTION_FLAGS = {"sdpa": "_supports_sdpa", "flash_attention_2": "_supports_flash_attn"}
-"""Implementation of attention -> the attribute by which transformers' classes say that they have it."""
+"""Implementation of attention -> the attribute of transformers' classes that is true if they support it."""
 
 
 def refuse_quantized_base(base: str, config: Any, again: bool) -> None:
@@ -29,10 +29,10 @@ def quantization_method(config: Any) -> str | None:
 
 
 def refuse_other_formats(base: str, formats: dict[str, str]) -> None:
-    """Raise RecipeError if weights that are no floating-point numbers were read into parameters."""
+    """Raise RecipeError if weights that are not floating-point numbers were read into parameters."""
     if formats:
         name = min(formats)
-        problem = f"has {len(formats)} weights that are no floating-point numbers, such as {name} ({formats[name]})"
+        problem = f"has {len(formats)} weights that are not floating-point numbers, such as {name} ({formats[name]})"
         raise RecipeError("model.base", base, problem, "Save the weights in fp32, bf16 or fp16")
 
 
@@ -52,7 +52,7 @@ def refuse_token_ids(base: str, model: "PreTrainedModel") -> None:
         ids = value if isinstance(value, list) else [value]
         if name.endswith("token_id") and not all(isinstance(number, int) for number in ids):
             problem = f"has a generation_config.json with {value!r} as {name}"
-            raise RecipeError("model.base", base, problem, "Write the numbers of tokens, or remove it")
+            raise RecipeError("model.base", base, problem, "Set it to a token id or a list of ids, or remove it")
 
 
 def refuse_attention(model_class: Any, family: str, attention: str | None) -> None:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def decoder_inputs(model: "PreTrainedModel", targets: "Tensor") -> "Tensor":
-    """Return the targets [rows, tokens], shifted one place to the right behind the token that decoders start with.
+    """Return the targets [rows, tokens], shifted one position to the right, after the decoder start token.
 
-    Most families have a method for it. M2M100, NLLB and Blenderbot have a function beside the model.
+    Most families have a method for it; M2M100, NLLB and Blenderbot have a function in the model's module.
     """
     shifting: Any = model
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):

@@ -47,9 +47,9 @@ def half_format(base: Path, dtype: Format) -> "torch.dtype | None":
 
 @contextmanager
 def load_matrices_in(half: "torch.dtype | None") -> Iterator[None]:
-    """Within it, `from_pretrained` reads the matrices that can be kept in `half` straight into that format.
+    """Context in which `from_pretrained` reads the matrices that can be kept in `half` directly in that format.
 
-    transformers reads each tensor into the format of the empty parameter that is there before. Changes the class of all
+    transformers reads each tensor in the format of the empty parameter that it replaces. Changes the class of all
     models, so the caller must hold a lock.
     """
     if half is None:

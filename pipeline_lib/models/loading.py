@@ -123,12 +123,12 @@ def load_pretrained(
 
 
 def _silence_libraries() -> None:
-    """Silence reports on what is checked here, and on what is not used."""
+    """Silence transformers' reports on problems that are checked here and on unused kernels."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    # PEFT imports it where it is installed, and it misses kernels that are not used here
+    # PEFT imports it if installed, and it warns about missing kernels that are not used here
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
@@ -232,7 +232,7 @@ def _refuse_unfit(
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     kinds = {
         "missing from the weights": missing,
-        "of another shape than in config.json": mismatched,
+        "with a different shape than in config.json": mismatched,
         "in the weights but in no layer of the model": unexpected if no_backbone else dropped,
     }
     listed = [f"{len(names)} {what}: {_list_first(names, shapes)}" for what, names in kinds.items() if names]

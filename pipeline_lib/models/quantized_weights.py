@@ -89,7 +89,7 @@ def quantized_modules(model: "nn.Module") -> "Iterator[tuple[str, Any]]":
 
 
 def dequantize(module: Any, dtype: "torch.dtype") -> "Tensor":
-    """Return the matrix that a quantised layer stands for."""
+    """Return the dequantised matrix of a quantised layer."""
     from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_dequant
 
     weight = module.weight

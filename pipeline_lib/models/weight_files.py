@@ -43,7 +43,7 @@ def stored_tensors(base: Path) -> dict[str, Stored]:
 
 @contextmanager
 def refuse_oversized(base: Path) -> Iterator[None]:
-    """Within it, refuse to build a model that is far larger than a folder's weights.
+    """Context that refuses to build a model that is far larger than a folder's weights.
 
     A wrong number in config.json can describe a model that takes hours to build, or more memory than there is, before
     its weights are compared.

@@ -39,9 +39,9 @@ def answers(
     max_answer: int,
     beams: int,
 ) -> list[Generated]:
-    """The likeliest continuation up to the end of the turn, without what the template puts around an answer.
+    """Generate an answer up to the end of the turn, without the template's text around it.
 
-    Prompts that leave less room than `max_answer` are answered together only with others of their length: no answer
+    Prompts that leave less room than `max_answer` are only batched with others of the same length, so that no answer
     depends on the other prompts of a batch.
     """
     frame, lengths = turn_frame(tokenizer), batch["attention_mask"].sum(-1)

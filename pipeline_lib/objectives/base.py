@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 
 class ObjectiveSection(Section):
-    """What is learned. Each method is one stage on the way of a row through the pipeline."""
+    """What the model learns. Each method is one stage of the path from a row to a prediction."""
 
     main_metric: ClassVar[str]
     """The metric that selects the best checkpoint unless the recipe names one."""
     dedup_keys: ClassVar[tuple[str, ...]]
-    """The roles whose values make two rows one for the split: such rows never part."""
+    """Rows with equal values of these roles are always in the same split."""
     label_role: ClassVar[str | None] = None
-    """The role that holds label names; of each label some rows are trained on."""
+    """The role with label names; the training split gets some rows of each label."""
     answers_role: ClassVar[str | None] = None
-    """The role that lists answers where there may be none: some rows of both kinds are trained on."""
+    """The role with a list of answers, possibly empty; the training split gets rows with and without answers."""
     per_token: ClassVar[bool] = False
     """Whether the model's output is read at every token of the input."""
     generates: ClassVar[bool] = False
     """Whether an evaluation generates text."""
     per_row: ClassVar[bool] = True
-    """Whether every row has a score of its own."""
+    """Whether each row has a score (not if inputs span several rows)."""
     limits: ClassVar[tuple[str, ...]] = ("max_length",)
-    """The fields by which a longer input is cut; none where it is read in parts."""
+    """The fields with the length at which inputs are truncated; none if long inputs are read in windows."""
     input_roles: ClassVar[Mapping[str, bool]]
-    """The roles that a served model is given, and whether each must be there."""
+    """The input roles of a served model, and whether each is required."""
     answer_columns: ClassVar[tuple[str, ...]] = ("prediction",)
-    """The columns that `predictions` gives."""
+    """The columns that `predictions` returns."""
     model_columns: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids")
-    """Columns of an encoded row that are the model's and not the user's."""
+    """Columns of encoded rows that are model inputs, not the user's values."""
     distinguishing: ClassVar[tuple[str, ...]] = ()
-    """Roles by which rows that ask the same may differ, so that they do not repeat one another."""
+    """Roles that distinguish rows with equal inputs, so that such rows do not count as duplicates."""
     of_loss: ClassVar[frozenset[str]] = frozenset()
-    """Fields that only the loss reads: to change them encodes no row anew, and computes no reference again."""
+    """Fields that only the loss uses: changing them does not encode rows or compute the reference again."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Return the source columns to read: role -> column name."""
@@ -65,18 +65,18 @@ class ObjectiveSection(Section):
         return dict(self.input_roles)
 
     def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
-        """A row to be answered, as `clean` keeps the same roles; raises ValueError with the reason where it cannot."""
+        """Validate the input roles of a row to predict, as `clean` does; raises ValueError if it is unusable."""
         from pipeline_lib.objectives.values import is_missing, text_of
 
         given = {role: row.get(role) for role, needed in input_roles.items() if needed or not is_missing(row.get(role))}
         return {role: text_of(role, value) for role, value in given.items()}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
-        """A clean row with what `encode` can reuse; raises ValueError where the tokenizer cannot write it."""
+        """Add values that `encode` can reuse to a clean row; raises ValueError if it cannot be tokenized."""
         return row
 
     def read_input(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
-        """As `read_row`, of a row to be answered."""
+        """Do the same as `read_row` for a row to predict."""
         return row
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
@@ -88,7 +88,7 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     def tokenizer(self, base: Path) -> "PreTrainedTokenizerBase":
-        """Load the tokenizer of the base in a local folder, as it is used for this objective."""
+        """Load the tokenizer from the base's local folder, configured for this objective."""
         from pipeline_lib.models.base_model import load_tokenizer
 
         return load_tokenizer(base)
@@ -98,7 +98,7 @@ class ObjectiveSection(Section):
         return []
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
-        """Turn encoded rows into model inputs and targets; rows to be served have no answers, so no targets."""
+        """Turn encoded rows into model inputs and targets; rows to predict have no targets."""
         raise NotImplementedError
 
     def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
@@ -106,13 +106,16 @@ class ObjectiveSection(Section):
         return None
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
-        """The pre-trained model from a local folder with this objective's head, and the names of the head's
-        parameters: those that the base does not have. `config` overrides values of the model's configuration."""
+        """Load the pre-trained model from a local folder with this objective's head.
+
+        Returns the model and the names of the head's parameters, which the base does not have. `config` overrides
+        values of the model's configuration.
+        """
         raise NotImplementedError
 
     @property
     def can_pack(self) -> bool:
-        """Whether rows may be laid end to end in training: each token is predicted from those before it."""
+        """Whether rows can be packed in training, because each token is predicted from the tokens before it."""
         return False
 
     @property
@@ -127,7 +130,7 @@ class ObjectiveSection(Section):
         return batch, targets
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """Logits of a batch: [rows, outputs], or [rows, length, outputs] for targets by token."""
+        """Return logits of a batch: [rows, outputs], or [rows, length, outputs] for targets per token."""
         return model(**batch).logits
 
     def outputs(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> Any:
@@ -135,12 +138,12 @@ class ObjectiveSection(Section):
         return self.forward(model, batch, targets)
 
     def flatten_targets(self, logits: "Tensor", targets: "Tensor") -> "tuple[Tensor, Tensor]":
-        """The decisions that the loss counts: logits [units, classes] in float32, and the right class [units]."""
+        """Return the units of the loss: float32 logits [units, classes] and the correct classes [units]."""
         used = targets >= 0
         return logits[used].float(), targets[used]
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
-        """Sum of the cross-entropies of all units; the loop divides it by the number of units in the whole step."""
+        """Return the summed cross-entropy of all units; the loop divides it by the number of units of the step."""
         from torch.nn import functional
 
         return functional.cross_entropy(
@@ -153,7 +156,7 @@ class ObjectiveSection(Section):
         return False
 
     def step_sum(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """[2]: what a part adds to that mean's numerator and denominator; `forward` gets the mean as `step_mean`."""
+        """Return [2]: a part's share of the mean's numerator and denominator; `forward` gets `step_mean`."""
         raise NotImplementedError
 
     def split_loss(self, read: Sequence[Any]) -> float | None:
@@ -162,7 +165,7 @@ class ObjectiveSection(Section):
 
     @property
     def reference_splits(self) -> tuple[str, ...]:
-        """The splits of which the reference model's log-probabilities are needed."""
+        """The splits that need log-probabilities of the reference model."""
         return ()
 
     def collect(self, logits: "Tensor", targets: "Tensor") -> list[Any]:
@@ -201,15 +204,15 @@ class ObjectiveSection(Section):
     def predictions(
         self, read: Sequence[Any], split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """Predictions in the user's terms, column by column: what is served and what predictions.parquet holds."""
+        """Return predictions by column, as served and as written to predictions.parquet."""
         raise NotImplementedError
 
     def figures(self, outcome: Any, labels: Sequence[str]) -> "dict[str, Figure]":
-        """Figures of an evaluation, by name."""
+        """Return figures of an evaluation by name."""
         return {}
 
     def row_errors(self, outcome: Any) -> "RowErrors | None":
-        """How wrong and how doubtful each row's answer is; None where rows have no answers of their own."""
+        """Return the error and the margin of each row; None if rows have no separate predictions."""
         return None
 
     def per_class(self, outcome: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -223,7 +226,7 @@ class ObjectiveSection(Section):
     def refuse_unknown_metrics(self, evaluation: "Evaluation", watched: Mapping[str, str]) -> None:
         """Raise RecipeError for a metric that this objective does not have.
 
-        `watched` holds the metrics that pick a checkpoint, by the field that names them.
+        `watched` maps fields of the recipe to the metric that they name for selecting a checkpoint.
         """
         for index, name in enumerate(evaluation.metrics):
             self._refuse_unknown_metric(f"evaluation.metrics.{index}", name, [*self.metrics()])
@@ -235,15 +238,17 @@ class ObjectiveSection(Section):
         if name not in known:
             late = name in self.metrics()
             problem = (
-                "is computed from generated text, after training only" if late else "is not a metric of this objective"
+                "is computed from generated text, which is only generated after training"
+                if late
+                else "is not a metric of this objective"
             )
             raise RecipeError(field, name, problem, f"Choose one of {', '.join(known)}")
 
     def refuse_unfit_regularizers(self, regularizers: Sequence[Any]) -> None:
-        """Raise RecipeError for a regularizer that means nothing for this objective's loss."""
+        """Raise RecipeError for a regularizer that does not apply to this objective's loss."""
 
     def fit_baselines(self) -> tuple[str, ...]:
-        """The names that `baselines` knows."""
+        """Return the names of the baselines that this objective supports."""
         return ()
 
     def baselines(
@@ -253,14 +258,14 @@ class ObjectiveSection(Section):
         raise NotImplementedError
 
     def refuse_slices(self, evaluation: "Evaluation") -> None:
-        """Raise RecipeError where the recipe asks for slices of rows that have no scores of their own."""
+        """Raise RecipeError if the recipe has slices but rows have no separate scores."""
         if evaluation.slices and not self.per_row:
             kinds = [part.kind for part in evaluation.slices]
-            problem = f"need a score for each row, and {self.kind} scores blocks that span rows"  # type: ignore[attr-defined]
+            problem = f"need a score for each row, but {self.kind} scores blocks that span rows"  # type: ignore[attr-defined]
             raise RecipeError("evaluation.slices", kinds, problem, "Leave them out")
 
     def refuse_unfit_baselines(self, evaluation: "Evaluation") -> None:
-        """Raise RecipeError where the recipe asks for a baseline that this objective has not."""
+        """Raise RecipeError for a baseline that this objective does not support."""
         fit = (*self.fit_baselines(), "untrained")
         for index, name in enumerate(evaluation.baselines):
             if name not in fit:

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class CausalLM(TokenPrediction, DialogueObjective):
-    """Each token of an answer from all before it (Radford et al. 2019, equation 1); of a prompt none is learned.
+    """Predict each token of an answer from all tokens before it (Radford et al. 2019, equation 1).
 
-    A prompt becomes a dialogue of one turn, written by the tokenizer's chat template where it has one, else as
-    plain lines. The loss is the mean cross-entropy of all answer tokens of a step. A dialogue that is too long loses
-    its oldest turns, but not its system prompt.
+    Prompts are not trained on. A prompt becomes a dialogue with one turn, formatted by the tokenizer's chat template if
+    it has one, otherwise as plain lines. The loss is the mean cross-entropy of all answer tokens of a step. A dialogue
+    that is too long loses its oldest turns, but keeps its system prompt.
     """
 
     main_metric: ClassVar = "perplexity"
@@ -46,12 +46,12 @@ class CausalLM(TokenPrediction, DialogueObjective):
     max_answer: PositiveInt = 128
     """Maximum tokens of a generated answer. Prompts are cut to leave room for it, at most half of the positions."""
     learn: Literal["all", "last"] = "all"
-    """Which of the assistant's turns are learned; a message with `weight: 0` never is."""
+    """Which of the assistant's turns are trained on; a message with `weight: 0` never is."""
     beams: PositiveInt = 1
     """Number of beams when generating an answer; 1: greedy decoding."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
-        """Whole dialogues where the recipe names their column, else prompt and answer."""
+        """Return the dialogue column if the recipe names it, otherwise prompt and answer."""
         beside = self.columns_beside(columns)
         if columns.messages:
             return {"messages": columns.messages, **beside}
@@ -59,20 +59,20 @@ class CausalLM(TokenPrediction, DialogueObjective):
         return {"prompt": columns.prompt, **more, "answer": columns.answer, **beside}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A dialogue as a list of messages, the last one an answer."""
+        """Return the dialogue as a list of messages that ends with an answer."""
         whole = "messages" in row
         messages = with_system(dialogue(row["messages"]), row.get("system")) if whole else exchange(row)
         known = clean_tools(row)
         return {"messages": up_to_last_answer(messages), **known}
 
     def read_row(self, tokenizer: "PreTrainedTokenizerBase", row: dict[str, Any]) -> dict[str, Any]:
-        """With its rendering, so that a dialogue which the chat template refuses is an unusable row."""
+        """Add the rendered text, so that a dialogue that the chat template rejects is an unusable row."""
         from pipeline_lib.objectives.dialogue_tokens import render_row
 
         return row | {"rendered": render_row(tokenizer, row)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
-        """Messages, token ids, the ids that are learned, and the last answer's text as it is compared."""
+        """Return the Arrow types of messages, token ids, target ids and the text of the last answer."""
         import pyarrow as pa
 
         ids = pa.list_(pa.int32())
@@ -92,7 +92,7 @@ class CausalLM(TokenPrediction, DialogueObjective):
             whole = row.get("rendered") or render_row(tokenizer, row)
             ids, learned = fitting.fit(tokenizer, whole, self._learns)
             columns["input_ids"].append(ids)
-            # nothing stands before the first token, so it is never learned
+            # there is no token before the first one, so it is never predicted
             wanted = [token if learned[place] and place else IGNORED for place, token in enumerate(ids)]
             columns["target_ids"].append(wanted)
             columns["expected"].append(answer_of(tokenizer, frame, whole.answer) if whole.answered else None)
@@ -147,5 +147,5 @@ class CausalLM(TokenPrediction, DialogueObjective):
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """`prediction`: the answer that was written; nothing where none was."""
+        """Return `prediction`: the generated answer; None if none was generated."""
         return {"prediction": list(texts)} if texts is not None else {}

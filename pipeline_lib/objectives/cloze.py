@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 SLOTS = re.compile(r"\{(\w*)\}")
 SENTINEL = "<extra_id_0>"
 SPARE = 4
-"""Tokens kept free: two texts and their template together may take a few more than each by itself."""
+"""Reserved tokens: two texts joined by their template may have a few more tokens than separately."""
 
 
 class Verbalized(Section):
-    """A label and the words that stand for it."""
+    """A label and the words that represent it."""
 
     label: Annotated[str, Field(min_length=1)]
-    """The label as it stands in the data."""
+    """The label as in the data."""
     words: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Words of one token each; the label is as likely as all of them together."""
+    """Words of one token each; the label's probability is the sum of theirs."""
 
 
 class Cloze(Section):
-    """The model that was pre-trained to predict words predicts the label's: no new head, so few rows suffice.
+    """Predict the words of a label with the pre-trained head instead of a new one, so that few rows suffice.
 
-    p(y | x) = sum_{w in v(y)} exp(z_w) / sum_{y'} sum_{w in v(y')} exp(z_w), where z are the logits of the words in
-    the place of {mask} and v is the verbalizer (PET: Schick and Schuetze 2021, section 3.1; with all words of a label
-    summed). BERT's family fills in its mask token, T5's its first sentinel, a decoder goes on at the template's end.
+    p(y | x) = sum_{w in v(y)} exp(z_w) / sum_{y'} sum_{w in v(y')} exp(z_w), where z are the logits of the words
+    at {mask} and v is the verbalizer (PET: Schick and Schuetze 2021, section 3.1; summed over all words of a label).
+    {mask} is the mask token of BERT-like models and the first sentinel of T5; a decoder continues the template.
     """
 
     template: Annotated[str, Field(min_length=1)]
-    """What the model reads, with slots: `{text} All in all, it was {mask}.`; `{text_pair}` for the second text."""
+    """Text with slots, such as `{text} All in all, it was {mask}.`; `{text_pair}` is the second text."""
     verbalizer: Annotated[tuple[Verbalized, ...], Field(min_length=2)]
     """The words of each label."""
 
@@ -49,19 +49,19 @@ class Cloze(Section):
         if unknown := sorted(set(slots) - {"text", "text_pair", "mask"}):
             raise ValueError(f"the template has a slot {{{unknown[0]}}}. Use {{text}}, {{text_pair}} and {{mask}}")
         if slots.count("text") != 1 or slots.count("mask") != 1:
-            raise ValueError("the template needs {text} once and {mask} once. Write both")
+            raise ValueError("the template must contain {text} and {mask} exactly once each. Write both")
         return self
 
     def encode(
         self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]], max_length: int | None
     ) -> list[list[int]]:
-        """Token ids of the filled template; texts are cut so that the template itself stays whole.
+        """Return token ids of the filled template; only the texts are truncated, never the template.
 
-        Raises RecipeError where the template ends behind {mask} and the tokenizer has nothing to mark a gap with.
+        Raises RecipeError if the template continues after {mask} and the tokenizer has no token for a gap.
         """
         mark = _mark(tokenizer)
         if mark is None and not self.template.endswith("{mask}"):
-            problem = "goes on behind {mask}, and the tokenizer has no token for a gap"
+            problem = "continues after {mask}, but the tokenizer has no token for a gap"
             raise RecipeError("objective.cloze.template", self.template, problem, "End it with {mask}")
         frame = len(tokenizer(self._fill(mark, "", ""))["input_ids"])
         room = max(1, limit_of(tokenizer, max_length) - frame - SPARE)
@@ -79,9 +79,9 @@ class Cloze(Section):
         return filled if mark else filled.rstrip()
 
     def model(self, base: str, labels: Sequence[str], **config: Any) -> "tuple[PreTrainedModel, set[str]]":
-        """The base with the head that it was pre-trained with, and the label's words as `cloze_words`.
+        """Load the base with its pre-trained head, and the words of the labels as `cloze_words`.
 
-        Raises RecipeError for a base without such a head, a label without a word, a word of several tokens.
+        Raises RecipeError for a base without such a head, a label without words, or a word of several tokens.
         """
         import transformers
 
@@ -138,13 +138,13 @@ class Cloze(Section):
 
 
 def _mark(tokenizer: "PreTrainedTokenizerBase") -> str | None:
-    """The token that stands for a gap; None where the tokenizer has none."""
+    """Return the token for a gap; None if the tokenizer has none."""
     return tokenizer.mask_token or (SENTINEL if SENTINEL in tokenizer.all_special_tokens else None)
 
 
 def _refuse_no_sentinel(tokenizer: "PreTrainedTokenizerBase", base: str) -> None:
     if _mark(tokenizer) != SENTINEL:
-        problem = f"writes no {SENTINEL}, after which the label would stand"
+        problem = f"does not generate {SENTINEL}, after which the label is expected"
         raise RecipeError("model.base", base, problem, "Choose a base of T5's family, or remove objective.cloze")
 
 
@@ -154,19 +154,19 @@ def _mark_id(tokenizer: "PreTrainedTokenizerBase") -> int | None:
 
 
 def _cut(tokenizer: "PreTrainedTokenizerBase", text: str, room: int, mark: str | None) -> str:
-    """The beginning of a text that takes at most `room` tokens; the user's own marks are no gaps."""
+    """Truncate a text to at most `room` tokens; mask tokens in the user's text are removed."""
     if mark:
         text = text.replace(mark, " ")
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     offsets = encoded["offset_mapping"]
     if len(offsets) <= room:
         return text
-    _, end = offsets[room - 1]  # where the last token that still fits ends in the text
+    _, end = offsets[room - 1]  # end of the last token that fits
     return text[:end]
 
 
 def _decoder_prefix(model: Any, ids: "Tensor") -> "Tensor":
-    """[rows, n] what T5's decoder has written before the label: the sentinel, behind a deep prompt's virtual tokens."""
+    """Return T5's decoder input before the label [rows, n]: the virtual tokens of a deep prompt, then the sentinel."""
     import torch
 
     from pipeline_lib.data.examples import VIRTUAL

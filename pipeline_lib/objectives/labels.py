@@ -1,4 +1,4 @@
-"""Labels of whole texts: as they stand in a source's rows, as names, and as a model's targets."""
+"""Convert labels of whole texts: from values of a source to names, and from names to targets."""
 
 import math
 import re
@@ -33,9 +33,9 @@ SEPARATED_NUMBER = re.compile(r"-?\d[\d.,' ]*\d")
 
 
 def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | None = None) -> str | list[str] | float:
-    """A row's label in the type of its problem: a name, sorted names, or a number; raises ValueError if it is none.
+    """Return a row's label: a name, sorted names or a number, by problem type; raises ValueError if it is invalid.
 
-    A row of several labels may have none: an empty list, or a text of nothing but white space.
+    If rows may have several labels, a row may have none: an empty list, or only white space.
     """
     if is_missing(value) or (problem != MULTI and isinstance(value, str) and not value.strip()):
         raise ValueError("no label")
@@ -61,26 +61,26 @@ def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | 
 
 
 def _is_multi_hot(parts: list[Any], multi_hot: bool | None) -> bool:
-    """Whether a list has a 0 or a 1 for each label, as transformers' models of several labels take them.
+    """Return whether a list is multi-hot: a 0 or a 1 for each label.
 
-    Three or more of nothing but zeros and ones are, since a list of labels names none twice. Of two it cannot be
-    known, and ValueError asks.
+    A list of three or more zeros and ones must be multi-hot, since a list of labels has no duplicates. A list of two is
+    ambiguous and raises ValueError.
     """
     if multi_hot is False or not parts:
         return False
     hot = all(is_bool(part) or (is_number(part) and part in (0, 1)) for part in parts)
     if multi_hot and not hot:
-        raise ValueError(f"label {format_value(parts)} holds more than zeros and ones, and objective.multi_hot is true")
+        raise ValueError(f"label {format_value(parts)} has values other than 0 and 1, but objective.multi_hot is true")
     if multi_hot or (hot and (len(parts) > 2 or any(is_bool(part) for part in parts))):
         return True
     if hot and len(parts) == 2 and list(parts) != [0, 1]:
-        problem = f"label {format_value(parts)} may be a 0 or 1 for each label, or name them"
+        problem = f"label {format_value(parts)} is ambiguous: a 0 or 1 for each label, or names of labels"
         raise ValueError(f"{problem}: set objective.multi_hot to true or false")
     return False
 
 
 def _number(value: Any) -> float:
-    """A finite number, or a text that spells one."""
+    """Return a finite number from a number or a text."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     number = math.nan
     if (isinstance(text, str) and "_" not in text) or (is_number(value) and not is_bool(value)):
@@ -97,7 +97,7 @@ def _number(value: Any) -> float:
 
 
 def names_in(column: "pyarrow.ChunkedArray", problem: Problem) -> list[str]:
-    """The names in the order of their ids: by number where all are numbers, else by alphabet; none for numbers."""
+    """Return label names in the order of their ids: by number if all are numbers, else alphabetically."""
     import pyarrow.compute as pc
 
     if problem == REGRESSION:
@@ -107,7 +107,7 @@ def names_in(column: "pyarrow.ChunkedArray", problem: Problem) -> list[str]:
 
 
 def are_fractions(names: Sequence[str]) -> bool:
-    """Whether label names are numbers and some of them no whole ones, as 3.75: regression learns those."""
+    """Return whether all label names are numbers and some are not whole, such as 3.75, as in regression."""
     try:
         numbers = [float(name) for name in names]
     except ValueError:

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class LanguageModeling(TokenPrediction):
-    """Texts packed end to end into full blocks, so that nothing is padded (Liu et al. 2019, section 4.2).
+    """Predict tokens of texts that are packed into full blocks without padding (Liu et al. 2019, section 4.2).
 
-    causal: every next token (GPT). masked: hidden tokens, chosen anew in each step (BERT; Devlin et al. 2019, section
-    3.1; Liu et al. 2019, section 4.1). span_corruption: hidden spans (T5; Raffel et al. 2020, section 3.1.4).
-    Validation and test hide the same tokens each time.
+    causal: every next token (GPT). masked: masked tokens, chosen again in each step (BERT; Devlin et al. 2019, section
+    3.1; Liu et al. 2019, section 4.1). span_corruption: masked spans (T5; Raffel et al. 2020, section 3.1.4).
+    In validation and test rows, the same tokens are masked every time.
     """
 
     main_metric: ClassVar = "perplexity"
@@ -45,7 +45,7 @@ class LanguageModeling(TokenPrediction):
     block_size: Annotated[int, Field(ge=8)] = 128
     """Number of tokens per block."""
     hidden_share: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
-    """Share of tokens that are hidden, where not every next one is predicted."""
+    """Share of masked tokens; not used by `causal`."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Text."""
@@ -62,14 +62,14 @@ class LanguageModeling(TokenPrediction):
         return [("text", pa.string()), ("input_ids", pa.list_(pa.int32()))]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids, each text ended by the tokenizer's mark of an end."""
+        """Return token ids, with an end token after each text."""
         texts = [row["text"] for row in rows]
         end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
         ids, _ = token_ids(tokenizer, texts, special=False)
         return {"input_ids": [[*row, *([] if end is None else [end])] for row in ids]}
 
     def features(self, rows: "pyarrow.Table", labels: Sequence[str]) -> "Examples":
-        """One input a block; the last one may be shorter."""
+        """Return one input per block; the last one may be shorter."""
         import numpy as np
 
         from pipeline_lib.data.examples import IGNORED, Examples, Ragged
@@ -80,7 +80,7 @@ class LanguageModeling(TokenPrediction):
         )  # no block of one token
         ids, targets = Ragged(stream, offsets), stream.copy()
         if self.modeling == "causal":
-            targets[offsets[:-1]] = IGNORED  # nothing stands before the first token
+            targets[offsets[:-1]] = IGNORED  # there is no token before the first one
             return Examples(ids, Ragged(targets, offsets), aligned=True)
         # what is hidden is drawn later: a step's loss is divided by what is to be expected
         expected = np.maximum(1, np.round(ids.lengths * self.hidden_share)).astype(np.int64)
@@ -99,14 +99,14 @@ class LanguageModeling(TokenPrediction):
         model, head = load_pretrained(getattr(transformers, f"AutoModelFor{names[self.modeling]}"), base, **config)
         positions = position_limit(model.config)
         if positions is not None and self.block_size > positions:
-            problem = f"is more than the {positions} tokens that the base reads"
+            problem = f"exceeds the {positions} tokens that the base can read"
             raise RecipeError("objective.block_size", self.block_size, problem, f"Set it to {positions} or less")
         if self.modeling != "causal":
             model.gap_marks = self._marks(load_tokenizer(Path(base)))
         return model, head
 
     def _marks(self, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-        """The ids that stand for what is hidden; raises RecipeError where the tokenizer has none."""
+        """Return the ids that replace masked tokens; raises RecipeError if the tokenizer has none."""
         masked = self.modeling == "masked"
         marks = [tokenizer.mask_token] if masked else [f"<extra_id_{index}>" for index in range(100)]
         known = tokenizer.get_vocab()
@@ -124,7 +124,7 @@ class LanguageModeling(TokenPrediction):
     def mask_inputs(
         self, model: Any, batch: "dict[str, Tensor]", targets: "Tensor"
     ) -> "tuple[dict[str, Tensor], Tensor]":
-        """The batch with gaps, and what is to fill them."""
+        """Return the masked batch and its targets."""
         import torch
 
         from pipeline_lib.data.token_masking import mask_tokens

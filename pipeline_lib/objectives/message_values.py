@@ -13,13 +13,13 @@ ROLES = {
     "tool": "function observation function_response tool_response",
     "system": "",
 }
-"""Names of roles in ShareGPT and its relatives; any other role is kept as it is."""
+"""Role names in ShareGPT and similar formats; other names are used unchanged."""
 NAMES = {name: role for role, names in ROLES.items() for name in (role, *names.split())}
 TEXT_PARTS = ("text", "input_text", "output_text")
 
 
 def role_of(message: Any) -> str:
-    """Who speaks, by the name that chat templates have for it; empty where a message does not say."""
+    """Return the role of a message as chat templates name it; empty if the message has none."""
     if not isinstance(message, Mapping):
         return ""
     names = (message.get(field) for field in SPEAKER)
@@ -28,9 +28,9 @@ def role_of(message: Any) -> str:
 
 
 def content_of(role: str, value: Any) -> str | None:
-    """Content as one text, None for no value: parts and sentences of a list one after another.
+    """Return content as one text, with the parts of a list joined; None if it is missing.
 
-    Raises ValueError where it is no text. What a tool replies can be an object, which is read as JSON.
+    Raises ValueError if it is not text. The reply of a tool may be an object, which is written as JSON.
     """
     if is_missing(value):
         return None
@@ -50,18 +50,18 @@ def _text(role: str, value: Any) -> str:
     if role == "tool":
         return json.dumps(value, ensure_ascii=False)
     if "type" in value:
-        raise ValueError(f"a message has a part of the type {value['type']!r}, and only text is read")
-    raise ValueError(f"{role} is {describe_type(value)}, no text")
+        raise ValueError(f"a message has a part of the type {value['type']!r}, but only text is supported")
+    raise ValueError(f"{role} is {describe_type(value)}, not text")
 
 
 def parse(role: str, value: Any) -> Any:
-    """A list or an object that is spelled as text, in JSON or as Python prints it; anything else as it is."""
+    """Parse a list or an object written as JSON or Python; return any other value unchanged."""
     found = parse_list(role, value) if isinstance(value, str) else None
     return parse_object(role, value) if found is None else found
 
 
 def parse_object(role: str, value: Any) -> Any:
-    """An object that is spelled as text; anything else as it is."""
+    """Parse an object written as text; return any other value unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("{"):
         return value
     found = parse_list(role, f"[{value}]")

@@ -1,4 +1,4 @@
-"""Dialogues as people store them, as one kind of list: OpenAI's messages, ShareGPT, prompt and answer."""
+"""Convert dialogues to one list format: from OpenAI messages, ShareGPT, or prompt and answer."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 Message = dict[str, Any]
-"""`role` and `content` (None where an assistant only calls tools); `more` holds MORE's fields as JSON, if any."""
+"""`role` and `content` (None if an assistant only calls tools); `more` has the fields in MORE as JSON, if any."""
 
 MORE = ("tool_calls", "tool_call_id", "name", "reasoning_content", "weight")
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -28,18 +28,18 @@ def message_type() -> "pyarrow.DataType":
 
 
 def dialogue(value: Any) -> list[Message]:
-    """A dialogue in any of the known formats; raises ValueError with the reason where it cannot be used."""
+    """Parse a dialogue in any known format; raises ValueError with the reason if it is unusable."""
     found = _find_list(parse("messages", value))
     if not found:
         raise ValueError("no messages")
     said = [parse_object("message", message) for message in found]
-    if all(isinstance(text, str) for text in said):  # the texts alone, in turn
+    if all(isinstance(text, str) for text in said):  # only texts, alternating between user and assistant
         said = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
     return [_message(message) for message in said]
 
 
 def _find_list(value: Any) -> list[Any]:
-    """The list of messages, also of an object that has one; empty where there is none."""
+    """Return the list of messages, which may be nested in an object; empty if there is none."""
     if is_list(value):
         return list(value)
     if not isinstance(value, Mapping):
@@ -52,9 +52,9 @@ def _find_list(value: Any) -> list[Any]:
 
 
 def exchange(row: Mapping[str, Any]) -> list[Message]:
-    """A row of `prompt`, `input`, `system` and `answer`, as texts or messages; all but the prompt may be missing.
+    """Convert `prompt`, `input`, `system` and `answer` (texts or messages) to messages; only the prompt is required.
 
-    Raises ValueError where the prompt is empty, or a value is neither a text nor messages.
+    Raises ValueError if the prompt is empty, or if a value is neither a text nor messages.
     """
     messages = parse_messages("prompt", row.get("prompt"))
     if messages is None:
@@ -69,7 +69,7 @@ def exchange(row: Mapping[str, Any]) -> list[Message]:
 
 
 def with_system(messages: Sequence[Message], system: Any) -> list[Message]:
-    """The messages behind a system prompt, unless that is empty or they begin with one of their own."""
+    """Put a system prompt before the messages, unless it is empty or they already have one."""
     text = _given("system", system)
     if not text or messages[0]["role"] in SYSTEM:
         return list(messages)
@@ -77,13 +77,13 @@ def with_system(messages: Sequence[Message], system: Any) -> list[Message]:
 
 
 def _given(role: str, value: Any) -> str:
-    """A text; empty where there is nothing but white space."""
+    """Return a text; empty if it is only white space."""
     text = content_of(role, value) or ""
     return text if text.strip() else ""
 
 
 def parse_messages(role: str, value: Any) -> list[Message] | None:
-    """The messages in a value, also in one that spells them as text; None where it has none."""
+    """Return the messages in a value or in its JSON text; None if it has none."""
     parsed = parse(role, value)
     found = [parsed] if isinstance(parsed, Mapping) else parsed
     if not is_messages(found) or not role_of(found[0]):
@@ -95,36 +95,36 @@ def parse_messages(role: str, value: Any) -> list[Message] | None:
 
 
 def up_to_last_answer(messages: Sequence[Message]) -> list[Message]:
-    """Without what follows the last answer that is learned.
+    """Remove everything after the last answer that is trained on.
 
-    Raises ValueError where no answer is learned.
+    Raises ValueError if there is no such answer.
     """
     learned = [index for index, message in enumerate(messages) if is_learned(message)]
     if not learned:
         roles = ", ".join(sorted({message["role"] for message in messages}))
-        raise ValueError(f"no message of the assistant is learned (roles: {roles})")
+        raise ValueError(f"no assistant message is trained on (roles: {roles})")
     return list(messages[: learned[-1] + 1])
 
 
 def is_learned(message: Message) -> bool:
-    """Whether a message is an answer whose weight is not zero."""
+    """Return whether a message is an answer with a non-zero weight."""
     return message["role"] == "assistant" and _more(message).get("weight", 1) != 0
 
 
 def to_template_message(message: Message) -> dict[str, Any]:
-    """A message with the fields that chat templates read."""
+    """Convert a message to the fields that chat templates read."""
     more = {name: value for name, value in _more(message).items() if name != "weight"}
     return {"role": message["role"], "content": message["content"], **more}
 
 
 def clean_tools(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row's tools as JSON, by their role; empty if it has none."""
+    """Return {"tools": JSON} of a row; empty if it has none."""
     tools = tools_of(row.get("tools"))
     return {"tools": json.dumps(tools, ensure_ascii=False)} if tools else {}
 
 
 def tools_of(value: Any) -> list[Any] | None:
-    """A row's tools, as a list or as JSON; raises ValueError where they are neither."""
+    """Return a row's tools from a list or its JSON; raises ValueError for anything else."""
     tools = parse("tools", value)
     if is_missing(tools) or tools == "":
         return None
@@ -151,7 +151,7 @@ def _message(message: Any) -> Message:
 
 
 def _more_of(message: Mapping[str, Any], calls: Any) -> dict[str, Any]:
-    """The fields of MORE that a message has."""
+    """Return the fields of a message that are listed in MORE."""
     more = {name: message[name] for name in MORE if not is_missing(message.get(name))}
     more.pop("tool_calls", None)
     for name in REASONING:
@@ -161,7 +161,7 @@ def _more_of(message: Mapping[str, Any], calls: Any) -> dict[str, Any]:
         more["tool_calls"] = [_tool_call(parse_object("tool_calls", call)) for call in found]
     weight = WEIGHTS.get(str(more.get("weight", 1)), more.get("weight", 1))
     if weight not in (0, 1):
-        raise ValueError(f"a message has the weight {weight}, and only 0 and 1 are known")
+        raise ValueError(f"a message has the weight {weight}, but it must be 0 or 1")
     return more | ({"weight": int(weight)} if "weight" in more else {})
 
 
@@ -178,7 +178,7 @@ def _tool_call(call: Any) -> dict[str, Any]:
 
 
 def is_messages(value: Any) -> bool:
-    """Whether a value is a list of messages, and no text."""
+    """Return whether a value is a non-empty list of objects."""
     return is_list(value) and len(value) > 0 and all(isinstance(part, Mapping) for part in value)
 
 

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from pipeline_lib.evaluation.row_errors import RowErrors
 
 BELONGS_TO = {"gamma": "simpo", "desirable_weight": "kto", "undesirable_weight": "kto"}
-"""Fields that one loss alone reads."""
+"""Fields that only one loss uses."""
 REFERENCE_FREE = ("orpo", "simpo")
 SMOOTHED = ("dpo", "simpo")
 """Losses in which a label can be wrong with some probability."""
 
 
 class Preference(DialogueObjective):
-    """Preference tuning on pairs of answers to a prompt, or on single answers that are called desirable or not (kto).
+    """Preference tuning on pairs of answers to a prompt, or on single answers labelled desirable or undesirable (kto).
 
-    The reference model is the base; its log-probabilities are computed once and kept in the store. The loss is the mean
-    over the pairs of a step, each as TRL computes it.
+    The reference model is the base; its log-probabilities are computed once and cached in the store. The loss is the
+    mean over the pairs of a step, computed as in TRL.
     """
 
     main_metric: ClassVar = "preference_accuracy"
@@ -44,19 +44,19 @@ class Preference(DialogueObjective):
     kind: Literal["preference"]
     loss: Literal["dpo", "ipo", "orpo", "kto", "simpo"]
     """DPO (Rafailov et al. 2023, equation 7), IPO (Azar et al. 2024, equation 17), ORPO (Hong et al. 2024, equation 6),
-    KTO (Ethayarajh et al. 2024, equation 8) or SimPO (Meng et al. 2024, equation 6); kto reads single answers with a
+    KTO (Ethayarajh et al. 2024, equation 8) or SimPO (Meng et al. 2024, equation 6); kto uses single answers with a
     label, the others pairs."""
     beta: PositiveFloat | None = None
-    """How strongly the model is held to the reference; tau in IPO, lambda in ORPO. Empty: 0.1, and 2 for simpo."""
+    """How strongly the model is kept close to the reference; tau in IPO, lambda in ORPO. Empty: 0.1, or 2 for simpo."""
     gamma: PositiveFloat | None = None
-    """By how much the chosen answer's reward is to exceed the rejected one's (simpo); empty: 1."""
+    """Target margin between the rewards of the chosen and the rejected answer (simpo); empty: 1."""
     desirable_weight: PositiveFloat | None = None
     """Weight of desirable answers (kto); empty: 1."""
     undesirable_weight: PositiveFloat | None = None
     """Weight of undesirable answers (kto); empty: 1."""
     whole_dialogues: bool = False
-    """Whether `chosen` and `rejected` are whole dialogues, of which the prompt is what they have in common; then the
-    prompt has no column of its own. For kto: `completion` is a whole dialogue, and the prompt is all but its end."""
+    """Whether `chosen` and `rejected` are whole dialogues. Then there is no prompt column: the prompt is the part that
+    they share. For kto, `completion` is a whole dialogue, and the prompt is everything before the last answer."""
     max_length: PositiveInt | None = None
     """Longer dialogues lose their oldest turns; empty: the model's own limit, at most 1,024 tokens."""
     max_answer: PositiveInt = 128
@@ -68,7 +68,7 @@ class Preference(DialogueObjective):
     def _refuse_fields_of_other_losses(self) -> "Preference":
         for name, loss in BELONGS_TO.items():
             if getattr(self, name) is not None and self.loss != loss:
-                raise ValueError(f"{name} is a field of the loss {loss}, and the loss is {self.loss}. Remove it")
+                raise ValueError(f"{name} is only used by the loss {loss}, but the loss is {self.loss}. Remove it")
         return self
 
     @property
@@ -100,7 +100,7 @@ class Preference(DialogueObjective):
         return row | {"rendered": render_answers(tokenizer, row)}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
-        """Messages, token ids, the ids that are learned, and the wanted answer's text as it is compared."""
+        """Return the Arrow types of messages, token ids, target ids and the text of the preferred answer."""
         import pyarrow as pa
 
         ids, messages = pa.list_(pa.int32()), pa.list_(message_type())
@@ -112,7 +112,7 @@ class Preference(DialogueObjective):
         return [*shared, ("chosen", messages), ("rejected", messages), *tokens, *rejected]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids of the prompt with each answer, all cut alike; of the prompt alone where there is no answer."""
+        """Return token ids of the prompt with each answer, equally truncated; without answers, of the prompt only."""
         from pipeline_lib.objectives.preference_tokens import encode_columns
 
         return encode_columns(tokenizer, rows, self.max_length, self.max_answer, self.paired)
@@ -126,9 +126,9 @@ class Preference(DialogueObjective):
         return interleave_pairs(rows) if self.paired else add_mismatched_answers(rows)
 
     def forward(self, model: "PreTrainedModel", batch: "dict[str, Tensor]", targets: "Tensor") -> "Tensor":
-        """[groups, inputs of a group, fields of `Answers`]; the logits themselves are not kept.
+        """Return [groups, inputs of a group, fields of `Answers`] without keeping the logits.
 
-        With `step_mean` (while training) kto leaves out the answers to other prompts: `step_sum` has read them.
+        With `step_mean` (in training), kto skips the answers to other prompts, which `step_sum` has already used.
         """
         from pipeline_lib.objectives.preference_model import summaries
 
@@ -183,7 +183,7 @@ class Preference(DialogueObjective):
         return losses.dpo(first, rejected, beta, smoothing)
 
     def split_loss(self, read: "Sequence[numpy.ndarray]") -> float | None:
-        """The mean loss of all rows together, so that what is a mean over a step is one over the split."""
+        """Return the mean loss of all rows together, so that means over a step become means over the split."""
         import numpy as np
         import torch
 
@@ -262,13 +262,13 @@ class Preference(DialogueObjective):
         return written | {name: self._rewards(side).tolist() for name, side in rewards.items()}
 
     def refuse_unfit_regularizers(self, regularizers: Sequence[Any]) -> None:
-        """Refuse what compares predictions of single tokens, and doubts about labels where the loss knows none."""
+        """Refuse R-Drop, which compares predictions per token, and label smoothing unless the loss supports it."""
         for index, regularizer in enumerate(regularizers):
             field, kind = f"regularizers.{index}", regularizer.kind
             if regularizer.needs_second_forward:
                 raise RecipeError(field, kind, "compares two predictions of each token", "Remove it")
             if regularizer.smoothing() and self.loss not in SMOOTHED:
-                problem = f"has no meaning in the loss {self.loss}"
+                problem = f"has no effect with the loss {self.loss}"
                 raise RecipeError(field, kind, problem, f"Remove it, or choose one of {', '.join(SMOOTHED)}")
 
 

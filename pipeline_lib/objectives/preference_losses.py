@@ -18,7 +18,7 @@ class Answers(NamedTuple):
     tokens: "Tensor"
     """Tokens of the answer."""
     reference: "Tensor"
-    """The answer's log-probability by the reference model; by the model itself where there is none."""
+    """The answer's log-probability under the reference model, or under the model itself if there is none."""
     moved: "Tensor"
     """Sum over the answer's tokens of (log p - log p of the reference)^2 / 2."""
     nll: "Tensor"
@@ -28,7 +28,7 @@ class Answers(NamedTuple):
     desirable: "Tensor"
     """1 for wanted answers, 0 for others."""
     step_mean: "Tensor | None" = None
-    """The mean over the whole step that the loss needs, equal for all; None: it is to be taken of these answers."""
+    """The mean over the whole step that the loss needs; None: compute it from these answers."""
 
     @classmethod
     def from_summary(cls, summary: "Tensor") -> "Answers":
@@ -116,7 +116,7 @@ def _logsigmoid(values: "Tensor") -> "Tensor":
 def _log1mexp(logp: "Tensor") -> "Tensor":
     """log(1 - exp(x)) of x < 0, exact on both sides of -ln 2: Mächler (2012), equation 7.
 
-    A probability of 1 is taken as a little less, or its odds would be infinite.
+    A probability of 1 is reduced slightly, since its odds would be infinite.
     """
     import math
 

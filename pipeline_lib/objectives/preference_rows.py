@@ -22,9 +22,9 @@ LABELS |= {"false": False, "0": False, "no": False, "undesirable": False, "-1": 
 
 
 def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
-    """`messages` (the prompt), `chosen` and `rejected`; raises ValueError with the reason where a row has no such.
+    """Return `messages` (the prompt), `chosen` and `rejected`; raises ValueError with the reason if a row lacks them.
 
-    `whole`: both answers are whole dialogues, and what they have in common is the prompt.
+    `whole`: both answers are whole dialogues, and the part that they share is the prompt.
     """
     if whole or all(_begins_with_prompt(role, row[role]) for role in ("chosen", "rejected")):
         prompt, chosen, rejected = _split_shared_prompt(
@@ -39,7 +39,7 @@ def pair(row: Mapping[str, Any], whole: bool) -> dict[str, list[Message]]:
 
 
 def clean_labelled_row(row: Mapping[str, Any], whole: bool) -> dict[str, Any]:
-    """`messages` (the prompt), `completion` and `label`; raises ValueError with the reason where a row has no such."""
+    """Return `messages` (the prompt), `completion` and `label`; raises ValueError with the reason if it lacks them."""
     label = LABELS.get(name_of("label", row["label"]).casefold())
     if label is None:
         raise ValueError(f"label {row['label']!r} does not say whether the completion is desirable")
@@ -66,9 +66,9 @@ def _answer(role: str, value: Any, prompt: list[Message]) -> list[Message]:
     if not messages:
         raise ValueError(f"empty {role}")
     if messages[0]["role"] not in ("assistant", "tool"):
-        raise ValueError(f"{role} begins with a message of the {messages[0]['role']} that is not the prompt")
+        raise ValueError(f"{role} begins with a {messages[0]['role']} message that differs from the prompt")
     if not any(map(is_learned, messages)):
-        raise ValueError(f"{role} has no message of the assistant")
+        raise ValueError(f"{role} has no assistant message")
     return up_to_last_answer(messages)
 
 
@@ -100,6 +100,10 @@ def _split_shared_prompt(
         raise ValueError("chosen and rejected have no prompt in common")
     for role, messages in (("chosen", chosen), ("rejected", rejected)):
         if not any(map(is_learned, messages[shared:])):
-            both = "are the same" if chosen == rejected else f"are one the beginning of the other: {role} has no answer"
+            both = (
+                "are the same"
+                if chosen == rejected
+                else f"differ only in length: {role} has no answer after the shared messages"
+            )
             raise ValueError(f"chosen and rejected {both}")
     return chosen[:shared], chosen[shared:], rejected[shared:]

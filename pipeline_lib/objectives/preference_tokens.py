@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 UNDESIRABLE = -2
-"""The target of an input's first token, which is never learned, where the answer is not wanted."""
+"""Target of the first token, which is never predicted, that marks an input with an undesirable answer."""
 ANSWERS = ("chosen", "rejected", "completion")
 
 
 def render_answers(tokenizer: "PreTrainedTokenizerBase", row: Mapping[str, Any]) -> list[Rendered]:
-    """The dialogue of the prompt with each of its answers, or of the prompt alone.
+    """Render the prompt with each of its answers, or the prompt alone.
 
-    Raises ValueError where a text cannot be made, or both answers have the same.
+    Raises ValueError if the template rejects a dialogue, or if both answers have the same text.
     """
     answers = [row[role] for role in ANSWERS if row.get(role)]
     if not answers:
@@ -85,10 +85,10 @@ def interleave_pairs(rows: "pyarrow.Table") -> Examples:
 
 
 def add_mismatched_answers(rows: "pyarrow.Table") -> Examples:
-    """Each row's own answer, then the answer of the next row that has another prompt, put behind this row's prompt.
+    """Return each row's answer, and the answer of the next row with another prompt, appended to this row's prompt.
 
-    From those KTO takes its reference point: Ethayarajh et al. (2024), section 4.1. They are cut where they would be
-    longer than any row.
+    KTO computes its reference point from the latter: Ethayarajh et al. (2024), section 4.1. They are truncated to the
+    length of the longest row.
     """
     ids, targets = Ragged.from_lists(rows["input_ids"]), Ragged.from_lists(rows["target_ids"])
     begins = [int(np.argmax(targets[row] >= 0)) for row in range(len(ids))]
@@ -108,7 +108,7 @@ def add_mismatched_answers(rows: "pyarrow.Table") -> Examples:
 
 
 def _find_other_prompt(prompts: Sequence[bytes], row: int) -> int:
-    """The next row with another prompt, in a circle; the next one where there is none."""
+    """Return the next row with another prompt, cyclically; the next row if there is none."""
     count = len(prompts)
     for step in range(1, count):
         if prompts[(row + step) % count] != prompts[row]:

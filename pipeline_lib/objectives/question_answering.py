@@ -25,10 +25,10 @@ START, END = 1, 2
 
 
 class QuestionAnswering(ObjectiveSection):
-    """Start and end of the answer, each a choice among the tokens (Devlin et al. 2019, sections 4.2 and 4.3):
+    """Predict the start and the end token of the answer (Devlin et al. 2019, sections 4.2 and 4.3).
 
-    the span's score is start + end; no answer is the input's first token as both, and wins where
-    its score exceeds the best span's. A long text is read in overlapping windows.
+    The score of a span is the sum of its start and end scores. "No answer" is the input's first token as both, and is
+    predicted if its score exceeds that of the best span. A long text is read in overlapping windows.
     """
 
     main_metric: ClassVar = "f1"
@@ -43,22 +43,22 @@ class QuestionAnswering(ObjectiveSection):
     max_length: PositiveInt = 384
     """Number of tokens per window, including the question."""
     stride: NonNegativeInt = 128
-    """Tokens that a window shares with the one before."""
+    """Tokens that a window shares with the previous one."""
     max_question: PositiveInt = 64
     """Longer questions are cut to this many tokens."""
     max_answer: PositiveInt = 30
     """Maximum number of tokens of an answer."""
     unanswerable: bool = True
-    """Whether a question may have no answer in its text; false: the best span is always given."""
+    """Whether a question may have no answer in its text; false: always predict the best span."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Question, context, answers."""
         return {"question": columns.question, "context": columns.context, "answers": columns.answers}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Texts as strings; answers and where they begin, empty where there is no answer.
+        """Return texts, answers and their start positions; both lists are empty if there is no answer.
 
-        Answers that stand elsewhere than they say come last and have no beginning: they are compared with, not learned.
+        Answers that are not at their `answer_start` come last, without a start: they are evaluated, not trained on.
         """
         answers = row["answers"] or {"text": [], "answer_start": []}
         if not isinstance(answers, Mapping) or not {"text", "answer_start"} <= answers.keys():
@@ -74,7 +74,7 @@ class QuestionAnswering(ObjectiveSection):
         if not all(texts):
             raise ValueError("an answer is empty")
         if not len(texts) and not self.unanswerable:
-            raise ValueError("no answer, and objective.unanswerable is false")
+            raise ValueError("no answer, but objective.unanswerable is false")
         placed, misplaced, begins = [], [], []
         for text, start in zip(texts, map(int, starts), strict=True):
             if context.startswith(text, start):
@@ -190,7 +190,7 @@ class QuestionAnswering(ObjectiveSection):
         return ((targets.clamp(min=0) & START) > 0).any(-1)
 
     def loss_sum(self, logits: "Tensor", targets: "Tensor", smoothing: float = 0.0) -> "Tensor":
-        """Cross-entropy of both choices; what smoothing spreads goes to the tokens that can be chosen."""
+        """Return the cross-entropy of start and end; label smoothing only covers tokens that can be chosen."""
         scores, gold = self.flatten_targets(logits, targets)
         chances, used = scores.log_softmax(-1), (targets[self._has_start(targets)] >= 0).repeat(2, 1)
         right = chances.gather(-1, gold.unsqueeze(-1)).sum()

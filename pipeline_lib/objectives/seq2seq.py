@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Seq2Seq(TokenPrediction):
-    """The target's tokens one by one, each from the source and those before (Sutskever et al. 2014, equation 1).
+    """Predict each target token from the source and the tokens before it (Sutskever et al. 2014, equation 1).
 
-    The loss is the mean cross-entropy of all target tokens of a step. A row may have several right targets: the
-    first is learned, all are compared with.
+    The loss is the mean cross-entropy of all target tokens of a step. A row may have several correct targets: the
+    first one is trained on, and generated texts are compared with all of them.
     """
 
     main_metric: ClassVar = "perplexity"
@@ -43,15 +43,15 @@ class Seq2Seq(TokenPrediction):
     prefix: str = ""
     """Prefix added to every source, such as `translate English to German: ` for T5."""
     source_language: str = ""
-    """The code of the sources' language, which mBART, NLLB and M2M-100 need: `en_XX`, `eng_Latn`, `en`."""
+    """Code of the source language, which mBART, NLLB and M2M-100 need: `en_XX`, `eng_Latn`, `en`."""
     target_language: str = ""
-    """The code of the language that is written, for the same bases."""
+    """Code of the target language, for the same bases."""
     max_source: PositiveInt = 512
     """Longer sources are cut to this many tokens."""
     max_target: PositiveInt = 128
     """Longer targets are cut to this many tokens; also the maximum length of generated text."""
     beams: PositiveInt = 4
-    """Beams of the search when a text is written; 1: the likeliest token each time."""
+    """Number of beams when generating a text; 1: greedy decoding."""
 
     def columns(self, columns: "Columns") -> dict[str, str]:
         """Source and target."""
@@ -177,7 +177,7 @@ class Seq2Seq(TokenPrediction):
     def predictions(
         self, read: "Sequence[numpy.ndarray]", split: "SplitExamples", texts: Sequence[str] | None = None
     ) -> dict[str, list[Any]]:
-        """`prediction`: the text that was written; nothing where none was."""
+        """Return `prediction`: the generated text; None if none was generated."""
         return {"prediction": list(texts)} if texts is not None else {}
 
     def fit_baselines(self) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ class Seq2Seq(TokenPrediction):
         return ("copy",)
 
     def baselines(self, names: Sequence[str], train: "SplitExamples", test: "SplitExamples") -> "dict[str, RowCounts]":
-        """The source as it is; it has no likelihood."""
+        """Return the source unchanged; it has no likelihood."""
         import numpy as np
 
         from pipeline_lib.evaluation.metrics.generation import text_counts

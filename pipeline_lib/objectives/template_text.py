@@ -25,16 +25,16 @@ def render_messages(
         )
     except Exception as error:  # a template raises its own errors, and whatever its expressions happen to break
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"the chat template refuses the dialogue ({reason})") from None
+        raise ValueError(f"the chat template rejects the dialogue ({reason})") from None
 
 
 def render_as_accepted(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any
 ) -> tuple[list[dict[str, Any]], str]:
-    """The template's text, and the messages in the form in which the template takes them.
+    """Return the rendered text, and the messages in the form that the template accepts.
 
-    Some templates break on a tool call without content, others on arguments that are an object and no JSON text.
-    Raises ValueError where it refuses them in every form.
+    Some templates fail on a tool call without content, others on arguments that are an object instead of JSON text.
+    Raises ValueError if the template rejects every form.
     """
     problem = None
     for form in _forms(messages):
@@ -68,7 +68,7 @@ def _with_json_arguments(message: dict[str, Any]) -> dict[str, Any]:
 def render_with_marks(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any
 ) -> tuple[str, list[tuple[int, int]]] | None:
-    """The text and the characters inside the template's generation marks; None where it has none."""
+    """Return the text and the characters inside the template's generation marks; None if it has none."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = tokenizer.get_chat_template(tools=tools)
@@ -87,7 +87,7 @@ def render_with_marks(
 def render_or_none(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], tools: Any, add_prompt: bool = False
 ) -> str | None:
-    """A rendering, or None where the template refuses these messages by themselves."""
+    """Return the rendered messages, or None if the template rejects them without the others."""
     try:
         return render_messages(tokenizer, messages, tools, add_prompt)
     except ValueError:
@@ -95,7 +95,7 @@ def render_or_none(
 
 
 def end_of_added_token(tokenizer: "PreTrainedTokenizerBase", text: str, place: int) -> int | None:
-    """Behind the added token that follows a place in a text, but for white space; None where none does."""
+    """Return the end of the added token that follows a position, ignoring white space; None if there is none."""
     found = re.compile(rf"\s*(?:{added_tokens(tokenizer)})").match(text, place)
     return found.end() if found else None
 

@@ -30,8 +30,8 @@ class TextClassification(ObjectiveSection):
     """A head on the pooled text (Devlin et al. 2019, section 4.1).
 
     The loss is cross-entropy for one label, binary cross-entropy averaged over labels for several, squared error for
-    a number, which is learned in standard deviations from the training rows' mean and answered in the data's unit. The
-    names of `problem_type` are those of transformers.
+    a number. Numbers are standardised for training and predicted in the data's unit. The names of `problem_type` are
+    those of transformers.
     """
 
     main_metrics: ClassVar = {SINGLE: "accuracy", MULTI: "micro_f1", REGRESSION: "rmse"}
@@ -41,27 +41,27 @@ class TextClassification(ObjectiveSection):
 
     kind: Literal["text_classification"]
     problem_type: Problem = SINGLE
-    """One label a row, several labels a row, or a number."""
+    """One label per row, several labels per row, or a number."""
     label_separator: Annotated[str, Field(min_length=1)] = ","
     """Separator between the labels of a row if the column has several labels as text."""
     multi_hot: bool | None = None
-    """Whether a list of labels has a 0 or 1 for each label, named by its place from 0; empty: seen from the list."""
+    """Whether label lists are multi-hot: a 0 or 1 per label, named by position from 0; empty: detect it."""
     max_length: PositiveInt | None = None
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
     cloze: Cloze | None = None
-    """Ask for the label as a word in a template, in place of a new head; one label a row."""
+    """Predict the label as a word in a template, without a new head; one label per row."""
 
     @model_validator(mode="after")
     def _fills_in_one_label(self) -> Self:
         if self.cloze and self.problem_type != SINGLE:
             raise ValueError(
-                f"cloze gives one label a row, and problem_type is {self.problem_type}. Remove one of them"
+                f"cloze predicts one label per row, but problem_type is {self.problem_type}. Remove one of them"
             )
         return self
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]
-        """The metric that picks the best checkpoint where the recipe names none."""
+        """The metric that selects the best checkpoint unless the recipe names one."""
         return self.main_metrics[self.problem_type]
 
     def metrics(self) -> Mapping[str, "Metric"]:
@@ -90,7 +90,7 @@ class TextClassification(ObjectiveSection):
         return {name: Predictions(gold, chance.argmax(-1), chance) for name, chance in chances.items()}
 
     def columns(self, columns: "Columns") -> dict[str, str]:
-        """Text, label, and the second text where the recipe names one."""
+        """Return text, label, and the second text if the recipe names one."""
         pair = {"text_pair": columns.text_pair} if columns.text_pair else {}
         return {"text": columns.text, **pair, "label": columns.label}
 
@@ -100,7 +100,7 @@ class TextClassification(ObjectiveSection):
 
     @property
     def answer_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The columns that `predictions` gives."""
+        """The columns that `predictions` returns."""
         more = {SINGLE: ("probability", "probabilities"), MULTI: ("probabilities",), REGRESSION: ()}
         return ("prediction", *more[self.problem_type])
 
@@ -138,7 +138,7 @@ class TextClassification(ObjectiveSection):
         return {"input_ids": ids, "token_type_ids": segments if reads_segments else [None] * len(rows)}
 
     def labels(self, column: "pyarrow.ChunkedArray") -> list[str]:
-        """Label names in the order of their ids: by number where all are numbers, else by alphabet."""
+        """Return label names in the order of their ids: by number if all are numbers, else alphabetically."""
         return names_in(column, self.problem_type)
 
     def target_scale(self, rows: "pyarrow.Table") -> "TargetScale | None":
@@ -161,7 +161,7 @@ class TextClassification(ObjectiveSection):
         model, head = load_pretrained(kind, base, names, problem_type=self.problem_type, **config)
         if hasattr(model, "sequence_summary") and getattr(model.config, "summary_type", "first") == "last":
             problem = (
-                f"is of the family {model.config.model_type}, whose head reads the last place even if it is padding"
+                f"is of the family {model.config.model_type}, whose head reads the last position even if it is padding"
             )
             raise RecipeError("model.base", base, problem, "Choose another base")
         compute_first_place_alone(model)
@@ -240,7 +240,7 @@ class TextClassification(ObjectiveSection):
         return {"prediction": picked, "probabilities": named}
 
     def figures(self, outcome: "Predictions", labels: Sequence[str]) -> "dict[str, Figure]":
-        """What shows where a model is wrong, and how well it knows."""
+        """Return figures of the errors and of the calibration."""
         from pipeline_lib.evaluation.metrics.classification import confusion_matrix
         from pipeline_lib.evaluation.report import figures
 

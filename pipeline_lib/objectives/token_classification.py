@@ -25,11 +25,11 @@ CONTINUED = -1
 
 
 class TokenClassification(ObjectiveSection):
-    """A head on every word's first token (Devlin et al. 2019, section 5.3); the other tokens of a word are not learned.
+    """A head on the first token of every word (Devlin et al. 2019, section 5.3); other tokens of a word have no label.
 
-    Spans are scored by the CoNLL rules (Tjong Kim Sang and De Meulder 2003): type and both ends must be right. Where
-    tags are no spans, such as parts of speech, every tag counts by itself. Words beyond the longest input get the
-    label O.
+    Spans are scored by the CoNLL rules (Tjong Kim Sang and De Meulder 2003): type and both ends must be correct. If
+    tags do not mark spans, as with parts of speech, every tag is scored by itself. Words beyond the maximum length get
+    the label O.
     """
 
     dedup_keys: ClassVar = ("tokens",)
@@ -43,24 +43,24 @@ class TokenClassification(ObjectiveSection):
     """Longer inputs are cut to this many tokens; empty: the model's own limit, at most 512."""
 
     spans: Literal["auto", "iob2", "iobes", "none"] = "auto"
-    """Whether tags write spans, and how: B-, I- (iob2, also IOB1), or also E-, S- (iobes, also BILOU); none: every tag
-    counts by itself. auto: what the prefixes of the tags say; where tags are no spans, a span is one token."""
+    """How tags mark spans: B-, I- (iob2, also IOB1), or also E-, S- (iobes, also BILOU); none: every tag is scored by
+    itself. auto: detect it from the prefixes of the tags; if there are none, each tagged token is a span."""
 
     @property
     def main_metric(self) -> str:  # type: ignore[override]
-        """The metric that picks the best checkpoint where the recipe names none."""
+        """The metric that selects the best checkpoint unless the recipe names one."""
         return "token_accuracy" if self.spans == "none" else "span_f1"
 
     def scheme(self, labels: Sequence[str]) -> "Scheme":
-        """How these tags write spans."""
+        """Return how these tags mark spans."""
         from pipeline_lib.evaluation.metrics.spans import scheme_of
 
         return scheme_of(labels) if self.spans == "auto" else self.spans
 
     def notes(self, labels: Sequence[str]) -> list[str]:
-        """How the tags are read."""
+        """Return how the tags were interpreted."""
         scheme = self.scheme(labels)
-        how = "every tag counts by itself (none)" if scheme == "none" else f"they write spans ({scheme})"
+        how = "each tag is scored by itself (none)" if scheme == "none" else f"they mark spans ({scheme})"
         why = "by their prefixes" if self.spans == "auto" else "as objective.spans says"
         return [f"Tags are read {why}: {how}"]
 
@@ -69,23 +69,23 @@ class TokenClassification(ObjectiveSection):
         return {"tokens": columns.tokens, "tags": columns.tags}
 
     def clean(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Both as lists of strings, of one length; a word of nothing but white space is kept as one that is unseen."""
+        """Return words and tags as lists of equal length; a word of only white space becomes an unknown token."""
         tokens, tags = (_words(role, row[role]) for role in ("tokens", "tags"))
         if not tokens:
-            raise ValueError("tokens are no list of words")
+            raise ValueError("tokens is not a list of words")
         if tags is None or len(tags) != len(tokens):
-            cut = "tokens are no list of words; cut at white space: " if isinstance(row["tokens"], str) else ""
-            raise ValueError(f"{cut}{len(tokens)} tokens, and tags are not as many")
+            cut = "tokens is not a list of words; split at white space: " if isinstance(row["tokens"], str) else ""
+            raise ValueError(f"{cut}{len(tokens)} tokens, but a different number of tags")
         names = [name_of("tag", tag) for tag in tags]
         if not all(names):
             raise ValueError(f"word {names.index('') + 1} has no tag")
         return {"tokens": [word_of("token", token) for token in tokens], "tags": names}
 
     def clean_input(self, row: Mapping[str, Any], input_roles: Mapping[str, bool]) -> dict[str, Any]:
-        """The words of a sentence to be tagged."""
+        """Return the words of a sentence to tag."""
         tokens = _words("tokens", row.get("tokens"))
         if not tokens:
-            raise ValueError("tokens are no list of words")
+            raise ValueError("tokens is not a list of words")
         return {"tokens": [word_of("token", token) for token in tokens]}
 
     def arrow_schema(self) -> "list[tuple[str, pyarrow.DataType]]":
@@ -96,7 +96,7 @@ class TokenClassification(ObjectiveSection):
         return [("tokens", texts), ("tags", texts), ("input_ids", numbers), ("words", numbers)]
 
     def encode(self, tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """Token ids of the words joined by spaces; `words` holds each token's word where it is the word's first."""
+        """Return token ids of the words joined by spaces; `words` has the word index of each first token of a word."""
         out = tokenizer(
             [" ".join(row["tokens"]) for row in rows],
             truncation=True,
@@ -198,7 +198,7 @@ def _words(role: str, value: Any) -> list[Any] | None:
 
 
 def _first_tokens(words: Sequence[str], offsets: Sequence[tuple[int, int]], special: Sequence[int]) -> list[int]:
-    """For each token the index of the word that it is the first token of, else CONTINUED."""
+    """Return for each token the index of the word that it begins, otherwise CONTINUED."""
     # the word of each character of the words joined by spaces; the + 1 is the space behind a word
     word_of_character: list[int] = []
     for index, word in enumerate(words):

@@ -15,9 +15,10 @@ def token_ids(
     limit: int | None = None,
     special: bool = True,
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """The ids of each text, or pair of texts, and which of the two each id belongs to (0 or 1).
+    """Return the token ids of each text or pair of texts, and which of the two each id belongs to (0 or 1).
 
-    At most `limit` ids a text, taken from the end, of pairs the longer text's first; `special` puts special tokens in.
+    Longer inputs are truncated at the end to `limit` ids, for pairs the longer text first. `special` adds special
+    tokens.
     """
     both: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
     inner: Any = getattr(tokenizer, "backend_tokenizer", None)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FIRST_MARKER = 0xF0000
-"""The first of the private-use characters that stand for answers, or around them: those of answer i are the pair at
+"""The first of the private-use characters that replace or surround answers: those of answer i are the pair at
 2i, before and after its content."""
 MARKERS = re.compile("[\U000f0000-\U000ffffd]")
 
@@ -28,7 +28,7 @@ def turn_end(
     closed: int,
     usual: str,
 ) -> int:
-    """Where a turn ends, behind its end token; `closed` is behind its content, or inside its last tool call."""
+    """Return where a turn ends, after its end token; `closed` is after its content, or inside its last tool call."""
     calls = messages[index].get("tool_calls")
     if usual and not calls and (found := re.compile(rf"\s*{re.escape(usual)}").match(text, closed)):
         return found.end()
@@ -52,7 +52,7 @@ def turn_end(
 def _reply_start(
     tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], index: int, tools: Any, text: str
 ) -> int:
-    """Where the content of the message behind a turn begins; the end of the text where that is not to be seen."""
+    """Return where the content of the message after a turn begins; the end of the text if that is unknown."""
     if index + 1 == len(messages) or not messages[index + 1].get("content"):
         return len(text)
     marker = chr(FIRST_MARKER)
@@ -63,10 +63,10 @@ def _reply_start(
 
 
 def usual_end(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """What follows the content of any plain answer; empty where nothing does, or where the last one ends otherwise.
+    """Return the text after the content of a plain answer; empty if none, or if the last answer ends differently.
 
-    It can be several tokens. What a template puts behind the whole dialogue is not part of it, such as Phi-3's end of
-    text, or the header of the next turn that Command R7B's always writes.
+    It can be several tokens. Text that a template adds after the whole dialogue is not part of it, such as Phi-3's end
+    of text, or the header of the next turn that Command R7B's always writes.
     """
     answers = [chr(FIRST_MARKER), chr(FIRST_MARKER + 1)]
     messages = [

@@ -1,4 +1,4 @@
-"""What a chat template puts around an answer: the tokens to stop at, and text that is not part of the answer."""
+"""The text that a chat template adds around an answer: stop tokens, and text that is not part of the answer."""
 
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ TAG = re.compile(r"(<[^<>\s]+>|\[[^\[\]\s]+\])\s*$")
 
 
 class TurnFrame(NamedTuple):
-    """What a template puts around the content of a turn."""
+    """The text that a template adds before and after the content of a turn."""
 
     ends: frozenset[str] = frozenset()
     """The texts that end a turn."""
@@ -62,7 +62,7 @@ def stops(tokenizer: "PreTrainedTokenizerBase", model: Any) -> dict[str, Any]:
 
 
 def answer_of(tokenizer: "PreTrainedTokenizerBase", frame: TurnFrame, text: str) -> str:
-    """The answer in the text of a turn: without the template's own text before it, what was thought, and its end."""
+    """Return the answer in the text of a turn, without the template's text before it, the reasoning, and its end."""
     for end in frame.ends:
         if frame.last_tag and frame.last_tag in end:  # cut first, or the tag there would count as the one before
             text = text.partition(end)[0]

@@ -41,7 +41,7 @@ def call_start(
     text: str,
     bounds: Bounds,
 ) -> int | None:
-    """Behind the header of a turn that calls tools: behind what it has in common with a plain answer in its place."""
+    """Return the end of the header of a turn that calls tools: the part that it shares with a plain answer."""
     users = (place for place, message in enumerate(messages) if message["role"] == "user" and place > index)
     following = messages[next(users, len(messages)) :]  # without the tools' replies, which no plain answer has
     plain = [*messages[:index], {"role": "assistant", "content": chr(FIRST_MARKER)}, *following]

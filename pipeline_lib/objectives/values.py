@@ -1,12 +1,12 @@
-"""What a value of a row means, by its type: texts, names and lists. What has no meaning makes the row unusable.
+"""Interpret the values of a row by type: texts, names and lists. Any other value makes the row unusable.
 
 | type | as a text | as a label or tag |
 | --- | --- | --- |
-| text | as it is; nothing but white space is not a text | without the white space around it; else no label |
+| text | unchanged; only white space is not a text | stripped; only white space is no label |
 | number | its decimal digits: 5, 2.5, 1.0 | the same, but a whole number has no point: 1.0 is 1 |
 | true, false | unusable | `True`, `False`, as pandas writes them into CSV files |
 | bytes | decoded as UTF-8 | the same |
-| list of texts | joined by spaces | several labels, where the objective has several |
+| list of texts | joined by spaces | several labels, if the objective allows several |
 | part `{"type": "text", "text": ...}` | its text; parts in a list are joined as texts are | unusable |
 | anything else | unusable | unusable |
 """
@@ -26,7 +26,7 @@ NUMBERS = (Real, Decimal)
 
 
 def text_of(role: str, value: Any) -> str:
-    """A text that is not empty; raises ValueError with the reason where there is none."""
+    """Return a non-empty text; raises ValueError with the reason if there is none."""
     text = " ".join(_text(role, item, True) for item in value) if is_list(value) else _text(role, value)
     if not text.strip():
         raise ValueError(f"empty {role}")
@@ -34,31 +34,32 @@ def text_of(role: str, value: Any) -> str:
 
 
 def _text(role: str, value: Any, in_list: bool = False) -> str:
-    """A text from a single value or an item of a list; empty for no value."""
+    """Return the text of a single value or of a list item; empty for a missing value."""
     if is_missing(value):
         return ""
     if in_list and is_number(value):
-        raise ValueError(f"{role} is a list of numbers, no text")
+        raise ValueError(f"{role} is a list of numbers, not text")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str) and value.get("type", "text") == "text":
         return word_of(role, value["text"])
     return word_of(role, value)
 
 
 def word_of(role: str, value: Any) -> str:
-    """A word of a sentence: a text, which may be blank, a number or bytes; raises ValueError for anything else."""
+    """Return a word from a text (possibly blank), a number or bytes; raises ValueError for anything else."""
     if isinstance(value, str):
         return refuse_surrogates(role, value)
     if isinstance(value, bytes):
         return _decode_bytes(role, value)
     if is_number(value):
         return str(value)
-    raise ValueError(f"{role} is {describe_type(value)}, no text")
+    raise ValueError(f"{role} is {describe_type(value)}, not text")
 
 
 def name_of(role: str, value: Any) -> str:
-    """The name of a label or a tag, empty where there is none; raises ValueError where the value is not a name.
+    """Return the name of a label or a tag, empty if missing; raises ValueError if the value is not a name.
 
-    1.0 and 1 are one name: JSON and Parquet spell a whole number differently. In text files each is as it is spelled.
+    The numbers 1.0 and 1 are the same name, because JSON and Parquet write whole numbers differently. In text files,
+    names are used as written.
     """
     if is_missing(value):
         return ""
@@ -72,9 +73,9 @@ def name_of(role: str, value: Any) -> str:
 
 
 def parse_list(role: str, value: Any) -> list[Any] | None:
-    """The items of a list, also of one that is spelled as text, such as `["a", "b"]` or `['a', 'b']`; else None.
+    """Return the items of a list, or of a list written as text: `["a", "b"]` or `['a', 'b']`; otherwise None.
 
-    Raises ValueError for NumPy's spelling, `['a' 'b']`, in which commas are lost.
+    Raises ValueError for NumPy's format without commas, `['a' 'b']`.
     """
     if is_list(value):
         return list(value)
@@ -96,7 +97,7 @@ def parse_list(role: str, value: Any) -> list[Any] | None:
 
 
 def parse_collection(role: str, value: Any) -> list[Any] | None:
-    """As `parse_list`, also of a set, and of a tuple or set that is spelled as text in Python: `('a', 'b')`."""
+    """Do the same as `parse_list`, also for sets, and for tuples and sets written as Python: `('a', 'b')`."""
     if isinstance(value, (set, frozenset)):
         return sorted(value, key=str)
     if not isinstance(value, str) or value.strip()[:1] not in ("(", "{"):
@@ -109,7 +110,7 @@ def parse_collection(role: str, value: Any) -> list[Any] | None:
 
 
 def to_key(value: Any) -> str:
-    """A value that rows are told apart by: a name where it is one, else JSON; empty where there is none."""
+    """Return a key for comparing values: the name of a label, otherwise JSON; empty if missing."""
     try:
         return name_of("", value)
     except ValueError:
@@ -124,17 +125,17 @@ def is_missing(value: Any) -> bool:
 
 
 def is_list(value: Any) -> bool:
-    """Whether a value is a list, also one of NumPy, which pandas reads from Parquet."""
+    """Return whether a value is a list or a NumPy array, which pandas reads from Parquet."""
     return isinstance(value, (list, tuple)) or (hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1)
 
 
 def is_bool(value: Any) -> bool:
-    """Whether a value is true or false, also one of NumPy."""
+    """Return whether a value is a boolean, including NumPy's."""
     return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, of a size that a float can have."""
+    """Return whether a value is a finite number that fits into a float."""
     try:
         return isinstance(value, NUMBERS) and not is_bool(value) and math.isfinite(value)
     except OverflowError:
@@ -142,7 +143,7 @@ def is_number(value: Any) -> bool:
 
 
 def describe_type(value: Any) -> str:
-    """A value's type as people call it."""
+    """Describe the type of a value in words."""
     kinds = {"dict": "an object", "list": "a list", "tuple": "a list", "ndarray": "a list", "NoneType": "nothing"}
     return "true or false" if is_bool(value) else kinds.get(type(value).__name__, f"a {type(value).__name__}")
 
@@ -154,7 +155,7 @@ def format_value(value: Any) -> str:
 
 
 def refuse_surrogates(role: str, value: str) -> str:
-    """The text; raises ValueError where it has half of a character, as JSON in a text can."""
+    """Return the text; raises ValueError for a lone surrogate, which JSON can contain."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -166,13 +167,13 @@ def _decode_bytes(role: str, value: bytes) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{role} is bytes that are no UTF-8 (byte 0x{value[error.start]:02x})") from None
+        raise ValueError(f"{role} is not valid UTF-8 (byte 0x{value[error.start]:02x})") from None
     if "\0" in text:
         raise ValueError(f"{role} is bytes with a NUL")
     return text
 
 
 def _lacks_commas(text: str) -> bool:
-    """Whether two texts stand side by side, which Python would join."""
+    """Return whether two string literals are adjacent, which Python would concatenate."""
     kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text.replace("\n", " ")).readline)]
     return any(one == other == tokenize.STRING for one, other in pairwise(kinds))

@@ -15,7 +15,7 @@ BEST = 20
 
 
 def windows(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
-    """The windows of all rows, one after the other."""
+    """Return the windows of all rows in one column."""
     import pyarrow as pa
 
     return pa.chunked_array([column.combine_chunks().flatten()])
@@ -24,7 +24,7 @@ def windows(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
 def answer_span(
     begins: "numpy.ndarray", ends: "numpy.ndarray", answers: Sequence[str], starts: Sequence[int]
 ) -> tuple[int, int]:
-    """First and last token of the first answer in a window; the first token twice where it is not all in there."""
+    """Return the first and last token of the first answer in a window; (0, 0) if it is not completely inside."""
     import numpy as np
 
     inside = np.flatnonzero(begins >= 0)
@@ -33,15 +33,15 @@ def answer_span(
     start, end = starts[0], starts[0] + len(answers[0])
     if begins[inside[0]] > start or ends[inside[-1]] < end:
         return 0, 0
-    # the first token that ends behind the answer's start, and the last one that begins before its end: a token may
-    # reach beyond the answer at either side
+    # the first token that ends after the answer's start, and the last one that begins before its end: both may
+    # extend beyond the answer
     first = np.searchsorted(ends[inside], start, side="right")
     last = np.searchsorted(begins[inside], end, side="left") - 1
     return int(inside[first]), int(inside[max(first, last)])
 
 
 def truncate_texts(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str], limit: int) -> list[str]:
-    """Texts cut to so many tokens, at the end of one."""
+    """Truncate texts to at most `limit` tokens, at the end of a token."""
     out = tokenizer(
         list(questions), add_special_tokens=False, truncation=True, max_length=limit, return_offsets_mapping=True
     )
@@ -52,9 +52,9 @@ def truncate_texts(tokenizer: "PreTrainedTokenizerBase", questions: Sequence[str
 
 
 def best_answers(read: "Sequence[numpy.ndarray]", split: "SplitExamples", most: int, unanswerable: bool) -> list[str]:
-    """The best span of at most `most` tokens of all windows of each row; `read` has [tokens, 2] scores of each window.
+    """Return the best span of at most `most` tokens over all windows of each row; `read` has [tokens, 2] scores.
 
-    Where a question may be unanswerable: nothing, where no answer scores higher in each of them.
+    If questions may be unanswerable: empty if "no answer" scores higher in every window.
     """
     from pipeline_lib.data.examples import Ragged
 

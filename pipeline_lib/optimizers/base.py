@@ -36,7 +36,7 @@ class OptimizerSection(Section):
     state_floats: ClassVar[float]
     """Numbers of 4 bytes that it keeps for each trained weight; its checkpoints are larger by that."""
     takes_shards: ClassVar[bool] = True
-    """Whether it can train weights of which each process keeps a part."""
+    """Whether it supports sharded weights."""
     extra: ClassVar[str | None] = None
     """Optional dependencies that it needs, by the name of the extra."""
 

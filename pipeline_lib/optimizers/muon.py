@@ -22,7 +22,7 @@ class Muon(OptimizerSection):
     state_floats: ClassVar[float] = 2.0
     kind: Literal["muon"]
     momentum: Share = 0.95
-    """Share of the last step's average that is kept in the next one."""
+    """Decay of the average from one step to the next."""
 
     def build(self, groups: Sequence[Group]) -> "Optimizer":
         """Return torch's Muon for the matrices inside the model, and AdamW for the rest, as one optimizer."""

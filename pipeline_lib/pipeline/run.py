@@ -9,7 +9,7 @@ from pipeline_lib.evaluation.score_table import as_html, as_text, score_frame, s
 from pipeline_lib.pipeline import steps
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
-from pipeline_lib.util.signals import Judge
+from pipeline_lib.util.signals import StopCheck
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,25 +70,25 @@ class RunOutcome:
 
 
 def run(
-    recipe: Recipe, made_by: str = "a plain call", judge: Judge | None = None, show: "Show | None" = None
+    recipe: Recipe, made_by: str = "a plain call", stop_check: StopCheck | None = None, show: "Show | None" = None
 ) -> RunOutcome:
     """Encode, prepare, initialise, check, fine-tune, evaluate and publish, without an orchestrator.
 
     Args:
         recipe: The recipe to run.
         made_by: Who runs it, as recorded in the manifests of new artifacts.
-        judge: Called with new records of the training's history; returns a reason to stop early, or None.
+        stop_check: Called with new records of the training's history; returns a reason to stop early, or None.
         show: Called every few seconds with the progress of the training.
 
     Raises:
         RecipeError: The recipe or its data has a mistake.
-        Pruned: `judge` stopped the training.
+        Pruned: `stop_check` stopped the training.
     """
     files = steps.encode(recipe, made_by)
     data = steps.prepare(recipe, files, made_by)
     start = steps.initialise(recipe, data, made_by)
     findings = steps.checks(recipe, data, start, made_by)
-    model = steps.finetune(recipe, data, start, made_by, judge, show)
+    model = steps.finetune(recipe, data, start, made_by, stop_check, show)
     scores = steps.evaluate(recipe, data, findings, model, made_by)
     published = steps.publish(recipe, data, model, scores, made_by)
     return RunOutcome(data, start, findings, model, scores, published)

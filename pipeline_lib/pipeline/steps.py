@@ -31,7 +31,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.util.redaction import redact_errors
-from pipeline_lib.util.signals import Judge, exit_on_sigterm
+from pipeline_lib.util.signals import StopCheck, exit_on_sigterm
 
 if TYPE_CHECKING:
     from pipeline_lib.training.progress import Show
@@ -104,13 +104,13 @@ def finetune(
     prepared: Artifact,
     initial: Artifact,
     made_by: str = "a plain call",
-    judge: Judge | None = None,
+    stop_check: StopCheck | None = None,
     show: "Show | None" = None,
 ) -> Artifact:
     """Train the model; its curves appear in MLflow during training.
 
-    `show` is called every few seconds with the progress. Raises Pruned, after saving a checkpoint, if `judge` stops the
-    training.
+    `show` is called every few seconds with the progress. Raises Pruned, after saving a checkpoint, if `stop_check`
+    returns a reason to stop.
     """
     store, base = open_store(recipe.execution.store), fetch_base(recipe, made_by)
     logprobs = reference(recipe, prepared, base, made_by)
@@ -133,7 +133,7 @@ def finetune(
             features = cache_features(recipe, prepared, initial, base, made_by)
             with (
                 TrainingProgress(recipe, show) as progress,
-                LiveRun(recipe, step.fingerprint, made_by, work, judge) as live,
+                LiveRun(recipe, step.fingerprint, made_by, work, stop_check) as live,
             ):
                 watch = progress.wrap_watch(live, lambda: live.page)
                 folders = folders._replace(features=features.folder if features else None)

@@ -36,7 +36,7 @@ def why_unusable(folder: Path) -> str | None:
             file.write(data)
             os.fsync(number)
             if other.read() != data:
-                return "does not give back what was written to it"
+                return "does not return what was written to it"
             return _why_no_locks(file, other)
     except OSError as error:
         return f"cannot be written ({error.strerror})"

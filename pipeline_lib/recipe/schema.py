@@ -125,13 +125,13 @@ class Recipe(Section):
         source, split = self.data.source, self.data.split
         drawn = {name: getattr(split, name) for name in ("validation", "test") if getattr(source, name) is None}
         if sum(drawn.values()) >= 1:
-            raise RecipeError("data.split", drawn, "leaves no row to train on", "Set aside smaller shares")
+            raise RecipeError("data.split", drawn, "leaves no training rows", "Set aside smaller shares")
         if drawn.get("test") == 0:
             hint = "Set aside a share, or name data.source.test"
-            raise RecipeError("data.split.test", 0.0, "leaves no row for test", hint)
+            raise RecipeError("data.split.test", 0.0, "leaves no test rows", hint)
         if drawn.get("validation") == 0 and any(r.kind == "early_stopping" for r in self.regularizers):
             hint = "Set aside a share, name data.source.validation, or remove early_stopping"
-            raise RecipeError("data.split.validation", 0.0, "leaves early_stopping nothing to watch", hint)
+            raise RecipeError("data.split.validation", 0.0, "leaves no validation rows for early_stopping", hint)
 
 
 def check(document: dict[str, Any], folder: Path | None = None, given: Given | None = None) -> Recipe:

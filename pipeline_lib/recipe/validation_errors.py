@@ -109,7 +109,7 @@ def _extend_hint(meaning: str, hint: str) -> str:
 
 def _nearest(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
-    return f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(known)}"
+    return f"Did you mean {near[0]!r}?" if near else f"Known fields: {', '.join(known)}"
 
 
 def _describe_field(model: type[BaseModel], path: Path, document: Any) -> str:

@@ -25,7 +25,7 @@ class Decision:
     champion: int | None = None
     """The champion's version that it was compared with."""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """The numbers behind the decision, by name."""
+    """The values that the decision is based on, by name."""
     notes: tuple[str, ...] = ()
     """What could not be measured, as sentences."""
 

@@ -39,7 +39,7 @@ def profile(recipe: Recipe, prepared: Artifact, made_by: str) -> Artifact:
 
 @redact_errors()
 def rescore(recipe: Recipe, prepared: Artifact, registry: "Registry", champion: "Version", made_by: str) -> Artifact:
-    """Predict the current test rows with the champion, fetched as it is served."""
+    """Predict the current test rows with the champion, fetched as for serving."""
     store = open_store(recipe.execution.store)
 
     def make(folder: Path) -> None:

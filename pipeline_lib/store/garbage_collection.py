@@ -67,7 +67,7 @@ def collect(
         aged = older_than is not None and now - entry.used >= older_than
         if not aged and (keep_size is None or collected.left <= keep_size):
             continue
-        if why := "what is being made reads it" if entry.folder in needed else _remove(root, entry, dry_run):
+        if why := "an unfinished step reads it" if entry.folder in needed else _remove(root, entry, dry_run):
             collected.retained.append((entry, why))
         else:
             collected.removed.append(entry)

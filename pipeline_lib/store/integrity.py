@@ -34,7 +34,7 @@ def regular_files(folder: Path) -> dict[str, Path]:
             if stat.S_ISREG(mode):
                 found[name] = path
             elif not stat.S_ISDIR(mode):
-                raise Damage(f"{name} is a link or a device, no file")
+                raise Damage(f"{name} is a link or a device, not a file")
     return dict(sorted(found.items()))
 
 

@@ -66,7 +66,7 @@ def list_artifacts(root: Path, step: str | None = None) -> list[Entry]:
     chosen = [entry for entry in found if step in (None, entry.step)]
     if step is not None and not chosen:
         steps = ", ".join(sorted({entry.step for entry in found})) or "no step"
-        raise RecipeError("--step", step, "has no artifact in this store", f"There are artifacts of {steps}")
+        raise RecipeError("--step", step, "has no artifacts in this store", f"The store has artifacts of {steps}")
     return chosen
 
 
@@ -80,12 +80,10 @@ def find(root: Path, prefix: str) -> Entry:
     """Find the artifact whose fingerprint has this prefix; raises RecipeError for none or several."""
     found = [entry for entry in list_artifacts(root) if prefix and entry.fingerprint.startswith(prefix.lower())]
     if not found:
-        raise RecipeError("FINGERPRINT", prefix, "no artifact has it", "`tunesmith cache ls` lists them")
+        raise RecipeError("FINGERPRINT", prefix, "matches no artifact", "`tunesmith cache ls` lists them")
     if len(found) > 1:
         several = ", ".join(f"{entry.fingerprint[:NAMED]} ({entry.step})" for entry in found[:5])
-        raise RecipeError(
-            "FINGERPRINT", prefix, f"{len(found)} artifacts have it: {several}", "Give more of its digits"
-        )
+        raise RecipeError("FINGERPRINT", prefix, f"{len(found)} artifacts match: {several}", "Give more of its digits")
     return found[0]
 
 

@@ -154,7 +154,7 @@ class Objects:
         message = self._error_line(error)
         if isinstance(error, PermissionError) or "credentials" in str(error).lower():  # none were found, for example
             hint = "Check the credentials and what they allow"
-            return RecipeError("execution.store", self.shown, f"does not let us in ({message})", hint)
+            return RecipeError("execution.store", self.shown, f"denies access ({message})", hint)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return RecipeError("execution.store", self.shown, "the disk is full", "Free some space")
         hint = "Nothing is lost: run the same command again when it answers"

@@ -74,7 +74,7 @@ class RemoteStore(Store):
             else:
                 self.objects.write("probe", b"")  # fail before hours of work if the bucket is not writable
                 held = self._make(step, make, made_by)
-        problem, hint = f"does not keep {step.name} {step.fingerprint[:8]} as it was written", "Check its server"
+        problem, hint = f"does not return {step.name} {step.fingerprint[:8]} as it was written", "Check its server"
         raise RecipeError("execution.store", self.objects.shown, problem, hint)
 
     def peek(self, step: Step) -> Artifact | None:
@@ -112,7 +112,9 @@ class RemoteStore(Store):
         return taken.folder
 
     def _lacks(self, reference: Reference) -> RecipeError:
-        problem = f"does not have {reference.step} {reference.fingerprint[:8]} as the first machine has it"
+        problem = (
+            f"does not have {reference.step} {reference.fingerprint[:8]} with the same content as on the first machine"
+        )
         return RecipeError("execution.store", self.objects.shown, problem, "Run again on the first machine")
 
     def _find_shared(self, step: Step) -> Shared | None:
@@ -158,7 +160,7 @@ class RemoteStore(Store):
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             aside = set_aside(self.root, folder)
-            text = "%-11s %s was published first by another machine, with other bytes: those are used, ours are in %s"
+            text = "%-11s %s was published first by another machine with different content: using it; ours is in %s"
             log.warning(text, step.name, step.fingerprint[:8], aside)
         return folder
 

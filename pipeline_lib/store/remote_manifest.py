@@ -26,7 +26,7 @@ def parse_manifest(step: Step, manifest: bytes) -> Shared:
     try:
         return _parse(step, manifest)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"its manifest has another form ({error!r})") from None
+        raise ValueError(f"its manifest has an unexpected form ({error!r})") from None
 
 
 def _parse(step: Step, manifest: bytes) -> Shared:

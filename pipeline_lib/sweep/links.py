@@ -28,7 +28,7 @@ def trial_places(ended: Mapping[str, RunOutcome | BaseException]) -> list[TrialP
 
 
 def links(places: list[TrialPlaces]) -> str:
-    """A Markdown list of runs, with links to MLflow's pages if it has any, else with run ID and report file."""
+    """Return a Markdown list of runs, with links to MLflow's pages if it has any, else with run ID and report file."""
     return "\n".join(map(_line, places))
 
 

@@ -55,7 +55,7 @@ class Study:
         )
 
 
-class TrialJudge:
+class TrialPruner:
     """Reports a training's validation scores to the study, and decides whether to stop it."""
 
     def __init__(self, study: Study, recipe: Recipe):
@@ -107,14 +107,14 @@ def run_trial(trial: Trial, made_by: str, study: Study | None, show: "Show | Non
     """Run a trial until it completes or the study stops it early."""
     if study is None:
         return run(trial.recipe, made_by, show=show)
-    judge = TrialJudge(study, trial.recipe)
+    stop_check = TrialPruner(study, trial.recipe)
     try:
-        outcome = run(trial.recipe, made_by, judge, show)
+        outcome = run(trial.recipe, made_by, stop_check, show)
     except Pruned as pruned:
-        judge.end(complete=False)
+        stop_check.end(complete=False)
         log.info("%-11s %s stopped early: %s", "finetune", trial.recipe.name, pruned)
         return pruned
-    judge.end(complete=True)
+    stop_check.end(complete=True)
     return outcome
 
 
@@ -127,9 +127,9 @@ def open_study(planned: Sequence[Trial], settings: Sweep) -> Iterator[Study | No
     with temporary_folder() as folder:
         study = Study(str(folder / "journal"), settings.pruner, selection_metric(planned[0].recipe)[1])
         for trial in planned:
-            judge = TrialJudge(study, trial.recipe)
-            judge(_history(trial.recipe))
-            judge.end(complete=True)
+            stop_check = TrialPruner(study, trial.recipe)
+            stop_check(_history(trial.recipe))
+            stop_check.end(complete=True)
         yield study
 
 
@@ -144,7 +144,7 @@ def _history(recipe: Recipe) -> list[dict[str, Any]]:
     return pq.read_table(path).to_pylist() if path and path.is_file() else []
 
 
-def refuse_unjudged(planned: Sequence[Trial], settings: Sweep) -> None:
+def check_pruner(planned: Sequence[Trial], settings: Sweep) -> None:
     """Raise RecipeError if the sweep has a pruner that cannot work with its trials."""
     if settings.pruner is None:
         return

@@ -13,7 +13,7 @@ from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.store.artifacts import Artifact
 from pipeline_lib.store.remote import open_store
 from pipeline_lib.sweep.links import trial_places
-from pipeline_lib.sweep.pruning import open_study, refuse_unjudged, run_trial
+from pipeline_lib.sweep.pruning import check_pruner, open_study, run_trial
 from pipeline_lib.sweep.trials import Sweep, Trial, metric_of, sweep_name, trials
 from pipeline_lib.tracking.throughput import training_seconds
 from pipeline_lib.util.process_pool import one_by_one
@@ -42,7 +42,7 @@ def plan_trials(recipes: Sequence[Recipe], settings: Sweep) -> list[Trial]:
     planned = trials(recipes, settings)
     for trial in planned:
         input_checks.check_inputs(trial.recipe)
-    refuse_unjudged(planned, settings)
+    check_pruner(planned, settings)
     for recipe in {trial.recipe.execution: trial.recipe for trial in planned}.values():
         preflight.require(recipe, warn=False)
     return planned

@@ -1,4 +1,4 @@
-"""Check whether MLflow answers, without its client, and tell outages from other errors."""
+"""Check whether MLflow answers, without its client, and distinguish outages from other errors."""
 
 import socket
 import ssl
@@ -66,7 +66,7 @@ def _why_no_http(uri: str) -> str | None:
         return f"{redact_url(uri)} answers {error.code}" if error.code >= 500 or error.code == 429 else None
     except (OSError, ValueError) as error:
         if isinstance(getattr(error, "reason", None), ssl.SSLError):
-            return None  # MLflow's client has certificates of its own, and a better error
+            return None  # MLflow's client has its own certificates and a better error message
         return str(redact(str(getattr(error, "reason", error))))
 
 

@@ -25,7 +25,7 @@ from pipeline_lib.util.cache_folder import cache_folder
 from pipeline_lib.util.redaction import first_line
 
 EXPERIMENT = "tunesmith-bases"
-"""The experiment whose logged models are bases."""
+"""The experiment that contains the logged base models."""
 
 
 def keep_base(client: MlflowClient, base: Path, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The source files of a recipe's data, as they are recorded in MLflow."""
+"""The source files of a recipe's data, as recorded in MLflow."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ DIGITS = 32
 
 
 class DataFile(NamedTuple):
-    """A source file, the split it was given for, the first digits of its SHA-256, and its size where it is known."""
+    """A source file, its split, the first digits of its SHA-256, and its size if known."""
 
     split: str
     path: str
@@ -40,7 +40,7 @@ def split_files(recipe: Recipe, split: str) -> Iterator[DataFile]:
 
 
 def joint_digest(digests: Sequence[str]) -> str:
-    """The digest of a source file by those of its parts, with the digits that are kept."""
+    """Return the digest of a source file, computed from those of its parts and shortened."""
     return digest_of_parts(digests)[:DIGITS]
 
 
@@ -69,7 +69,7 @@ def _describe_change(then: DataFile, now: DataFile) -> str:
 
 
 def _digest_of_start(path: str, size: int) -> str | None:
-    """The digest of a file's first bytes; None where the file cannot be read."""
+    """Return the digest of a file's first bytes; None if the file cannot be read."""
     digest = hashlib.sha256()
     try:
         with Path(path).open("rb") as file:

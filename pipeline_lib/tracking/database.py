@@ -28,13 +28,13 @@ from pipeline_lib.store.integrity import describe_damage
 log = logging.getLogger("tunesmith")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?")
 SIDE_FILES = ("-journal", "-wal", "-shm")
-"""What SQLite keeps beside a database whose last user did not close it."""
+"""Suffixes of the files that SQLite leaves beside a database that was not closed."""
 PATIENCE = 120
 """Seconds that another program may take to create the tables of the same file."""
 CREATED_WITH_TABLES = {"experiments": "experiment_id != 0", "workspaces": "name != 'default'"}
-"""Tables that have a row from the start, and a condition that only rows of a user fulfil."""
+"""Tables that MLflow creates with a row -> a condition that is true only for rows that users added."""
 COPY = "_alembic_tmp_"
-"""Begins the name of a table's copy while a migration changes the table."""
+"""Prefix of a table's temporary copy during a migration."""
 FIELD = "execution.tracking_uri"
 
 
@@ -82,7 +82,7 @@ def prepare_database(uri: str) -> None:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a SQLite address; None for a server and for a database in memory."""
+    """Return the file of a SQLite address; None for a server or an in-memory database."""
     found = SQLITE.fullmatch(uri)
     if not found or found["path"].startswith((":memory:", "file:")):
         return None
@@ -106,7 +106,7 @@ def database_state(path: Path) -> DatabaseState:
 
 
 def unusable(path: Path, state: DatabaseState) -> RecipeError:
-    """The error for a database that is neither ready nor to be created."""
+    """Return the error for an existing database that MLflow cannot use."""
     uri = f"sqlite:///{path}"
     backup, upgrade = shlex.join(["cp", str(path), f"{path}.backup"]), shlex.join(["mlflow", "db", "upgrade", uri])
     hints = {
@@ -138,11 +138,13 @@ def _state(database: sqlite3.Connection) -> DatabaseState:
     version = _version(database) if "alembic_version" in tables else None
     if version == migrations().newest:
         return DatabaseState.READY
-    names = {name.removeprefix(COPY) for name in tables}  # an upgrade copies a table, and drops it before the renaming
+    names = {
+        name.removeprefix(COPY) for name in tables
+    }  # an upgrade copies a table, drops the original and renames the copy
     ours = {"experiments", "runs"} <= names or version in migrations().known
     if version and version not in migrations().known:
         return DatabaseState.NEWER if ours else DatabaseState.FOREIGN
-    if (not tables or "experiments" in names) and _holds_nothing(database, tables):  # it is the first that is created
+    if (not tables or "experiments" in names) and _holds_nothing(database, tables):  # `experiments` is created first
         return DatabaseState.UNFINISHED
     if not ours:
         return DatabaseState.FOREIGN
@@ -181,7 +183,7 @@ def _wait_for_others(path: Path) -> None:
 
 
 def _user_of(path: Path) -> str | None:
-    """Another process that has a file open, as far as this account may know."""
+    """Return a description of another process that has a file open; None if this account sees none."""
     import psutil
 
     for process in psutil.process_iter():
@@ -192,7 +194,7 @@ def _user_of(path: Path) -> str | None:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename a file without runs, with what SQLite keeps beside it."""
+    """Rename a database without runs and its side files."""
     name = f"{path.name}.unfinished-{uuid.uuid4().hex[:8]}"
     for end in ("", *SIDE_FILES):
         with suppress(FileNotFoundError):
@@ -203,22 +205,22 @@ def _set_aside(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Create the tables in a file aside, and rename it into place."""
+    """Create the tables in a temporary file, and rename it."""
     aside = _sibling(path, "new")
-    for end in ("", *SIDE_FILES):  # of a process that was killed here; the lock says that it is gone
+    for end in ("", *SIDE_FILES):  # left by a killed process: the lock excludes a live one
         Path(f"{aside}{end}").unlink(missing_ok=True)
     _create_tables(aside)
     sync(aside)
-    for end in SIDE_FILES:  # of an empty file in the same place: they would be taken for the new one's
+    for end in SIDE_FILES:  # left by an earlier empty file: SQLite would apply them to the new one
         Path(f"{path}{end}").unlink(missing_ok=True)
     os.rename(aside, path)
     sync(path.parent)
 
 
 def _create_tables(file: Path) -> None:
-    """Have MLflow create its tables; not synced step by step, as a file that a crash spoils is not used.
+    """Let MLflow create its tables, without syncing each step: after a crash, the file is discarded anyway.
 
-    MLflow's public stores call the same private function, but sync each step, or add an experiment of their own.
+    MLflow's public stores call the same private function, but sync each step, or also create an experiment.
     """
     from mlflow.store.db import utils
     from sqlalchemy import event
@@ -229,7 +231,7 @@ def _create_tables(file: Path) -> None:
     try:
         utils._initialize_tables(engine)
     finally:
-        engine.dispose()  # closes the last connection: nothing is left in a journal
+        engine.dispose()  # closing the last connection also removes the journal
 
 
 def _sibling(path: Path, what: str) -> Path:

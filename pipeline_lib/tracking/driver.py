@@ -10,7 +10,7 @@ PACKAGES = {
     "psycopg": "'psycopg[binary]'",
     "MySQLdb": "mysqlclient",
 }
-"""What to install for a driver's module, where that is not the module's own name."""
+"""Driver module -> the package to install, if it has a different name."""
 
 
 def check_driver(uri: str) -> None:

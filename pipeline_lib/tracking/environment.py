@@ -39,13 +39,13 @@ def _data(recipe: Recipe) -> list[dict[str, Any]] | None:
     """Return the source files as they are now; MLflow may only be reachable later, when they have changed."""
     try:
         return [file._asdict() for file in data_files(recipe)]
-    except (RecipeError, OSError):  # gone since they were encoded, which ends no training
+    except (RecipeError, OSError):  # removed since they were encoded, which must not stop the training
         return None
 
 
 @cache
 def software() -> dict[str, str]:
-    """Python and every installed distribution, by name."""
+    """Return the versions of Python and of every installed distribution, by name."""
     versions = dict(filter(None, map(_name_and_version, distributions())))
     return {"python": platform.python_version(), **dict(sorted(versions.items()))}
 
@@ -58,7 +58,7 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str] | None:
 
 
 def _checkout(folder: Path) -> dict[str, Any] | None:
-    """The commit of the git checkout that a folder is in, and what differs from it; None outside of any."""
+    """Return the commit and the changed files of the git checkout that contains a folder; None outside a checkout."""
     commit, changed = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
     if commit is None or changed is None:
         return None
@@ -115,11 +115,11 @@ class FlowRun(NamedTuple):
 
     @property
     def page(self) -> str | None:
-        """Where people look at it: under $PREFECT_UI_URL, else where a server serves its pages beside its API."""
+        """Return the URL of its page: below $PREFECT_UI_URL, otherwise below the address of the API."""
         pages = os.environ.get("PREFECT_UI_URL") or (self.api and self.api.removesuffix("/api"))
         if not pages:
             return None
-        version = "" if "prefect.cloud" in pages else "/v2"  # else a server shows its old pages
+        version = "" if "prefect.cloud" in pages else "/v2"  # without it, a server shows its old UI
         return f"{redact(pages).rstrip('/')}{version}/runs/flow-run/{self.id}"
 
 

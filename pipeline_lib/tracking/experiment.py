@@ -19,19 +19,19 @@ from pipeline_lib.tracking.availability import deleted_experiment_error
 from pipeline_lib.util.redaction import MODE
 
 KIND_TAG, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
-"""What an experiment holds; only MLflow's pages know this tag, its Python code does not."""
+"""Tag with the kind of an experiment. MLflow's UI reads it; its Python code has no name for it."""
 VIEW_TAG = "mlflow.sharedViewState."
-"""A saved view, in the menu "Views" of the page and behind a link: the tag's name ends with the view's id."""
+"""Prefix of the tag of a saved view, followed by the view's id. The UI lists such views in the menu "Views"."""
 TRAINED_PARAMETERS, SECONDS, COST = "trained_parameters", "training_seconds", "training_cost"
-"""What a score costs: metrics of the run that people see first."""
+"""Names of the cost metrics on the parent run."""
 COLUMNS = ("strategy", "learning_rate", "epochs", "batch_size", "train_rows", TRAINED_PARAMETERS)
 """Parameters in the table of a saved view."""
 
 
 def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
-    """The id of an experiment, created where it is missing, with the tags that its page needs.
+    """Return the id of an experiment, creating it if necessary, with the tags that its page needs.
 
-    Raises RecipeError for one that was deleted.
+    Raises RecipeError if it was deleted.
     """
     experiment = client.get_experiment_by_name(name) or create_experiment(client, name)
     if experiment.lifecycle_stage == "deleted":
@@ -44,25 +44,25 @@ def open_experiment(client: MlflowClient, name: str, main_metric: str) -> str:
 
 
 def view_address(experiment_id: str, main_metric: str) -> str:
-    """A link to the charts of an experiment, relative to MLflow's address."""
+    """Return the link to an experiment's charts, relative to MLflow's address."""
     chosen = f"compareRunsMode=CHART&viewStateShareKey={_view_id(main_metric)}"
     return f"#/experiments/{experiment_id}/runs?{MODE}&{chosen}"
 
 
 def run_address(experiment_id: str, run_id: str, part: str = "") -> str:
-    """A link to a run's page or a `part` of it, relative to MLflow's address."""
+    """Return the link to a run's page or a `part` of it, relative to MLflow's address."""
     return f"#/experiments/{experiment_id}/runs/{run_id}{part}?{MODE}"
 
 
 def run_page(recipe: Recipe, run: Run) -> str:
-    """A run's page where MLflow is a server, else its id and the database, which has no pages."""
+    """Return the URL of a run's page; for a database, which has no pages, the run's id and the database."""
     uri = mlflow_page(recipe.execution)
     page = run_address(run.info.experiment_id, run.info.run_id)
     return f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"{run.info.run_id} in {uri}"
 
 
 def model_address(experiment_id: str, model: str) -> str:
-    """A link to a logged model's page by its models:/ address, relative to MLflow's address."""
+    """Return the link to the page of a models:/ address, relative to MLflow's address."""
     return f"#/experiments/{experiment_id}/models/{model.removeprefix('models:/')}?{MODE}"
 
 
@@ -96,7 +96,7 @@ def _view_id(main_metric: str) -> str:
 
 
 def _view(main_metric: str) -> str:
-    """A saved view: columns of the table, and charts of the score against what it cost.
+    """Return a saved view with columns of the table and charts of score against cost.
 
     The format is that of MLflow's `savedViewEnvelope.ts` and `ExperimentPageUIState.tsx`; fields that are missing
     take their defaults, and what a later version does not understand is not shown.

@@ -140,7 +140,7 @@ def _settle_all(recipe: Recipe, complete: bool) -> Iterator[str]:
 
 
 def _find_training(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecords | None:
-    """The training that a run belongs to; None for one of another kind, such as a sweep's."""
+    """Return the training that a run belongs to; None for other kinds of runs, such as a sweep's."""
     try:
         return finder.find_training(run.id)
     except RecipeError:
@@ -148,7 +148,7 @@ def _find_training(finder: TrainingSearch, run: TrainingRecord) -> TrainingRecor
 
 
 def _find_left_runs(finder: TrainingSearch, experiment: str) -> list[TrainingRecord]:
-    """The oldest runs that a process of this machine has left RUNNING."""
+    """Return the oldest RUNNING runs whose process on this machine is gone."""
     if place() == UNKNOWN:
         return []
     of = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '% {place()}'"
@@ -158,13 +158,13 @@ def _find_left_runs(finder: TrainingSearch, experiment: str) -> list[TrainingRec
 
 
 def _is_in_progress(store: Store, fingerprint: str) -> bool:
-    """Whether somebody makes or resumes the training just now."""
+    """Return whether a process is running the training now."""
     with store.lock_if_free(fingerprint) as free:
         return not free
 
 
 def _store_of(run: TrainingRecord, named: str | None) -> Store | None:
-    """The store that a run's artifacts are in, as far as it is on this machine; `named` takes its place."""
+    """Return the store with a run's artifacts, or the one called `named`; None if this machine cannot open it."""
     place_of_it = named or run.tags.get(STORE, "")
     if "://" not in place_of_it and not Path(place_of_it or "?").is_dir():
         return None

@@ -78,7 +78,7 @@ def deliver_note(store: Store, work: Path, uri: str) -> str | None:
 
 @contextmanager
 def skip_if_refused(uri: str, what: str) -> Iterator[None]:
-    """Log and skip what cannot be settled, so that it does not block the others forever."""
+    """Log and skip a run that cannot be settled, so that it does not block the others forever."""
     try:
         yield
     except Exception as error:
@@ -88,15 +88,15 @@ def skip_if_refused(uri: str, what: str) -> Iterator[None]:
 
 
 def model_folder(store: Store, fingerprint: str) -> Path:
-    """Where the model of a training is; if it is there, the training was finished, and only its publication was not."""
+    """Return the folder of a training's model. If it exists, the training is complete and only has to be published."""
     return store.root / "steps" / "finetune" / fingerprint[:16]
 
 
 def _is_over(note: RunNote) -> bool:
-    """Whether nobody trains any more, once its lock is free.
+    """Return whether the training of a note has ended, given that its lock is free.
 
-    The lock alone says so within one kernel, in whatever container. A store that machines share may be on a disk
-    whose locks do not reach from one to another.
+    Within one kernel, including its containers, the free lock is proof. On a disk that machines share, locks may have
+    no effect between machines.
     """
     return note.status is not None or exists(note.mark) is False or same_kernel(note.mark)
 

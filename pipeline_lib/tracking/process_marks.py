@@ -1,10 +1,10 @@
-"""Which process is at work on a run, and whether it still exists, whatever happens to the machine's clock.
+"""Identify the process of a run and detect whether it still exists, even if the machine's clock changes.
 
-A number alone does not name a process: it is given to another one later. The time when a process began does not help
-either where it is derived from the clock, as psutil does on Linux: setting the clock changes it for a process that
-lives. So a mark has the number, the kernel's own count of ticks from its boot to the beginning of the process, the id
-of that boot and the PID namespace (a container has one of its own, with the same numbers again). A process is only
-called gone by one of the same boot and namespace; for all others nobody here can know.
+A PID alone is not enough, since the kernel reuses PIDs. The start time does not help if it is derived from the clock,
+as in psutil on Linux: setting the clock changes it for running processes. A mark therefore has the PID, the kernel's
+count of ticks from boot to the start of the process, the id of that boot, and the PID namespace (each container has its
+own, with the same PIDs). Only a process of the same boot and namespace can tell whether another one is gone; otherwise
+the answer is unknown.
 """
 
 import os
@@ -14,9 +14,9 @@ import uuid
 from pathlib import Path
 
 UNKNOWN = "unknown"
-"""A place whose processes are never judged."""
+"""A place for whose processes the answer is always unknown."""
 ENDED = ("Z", "X")
-"""States of a process that has ended and that its parent has not asked about yet."""
+"""States of a process that has ended but has not been reaped by its parent."""
 
 
 def own_mark() -> str:
@@ -25,7 +25,7 @@ def own_mark() -> str:
 
 
 def exists(mark: str) -> bool | None:
-    """Return whether the process of a mark still exists; None where that cannot be known from here."""
+    """Return whether the process of a mark still exists; None if this process cannot tell."""
     number, _, rest = mark.partition(" ")
     ticks, _, container = rest.partition(" ")
     if not number.isdigit() or container != place() or container == UNKNOWN:
@@ -33,7 +33,9 @@ def exists(mark: str) -> bool | None:
     if sys.platform != "linux":
         import psutil
 
-        return bool(psutil.pid_exists(int(number)))  # another one may have its number: then the run is left alone
+        return bool(
+            psutil.pid_exists(int(number))
+        )  # another process may have the same PID: then the run stays unchanged
     found = _ticks(int(number))
     if found is None:  # gone, or /proc does not show the processes of other accounts
         return _takes_signals(int(number))
@@ -41,7 +43,7 @@ def exists(mark: str) -> bool | None:
 
 
 def place() -> str:
-    """Return where this process can judge others: this boot of this machine, and this PID namespace."""
+    """Return the boot of this machine and the PID namespace, within which processes can be identified."""
     if sys.platform != "linux":
         return f"{platform.system()} {uuid.getnode():x}"
     try:
@@ -50,23 +52,23 @@ def place() -> str:
         own = os.readlink("/proc/self")
     except OSError:
         return UNKNOWN
-    return f"{boot} {namespace}" if own == str(os.getpid()) else UNKNOWN  # else /proc is that of another namespace
+    return f"{boot} {namespace}" if own == str(os.getpid()) else UNKNOWN  # otherwise /proc belongs to another namespace
 
 
 def same_kernel(mark: str) -> bool:
-    """Return whether a mark is of this boot of this machine, in whatever container."""
+    """Return whether a mark is from this boot of this machine, possibly from another container."""
     parts = mark.split()
     here = place().split()
     return len(parts) == 4 and len(here) == 2 and sys.platform == "linux" and parts[2] == here[0]
 
 
 def _ticks(number: int) -> str | None:
-    """The ticks from the kernel's boot to the beginning of a process; None where there is none, or one that ended."""
+    """Return the ticks from boot to the start of a process; None if it does not exist or has ended."""
     try:
         stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # behind the command's name, which can hold blanks and brackets
+    fields = stat.rpartition(")")[2].split()  # after the command's name, which can contain spaces and parentheses
     return None if fields[0] in ENDED else fields[19]  # fields 3 and 22 of proc_pid_stat(5)
 
 
@@ -77,4 +79,4 @@ def _takes_signals(number: int) -> bool:
         return False
     except PermissionError:
         return True
-    return not Path(f"/proc/{number}/stat").exists()  # a zombie takes signals, too, and /proc shows it
+    return not Path(f"/proc/{number}/stat").exists()  # zombies accept signals too, but are listed in /proc

@@ -1,4 +1,4 @@
-"""The model as an MLflow pyfunc: it runs the code of the evaluation, and is logged as code rather than pickled."""
+"""The model as an MLflow pyfunc: it runs the same code as the evaluation and is logged as code, not pickled."""
 
 import re
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 class NamedModel(NamedTuple):
-    """A logged model's name, objective, and the parameters to compare it by."""
+    """Return a logged model's name, its objective and its main parameters."""
 
     name: str
     objective: Objective
@@ -115,7 +115,7 @@ def _requirements(model: Path) -> list[str]:
 
 
 def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
-    """List a logged model as what a run has made, unless it is listed: MLflow refuses a second time."""
+    """Link a logged model to the run that created it, unless it is linked already, which MLflow would reject."""
     outputs = client.get_run(run_id).outputs
     listed = outputs.model_outputs if outputs else []
     if model_id not in {output.model_id for output in listed}:
@@ -123,6 +123,6 @@ def link_model(client: MlflowClient, run_id: str, model_id: str) -> None:
 
 
 def _find_logged_model(client: MlflowClient, run: Run) -> LoggedModel | None:
-    """The logged model that a killed process began for a run: its files are written again."""
+    """Return the logged model that a killed process left incomplete, so that its files are written again."""
     found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     return found[0] if found else None

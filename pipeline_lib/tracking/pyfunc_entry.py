@@ -1,4 +1,4 @@
-"""What MLflow runs to load a served model (models from code)."""
+"""The script that MLflow runs to load a served model (models from code)."""
 
 from mlflow.models import set_model
 

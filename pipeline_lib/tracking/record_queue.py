@@ -1,4 +1,4 @@
-"""A queue on disk for the records of a training's history, from which they are sent to MLflow."""
+"""A queue on disk for the records of a training's history until they are sent to MLflow."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class RecordQueue:
         """Records in the file."""
         self.offered = 0
         self.taken, self.offset = 0, 0
-        """How many records `take` has passed, and where in the file they end."""
+        """Number of records that `take` has returned, and their end in the file in bytes."""
 
     def append(self, records: Sequence[Record]) -> None:
         """Add the records that the file does not have yet."""
@@ -45,12 +45,12 @@ class RecordQueue:
         self.taken, self.offset = 0, 0
 
     def skip_to(self, count: int) -> None:
-        """Pass over records until `count` are taken."""
+        """Skip records until `count` are taken."""
         for _ in self._lines(count - self.taken):
             pass
 
     def take(self, most: int) -> list[Record]:
-        """The next records, up to `most` of them."""
+        """Return the next records, at most `most`."""
         return [unseal(line) for line in self._lines(most)]
 
     def _lines(self, most: int) -> Iterator[bytes]:
@@ -67,9 +67,9 @@ class RecordQueue:
 
 
 def cut_damaged_lines(path: Path) -> int:
-    """Cut off everything from the first line that is not as it was written; how many lines are left.
+    """Truncate the file at the first damaged line, and return the number of remaining lines.
 
-    A training that goes on offers its history again, so that what is cut off is written again.
+    A resumed training appends its history again, so the removed records are restored.
     """
     if not path.exists():
         return 0
@@ -85,7 +85,7 @@ def cut_damaged_lines(path: Path) -> int:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off a last line that a kill left unfinished, so that the next one begins a line of its own."""
+    """Remove an incomplete last line, left by a kill, so that the next record starts on a new line."""
     if path.exists():
         with path.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)

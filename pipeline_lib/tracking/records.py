@@ -45,7 +45,7 @@ class TrainingRecords:
 
     @property
     def runs(self) -> list[TrainingRecord]:
-        """All of them."""
+        """All runs of the training."""
         return [*self.parents, self.training, *self.evaluations]
 
     @property
@@ -77,13 +77,13 @@ class TrainingRecords:
         return self.json(self.training, f"{GIVEN}/how.json")
 
     @cached_property
-    def circumstances(self) -> dict[str, Any]:
+    def environment(self) -> dict[str, Any]:
         """The code's commit, machine and software."""
         return self.json(self.training, CIRCUMSTANCES) or {}
 
     @cached_property
     def manifests(self) -> dict[str, Any]:
-        """By step; `shards` is a list."""
+        """The manifests by step; `shards` is a list."""
         return self.json(self.training, MANIFESTS) or {}
 
     def evaluation_manifests(self, run: TrainingRecord) -> dict[str, Any]:
@@ -108,12 +108,12 @@ class TrainingRecords:
         ]
 
     def json(self, run: TrainingRecord, path: str) -> Any:
-        """An artifact of a run, None where it has none of that name."""
+        """Return a JSON artifact of a run; None if it does not exist."""
         text = self.text(run, path)
         return None if text is None else json.loads(text)
 
     def text(self, run: TrainingRecord, path: str) -> str | None:
-        """The same, as text; raises RecipeError where it is there and cannot be read."""
+        """Return an artifact of a run as text; None if it does not exist. Raises RecipeError if it cannot be read."""
         if path not in self._list_artifacts(run, path.rpartition("/")[0]):
             return None
         with temporary_folder() as folder:
@@ -123,7 +123,7 @@ class TrainingRecords:
                 raise _unreadable(run, path, error) from error
 
     def _list_artifacts(self, run: TrainingRecord, folder: str) -> set[str]:
-        """The artifacts in a folder of a run: what is not there must not be confused with what cannot be read."""
+        """List the artifacts in a folder of a run; an unreadable folder raises an error."""
         key = (run.id, folder)
         if key not in self.listed:
             try:
@@ -139,7 +139,7 @@ def _unreadable(run: TrainingRecord, what: str, error: OSError) -> RecipeError:
 
 
 def training_record(run: Run) -> TrainingRecord:
-    """A run in plain values."""
+    """Return a run as plain values."""
     began = datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds")
     info, data = run.info, run.data
     return TrainingRecord(info.run_id, info.run_name, info.status, began, info.experiment_id, data.tags, data.metrics)

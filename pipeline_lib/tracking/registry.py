@@ -55,13 +55,13 @@ class Registry:
         return None
 
     def versions(self) -> list[Version]:
-        """All versions, the newest first."""
+        """Return all versions, newest first."""
         with self._describe_errors():
             found = self.client.search_model_versions(f"name='{self.name}'")
             return sorted(map(_version, found), key=lambda version: -version.number)
 
     def holds(self, model: str) -> bool:
-        """Whether a logged model is still in this MLflow."""
+        """Return whether a logged model still exists in this MLflow."""
         with self._describe_errors(), _absent():
             return bool(self.client.get_logged_model(model.removeprefix("models:/")))
         return False
@@ -99,11 +99,11 @@ class Registry:
             return known
 
     def _version_of(self, model: str) -> Version | None:
-        """The first version that was made of a logged model."""
+        """Return the first registered version of a logged model."""
         return next((version for version in reversed(self.versions()) if version.model == model), None)
 
     def _list_on_model(self, model: str, version: ModelVersion) -> None:
-        """List a version on its logged model's page. A server does so by itself; with a database the client has to."""
+        """List a version on its logged model's page. A server does this itself; with a database, the client must."""
         model_id = model.removeprefix("models:/")
         listed = json.loads(self.client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
         if any((entry["name"], str(entry["version"])) == (version.name, str(version.version)) for entry in listed):
@@ -112,10 +112,10 @@ class Registry:
         self.client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(listed)})
 
     def promote(self, version: Version, over: Version | None) -> None:
-        """Make a version the champion in place of the one that it was compared with.
+        """Make a version the champion, replacing the one it was compared with.
 
         Raises:
-            RecipeError: That one is no longer the champion; nothing is changed.
+            RecipeError: The version `over` is no longer the champion; nothing was changed.
         """
         now = self.champion()
         if now and now.number == version.number:
@@ -144,17 +144,17 @@ class Registry:
         return champion, int(before)
 
     def log_profile(self, model: str, folder: Path) -> None:
-        """Keep the profile of a model's data in the run that trained it."""
+        """Log the profile of a model's data to the run that trained it."""
         with self._describe_errors():
             self.client.log_artifacts(self._run_id(model), str(folder), PROFILE)
 
     def profile(self, version: Version, into: Path) -> Path:
-        """Fetch the profile of a version's data; its folder."""
+        """Fetch the profile of a version's data, and return its folder."""
         with self._describe_errors():
             return Path(self.client.download_artifacts(self._run_id(version.model), PROFILE, str(into)))
 
     def fetch(self, version: Version, into: Path) -> tuple[Path, Path | None]:
-        """Fetch what a version serves: the model's folder, and that of its base where it needs one."""
+        """Fetch a version's model folder, and the folder of its base if it needs one."""
         with self._describe_errors():
             place = self.client.get_logged_model(version.model.removeprefix("models:/")).artifact_location
             folder = Path(download_artifacts(place, dst_path=str(into), tracking_uri=self.uri))
@@ -176,7 +176,7 @@ def _version(found: ModelVersion) -> Version:
 
 @contextmanager
 def _absent() -> Iterator[None]:
-    """A name, an alias or a version that is not there is no error."""
+    """Ignore the error for a missing name, alias or version."""
     try:
         yield
     except MlflowException as error:
@@ -186,7 +186,7 @@ def _absent() -> Iterator[None]:
 
 @contextmanager
 def _ignore_existing() -> Iterator[None]:
-    """A name that is there already is not an error."""
+    """Ignore the error for an existing name."""
     try:
         yield
     except MlflowException as error:

@@ -26,20 +26,20 @@ RECIPE, CIRCUMSTANCES, MANIFESTS, GIVEN = "recipe.yaml", "circumstances.json", "
 STORE = "tunesmith.store"
 
 
-def log_metadata(tracker: Tracker, run: Run, circumstances: Mapping[str, Any]) -> None:
+def log_metadata(tracker: Tracker, run: Run, environment: Mapping[str, Any]) -> None:
     """Log the metadata known when a training starts: the recipe as given and as resolved, code, machine, software."""
     client, run_id, recipe = tracker.client, run.info.run_id, tracker.recipe
     document = redact(recipe.model_dump(mode="json"))
     log_params(tracker, run_id, dict(flatten({name: part for name, part in document.items() if name != "execution"})))
     inputs = client.get_run(run_id).inputs
     if not (inputs and inputs.dataset_inputs):  # those of its beginning: files may have changed since
-        client.log_inputs(run_id, list(_data_inputs(recipe, circumstances)))
+        client.log_inputs(run_id, list(_data_inputs(recipe, environment)))
     client.log_text(run_id, yaml.safe_dump(document, sort_keys=False, allow_unicode=True), RECIPE)
-    if given := circumstances.get("given"):
+    if given := environment.get("given"):
         client.log_text(run_id, given["text"], f"{GIVEN}/{Path(given['file']).name}")
         client.log_dict(run_id, {"file": given["file"], "overrides": given["overrides"]}, f"{GIVEN}/how.json")
-    client.log_dict(run_id, {part: circumstances.get(part) for part in ("git", "machine", "software")}, CIRCUMSTANCES)
-    tags = _tags(tracker, circumstances)
+    client.log_dict(run_id, {part: environment.get(part) for part in ("git", "machine", "software")}, CIRCUMSTANCES)
+    tags = _tags(tracker, environment)
     client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
     begin_summary(tracker, run, tags)
 
@@ -65,13 +65,13 @@ def _totals(measured: Mapping[str, Any], execution: Execution) -> dict[str, floa
     return {"seconds": seconds} | plain | pace(measured) | {name: rate * hours for name, rate in rates.items() if rate}
 
 
-def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
+def _tags(tracker: Tracker, environment: Mapping[str, Any]) -> dict[str, str]:
     """Return the tags by which runs can be searched."""
     flow = flow_run(tracker.made_by)
-    git, machine = circumstances.get("git") or {}, circumstances.get("machine") or {}
+    git, machine = environment.get("git") or {}, environment.get("machine") or {}
     checkout = git.get("recipe") or git.get("project") or {}
     source = "tunesmith"
-    if given := circumstances.get("given"):
+    if given := environment.get("given"):
         source = given["file"]
     elif flow:
         source = f"flow run {flow.name}"
@@ -88,9 +88,9 @@ def _tags(tracker: Tracker, circumstances: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if value}
 
 
-def _data_inputs(recipe: Recipe, circumstances: Mapping[str, Any]) -> Iterator[DatasetInput]:
-    """The source's files as they were when the training began, by the split that they were given for."""
-    recorded = circumstances.get("data")
+def _data_inputs(recipe: Recipe, environment: Mapping[str, Any]) -> Iterator[DatasetInput]:
+    """Yield the source files, as recorded when the training began, with their split."""
+    recorded = environment.get("data")
     for file in data_files(recipe) if recorded is None else [DataFile(**facts) for facts in recorded]:
         source, size = json.dumps({"uri": file.path}), json.dumps({"bytes": file.bytes})
         dataset = Dataset(Path(file.path).name, file.digest, recipe.data.source.kind, source, profile=size)

@@ -22,7 +22,7 @@ from pipeline_lib.tracking.process_marks import own_mark
 from pipeline_lib.util.redaction import redact, redact_url
 
 NOTE, RECORDS, MEASURED = "mlflow-run.json", "records.jsonl", "measured.jsonl"
-"""In a training's work folder: this note, the history's records, and what the meter measured."""
+"""Files in a training's work folder: this note, the records of the history, and the windows of the throughput meter."""
 
 
 @dataclass
@@ -31,55 +31,57 @@ class RunNote:
 
     fingerprint: str
     server: str
-    """Which MLflow it is for, without a password."""
+    """Address of the MLflow that the note is for, without a password."""
     made_by: str
     recipe: dict[str, Any]
     circumstances: dict[str, Any]
     mark: str
-    """Of the process that trains."""
+    """Mark of the process that trains (see `process_marks.py`)."""
     holders: list[list[str]] = field(default_factory=list)
-    """Host and mark of each process that had the run: MLflow's tags name another one where somebody else took it."""
+    """Host and mark of each process of the run. If MLflow's tags name another one, it has taken over the run."""
     status: str | None = None
-    """How it ended; None where its process could not say."""
+    """Final status; None if the process was killed before it could write it."""
     pruned: str | None = None
     """Why it was ended early."""
     ended_at: int | None = None
-    """When, in milliseconds."""
+    """Time of the end, in milliseconds since 1970."""
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, fingerprint: str, made_by: str, circumstances: dict[str, Any]) -> "RunNote":
-        """The note of a training that this process begins."""
+        """Return the note of a training that starts in this process."""
         document = recipe.model_dump(mode="json")
-        document["execution"]["tracking_uri"] = None  # it can hold a password, and whoever delivers knows it
+        document["execution"]["tracking_uri"] = (
+            None  # it may contain a password; the process that delivers the note has its own address
+        )
         document["execution"]["store"] = absolute_address(recipe.execution.store)
         mark, server = own_mark(), server_name(tracking_uri(recipe.execution))
         return cls(fingerprint, server, made_by, redact(document), circumstances, mark, [[platform.node(), mark]])
 
     def begin(self, work: Path) -> None:
-        """Write it in place of the note of an earlier process, whose run goes on."""
+        """Replace the note of an earlier process, whose run this one continues."""
         earlier = read_note(work)
         self.holders = [*(earlier.holders if earlier else ()), *self.holders]
         self.write(work)
 
     def write(self, work: Path) -> None:
-        """Write it whole or not at all."""
+        """Write the note atomically."""
         write_durably(work / NOTE, seal(asdict(self)))
 
 
 def read_note(work: Path) -> RunNote | None:
-    """The note in a training's work folder, None where there is none or it is damaged."""
+    """Return the note in a training's work folder; None if it is missing or damaged."""
     with suppress(OSError, ValueError, TypeError):
         return RunNote(**unseal((work / NOTE).read_bytes()))
     return None
 
 
 def remove_note(work: Path) -> None:
-    """Forget a note that MLflow has taken."""
+    """Remove a delivered note."""
     (work / NOTE).unlink(missing_ok=True)
 
 
 def notes(root: Path) -> Iterator[tuple[Path, RunNote]]:
-    """The notes in a store, the oldest first, each with its work folder."""
+    """Yield the notes in a store with their work folders, oldest first."""
     found = []
     for path in (root / "work").glob(f"*/{NOTE}"):
         with suppress(OSError):
@@ -90,6 +92,6 @@ def notes(root: Path) -> Iterator[tuple[Path, RunNote]]:
 
 
 def server_name(uri: str) -> str:
-    """An MLflow's address as it is compared: a file's whole path, a server's address without its password."""
+    """Normalize an MLflow address for comparison: a file's absolute path, or a server's URL without its password."""
     file = database_file(uri)
     return str(file) if file else redact_url(uri).rstrip("/")

@@ -30,7 +30,7 @@ BATCH = 1000
 
 
 class Tracker:
-    """One experiment in one MLflow."""
+    """Client for one experiment in one MLflow."""
 
     def __init__(self, recipe: Recipe, made_by: str):
         self.recipe, self.made_by = recipe, made_by
@@ -39,7 +39,7 @@ class Tracker:
         self.experiment = open_experiment(self.client, recipe.execution.experiment, recipe.objective.main_metric)
 
     def find_or_start_run(self, kind: str, fingerprint: str, parent: str | None = None) -> Run:
-        """The run of an artifact: the one that there is, else a new one inside `parent` (or inside a new parent)."""
+        """Return the run of an artifact: the existing one, or a new one inside `parent` (or inside a new parent)."""
         return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self._start(kind, fingerprint, parent or self._parent(fingerprint))
         )
@@ -59,24 +59,24 @@ class Tracker:
         return oldest
 
     def find_run(self, fingerprint: str) -> Run | None:
-        """The run of an artifact, None where there is none."""
+        """Return the run of an artifact; None if there is none."""
         return self._find_tagged(FINGERPRINT, fingerprint)
 
     def find_or_start_single_run(self, kind: str, fingerprint: str, name: str) -> Run:
-        """The run of an artifact that no training belongs to, with no run around it: the one that there is, or new."""
+        """Return the run of an artifact without a training and a parent run: the existing one, or a new one."""
         tags = {FINGERPRINT: fingerprint, KIND: kind, **self._holder()}
         return self._find_or_start(
             FINGERPRINT, fingerprint, lambda: self.client.create_run(self.experiment, run_name=name, tags=tags)
         )
 
     def _find_tagged(self, tag: str, value: str) -> Run | None:
-        """The oldest run with a tag."""
+        """Return the oldest run with a tag."""
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         found = self.client.search_runs([self.experiment], f"tags.`{tag}` = '{value}'", max_results=1, order_by=order)
         return found[0] if found else None
 
     def _parent(self, fingerprint: str) -> str:
-        """The parent of an artifact's run: one that a kill left without it, else a new one."""
+        """Return the parent for an artifact's run: one left without a child by a kill, or a new one."""
         tags = {PARENT_OF: fingerprint, **self._holder()}
         parent = self._find_or_start(
             PARENT_OF,
@@ -94,7 +94,7 @@ class Tracker:
         return {BY: self.made_by, HOST: platform.node(), PROCESS: own_mark(), MLFLOW_USER: user()}
 
     def add_history(self, run: Run, records: Sequence[dict[str, Any]]) -> None:
-        """Log the records of a history that the run does not have yet; the count of those it has is kept in a tag."""
+        """Log the records of a history that the run lacks; a tag has the number of logged records."""
         done = int(self.client.get_run(run.info.run_id).data.tags.get(DELIVERED, 0))
         for begin in range(done, len(records), BATCH):
             part = records[begin : begin + BATCH]
@@ -158,12 +158,12 @@ class Tracker:
 
 
 def creation_time(artifact: Artifact) -> int:
-    """When an artifact was created, in milliseconds since 1970, as MLflow takes times."""
+    """Return the creation time of an artifact in milliseconds since 1970, as MLflow expects."""
     return int(datetime.fromisoformat(artifact.made["at"]).timestamp() * 1000)
 
 
 def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
-    """Log parameters that the run does not have: MLflow lets none be logged anew, and a kill may have cut some off."""
+    """Log parameters that the run lacks, for example after a kill; MLflow rejects changes of existing ones."""
     known = tracker.client.get_run(run_id).data.params
     params = [Param(name, str(value)[:6000]) for name, value in facts.items() if name not in known]
     for begin in range(0, len(params), 100):  # as many as MLflow takes in one call
@@ -171,7 +171,7 @@ def log_params(tracker: Tracker, run_id: str, facts: Mapping[str, Any]) -> None:
 
 
 def user() -> str:
-    """The account's name; a container may run as a number that has none."""
+    """Return the account's name; in a container, the account may be a number without a name."""
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):

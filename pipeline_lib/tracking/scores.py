@@ -13,7 +13,7 @@ from pipeline_lib.tracking.data_files import CONTEXT
 from pipeline_lib.tracking.runs import BATCH, MODEL, Tracker
 
 UNNAMED = re.compile(r"[^\w -]")
-"""What MLflow takes in no metric's name, and the slash and the dot, which mean more to it."""
+"""Characters that MLflow does not allow in the name of a metric, and slash and dot, which have a special meaning."""
 LONGEST = 140
 """Characters of a slice's name that a metric's name has room for."""
 
@@ -43,9 +43,9 @@ def log_scores(
 
 
 def metric_part(name: str) -> str:
-    """A slice's name as a part of a metric's name.
+    """Return a slice's name as part of a metric's name.
 
-    Where characters are lost a digest of the whole name follows, so that "<5" and ">5" stay apart, in every run alike.
+    If characters are replaced, a digest of the whole name is appended, so that "<5" and ">5" remain different.
     """
     plain = UNNAMED.sub("_", name)[:LONGEST].strip()
     return plain if plain == name else f"{plain} {sha256(name.encode()).hexdigest()[:6]}"

@@ -28,7 +28,7 @@ class TrainingSearch:
         self.uri, self.shown, self.client = uri, redact(uri), connect_mlflow(uri)
 
     def runs(self, experiment: str, of: str = "") -> list[TrainingRecord]:
-        """An experiment's runs that match one of MLflow's filters, the oldest first."""
+        """Yield an experiment's runs that match a filter, oldest first."""
         found, token = [], None
         while True:
             page = self.client.search_runs([experiment], of, order_by=["attributes.start_time ASC"], page_token=token)
@@ -37,11 +37,11 @@ class TrainingSearch:
                 return found
 
     def status(self, run_id: str) -> str:
-        """A run's status, asked anew."""
+        """Return a run's current status."""
         return str(self.client.get_run(run_id).info.status)
 
     def experiment(self, name: str) -> str:
-        """An experiment's id."""
+        """Return an experiment's id."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
             hint = "Give the name in execution.experiment, and MLflow's address with --tracking-uri"
@@ -49,12 +49,12 @@ class TrainingSearch:
         return found.experiment_id
 
     def trainings(self, experiment: str) -> list[TrainingRecords]:
-        """Every training of an experiment, the oldest first."""
+        """Yield every training of an experiment, oldest first."""
         runs = self.runs(self.experiment(experiment))
         return [self._select_records(run, runs) for run in runs if run.tags.get(KIND) == "training"]
 
     def find_training(self, target: str) -> TrainingRecords:
-        """The training of a run (its own, the one around it or an evaluation's) or of a models:/ address."""
+        """Return the training of a run (a training, its parent or an evaluation) or of a models:/ address."""
         try:
             run = training_record(self.client.get_run(self._run_of(target)))
             while run.tags.get(KIND) != "training":
@@ -73,13 +73,13 @@ class TrainingSearch:
         inside = self.runs(run.experiment, f"tags.`{PARENT}` = '{run.id}'")
         leading = [child for child in inside if child.tags.get(KIND) == "training" or TRAINING in child.tags]
         if not leading:
-            raise LookupError(f"{run.name} is not a training and holds none")
+            raise LookupError(f"{run.name} is not a training and contains none")
         return leading[0]
 
     def _run_of(self, target: str | None) -> str:
-        """The run's id: given as it is, or behind a model (models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS)."""
+        """Return the run id, given directly or by a model (models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS)."""
         if target is None:
-            raise LookupError("the model does not say which run it is of")
+            raise LookupError("the model does not name its run")
         if not target.startswith("models:"):
             return target
         if not (found := MODEL_ADDRESS.fullmatch(target)):
@@ -94,7 +94,7 @@ class TrainingSearch:
         return registered.run_id or self._run_of(registered.source)
 
     def _load_records(self, training: TrainingRecord) -> TrainingRecords:
-        """A training with what belongs to it, without a list of the whole experiment."""
+        """Return a training with its parent and evaluations, without listing the whole experiment."""
         mine = self.runs(training.experiment, f"tags.`{TRAINING}` = '{training.id}'")
         around = {parent for run in (training, *mine) if (parent := run.tags.get(PARENT))}
         parents = [run for run in map(self.client.get_run, around) if run.info.lifecycle_stage == "active"]

@@ -1,7 +1,7 @@
-"""The parent run in MLflow, which sums up a training: base, data, scores and cost in one row.
+"""The parent run in MLflow, which summarizes a training: base, data, scores and cost in one row.
 
 Its children are the training and the evaluation, with the curves and all details. It is created when the training
-starts, so that it can be found and followed at once, and completed with the scores.
+starts, so that it can be found immediately, and completed with the scores.
 """
 
 import json
@@ -25,13 +25,13 @@ from pipeline_lib.util.redaction import redact
 from pipeline_lib.util.section import Section
 
 WHOLE_RUN = "run"
-"""The kind of the run around a training and its evaluation."""
+"""The kind of the parent run of a training and its evaluation."""
 LONGEST_NOTE = 8000
-"""Characters of a description that MLflow keeps; it cuts off the rest."""
+"""Maximum characters of a description; MLflow cuts off the rest."""
 
 
 def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> None:
-    """Log what is known when a training begins to the run around it; `tags` are those of the training."""
+    """Log the facts known at the start of a training to its parent run; `tags` are those of the training."""
     client, parent = tracker.client, training.data.tags[PARENT]
     log_params(tracker, parent, main_parameters(tracker.recipe))
     _copy_datasets(tracker, training.info.run_id, parent)
@@ -41,7 +41,7 @@ def begin_summary(tracker: Tracker, training: Run, tags: Mapping[str, str]) -> N
 
 
 def end_summary(tracker: Tracker, training: Run, ending: str) -> None:
-    """Say in the description of the run around a training how that ended before its time."""
+    """Write into the parent run's description why its training ended early."""
     note = "\n\n".join([headline(tracker.recipe), ending, _links(tracker, training)])
     tracker.client.set_tag(training.data.tags[PARENT], MLFLOW_RUN_NOTE, note)
 
@@ -49,7 +49,7 @@ def end_summary(tracker: Tracker, training: Run, ending: str) -> None:
 def complete_summary(
     tracker: Tracker, training: Run, evaluation: Run, prepared: Artifact, model: Artifact, scores: Artifact
 ) -> None:
-    """Log scores, cost and links to the run around an evaluation; repeated after a kill, it adds nothing twice."""
+    """Log scores, cost and links to the parent run of an evaluation; safe to repeat after a kill."""
     client, parent = tracker.client, evaluation.data.tags[PARENT]
     summary, document = _read(model.folder / "summary.json"), _read(scores.folder / "metrics.json")
     rows = _read(prepared.folder / "report.json")["rows"]["train"]
@@ -74,7 +74,7 @@ def complete_summary(
 
 
 def main_parameters(recipe: Recipe) -> dict[str, Any]:
-    """What people compare trainings by, under short names; the training run has every field of the recipe."""
+    """Return the main parameters under short names; the training run has every field of the recipe."""
     training = recipe.training
     return {
         "objective": recipe.objective.kind,
@@ -89,7 +89,7 @@ def main_parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 def summarize_section(part: Section) -> str:
-    """A strategy or a regularizer: its kind, and the fields that are not at their defaults."""
+    """Format a strategy or a regularizer: its kind, and the fields that differ from their defaults."""
     fields = part.model_dump(mode="json", exclude_defaults=True)
     kind = fields.pop("kind")
     options = ", ".join(f"{name}={_value(value)}" for name, value in fields.items())
@@ -97,7 +97,7 @@ def summarize_section(part: Section) -> str:
 
 
 def headline(recipe: Recipe) -> str:
-    """One sentence: what is trained, from what, for what."""
+    """Return one sentence with the strategy, the base and the objective."""
     parameters = main_parameters(recipe)
     base = Path(parameters["base"])
     name = base.name if base.is_absolute() else base
@@ -125,7 +125,7 @@ def _finished_note(tracker: Tracker, training: Run, evaluation: Run, document: M
 
 
 def _score_table(document: Mapping[str, Any]) -> str:
-    """Each metric with its interval, and the baselines beside it."""
+    """Return a table of the metrics with intervals and baselines."""
     head = [
         "metric",
         "score",

@@ -1,4 +1,4 @@
-"""A sweep's comparison in MLflow, beside the runs that it compares."""
+"""Log a sweep's comparison to MLflow, in the experiment of the compared runs."""
 
 import json
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _figures(document: dict[str, Any], best: dict[str, Any], trials: int) -> dic
 
 
 def _note(tracker: Tracker, comparison: Artifact, trials: Sequence[TrialPlaces]) -> str:
-    """The comparison as a page, and links to the runs that it compares."""
+    """Return the comparison as Markdown, with links to the compared runs."""
     page = (comparison.folder / "comparison.md").read_text(encoding="utf-8").removeprefix("# ")
     return f"{page}\n{chr(10).join(_line(tracker.experiment, trial) for trial in trials)}"
 

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 TICK = 1.0
-"""Seconds between two looks at the machine."""
+"""Seconds between two measurements of the machine."""
 EVERY, SHARE = 10.0, 0.01
-"""A window lasts so many seconds, or this share of all the time so far: weeks of training make some hundred."""
+"""A window lasts this many seconds or this share of the time so far, whichever is longer."""
 COUNTED = ("rows", "tokens")
 FEATURES_SECONDS = "features_seconds"
 """Key of the seconds that it took to compute the cached outputs of the frozen layers."""
 IMPORTING = threading.Lock()
-"""Held while MLflow is imported: two threads that do so at once find it half made."""
+"""Held while MLflow is imported: a second importing thread would see a partly initialized module."""
 
 
 class ThroughputMeter:
-    """Counts the steps of one training; `file` is the file for what is measured. The clock runs from the first call."""
+    """Measures one training and writes the windows to `file`. The clock starts with the first call."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -66,11 +66,11 @@ class ThroughputMeter:
 
     @property
     def is_running(self) -> bool:
-        """Whether records have come after those of before this process."""
+        """Whether this process has completed a step (the first call has the records of earlier processes)."""
         return self.thread.ident is not None
 
     def totals(self) -> dict[str, Any]:
-        """Seconds from the first step to the end of the last one, validation and lost work included; what was done."""
+        """Return totals; `seconds` run from the first step to the end of the last, with validation and lost work."""
         sums = {name: sum(window[name] for window in self.windows) for name in ("seconds", "steps", *COUNTED)}
         return {**sums, "peak_memory_megabytes": _peak(), "windows": self.windows}
 
@@ -140,25 +140,25 @@ def generation_figures(done: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _monitors() -> "list[BaseMetricsMonitor]":
-    """MLflow's, without its thread: that one tells a server at once, and forgets what a server that is away missed."""
+    """Return MLflow's monitors without its thread, which sends values immediately and drops them during an outage."""
     with IMPORTING:
         from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
         from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
     found: list[BaseMetricsMonitor] = [CPUMonitor()]
-    with suppress(Exception):  # no NVIDIA GPU, or no nvidia-ml-py to ask it
+    with suppress(Exception):  # no NVIDIA GPU, or nvidia-ml-py is not installed
         found.append(GPUMonitor())
     return found
 
 
 def _peak() -> float:
-    """The most memory that this process, or the largest one that it started, had at any time."""
+    """Return the peak memory in megabytes of this process or of its largest child process."""
     unit = 1e6 if sys.platform == "darwin" else 1e3
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
 
 
 def read_windows(file: Path) -> Iterator[dict[str, Any]]:
-    """The windows that a meter has kept, as it closed them; damaged ones are left out."""
+    """Yield the windows in a file; damaged ones are skipped."""
     if file.exists():
         for line in file.read_bytes().splitlines():
             with suppress(ValueError):

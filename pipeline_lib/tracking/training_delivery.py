@@ -17,35 +17,35 @@ ENDS = {
 
 
 class TrainingDelivery:
-    """One training's run, which this process has taken over: what waits is sent in order, each record once.
+    """Sends a training's queued records to its run in MLflow, in order and each record once.
 
     Args:
-        tracker: The experiment, and for whom the training is carried out.
-        fingerprint: The training's.
-        circumstances: What the training was carried out with.
-        queue: Its records so far; more may come.
-        windows: What its meter measured so far; more may come.
+        tracker: Client for the experiment.
+        fingerprint: Fingerprint of the training.
+        environment: Recipe, commit, machine and software of the training.
+        queue: Records of the history; more may be added.
+        windows: Windows of the throughput meter; more may be added.
     """
 
     def __init__(
         self,
         tracker: Tracker,
         fingerprint: str,
-        circumstances: Mapping[str, Any],
+        environment: Mapping[str, Any],
         queue: RecordQueue,
         windows: Sequence[Mapping[str, Any]],
     ):
         self.tracker, self.queue, self.windows = tracker, queue, windows
         self.run = tracker.find_or_start_run("training", fingerprint)
         tracker.reopen(self.run)
-        log_metadata(tracker, self.run, circumstances)
+        log_metadata(tracker, self.run, environment)
         self.delivered = int(tracker.client.get_run(self.run.info.run_id).data.tags.get(DELIVERED, 0))
         self.measured = 0
         queue.rewind()
         queue.skip_to(self.delivered)
 
     def send(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Send everything that waits, batch by batch, until `stopped` says so."""
+        """Send all queued records in batches; stop early if `stopped` returns True."""
         while waiting := self.queue.take(BATCH):
             if stopped():
                 return
@@ -56,7 +56,7 @@ class TrainingDelivery:
         self.measured += len(windows)
 
     def settle(self, status: str, pruned: str | None, ended_at: int | None) -> None:
-        """Say how the training ended, on its run and on the one around it; `pruned` is why it was ended early."""
+        """Set the final status of the run and its parent; `pruned` is the reason if the training was stopped early."""
         for run_id in (self.run.info.run_id, self.run.data.tags[PARENT]):
             if pruned:
                 self.tracker.client.set_tag(run_id, PRUNED, pruned)

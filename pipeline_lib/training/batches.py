@@ -82,10 +82,10 @@ def split_to_pack(rows: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> l
 def pack(
     encoded: Examples, rows: Sequence[int] | np.ndarray, device: "torch.device | str" = "cpu"
 ) -> "tuple[dict[str, Tensor], Tensor]":
-    """Lay rows end to end into one row without padding.
+    """Concatenate rows into one row without padding.
 
-    No attention mask is given: a row begins where the positions begin again at 0, and from that the model keeps the
-    rows apart. The first token of a row is never learned, so no row is predicted from the one before it.
+    There is no attention mask: a row begins where the positions restart at 0, which is how the model separates the
+    rows. The first token of a row is never predicted, so no row is predicted from the one before it.
 
     Returns:
         int64 `input_ids` and `position_ids`, and the targets, [1, tokens] each.

@@ -68,7 +68,7 @@ class Checkpoints:
     def save(self, state: State, weights: Weights, optimizer: "Optimizer") -> None:
         """Publish a checkpoint with one rename, then delete the previous one.
 
-        With several processes that goes on in the background; `wait` for its end.
+        With several processes, this continues in the background; call `wait` for its end.
         """
         checkpoint = self.folder / f"step-{state.step:09d}-{state.epoch}"
         tensors = {name: weight.detach() for name, weight in weights.items()} | _moments(weights, optimizer)
@@ -79,7 +79,7 @@ class Checkpoints:
         self._write(self.best_folder(state), {name: weight.detach() for name, weight in weights.items()})
 
     def wait(self) -> None:
-        """Wait until what was saved is published; raises the error if it could not be."""
+        """Wait until the last save is published; raises its error if it failed."""
         if self._last is not None:
             last, self._last = self._last, None
             last.result()

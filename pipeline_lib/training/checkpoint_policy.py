@@ -46,7 +46,7 @@ class CheckpointPolicy:
     def save_if_due(self, state: State) -> None:
         """Save after a step or an epoch if it is due; if a stop was requested, save and end the training.
 
-        The processes decide alike: rank 0's clock counts, and a request to any of them.
+        All processes decide in the same way: by the clock of rank 0, and by a stop request to any of them.
         """
         is_due = self.accelerator.is_main_process and time.monotonic() - self.at >= self.seconds
         own = STOP if self.interrupts.received_signal is not None else SAVE if is_due else GO_ON

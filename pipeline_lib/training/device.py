@@ -125,7 +125,7 @@ def precision_of(accelerator: "Accelerator") -> Precision:
 
 
 def _limit_threads() -> None:
-    """Limit torch's threads to a container's CPU quota, which OpenMP ignores; a user's OMP_NUM_THREADS is kept."""
+    """Limit torch's threads to a container's CPU quota, which OpenMP ignores; OMP_NUM_THREADS has priority."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ and usable() < torch.get_num_threads():
@@ -135,16 +135,17 @@ def _limit_threads() -> None:
 def _keep_freed_memory() -> None:
     """Make glibc keep freed memory; no effect with other C libraries.
 
-    By default it returns large blocks, such as the gradient of the embeddings, to the system at once, and the kernel
-    then has to clear all their pages again in every step. `util/freed_memory.py` returns them after the training.
+    By default it returns large blocks, such as the gradient of the embeddings, to the system immediately, and the
+    kernel then has to clear all their pages in every step. `util/freed_memory.py` returns them after the training.
     """
     _set_thresholds(1 << 30)
 
 
 def give_back_freed_memory() -> None:
-    """Make glibc return large freed blocks at once again.
+    """Make glibc return large freed blocks immediately again.
 
-    A sharded training gathers weights and frees them all the time; kept, they would take the memory of whole weights.
+    A sharded training gathers and frees weights continually; if glibc kept them, they would take the memory of
+    all weights.
     """
     _set_thresholds(GLIBC_DEFAULT)
 

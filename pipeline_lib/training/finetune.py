@@ -39,7 +39,9 @@ def write_finetuned(recipe: Recipe, inputs: Inputs, work: Path, watch: Watch, fo
     trained = [row.name for row in loop.table if row.trained]
     precision, scale = precision_of(loop.accelerator), loop.validation.scale
     input_roles = recipe.objective.input_roles_for(recipe.data.columns)
-    budget = loop.stepper.batch_tokens  # fewer than the recipe's if memory ran out: whoever predicts has no more
+    budget = (
+        loop.stepper.batch_tokens
+    )  # fewer than in the recipe if memory ran out: predictions have the same memory limit
     write_trained(loop.model, trained, inputs.initial, precision, folder / "model", scale, input_roles, budget)
     write_table(loop.table, folder / "parameters.parquet")
     _write_history(loop, folder / "history.parquet")

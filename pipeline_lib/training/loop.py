@@ -64,7 +64,7 @@ class Loop:
     vocabulary: ReducedVocabulary | None = None
     sharding: Sharding = "none"
     interrupts: Interrupts = field(default_factory=Interrupts)
-    hopeless: str | None = None
+    stop_reason: str | None = None
     """The last reason from `watch` to stop early."""
 
     def run(self) -> State:
@@ -73,13 +73,13 @@ class Loop:
         Raises Pruned before the next epoch if `watch` returned a reason to stop.
         """
         self.begin()
-        self.hopeless = self.watch(self.state.history, self.steps)
+        self.stop_reason = self.watch(self.state.history, self.steps)
         with self.interrupts:
             while self.state.epoch < len(self.plans) and not self._is_out_of_patience():
-                if self.hopeless:
+                if self.stop_reason:
                     self.checkpoint_policy.save(self.state)
                     self.checkpoints.wait()
-                    raise Pruned(self.hopeless)
+                    raise Pruned(self.stop_reason)
                 self._epoch()
         beat("results")
         self.checkpoint_policy.restore_best(self.state)
@@ -224,4 +224,4 @@ class Loop:
             for name, value in scores.items()
         ]
         self.state.history.extend(records)
-        self.hopeless = self.watch(records, self.steps) or self.hopeless
+        self.stop_reason = self.watch(records, self.steps) or self.stop_reason

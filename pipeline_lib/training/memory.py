@@ -45,7 +45,7 @@ class MemoryNeed(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The sum of what is known."""
+        """The sum of all known parts."""
         return sum(part or 0 for part in self)
 
     def divide(self, processes: int, gathered: int) -> "MemoryNeed":
@@ -101,7 +101,7 @@ def _gathered_bytes(model: "PreTrainedModel") -> int:
 def _structure(
     recipe: Recipe, base: Path, labels: Sequence[str], tokenizer: "PreTrainedTokenizerBase"
 ) -> "tuple[PreTrainedModel, set[str], int]":
-    """Build the model that a recipe trains; return it, its head's parameters by name, and what quantising saves."""
+    """Build the model of a recipe; return it, its head's parameter names, and the bytes that quantising saves."""
     overrides = config_overrides(base, recipe.regularizers, recipe.execution.attention)
     dtype = frozen_format(recipe.strategies, recipe.model.dtype)
     model, head = recipe.objective.model(str(base), labels, dtype=dtype, **overrides)
@@ -111,9 +111,9 @@ def _structure(
 
 
 def _quantize(model: "PreTrainedModel", quantization: Quantization) -> int:
-    """Treat the matrices that are quantised as if in bfloat16; return how many bytes less they take.
+    """Convert the matrices to quantise to bfloat16, and return the bytes that quantising saves compared with that.
 
-    Both are converted where they are used.
+    Both formats are converted when they are used.
     """
     import torch
 
@@ -162,7 +162,7 @@ def _largest_pass(tokens: np.ndarray, batch_size: int, batch_tokens: int) -> np.
 
 
 def _measure_pass(recipe: Recipe, model: "PreTrainedModel", train: Examples, rows: np.ndarray, pad: int) -> int | None:
-    """Run the largest pass on shapes alone, up to a language model's head; return the bytes that it keeps."""
+    """Run the largest pass on shapes only, up to an LM head; return the bytes kept for its backward pass."""
     import torch
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,

@@ -18,7 +18,7 @@ class PassTooLarge(RuntimeError):
     """
 
     def __init__(self, batch_tokens: int):
-        super().__init__(f"memory ran out; at most {batch_tokens:,} tokens at once from here on")
+        super().__init__(f"out of memory; at most {batch_tokens:,} tokens per pass from now on")
         self.batch_tokens = batch_tokens
 
 

@@ -28,9 +28,9 @@ def refuse_unpackable(stepper: "Stepper") -> None:
         return
     problem = f"is not possible with the family {stepper.model.config.model_type}, "
     if difference is None:
-        problem += "which cannot read rows laid end to end"
+        problem += "which cannot read packed rows"
     else:
-        problem += f"which does not keep rows apart: token losses differ by {difference:.1g}"
+        problem += f"which mixes packed rows: token losses differ by {difference:.1g}"
     raise RecipeError("training.packing", True, problem, "Leave it out, or choose another base, such as a Llama")
 
 
@@ -46,7 +46,7 @@ def _difference(stepper: "Stepper") -> float | None:
             packed = _losses(stepper, *pack(stepper.train, rows, device))
             padded = _losses(stepper, *collate(stepper.train, rows, stepper.pad, device))
     except torch.OutOfMemoryError:
-        raise  # says nothing of the family
+        raise  # not a property of the family
     except (RuntimeError, ValueError, TypeError, IndexError):  # families fail in many ways
         return None
     finally:

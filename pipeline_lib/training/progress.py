@@ -23,7 +23,7 @@ LOG_EVERY = 15.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProgressSnapshot:
     """Progress of a training. Loss and tokens per second are averages since the previous report."""
 
     step: int
@@ -66,7 +66,7 @@ class Standing:
         return phrases
 
 
-Show = Callable[[Standing], None]
+Show = Callable[[ProgressSnapshot], None]
 
 
 class TrainingProgress:
@@ -81,10 +81,10 @@ class TrainingProgress:
         self.epochs, self.show = None if training.max_steps else training.epochs, show
         self.watched = {"loss", selection_metric(recipe)[0]}
         self.page: Callable[[], str | None] = lambda: None
-        self.step, self.steps, self.epoch, self.begun_at = 0, 0, 1, 0
+        self.step, self.steps, self.epoch, self.first_step = 0, 0, 1, 0
         self.losses: list[float] = []
         self.tokens, self.learning_rate, self.validation = 0, None, ""
-        self.began = self.counted_since = 0.0
+        self.began_at = self.counted_since = 0.0
         self.lock, self.ended, self.stopped = threading.Lock(), threading.Event(), False
         self.bar: Bar | None = None
         context = contextvars.copy_context()  # Prefect uses it to assign log lines to a run
@@ -99,7 +99,7 @@ class TrainingProgress:
 
         def count_and_watch(records: Sequence[dict[str, Any]], steps: int) -> str | None:
             with self.lock:
-                if not self.began:  # the first call has the records of a resumed training
+                if not self.began_at:  # the first call has the records of a resumed training
                     self._begin(records, steps)
                 else:
                     self._count(records)
@@ -110,17 +110,17 @@ class TrainingProgress:
     def __exit__(self, kind: type | None, *_: object) -> None:
         self.stopped = kind is not None
         self.ended.set()
-        if self.began:
+        if self.began_at:
             self.thread.join(timeout=SHOW_EVERY)  # with a timeout: a hanging orchestrator must not block the training
         if self.bar:
             self.bar.close()
 
     def _begin(self, earlier: Sequence[dict[str, Any]], steps: int) -> None:
-        self.began = self.counted_since = time.monotonic()
+        self.began_at = self.counted_since = time.monotonic()
         self.steps = steps
         for record in earlier:
             self.step, self.epoch = record["step"], max(1, record["epoch"])
-        self.begun_at = self.step
+        self.first_step = self.step
         if sys.stderr.isatty():
             self.bar = Bar("training", "steps", steps, self.step)
         else:
@@ -152,25 +152,25 @@ class TrainingProgress:
         logged, shown, show = time.monotonic(), (0, ""), self.show
         while True:
             last = self.ended.wait(SHOW_EVERY)
-            standing = self._compute_standing()
+            snapshot = self._take_snapshot()
             if show is not None:
                 try:
-                    show(standing)
+                    show(snapshot)
                 except Exception as error:  # a problem of the orchestrator must not end the training
                     log.info("%-11s stopped showing progress: %s", "finetune", error)
                     show = None
-            news = (standing.step, standing.validation) != shown  # the last line must not repeat the one before
-            news = news and not standing.stopped  # why it stopped is said elsewhere, and has to be the last line
+            news = (snapshot.step, snapshot.validation) != shown  # the last line must not repeat the one before
+            news = news and not snapshot.stopped  # the reason is logged elsewhere and must remain the last line
             if self.bar is None and news and (last or time.monotonic() - logged >= LOG_EVERY):
-                logged, shown = time.monotonic(), (standing.step, standing.validation)
-                log.info("%-11s %s", "finetune", ", ".join(standing.facts()))
+                logged, shown = time.monotonic(), (snapshot.step, snapshot.validation)
+                log.info("%-11s %s", "finetune", ", ".join(snapshot.facts()))
             if last:
                 return
 
-    def _compute_standing(self) -> Standing:
+    def _take_snapshot(self) -> ProgressSnapshot:
         with self.lock:
-            now, done = time.monotonic(), self.step - self.begun_at
-            standing = Standing(
+            now, done = time.monotonic(), self.step - self.first_step
+            snapshot = ProgressSnapshot(
                 step=self.step,
                 steps=self.steps,
                 epoch=self.epoch,
@@ -178,14 +178,16 @@ class TrainingProgress:
                 loss=math.fsum(self.losses) / len(self.losses) if self.losses else None,
                 learning_rate=self.learning_rate,
                 tokens_per_second=self.tokens / (now - self.counted_since) if self.tokens else None,
-                seconds_left=None if self.stopped or not done else (now - self.began) / done * (self.steps - self.step),
+                seconds_left=None
+                if self.stopped or not done
+                else (now - self.began_at) / done * (self.steps - self.step),
                 validation=self.validation,
                 page=self.page(),
                 stopped=self.stopped,
             )
             if self.losses:
                 self.losses, self.tokens, self.counted_since = [], 0, now
-            return standing
+            return snapshot
 
 
 def duration(seconds: float) -> str:

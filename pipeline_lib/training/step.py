@@ -121,14 +121,14 @@ class Stepper:
         parts, before = len(self._split(rows)), self.batch_tokens
         if parts == len(rows):
             longest = self.train.group_tokens[rows].max()
-            problem = f"is still too much for the memory with one row of {longest:,} tokens at a time"
+            problem = f"does not fit into memory, even with one row of {longest:,} tokens per pass"
             hint = "Set training.gradient_checkpointing to true, shorten the rows, or choose a smaller model"
             cause = torch.OutOfMemoryError(failed or "on another process")
             raise RecipeError("training.batch_tokens", before, problem, hint) from cause
         while len(self._split(rows)) == parts:
             self.batch_tokens = max(1, self.batch_tokens // 2)
         log.warning(
-            "%-11s memory ran out in step %s with %s tokens at once; at most %s from here on, the same loss",
+            "%-11s out of memory in step %s with %s tokens per pass; at most %s from now on, with the same loss",
             "finetune", f"{step + 1:,}", f"{before:,}", f"{self.batch_tokens:,}",
         )  # fmt: skip
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def return_freed_memory() -> Iterator[None]:
-    """Free what was made inside and return it to the system, which glibc would keep and later steps would add to.
+    """Free objects created inside and return their memory to the system; glibc would keep it.
 
-    A model with replaced forward methods refers to itself, so that only the garbage collector frees it.
+    A model with replaced forward methods refers to itself, so only the garbage collector frees it.
     """
     try:
         yield

@@ -125,8 +125,8 @@ def _drop_account(text: str) -> str:
 def _drop_account_from_word(word: str) -> str:
     """Remove the part between `:/` or `://` and an `@` from a word.
 
-    With a colon before the last `@` everything up to that `@` goes, as a password may contain any character.
-    Otherwise only a user name can be meant, which ends at the last `@` before the next slash.
+    With a colon before the last `@`, everything up to that `@` is removed, as a password may contain any character.
+    Otherwise it can only be a user name, which ends at the last `@` before the next slash.
     """
     scheme, last = word.find(":/"), word.rfind("@")
     if not 0 <= scheme < last:

@@ -20,7 +20,7 @@ class Pruned(Exception):
     """A training was stopped early, with a checkpoint, because it was not promising; the message says why."""
 
 
-Judge = Callable[[Sequence[dict[str, Any]]], str | None]
+StopCheck = Callable[[Sequence[dict[str, Any]]], str | None]
 """Takes new records of a training's history; returns a reason to stop early, or None to continue."""
 
 
@@ -44,7 +44,7 @@ def allow_trainings() -> None:
 class Interrupts:
     """Context manager that defers Ctrl-C and SIGTERM until `deliver` is called or the block ends.
 
-    A second Ctrl-C is delivered at once. A second SIGTERM is not: the orchestrator, its worker and the container
+    A second Ctrl-C is delivered immediately. A second SIGTERM is not: the orchestrator, its worker and the container
     runtime may each send one.
     """
 

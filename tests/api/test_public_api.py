@@ -248,7 +248,7 @@ def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkey
     from types import ModuleType, SimpleNamespace
 
     from pipeline_lib.api.progress import LINES, show_progress
-    from pipeline_lib.training.progress import Standing
+    from pipeline_lib.training.progress import ProgressSnapshot
 
     shown = []
 
@@ -266,7 +266,7 @@ def test_a_notebook_shows_the_last_lines_and_a_bar_while_the_model_trains(monkey
     with show_progress() as show:
         for number in range(LINES + 5):
             log.info("line <%d>", number)
-        show(Standing(step=3, steps=10, epoch=1, epochs=2, loss=0.5))
+        show(ProgressSnapshot(step=3, steps=10, epoch=1, epochs=2, loss=0.5))
         assert '<progress value="30.0" max="100">' in shown[-1]["text/html"]
         assert "epoch 1 of 2" in shown[-1]["text/html"]
     assert "<progress" not in shown[-1]["text/html"]

@@ -33,8 +33,8 @@ def test_other_bytes_are_reported_with_score_differences_and_what_changed(ran, t
     held, outcome = ran.held(), ran.outcome
     held.manifests["finetune"]["files"]["model/model.safetensors"]["sha256"] = "0" * 64
     held.manifests["finetune"]["identity"]["code"]["pipeline_lib.training.loop"] = "1" * 64
-    held.circumstances["software"]["torch"] = "2.0.0"
-    held.circumstances["machine"]["cpu"] = "Another"
+    held.environment["software"]["torch"] = "2.0.0"
+    held.environment["machine"]["cpu"] = "Another"
     scores = json.loads((outcome.scores.folder / "metrics.json").read_text())
     accuracy = scores["metrics"]["accuracy"]["value"]
     scores["metrics"]["accuracy"]["value"] = accuracy - 0.25

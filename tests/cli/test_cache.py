@@ -327,8 +327,8 @@ def test_what_is_being_made_and_what_it_reads_stay(store, training):
     process = training(prepare=prepared.digest)
     report = collect(store.root, older_than=DAY, keep_size=0)
     assert sorted((entry.step, why) for entry, why in report.retained) == [
-        ("prepare", "what is being made reads it"),
-        ("shard", "what is being made reads it"),
+        ("prepare", "an unfinished step reads it"),
+        ("shard", "an unfinished step reads it"),
         ("unfinished", "in use"),
     ]
     assert sorted(entry.step for entry in report.removed) == ["evaluate", "prepare"]
@@ -407,11 +407,11 @@ MISTAKES = {
     "a size in words": (["gc", "--keep-size", "much"], "must be a size with a unit"),
     "no such step": (
         ["ls", "--step", "fine"],
-        "--step = 'fine': has no artifact in this store. There are artifacts of",
+        "--step = 'fine': has no artifacts in this store. The store has artifacts of",
     ),
-    "no such step to verify": (["verify", "--step", "fine"], "There are artifacts of prepare"),
-    "no such artifact": (["show", "xyz"], "FINGERPRINT = 'xyz': no artifact has it. `tunesmith cache ls` lists them"),
-    "any artifact": (["show", ""], "no artifact has it"),
+    "no such step to verify": (["verify", "--step", "fine"], "The store has artifacts of prepare"),
+    "no such artifact": (["show", "xyz"], "FINGERPRINT = 'xyz': matches no artifact. `tunesmith cache ls` lists them"),
+    "any artifact": (["show", ""], "matches no artifact"),
 }
 
 
@@ -431,7 +431,7 @@ def test_an_ambiguous_fingerprint_names_the_candidates(store):
     twice = next(digit for digit in digits if digits.count(digit) > 1)
     said = tell(store, "show", twice)
     assert (said.exit_code, "Give more of its digits" in said.output) == (2, True)
-    assert re.search(rf"artifacts have it: {twice}[0-9a-f]{{15}} \(prepare\), ", said.output)
+    assert re.search(rf"artifacts match: {twice}[0-9a-f]{{15}} \(prepare\), ", said.output)
 
 
 @pytest.mark.parametrize("command", [["ls"], ["show", "00"], ["verify"], ["gc", "--keep-size", "0B"]])

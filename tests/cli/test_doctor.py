@@ -53,7 +53,7 @@ def test_all_checks_of_a_recipe_are_a_table(recipe_file, tmp_path):
         "device",
     ):
         assert f"  {name} " in said
-    assert said.splitlines()[-1] == "Nothing would stop a run."
+    assert said.splitlines()[-1] == "No check failed."
     assert not (tmp_path / "store").exists()  # it looks, and leaves nothing
 
 

@@ -122,7 +122,7 @@ def test_whoever_gives_no_sign_of_life_will_be_called_crashed(running):
 
 
 def test_registering_again_updates_no_automation(running, webhook):
-    """An update would make Prefect forget which runs have given a sign of life."""
+    """An update would make Prefect forget which runs have sent a heartbeat."""
     before = running.ask("/automations/filter")
     environment = {**os.environ, "PREFECT_API_URL": f"{running.prefect}/api", "TUNESMITH_NOTIFY": webhook.address}
     subprocess.run([sys.executable, "-m", "deployments.up.automations"], env=environment, cwd=ROOT, check=True)

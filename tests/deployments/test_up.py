@@ -67,7 +67,7 @@ def test_an_address_of_the_environment_is_used_and_never_started(monkeypatch):
 def test_what_is_no_webhook_is_refused_and_not_shown():
     automations.check("")
     automations.check("https://chat.example/services/1")
-    with pytest.raises(RecipeError, match="must be the address of a webhook") as excinfo:
+    with pytest.raises(RecipeError, match="must be a webhook URL") as excinfo:
         automations.check("chat.example/services/1")
     assert "services" not in str(excinfo.value)
 

@@ -24,17 +24,17 @@ def counted(rows=ROWS):
 
 WRONG = np.ones(ROWS)
 COLLAPSED = {
-    "one class": (labelled(GOLD * 0), ["no"] * ROWS, None, "all 20 test rows are answered with 'no'"),
+    "one class": (labelled(GOLD * 0), ["no"] * ROWS, None, "all 20 test rows get the same prediction: 'no'"),
     "no label at all": (
         Predictions(np.eye(2)[GOLD], np.zeros((ROWS, 2)), np.zeros((ROWS, 2))),
         [[]] * ROWS,
         None,
-        "answered with no label",
+        "prediction: no label",
     ),
-    "a constant": (numbers([0.5] * ROWS), [0.5] * ROWS, WRONG, "about the same number (0.5)"),
-    "next to a constant": (numbers(0.5 + GOLD * 1e-4), list(0.5 + GOLD * 1e-4), WRONG, "about the same number"),
+    "a constant": (numbers([0.5] * ROWS), [0.5] * ROWS, WRONG, "about the same prediction (0.5)"),
+    "next to a constant": (numbers(0.5 + GOLD * 1e-4), list(0.5 + GOLD * 1e-4), WRONG, "about the same prediction"),
     "all O": (counted(), [["O"] * (1 + row % 3) for row in range(ROWS)], WRONG, "tokens of all 20 test rows"),
-    "one text": (counted(), ["yes"] * ROWS, WRONG, "answered with 'yes'"),
+    "one text": (counted(), ["yes"] * ROWS, WRONG, "prediction: 'yes'"),
     "nothing is written": (counted(), [""] * ROWS, WRONG, "an empty text"),
 }
 SOUND = {

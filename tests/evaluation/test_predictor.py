@@ -60,7 +60,7 @@ def test_a_row_that_cannot_be_answered_has_a_reason_and_the_others_an_answer(ans
         {"text": "sun", "text_pair": "tea sun"},
     ]
     answers = answerer.answer(rows)
-    reasons = [None, "empty text", "empty text_pair", "empty text", "text is an object, no text", None]
+    reasons = [None, "empty text", "empty text_pair", "empty text", "text is an object, not text", None]
     assert answers["error"] == reasons
     assert [prediction is None for prediction in answers["prediction"]] == [reason is not None for reason in reasons]
     alone = [answerer.answer([row])["probability"][0] for row in (rows[0], rows[5])]

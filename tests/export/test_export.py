@@ -139,7 +139,7 @@ def test_what_is_no_plain_weights_is_refused(ran, strategies, problem):
 def test_a_class_that_transformers_does_not_read_back_is_refused(tmp_path):
     write_family("qwen3", word_tokenizer("gpt2"), tmp_path / "base")
     it = keeps_its_promises(tmp_path / "base", "reading", "full", tmp_path, steps=1)
-    with pytest.raises(RecipeError, match="transformers does not read what it has written of a Qwen3ForQuestionAnswer"):
+    with pytest.raises(RecipeError, match="transformers does not restore a saved Qwen3ForQuestionAnswer"):
         write_plain(Lineage(tmp_path / "model", tmp_path / "base"), tmp_path / "plain", it.table)
 
 

@@ -79,8 +79,13 @@ def test_a_decoder_gives_the_logits_of_each_token(ran):
 
 
 REFUSED = {
-    "a writer": ("t5", [LORA], SPANS, "runs its decoder once for each generated token"),
-    "a prompt after the text": ("bert", [PROMPT | {"position": "after"}], {}, "another place in each padded row"),
+    "a writer": ("t5", [LORA], SPANS, "runs its decoder once per generated token"),
+    "a prompt after the text": (
+        "bert",
+        [PROMPT | {"position": "after"}],
+        {},
+        "a different position in each padded row",
+    ),
 }
 
 

@@ -92,7 +92,12 @@ REFUSED = {
     "a layer beside lora": ("bert", [{"kind": "partial", "last_layers": 1}, LORA], {}, "besides 'lora', such as bert"),
     "two adapters": ("bert", [{"kind": "ln_tuning"}, LORA], {}, "but the model has 'ln_tuning' and 'lora'"),
     "bottleneck": ("bert", [{"kind": "bottleneck", "size": 4}], {}, "'bottleneck' has no counterpart in PEFT"),
-    "a head beside a prompt": ("gpt2", [PROMPT], {}, r"keeps no new head \(score.weight\) with a learned prompt"),
+    "a head beside a prompt": (
+        "gpt2",
+        [PROMPT],
+        {},
+        r"does not save a new head \(score.weight\) together with a learned prompt",
+    ),
     "a prompt after a special token": ("bert", [PROMPT], CLOZE, r"puts learned prompts before \[CLS\]"),
     "a prompt in a masked model": ("bert", [PROMPT], MASKED, "no prompt tuning for BertForMaskedLM"),
     "a prompt in all layers": ("gpt2", [PROMPT | {"depth": "all"}], CAUSAL, "with depth all and position before"),

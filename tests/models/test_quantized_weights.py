@@ -150,7 +150,7 @@ def test_a_base_of_another_size_than_its_configuration_is_refused(tiny, tmp_path
     shutil.copytree(tiny["llama"], base)
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps(config | {"intermediate_size": 96}))
-    with pytest.raises(RecipeError, match="of another shape than in config.json"):
+    with pytest.raises(RecipeError, match="with a different shape than in config.json"):
         Ready(base, "dialogue", "lora", tmp_path, quantization="nf4")
 
 

@@ -77,7 +77,7 @@ def test_a_long_dialogue_loses_its_beginning(tiny):
     ("messages", "reason"),
     [
         ([], "no messages"),
-        ([{"role": "user", "content": "x"}], "no message of the assistant is learned"),
+        ([{"role": "user", "content": "x"}], "no assistant message is trained on"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], "type 'image_url'"),
         ("not JSON", "no messages"),
         ([{"role": "assistant"}], "lacks role or content"),

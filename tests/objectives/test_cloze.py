@@ -93,7 +93,7 @@ def test_a_long_text_leaves_the_template_whole_and_a_mark_in_it_is_no_gap(tiny):
         ("bert", [WORDS[0], {"label": "sour", "words": ["soup"]}], None, "has no word for 'sad'. Add {label: sad,"),
         ("bert", [WORDS[0], {"label": "sad", "words": ["cold soup"]}], None, "'cold soup' is 2 tokens, not one"),
         ("bert", [WORDS[0], {"label": "sad", "words": ["gloom"]}], None, "'gloom' is unknown to the base"),
-        ("gpt2", WORDS, "{mask} is {text}", "goes on behind {mask}, and the tokenizer has no token for a gap"),
+        ("gpt2", WORDS, "{mask} is {text}", "continues after {mask}, but the tokenizer has no token for a gap"),
     ],
 )
 def test_what_cannot_be_asked_is_reported(tiny, family, words, template, problem):

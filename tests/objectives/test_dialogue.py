@@ -42,7 +42,7 @@ def test_the_text_is_the_templates_own_and_exactly_each_answer_is_learned(family
 
 @pytest.mark.parametrize("family", ["mistral", "gemma"])
 def test_a_system_message_that_the_template_rejects_is_the_reason(family):
-    with pytest.raises(ValueError, match="the chat template refuses the dialogue"):
+    with pytest.raises(ValueError, match="the chat template rejects the dialogue"):
         encoded(byte_tokenizer(TEMPLATES[family]), conversation(0, system=True))
 
 

@@ -89,13 +89,13 @@ def test_inputs_and_system_prompts_may_be_missing(row, messages):
         ({"prompt": None, "answer": "a fine day"}, "empty prompt"),
         ({"prompt": " \n", "answer": "a fine day"}, "empty prompt"),
         ({"prompt": [], "answer": "a fine day"}, "empty prompt"),
-        ({"prompt": "what", "answer": " "}, "no message of the assistant"),
-        ({"prompt": "what", "answer": float("nan")}, "no message of the assistant"),
+        ({"prompt": "what", "answer": " "}, "no assistant message"),
+        ({"prompt": "what", "answer": float("nan")}, "no assistant message"),
         ({"prompt": "what", "answer": True}, "answer is true or false"),
         ({"prompt": "what", "answer": {"a": 1}}, "answer is an object"),
         ({"prompt": "what \ud83d", "answer": "a fine day"}, "lone surrogate"),
         ({"messages": json.dumps([ASKED, ANSWERED | {"content": "\ud83d"}])}, "lone surrogate"),
-        ({"messages": turns("narrator", "hero")}, r"no message of the assistant is learned \(roles: hero, narrator\)"),
+        ({"messages": turns("narrator", "hero")}, r"no assistant message is trained on \(roles: hero, narrator\)"),
     ],
 )
 def test_rows_that_cannot_be_used_say_why(row, reason):

@@ -90,9 +90,9 @@ def test_single_answers_have_a_label(label):
         (
             DPO,
             {"prompt": "r", "chosen": [ASKED, GOOD], "rejected": [BAD]},
-            "a message of the user that is not the prompt",
+            "a user message that differs from the prompt",
         ),
-        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a message of the user that is not the prompt"),
+        (KTO, {"prompt": "r", "completion": [ASKED, GOOD], "label": 1}, "a user message that differs from the prompt"),
         (KTO, {"prompt": "q", "completion": "a", "label": "perhaps"}, "does not say whether"),
         (KTO, {"prompt": "q", "completion": "a", "label": None}, "does not say whether"),
     ],
@@ -146,8 +146,11 @@ def test_a_batch_of_answers_to_other_prompts_has_none_of_its_own(tiny):
     ("objective", "message"),
     [
         ({"kind": "preference"}, "objective.loss: is required"),
-        ({"kind": "preference", "loss": "dpo", "gamma": 1}, "gamma is a field of the loss simpo"),
-        ({"kind": "preference", "loss": "simpo", "desirable_weight": 2}, "desirable_weight is a field of the loss kto"),
+        ({"kind": "preference", "loss": "dpo", "gamma": 1}, "gamma is only used by the loss simpo"),
+        (
+            {"kind": "preference", "loss": "simpo", "desirable_weight": 2},
+            "desirable_weight is only used by",
+        ),
         ({"kind": "preference", "loss": "dpo", "tau": 1}, "objective.tau = 1: there is no such field"),
     ],
 )

@@ -62,16 +62,16 @@ def test_words_may_be_spelled_as_text(tags):
 
 @pytest.mark.parametrize("token", [None, True, ["a"], {"a": 1}])
 def test_a_token_that_is_no_word_makes_the_row_unusable(token):
-    with pytest.raises(ValueError, match="token is .*no text"):
+    with pytest.raises(ValueError, match="token is .*not text"):
         TokenClassification(kind="token_classification").clean({"tokens": [token], "tags": ["O"]})
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"tokens": "no list", "tags": ["O"]}, "no list of words"),
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "2 tokens, and tags are not as many"),
-        ({"tokens": [], "tags": []}, "no list of words"),
+        ({"tokens": "no list", "tags": ["O"]}, "not a list of words"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "2 tokens, but a different number of tags"),
+        ({"tokens": [], "tags": []}, "not a list of words"),
     ],
 )
 def test_rows_that_cannot_be_used_say_why(row, reason):

@@ -38,12 +38,12 @@ def test_texts(value, text):
         (None, "empty text"),
         (float("nan"), "empty text"),
         (" \t", "empty text"),
-        (True, "text is true or false, no text"),
-        ({"a": 1}, "text is an object, no text"),
-        ({"type": "image_url", "text": "x"}, "text is an object, no text"),
-        ([["a"]], "text is a list, no text"),
-        ([1, 2], "text is a list of numbers, no text"),
-        (b"\xff", r"no UTF-8 \(byte 0xff\)"),
+        (True, "text is true or false, not text"),
+        ({"a": 1}, "text is an object, not text"),
+        ({"type": "image_url", "text": "x"}, "text is an object, not text"),
+        ([["a"]], "text is a list, not text"),
+        ([1, 2], "text is a list of numbers, not text"),
+        (b"\xff", r"not valid UTF-8 \(byte 0xff\)"),
     ],
 )
 def test_what_is_no_text(value, reason):
@@ -99,7 +99,7 @@ def test_two_zeros_and_ones_are_asked_for():
             clean_label(value, MULTI, ",")
     assert clean_label([0, 1], MULTI, ",", True) == ["1"]
     assert clean_label([1, 0], MULTI, ",", False) == ["0", "1"]
-    with pytest.raises(ValueError, match="more than zeros and ones"):
+    with pytest.raises(ValueError, match="values other than 0 and 1"):
         clean_label([0, 2], MULTI, ",", True)
 
 

@@ -32,7 +32,7 @@ MISTAKES = {
     # Fields and their types
     "unknown section": (
         ["epochs=3"],
-        f"epochs = 3: there is no such field. Known here: {SECTIONS}.",
+        f"epochs = 3: there is no such field. Known fields: {SECTIONS}.",
     ),
     "unknown section, nearly right": (
         ["strategy=[]"],
@@ -52,7 +52,7 @@ MISTAKES = {
     ),
     "key that is a number": (
         ["numbers.yaml"],
-        f"1 = 'one': there is no such field. Known here: {SECTIONS}.",
+        f"1 = 'one': there is no such field. Known fields: {SECTIONS}.",
     ),
     "no whole number": (
         ["training.epochs=many"],
@@ -243,7 +243,7 @@ MISTAKES = {
     ),
     "override to an unknown path": (
         ["nothing.at.all=3"],
-        f"nothing = {{'at': {{'all': 3}}}}: there is no such field. Known here: {SECTIONS}.",
+        f"nothing = {{'at': {{'all': 3}}}}: there is no such field. Known fields: {SECTIONS}.",
     ),
     "override below a value": (
         ["data.columns.text.size=3"],
@@ -319,21 +319,21 @@ MISTAKES = {
     ),
     "slices of blocks": (
         ["objective={kind: language_modeling, modeling: causal}", "evaluation.slices=[{kind: length, edges: [20]}]"],
-        "evaluation.slices = ['length']: need a score for each row, and language_modeling scores blocks that span rows"
+        "evaluation.slices = ['length']: need a score for each row, but language_modeling scores blocks that span rows"
         ". Leave them out.",
     ),
     "nothing to watch": (
         [f"regularizers=[{{{STOP}}}]", "data.split.validation=0"],
-        "data.split.validation = 0.0: leaves early_stopping nothing to watch. Set aside a share, name "
+        "data.split.validation = 0.0: leaves no validation rows for early_stopping. Set aside a share, name "
         "data.source.validation, or remove early_stopping.",
     ),
     "no share for test": (
         ["data.split.test=0"],
-        "data.split.test = 0.0: leaves no row for test. Set aside a share, or name data.source.test.",
+        "data.split.test = 0.0: leaves no test rows. Set aside a share, or name data.source.test.",
     ),
     "shares that take everything": (
         ["data.split={validation: 0.5, test: 0.6}"],
-        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no row to train on. Set aside smaller shares.",
+        "data.split = {'validation': 0.5, 'test': 0.6}: leaves no training rows. Set aside smaller shares.",
     ),
     "fp16 on a CPU": (
         ["execution.precision=fp16"],

@@ -109,7 +109,9 @@ def test_a_reference_is_enough_to_fetch_an_artifact(url, machine, gets):
     assert store.fetch(reference) == folder
     assert len(gets) == fetched
     for other in (reference._replace(digest="00"), reference._replace(fingerprint="00"), reference._replace(step="x")):
-        with pytest.raises(RecipeError, match=f"does not have {other.step}.* as the first machine has it"):
+        with pytest.raises(
+            RecipeError, match=f"does not have {other.step}.* with the same content as on the first machine"
+        ):
             store.fetch(other)
 
 

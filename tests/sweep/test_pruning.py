@@ -10,7 +10,7 @@ from pipeline_lib.errors import RecipeError
 from pipeline_lib.pipeline import input_checks
 from pipeline_lib.pipeline.run import run
 from pipeline_lib.recipe.schema import check
-from pipeline_lib.sweep.pruning import Study, TrialJudge
+from pipeline_lib.sweep.pruning import Study, TrialPruner
 from pipeline_lib.sweep.sweep import plan_trials, sweep
 from pipeline_lib.sweep.trials import Sweep
 from pipeline_lib.training.loop import Loop
@@ -25,9 +25,9 @@ def validated(epoch, value, metric="accuracy"):
 
 
 def answers(study, recipe, scores, complete=True, metric="accuracy"):
-    judge = TrialJudge(study, recipe)
-    said = [judge(validated(epoch, score, metric)) for epoch, score in enumerate(scores, 1)]
-    judge.end(complete)
+    pruner = TrialPruner(study, recipe)
+    said = [pruner(validated(epoch, score, metric)) for epoch, score in enumerate(scores, 1)]
+    pruner.end(complete)
     return said
 
 
@@ -65,8 +65,8 @@ def test_a_training_that_goes_on_is_judged_by_where_it_stands(recipe, tmp_path):
     study = Study(str(tmp_path / "journal"), "median", True)
     for _ in range(3):
         answers(study, recipe, [0.5, 0.5])
-    assert TrialJudge(study, recipe)([*validated(1, 0.4), *validated(2, 0.6)]) is None
-    assert TrialJudge(study, recipe)([*validated(1, 0.4), *validated(2, 0.4)])
+    assert TrialPruner(study, recipe)([*validated(1, 0.4), *validated(2, 0.6)]) is None
+    assert TrialPruner(study, recipe)([*validated(1, 0.4), *validated(2, 0.4)])
 
 
 @pytest.fixture

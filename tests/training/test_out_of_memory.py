@@ -52,19 +52,21 @@ def test_a_repeated_step_has_the_same_gradients(document, tmp_path, small_memory
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, others[name], rtol=1e-3, atol=1e-6), name
-    assert "memory ran out in step 1 with 4,096 tokens at once; at most" in caplog.text
+    assert "out of memory in step 1 with 4,096 tokens per pass; at most" in caplog.text
 
 
 def test_a_single_row_that_does_not_fit_ends_the_training(document, tmp_path, small_memory):
     small_memory(0)
-    with pytest.raises(RecipeError, match=r"training.batch_tokens = \d+: is still too much .* one row of \d+ tokens"):
+    with pytest.raises(
+        RecipeError, match=r"training.batch_tokens = \d+: does not fit into memory, .* one row of \d+ tokens"
+    ):
         gradients_of_a_step(document, tmp_path / "work")
 
 
 def test_a_run_finds_its_size_once_and_mlflow_says_so(document, small_memory, caplog):
     small_memory(2)
     outcome = run(check(document))
-    assert caplog.text.count("memory ran out in step") <= 3
+    assert caplog.text.count("out of memory in step") <= 3
     used = json.loads((outcome.model.folder / "summary.json").read_text())["batch_tokens"]
     assert used < 4096
     assert json.loads((outcome.model_folder / "tunesmith.json").read_text())["batch_tokens"] == used

@@ -147,7 +147,7 @@ def test_dropout_is_drawn_and_checkpointing_changes_no_byte_of_it(tmp_path):
 @pytest.mark.parametrize("family", RECURRENT)
 def test_families_whose_state_goes_from_row_to_row_are_refused(tmp_path, monkeypatch, family):
     monkeypatch.setitem(FAMILIES, family, RECURRENT[family])
-    with pytest.raises(RecipeError, match=rf"family {family}, which does not keep rows apart: token losses differ"):
+    with pytest.raises(RecipeError, match=rf"family {family}, which mixes packed rows: token losses differ"):
         loop_of(family, tmp_path, packing=True)
 
 
@@ -262,4 +262,4 @@ def test_nothing_is_cached_below_the_trained_layers(tmp_path):
     loop = loop_of("gpt2", tmp_path, strategy={"kind": "partial", "last_layers": 1}, packing=True)
     infos = loop.infos.values()
     assert frozen_layers(loop.recipe, infos) == 0
-    assert why_not_cached(loop.recipe, infos) == "training.packing lays rows end to end"
+    assert why_not_cached(loop.recipe, infos) == "training.packing joins rows"

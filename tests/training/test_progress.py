@@ -7,7 +7,7 @@ import pytest
 
 from pipeline_lib.pipeline import steps
 from pipeline_lib.training import progress
-from pipeline_lib.training.progress import Standing, TrainingProgress, duration
+from pipeline_lib.training.progress import ProgressSnapshot, TrainingProgress, duration
 
 
 def record(step, metric, value, split="train", epoch=1):
@@ -28,8 +28,8 @@ def quick(monkeypatch):
 def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recipe, monkeypatch):
     shown, passed_on = [], []
     watch = lambda records, steps: passed_on.append((len(records), steps)) or "no hope"  # noqa: E731
-    with TrainingProgress(recipe, shown.append) as standing:
-        watch_again = standing.wrap_watch(watch, lambda: "http://mlflow/page")
+    with TrainingProgress(recipe, shown.append) as progress:
+        watch_again = progress.wrap_watch(watch, lambda: "http://mlflow/page")
         assert watch_again([], 12) == "no hope"
         watch_again(trained(1, 2.0), 12)
         watch_again(trained(2, 1.0), 12)
@@ -49,8 +49,8 @@ def test_standings_hold_the_numbers_of_the_training_and_the_watch_is_asked(recip
 def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog):
     caplog.set_level(logging.INFO, "tunesmith")
     shown = []
-    with TrainingProgress(recipe, shown.append) as standing:
-        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+    with TrainingProgress(recipe, shown.append) as progress:
+        watch_again = progress.wrap_watch(lambda records, steps: None, lambda: None)
         watch_again([*trained(7, 1.0, epoch=3), *trained(8, 1.0, epoch=4)], 12)
         watch_again(trained(9, 0.5, epoch=4), 12)
     assert caplog.messages[0] == "finetune    resumed after step 8: 6 epochs, 12 steps"
@@ -61,11 +61,11 @@ def test_a_resumed_training_counts_its_pace_from_where_it_goes_on(recipe, caplog
 def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines(recipe, quick, caplog):
     caplog.set_level(logging.INFO, "tunesmith")
 
-    def failing(standing):
+    def failing(progress):
         raise ConnectionError("nobody answers")
 
-    with TrainingProgress(recipe, failing) as standing:
-        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+    with TrainingProgress(recipe, failing) as progress:
+        watch_again = progress.wrap_watch(lambda records, steps: None, lambda: None)
         watch_again([], 12)
         watch_again(trained(1, 2.0), 12)
     assert caplog.messages.count("finetune    stopped showing progress: nobody answers") == 1
@@ -77,8 +77,8 @@ def test_what_fails_to_show_progress_ends_neither_the_training_nor_its_log_lines
 def test_a_stopped_training_says_how_it_goes_on_instead_of_how_long_it_takes(recipe, quick, caplog):
     caplog.set_level(logging.INFO, "tunesmith")
     shown = []
-    with pytest.raises(KeyboardInterrupt), TrainingProgress(recipe, shown.append) as standing:
-        watch_again = standing.wrap_watch(lambda records, steps: None, lambda: None)
+    with pytest.raises(KeyboardInterrupt), TrainingProgress(recipe, shown.append) as progress:
+        watch_again = progress.wrap_watch(lambda records, steps: None, lambda: None)
         watch_again([], 12)
         watch_again(trained(1, 2.0), 12)
         before = len(caplog.messages)
@@ -106,8 +106,8 @@ def test_a_real_training_is_shown_to_its_end_and_every_log_line_names_its_step(r
 
 
 def test_numbers_that_are_not_known_yet_are_left_out():
-    assert Standing(0, 100, 1, 3).facts() == ["epoch 1 of 3", "step 0 of 100"]
-    assert Standing(0, 100, 1, None).facts() == ["epoch 1", "step 0 of 100"]
+    assert ProgressSnapshot(0, 100, 1, 3).facts() == ["epoch 1 of 3", "step 0 of 100"]
+    assert ProgressSnapshot(0, 100, 1, None).facts() == ["epoch 1", "step 0 of 100"]
 
 
 @pytest.mark.parametrize(

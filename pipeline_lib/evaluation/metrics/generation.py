@@ -49,7 +49,7 @@ def text_counts(references: Sequence[Sequence[str]], texts: Sequence[str]) -> di
 
 
 def bleu_tokenizer(references: Sequence[Sequence[str]]) -> str:
-    """The sacrebleu tokenizer for these references: "char" for Japanese, "zh" for Chinese, else "13a".
+    """Return the sacrebleu tokenizer for these references: "char" for Japanese, "zh" for Chinese, otherwise "13a".
 
     Text counts as Japanese if more than a tenth of its letters are kana, as Chinese if more than a tenth are Han
     characters. The threshold is low because both contain Latin words, which have more letters; it is not 0 because a
@@ -72,7 +72,7 @@ def _statistics(metric: Any, references: Sequence[Sequence[str]], texts: Sequenc
 
 @cache
 def _replace_punctuation(character: str) -> str:
-    """Letters, combining marks and digits as they are, everything else as a space."""
+    """Replace everything except letters, combining marks and digits by a space."""
     if is_spaceless(character):
         return f" {character} "
     return character if unicodedata.category(character)[0] in "LMN" else " "

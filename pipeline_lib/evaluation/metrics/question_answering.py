@@ -48,7 +48,7 @@ def normalize_answer(text: str) -> list[str]:
 
 
 def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
-    """F1 of two bags of tokens, in [0, 1]; if one is empty, 1 if both are, else 0."""
+    """Return the F1 of two bags of tokens, in [0, 1]; two empty bags have 1, and an empty and another one 0."""
     if not gold or not guess:
         return float(gold == guess)
     shared = (Counter(gold) & Counter(guess)).total()

@@ -219,7 +219,7 @@ def _centres(side: Answers, metrics: Mapping[str, Metric]) -> np.ndarray:
 
 
 def _nan_mean(draws: np.ndarray) -> np.ndarray:
-    """The mean over resamples, without those where a metric is not finite."""
+    """Return the mean over the resamples in which a metric is finite."""
     finite = np.isfinite(draws)
     count = finite.sum(axis=0)
     return np.where(finite, draws, 0).sum(axis=0) / np.where(count > 0, count, np.nan)

@@ -49,7 +49,7 @@ def _invert(parts: np.ndarray, noise: np.ndarray, level: float) -> tuple[float, 
 def _sizes_inside(
     score: float, direction: np.ndarray, noise: np.ndarray, sizes: np.ndarray, level: float
 ) -> np.ndarray:
-    """The `sizes` under which the score lies between the outer percentiles of the resampled sums."""
+    """Return the `sizes` for which the score is between the outer percentiles of the resampled sums."""
     length = np.abs(direction).sum()
     direction = direction / length if length else np.full(len(direction), 1 / len(direction))
     sums = np.stack([np.abs(size * direction + noise).sum(axis=1) for size in sizes])

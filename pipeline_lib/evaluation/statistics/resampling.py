@@ -17,7 +17,7 @@ from pipeline_lib.evaluation.statistics.smoothing import AddedAnswers, answers_t
 from pipeline_lib.evaluation.totals import Totals
 
 CELLS = 2**22
-"""Random numbers held in memory at once."""
+"""Maximum random numbers in memory."""
 QUANTILE: Final = "weibull"
 """Quantiles of B resamples are those of order statistics k / (B + 1): others leave too much outside if B is small."""
 FEWEST_PREDICTED = 8
@@ -130,7 +130,7 @@ class Resampler:
 
 
 def _shape(groups: Any) -> Any:
-    """The gamma distribution's shape for so many groups."""
+    """Return the shape of the gamma distribution for a number of groups."""
     return np.maximum((groups - 2) / groups, SMALLEST_SHAPE)
 
 

@@ -18,7 +18,7 @@ class QuantizationSection(Section):
 
     @property
     def bits(self) -> float:
-        """Bits that a number takes, scales included."""
+        """Bits per number, including scales."""
         raise NotImplementedError
 
     def options(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class Int8(QuantizationSection):
 
     @property
     def bits(self) -> float:
-        """Bits that a number takes; the scales of rows are too few to count."""
+        """Bits per number; the few scales of rows are not counted."""
         return 8.0
 
     def options(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class NF4(QuantizationSection):
 
     @property
     def bits(self) -> float:
-        """Bits that a number takes, scales included (section 3, double quantization)."""
+        """Bits per number, including scales (section 3, double quantization)."""
         return 4.127 if self.double_quantization else 4.5
 
     def options(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Plain = TypeVar("Plain")
 BUCKET = 2**25
-"""Maximum numbers sent at once, but at least one parameter: limits the copy of the gradients in memory."""
+"""Maximum numbers per message, but at least one parameter: limits the memory for the copy of the gradients."""
 
 
 def sum_gradients(weights: "Iterable[nn.Parameter]", loss: float, accelerator: "Accelerator") -> float:

@@ -35,13 +35,15 @@ def join_trainings(endpoint: str, processes: int | None, once: bool) -> bool:
         once: Whether to end after one training.
     """
     host, port = parse_endpoint(endpoint, "--rendezvous")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints a C++ stack when a launcher has ended
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # otherwise torch prints a C++ stack when a launcher has ended
     ended: set[str] = set()
     while True:
         log.info("%-11s waiting for a training at %s", "worker", endpoint)
         store, job = _wait_for_job(host, port, endpoint, ended)
         succeeded = _take_part(store, endpoint, job, processes)
-        if succeeded is None:  # lost: the training may go on without this machine until it is back
+        if succeeded is None:  # connection lost: the training may continue without this machine until it is back
             time.sleep(PAUSE)
             continue
         ended.add(job["id"])
@@ -78,7 +80,7 @@ def _take_part(store: "TCPStore", endpoint: str, job: dict[str, Any], processes:
         return None
     except RecipeError as error:
         error.add_note(f"on the machine {platform.node()}, which tried to join")
-        if not store.check([BEGAN_AT]):  # else the training may go on without this machine
+        if not store.check([BEGAN_AT]):  # otherwise the training may continue without this machine
             give_up(store, endpoint, job, error)
         raise
     except RendezvousClosedError:  # the training has ended elsewhere

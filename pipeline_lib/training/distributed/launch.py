@@ -75,7 +75,7 @@ def _host(execution: Execution) -> "TCPStore":
         return host_store(*parse_endpoint(execution.rendezvous))
     except OSError as error:
         hint = "Give an address of this machine and a free port"
-        problem = f"cannot be listened on ({error.strerror or error})"
+        problem = f"cannot be opened ({error.strerror or error})"
         raise RecipeError("execution.rendezvous", execution.rendezvous, problem, hint) from None
 
 

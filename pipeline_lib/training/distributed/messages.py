@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 QUEUE = "tunesmith/messages"
 JOB = "tunesmith/job"
-"""Key of the job: what the machines that join need to know."""
+"""Key of the job, which the machines that join read."""
 GIVEN_UP = "tunesmith/given-up"
 """Key that is set when the training must end: a restart would meet the same error."""
 WRITTEN = "tunesmith/written"

@@ -48,7 +48,7 @@ def choose_sharding(recipe: Recipe, model: "PreTrainedModel", accelerator: "Acce
         is_too_large = why_not_sharded(recipe) is None and _copy_bytes(recipe, model) > SHARE * _memory(accelerator)
         sharding = "full" if any_rank(is_too_large, accelerator) else "none"
         if sharding == "full" and accelerator.is_main_process:
-            log.info("%-11s divides the model among %d processes", "finetune", accelerator.num_processes)
+            log.info("%-11s dividing the model among %d processes", "finetune", accelerator.num_processes)
     return sharding
 
 

@@ -44,7 +44,9 @@ def main(text: str) -> None:
     place = json.loads(text)
     _die_with(place["parent"])
     os.environ.update(thread_limits(int(os.environ["LOCAL_WORLD_SIZE"])))
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch prints a C++ stack when the launcher is gone
+    os.environ.setdefault(
+        "TORCH_CPP_LOG_LEVEL", "ERROR"
+    )  # otherwise torch prints a C++ stack when the launcher has ended
     if interface := interface_towards(place["endpoint"]):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # gloo's choice is by host name, which may not resolve
     store = connect_store(place["endpoint"])
@@ -57,7 +59,7 @@ def main(text: str) -> None:
 
 
 def _die_with(agent: int) -> None:
-    """Have the kernel kill this process when its agent dies; nothing else would end it."""
+    """Let the kernel kill this process when its agent dies, since nothing else would."""
     end_with_parent(signal.SIGKILL)
     if os.getppid() != agent:  # the agent is already dead
         sys.exit(1)
@@ -114,7 +116,7 @@ def _send_log(store: "TCPStore") -> None:
     """Send this process's log lines to the launcher: all of rank 0, and the warnings of the others."""
     if _rank():
         level = logging.WARNING
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  what is written there is mostly what rank 0 writes too
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  mostly the same output as rank 0
     else:
         level = logging.NOTSET
         logging.getLogger("tunesmith").setLevel(logging.INFO)
@@ -123,7 +125,7 @@ def _send_log(store: "TCPStore") -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what an earlier attempt has written of the results."""
+    """Remove partial results of an earlier attempt."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

@@ -85,7 +85,7 @@ class Backbone:
         return {name: tensor[:, : hidden.shape[1]] for name, tensor in batch.items()} | {"hidden": hidden}
 
     def turn_off_dropout(self) -> None:
-        """Put the backbone of a sharded model into evaluation mode, as it is when it runs by itself."""
+        """Put the backbone of a sharded model into evaluation mode, as when it runs separately."""
         if not self.is_sharded:
             return
         if self.model.config.is_encoder_decoder:

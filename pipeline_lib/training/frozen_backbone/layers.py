@@ -39,7 +39,7 @@ def why_not_cached(recipe: "Recipe", infos: Collection[ParameterInfo]) -> str:
     if kinds := find_global_regularizers(recipe):
         return f"{' and '.join(kinds)} acts in frozen layers too"
     if recipe.training.packing:
-        return "training.packing lays rows end to end"
+        return "training.packing joins rows"
     if is_divided(recipe):
         return f"execution.sharding is {recipe.execution.sharding}"
     if recipe.objective.stochastic_targets:

@@ -107,8 +107,8 @@ def test_all_ranks_take_smaller_passes_when_the_memory_of_one_does_not_suffice(
     other, (*given, folder) = [], job(document, tmp_path, "two", 2, **TAKEN_APART)
     launch.launch_finetuned(*given, lambda records, steps: other.extend(records), folder)
     assert [r["value"] for r in other] == pytest.approx([r["value"] for r in history], rel=1e-4, abs=1e-6)
-    assert "with 17 tokens at once; at most 8" in caplog.text
-    again = "training process 1 failed (PassTooLarge: memory ran out; at most 8 tokens at once from here on): attempt 2"
+    assert "with 17 tokens per pass; at most 8" in caplog.text
+    again = "training process 1 failed (PassTooLarge: out of memory; at most 8 tokens per pass from now on): attempt 2"
     assert (again in caplog.text) is (sharding == "full")
     assert json.loads((folder / "summary.json").read_text())["batch_tokens"] == 8
 

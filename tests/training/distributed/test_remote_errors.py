@@ -34,7 +34,7 @@ def retried(error):
 
 def too_large():
     """The error of a step that does not fit even row by row."""
-    error = RecipeError("training.batch_tokens", 8, "is still too much", "Shorten the rows")
+    error = RecipeError("training.batch_tokens", 8, "does not fit into memory", "Shorten the rows")
     error.__cause__ = torch.OutOfMemoryError("CUDA out of memory")
     return error
 
