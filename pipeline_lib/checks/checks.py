@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from pipeline_lib.checks.chat_template import find_template_faults
 from pipeline_lib.checks.duplicates import duplicates, near_duplicates, normalized_inputs, repeats
 from pipeline_lib.checks.findings import Finding, write_findings
 from pipeline_lib.checks.labels import balance, misplaced_answers, missing_labels, numeric_labels, unseen_labels
@@ -51,6 +52,7 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         "near_duplicates": lambda: near_duplicates(splits, input_texts()),
         "repeats": lambda: repeats(splits, training_texts()),
         "truncated": lambda: find_truncated_splits(splits, objective, objective.tokenizer(base)),
+        "chat_template": lambda: find_template_faults(objective, objective.tokenizer(base), splits["train"]),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
         "unseen_labels": lambda: unseen_labels(splits, role) if role else iter(()),

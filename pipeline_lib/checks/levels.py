@@ -19,6 +19,8 @@ class Checks(Section):
     """Training rows that repeat an earlier one, if they are 5 % or more."""
     truncated: Level = "warn"
     """Rows that are truncated because they are too long, if they are 1 % of a split or more."""
+    chat_template: Level = "warn"
+    """A chat template that puts nothing after the last answer, or that leaves out system prompts or questions."""
     balance: Level = "warn"
     """Labels with fewer than 10 training rows, or one label with 90 % or more of the training rows."""
     missing_labels: Level = "warn"

@@ -10,10 +10,10 @@ from pipeline_lib.data.sources.base import refuse_undecodable_names
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.util.section import is_file, is_folder
 
-SPLIT_WORDS = {
+SPLIT_WORDS = {  # CoNLL-2003 is eng.train, eng.testa and eng.testb
     "train": ("train", "training", "trainset", "trn"),
-    "validation": ("validation", "valid", "val", "valset", "dev", "devset", "devel", "development", "eval"),
-    "test": ("test", "testset", "testing", "tst"),
+    "validation": ("validation", "valid", "val", "valset", "dev", "devset", "devel", "development", "eval", "testa"),
+    "test": ("test", "testset", "testing", "tst", "testb"),
 }
 DOCUMENTS = re.compile(r"(readme|license|licence|source|citation|changelog|notice|copying|authors)\b", re.IGNORECASE)
 """Files about the data, which hold none. Only such without an ending, or with one of DOCUMENT_ENDINGS."""

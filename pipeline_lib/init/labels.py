@@ -42,8 +42,10 @@ def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _integer_fields(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Classes or amounts."""
-    if not column.is_counted:
+    if not column.is_counted or column.kinds["number"]:
         return _regression()
+    if column.kinds.keys() != {"whole"}:  # names among the numbers, such as "none"
+        return {}, ()
     numbers = sorted({int(float(value)) for value in column.values})
     counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     if not counted and len(numbers) > MOST_CLASSES:
@@ -68,7 +70,7 @@ def _is_multi_hot(column: Column) -> bool:
 
 def separator_of(column: Column) -> str | None:
     """What stands between several labels of a text; None where each text is one label."""
-    if column.kind != "text" or not column.is_counted:
+    if column.kind not in ("text", "whole") or not column.is_counted:  # "2" may be more frequent than "2,14"
         return None
     for separator in SEPARATORS:
         parts = Counter(part.strip() for value in column.values for part in value.split(separator) if part.strip())

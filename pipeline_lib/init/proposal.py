@@ -67,11 +67,14 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     yield from _propose_seq2seq(columns, prose)
     others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
     others += [column for column in columns if plays(column, "label") or plays(column, "tags")]
+    objects = [column.name for column in columns if column.kind == "object"]
     for column in prose:
         alone = len(prose) == 1 and not any(other is not column for other in others)
+        alone = alone and (not objects or plays(column, "text"))  # beside a text, objects are often metadata
         if alone or wanted == "language_modeling":
             empty = [other.name for other in table.columns.values() if not other.present and plays(other, "label")]
             unsure = tuple(f"The column {name} has no values, so no label is learned." for name in empty)
+            unsure += tuple(f"The objects in {name} are not read." for name in objects)
             yield Proposal("language_modeling", {"text": column.name}, alone, {}, unsure)
 
 
@@ -82,7 +85,7 @@ def _dialogues(columns: list[Column]) -> Iterator[Proposal]:
             if plays(column, role):
                 beside[role] = column.name
     for column in columns:
-        if column.kind == "messages":
+        if column.kind == "messages" or (column.kind == "texts" and plays(column, "messages")):
             yield Proposal("causal_lm", {"messages": column.name, **beside}, True)
 
 

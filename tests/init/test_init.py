@@ -254,3 +254,49 @@ def test_the_recipe_runs_as_it_is(tmp_path, init):
     init()
     said = CliRunner().invoke(app, ["run", "made.yaml", "--plain", "training.epochs=1"])
     assert said.exit_code == 0, said.output
+
+
+def test_label_ids_of_which_most_rows_have_one(tmp_path, init):
+    labels = ["27", "3", "2,14", "2", "14", "3,27", "27"]
+    rows = [f"{text(index)}\t{labels[index % 7]}\tid{index}" for index in range(70)]
+    (tmp_path / "data" / "train.tsv").write_text("\n".join(rows) + "\n")
+    recipe = init()
+    assert recipe.objective.problem_type == "multi_label_classification"
+    assert recipe.objective.label_separator == ","
+
+
+def test_whole_numbers_with_a_name_among_them_are_classes(tmp_path, init):
+    write_csv(tmp_path / "data", "train.csv", ["text", "label"], labelled(60, "1", "2", "none"))
+    assert init().objective.problem_type == "single_label_classification"
+
+
+@pytest.mark.parametrize("first, second", [("#1 String", "#2 String"), ("premise", "hypo"), ("question1", "question2")])
+def test_names_of_pairs(tmp_path, init, first, second):
+    rows = [[*row[:1], text(index + 3), index % 2] for index, row in enumerate(labelled(60, ""))]
+    write_csv(tmp_path / "data", "train.csv", [first, second, "is_duplicate"], rows)
+    assert columns_of(init()) == {"text": first, "text_pair": second, "label": "is_duplicate"}
+
+
+def test_the_splits_of_conll_2003(tmp_path, init):
+    for place, name in enumerate(("eng.train", "eng.testa", "eng.testb")):
+        blocks = ["\n".join(f"{word} NN B-NP O" for word in text(index + 40 * place).split()) for index in range(30)]
+        (tmp_path / "data" / name).write_text("\n\n".join([block.replace(" O", " B-X", 1) for block in blocks]) + "\n")
+    source = init().data.source
+    assert [file.name for split in ("validation", "test") for file in source.files(split)] == ["eng.testa", "eng.testb"]
+
+
+def test_objects_beside_a_text_are_not_passed_over(tmp_path, init):
+    rows = [{"text": text(index), "meta": [{"query_text": "Where?", "answers": ["town"]}]} for index in range(30)]
+    data = tmp_path / "data" / "train.json"
+    data.write_text(json.dumps(rows))
+    assert init().objective.kind == "language_modeling"
+    assert "The objects in meta are not read." in init.said
+    data.write_text(json.dumps([{"plot": row["text"], "qa": row["meta"]} for row in rows]))
+    assert "no objective fits the columns plot, qa" in init()
+
+
+def test_dialogues_of_texts_alone(tmp_path, init):
+    rows = [json.dumps({"dialog": [text(index), text(index + 1)], "act": [1, 2]}) for index in range(30)]
+    (tmp_path / "data" / "train.jsonl").write_text("\n".join(rows))
+    recipe = init(base="llama")
+    assert (recipe.objective.kind, recipe.data.columns.messages) == ("causal_lm", "dialog")
