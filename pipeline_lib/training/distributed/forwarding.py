@@ -33,6 +33,7 @@ class Forwarder:
         """Of the current attempt, in the order of their reports."""
         self.error: Exception | None = None
         """The error of the watch, which ends the training."""
+        self.has_watched = False
         self.offered, self.forwarded = 0, 0
         """Records that the current attempt sent; records that were forwarded."""
         self.said: set[tuple[str, str]] = set()
@@ -87,6 +88,8 @@ class Forwarder:
 
     def _begin(self, step: int) -> None:
         """Note that all processes have started and continue from this step."""
+        if self.failures and self.attempt == 0:  # the first attempt failed before it came this far
+            self.attempt = 1
         self.attempt += 1
         if self.attempt > 1:
             cause = first_cause(self.failures) if self.failures else "a machine was lost or joined"
@@ -99,7 +102,8 @@ class Forwarder:
         self.offered += len(records)
         self.forwarded = max(self.forwarded, self.offered)
         self._log_held()
-        if new or self.attempt <= 1:
+        if new or not self.has_watched:  # the first call has the records of before, if there are any
+            self.has_watched = True
             self.watch(new, steps)
 
     def _log(self, message: dict[str, Any]) -> None:

@@ -34,6 +34,17 @@ def test_records_are_forwarded_once_although_a_restart_repeats_them():
     assert watched == [[], [1], [2, 3], [4]]
 
 
+def test_an_attempt_that_failed_before_it_began_is_logged(caplog):
+    watched = []
+    forwarder = Forwarder(lambda records, steps: watched.append(len(records)))
+    killed = {"kind": "exit", "who": "training process 1", "code": -9}
+    for message in [killed, {"kind": "attempt", "step": 0}, records(), records(1)]:
+        forwarder.take(message)
+    assert watched == [0, 1]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line == "finetune    training process 1 was ended by SIGKILL: attempt 2 continues from step 0"
+
+
 def test_each_warning_of_the_other_ranks_is_logged_once_with_its_rank(caplog):
     forwarder = Forwarder(lambda records, steps: None)
     for message in [
