@@ -12,8 +12,8 @@ from pipeline_lib.util.section import is_file, is_folder
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trainset", "trn"),
-    "validation": ("validation", "valid", "val", "valset", "dev", "devset", "devel", "development", "eval"),
-    "test": ("test", "testset", "testing", "tst"),
+    "validation": ("validation", "valid", "val", "valset", "dev", "devset", "devel", "development", "eval", "testa"),
+    "test": ("test", "testset", "testing", "tst", "testb"),
 }
 DOCUMENTS = re.compile(r"(readme|license|licence|source|citation|changelog|notice|copying|authors)\b", re.IGNORECASE)
 """Files about the data, which hold none. Only such without an ending, or with one of DOCUMENT_ENDINGS."""

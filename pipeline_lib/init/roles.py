@@ -8,7 +8,7 @@ ROLES = {
     "text": "text sentence content review review_text message tweet comment comment_text body document utterance query "
     "sms post headline news description email sentences",
     "label": "label labels class category categories intent sentiment topic gold_label emotion polarity target_label y "
-    "stars rating score similarity_score similarity genre spam toxicity stance tag",
+    "stars rating overall score similarity_score similarity genre spam toxicity stance tag quality",
     "tokens": "tokens words token word form",
     "tags": "tags ner_tags ner pos_tags pos upos slots slot_labels chunk_tags word_labels token_labels labels label "
     "entities bio iob",
@@ -34,6 +34,7 @@ NAMED = {role: tuple(names.split()) for role, names in ROLES.items()}
 GROUP_NAMES = tuple(GROUPS.split())
 PAIRS = (
     ("premise", "hypothesis"),
+    ("premise", "hypo"),
     ("question", "sentence"),
     ("question", "passage"),
     ("query", "passage"),
@@ -47,7 +48,7 @@ PAIRS = (
     ("subject", "body"),
 )
 NUMBERED = re.compile(r"(.+?)[_ ]?([12ab])", re.IGNORECASE)
-"""sentence1 and sentence2, text_a and text_b."""
+"""sentence1 and sentence2, text_a and text_b; also `#1 String` and `#2 String`, with the number behind."""
 
 
 def normalize_name(name: str) -> str:
@@ -71,7 +72,7 @@ def are_pair(one: Column, other: Column) -> bool:
     names = normalize_name(one.name), normalize_name(other.name)
     if names in PAIRS:
         return True
-    parts = [NUMBERED.fullmatch(name) for name in names]
+    parts = [NUMBERED.fullmatch(re.sub(r"^([12])_(.+)", r"\2_\1", name)) for name in names]
     if not (parts[0] and parts[1]):
         return False
     return parts[0][1] == parts[1][1] and (parts[0][2], parts[1][2]) in (("1", "2"), ("a", "b"))
