@@ -20,11 +20,12 @@ ENCODER = "FacebookAI/xlm-roberta-base"
 DEFAULTS = {
     "seq2seq": "google-t5/t5-small",
     "causal_lm": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "preference": "HuggingFaceTB/SmolLM2-135M-Instruct",
     "language_modeling": "HuggingFaceTB/SmolLM2-135M",
 }
 """Bases that write; the other objectives take an encoder."""
 MODELING = {"encoder": "masked", "decoder": "causal", "encoder-decoder": "span_corruption"}
-WRITERS = ("seq2seq", "causal_lm")
+WRITERS = ("seq2seq", "causal_lm", "preference")
 TEXTS = 200
 
 
@@ -90,6 +91,10 @@ def adapt_proposal(proposal: Proposal, base: Base) -> Proposal:
     if objective in WRITERS and base.kind == "encoder":
         problem = f"is an encoder, which cannot generate text as {objective} requires"
         raise RecipeError("--base", base.name, problem, "Name a decoder or an encoder-decoder")
+    if objective == "preference" and base.kind == "encoder-decoder":
+        raise RecipeError(
+            "--base", base.name, "is an encoder-decoder, but preference needs a decoder", "Name a decoder"
+        )
     if objective == "seq2seq" and base.kind == "decoder":
         roles = {"prompt": columns["source"], "answer": columns["target"]}
         return replace(proposal, objective="causal_lm", columns=roles)

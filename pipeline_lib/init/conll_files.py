@@ -50,6 +50,13 @@ def conll_fields(lines: Sequence[str]) -> Fields:
     return fields if names == ["tokens", "tags"] else {**fields, "names": names}
 
 
+def are_sentences(lines: Sequence[str]) -> bool:
+    """Whether each line is a sentence, a tab, and a tag for each of its words, as in the ATIS corpus."""
+    counts = [[len(_cells(cell)) for cell in line.split("\t")] for line in lines]
+    several = sum(max(count) > 1 for count in counts)
+    return several > len(counts) / 2 and all(len(count) == 2 and count[0] == count[1] for count in counts)
+
+
 def _refuse_wide_comments(lines: Sequence[str], width: int) -> None:
     """Raise NoData if each sentence begins with a comment that has as many columns as the words: it would be one."""
     firsts = [line for before, line in zip(["", *lines], lines) if line.strip() and not before.strip()]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline_lib.data.sources import Source
 from pipeline_lib.data.sources.csv import LINES as DETECTED
-from pipeline_lib.data.sources.csv import Csv, Tsv, detect_delimiter
+from pipeline_lib.data.sources.csv import Csv, Tsv, detect_delimiter, repeats_header
 from pipeline_lib.init.encoding import find_encoding
 from pipeline_lib.init.no_data import NoData
 from pipeline_lib.init.roles import NAMED, normalize_name
@@ -102,7 +102,7 @@ def has_header(first: list[str], others: list[list[str]]) -> bool:
     if len(set(names)) < len(names):
         return len({normalize_name(name) for name in names} & KNOWN) == len(set(names))
     for place, name in enumerate(first):
-        column = [row[place] for row in others if len(row) == len(first)]
+        column = [row[place] for row in others if len(row) == len(first) and not repeats_header(row, first)]
         if name and name in column and len(set(column)) < len(column) / 2:
             return False
     return True

@@ -23,7 +23,7 @@ TRIED = 5_000
 MOST_UNUSABLE = 0.2
 MOST_UNKNOWN = 0.02
 """Share of tokens that a base's tokenizer may not know without a word about it."""
-READ = ("text", "context", "source", "prompt", "tokens", "messages")
+READ = ("text", "context", "source", "prompt", "tokens", "messages", "chosen")
 WRITTEN = {"target": ("max_target", 128), "answer": ("max_answer", 128)}
 """Roles of texts that are written: the objective's field and its default."""
 MOST_WRITTEN = 1024

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pipeline_lib.data.sources import Source
 from pipeline_lib.data.sources.compression import strip_suffix
 from pipeline_lib.errors import RecipeError
-from pipeline_lib.init.conll_files import conll_fields, has_tag_columns
+from pipeline_lib.init.conll_files import are_sentences, conll_fields, has_tag_columns
 from pipeline_lib.init.delimited import LINES, Fields, find_table, table_fields
 from pipeline_lib.init.encoding import find_encoding, text_source
 from pipeline_lib.init.json_files import json_fields, json_lines_fields
@@ -70,7 +70,9 @@ def _text_fields(file: Path) -> Fields:
         return json_lines_fields(file, lines)
     if kind in ("csv", "tsv"):
         return table_fields(file, kind, lines)
-    return conll_fields(lines) if kind == "conll" else _detect_by_content(file, lines)
+    if kind == "conll" and not are_sentences(lines):
+        return conll_fields(lines)
+    return _detect_by_content(file, lines)
 
 
 def suffix_of(file: Path) -> str:
@@ -93,6 +95,10 @@ def _detect_by_content(file: Path, lines: list[str]) -> Fields:
         return json_fields(file)
     if has_tag_columns(lines):
         return conll_fields(lines)
+    if all(line.startswith("__label__") for line in nonempty):
+        raise NoData(
+            "has labels as fastText reads them (__label__): write a table with a column of texts and one of labels"
+        )
     if len(nonempty) == len(lines) and (fields := find_table(file, lines)):
         return fields
     blank = 1 - len(nonempty) / len(lines)

@@ -4,13 +4,15 @@ import re
 from collections import Counter
 from typing import Any
 
-from pipeline_lib.init.column import Column
+from pipeline_lib.init.column import Column, value_kind
 from pipeline_lib.init.roles import normalize_name
 
-NUMBERS = ("score", "similarity_score", "similarity", "rating", "stars", "price", "grade", "points")
+NUMBERS = ("score", "similarity_score", "similarity", "rating", "stars", "overall", "price", "grade", "points")
 """Names of columns whose whole numbers may be amounts."""
 MOST_CLASSES = 20
 """Whole numbers of more different values that do not count from 0 or 1 are amounts."""
+NO_LABEL = ("-", "-1", "-100", "?", "nan", "null", "none", "n/a", "na", "<na>")
+"""Names that often mean that a row has no label."""
 SEPARATORS = (",", ";", "|", " ")
 
 
@@ -27,6 +29,16 @@ def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The objective's fields for such labels, and what is unsure about them."""
     if column.kind == "number":
         return _regression()
+    if unclear := [name for name in column.values if name.casefold() in NO_LABEL]:
+        options, hints = _class_options(column)
+        hint = (
+            f"The label {unclear[0]!r} is a class like any other: remove its rows if it means that there is no label."
+        )
+        return options, (*hints, hint)
+    return _class_options(column)
+
+
+def _class_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     if column.kind == "numbers" and _is_multi_hot(column):
         return {"problem_type": "multi_label_classification", "multi_hot": True}, ()
     if column.kind in ("words", "texts", "numbers"):
@@ -44,13 +56,14 @@ def _integer_fields(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Classes or amounts."""
     if not column.is_counted or column.kinds["number"]:
         return _regression()
-    if column.kinds.keys() != {"whole"}:  # names among the numbers, such as "none"
-        return {}, ()
-    numbers = sorted({int(float(value)) for value in column.values})
+    names = [value for value in column.values if value_kind(value) not in ("whole", "number")]
+    numbers = sorted({int(float(value)) for value in column.values if value not in names})
     counted = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     if not counted and len(numbers) > MOST_CLASSES:
         hint = f"The {len(numbers)} integers in {column.name} are treated as amounts (regression), not as classes."
         return {"problem_type": "regression"}, (hint,)
+    if names:
+        return {}, (f"The column {column.name} has numbers and {names[0]!r}: each of them is treated as a class.",)
     if normalize_name(column.name) in NUMBERS or (len(numbers) > 2 and not counted):
         hint = (
             f"The integers in {column.name} are treated as classes; if they are amounts, set problem_type: regression."
@@ -77,7 +90,8 @@ def separator_of(column: Column) -> str | None:
         joined = [value for value in column.values if separator in value]
         # "card arrival" is one label: its words are no labels by themselves
         alone = [part for part in parts if part in column.values]
-        if joined and len(parts) < len(column.values) and len(alone) >= len(parts) / 2 and all(map(_is_name, parts)):
+        few = len(parts) < len(column.values) or all(map(str.isdecimal, parts))
+        if joined and few and len(alone) >= len(parts) / 2 and all(map(_is_name, parts)):
             return separator
     return None
 

@@ -41,7 +41,9 @@ def parallel_groups(files: list[FoundFile]) -> list[Group]:
 
 def _may_differ(part: str) -> bool:
     words = {word for pair in DIRECTIONS for word in pair}
-    known = part in words or (LANGUAGE.fullmatch(part) and part not in ("gz", "bz2", "xz", "zst", "lz4", "txt", "tok"))
+    known = part in words or (
+        LANGUAGE.fullmatch(part) and part not in ("gz", "bz2", "xz", "zst", "lz4", "txt", "tok", "ids")
+    )
     return bool(known) and split_of(Path(part)) is None
 
 

@@ -1,5 +1,6 @@
 """Propose objectives that fit a table, and the role of each column."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
@@ -14,6 +15,10 @@ from pipeline_lib.init.table import FileTable
 TAG_SHARE = 0.9
 """From this share of words such as O and B-place on a text is a row of tags."""
 MOST_TAGS = 500
+UNNAMED = re.compile("column[0-9]+")
+"""Names of columns without a header."""
+LEARNED = ("label", "tags", "answers", "tools")
+"""Roles of columns beside which a text is not merely a text."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     if table.fields["kind"] == "text":
         yield Proposal("language_modeling", {"text": "text"}, True)
         return
+    preferences = list(_preferences(columns))
+    yield from preferences
+    if preferences and wanted is None:
+        return
     certain = [*_dialogues(columns), *_answers(columns), *_tags(table, columns)]
     yield from certain
     if any(proposal.named for proposal in certain) and wanted is None:
@@ -66,7 +75,7 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
     yield from _instructions(columns)
     yield from _propose_seq2seq(columns, prose)
     others = [column for column in columns if column not in prose and not column.has_ids and not column.is_constant]
-    others += [column for column in columns if plays(column, "label") or plays(column, "tags")]
+    others += [column for column in columns if any(plays(column, role) for role in LEARNED)]
     objects = [column.name for column in columns if column.kind == "object"]
     for column in prose:
         alone = len(prose) == 1 and not any(other is not column for other in others)
@@ -78,12 +87,31 @@ def _propose_all(table: FileTable, wanted: str | None) -> Iterator[Proposal]:
             yield Proposal("language_modeling", {"text": column.name}, alone, {}, unsure)
 
 
+def _preferences(columns: list[Column]) -> Iterator[Proposal]:
+    """A prompt with a chosen and a rejected answer, or with one answer that is called good or bad."""
+    by_name = {normalize_name(column.name): column for column in columns if column.kind in ("text", "messages", "flag")}
+    prompt = _find_first(list(by_name.values()), "prompt")
+    roles = {"prompt": prompt.name} if prompt else {}
+    if {"chosen", "rejected"} <= by_name.keys():
+        roles |= {role: by_name[role].name for role in ("chosen", "rejected")}
+        options = {"loss": "dpo"} if prompt else {"loss": "dpo", "whole_dialogues": True}
+        hint = "To train on the chosen answers alone, give --objective causal_lm."
+    elif prompt and {"completion", "label"} <= by_name.keys() and by_name["label"].kind == "flag":
+        roles |= {role: by_name[role].name for role in ("completion", "label")}
+        options = {"loss": "kto"}
+        hint = "To train on all completions, good or bad, give --objective causal_lm."
+    else:
+        return
+    yield Proposal("preference", {**roles, **_beside(columns)}, True, options, (hint,))
+
+
+def _beside(columns: list[Column]) -> dict[str, str]:
+    """The columns of tools and of system prompts."""
+    return {role: column.name for role in ("tools", "system") for column in columns if plays(column, role)}
+
+
 def _dialogues(columns: list[Column]) -> Iterator[Proposal]:
-    beside = {}
-    for role in ("tools", "system"):
-        for column in columns:
-            if plays(column, role):
-                beside[role] = column.name
+    beside = _beside(columns)
     for column in columns:
         if column.kind == "messages" or (column.kind == "texts" and plays(column, "messages")):
             yield Proposal("causal_lm", {"messages": column.name, **beside}, True)
@@ -152,10 +180,14 @@ def _labels(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:
     """A text or a pair of texts, and a label."""
     for label in columns:
         named = plays(label, "label")
-        if not may_be_label(label, named) or is_group(label):
+        unnamed_number = label.kind == "number" and UNNAMED.fullmatch(label.name)
+        if not may_be_label(label, named or bool(unnamed_number)) or is_group(label):
             continue
         texts = [column for column in prose if column is not label]
         pairs = [pair for pair in combinations(texts, 2) if are_pair(*pair)]
+        if not pairs and len(texts) == 2:
+            roles = {"text": texts[0].name, "text_pair": texts[1].name, "label": label.name}
+            yield _propose_classification(roles, label, False)
         for first, second in pairs:
             roles = {"text": first.name, "text_pair": second.name, "label": label.name}
             yield _propose_classification(roles, label, named and len(pairs) == 1)
@@ -188,10 +220,7 @@ def _instructions(columns: list[Column]) -> Iterator[Proposal]:
     roles = {"prompt": prompt.name, **({"input": about.name} if about else {}), "answer": answer.name}
     system = next((column.name for column in columns if plays(column, "system") and column.kind == "text"), None)
     roles |= {"system": system} if system else {}
-    unsure: tuple[str, ...] = ()
-    if any(normalize_name(column.name) == "rejected" for column in columns):
-        unsure = ("Rejected answers are not used in training; to use them, set the objective to preference.",)
-    yield Proposal("causal_lm", roles, True, {}, unsure)
+    yield Proposal("causal_lm", roles, True)
 
 
 def _propose_seq2seq(columns: list[Column], prose: list[Column]) -> Iterator[Proposal]:

@@ -8,7 +8,7 @@ ROLES = {
     "text": "text sentence content review review_text message tweet comment comment_text body document utterance query "
     "sms post headline news description email sentences",
     "label": "label labels class category categories intent sentiment topic gold_label emotion polarity target_label y "
-    "stars rating score similarity_score similarity genre spam toxicity stance tag is_duplicate quality",
+    "stars rating overall score similarity_score similarity genre spam toxicity stance tag is_duplicate quality",
     "tokens": "tokens words token word form",
     "tags": "tags ner_tags ner pos_tags pos upos slots slot_labels chunk_tags word_labels token_labels labels label "
     "entities bio iob",

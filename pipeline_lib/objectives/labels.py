@@ -56,6 +56,10 @@ def clean_label(value: Any, problem: Problem, separator: str, multi_hot: bool | 
         parts = value.split(separator) if isinstance(value, str) else [value]
     elif _is_multi_hot(parts, multi_hot):
         return [str(place) for place, is_set in enumerate(parts) if is_set]
+    if any(is_number(part) and part != int(part) for part in parts):
+        raise ValueError(
+            f"label {format_value(value)} is a list of fractions, and a label is there or not: name the labels"
+        )
     names = [name_of("label", part) for part in parts]
     return sorted({name for name in names if name})
 

@@ -23,6 +23,8 @@ from numbers import Real
 from typing import Any
 
 NUMBERS = (Real, Decimal)
+BLANK = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\u2060\ufeff"
+"""White space, and what is as invisible around a name: zero-width spaces and byte order marks."""
 
 
 def text_of(role: str, value: Any) -> str:
@@ -69,7 +71,7 @@ def name_of(role: str, value: Any) -> str:
         return str(int(value))
     if not isinstance(value, (str, bytes)) and not is_number(value):
         raise ValueError(f"{role} {format_value(value)} is not a name")
-    return word_of(role, value).strip()
+    return word_of(role, value).strip(BLANK)
 
 
 def parse_list(role: str, value: Any) -> list[Any] | None:

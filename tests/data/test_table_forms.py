@@ -91,3 +91,10 @@ def test_comments_before_the_sentences_of_conll_are_skipped(read):
         Row(3, {"tokens": ["a", "b"], "tags": ["O", "B-X"]}),
         Row(8, {"tokens": ["#", "#", "#x"], "tags": ["b", "O", "O"]}),
     ]
+
+
+@pytest.mark.parametrize("kind, between", [("csv", ","), ("tsv", "\t")])
+def test_the_header_of_a_joined_file_is_no_row(read, kind, between):
+    content = f"text{between}label\na{between}x\n\ufefftext{between}label\nb{between}y\n"
+    rows = read(content, kind)
+    assert rows.pop(1) == Unusable(3, "repeats the header") and values(rows) == TWO

@@ -211,3 +211,22 @@ def test_folders_that_may_be_labels_are_mentioned(tmp_path):
         folder.mkdir(exist_ok=True)
         (folder / f"{index}.txt").write_text(f"a review {index}")
     assert "folders neg, pos are not read as labels" in read_dataset(Request((tmp_path,))).unsure[0]
+
+
+def test_a_sentence_and_its_tags_on_one_line(tmp_path):
+    lines = [f"a train to town {index}\tO O O B-city I-city" for index in range(20)]
+    (tmp_path / "train.iob").write_text("\n".join(lines) + "\n")
+    dataset, proposal = propose(tmp_path / "train.iob")
+    assert dataset.train.rows == 20
+    assert proposal.objective == "token_classification"
+
+
+def test_labels_of_fasttext_are_named(tmp_path):
+    with pytest.raises(NoData, match="fastText"):
+        fields(tmp_path, "cooking.train", "__label__bread __label__hot how long to bake\n__label__soup too salty\n")
+
+
+def test_a_joined_table_has_a_header(tmp_path):
+    assert fields(tmp_path, "a.csv", table() + table()) == {"kind": "csv"}
+    headless = "\n".join(f"word{index},{('good', 'bad')[index % 2]}" for index in range(40))
+    assert fields(tmp_path, "b.csv", headless) == {"kind": "csv", "names": ["column1", "column2"]}

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from pipeline_lib.cli import init as command
 from pipeline_lib.cli.main import app
-from pipeline_lib.recipe.loading import load
 
 WORDS = ("the", "train", "to", "town", "was", "late", "again", "and", "all", "had", "to", "walk", "home", "in", "rain")
 
@@ -16,30 +15,6 @@ WORDS = ("the", "train", "to", "town", "was", "late", "again", "and", "all", "ha
 def text(index):
     """A sentence of its own for each number."""
     return " ".join(WORDS[(index * step) % len(WORDS)] for step in range(1, 8)) + f" {index}"
-
-
-@pytest.fixture
-def init(tmp_path, monkeypatch, tiny):
-    """Runs `tunesmith init` on the folder `data`, or on what is named; gives the recipe, or the error's text."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-
-    def run(*arguments, base="bert", answers=None):
-        named = [str(argument) for argument in arguments if not str(argument).startswith("-")]
-        data = arguments if named and (tmp_path / named[0]).exists() else ["data", *arguments]
-        out = tmp_path / "made.yaml"
-        out.unlink(missing_ok=True)
-        said = CliRunner().invoke(
-            app, ["init", *map(str, data), "--base", str(tiny[base]), "--out", str(out)], input=answers
-        )
-        if said.exit_code:
-            assert said.exit_code == 2, said.output
-            return said.output
-        init.said = said.output
-        return load(out)
-
-    init = run
-    return run
 
 
 def write_csv(folder, name, header, rows):

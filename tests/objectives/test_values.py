@@ -139,3 +139,15 @@ def test_fractions_are_distinguished_from_classes():
 
 def test_rows_are_distinguished_alike_in_all_kinds_of_files():
     assert [to_key(value) for value in (1, 1.0, "1", True, None, " ", [1])] == ["1", "1", "1", "True", "", "", "[1]"]
+
+
+def test_invisible_characters_around_a_name():
+    for value in ("\ufeffyes", "yes\u200b", "\u00a0yes ", " \u200b yes\u3000"):
+        assert clean_label(value, "single_label_classification", ",") == "yes"
+    with pytest.raises(ValueError, match="no label"):
+        clean_label("\ufeff", "single_label_classification", ",")
+
+
+def test_fractions_name_no_labels():
+    with pytest.raises(ValueError, match="list of fractions"):
+        clean_label([0.2, 0.5, 0.3], "multi_label_classification", ",")

@@ -49,6 +49,8 @@ class _Delimited(TextSource):
         for record in records:
             if isinstance(record, Unusable):
                 yield record
+            elif repeats_header(record[1], names):
+                yield Unusable(record[0], "repeats the header")
             elif any(record[1]) or len(names) == 1:
                 yield _row(record, names, whose)
 
@@ -136,6 +138,11 @@ def _row(record: Record, names: Sequence[str], whose: str) -> Row | Unusable:
     if problem := flaw("".join(fields)):
         return Unusable(line, problem)
     return Row(line, {name: field for name, field in zip(names, fields) if name})
+
+
+def repeats_header(fields: Sequence[str], names: Sequence[str]) -> bool:
+    """Return whether a record is a header again, as in files that were joined; it may begin with a byte order mark."""
+    return len(names) > 1 and fields[0].lstrip("\ufeff") == names[0] and list(fields[1:]) == list(names[1:])
 
 
 def _header(file: Path, record: Record | Unusable | None) -> list[str]:
