@@ -99,3 +99,10 @@ def test_lists_of_zeros_and_ones_of_several_lengths_are_named(tmp_path, init):
     write_jsonl(tmp_path / "data", [{"text": text(i), "labels": [1, i % 2, 0, 1][: 4 - i % 2]} for i in range(30)])
     init()
     assert "have 3 to 4 items" in init.said
+
+
+def test_annotations_beside_a_text_are_named(tmp_path, init):
+    for name, line in (("dialogues", text(1)), ("dialogues_act", "2 1 3")):
+        (tmp_path / "data" / f"{name}_train.txt").write_text(f"{line}\n" * 30)
+    init()
+    assert "have 30 lines each" in init.said
