@@ -1,5 +1,6 @@
 """Assign the files of a dataset to training, validation and test, or leave them out."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,9 @@ from pipeline_lib.init.parallel import choose_sides, parallel_groups
 from pipeline_lib.init.proposal import Proposal
 from pipeline_lib.init.question import Answer, Request, Undecided
 from pipeline_lib.init.table import FileTable, read_table
+
+FEWEST_LINES = 10
+"""Lines from which on it is no coincidence that files are equally long."""
 
 
 @dataclass
@@ -74,7 +78,7 @@ def _arrange_splits(found: list[tuple[FoundFile, FileTable]], left_out: list[str
     training = by_split.pop(trained)
     _refuse_mixed(training, trained is None)
     dataset = Dataset(training[0][1].fields, {"train": [table for _, table in training]}, left_out, unsure)
-    unsure += _note_folders(dataset)
+    unsure += [*_note_folders(dataset), *_note_equal_lengths(dataset)]
     if trained in ("validation", "test"):
         names = ", ".join(file.path.name for file, _ in training)
         unsure.append(f"No file is named train, so {names} is used for training.")
@@ -93,6 +97,17 @@ def _note_folders(dataset: Dataset) -> list[str]:
         return []
     names = ", ".join(sorted(folders)[:5])
     return [f"The folders {names} are not read as labels: to classify the texts, write them to a table with labels."]
+
+
+def _note_equal_lengths(dataset: Dataset) -> list[str]:
+    """Return what to check where text files are equally long, as a dialogue's lines and its annotations are."""
+    tables = dataset.splits["train"]
+    names = {re.sub("[0-9]+", "", table.file.name) for table in tables}  # numbered files are parts of one text
+    rows = {table.rows for table in tables}
+    if dataset.fields["kind"] != "text" or len(names) < 2 or len(rows) > 1 or rows.pop() < FEWEST_LINES:
+        return []
+    shown = ", ".join(sorted(names)[:5])
+    return [f"{shown} have {tables[0].rows:,} lines each: leave out what is not text, such as annotations of each line."]
 
 
 def _check_encodings(dataset: Dataset) -> list[str]:

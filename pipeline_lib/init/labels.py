@@ -6,11 +6,13 @@ from typing import Any
 
 from pipeline_lib.init.column import Column, value_kind
 from pipeline_lib.init.roles import normalize_name
+from pipeline_lib.objectives.values import is_list
 
 NUMBERS = ("score", "similarity_score", "similarity", "rating", "stars", "overall", "price", "grade", "points")
 """Names of columns whose whole numbers may be amounts."""
 MOST_CLASSES = 20
 """Whole numbers of more different values that do not count from 0 or 1 are amounts."""
+HOT = {"0", "1", "0.0", "1.0"}
 NO_LABEL = ("-", "-1", "-100", "?", "nan", "null", "none", "n/a", "na", "<na>")
 """Names that often mean that a row has no label."""
 SEPARATORS = (",", ";", "|", " ")
@@ -42,7 +44,7 @@ def _class_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     if column.kind == "numbers" and _is_multi_hot(column):
         return {"problem_type": "multi_label_classification", "multi_hot": True}, ()
     if column.kind in ("words", "texts", "numbers"):
-        return {"problem_type": "multi_label_classification"}, ()
+        return {"problem_type": "multi_label_classification"}, _check_lengths(column)
     if separator := separator_of(column):
         example = _find_joined_value(column, separator)
         hint = f"Labels such as {example!r} are read as several labels, with {separator!r} between."
@@ -78,7 +80,16 @@ def _regression() -> tuple[dict[str, Any], tuple[str, ...]]:
 
 def _is_multi_hot(column: Column) -> bool:
     lengths = {len(value) for value in column.sample}
-    return column.values.keys() <= {"0", "1", "0.0", "1.0"} and len(lengths) == 1 and lengths.pop() > 1
+    return column.values.keys() <= HOT and len(lengths) == 1 and lengths.pop() > 1
+
+
+def _check_lengths(column: Column) -> tuple[str, ...]:
+    """Return what to check where lists of zeros and ones, one for each label, are not equally long."""
+    lengths = sorted({len(value) for value in column.sample if is_list(value)} - {0, 1})
+    if column.values.keys() <= HOT and len(lengths) > 1:
+        given = f"{lengths[0]} to {lengths[-1]}"
+        return (f"The lists of zeros and ones in {column.name} have {given} items: clean the rows if each is a label.",)
+    return ()
 
 
 def separator_of(column: Column) -> str | None:

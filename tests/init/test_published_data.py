@@ -93,3 +93,16 @@ def test_the_ids_beside_parallel_files_are_no_side(tmp_path, init):
     for part in ("de", "en", "ids"):
         (tmp_path / "data" / f"books.de-en.{part}").write_text("".join(f"{part} {text(i)}\n" for i in range(20)))
     assert "ids" not in init(base="t5").replace("books.de-en.ids", "")
+
+
+def test_lists_of_zeros_and_ones_of_several_lengths_are_named(tmp_path, init):
+    write_jsonl(tmp_path / "data", [{"text": text(i), "labels": [1, i % 2, 0, 1][: 4 - i % 2]} for i in range(30)])
+    init()
+    assert "have 3 to 4 items" in init.said
+
+
+def test_annotations_beside_a_text_are_named(tmp_path, init):
+    for name, line in (("dialogues", text(1)), ("dialogues_act", "2 1 3")):
+        (tmp_path / "data" / f"{name}_train.txt").write_text(f"{line}\n" * 30)
+    init()
+    assert "have 30 lines each" in init.said
