@@ -107,7 +107,7 @@ def _note_equal_lengths(dataset: Dataset) -> list[str]:
     if dataset.fields["kind"] != "text" or len(names) < 2 or len(rows) > 1 or rows.pop() < FEWEST_LINES:
         return []
     shown = ", ".join(sorted(names)[:5])
-    return [f"{shown} have {tables[0].rows:,} lines each: leave out what is not text, such as annotations of each line."]
+    return [f"{shown} have {tables[0].rows:,} lines each: leave out what is not text, such as annotations."]
 
 
 def _check_encodings(dataset: Dataset) -> list[str]:
