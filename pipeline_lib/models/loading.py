@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.base_model import LOCAL, load_config, load_tokenizer
+from pipeline_lib.models.computed_tables import computed_tables
 from pipeline_lib.models.config_checks import (
     quantization_method,
     refuse_attention,
@@ -20,7 +21,6 @@ from pipeline_lib.models.config_checks import (
     refuse_token_ids,
 )
 from pipeline_lib.models.head_names import head_names
-from pipeline_lib.models.outer_depth import computed_tables
 from pipeline_lib.models.weight_files import find_other_formats, refuse_oversized
 
 if TYPE_CHECKING:

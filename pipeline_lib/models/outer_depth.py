@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from pipeline_lib.errors import RecipeError
 from pipeline_lib.models.blocks import Stack, stacks
+from pipeline_lib.models.computed_tables import computed_tables
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,11 +50,6 @@ def trace_parameters(model: "PreTrainedModel") -> Fed:
     if known is None or known[0] != names:
         known = KNOWN[model] = names, _trace(model)
     return known[1]
-
-
-def computed_tables(model: "PreTrainedModel") -> set[str]:
-    """Return the names of position tables that are computed: never learned, and often not saved (Marian, Pegasus)."""
-    return {f"{name}.weight" for name, module in model.named_modules() if "Sinusoidal" in type(module).__name__}
 
 
 def _trace(model: "PreTrainedModel") -> Fed:

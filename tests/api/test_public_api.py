@@ -210,7 +210,7 @@ def test_each_value_is_read_by_its_own_type_whatever_the_others_are(predictor):
     bad = [None, float("nan"), pd.NA, pd.NaT, {"a": 1}, [1, 2], True, b"\xff", "\ud800", datetime(2020, 1, 1)]
     found = predictor.predict(good + bad)
     assert found["prediction"].notna().tolist() == [True] * len(good) + [False] * len(bad)
-    assert found["error"][len(good) :].str.contains("empty text|no text|no UTF-8|surrogate").all()
+    assert found["error"][len(good) :].str.contains("empty text|not text|not valid UTF-8|surrogate").all()
 
 
 @pytest.mark.parametrize(
