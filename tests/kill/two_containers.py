@@ -75,7 +75,7 @@ class Containers:
         self.compose("up", "--detach", "first", "second")
 
     def compose(self, *command: str, check: bool = True) -> str:
-        """Run `docker compose`; what it prints."""
+        """Run `docker compose`; what it prints, nothing if it fails and `check` is false: Docker prints errors, too."""
         files = ["--file", str(COMPOSE), "--file", str(self.override)]
         own = KEYS | {"AWS_SECRET_ACCESS_KEY": "secret", "RECIPE": "none", "STORE": "none"}
         done = subprocess.run(
@@ -87,7 +87,7 @@ class Containers:
         )
         if check and done.returncode:
             raise RuntimeError(f"{command}: {done.stderr[-3000:]}")
-        return done.stdout
+        return "" if done.returncode else done.stdout
 
     def inside(self, service: str, code: str, *arguments: str) -> str:
         """Run Python code in a container; what it prints, nothing if the container is just starting or ending."""
