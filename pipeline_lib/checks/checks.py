@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_lib.checks.chat_template import find_template_faults
 from pipeline_lib.checks.duplicates import duplicates, near_duplicates, normalized_inputs, repeats
@@ -13,6 +14,9 @@ from pipeline_lib.data.prepared import read_labels, read_split
 from pipeline_lib.data.source_rows import add_source_files
 from pipeline_lib.recipe.schema import Recipe
 from pipeline_lib.util.freed_memory import return_freed_memory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Check = Callable[[], Iterator[Finding]]
 
@@ -44,6 +48,10 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         return {"train": normalized_inputs(objective, splits["train"], objective.distinguishing)}
 
     @cache
+    def tokenizer() -> "PreTrainedTokenizerBase":
+        return objective.tokenizer(base)
+
+    @cache
     def input_texts() -> dict[str, list[str]]:
         return {name: normalized_inputs(objective, rows) for name, rows in splits.items()}
 
@@ -51,8 +59,8 @@ def _checks(recipe: Recipe, prepared: Path, shards: Path, base: Path, initial: P
         "duplicates": lambda: duplicates(splits, input_texts()),
         "near_duplicates": lambda: near_duplicates(splits, input_texts()),
         "repeats": lambda: repeats(splits, training_texts()),
-        "truncated": lambda: find_truncated_splits(splits, objective, objective.tokenizer(base)),
-        "chat_template": lambda: find_template_faults(objective, objective.tokenizer(base), splits["train"]),
+        "truncated": lambda: find_truncated_splits(splits, objective, tokenizer()),
+        "chat_template": lambda: find_template_faults(objective, tokenizer(), splits["train"]),
         "balance": lambda: balance(splits, role, labels) if role else iter(()),
         "missing_labels": lambda: missing_labels(splits, role, labels) if role else iter(()),
         "unseen_labels": lambda: unseen_labels(splits, role) if role else iter(()),

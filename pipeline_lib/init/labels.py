@@ -31,13 +31,13 @@ def label_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The objective's fields for such labels, and what is unsure about them."""
     if column.kind == "number":
         return _regression()
+    options, hints = _class_options(column)
     if unclear := [name for name in column.values if name.casefold() in NO_LABEL]:
-        options, hints = _class_options(column)
         hint = (
             f"The label {unclear[0]!r} is a class like any other: remove its rows if it means that there is no label."
         )
-        return options, (*hints, hint)
-    return _class_options(column)
+        hints = (*hints, hint)
+    return options, hints
 
 
 def _class_options(column: Column) -> tuple[dict[str, Any], tuple[str, ...]]:

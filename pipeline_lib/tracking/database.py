@@ -138,9 +138,8 @@ def _state(database: sqlite3.Connection) -> DatabaseState:
     version = _version(database) if "alembic_version" in tables else None
     if version == migrations().newest:
         return DatabaseState.READY
-    names = {
-        name.removeprefix(COPY) for name in tables
-    }  # an upgrade copies a table, drops the original and renames the copy
+    # an upgrade copies a table, drops the original and renames the copy
+    names = {name.removeprefix(COPY) for name in tables}
     ours = {"experiments", "runs"} <= names or version in migrations().known
     if version and version not in migrations().known:
         return DatabaseState.NEWER if ours else DatabaseState.FOREIGN

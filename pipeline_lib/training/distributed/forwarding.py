@@ -34,6 +34,7 @@ class Forwarder:
         self.error: Exception | None = None
         """The error of the watch, which ends the training."""
         self.has_watched = False
+        """Whether the watch was called; its first call has the records of before, if there are any."""
         self.offered, self.forwarded = 0, 0
         """Records that the current attempt sent; records that were forwarded."""
         self.said: set[tuple[str, str]] = set()
@@ -102,7 +103,7 @@ class Forwarder:
         self.offered += len(records)
         self.forwarded = max(self.forwarded, self.offered)
         self._log_held()
-        if new or not self.has_watched:  # the first call has the records of before, if there are any
+        if new or not self.has_watched:
             self.has_watched = True
             self.watch(new, steps)
 

@@ -35,9 +35,8 @@ def join_trainings(endpoint: str, processes: int | None, once: bool) -> bool:
         once: Whether to end after one training.
     """
     host, port = parse_endpoint(endpoint, "--rendezvous")
-    os.environ.setdefault(
-        "TORCH_CPP_LOG_LEVEL", "ERROR"
-    )  # otherwise torch prints a C++ stack when a launcher has ended
+    # otherwise torch prints a C++ stack when a launcher has ended
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ended: set[str] = set()
     while True:
         log.info("%-11s waiting for a training at %s", "worker", endpoint)

@@ -44,9 +44,8 @@ def main(text: str) -> None:
     place = json.loads(text)
     _die_with(place["parent"])
     os.environ.update(thread_limits(int(os.environ["LOCAL_WORLD_SIZE"])))
-    os.environ.setdefault(
-        "TORCH_CPP_LOG_LEVEL", "ERROR"
-    )  # otherwise torch prints a C++ stack when the launcher has ended
+    # otherwise torch prints a C++ stack when the launcher has ended
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if interface := interface_towards(place["endpoint"]):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)  # gloo's choice is by host name, which may not resolve
     store = connect_store(place["endpoint"])
