@@ -25,6 +25,7 @@ from pipeline_lib.training.distributed import messages, watchdog, worker
 place, rank = json.loads(sys.argv[2]), int(os.environ["RANK"])
 store = messages.connect_store(place["endpoint"])
 work = Path(place["work"])
+first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
 """
 
 
@@ -76,17 +77,15 @@ import time; time.sleep(60)
 
 KILLED_ONCE = f"""{BEGINNING}
 history = [{{"step": step, "value": step}} for step in (1, 2, 3)]
-begun = work / "begun"
 if rank == 0:
     reports = worker.Reports(store)
-    reports(history[:2] if begun.exists() else [], 3)  # what the checkpoint holds
-    for record in history[2 if begun.exists() else 0 :]:
+    reports([] if first else history[:2], 3)  # what the checkpoint holds
+    for record in history[0 if first else 2 :]:
         reports([record], 3)
     messages.flush(store)
-if not begun.exists():
+if first:
     if rank == 1:
         import time; time.sleep(0.5)
-        begun.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     import time; time.sleep(60)
 """
@@ -139,15 +138,13 @@ def test_a_rank_that_hangs_is_restarted_with_the_one_that_is_stopped(ranks_that,
     """Rank 1 is stopped, so rank 0 waits for it and is ended by its own watchdog; the agent then kills rank 1."""
     code = f"""{BEGINNING}
 watchdog.MINIMUM, watchdog.MULTIPLE, watchdog.GRACE, watchdog.INTERVAL = 0.5, 1, 0.5, 0.1
-again = work / "again"
 if rank == 0:
     worker.Reports(store)([], 1)
-if not again.exists():
+if first:
     watchdog.start(store, lambda seconds: worker._end(store, TimeoutError(f"no progress for {{seconds:.0f}} seconds")))
     watchdog.beat(), watchdog.beat()
     import time; time.sleep(0.3)
     if rank == 1:
-        again.touch()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(60)
